@@ -1,0 +1,245 @@
+"""``manifest.json``: what an artefact is, how it was made and what has been proved about it.
+
+The dataclasses below are the schema: they are written, read and checked as they stand, and
+``docs/manifest.schema.json`` is generated from them (``python -m p3m_edge.manifest``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from p3m_edge.errors import ArtefactError
+from p3m_edge.targets import Limits
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+GOLDEN = "golden.npz"
+REJECTED_SUFFIX = ".rejected"
+_MAX_MANIFEST_BYTES = 16 * 1024 * 1024
+
+Level = Literal["device", "program", "typed", "none"]
+Unpool = Literal["select", "native", "nearest"]
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file of the artefact."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """The engine that runs the artefact, and whether its model file has been built.
+
+    ``versions`` are the packages that built the file; ``minimum_version`` is the oldest engine that may load it.
+    """
+
+    name: str
+    status: Literal["built", "not-built"]
+    minimum_version: str
+    versions: dict[str, str]
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """The network and its weights. ``trained`` is false for deterministic stand-in weights."""
+
+    arch: str
+    parameters: int
+    trained: bool
+    checkpoint_sha256: str
+    licence: str
+    provenance: str
+
+
+@dataclass(frozen=True)
+class InputRecord:
+    """The frame that goes into the model file: ``[batch, height, width, 3]``, uint8, RGB. ``None``: dynamic."""
+
+    name: str
+    batch: int
+    height: int | None
+    width: int | None
+    multiple_of: int = 32
+    dtype: Literal["uint8"] = "uint8"
+    layout: Literal["NHWC"] = "NHWC"
+    colour: Literal["RGB"] = "RGB"
+
+
+@dataclass(frozen=True)
+class OutputRecord:
+    """One output of the model file, ``[batch, channels, height, width]``, float32.
+
+    ``alpha`` (0..1) is what apps use; ``local_alpha`` (0..1) and ``global_logits`` (background, unknown,
+    foreground) are there so that the artefact can be verified.
+    """
+
+    name: Literal["alpha", "local_alpha", "global_logits"]
+    channels: int
+    dtype: Literal["float32"] = "float32"
+    layout: Literal["NCHW"] = "NCHW"
+
+
+@dataclass(frozen=True)
+class ParityItem:
+    """How one picture came out, against the eager deploy module. ``None``: the artefact lacks that output.
+
+    ``sad`` (thousands), ``mse``, ``grad`` and ``conn`` compare the two final alphas; they are reported, not gated.
+    """
+
+    image: str
+    alpha_mean: float
+    alpha_max: float
+    logits_mean: float | None
+    local_mean: float | None
+    local_share: float | None
+    flips: float | None
+    sad: float
+    mse: float
+    grad: float
+    conn: float
+
+
+@dataclass(frozen=True)
+class ParityRecord:
+    """The parity gate: limits, the pictures, the verdict. ``loosened`` lists limits that the user relaxed."""
+
+    passed: bool
+    limits: Limits
+    items: tuple[ParityItem, ...]
+    failures: tuple[str, ...] = ()
+    loosened: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class VerifiedRecord:
+    """What has been proved, at which level, on which machine, with which versions."""
+
+    level: Level
+    machine: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The whole of ``manifest.json``."""
+
+    schema: int
+    target: str
+    precision: str
+    model_file: str
+    engine: EngineRecord
+    model: ModelRecord
+    input: InputRecord
+    outputs: tuple[OutputRecord, ...]
+    unpool: Unpool
+    files: dict[str, FileRecord]
+    parity: ParityRecord | None
+    verified: VerifiedRecord
+    fp32_nodes: tuple[str, ...] = ()
+    p3m_edge: str = ""
+
+
+def write(manifest: Manifest, folder: Path) -> None:
+    """Write ``manifest.json`` into ``folder`` (which is still private to the export)."""
+    data = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    (folder / MANIFEST).write_bytes(data + b"\n")
+
+
+def read(folder: Path) -> Manifest:
+    """Read and validate ``folder/manifest.json``; the other files are not touched.
+
+    Raises
+    ------
+    ArtefactError
+        No artefact, a rejected one, an unreadable or invalid manifest, or one of a newer schema.
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise ArtefactError(f"{folder} {what}", hint="an artefact is the folder that `p3m-edge export` wrote")
+    if folder.resolve().name.endswith(REJECTED_SUFFIX):
+        raise ArtefactError(f"{folder} was rejected by its parity gate and must not be used", hint="export it again")
+    try:
+        if path.stat().st_size > _MAX_MANIFEST_BYTES:
+            raise ArtefactError(f"{path} is too large to be a manifest")
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise ArtefactError(f"{folder} holds no {MANIFEST}: it is not an artefact") from None
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read: {error.strerror}") from error
+    return _parse(raw, path)
+
+
+def _parse(raw: bytes, path: Path) -> Manifest:
+    try:
+        document = msgspec.json.decode(raw)
+        schema = document.get("schema") if isinstance(document, dict) else None
+        if isinstance(schema, int) and schema > SCHEMA_VERSION:
+            raise ArtefactError(
+                f"{path} has schema {schema}; this version reads up to {SCHEMA_VERSION}",
+                hint="upgrade p3m-edge, or export the artefact again",
+            )
+        manifest = msgspec.convert(document, Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ArtefactError(f"{path} is not a valid manifest: {error}") from error
+    if manifest.schema != SCHEMA_VERSION:
+        raise ArtefactError(f"{path} has schema {manifest.schema}, which this version does not read")
+    if manifest.parity is not None and not manifest.parity.passed:
+        raise ArtefactError(f"{path.parent} failed its parity gate and must not be used", hint="export it again")
+    return manifest
+
+
+def check_files(manifest: Manifest, folder: Path) -> None:
+    """Compare every recorded file with its size and SHA-256.
+
+    Raises
+    ------
+    ArtefactError
+        A file is missing, has another size, another hash, or a path that leaves the folder.
+    """
+    folder = Path(folder)
+    for required in (manifest.model_file, GOLDEN):
+        if manifest.engine.status == "built" and required not in manifest.files:
+            raise ArtefactError(f"the manifest of {folder} does not list {required}")
+    for name, record in manifest.files.items():
+        path = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ArtefactError(f"the manifest of {folder} names a file outside it: {name}")
+        if not path.is_file():
+            raise ArtefactError(f"{path} is missing", hint="export or copy the artefact again")
+        if path.stat().st_size != record.bytes:
+            raise ArtefactError(f"{path} has {path.stat().st_size} bytes, the manifest says {record.bytes}")
+        if sha256(path) != record.sha256:
+            raise ArtefactError(f"{path} was changed: its SHA-256 is not the one in the manifest")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, as 64 hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def record_files(folder: Path) -> dict[str, FileRecord]:
+    """Size and hash of every file below ``folder`` but the manifest, by POSIX path, sorted."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    return {p.relative_to(folder).as_posix(): FileRecord(sha256(p), p.stat().st_size) for p in paths}
+
+
+def json_schema() -> Mapping[str, Any]:
+    """The JSON Schema (draft 2020-12) of ``manifest.json``."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Manifest)}
+
+
+if __name__ == "__main__":
+    print(msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode())

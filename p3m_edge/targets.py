@@ -1,0 +1,133 @@
+"""The table of targets: the one place that says which artefacts exist and what each one must satisfy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from p3m_edge.errors import MissingError, UsageError, suggestion
+
+EngineName = Literal["onnxruntime", "openvino", "coreml", "coreai", "tensorrt"]
+Precision = Literal["fp32", "fp16", "int8", "pal6", "pal4", "w8a8"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Parity limits against the eager deploy module in float32. None: reported, not gated.
+
+    Attributes
+    ----------
+    logits_mean
+        Mean absolute error of the global logits, as a share of their range (max - min).
+    local_mean
+        Mean absolute error of the local alpha (0..1).
+    pixel_tolerance, pixel_share
+        At most ``pixel_share`` of the pixels may have a local alpha off by more than ``pixel_tolerance``.
+    flips
+        Largest share of pixels whose class (background, unknown, foreground) changes.
+    """
+
+    logits_mean: float | None
+    local_mean: float
+    pixel_tolerance: float
+    pixel_share: float
+    flips: float
+
+
+FP32 = Limits(logits_mean=1e-5, local_mean=1e-5, pixel_tolerance=1e-3, pixel_share=1e-3, flips=1e-4)
+FP16 = Limits(logits_mean=None, local_mean=2e-3, pixel_tolerance=1e-2, pixel_share=1e-2, flips=2e-3)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One row of the table.
+
+    Attributes
+    ----------
+    name
+        ``<engine>-<precision>``, as typed on the command line.
+    engine
+        The engine of :mod:`p3m_edge.runtimes` that runs the artefact.
+    precision
+        The precision that lives in the graph.
+    model_file
+        The file inside the artefact folder that the engine loads.
+    build_modules
+        Import names that building needs, besides torch.
+    extras
+        The extras of this package that bring ``build_modules``.
+    limits
+        The parity gate; None while the target is not implemented.
+    """
+
+    name: str
+    engine: EngineName
+    precision: Precision
+    model_file: str
+    build_modules: tuple[str, ...]
+    extras: tuple[str, ...]
+    limits: Limits | None
+
+    @property
+    def implemented(self) -> bool:
+        """Whether this version can build the target."""
+        return self.limits is not None
+
+
+_ONNX = ("onnx", "onnxscript", "onnxruntime")
+_OPENVINO = ("onnx", "onnxscript", "openvino")
+
+TARGETS: dict[str, Target] = {
+    t.name: t
+    for t in (
+        Target("onnx-fp32", "onnxruntime", "fp32", "model.onnx", _ONNX, ("torch", "onnx"), FP32),
+        Target("onnx-fp16", "onnxruntime", "fp16", "model.onnx", _ONNX, ("torch", "onnx"), FP16),
+        Target("onnx-int8", "onnxruntime", "int8", "model.onnx", _ONNX, ("torch", "onnx", "quantize"), None),
+        Target("openvino-fp32", "openvino", "fp32", "model.xml", _OPENVINO, ("torch", "openvino"), FP32),
+        Target("openvino-fp16", "openvino", "fp16", "model.xml", _OPENVINO, ("torch", "openvino"), FP16),
+        Target("openvino-int8", "openvino", "int8", "model.xml", _OPENVINO, ("torch", "openvino", "quantize"), None),
+        Target("coreml-fp32", "coreml", "fp32", "model.mlpackage", ("coremltools",), ("torch", "coreml"), None),
+        Target("coreml-fp16", "coreml", "fp16", "model.mlpackage", ("coremltools",), ("torch", "coreml"), None),
+        Target("coreml-int8", "coreml", "int8", "model.mlpackage", ("coremltools",), ("torch", "coreml"), None),
+        Target("coreml-pal6", "coreml", "pal6", "model.mlpackage", ("coremltools",), ("torch", "coreml"), None),
+        Target("coreml-pal4", "coreml", "pal4", "model.mlpackage", ("coremltools",), ("torch", "coreml"), None),
+        Target("coreml-w8a8", "coreml", "w8a8", "model.mlpackage", ("coremltools",), ("torch", "coreml"), None),
+        Target("coreai-fp16", "coreai", "fp16", "model.aimodel", ("coreai_torch",), ("torch", "coreml"), None),
+        Target("trt-fp32", "tensorrt", "fp32", "model.engine", ("onnx",), ("torch", "tensorrt"), None),
+        Target("trt-fp16", "tensorrt", "fp16", "model.engine", ("onnx",), ("torch", "tensorrt"), None),
+        Target("trt-int8", "tensorrt", "int8", "model.engine", ("onnx",), ("torch", "tensorrt"), None),
+    )
+}
+
+
+def get(name: str) -> Target:
+    """The target of that name.
+
+    Raises
+    ------
+    UsageError
+        The name is unknown; the hint suggests the closest one.
+    """
+    try:
+        return TARGETS[name]
+    except KeyError:
+        raise UsageError(f"unknown target {name!r}", hint=suggestion(name, TARGETS)) from None
+
+
+def get_implemented(name: str) -> Target:
+    """The target of that name, if this version can build it.
+
+    Raises
+    ------
+    UsageError
+        The name is unknown.
+    MissingError
+        The target is planned, but this version cannot build it yet.
+    """
+    target = get(name)
+    if not target.implemented:
+        raise MissingError(
+            f"target {name!r} is not available yet in this version",
+            hint=f"available now: {', '.join(t.name for t in TARGETS.values() if t.implemented)}",
+        )
+    return target
