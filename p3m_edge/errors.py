@@ -13,7 +13,8 @@
     │   └── CheckpointError (5)      likewise, a checkpoint
     └── RegressionError (6)          a benchmark is slower than its baseline beyond the noise
 
-Exit code 0 is success and 130 is Ctrl-C. Any other exception is a bug and ends with code 1, marked as an internal error.
+Exit code 0 is success and 130 is Ctrl-C. Any other exception is a bug and ends with
+code 1, marked as an internal error.
 """
 
 from __future__ import annotations
@@ -81,9 +82,7 @@ class RegressionError(P3MEdgeError):
 def missing_package(package: str, extra: str, cause: Exception | None = None) -> MissingError:
     """The error for an optional package that cannot be imported; it names the extra to install."""
     because = f" ({cause})" if cause is not None and not isinstance(cause, ModuleNotFoundError) else ""
-    return MissingError(
-        f"the package {package!r} cannot be imported{because}", hint=f'pip install "p3m-edge[{extra}]"'
-    )
+    return MissingError(f"the package {package!r} cannot be imported{because}", hint=f'pip install "p3m-edge[{extra}]"')
 
 
 def suggestion(name: str, known: Iterable[str]) -> str | None:

@@ -1,0 +1,1 @@
+"""Latency, memory and accuracy of artefacts, with the fingerprint of the machine."""

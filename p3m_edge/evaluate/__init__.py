@@ -1,0 +1,1 @@
+"""Evaluation: the published inference strategies, data sets and tables."""

@@ -1,0 +1,1 @@
+"""Run artefacts without PyTorch."""
