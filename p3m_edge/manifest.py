@@ -24,6 +24,7 @@ REJECTED_SUFFIX = ".rejected"
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 
 Level = Literal["device", "program", "typed", "none"]
+OutputName = Literal["alpha", "local_alpha", "global_logits"]
 Unpool = Literal["select", "native", "nearest"]
 
 
@@ -83,7 +84,7 @@ class OutputRecord:
     foreground) are there so that the artefact can be verified.
     """
 
-    name: Literal["alpha", "local_alpha", "global_logits"]
+    name: OutputName
     channels: int
     dtype: Literal["float32"] = "float32"
     layout: Literal["NCHW"] = "NCHW"
@@ -93,16 +94,18 @@ class OutputRecord:
 class ParityItem:
     """How one picture came out, against the eager deploy module. ``None``: the artefact lacks that output.
 
-    ``sad`` (thousands), ``mse``, ``grad`` and ``conn`` compare the two final alphas; they are reported, not gated.
+    The errors are those of :class:`p3m_edge.runtimes.golden.Difference`. ``sad`` (thousands), ``mse``, ``grad`` and
+    ``conn`` compare the two final alphas; they are reported, not gated.
     """
 
     image: str
-    alpha_mean: float
-    alpha_max: float
     logits_mean: float | None
     local_mean: float | None
     local_share: float | None
     flips: float | None
+    alpha_mean: float
+    alpha_max: float
+    alpha_share: float
     sad: float
     mse: float
     grad: float
@@ -155,8 +158,15 @@ def write(manifest: Manifest, folder: Path) -> None:
     (folder / MANIFEST).write_bytes(data + b"\n")
 
 
-def read(folder: Path) -> Manifest:
+def read(folder: Path, *, allow_rejected: bool = False) -> Manifest:
     """Read and validate ``folder/manifest.json``; the other files are not touched.
+
+    Parameters
+    ----------
+    folder
+        The artefact.
+    allow_rejected
+        Also read an artefact that failed its parity gate: to look at it, never to run it.
 
     Raises
     ------
@@ -168,7 +178,7 @@ def read(folder: Path) -> Manifest:
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise ArtefactError(f"{folder} {what}", hint="an artefact is the folder that `p3m-edge export` wrote")
-    if folder.resolve().name.endswith(REJECTED_SUFFIX):
+    if not allow_rejected and folder.resolve().name.endswith(REJECTED_SUFFIX):
         raise ArtefactError(f"{folder} was rejected by its parity gate and must not be used", hint="export it again")
     try:
         if path.stat().st_size > _MAX_MANIFEST_BYTES:
@@ -178,7 +188,10 @@ def read(folder: Path) -> Manifest:
         raise ArtefactError(f"{folder} holds no {MANIFEST}: it is not an artefact") from None
     except OSError as error:
         raise ArtefactError(f"{path} cannot be read: {error.strerror}") from error
-    return _parse(raw, path)
+    manifest = _parse(raw, path)
+    if not allow_rejected and manifest.parity is not None and not manifest.parity.passed:
+        raise ArtefactError(f"{folder} failed its parity gate and must not be used", hint="export it again")
+    return manifest
 
 
 def _parse(raw: bytes, path: Path) -> Manifest:
@@ -191,12 +204,10 @@ def _parse(raw: bytes, path: Path) -> Manifest:
                 hint="upgrade p3m-edge, or export the artefact again",
             )
         manifest = msgspec.convert(document, Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ArtefactError(f"{path} is not a valid manifest: {error}") from error
     if manifest.schema != SCHEMA_VERSION:
         raise ArtefactError(f"{path} has schema {manifest.schema}, which this version does not read")
-    if manifest.parity is not None and not manifest.parity.passed:
-        raise ArtefactError(f"{path.parent} failed its parity gate and must not be used", hint="export it again")
     return manifest
 
 
@@ -220,7 +231,11 @@ def check_files(manifest: Manifest, folder: Path) -> None:
             raise ArtefactError(f"{path} is missing", hint="export or copy the artefact again")
         if path.stat().st_size != record.bytes:
             raise ArtefactError(f"{path} has {path.stat().st_size} bytes, the manifest says {record.bytes}")
-        if sha256(path) != record.sha256:
+        try:
+            unchanged = sha256(path) == record.sha256
+        except OSError as error:
+            raise ArtefactError(f"{path} cannot be read: {error.strerror}") from error
+        if not unchanged:
             raise ArtefactError(f"{path} was changed: its SHA-256 is not the one in the manifest")
 
 
@@ -232,7 +247,7 @@ def sha256(path: Path) -> str:
 
 def record_files(folder: Path) -> dict[str, FileRecord]:
     """Size and hash of every file below ``folder`` but the manifest, by POSIX path, sorted."""
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
     return {p.relative_to(folder).as_posix(): FileRecord(sha256(p), p.stat().st_size) for p in paths}
 
 

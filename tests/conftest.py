@@ -1,11 +1,37 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use, and what must be set before the engines start."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+
+
+def _share_the_cores() -> None:
+    """Give each of several workers its part of the cores: engines that all start a thread per core only get slower.
+
+    The variables are read when a library is loaded, so this runs before any test module is imported.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = str(max(1, cores // workers))
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+            os.environ.setdefault(name, threads)
+
+
+_share_the_cores()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Note architecture and target of the tests that have them as parameters, for the table of the full tier."""
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            for name in ("arch", "target"):
+                if isinstance(value := item.callspec.params.get(name), str):
+                    item.user_properties.append((name, value))
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,186 @@
-"""The command line: one module per verb, imported only when that verb runs."""
+"""The command line. ``main`` is what ``p3m-edge`` and ``python -m p3m_edge`` call.
+
+A verb is a module of this package, imported only when that verb runs. It has
+
+``HELP``
+    what the verb does, for ``p3m-edge VERB --help``;
+``EXAMPLES``
+    lines of text; those that start with ``p3m-edge`` are commands and must parse;
+``add_arguments(parser)``
+    its options (``--json``, ``--debug`` and ``--help`` are there already);
+``run(args, console) -> int``
+    the work. It gives its result to ``console.emit`` once, raises an error of
+    :mod:`p3m_edge.errors` when it failed (also after ``emit``), and returns the exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn, Protocol, cast
+
+from p3m_edge import __version__
+from p3m_edge.cli.console import Console
+from p3m_edge.errors import UsageError, suggestion
+
+VERBS: dict[str, str] = {
+    "demo": "build, verify, run and measure an embedded default: the whole path in one command",
+    "export": "turn a checkpoint into verified artefacts",
+    "verify": "check an artefact on this machine: hashes, manifest, golden vectors",
+    "run": "matte pictures with an artefact",
+    "bench": "measure the latency, memory and parity of artefacts",
+    "inspect": "show what is in an artefact",
+    "targets": "list the targets: engine, precision, parity limits",
+    "doctor": "say what can be built, run and verified on this machine, and what is missing",
+}
+
+_EXIT_CODES = (
+    "exit codes: 0 done, 1 failed, 2 usage, 3 a gate failed, 4 something is missing (package, tool, device),\n"
+    "            5 artefact or checkpoint unfit, 6 benchmark regression, 130 interrupted"
+)
+
+
+class Verb(Protocol):
+    """What a verb's module offers."""
+
+    HELP: str
+    EXAMPLES: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, args: argparse.Namespace, console: Console) -> int: ...
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are :class:`UsageError`, and which suggests the option that was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"see: {self.prog} --help")
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parse the arguments of one verb; options and positionals may be mixed.
+
+        Raises
+        ------
+        UsageError
+            An option is unknown, missing or has an impossible value.
+        """
+        known = [option for action in self._actions for option in action.option_strings]
+        for argument in arguments:
+            if argument == "--":
+                break
+            option = argument.partition("=")[0]
+            if option.startswith("--") and option not in known:
+                hint = suggestion(option, (name for name in known if name.startswith("--")))
+                raise UsageError(f"unknown option {option}", hint=hint)
+        return self.parse_intermixed_args(list(arguments))
+
+
+def load(verb: str) -> Verb:
+    """Import the module of a verb.
+
+    Raises
+    ------
+    UsageError
+        There is no such verb; the hint suggests the closest one.
+    """
+    if verb.startswith("-"):
+        raise UsageError(f"unknown option {verb}", hint="options come after the verb; see: p3m-edge --help")
+    if verb not in VERBS:
+        raise UsageError(f"unknown verb {verb!r}", hint=suggestion(verb, VERBS))
+    return cast("Verb", importlib.import_module(f"p3m_edge.cli.{verb}"))
+
+
+def build_parser(name: str, verb: Verb) -> Parser:
+    """The parser of one verb."""
+    examples = "\n".join(f"  {line}" for line in verb.EXAMPLES.strip().splitlines())
+    parser = Parser(
+        prog=f"p3m-edge {name}",
+        description=verb.HELP,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    verb.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout, all else on stderr")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    argv
+        The arguments after the program's name; None: those of this process.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    console = Console(json="--json" in before_dashes, debug="--debug" in before_dashes)
+    with console.streams():
+        try:
+            with _terminate_like_interrupt():
+                code = _dispatch(arguments, console)
+                sys.stdout.flush()
+                return code
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place that turns errors into exit codes
+            return console.report(error)
+
+
+def _dispatch(arguments: list[str], console: Console) -> int:
+    shared = [argument for argument in arguments if argument in ("--json", "--debug")]
+    name = next((argument for argument in arguments if argument not in shared), "--help")
+    if name in ("-h", "--help"):
+        sys.stdout.write(_overview())
+        return 0
+    if name == "--version":
+        sys.stdout.write(f"p3m-edge {__version__}\n")
+        return 0
+    verb = load(name)
+    rest = arguments.copy()
+    rest.remove(name)
+    try:
+        args = build_parser(name, verb).parse(rest)
+    except SystemExit as request:  # argparse printed the help
+        return int(request.code or 0)
+    return verb.run(args, console)
+
+
+def _overview() -> str:
+    verbs = "\n".join(f"  {name:9} {line}" for name, line in VERBS.items())
+    return (
+        "usage: p3m-edge VERB [options]\n\n"
+        "Portrait matting on the device: a P3M-Net checkpoint goes in, verified artefacts come out,\n"
+        "and apps run them without PyTorch.\n\n"
+        f"verbs:\n{verbs}\n\n"
+        "options:\n"
+        "  -h, --help  this text; p3m-edge VERB --help: the verb's options and examples\n"
+        "  --version   the version\n"
+        "  --json      with any verb: one JSON document on stdout, all else on stderr\n"
+        "  --debug     with any verb: show the traceback of an error\n\n"
+        f"{_EXIT_CODES}\n"
+    )
+
+
+@contextmanager
+def _terminate_like_interrupt() -> Iterator[None]:
+    """Make SIGTERM raise KeyboardInterrupt, so that it cleans up like Ctrl-C; only the main thread may do that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)

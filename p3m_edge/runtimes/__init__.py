@@ -1,1 +1,21 @@
-"""Run artefacts without PyTorch."""
+"""Run artefacts without PyTorch: ``Matting(folder)(frame)`` gives the frame's alpha.
+
+The packages of the engines are imported when an artefact needs them, never before.
+"""
+
+from p3m_edge.runtimes.cache import CacheWarning
+from p3m_edge.runtimes.engine import Engine, EngineInfo, EngineOptions, open_engine
+from p3m_edge.runtimes.golden import SelfTest
+from p3m_edge.runtimes.matting import Matting, MattingInfo, UnverifiedWarning
+
+__all__ = [
+    "CacheWarning",
+    "Engine",
+    "EngineInfo",
+    "EngineOptions",
+    "Matting",
+    "MattingInfo",
+    "SelfTest",
+    "UnverifiedWarning",
+    "open_engine",
+]

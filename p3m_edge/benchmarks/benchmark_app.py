@@ -1,0 +1,151 @@
+"""OpenVINO's own ``benchmark_app`` beside this benchmark: same artefact, same settings, interleaved rounds.
+
+Two independent clocks on one thing: if they disagree, one of the two does not measure what it says.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from p3m_edge import manifest
+from p3m_edge.benchmarks.measure import Progress, default_threads
+from p3m_edge.benchmarks.process import Worker, WorkerError, environment, redact
+from p3m_edge.benchmarks.results import AppComparison, Options, Used
+from p3m_edge.benchmarks.rows import ArtefactRow, describe
+from p3m_edge.benchmarks.statistics import paired_ratio, summarise
+from p3m_edge.errors import UsageError, missing_package
+
+_MAIN = (
+    "import sys; from p3m_edge.benchmarks.protocol import silence_engines; silence_engines();"
+    "from openvino.tools.benchmark.main import main; sys.exit(main())"
+)
+_REPORT = "benchmark_report.json"
+_LATENCY = "latency (ms)"
+_MINIMUM_ITERATIONS = 3
+
+
+def compare(
+    row: ArtefactRow, options: Options, *, scratch: Path | None = None, progress: Progress | None = None
+) -> AppComparison:
+    """Measure one OpenVINO artefact with both, in interleaved rounds: latency hint, synchronous, same threads.
+
+    Parameters
+    ----------
+    row
+        An artefact of the OpenVINO engine with a static input.
+    options
+        ``rounds``, ``iterations`` (three at least), ``warmup``, ``threads``, ``device``, ``seed`` and ``timeout``
+        count; the rest does not.
+    scratch, progress
+        As in :func:`p3m_edge.benchmarks.measure.measure`.
+
+    Raises
+    ------
+    UsageError
+        The artefact is not OpenVINO's, or its input is dynamic.
+    MissingError
+        ``benchmark_app`` is not installed.
+    ArtefactError
+        The artefact is damaged or rejected.
+    WorkerError
+        One of the two failed.
+    """
+    known = describe(row)
+    if known.engine != "openvino":
+        raise UsageError(f"benchmark_app measures OpenVINO artefacts; {row.label} runs on {known.engine}")
+    if known.width is None or known.height is None:
+        raise UsageError(f"benchmark_app needs a static input; {row.label} is dynamic")
+    if importlib.util.find_spec("openvino.tools.benchmark") is None:
+        raise missing_package("openvino.tools.benchmark", "openvino")
+    options = replace(
+        options,
+        threads=options.threads or default_threads(options.device),
+        iterations=max(options.iterations, _MINIMUM_ITERATIONS),
+        seconds=None,
+    )
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="p3m-edge-app-", ignore_cleanup_errors=True) as name:
+        return _compare(row, options, Path(name), progress)
+
+
+def _compare(row: ArtefactRow, options: Options, folder: Path, progress: Progress | None) -> AppComparison:
+    ours: list[list[float]] = []
+    theirs: list[list[float]] = []
+    model = row.folder.absolute() / manifest.read(row.folder).model_file
+    shuffle = random.Random(options.seed)  # noqa: S311 - an order, not a secret
+    with Worker(row.module, timeout=options.timeout, scratch=folder) as worker:
+        loaded = worker.call(
+            "load", **row.arguments(), device=options.device, threads=options.threads, hint="latency",
+            cache=None, frame=None, frame_size=[options.frame_width, options.frame_height], seed=options.seed,
+        )  # fmt: skip
+        used = msgspec.convert(loaded["used"], Used)
+        settings = _settings(options, used)
+        told = (*settings, *_configuration(options, used, folder))
+        worker.call("first")
+        worker.call("warmup", calls=options.warmup)
+
+        def we() -> None:
+            ours.append(worker.call("round", iterations=options.iterations, seconds=None, bare=True)["latency"])
+
+        def they() -> None:
+            theirs.append([_run(model, told, folder, options.timeout, row)])
+
+        for number in range(options.rounds):
+            turns: list[Callable[[], None]] = [we, they]
+            for turn in shuffle.sample(turns, 2):
+                if progress is not None:
+                    progress(
+                        f"benchmark_app, round {number + 1}: {row.label}", len(ours) + len(theirs), 2 * options.rounds
+                    )
+                turn()
+    shown = settings if options.threads is None else (*settings, f"INFERENCE_NUM_THREADS={options.threads}")
+    mine, other = summarise(ours), summarise(theirs)
+    return AppComparison(row.label, mine, other, paired_ratio(mine.rounds, other.rounds), shown)
+
+
+def _settings(options: Options, used: Used) -> tuple[str, ...]:
+    """What ``benchmark_app`` must be told to do what our engine does."""
+    return (
+        "-d", used.device, "-hint", "latency", "-api", "sync", "-infer_precision", used.arithmetic,
+        "-niter", str(options.iterations),
+    )  # fmt: skip
+
+
+def _configuration(options: Options, used: Used, folder: Path) -> tuple[str, ...]:
+    """The number of threads: beside a hint ``benchmark_app`` takes it from a file only."""
+    if options.threads is None:
+        return ()
+    path = folder / "configuration.json"
+    path.write_bytes(msgspec.json.encode({used.device: {"INFERENCE_NUM_THREADS": str(options.threads)}}))
+    return "-load_config", str(path)
+
+
+def _run(model: Path, settings: tuple[str, ...], folder: Path, timeout: float, row: ArtefactRow) -> float:
+    """One run of ``benchmark_app``; its median latency in milliseconds."""
+    command = [sys.executable, "-P", "-c", _MAIN, "-m", str(model), *settings]
+    command += ["-json_stats", "-report_type", "no_counters", "-report_folder", str(folder)]
+    report = folder / _REPORT
+    report.unlink(missing_ok=True)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=timeout, check=False, cwd=folder,
+            env=environment(folder),
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise WorkerError(f"benchmark_app took longer than {timeout:g} s", hint="raise --timeout") from None
+    try:
+        found: dict[str, Any] = msgspec.json.decode(report.read_bytes())
+        return float(found["execution_results"][_LATENCY])
+    except (OSError, msgspec.MsgspecError, KeyError, TypeError, ValueError):
+        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        last = redact(lines[-1], row.paths()) if lines else "no output"
+        raise WorkerError(f"benchmark_app failed with code {done.returncode}: {last}") from None

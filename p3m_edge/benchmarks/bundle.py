@@ -1,0 +1,181 @@
+"""A folder that measures artefacts on another machine, and the way of its result back into a report."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from p3m_edge import manifest
+from p3m_edge.benchmarks import files, results
+from p3m_edge.benchmarks.device import PLAN, SCHEMA_VERSION, Item, Plan
+from p3m_edge.benchmarks.results import Options, Report
+from p3m_edge.benchmarks.rows import ArtefactRow
+from p3m_edge.benchmarks.wheel import distribution, make_wheel
+from p3m_edge.errors import ArtefactError, MissingError, OutputError, UsageError
+
+SCRIPT = "run_bench.py"
+README = "README.txt"
+# Module to distribution: what the runtime imports, and the engines that a bundle can carry.
+_RUNTIME = {
+    "numpy": "numpy",
+    "cv2": "opencv-python-headless",
+    "msgspec": "msgspec",
+    "psutil": "psutil",
+}
+_ENGINES = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
+_README = """\
+This folder measures portrait-matting artefacts on the machine that it is copied to.
+
+    python {script}
+
+It needs Python 3.11 or newer and these packages; PyTorch is not needed:
+
+    python -m pip install {packages}
+
+Nothing outside this folder is written and nothing is downloaded. When it is done, {result} holds
+latency, memory and parity with a description of the machine (no host name, no user name, no path).
+Bring that file back and add it to a report:
+
+    p3m-edge bench --import {result} ARTEFACT...
+
+Artefacts in this bundle:
+{artefacts}
+"""
+
+
+def make_bundle(folder: Path, rows: Sequence[ArtefactRow], options: Options) -> Path:
+    """Write a bundle; it appears whole or not at all.
+
+    Parameters
+    ----------
+    folder
+        The bundle to make; must not exist, or be empty.
+    rows
+        The artefacts, with unique labels.
+    options
+        How the device shall measure (``threads`` None: the device decides).
+
+    Raises
+    ------
+    UsageError
+        No artefact.
+    ArtefactError
+        An artefact is damaged or rejected.
+    MissingError
+        No wheel can be made here, or an engine cannot be bundled.
+    OutputError
+        The folder is in use or cannot be written.
+    """
+    if not rows:
+        raise UsageError("a bundle needs at least one artefact", hint="p3m-edge bench --bundle DIR ARTEFACT...")
+    manifests = [manifest.read(row.folder) for row in rows]
+    for found, row in zip(manifests, rows, strict=True):
+        manifest.check_files(found, row.folder)
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise OutputError(f"{folder} exists and is not an empty folder", hint="name a new folder")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            _fill(temporary, rows, manifests, options)
+            temporary.chmod(0o755)
+            if folder.exists():
+                folder.rmdir()
+            temporary.rename(folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
+    return folder
+
+
+def import_results(paths: Iterable[Path], artefacts: Iterable[Path]) -> tuple[Report, ...]:
+    """Read the results of other machines.
+
+    Parameters
+    ----------
+    paths
+        ``result.json`` or ``report.json`` files.
+    artefacts
+        The artefact folders that the results must be about; none: not checked.
+
+    Returns
+    -------
+    tuple of Report
+        In the order given, reports within reports unfolded.
+
+    Raises
+    ------
+    InputError
+        A file cannot be read.
+    ArtefactError
+        A file is corrupt, of another schema, or about an artefact that was not given.
+    UsageError
+        A result was given twice.
+    """
+    known = {results.identity(manifest.read(folder)) for folder in artefacts}
+    found: list[Report] = []
+    for path in paths:
+        for report in results.all_reports(files.read(path)):
+            strangers = [row.label for row in report.rows if row.identity is not None and row.identity not in known]
+            if known and strangers:
+                raise ArtefactError(
+                    f"{path} measured another artefact than those given: {', '.join(strangers)}",
+                    hint="give the artefacts that were in the bundle",
+                )
+            alone = replace(report, imported=())
+            if alone in found:
+                raise UsageError(f"{path} holds a result that was given already")
+            found.append(alone)
+    return tuple(found)
+
+
+def _fill(home: Path, rows: Sequence[ArtefactRow], manifests: Sequence[manifest.Manifest], options: Options) -> None:
+    items = []
+    for row, found in zip(rows, manifests, strict=True):
+        inside = f"artefacts/{_file_name(row.label)}"
+        for name in (*found.files, manifest.MANIFEST):
+            target = home / inside / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(row.folder / name, target)
+        items.append(Item(inside, row.label, results.identity(found)))
+    if len({item.folder for item in items}) != len(items):
+        raise UsageError("two artefacts would share a folder in the bundle", hint="rename one of the artefacts")
+    needed = _needed(manifests)
+    wheel = make_wheel(home)
+    plan = Plan(SCHEMA_VERSION, wheel.name, needed, options, tuple(items))
+    (home / PLAN).write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
+    shutil.copyfile(Path(__file__).with_name(SCRIPT), home / SCRIPT)
+    text = _README.format(
+        script=SCRIPT,
+        packages=" ".join(f'"{package}"' for package in needed.values()),
+        result=files.RESULT,
+        artefacts="\n".join(f"    {item.label}: {item.identity}" for item in items),
+    )
+    (home / README).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _needed(manifests: Iterable[manifest.Manifest]) -> dict[str, str]:
+    """Module to requirement; the base versions come from this package's own metadata."""
+    requires = distribution().requires or []
+    needed = {}
+    for module, name in _RUNTIME.items():
+        found = next((r for r in requires if re.match(rf"{re.escape(name)}(?![\w.-])", r) and ";" not in r), name)
+        needed[module] = found.replace(" ", "")
+    for one in manifests:
+        engine = one.engine.name
+        if engine not in _ENGINES:
+            raise MissingError(f"artefacts of the engine {engine!r} cannot be bundled yet")
+        needed[engine] = f"{_ENGINES[engine]}>={one.engine.minimum_version}"
+    return needed
+
+
+def _file_name(label: str) -> str:
+    return re.sub(r"[^\w.+-]+", "_", label).strip(".") or "artefact"

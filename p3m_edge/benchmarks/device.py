@@ -1,0 +1,98 @@
+"""What ``run_bench.py`` does once the packages are there: measure a bundle on the machine that it was copied to."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from p3m_edge import manifest
+from p3m_edge.benchmarks import files, report, results
+from p3m_edge.benchmarks.measure import failure, measure
+from p3m_edge.benchmarks.results import Options
+from p3m_edge.benchmarks.rows import ArtefactRow
+from p3m_edge.errors import ArtefactError, P3MEdgeError
+
+SCHEMA_VERSION = 1
+PLAN = "bundle.json"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One artefact of a bundle: its folder inside the bundle, its label and its content hash."""
+
+    folder: str
+    label: str
+    identity: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``bundle.json``. ``needed`` maps modules to what ``pip install`` calls them."""
+
+    schema: int
+    wheel: str
+    needed: dict[str, str]
+    options: Options
+    artefacts: tuple[Item, ...]
+
+
+def run(home: Path, scratch: Path, *, rounds: int | None, threads: int | None, device: str | None) -> int:
+    """Measure every artefact of the bundle at ``home``, write ``result.json`` there and return the exit code.
+
+    Parameters
+    ----------
+    home
+        The bundle.
+    scratch
+        A folder for temporary files, inside the bundle.
+    rounds, threads, device
+        Instead of the bundle's own options; None: those.
+    """
+    try:
+        plan = read_plan(home)
+        given = {name: v for name, v in {"rounds": rounds, "threads": threads, "device": device}.items() if v}
+        options = msgspec.convert({**msgspec.to_builtins(plan.options), **given}, Options)
+        rows = [ArtefactRow(item.label, home / item.folder) for item in plan.artefacts]
+        made = measure(rows, options, scratch=scratch, progress=_progress)
+        report.write_file(home / files.RESULT, files.encode(made))
+    except P3MEdgeError as refusal:
+        sys.stderr.write(f"\nerror: {refusal}\n" + (f"hint: {refusal.hint}\n" if refusal.hint else ""))
+        return refusal.exit_code
+    sys.stdout.write(report.markdown(made))
+    sys.stderr.write(f"\n{files.RESULT} is written: p3m-edge bench --import {files.RESULT} ARTEFACT...\n")
+    error = failure(made)
+    if error is None:
+        return 0
+    sys.stderr.write(f"error: {error}\n")
+    return error.exit_code
+
+
+def read_plan(home: Path) -> Plan:
+    """Read ``bundle.json`` and compare every artefact with the hash that it names.
+
+    Raises
+    ------
+    ArtefactError
+        The plan is damaged or of another schema, or an artefact is not the one that was bundled.
+    """
+    path = home / PLAN
+    try:
+        plan = msgspec.json.decode(path.read_bytes(), type=Plan)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ArtefactError(f"{path} is not the plan of a bundle: {error}", hint="copy the bundle again") from error
+    if plan.schema != SCHEMA_VERSION:
+        raise ArtefactError(f"{path} has schema {plan.schema}; this version reads {SCHEMA_VERSION}")
+    for item in plan.artefacts:
+        if ".." in Path(item.folder).parts or Path(item.folder).is_absolute():
+            raise ArtefactError(f"{path} names a folder outside the bundle: {item.folder}")
+        if results.identity(manifest.read(home / item.folder)) != item.identity:
+            raise ArtefactError(f"{item.folder} is not the artefact that was bundled", hint="copy the bundle again")
+    return plan
+
+
+def _progress(what: str, done: int, total: int) -> None:
+    sys.stderr.write(f"\r{done:4d} / {total}  {what:60.60}")
+    sys.stderr.flush()

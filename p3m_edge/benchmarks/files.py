@@ -1,0 +1,107 @@
+"""Reports as files: written as JSON, read back, and refused when they are damaged, foreign or contradict themselves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from p3m_edge.benchmarks.results import SCHEMA_VERSION, Report, Result
+from p3m_edge.benchmarks.statistics import Summary
+from p3m_edge.errors import ArtefactError, InputError
+
+REPORT = "report.json"
+RESULT = "result.json"
+_MAX_REPORT_BYTES = 64 * 1024 * 1024
+
+
+def encode(report: Report) -> bytes:
+    """The report as indented JSON, with a final newline."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+
+
+def read(path: Path) -> Report:
+    """Read and check a report that :func:`encode` wrote.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read.
+    ArtefactError
+        It is not a report, is of another schema, or contradicts itself.
+    """
+    try:
+        if path.stat().st_size > _MAX_REPORT_BYTES:
+            raise ArtefactError(f"{path} is too large to be a benchmark result")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        document = msgspec.json.decode(raw)
+        schema = document.get("schema") if isinstance(document, dict) else None
+        if isinstance(schema, int) and schema != SCHEMA_VERSION:
+            raise ArtefactError(
+                f"{path} has schema {schema}; this version reads {SCHEMA_VERSION}",
+                hint="run the bundle of this version on the device again",
+            )
+        report = msgspec.convert(document, Report)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ArtefactError(f"{path} is not a benchmark result: {error}") from error
+    for problem in _problems(report):
+        raise ArtefactError(f"{path} contradicts itself: {problem}", hint="was it edited or cut? run the bundle again")
+    return report
+
+
+def _problems(report: Report) -> Iterator[str]:
+    labels = [row.label for row in report.rows]
+    if len(set(labels)) != len(labels):
+        yield "two rows have the same label"
+    for row in report.rows:
+        yield from (f"row {row.label!r}: {problem}" for problem in _row_problems(row))
+    ok = {row.label for row in report.rows if row.status == "ok"}
+    ranked = [label for ranking in report.rankings for group in ranking.groups for label in group]
+    if sorted(ranked) != sorted(ok):
+        yield "the rankings do not hold exactly the rows that are ok"
+    if not {*report.ratios, *filter(None, [report.baseline])} <= set(labels):
+        yield "a ratio belongs to no row"
+    for other in report.imported:
+        yield from _problems(other)
+
+
+def _row_problems(row: Result) -> Iterator[str]:
+    if (row.kind == "artefact") != (row.identity is not None):
+        yield "an artefact needs a content hash, an eager reference has none"
+    if row.identity is not None and (len(row.identity) != 64 or not set(row.identity) <= set("0123456789abcdef")):
+        yield "its content hash is not a SHA-256"
+    if (row.status == "ok") != (row.measured is not None):
+        yield "it must be measured exactly if it is ok"
+    if row.status == "ok" and row.kind == "artefact" and (row.parity is None or not row.parity.passed):
+        yield "it is ok without having passed the golden vectors"
+    if row.measured is None:
+        return
+    found = row.measured
+    for name in ("latency", "end_to_end", "preprocess", "postprocess", "overhead", "throughput"):
+        summary: Summary | None = getattr(found, name)
+        if summary is not None and not _sane(summary, positive=name != "overhead"):
+            yield f"{name} is not a distribution"
+    starts = [s for s in (found.cold_start, found.second_start) if s is not None]
+    times = [t for s in starts for t in (s.ready_ms, s.import_ms, s.load_ms, s.first_ms)]
+    if not all(math.isfinite(t) and t >= 0 for t in times):
+        yield "a start has an impossible duration"
+    if min(found.memory.cold, found.memory.running, found.memory.throughput or 1) <= 0:
+        yield "a memory peak is not positive"
+
+
+def _sane(summary: Summary, *, positive: bool) -> bool:
+    ordered = (summary.minimum, summary.median, summary.p90, summary.p95, summary.p99)
+    values = (*ordered, summary.mean, summary.interval.low, summary.interval.high, *summary.rounds)
+    return (
+        summary.count >= len(summary.rounds) >= 1
+        and all(map(math.isfinite, values))
+        and list(ordered) == sorted(ordered)
+        and summary.interval.low <= summary.median <= summary.interval.high
+        and 0 <= summary.interval.coverage <= 1
+        and (not positive or min(values) > 0)
+    )

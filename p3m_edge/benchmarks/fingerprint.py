@@ -1,0 +1,284 @@
+"""What a benchmark must say about the machine it ran on, and nothing that identifies its owner.
+
+A :class:`Fingerprint` holds no host name, user name, path, serial number or address, so that a report may be published
+as it stands. :class:`Conditions` is the state of the machine during one run: how busy it was, and what to distrust.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+from p3m_edge import __version__
+
+# Kernel and compiler spell the same feature in several ways; the report uses one name.
+_FEATURES = {
+    "sse4_2": "sse4_2", "avx": "avx", "avx1_0": "avx", "f16c": "f16c", "fma": "fma", "fma3": "fma", "avx2": "avx2",
+    "avx_vnni": "avx_vnni", "avx512f": "avx512f", "avx512_vnni": "avx512_vnni", "avx_512vnni": "avx512_vnni",
+    "avx512vnni": "avx512_vnni", "avx512_fp16": "avx512_fp16", "avx512_bf16": "avx512_bf16", "amx_tile": "amx_tile",
+    "amx_int8": "amx_int8", "amx_bf16": "amx_bf16", "amx_fp16": "amx_fp16", "neon": "neon", "asimd": "neon",
+    "asimdhp": "fp16", "fphp": "fp16", "feat_fp16": "fp16", "asimddp": "dotprod", "feat_dotprod": "dotprod",
+    "neon_dotprod": "dotprod", "i8mm": "i8mm", "feat_i8mm": "i8mm", "bf16": "bf16", "feat_bf16": "bf16", "sve": "sve",
+    "sve2": "sve2", "sme": "sme", "feat_sme": "sme",
+}  # fmt: skip
+_PACKAGES = ("numpy", "opencv-python-headless", "opencv-python", "onnxruntime", "onnxruntime-gpu", "openvino", "torch")
+_BUSY = 0.2
+_STOLEN = 0.01
+_LOOK_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The machine and its software. ``None``: this system does not say.
+
+    Attributes
+    ----------
+    architecture
+        The instruction set, such as ``x86_64`` or ``arm64``.
+    cpu, board
+        Model names, as the maker writes them; ``board`` for single-board computers and phones.
+    features
+        Instruction-set extensions that matter for inference, sorted (``avx2``, ``avx512_vnni``, ``neon``, ...).
+    physical_cores, logical_cores, usable_cores
+        Of the machine; ``usable_cores`` are those that this process may use (affinity, container quota).
+    memory_bytes
+        Physical memory.
+    governor
+        The CPU frequency governor of the first core.
+    virtual
+        Whether a hypervisor is underneath.
+    system
+        Operating system with its version number.
+    python
+        Implementation and version.
+    packages
+        Versions of the packages that take part, by distribution name.
+    """
+
+    architecture: str
+    cpu: str | None
+    board: str | None
+    features: tuple[str, ...]
+    physical_cores: int | None
+    logical_cores: int | None
+    usable_cores: int
+    memory_bytes: int
+    governor: str | None
+    virtual: bool | None
+    system: str
+    python: str
+    packages: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The state of the machine around one run.
+
+    Attributes
+    ----------
+    busy_before
+        Share of all cores (0..1) that was busy just before the first measurement.
+    load_before, load_after
+        One-minute load average; ``None`` where the system has none.
+    stolen
+        Share of the CPU time (0..1) that the hypervisor gave to others during the run; ``None`` if not reported.
+    on_battery
+        ``None`` for a machine without one.
+    warnings
+        What a reader should know before believing the numbers.
+    """
+
+    busy_before: float
+    load_before: float | None
+    load_after: float | None
+    stolen: float | None
+    on_battery: bool | None
+    warnings: tuple[str, ...]
+
+
+def fingerprint() -> Fingerprint:
+    """Describe this machine; takes a few milliseconds and needs no rights."""
+    cpuinfo = _cpuinfo()
+    return Fingerprint(
+        architecture=platform.machine(),
+        cpu=_cpu_name(cpuinfo),
+        board=_board(),
+        features=_features(cpuinfo),
+        physical_cores=psutil.cpu_count(logical=False),
+        logical_cores=psutil.cpu_count(logical=True),
+        usable_cores=usable_cores(),
+        memory_bytes=int(psutil.virtual_memory().total),
+        governor=_read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        virtual=_virtual(cpuinfo),
+        system=_system(),
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        packages=_packages(),
+    )
+
+
+def usable_cores() -> int:
+    """The cores that this process may use: the smallest of machine, affinity and container quota; at least 1."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = (_read(Path("/sys/fs/cgroup/cpu.max")) or "max").partition(" ")
+    if quota.isdigit() and period.isdigit() and int(period) > 0:
+        return max(1, min(affinity, int(quota) // int(period)))
+    return max(1, affinity)
+
+
+class Watch:
+    """Observes the machine from its making until :meth:`finish`."""
+
+    def __init__(self) -> None:
+        self._busy = float(psutil.cpu_percent(interval=_LOOK_SECONDS)) / 100.0
+        self._load = _load()
+        self._times = _times()
+
+    def finish(self, machine: Fingerprint, threads: int | None) -> Conditions:
+        """The conditions since the watch was made; ``threads`` is what each engine got, None: its own choice."""
+        stolen = _stolen(self._times, _times())
+        battery = _on_battery()
+        return Conditions(
+            busy_before=round(self._busy, 3),
+            load_before=self._load,
+            load_after=_load(),
+            stolen=stolen,
+            on_battery=battery,
+            warnings=tuple(self._warnings(machine, threads or 1, stolen, battery)),
+        )
+
+    def _warnings(
+        self, machine: Fingerprint, threads: int, stolen: float | None, battery: bool | None
+    ) -> Iterable[str]:
+        if self._busy > _BUSY:
+            yield f"the machine was busy before the run ({self._busy:.0%} of its cores): close other programs"
+        if stolen is not None and stolen > _STOLEN:
+            yield f"the hypervisor gave {stolen:.1%} of the CPU time to other machines during the run"
+        if machine.governor not in (None, "performance"):
+            yield f"the CPU frequency governor is {machine.governor!r}, not 'performance': clocks may vary"
+        if battery:
+            yield "the machine ran on battery: clocks may be lowered"
+        if threads > machine.usable_cores:
+            yield f"{threads} threads on {machine.usable_cores} usable cores"
+        elif machine.physical_cores is not None and threads > machine.physical_cores:
+            yield f"{threads} threads on {machine.physical_cores} physical cores"
+
+
+def _cpuinfo() -> str:
+    return _read(Path("/proc/cpuinfo")) or ""
+
+
+def _field(cpuinfo: str, name: str) -> str | None:
+    found = re.search(rf"^{name}\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    return found.group(1).strip() if found else None
+
+
+def _cpu_name(cpuinfo: str) -> str | None:
+    if platform.system() == "Darwin":
+        return _sysctl("machdep.cpu.brand_string")
+    part = _field(cpuinfo, "CPU part")
+    arm = f"ARM part {part}" if part else None
+    return _field(cpuinfo, "model name") or arm or platform.processor() or None
+
+
+def _board() -> str | None:
+    tree = _read(Path("/proc/device-tree/model"))
+    return tree.rstrip("\0") if tree else (_sysctl("hw.model") if platform.system() == "Darwin" else None)
+
+
+def _features(cpuinfo: str) -> tuple[str, ...]:
+    words = (_field(cpuinfo, "flags") or _field(cpuinfo, "Features") or "").split()
+    if platform.system() == "Darwin":
+        words += (_sysctl("machdep.cpu.features") or "").replace(".", "_").split()
+        words += (_sysctl("machdep.cpu.leaf7_features") or "").replace(".", "_").split()
+        listed = (_sysctl("hw.optional", named=True) or "").splitlines()
+        words += [line.split(":")[0].split(".")[-1] for line in listed if line.endswith(": 1")]
+    words += _opencv_features()
+    return tuple(sorted({_FEATURES[word] for word in map(str.lower, words) if word in _FEATURES}))
+
+
+def _opencv_features() -> list[str]:
+    """What OpenCV found: the only public source on Windows, and the same everywhere."""
+    try:
+        import cv2
+    except ImportError:
+        return []
+    names = [name for name in dir(cv2) if name.startswith("CPU_") and name[4:].lower() in _FEATURES]
+    return [name[4:] for name in names if cv2.checkHardwareSupport(int(getattr(cv2, name)))]
+
+
+def _virtual(cpuinfo: str) -> bool | None:
+    flags = _field(cpuinfo, "flags")
+    return None if flags is None else "hypervisor" in flags.split()
+
+
+def _system() -> str:
+    """Name and version number only: a kernel's full release string may carry the name of whoever built it."""
+    release = re.match(r"\d+(\.\d+)*", platform.mac_ver()[0] or platform.release())
+    name = "macOS" if platform.system() == "Darwin" else platform.system()
+    text = f"{name} {release.group(0)}" if release else name
+    try:
+        info = platform.freedesktop_os_release()
+    except OSError:
+        return text
+    return f"{text} ({' '.join(filter(None, (info.get('ID'), info.get('VERSION_ID'))))})"
+
+
+def _packages() -> dict[str, str]:
+    found = {"p3m-edge": __version__}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip() or None
+    except OSError:
+        return None
+
+
+def _sysctl(name: str, *, named: bool = False) -> str | None:
+    command = ["/usr/sbin/sysctl", *([] if named else ["-n"]), name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _load() -> float | None:
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def _times() -> dict[str, float]:
+    """Seconds of CPU time since the system started, by use; guests' time is part of ``user`` already."""
+    times: dict[str, float] = psutil.cpu_times()._asdict()
+    return {use: seconds for use, seconds in times.items() if not use.startswith("guest")}
+
+
+def _stolen(before: dict[str, float], after: dict[str, float]) -> float | None:
+    if "steal" not in before:
+        return None
+    spent = sum(after.values()) - sum(before.values())
+    return round((after["steal"] - before["steal"]) / spent, 4) if spent > 0 else None
+
+
+def _on_battery() -> bool | None:
+    if not hasattr(psutil, "sensors_battery"):
+        return None
+    try:
+        state = psutil.sensors_battery()
+    except (OSError, RuntimeError, NotImplementedError):
+        return None
+    return None if state is None or state.power_plugged is None else not state.power_plugged

@@ -1,0 +1,310 @@
+"""Rendering of a report: tables for the terminal and for Markdown from one description, and the files of ``--out``."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from p3m_edge.benchmarks import files, results
+from p3m_edge.benchmarks.fingerprint import Fingerprint
+from p3m_edge.benchmarks.results import Measured, Report, Result
+from p3m_edge.benchmarks.statistics import Ratio, Summary
+from p3m_edge.errors import OutputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MARKDOWN = "report.md"
+_NONE = "-"
+_DIGITS = set("-0123456789")
+_ERRORS = ("logits_mean", "local_mean", "flips", "alpha_mean")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text: every row has one cell per column."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+    @property
+    def figures(self) -> tuple[bool, ...]:
+        """Which columns hold figures, to be aligned on the right."""
+        cells = zip(*self.rows, strict=True) if self.rows else [()] * len(self.columns)
+        return tuple(all(cell == _NONE or cell[:1] in _DIGITS for cell in column) for column in cells)
+
+
+def tables(report: Report) -> tuple[Table, ...]:
+    """The tables of one machine's run; imported runs are not looked at."""
+    measured = [(row, row.measured) for row in _ranked(report) if row.measured is not None]
+    made = [_latency(report, measured)] if measured else []
+    frames = [pair for pair in measured if pair[1].end_to_end is not None]
+    if frames:
+        made.append(_frame(report, frames))
+    if measured:
+        made.append(_resources(measured))
+    if report.benchmark_app:
+        made.append(_app(report))
+    made.append(_verdicts(report))
+    return tuple(made)
+
+
+def side_by_side(report: Report) -> Table | None:
+    """Median latencies of every machine, artefacts matched by content; None without imported runs."""
+    reports = list(results.all_reports(report))
+    if len(reports) < 2:
+        return None
+    labels: dict[str, str] = {}
+    for one in reports:
+        for row in one.rows:
+            labels.setdefault(row.identity or row.label, row.label)
+    rows = [
+        (label, *(_cell(one, key) for one in reports))
+        for key, label in labels.items()
+    ]  # fmt: skip
+    columns = tuple(f"{i + 1}: {_machine_name(one.machine)}" for i, one in enumerate(reports))
+    return Table("Machines side by side, median of the bare call, ms", ("row", *columns), tuple(rows))
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print every machine's tables on a rich console."""
+    for one in results.all_reports(report):
+        console.print(heading(one))
+        for table in tables(one):
+            _print_table(table, console)
+        for line in remarks(one):
+            console.print(line, style="yellow")
+        console.print()
+    together = side_by_side(report)
+    if together is not None:
+        _print_table(together, console)
+
+
+def markdown(report: Report) -> str:
+    """The whole report as Markdown."""
+    parts = ["# Benchmark"]
+    for one in results.all_reports(report):
+        parts += [f"## {heading(one)}", _settings(one)]
+        parts += [_markdown_table(table) for table in tables(one)]
+        parts += ["\n".join(f"- {line}" for line in remarks(one))]
+    together = side_by_side(report)
+    if together is not None:
+        parts.append(_markdown_table(together))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def write(report: Report, folder: Path) -> tuple[Path, Path]:
+    """Write ``report.json`` and ``report.md`` into ``folder``; each appears whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        The folder or a file cannot be written.
+    """
+    made = (folder / files.REPORT, folder / MARKDOWN)
+    for path, data in zip(made, (files.encode(report), markdown(report).encode()), strict=True):
+        write_file(path, data)
+    return made
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that appears whole or not at all; missing folders are made.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def heading(report: Report) -> str:
+    """The machine in one line."""
+    machine = report.machine
+    cores = f"{machine.usable_cores} of {machine.logical_cores} cores usable"
+    memory = f"{machine.memory_bytes / 2**30:.1f} GiB"
+    parts = (_machine_name(machine), machine.architecture, cores, memory, machine.system, machine.python)
+    return ", ".join(parts)
+
+
+def remarks(report: Report) -> Iterator[str]:
+    """What a reader must know: rows that failed, rows that are tied, and what disturbed the run."""
+    for row in report.rows:
+        if row.status != "ok":
+            yield f"{row.label} {row.status}: {row.reason}"
+    for ranking in report.rankings:
+        for group in ranking.groups:
+            if len(group) > 1:
+                yield f"not ranked, within the noise ({ranking.shape}): {', '.join(group)}"
+    yield from report.conditions.warnings
+
+
+def _settings(report: Report) -> str:
+    o, machine, state = report.options, report.machine, report.conditions
+    calls = f"{o.seconds:g} s" if o.seconds is not None else f"{o.iterations} calls of each kind"
+    load = " to ".join(_NONE if v is None else f"{v:g}" for v in (state.load_before, state.load_after))
+    lines = (
+        f"Measured {report.created} with {', '.join(f'{k} {v}' for k, v in machine.packages.items())}.",
+        f"CPU features: {' '.join(machine.features) or 'unknown'}; governor: {machine.governor or 'unknown'}; "
+        f"physical cores: {machine.physical_cores or 'unknown'}; "
+        f"virtual: {'unknown' if machine.virtual is None else 'yes' if machine.virtual else 'no'}.",
+        f"{o.rounds} interleaved rounds of {calls} in shuffled order (seed {o.seed}), {o.warmup} calls of warm-up, "
+        f"{o.threads} threads, device {o.device}; frame {o.frame_width}x{o.frame_height} ({report.frame}).",
+        f"Busy before the run: {state.busy_before:.0%} of the cores; load average {load}"
+        + ("." if state.stolen is None else f"; stolen by the hypervisor: {state.stolen:.2%}."),
+    )
+    return "\n".join(lines)
+
+
+def _latency(report: Report, rows: Sequence[tuple[Result, Measured]]) -> Table:
+    ranks = _ranks(report)
+    body = []
+    for row, found in rows:
+        s = found.latency
+        ratio = report.ratios.get(row.label)
+        body.append((
+            ranks[row.label], row.label, row.shape, _ms(s.median), f"{_ms(s.interval.low)} .. {_ms(s.interval.high)}",
+            _ms(s.minimum), _ms(s.mean), _ms(s.p90), _ms(s.p95), _ms(s.p99), str(s.count),
+            _NONE if ratio is None else _ratio(ratio),
+        ))  # fmt: skip
+    coverage = min(found.latency.interval.coverage for _, found in rows)
+    against = f"times as fast as {report.baseline}" if report.baseline else "ratio"
+    return Table(
+        "Bare call of the engine, ms",
+        ("rank", "row", "input", "median", "its interval", "min", "mean", "p90", "p95", "p99", "calls", against),
+        tuple(body),
+        f"Interval: {coverage:.1%} for the median, from the medians of the rounds. Rank with =: cannot be told apart.",
+    )
+
+
+def _frame(report: Report, rows: Sequence[tuple[Result, Measured]]) -> Table:
+    size = f"{report.options.frame_width}x{report.options.frame_height}"
+    body = tuple(
+        (row.label, _median(m.preprocess), _median(m.latency), _median(m.postprocess), _median(m.end_to_end),
+         _median(m.overhead), _median(m.throughput))
+        for row, m in rows
+    )  # fmt: skip
+    columns = ("row", "before", "inference", "after", "whole call", "over the bare call", "frames/s, async")
+    return Table(f"A frame of {size} through Matting, medians, ms", columns, body)
+
+
+def _resources(rows: Sequence[tuple[Result, Measured]]) -> Table:
+    body = []
+    for row, m in rows:
+        second = m.second_start
+        body.append((
+            row.label, f"{m.cold_start.ready_ms:.0f}", f"{m.cold_start.import_ms:.0f}", f"{m.cold_start.load_ms:.0f}",
+            f"{m.cold_start.first_ms:.0f}", _NONE if second is None else f"{second.ready_ms:.0f}",
+            _NONE if second is None else f"{second.first_ms:.0f}", _mb(m.memory.cold), _mb(m.memory.running),
+            _NONE if m.memory.throughput is None else _mb(m.memory.throughput), _mb(row.size_bytes),
+        ))  # fmt: skip
+    columns = (
+        "row", "cold start", "of it import", "of it load", "first call", "second start", "first call", "peak MB cold",
+        "peak MB running", "peak MB async", "size MB",
+    )  # fmt: skip
+    return Table("Start (ms), peak memory and size", columns, tuple(body))
+
+
+def _app(report: Report) -> Table:
+    body = tuple(
+        (one.label, _ms(one.ours.median), _ms(one.theirs.median), _ratio(one.ratio), " ".join(one.settings))
+        for one in report.benchmark_app
+    )
+    columns = ("row", "p3m-edge bench", "benchmark_app", "ours / theirs", "settings")
+    return Table("OpenVINO's benchmark_app on the same artefact, medians, ms", columns, body)
+
+
+def _verdicts(report: Report) -> Table:
+    body = []
+    for row in report.rows:
+        parity = row.parity
+        golden = _NONE if parity is None else "passed" if parity.passed else "FAILED"
+        worst = ", ".join(f"{k} {parity.worst[k]:.2g}" for k in _ERRORS if k in parity.worst) if parity else ""
+        engine = f"{row.engine} {row.used.version}" if row.used else row.engine
+        body.append((row.label, engine, row.precision, row.arch, row.unpool, row.status, golden, worst or _NONE))
+    columns = ("row", "engine", "precision", "network", "unpool", "status", "golden vectors", "largest errors")
+    return Table("Accuracy parity on this machine", columns, tuple(body))
+
+
+def _ranked(report: Report) -> list[Result]:
+    rows = {row.label: row for row in report.rows}
+    order = [label for ranking in report.rankings for group in ranking.groups for label in group]
+    return [rows[label] for label in order]
+
+
+def _ranks(report: Report) -> dict[str, str]:
+    ranks = {}
+    for ranking in report.rankings:
+        place = 1
+        for group in ranking.groups:
+            ranks.update({label: f"{place}{'=' if len(group) > 1 else ''}" for label in group})
+            place += len(group)
+    return ranks
+
+
+def _cell(report: Report, key: str) -> str:
+    row = next((row for row in report.rows if (row.identity or row.label) == key), None)
+    if row is None:
+        return _NONE
+    return _ms(row.measured.latency.median) if row.measured is not None else row.status
+
+
+def _machine_name(machine: Fingerprint) -> str:
+    return machine.board or machine.cpu or machine.architecture
+
+
+def _ratio(ratio: Ratio) -> str:
+    return f"{ratio.value:.3f} ({ratio.interval.low:.3f} .. {ratio.interval.high:.3f})"
+
+
+def _median(summary: Summary | None) -> str:
+    return _NONE if summary is None else _ms(summary.median)
+
+
+def _ms(value: float) -> str:
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}"
+
+
+def _mb(value: int) -> str:
+    return f"{value / 1e6:.1f}"
+
+
+def _markdown_table(table: Table) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    lines = [f"### {table.title}", "", line(table.columns), line(["---:" if f else "---" for f in table.figures])]
+    lines += [line(row) for row in table.rows]
+    return "\n".join(lines + (["", table.note] if table.note else []))
+
+
+def _print_table(table: Table, console: Console) -> None:
+    from rich import box
+    from rich.table import Table as RichTable
+
+    made = RichTable(
+        title=table.title, caption=table.note or None, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD
+    )
+    for column, figure in zip(table.columns, table.figures, strict=True):
+        made.add_column(column, justify="right" if figure else "left", overflow="fold")
+    for row in table.rows:
+        made.add_row(*row)
+    console.print(made)

@@ -1,0 +1,296 @@
+"""What a benchmark found. These dataclasses are the JSON of ``report.json`` and of a device's ``result.json``.
+
+A report names artefacts by label and content hash, never by path, and machines by :class:`Fingerprint`, never by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from p3m_edge.benchmarks.fingerprint import Conditions, Fingerprint
+from p3m_edge.benchmarks.statistics import Ratio, Summary, paired_ratio
+from p3m_edge.errors import InputError, UsageError, suggestion
+from p3m_edge.manifest import Manifest
+
+SCHEMA_VERSION = 1
+
+Status = Literal["ok", "failed", "parity-failed"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to measure. Everything here is recorded in the report.
+
+    Attributes
+    ----------
+    rounds
+        How often every row gets its turn, in shuffled order. Six are the fewest that give a 95 % interval.
+    iterations
+        Calls of each kind in a round.
+    seconds
+        If given, a round lasts this long instead (one call of each kind at least).
+    warmup
+        Calls before the first round, not counted. (Every round starts with one more.)
+    threads
+        Threads of each engine; None: as many as there are usable physical cores.
+    device
+        The device or provider, as the runtimes name it.
+    frame_width, frame_height
+        The frame that goes through the whole ``Matting`` call, in pixels.
+    throughput
+        Whether to measure the asynchronous throughput too, in processes of its own.
+    seed
+        Of the shuffling and of the synthetic frame.
+    timeout
+        Seconds to wait for each answer of a worker.
+    """
+
+    rounds: int = 10
+    iterations: int = 5
+    seconds: float | None = None
+    warmup: int = 3
+    threads: int | None = None
+    device: str = "cpu"
+    frame_width: int = 1280
+    frame_height: int = 720
+    throughput: bool = True
+    seed: int = 0
+    timeout: float = 600.0
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of a process, in milliseconds.
+
+    ``ready_ms`` runs from the making of the process to the loaded model: interpreter, ``import_ms``, ``load_ms``
+    (hashes, reading, compiling). ``first_ms`` is the first call after that, which no later call resembles. One start
+    is timed, with the files in the system's file cache.
+    """
+
+    ready_ms: float
+    import_ms: float
+    load_ms: float
+    first_ms: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Largest resident set of the process, in bytes: after a cold start, after the rounds, after the throughput."""
+
+    cold: int
+    running: int
+    throughput: int | None
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What the golden vectors said on this machine, through the runtime that apps use.
+
+    ``worst`` holds the largest value of each measured error.
+    """
+
+    passed: bool
+    failures: tuple[str, ...]
+    worst: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The numbers of one row; times in milliseconds, over the rounds.
+
+    Attributes
+    ----------
+    cold_start
+        With an empty cache of compiled models.
+    second_start
+        With the cache that the first start left; None where nothing is cached.
+    latency
+        The bare call of the engine: network input in, alpha out. Rows are ranked by this.
+    end_to_end
+        The ``Matting`` call: frame in, alpha at the frame's size out. None for the eager reference, like the next four.
+    preprocess, postprocess
+        Frame to network input, and network output to alpha at the frame's size.
+    overhead
+        ``end_to_end`` minus ``latency``, from calls that alternate; it may come out negative within the noise.
+    throughput
+        Frames per second with several requests in flight, frames in and alphas out; one value a round.
+    """
+
+    cold_start: Start
+    second_start: Start | None
+    latency: Summary
+    end_to_end: Summary | None
+    preprocess: Summary | None
+    postprocess: Summary | None
+    overhead: Summary | None
+    throughput: Summary | None
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class Used:
+    """What was really at work, as the engine tells.
+
+    Attributes
+    ----------
+    version
+        Of the engine.
+    device, device_name
+        The device or provider, and its description.
+    arithmetic
+        ``f32``, ``f16``, or ``graph``: as the model file says, tensor by tensor.
+    threads
+        Threads of one inference; None: the engine does not tell.
+    requests
+        How many inferences run side by side (one, for latency).
+    """
+
+    version: str
+    device: str
+    device_name: str
+    arithmetic: str
+    threads: int | None
+    requests: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of the report.
+
+    Attributes
+    ----------
+    identity
+        The content hash of the artefact (:func:`identity`); None for the eager reference.
+    size_bytes
+        Of the artefact without its golden vectors, or of the checkpoint.
+    used
+        What the latency was measured with; None for a row that could not be loaded.
+    width, height
+        The network's input that was measured, pixels; for a dynamic artefact the frame decides. None: not measured.
+    reason
+        Why ``status`` is not ``ok``; ``measured`` is None then.
+    """
+
+    label: str
+    kind: Literal["artefact", "eager"]
+    target: str
+    engine: str
+    precision: str
+    arch: str
+    unpool: str
+    trained: bool | None
+    batch: int
+    width: int | None
+    height: int | None
+    identity: str | None
+    size_bytes: int
+    used: Used | None
+    status: Status
+    reason: str | None
+    parity: Parity | None
+    measured: Measured | None
+
+    @property
+    def shape(self) -> str:
+        """The network's input, as ``WIDTHxHEIGHT`` and batch; only rows of one shape are ranked together."""
+        size = f"{self.width}x{self.height}" if self.width and self.height else "dynamic"
+        return size if self.batch == 1 else f"{size}, batch {self.batch}"
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Rows of one input shape from the fastest to the slowest; labels of one group are tied."""
+
+    shape: str
+    groups: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class AppComparison:
+    """The same OpenVINO artefact in this benchmark and in OpenVINO's own ``benchmark_app``, interleaved.
+
+    Attributes
+    ----------
+    ours, theirs
+        Latency of the bare call, ms. ``benchmark_app`` gives one median a round, rounded to 0.01 ms.
+    ratio
+        ``ours / theirs``, paired by round.
+    settings
+        What ``benchmark_app`` was told, without paths.
+    """
+
+    label: str
+    ours: Summary
+    theirs: Summary
+    ratio: Ratio
+    settings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run on one machine, and the imported runs of others.
+
+    Attributes
+    ----------
+    created
+        Date and time, UTC, ISO 8601.
+    frame
+        Whether the frame was ``synthetic`` or came from a ``file``.
+    rankings
+        The rows that are ok, those of one input shape together.
+    baseline, ratios
+        How many times as fast as the baseline's each row's bare call is; see :func:`ratios`.
+    """
+
+    schema: int
+    created: str
+    machine: Fingerprint
+    conditions: Conditions
+    options: Options
+    frame: Literal["synthetic", "file"]
+    rows: tuple[Result, ...]
+    rankings: tuple[Ranking, ...]
+    baseline: str | None = None
+    ratios: dict[str, Ratio] = field(default_factory=dict)
+    benchmark_app: tuple[AppComparison, ...] = ()
+    imported: tuple[Report, ...] = ()
+
+
+def identity(manifest: Manifest) -> str:
+    """The content hash of an artefact: SHA-256 over the names and hashes of its files."""
+    lines = (f"{name}\0{record.sha256}\n" for name, record in sorted(manifest.files.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def ratios(report: Report, baseline_label: str) -> dict[str, Ratio]:
+    """How many times as fast as the baseline each measured row of its input shape is (bare call), paired by round.
+
+    Raises
+    ------
+    UsageError
+        There is no row of that label.
+    InputError
+        The baseline row was not measured.
+    """
+    rows = {row.label: row for row in report.rows}
+    if baseline_label not in rows:
+        raise UsageError(f"no row is called {baseline_label!r}", hint=suggestion(baseline_label, rows))
+    chosen = rows[baseline_label]
+    if chosen.measured is None:
+        raise InputError(f"the baseline {baseline_label!r} was not measured: {chosen.reason}")
+    reference = chosen.measured.latency.rounds
+    return {
+        label: paired_ratio(reference, row.measured.latency.rounds)
+        for label, row in rows.items()
+        if row.measured is not None and row.shape == chosen.shape
+    }
+
+
+def all_reports(report: Report) -> Iterator[Report]:
+    """The report itself, then every imported one."""
+    yield report
+    for other in report.imported:
+        yield from all_reports(other)

@@ -1,0 +1,219 @@
+"""The statistics of interleaved runs: percentiles, intervals, ratios and ties. Pure Python, no measuring.
+
+Two rules carry the whole benchmark:
+
+* **The round is the unit.** Calls that follow each other share the machine's mood (clock, temperature, neighbours),
+  so they are not independent samples. Every interval is therefore computed from one number per round (the median of
+  that round's calls), never from single calls.
+* **Comparisons are paired.** All rows run in every round, in shuffled order; two rows are compared by the ratio of
+  their medians *within* each round, which cancels what slows both of them.
+
+The interval for a median is distribution-free: for ``n`` independent values, the ``k``-th smallest and the ``k``-th
+largest enclose the true median with probability ``1 - 2 P(Binomial(n, 1/2) < k)``. ``k`` is the largest that reaches
+the confidence asked for; with too few values ``k`` is 1, and the interval says what it reaches (5 values: 93.75 %).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+CONFIDENCE = 0.95
+"""The coverage that an interval aims at."""
+
+MINIMUM_COVERAGE = 0.75
+"""Below this coverage (fewer than three rounds) nothing is ranked."""
+
+MINIMUM_DIFFERENCE = 0.02
+"""Rows closer than this share are tied whatever the interval says.
+
+A row runs in one process, and the luck of that process (where its memory lies) does not average out over rounds.
+"""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Encloses a median with probability ``coverage`` (0..1; less than asked for when the values are few)."""
+
+    low: float
+    high: float
+    coverage: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The distribution of one measured quantity over all rounds.
+
+    Attributes
+    ----------
+    count
+        Number of calls, over all rounds.
+    minimum, mean, median, p90, p95, p99
+        Over all calls; percentiles by :func:`percentile`.
+    interval
+        For the median; see :func:`median_interval`. Widened, if need be, to contain ``median``.
+    rounds
+        The median of each round, in order; rows are compared by these.
+    """
+
+    count: int
+    minimum: float
+    mean: float
+    median: float
+    p90: float
+    p95: float
+    p99: float
+    interval: Interval
+    rounds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How a row compares with a baseline: the median over the rounds of ``baseline / row`` (above 1: faster)."""
+
+    value: float
+    interval: Interval
+
+
+def percentile(values: Iterable[float], share: float) -> float:
+    """The ``share`` quantile (0..1), linear between the closest ranks (type 7 of Hyndman and Fan, NumPy's default).
+
+    With fewer than ``1 / (1 - share)`` values this lies between the two largest: a p99 of 20 calls is their maximum,
+    nearly.
+
+    Raises
+    ------
+    ValueError
+        No values, or ``share`` outside 0..1.
+    """
+    ordered = sorted(values)
+    if not ordered:
+        raise ValueError("a percentile needs at least one value")
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"share must be in 0..1, not {share}")
+    position = share * (len(ordered) - 1)
+    below = math.floor(position)
+    above = min(below + 1, len(ordered) - 1)
+    low, high = ordered[below], ordered[above]
+    # The clamp keeps rounding from leaving the two neighbours, so that percentiles are always ordered.
+    return min(max(low + (position - below) * (high - low), low), high)
+
+
+def median(values: Iterable[float]) -> float:
+    """The middle value, or the mean of the two middle ones."""
+    return percentile(values, 0.5)
+
+
+def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """The order-statistic interval for the median of independent ``values``; see the module's docstring.
+
+    Raises
+    ------
+    ValueError
+        No values, or a confidence outside 0..1.
+    """
+    if not values:
+        raise ValueError("an interval needs at least one value")
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
+    ordered = sorted(values)
+    rank = max(_rank(len(ordered), confidence), 1)
+    return Interval(ordered[rank - 1], ordered[-rank], _coverage(len(ordered), rank))
+
+
+def _coverage(count: int, rank: int) -> float:
+    tail = sum(math.comb(count, i) for i in range(rank)) / (1 << count)
+    return max(0.0, 1.0 - 2.0 * tail)
+
+
+def _rank(count: int, confidence: float) -> int:
+    """The largest rank (1-based) whose interval still covers; 0 when none does."""
+    allowed = (1.0 - confidence) / 2.0
+    tail, rank = 0, 0
+    for i in range(count // 2 + 1):
+        tail += math.comb(count, i)
+        if tail / (1 << count) > allowed:
+            break
+        rank = i + 1
+    return min(rank, (count + 1) // 2)
+
+
+def summarise(rounds: Sequence[Sequence[float]]) -> Summary:
+    """The summary of the calls of each round; rounds without a call are left out.
+
+    Raises
+    ------
+    ValueError
+        There is no call at all.
+    """
+    calls = [value for calls in rounds for value in calls]
+    medians = tuple(median(calls) for calls in rounds if calls)
+    middle = median(calls)
+    found = median_interval(medians)
+    return Summary(
+        count=len(calls),
+        minimum=min(calls),
+        mean=math.fsum(calls) / len(calls),
+        median=middle,
+        p90=percentile(calls, 0.90),
+        p95=percentile(calls, 0.95),
+        p99=percentile(calls, 0.99),
+        interval=Interval(min(found.low, middle), max(found.high, middle), found.coverage),
+        rounds=medians,
+    )
+
+
+def paired_ratio(baseline: Sequence[float], row: Sequence[float]) -> Ratio:
+    """``baseline / row`` round by round; both hold one median per round, of the same rounds.
+
+    Raises
+    ------
+    ValueError
+        The numbers of rounds differ, or a value is not positive.
+    """
+    if len(baseline) != len(row):
+        raise ValueError(f"{len(baseline)} rounds cannot be paired with {len(row)}")
+    if any(value <= 0 for value in (*baseline, *row)):
+        raise ValueError("a ratio needs positive values")
+    found = [b / r for b, r in zip(baseline, row, strict=True)]
+    return Ratio(median(found), median_interval(found))
+
+
+def tied(ratio: Ratio) -> bool:
+    """Whether the ratio says nothing about which of the two is faster."""
+    interval = ratio.interval
+    if interval.coverage < MINIMUM_COVERAGE:
+        return True
+    apart = interval.low > 1.0 or interval.high < 1.0
+    return not apart or abs(math.log(ratio.value)) < math.log1p(MINIMUM_DIFFERENCE)
+
+
+def rank(rows: Mapping[str, Sequence[float]]) -> tuple[tuple[str, ...], ...]:
+    """Group rows from the fastest to the slowest; rows of one group cannot be told apart.
+
+    Two neighbours are separated only when *every* row before the gap is distinguishable from every row after it, so
+    no pair of different groups is tied, and no order is claimed that the measurement does not support.
+
+    Parameters
+    ----------
+    rows
+        Label to the median of each round, the same number of rounds for all.
+    """
+    order = sorted(rows, key=lambda label: (median(rows[label]), label))
+    groups: list[list[str]] = []
+    for position, label in enumerate(order):
+        before, after = order[:position], order[position:]
+        if before and all(_slower(rows[b], rows[a]) for b in after for a in before):
+            groups.append([label])
+        elif groups:
+            groups[-1].append(label)
+        else:
+            groups = [[label]]
+    return tuple(tuple(group) for group in groups)
+
+
+def _slower(row: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether ``row`` is slower than ``other`` beyond the noise."""
+    ratio = paired_ratio(row, other)
+    return ratio.value > 1.0 and not tied(ratio)

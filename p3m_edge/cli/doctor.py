@@ -1,0 +1,235 @@
+"""``p3m-edge doctor``: what can be built, run and verified on this machine, and what is missing."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from p3m_edge import __version__
+from p3m_edge.benchmarks.fingerprint import Fingerprint, fingerprint
+from p3m_edge.cli import probe
+from p3m_edge.cli.tables import megabytes, table
+from p3m_edge.targets import TARGETS, Target
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+
+    from p3m_edge.cli.console import Console
+
+HELP = """Say for each target whether this machine can build it, run it and verify it, and why not.
+Every package is tested by importing it in a process of its own, so that one that is installed but broken is
+reported with its cause. Nothing is installed or changed."""
+EXAMPLES = """
+p3m-edge doctor
+p3m-edge doctor --json
+"""
+_TIMEOUT = 120.0  # seconds for one import; cold discs are slow
+_NOT_YET = "not yet in this version"
+# Import name -> the extra of this package that brings it (None: the base install).
+PACKAGES: dict[str, str | None] = {
+    "numpy": None, "cv2": None, "PIL": None, "onnxruntime": "onnx", "openvino": "openvino", "torch": "torch",
+    "onnx": "torch", "onnxscript": "torch", "safetensors": "torch", "skimage": "torch", "nncf": "quantize",
+    "coremltools": "coreml", "tensorrt": "tensorrt", "av": "video",
+}  # fmt: skip
+_INT8_FEATURES = ("avx512_vnni", "avx_vnni", "amx_int8", "dotprod", "i8mm")
+
+
+@dataclass(frozen=True)
+class Package:
+    """One package: ``cause`` says why it is broken; ``details`` are the devices or providers that it really offers."""
+
+    name: str
+    extra: str | None
+    status: Literal["ok", "absent", "broken"]
+    version: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    cause: str | None = None
+
+
+@dataclass(frozen=True)
+class Ability:
+    """Whether something can be done here, and if not, why."""
+
+    possible: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class TargetState:
+    """What this machine can do with a target; ``pip`` is the line that installs what is absent."""
+
+    target: str
+    build: Ability
+    run: Ability
+    verify: Ability
+    pip: str | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The whole answer. ``int8_features`` are the CPU's instructions for int8 dot products."""
+
+    p3m_edge: str
+    python: str
+    machine: Fingerprint
+    int8_features: tuple[str, ...]
+    packages: tuple[Package, ...]
+    targets: tuple[TargetState, ...]
+    pip: str | None
+
+
+def add_arguments(_parser: argparse.ArgumentParser) -> None:
+    """Nothing beyond the options that every verb has."""
+
+
+def run(_args: argparse.Namespace, console: Console) -> int:
+    """Examine this machine and print what was found; exit code 0 whatever is missing."""
+    diagnosis = diagnose()
+    console.emit(diagnosis, lambda out: _render(out, diagnosis))
+    return 0
+
+
+def diagnose() -> Diagnosis:
+    """Examine this machine. Absent packages cost nothing; the others are imported side by side."""
+    packages = _probe(PACKAGES)
+    states = tuple(_target_state(target, packages) for target in TARGETS.values())
+    implemented = [target for target in TARGETS.values() if target.implemented]
+    absent = {extra for target in implemented for extra in _absent_extras(_build_modules(target), packages)}
+    machine = fingerprint()
+    return Diagnosis(
+        p3m_edge=__version__,
+        python=f"{platform.python_version()} ({sys.executable})",
+        machine=machine,
+        int8_features=tuple(name for name in _INT8_FEATURES if name in machine.features),
+        packages=tuple(packages.values()),
+        targets=states,
+        pip=_pip(absent),
+    )
+
+
+def _probe(names: Mapping[str, str | None]) -> dict[str, Package]:
+    started: dict[str, subprocess.Popen[str] | None] = {}
+    try:
+        for name in names:
+            started[name] = _start(name) if _installed(name) else None
+        return {name: _finish(name, names[name], process) for name, process in started.items()}
+    finally:
+        for process in filter(None, started.values()):
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+
+def _installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):  # a broken parent package or a half-removed one
+        return False
+
+
+def _start(name: str) -> subprocess.Popen[str]:
+    # -P: neither the current folder nor that of the script may pass for an installed package.
+    return subprocess.Popen(
+        [sys.executable, "-P", probe.__file__, name],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+    )
+
+
+def _finish(name: str, extra: str | None, process: subprocess.Popen[str] | None) -> Package:
+    if process is None:
+        return Package(name, extra, "absent")
+    try:
+        output, messages = process.communicate(timeout=_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return Package(name, extra, "broken", cause=f"importing it took more than {_TIMEOUT:.0f} s")
+    try:
+        answer = json.loads(output.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        last = messages.strip().splitlines()[-1:] or ["no message"]
+        return Package(name, extra, "broken", cause=f"importing it ended the process ({process.returncode}): {last[0]}")
+    status: Literal["ok", "broken"] = "broken" if answer["cause"] else "ok"
+    return Package(name, extra, status, answer["version"], answer["details"], answer["cause"])
+
+
+def _build_modules(target: Target) -> tuple[str, ...]:
+    return ("torch", *target.build_modules)
+
+
+def _target_state(target: Target, packages: Mapping[str, Package]) -> TargetState:
+    if not target.implemented:
+        never = Ability(possible=False, reason=_NOT_YET)
+        return TargetState(target.name, never, never, never, None)
+    build = _ability(_build_modules(target), packages)
+    running = _ability((target.engine,), packages)
+    absent = _absent_extras((*_build_modules(target), target.engine), packages)
+    return TargetState(target.name, build, running, running, _pip(absent))
+
+
+def _ability(modules: Iterable[str], packages: Mapping[str, Package]) -> Ability:
+    reasons = []
+    for package in (packages[name] for name in modules):
+        if package.status == "absent":
+            reasons.append(f"{package.name} is not installed")
+        elif package.status == "broken":
+            reasons.append(f"{package.name} does not import: {package.cause}")
+    return Ability(possible=not reasons, reason="; ".join(reasons) or None)
+
+
+def _absent_extras(modules: Iterable[str], packages: Mapping[str, Package]) -> set[str]:
+    return {str(packages[name].extra) for name in modules if packages[name].status == "absent"}
+
+
+def _pip(extras: Iterable[str]) -> str | None:
+    names = ",".join(sorted(extras))
+    return f'pip install "p3m-edge[{names}]"' if names else None
+
+
+def _render(out: RichConsole, diagnosis: Diagnosis) -> None:
+    machine = diagnosis.machine
+    facts = table("this machine", "what", "value", header=False)
+    facts.add_row("p3m-edge", f"{diagnosis.p3m_edge}, Python {diagnosis.python}")
+    facts.add_row("system", f"{machine.system}, {machine.architecture}")
+    memory = megabytes(machine.memory_bytes)
+    facts.add_row("CPU", f"{machine.cpu or 'unknown'}, usable cores: {machine.usable_cores}, memory: {memory}")
+    facts.add_row("CPU features", ", ".join(machine.features) or "none recognised")
+    facts.add_row("int8 instructions", ", ".join(diagnosis.int8_features) or "none: int8 may be no faster than fp32")
+    out.print(facts)
+    out.print(_package_table(diagnosis.packages))
+    out.print(_target_table(diagnosis.targets))
+    if diagnosis.pip:
+        out.print(f"to build and run every available target:\n  {diagnosis.pip}", soft_wrap=True)
+
+
+def _package_table(packages: Iterable[Package]) -> object:
+    rows = table("packages", "package", "extra", "status", "version", "details")
+    for package in packages:
+        offers = (f"{key.replace('_', ' ')}: {_text(value)}" for key, value in package.details.items())
+        style = {"ok": None, "absent": "dim", "broken": "red"}[package.status]
+        details = package.cause or "; ".join(offers)
+        rows.add_row(package.name, package.extra or "-", package.status, package.version or "-", details, style=style)
+    return rows
+
+
+def _text(value: object) -> str:
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
+
+
+def _target_table(states: Iterable[TargetState]) -> object:
+    rows = table("targets on this machine", "target", "build", "run", "verify", "why not", "to install")
+    for state in states:
+        answers = ("yes" if ability.possible else "no" for ability in (state.build, state.run, state.verify))
+        reasons = dict.fromkeys(ability.reason for ability in (state.build, state.run) if ability.reason)
+        style = None if state.run.possible or state.build.possible else "dim"
+        rows.add_row(state.target, *answers, "; ".join(reasons), state.pip or "", style=style)
+    return rows

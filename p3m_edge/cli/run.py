@@ -1,0 +1,207 @@
+"""``p3m-edge run``: matte pictures with an artefact."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from p3m_edge.cli import mattes, options
+from p3m_edge.cli.mattes import Inputs, Outcome, Recipe
+from p3m_edge.cli.sources import collect, output_names
+from p3m_edge.cli.tables import table
+from p3m_edge.errors import InputError, OutputError, P3MEdgeError, PartialError
+from p3m_edge.imageio import Picture
+from p3m_edge.runtimes import Matting
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+
+    from p3m_edge.cli.console import Console
+    from p3m_edge.manifest import Manifest
+
+Job = tuple[Path, Mapping[str, Path]]
+
+HELP = """Matte pictures. Each one gives, below --out and in the sub-folder it came from,
+  <stem>.alpha.png      the alpha matte (grey)
+  <stem>.cutout.png     the subject on transparency, straight colour
+  <stem>.composite.png  the subject on --background
+  <stem>.blur.png       the subject on its own background, blurred
+Without --alpha, --cutout, --background or --blur: alpha and cut-out. 16-bit pictures give 16-bit results.
+Pictures that would share a name keep their suffix in it (1.jpg.alpha.png); of several folders, each keeps its name.
+
+Inputs are never overwritten. Results that exist are left alone and only what is missing is made; --force replaces
+them. In a folder, pictures that p3m-edge wrote are not taken as inputs. A picture that cannot be used does not stop
+the others: it is named at the end, and the exit code is 1. Every file appears complete or not at all."""
+EXAMPLES = """
+p3m-edge run out/demo/openvino-fp16 portrait.jpg --out mattes
+p3m-edge run out/demo/onnx-fp32 photos/ --recursive --out mattes
+p3m-edge run out/demo/onnx-fp32 portrait.jpg --out mattes --background '#00ff00'
+p3m-edge run out/demo/onnx-fp32 portrait.jpg --out mattes --cutout --background beach.jpg --blur
+"""
+_FEW = 5  # up to so many pictures, each one's files are listed
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What became of all pictures. ``trained`` is false for stand-in weights; ``left_out`` are earlier results."""
+
+    artefact: Path
+    target: str
+    trained: bool
+    out: Path
+    done: int
+    skipped: int
+    failed: int
+    left_out: int
+    pictures: tuple[Outcome, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The artefact, the pictures, what to make of them and where to put it."""
+    parser.add_argument("artefact", metavar="ARTEFACT", type=options.path, help="the folder that export wrote")
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", type=options.path, help="a picture, or a folder of them")
+    parser.add_argument("--out", required=True, metavar="DIR", type=options.path, help="where the results go")
+    parser.add_argument("--recursive", action="store_true", help="also the pictures in sub-folders")
+    parser.add_argument("--force", action="store_true", help="replace results that exist (never an input)")
+    results = parser.add_argument_group("results")
+    results.add_argument("--alpha", action="store_true", help="write the alpha matte")
+    results.add_argument("--cutout", action="store_true", help="write the subject on transparency")
+    results.add_argument(
+        "--background", metavar="B", help="write a composite on a colour ('#00ff00', white) or a picture (beach.jpg)"
+    )
+    results.add_argument("--blur", action="store_true", help="write a composite on the blurred background")
+    how = parser.add_argument_group("inference")
+    how.add_argument(
+        "--resize", choices=("stretch", "letterbox"), default="stretch",
+        help="how a picture becomes the network's input (default: stretch)",
+    )  # fmt: skip
+    how.add_argument("--device", metavar="NAME", help=options.DEVICE_HELP)
+    how.add_argument("--threads", type=options.positive, metavar="N", help="threads (default: the engine's choice)")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Matte every picture; those that fail are named at the end."""
+    behind = mattes.background(args.background) if args.background is not None else None
+    recipe = Recipe(_kinds(args), behind.rgb if isinstance(behind, Picture) else behind, force=args.force)
+    found = collect(args.inputs, recursive=args.recursive)
+    protected = [source.path for source in found.pictures]
+    if isinstance(behind, Picture):
+        protected.append(behind.path)
+    names = output_names(found.pictures)
+    jobs = [(s.path, recipe.files(args.out, name)) for s, name in zip(found.pictures, names, strict=True)]
+    outcomes = [Outcome(path, "failed", reason=reason) for path, reason in found.failures]
+    with Matting(args.artefact, device=args.device, threads=args.threads, resize=args.resize) as matting:
+        manifest = matting.manifest
+        if not manifest.model.trained:
+            console.warn("the weights of this artefact are stand-ins and NOT TRAINED: its mattes mean nothing")
+        _make_folder(args.out)
+        outcomes += _process_all(matting, jobs, recipe, Inputs(protected), console)
+    report = _report(args, manifest, outcomes, left_out=len(found.own))
+    error = _error(report)
+    console.emit(report, lambda out: _render(out, report), error)
+    if error is not None:
+        raise error
+    return 0
+
+
+def _kinds(args: argparse.Namespace) -> tuple[str, ...]:
+    asked = {
+        "alpha": args.alpha,
+        "cutout": args.cutout,
+        "composite": args.background is not None,
+        "blur": args.blur,
+    }
+    return tuple(kind for kind, wanted in asked.items() if wanted) or ("alpha", "cutout")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made a folder: {error.strerror}", hint="choose another --out") from error
+
+
+def _process_all(
+    matting: Matting, jobs: Sequence[Job], recipe: Recipe, inputs: Inputs, console: Console
+) -> Iterator[Outcome]:
+    """Work through the pictures; a full disc ends it, and the rest counts as failed."""
+    full = False
+    with _progress(console, len(jobs)) as step:
+        for path, files in jobs:
+            step(path)
+            if full:
+                yield Outcome(path, "failed", reason="not begun: the disc is full")
+                continue
+            outcome, full = mattes.process(matting, path, files, recipe, inputs)
+            yield outcome
+
+
+@contextmanager
+def _progress(console: Console, total: int) -> Iterator[Callable[[Path], None]]:
+    """A bar with the time left, on a terminal; nothing elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console.err, transient=True, disable=not console.err.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+        begun = 0
+
+        def step(path: Path) -> None:
+            nonlocal begun
+            bar.update(task, completed=begun, description=path.name)
+            begun += 1
+
+        yield step
+
+
+def _report(args: argparse.Namespace, manifest: Manifest, outcomes: Sequence[Outcome], left_out: int) -> RunReport:
+    count = Counter(outcome.status for outcome in outcomes)
+    return RunReport(
+        artefact=args.artefact,
+        target=manifest.target,
+        trained=manifest.model.trained,
+        out=args.out,
+        done=count["done"],
+        skipped=count["skipped"],
+        failed=count["failed"],
+        left_out=left_out,
+        pictures=tuple(outcomes),
+    )
+
+
+def _error(report: RunReport) -> P3MEdgeError | None:
+    if not report.failed:
+        return None
+    if len(report.pictures) == 1:
+        only = report.pictures[0]
+        return InputError(f"{only.input}: {only.reason}")
+    return PartialError(
+        f"{report.failed} of {len(report.pictures)} inputs failed",
+        hint="run it again when this is put right: what is done is skipped",
+    )
+
+
+def _render(out: RichConsole, report: RunReport) -> None:
+    done = [picture for picture in report.pictures if picture.status == "done"]
+    if 0 < len(done) <= _FEW:
+        made = table("results", "picture", "files")
+        for picture in done:
+            made.add_row(str(picture.input), ", ".join(str(path) for path in picture.outputs))
+        out.print(made)
+    if report.failed and len(report.pictures) > 1:
+        bad = table("failed", "input", "why")
+        for picture in report.pictures:
+            if picture.status == "failed":
+                bad.add_row(str(picture.input), picture.reason or "", style="red")
+        out.print(bad)
+    skipped = (
+        f"{report.skipped} skipped (their results exist; --force replaces them)" if report.skipped else "0 skipped"
+    )
+    left_out = f", {report.left_out} earlier results left out" if report.left_out else ""
+    line = f"{report.done} done, {skipped}, {report.failed} failed{left_out}; results in {report.out}"
+    out.print(line, soft_wrap=True)

@@ -1,0 +1,160 @@
+"""Which pictures a run works on, and where each one's results go: no two pictures may ever share a name."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from p3m_edge import imageio
+from p3m_edge.errors import InputError
+
+
+@dataclass(frozen=True)
+class Source:
+    """One picture, and the folder below the output folder that its results go to."""
+
+    path: Path
+    folder: PurePath
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What was found: pictures, folders that gave none (with the reason), and pictures that p3m-edge wrote itself."""
+
+    pictures: tuple[Source, ...]
+    failures: tuple[tuple[Path, str], ...]
+    own: tuple[Path, ...]
+
+
+def collect(inputs: Sequence[Path], *, recursive: bool = False) -> Sources:
+    """List the pictures named by files and folders, each one once, in a stable order.
+
+    A file is taken as it is, whatever its name. A folder gives the pictures in it (``recursive``: and below it),
+    without those that p3m-edge wrote; its sub-folders are kept. Of several folders, each keeps its own name.
+    """
+    folders = [path for path in inputs if path.is_dir()]
+    found: dict[str, Source] = {}
+    failures: list[tuple[Path, str]] = []
+    own: list[Path] = []
+    for path in inputs:
+        if path not in folders:
+            found.setdefault(_identity(path), Source(path, PurePath()))
+            continue
+        base = PurePath(path.resolve().name) if len(folders) > 1 else PurePath()
+        listed = 0
+        for folder in _walk(path, failures) if recursive else [path]:
+            for picture in _pictures(folder, failures):
+                listed += 1
+                if _is_own(picture):
+                    own.append(picture)
+                else:
+                    found.setdefault(_identity(picture), Source(picture, base / folder.relative_to(path)))
+        if listed == 0 and not any(failed == path for failed, _ in failures):
+            failures.append((path, "holds no pictures" + ("" if recursive else " (its sub-folders: --recursive)")))
+    return Sources(tuple(found.values()), tuple(failures), tuple(own))
+
+
+def _identity(path: Path) -> str:
+    return os.path.normcase(_absolute(path))
+
+
+def _absolute(path: Path) -> Path:
+    """The path with its folders resolved; the file itself may be a link, and stays one."""
+    return path.parent.resolve() / path.name
+
+
+def _walk(root: Path, failures: list[tuple[Path, str]]) -> Iterable[Path]:
+    def note(error: OSError) -> None:
+        failures.append((Path(str(error.filename)), f"cannot be listed: {error.strerror}"))
+
+    for folder, below, _files in os.walk(root, onerror=note):
+        below.sort()
+        yield Path(folder)
+
+
+def _pictures(folder: Path, failures: list[tuple[Path, str]]) -> Iterable[Path]:
+    try:
+        return imageio.list_images(folder)
+    except InputError as error:
+        if not any(failed == folder for failed, _ in failures):  # the walk may have said so already
+            failures.append((folder, str(error)))
+        return ()
+
+
+def output_names(sources: Sequence[Source]) -> tuple[PurePath, ...]:
+    """The path of each picture's results below the output folder, without the part that says which result it is.
+
+    That is the sub-folder and the stem (``a/1`` for ``a/1.jpg``); where two pictures would share it, the whole name
+    (``a/1.jpg``); where they still would, the folders above as well; at last a number. Names that differ only in
+    case or in Unicode form count as the same, because some file systems hold them to be.
+    """
+    common = _common([source.path for source in sources])
+    choices = [_choices(source, common) for source in sources]
+    level = [0] * len(sources)
+    while True:
+        names = [options[chosen] for options, chosen in zip(choices, level, strict=True)]
+        count = Counter(map(_key, names))
+        clashing = [i for i, name in enumerate(names) if count[_key(name)] > 1 and level[i] + 1 < len(choices[i])]
+        if not clashing:
+            return _number(names)
+        for i in clashing:
+            level[i] += 1
+
+
+def _choices(source: Source, common: Path | None) -> tuple[PurePath, ...]:
+    path = source.path
+    choices = [source.folder / (path.stem or path.name), source.folder / path.name]
+    if common is not None:
+        choices.append(PurePath(_absolute(path).relative_to(common)))
+    return tuple(choices)
+
+
+def _common(paths: Sequence[Path]) -> Path | None:
+    """The deepest folder above all paths; None when there is none (no paths, other drives)."""
+    try:
+        return Path(os.path.commonpath([_absolute(path).parent for path in paths]))
+    except ValueError:
+        return None
+
+
+def _key(name: PurePath) -> str:
+    return unicodedata.normalize("NFC", name.as_posix()).casefold()
+
+
+def _number(names: Sequence[PurePath]) -> tuple[PurePath, ...]:
+    taken = Counter(map(_key, names))
+    result: list[PurePath] = []
+    used: set[str] = set()
+    for name in names:
+        unique, number = name, 1
+        while _key(unique) in used or (number > 1 and _key(unique) in taken):
+            number += 1
+            unique = name.with_name(f"{name.name}-{number}")
+        used.add(_key(unique))
+        result.append(unique)
+    return tuple(result)
+
+
+def _is_own(path: Path) -> bool:
+    """Whether p3m-edge wrote the picture: its PNG file says so in a text chunk before the pixels."""
+    if path.suffix.lower() != ".png":
+        return False
+    try:
+        with path.open("rb") as stream:
+            if stream.read(8) != b"\x89PNG\r\n\x1a\n":
+                return False
+            while len(header := stream.read(8)) == 8 and header[4:] != b"IDAT":
+                length = int.from_bytes(header[:4], "big")
+                if header[4:] == b"tEXt" and length < 1024:
+                    if stream.read(length) == imageio.PNG_OWN_TEXT:
+                        return True
+                    stream.seek(4, os.SEEK_CUR)
+                else:
+                    stream.seek(length + 4, os.SEEK_CUR)
+    except OSError:  # unreadable: reading it as a picture will say why
+        return False
+    return False

@@ -1,0 +1,156 @@
+"""``p3m-edge verify``: check artefacts on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from p3m_edge.cli import options
+from p3m_edge.cli.tables import number, table
+from p3m_edge.errors import GateError, P3MEdgeError
+from p3m_edge.runtimes import Matting, UnverifiedWarning, golden
+from p3m_edge.runtimes.engine import EngineInfo
+from p3m_edge.runtimes.golden import SelfTest
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+
+    from p3m_edge.cli.console import Console
+
+HELP = """Check artefacts on this machine, with the runtime that apps use: the manifest, the hash of every file, and
+the golden vectors: frames that the artefact carries, with the reference alpha. The artefact is not changed.
+
+Exit code 3: the golden vectors fail; 4: the engine or device is not here; 5: the artefact is corrupt, tampered with
+or of another version. Of several artefacts, the highest code counts."""
+EXAMPLES = """
+p3m-edge verify out/demo/onnx-fp32
+p3m-edge verify out/demo/onnx-fp32 out/demo/openvino-fp16 --json
+p3m-edge verify out/demo/openvino-fp16 --device GPU
+"""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The verdict on one artefact.
+
+    Attributes
+    ----------
+    status
+        ``passed``; ``failed``: the golden vectors exceed a limit; ``error``: it could not be run at all.
+    message, hint, exit_code
+        Why it did not pass; 0 if it did.
+    engine, selftest
+        What ran it, and the figures; None with ``error``.
+    """
+
+    folder: Path
+    status: Literal["passed", "failed", "error"]
+    message: str | None
+    hint: str | None
+    exit_code: int
+    target: str | None
+    trained: bool | None
+    engine: EngineInfo | None
+    selftest: SelfTest | None
+    seconds: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The folders and the engine's options."""
+    parser.add_argument("artefacts", metavar="DIR", nargs="+", type=options.path, help="a folder that export wrote")
+    parser.add_argument("--device", metavar="NAME", help=options.DEVICE_HELP)
+    parser.add_argument("--threads", type=options.positive, metavar="N", help="threads (default: the engine's choice)")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Verify each folder, whatever became of the others."""
+    results = []
+    for folder in args.artefacts:
+        with console.status(f"verifying {folder}"):
+            results.append(verify(folder, args.device, args.threads))
+    error = failure(results)
+    console.emit({"artefacts": results}, lambda out: render(out, results), error)
+    if error is not None:
+        raise error
+    return 0
+
+
+def verify(folder: Path, device: str | None = None, threads: int | None = None) -> Verification:
+    """Check manifest and hashes, load the model and run its golden vectors; errors become part of the verdict."""
+    start = time.perf_counter()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnverifiedWarning)  # verifying is what it asks for
+            matting = Matting(folder, device, threads)
+        with matting:
+            found = matting.selftest()
+            info = matting.info
+    except P3MEdgeError as error:
+        seconds = time.perf_counter() - start
+        return Verification(
+            folder, "error", str(error), error.hint, error.exit_code, None, None, None, None, round(seconds, 3)
+        )
+    seconds = round(time.perf_counter() - start, 3)
+    status: Literal["passed", "failed"] = "passed" if found.passed else "failed"
+    message = None if found.passed else f"{len(found.failures)} of its figures exceed their limits"
+    hint = None if found.passed else "do not use it on this machine; other threads, device or engine version may differ"
+    code = 0 if found.passed else GateError.exit_code
+    return Verification(folder, status, message, hint, code, info.target, info.trained, info.engine, found, seconds)
+
+
+def failure(results: Sequence[Verification]) -> P3MEdgeError | None:
+    """The error to raise after the verdicts were shown: the one of the highest exit code; None when all passed."""
+    bad = [result for result in results if result.exit_code]
+    if not bad:
+        return None
+    worst = max(bad, key=lambda result: result.exit_code)
+    text = worst.message or ""
+    message = text if str(worst.folder) in text else f"{worst.folder}: {text}"
+    if len(results) > 1:
+        message = f"{len(bad)} of {len(results)} artefacts did not pass; {message}"
+    error = P3MEdgeError(message, hint=worst.hint)
+    error.exit_code = worst.exit_code
+    return error
+
+
+def render(out: RichConsole, results: Sequence[Verification], *, figures: bool = True) -> None:
+    """A table of figures for each artefact (unless they are not wanted), then the verdicts."""
+    for result in results:
+        if figures and result.selftest is not None:
+            _render_figures(out, result.folder, result.selftest)
+    verdicts = table("verified", "artefact", "target", "verdict", "engine", "device", "seconds", right=("seconds",))
+    for result in results:
+        engine = result.engine
+        verdicts.add_row(
+            str(result.folder),
+            result.target or "-",
+            result.status if result.message is None else f"{result.status}: {result.message}",
+            f"{engine.name} {engine.version}" if engine else "-",
+            f"{engine.device} ({engine.device_name})" if engine else "-",
+            f"{result.seconds:.1f}",
+            style="red" if result.exit_code else None,
+        )
+    out.print(verdicts)
+
+
+def _render_figures(out: RichConsole, folder: Path, selftest: SelfTest) -> None:
+    right = ("figure", "limit")
+    figures = table(f"{folder}", "picture", "output", "what", *right, "verdict", right=right)
+    for item in selftest.items:
+        for check in golden.checks(item, selftest.limits):
+            figures.add_row(
+                item.image,
+                check.output,
+                check.what.strip(" ,"),
+                number(check.value),
+                number(check.limit),
+                "ok" if check.passed else "EXCEEDED",
+                style=None if check.passed else "red",
+            )
+        figures.add_row(item.image, "alpha", "largest error of alpha", number(item.alpha_max), "-", "not gated")
+    out.print(figures)

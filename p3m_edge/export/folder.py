@@ -1,0 +1,96 @@
+"""Artefact folders: written beside their final place, renamed into it at the end, never half there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from p3m_edge.errors import OutputError
+from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX
+
+
+@contextmanager
+def workspace(out: Path, target: str, *, force: bool) -> Iterator[Path]:
+    """A private folder for the artefact ``out/<target>``, removed at the end unless :func:`settle` moved it.
+
+    Raises
+    ------
+    OutputError
+        The artefact exists (without ``force``) or is no artefact, another export is writing it, or ``out`` cannot be
+        written.
+    """
+    final = out / target
+    partial = out / f".{target}.partial"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with FileLock(out / f".{target}.lock", timeout=0):
+            check_free(final, force=force)
+            if partial.exists():  # left by an export that was killed: nobody holds the lock
+                shutil.rmtree(partial)
+            partial.mkdir()
+            try:
+                yield partial
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    except Timeout:
+        raise OutputError(f"another export is writing {final}", hint="wait for it, or choose another --out") from None
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    finally:
+        (out / f".{target}.lock").unlink(missing_ok=True)
+
+
+def check_free(final: Path, *, force: bool) -> None:
+    """Whether ``final`` may be written.
+
+    Raises
+    ------
+    OutputError
+        It exists and ``force`` is not given, or it is something else than an artefact.
+    """
+    if not final.exists() and not final.is_symlink():
+        return
+    if not force:
+        raise OutputError(f"{final} exists", hint="--force replaces it")
+    if not final.is_dir() or final.is_symlink() or (any(final.iterdir()) and not (final / MANIFEST).is_file()):
+        raise OutputError(f"{final} is not an artefact, so it is not replaced", hint="choose another --out")
+
+
+def settle(partial: Path, final: Path, *, passed: bool) -> Path:
+    """Move a finished artefact to its place, or beside it under ``*.rejected``; what stood there is replaced.
+
+    A rejected artefact leaves an accepted one of the same name alone.
+
+    Returns
+    -------
+    Path
+        Where it is now.
+    """
+    place = final if passed else final.with_name(final.name + REJECTED_SUFFIX)
+    old = partial.with_name(partial.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        place.rename(old)
+    partial.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
+    if passed:  # an earlier rejected attempt is out of date
+        shutil.rmtree(final.with_name(final.name + REJECTED_SUFFIX), ignore_errors=True)
+    return place
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _unwritable(out: Path, error: OSError) -> OutputError:
+    reasons = {errno.ENOSPC: "the disc is full", errno.EDQUOT: "the disc quota is used up"}
+    reason = reasons.get(error.errno or 0) or error.strerror or str(error)
+    where = os.fspath(error.filename) if isinstance(error.filename, str) else os.fspath(out)
+    return OutputError(f"{where} cannot be written: {reason}")

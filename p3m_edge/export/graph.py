@@ -1,0 +1,169 @@
+"""The deployable network as an ONNX graph: checked, shape-inferred, readable and the same bytes every time.
+
+Every ONNX artefact, and every engine that converts from ONNX, starts from the graph made here.
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from p3m_edge import __version__
+from p3m_edge.errors import missing_package
+from p3m_edge.model.deploy import OUTPUTS, Deploy
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 18
+IR_VERSION = 8  # the oldest that opset 18 allows, so that the oldest runtimes read the file
+INPUT = "image"
+MINIMUM_ONNXRUNTIME = "1.17"
+# An engine that runs only static graphs must find these nowhere.
+SCATTERING = frozenset({"ScatterND", "ScatterElements", "Scatter", "MaxUnpool", "NonZero"})
+
+
+def trace(deploy: Deploy, height: int, width: int, batch: int = 1, *, dynamic: bool = False) -> onnx.ModelProto:
+    """Trace the deployable network into an ONNX model in float32.
+
+    Parameters
+    ----------
+    deploy
+        The network.
+    height, width, batch
+        Size of the input; multiples of 32. With ``dynamic``, only an example.
+    dynamic
+        Leave height and width open (any multiples of 32).
+
+    Returns
+    -------
+    onnx.ModelProto
+        Opset 18, input ``image`` uint8 ``[batch, height, width, 3]``, outputs as ``OUTPUTS`` of the deploy module.
+
+    Raises
+    ------
+    MissingError
+        onnx or onnxscript is absent.
+    """
+    for module in ("onnx", "onnxscript"):
+        try:
+            __import__(module)
+        except ImportError as error:
+            raise missing_package(module, "torch", error) from error
+    image = torch.zeros(batch, height, width, 3, dtype=torch.uint8)
+    with torch.no_grad(), _calm():
+        program = torch.onnx.export(
+            deploy,
+            (image,),
+            input_names=[INPUT],
+            output_names=list(OUTPUTS[deploy.outputs]),
+            opset_version=OPSET,
+            dynamic_shapes={"image": _open_axes()} if dynamic else None,
+            dynamo=True,
+            optimize=True,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
+    return _finish(_interleave_by_blocks(program.model), OUTPUTS[deploy.outputs])
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Check a model and write it, byte for byte the same for the same model."""
+    import onnx
+
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def operators(model: onnx.ModelProto) -> Counter[str]:
+    """How often each operator occurs."""
+    return Counter(node.op_type for node in model.graph.node)
+
+
+def _open_axes() -> dict[int, Any]:
+    units = (torch.export.Dim("height_32", min=1, max=256), torch.export.Dim("width_32", min=1, max=256))
+    return {1: 32 * units[0], 2: 32 * units[1]}
+
+
+def _interleave_by_blocks(program: Any) -> onnx.ModelProto:
+    """Replace stack + pixel shuffle by concatenation + DepthToSpace in block order.
+
+    It is the same permutation, without the transposition that engines with channels-last layouts pay for the stack.
+    """
+    import onnx_ir as ir
+    from onnxscript.rewriter import pattern, rewrite
+
+    def stacked(op: Any, a: Any, b: Any, c: Any, d: Any, axes: Any, shape: Any) -> Any:
+        parts = [op.Unsqueeze(x, axes) for x in (a, b, c, d)]
+        return op.DepthToSpace(op.Reshape(op.Concat(*parts, axis=2), shape), blocksize=2, mode="CRD")
+
+    def blocks(op: Any, a: Any, b: Any, c: Any, d: Any, **_: Any) -> Any:
+        return op.DepthToSpace(op.Concat(a, b, c, d, axis=1), blocksize=2, mode="DCR")
+
+    rule = pattern.RewriteRule(stacked, blocks)
+    proto: onnx.ModelProto = ir.to_proto(rewrite(program, [rule]))
+    return proto
+
+
+def _finish(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
+    """Give nodes and values names that follow the modules, drop what names this machine, infer shapes."""
+    import onnx
+
+    graph = model.graph
+    taken: Counter[str] = Counter()
+    renamed: dict[str, str] = {}
+    keep = {INPUT, *outputs} | {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        scope = _scope(node)
+        base = f"{scope}/{node.op_type}" if scope else node.op_type
+        taken[base] += 1
+        node.name = base if taken[base] == 1 else f"{base}_{taken[base]}"
+        for index, name in enumerate(node.output):
+            if name and name not in keep:
+                renamed[name] = f"{node.name}:{index}"
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for entries in (graph.initializer, graph.input, graph.output):
+        for entry in entries:
+            entry.ClearField("metadata_props")
+            entry.ClearField("doc_string")
+    del graph.value_info[:], graph.metadata_props[:], model.metadata_props[:], model.functions[:]
+    graph.name, graph.doc_string, model.doc_string = "p3m-net", "", ""
+    model.ir_version = IR_VERSION
+    model.producer_name, model.producer_version = "p3m-edge", __version__
+    return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+
+
+def _scope(node: onnx.NodeProto) -> str:
+    """The path of the module that a node comes from."""
+    for entry in node.metadata_props:
+        if entry.key == "pkg.torch.onnx.name_scopes":
+            scopes = [str(scope) for scope in ast.literal_eval(entry.value)]
+            return scopes[-2] if len(scopes) > 1 else ""
+    return ""
+
+
+@contextmanager
+def _calm() -> Iterator[None]:
+    """Keep the exporter's remarks about packages that play no part here (torchvision) off the screen."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,38 @@
+"""The OpenVINO targets: an IR file pair, its weights in float32 or half precision, converted from the ONNX graph."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from p3m_edge.errors import UsageError, missing_package
+from p3m_edge.export import graph
+from p3m_edge.export.workbench import Built, Workbench
+from p3m_edge.targets import Target
+
+MINIMUM_OPENVINO = "2024.0"
+
+
+def build(bench: Workbench, target: Target, folder: Path) -> Built:
+    """Write ``model.xml`` and ``model.bin`` into ``folder``.
+
+    Raises
+    ------
+    UsageError
+        The unpooling is in the form that only ONNX Runtime has.
+    """
+    if bench.request.unpool == "native":
+        raise UsageError(
+            f"{target.name} cannot be built with --unpool native", hint="only ONNX Runtime has MaxUnpool: use select"
+        )
+    try:
+        import openvino
+    except ImportError as error:
+        raise missing_package("openvino", "openvino", error) from error
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as temporary:
+        source = Path(temporary) / "model.onnx"
+        graph.save(bench.graph(), source)
+        model = openvino.Core().read_model(source)
+        openvino.save_model(model, folder / target.model_file, compress_to_fp16=target.precision == "fp16")
+        del model  # it may map the weights of the temporary file
+    return Built(minimum_version=MINIMUM_OPENVINO)

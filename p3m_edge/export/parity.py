@@ -1,0 +1,82 @@
+"""The parity gate: an artefact, run by the runtime that apps use, against the eager deployable module."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge import manifest as manifests
+from p3m_edge import metrics
+from p3m_edge.errors import UsageError, suggestion
+from p3m_edge.export.workbench import Workbench
+from p3m_edge.manifest import Manifest, ParityItem, ParityRecord
+from p3m_edge.runtimes import golden
+from p3m_edge.runtimes.engine import open_engine
+from p3m_edge.targets import Limits, Target
+
+_GOLDEN_PICTURES = 2  # the bundled portrait and noise: a user's pictures do not travel with the artefact
+
+
+def limits(target: Target, overrides: dict[str, float]) -> tuple[Limits, tuple[str, ...]]:
+    """The limits to use, and a line for each that is looser than the target's own.
+
+    Raises
+    ------
+    UsageError
+        The target has no limits, a limit is unknown, or its value is not positive and finite.
+    """
+    if target.limits is None:
+        raise UsageError(f"target {target.name!r} is not available yet in this version")
+    known = {field.name: getattr(target.limits, field.name) for field in dataclasses.fields(Limits)}
+    loosened = []
+    for name, value in overrides.items():
+        if name not in known:
+            raise UsageError(f"unknown parity limit {name!r}", hint=suggestion(name, known))
+        if not np.isfinite(value) or value < 0:
+            raise UsageError(f"the parity limit {name} must be a number of at least 0, not {value}")
+        before = known[name]
+        if before is not None and value > before:
+            loosened.append(f"{name}: {value:g} instead of {before:g}")
+    return dataclasses.replace(target.limits, **overrides), tuple(loosened)
+
+
+def write_golden(bench: Workbench, folder: Path) -> None:
+    """Write ``golden.npz``: network inputs and the reference outputs, for any runtime to test itself with."""
+    names = bench.outputs
+    arrays: dict[str, NDArray[np.generic]] = {}
+    pairs = zip(bench.network_images(), bench.references, strict=True)
+    for index, (image, reference) in enumerate(list(pairs)[:_GOLDEN_PICTURES]):
+        arrays[f"image_{index}"] = image
+        arrays |= {f"{name}_{index}": reference[name] for name in names}
+    np.savez_compressed(folder / manifests.GOLDEN, allow_pickle=False, **arrays)
+
+
+def check(bench: Workbench, manifest: Manifest, folder: Path, gate: Limits, loosened: tuple[str, ...]) -> ParityRecord:
+    """Run every parity picture through the artefact in ``folder`` and hold the differences against the limits."""
+    differences, items = [], []
+    with open_engine(manifest, folder) as engine:
+        images = zip(bench.pictures, bench.network_images(), bench.references, strict=True)
+        for picture, image, reference in images:
+            wanted = {name: reference[name] for name in bench.outputs}
+            found = engine.infer(image, engine.outputs)
+            difference = golden.compare(picture.name, wanted, found, gate.pixel_tolerance)
+            differences.append(difference)
+            items.append(_item(difference, wanted["alpha"][0, 0], found["alpha"][0, 0]))
+    verdict = golden.judge(tuple(differences), gate)
+    return ParityRecord(verdict.passed, gate, tuple(items), verdict.failures, loosened)
+
+
+def _item(difference: golden.Difference, wanted: NDArray[np.float32], found: NDArray[np.float32]) -> ParityItem:
+    # A broken artefact may give anything; the measures are defined for 0..1.
+    found = np.clip(np.nan_to_num(found), 0.0, 1.0)
+    measures = metrics.evaluate(found, np.clip(wanted, 0.0, 1.0))
+    return ParityItem(
+        **dataclasses.asdict(difference),
+        sad=measures["SAD"],
+        mse=measures["MSE"],
+        grad=measures["GRAD"],
+        conn=measures["CONN"],
+    )

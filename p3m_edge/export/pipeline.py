@@ -1,0 +1,171 @@
+"""From a request to verified artefacts: plan, build, compare, and move into place."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from p3m_edge import __version__, targets
+from p3m_edge import manifest as manifests
+from p3m_edge.benchmarks.fingerprint import fingerprint
+from p3m_edge.errors import UsageError, missing_package, suggestion
+from p3m_edge.export import folder as folders
+from p3m_edge.export import parity
+from p3m_edge.export.request import ExportRequest, ExportResult, OnEvent, PlannedArtefact
+from p3m_edge.export.stages import Stages
+from p3m_edge.export.workbench import Built, Workbench
+from p3m_edge.manifest import EngineRecord, InputRecord, Manifest, OutputRecord, VerifiedRecord
+from p3m_edge.model.p3mnet import ARCHS, MULTIPLE
+from p3m_edge.targets import Target
+
+Builder = Callable[[Workbench, Target, Path], Built]
+
+FORMATS = {"onnxruntime": "p3m_edge.export.onnx", "openvino": "p3m_edge.export.openvino"}
+"""The module that builds for each engine."""
+
+STAGES = ("load", "trace", "convert", "reference", "parity", "seal")
+_MAX_SIDE = 8192
+
+
+def plan(request: ExportRequest) -> tuple[PlannedArtefact, ...]:
+    """Check a request and say what it would do; nothing is written, and no weights are read.
+
+    Raises
+    ------
+    UsageError
+        An unknown target, architecture or limit, an impossible size or combination.
+    MissingError
+        A target that this version cannot build yet.
+    OutputError
+        An artefact exists already and ``force`` is not given.
+    """
+    _check(request)
+    planned = []
+    for name in request.targets:
+        target = targets.get_implemented(name)
+        parity.limits(target, request.limits)
+        if request.unpool == "native" and target.engine != "onnxruntime":
+            raise UsageError(
+                f"{name} cannot be built with --unpool native", hint="only ONNX Runtime has MaxUnpool: use select"
+            )
+        final = request.out / name
+        folders.check_free(final, force=request.force)
+        missing = tuple(module for module in target.build_modules if not _importable(module))
+        planned.append(PlannedArtefact(name, final, STAGES, missing))
+    return tuple(planned)
+
+
+def export(request: ExportRequest, on_event: OnEvent = lambda event: None) -> tuple[ExportResult, ...]:
+    """Build and verify every target of a request.
+
+    Parameters
+    ----------
+    request
+        What to build.
+    on_event
+        Told of each stage as it starts and ends.
+
+    Returns
+    -------
+    tuple
+        One result for each target. A target whose parity gate fails is ``rejected``: its folder is named
+        ``<target>.rejected`` and no runtime loads it.
+
+    Raises
+    ------
+    UsageError, CheckpointError, InputError, OutputError
+        As :func:`plan`, and for a checkpoint, a parity picture or a disc that cannot be used.
+    MissingError
+        A package is absent; the hint names the extra.
+    """
+    for artefact in plan(request):
+        for module in artefact.missing:
+            raise missing_package(module, targets.get(artefact.target).extras[-1])
+    shared: list[Workbench] = []
+
+    def bench() -> Workbench:
+        if not shared:
+            shared.append(Workbench(request))
+        return shared[0]
+
+    return tuple(_export_one(bench, targets.get(name), on_event) for name in request.targets)
+
+
+def _export_one(make_bench: Callable[[], Workbench], target: Target, on_event: OnEvent) -> ExportResult:
+    stages = Stages(target.name, STAGES, on_event)
+    bench = stages.run("load", make_bench)
+    request = bench.request
+    gate, loosened = parity.limits(target, request.limits)
+    build: Builder = importlib.import_module(FORMATS[target.engine]).build
+    with folders.workspace(request.out, target.name, force=request.force) as partial:
+        stages.run("trace", bench.graph)
+        built = stages.run("convert", lambda: build(bench, target, partial))
+        stages.run("reference", lambda: parity.write_golden(bench, partial))
+        manifest = _manifest(bench, target, built, partial)
+        record = stages.run("parity", lambda: parity.check(bench, manifest, partial, gate, loosened))
+
+        def seal() -> Path:
+            verified = manifest.verified if record.passed else VerifiedRecord("none")
+            manifests.write(dataclasses.replace(manifest, parity=record, verified=verified), partial)
+            return folders.settle(partial, request.out / target.name, passed=record.passed)
+
+        final = stages.run("seal", seal)
+    return ExportResult(target.name, final, "verified" if record.passed else "rejected", folders.size(final), record, tuple(stages.times))
+
+
+def _manifest(bench: Workbench, target: Target, built: Built, folder: Path) -> Manifest:
+    """The manifest of an artefact whose parity is about to be checked on this machine."""
+    request = bench.request
+    machine = fingerprint()
+    return Manifest(
+        schema=manifests.SCHEMA_VERSION,
+        target=target.name,
+        precision=target.precision,
+        model_file=target.model_file,
+        engine=EngineRecord(target.engine, "built", built.minimum_version, machine.packages),
+        model=bench.record,
+        input=InputRecord(
+            "image",
+            request.batch,
+            None if request.dynamic else request.height,
+            None if request.dynamic else request.width,
+            MULTIPLE,
+        ),
+        outputs=tuple(OutputRecord(name, 3 if name == "global_logits" else 1) for name in bench.outputs),
+        unpool=request.unpool,
+        files=manifests.record_files(folder),
+        parity=None,
+        verified=VerifiedRecord("device", msgspec.to_builtins(machine), machine.packages),
+        fp32_nodes=built.fp32_nodes,
+        p3m_edge=__version__,
+    )
+
+
+def _check(request: ExportRequest) -> None:
+    if not request.targets:
+        raise UsageError("no target was given", hint="see p3m-edge targets")
+    for name, side in (("width", request.width), ("height", request.height)):
+        if not 0 < side <= _MAX_SIDE or side % MULTIPLE:
+            raise UsageError(f"the {name} {side} must be a multiple of {MULTIPLE} from {MULTIPLE} to {_MAX_SIDE}")
+    if request.batch < 1:
+        raise UsageError(f"the batch must be at least 1, not {request.batch}")
+    if request.checkpoint is None and request.arch is None:
+        raise UsageError("neither a checkpoint nor an architecture was given")
+    if request.arch is not None and request.arch not in ARCHS:
+        raise UsageError(f"unknown architecture {request.arch!r}", hint=suggestion(request.arch, ARCHS))
+    if request.dynamic and request.unpool == "native":
+        raise UsageError("--unpool native needs a fixed size", hint="leave out --dynamic, or use select")
+    if len(set(request.targets)) < len(request.targets):
+        raise UsageError(f"a target is named twice: {', '.join(request.targets)}")
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False

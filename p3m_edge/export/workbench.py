@@ -1,0 +1,130 @@
+"""What the targets of one export share: the network, its graph, the parity pictures and the reference results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from p3m_edge.errors import UsageError
+from p3m_edge.export import graph
+from p3m_edge.export.request import ExportRequest
+from p3m_edge.imageio import read_image
+from p3m_edge.manifest import ModelRecord
+from p3m_edge.model.checkpoint import read_checkpoint
+from p3m_edge.model.deploy import OUTPUTS, Deploy
+from p3m_edge.model.p3mnet import P3MNet
+from p3m_edge.model.standin import standin
+from p3m_edge.preprocess import to_network
+
+PORTRAIT = "astronaut.jpg"
+DYNAMIC_ARCHS = ("r34", "vitae-s")
+_NOISE_SEED = 20210414
+_T = TypeVar("_T", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a format module says about the model file that it wrote."""
+
+    minimum_version: str
+    fp32_nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A parity picture: its name, and the frame, uint8 ``[H, W, 3]``, RGB."""
+
+    name: str
+    frame: NDArray[np.uint8]
+
+
+class Workbench:
+    """Everything is made when it is first needed, and once.
+
+    Raises
+    ------
+    CheckpointError, InputError, UsageError
+        The checkpoint or a parity picture cannot be used, or the request does not fit the architecture.
+    """
+
+    def __init__(self, request: ExportRequest) -> None:
+        self.request = request
+        self.network, self.record = _load(request)
+        if request.dynamic and self.network.arch not in DYNAMIC_ARCHS:
+            raise UsageError(
+                f"{self.network.arch} has no dynamic size: its attention windows are laid out for one size",
+                hint=f"give --size; dynamic sizes: {', '.join(DYNAMIC_ARCHS)}",
+            )
+        self.outputs = OUTPUTS[request.outputs]
+        self._graph: Any = None
+
+    @cached_property
+    def pictures(self) -> tuple[Picture, ...]:
+        """The bundled portrait, noise, and the user's pictures."""
+        with resources.as_file(resources.files("p3m_edge") / "assets" / PORTRAIT) as path:
+            portrait = Picture(PORTRAIT, read_image(path).rgb)
+        shape = (self.request.height, self.request.width, 3)
+        noise = np.random.default_rng(_NOISE_SEED).integers(0, 256, shape, dtype=np.uint8)
+        own = (Picture(path.name, read_image(path).rgb) for path in self.request.parity_images)
+        return portrait, Picture("noise", noise), *own
+
+    @cached_property
+    def _small(self) -> list[NDArray[np.uint8]]:
+        height, width = self.request.height, self.request.width
+        return [to_network(picture.frame, height, width)[0] for picture in self.pictures]
+
+    def network_images(self) -> list[NDArray[np.uint8]]:
+        """The pictures as the network takes them, each uint8 ``[batch, height, width, 3]``.
+
+        A batch starts with its own picture and goes on with the following ones.
+        """
+        return self._batches(self._small)
+
+    def _batches(self, items: list[NDArray[_T]]) -> list[NDArray[_T]]:
+        count = len(items)
+        return [np.stack([items[(i + j) % count] for j in range(self.request.batch)]) for i in range(count)]
+
+    def graph(self) -> Any:
+        """The float32 ONNX graph, an ``onnx.ModelProto`` that must not be changed."""
+        if self._graph is None:
+            request = self.request
+            deploy = Deploy(self.network, request.outputs, request.unpool)
+            self._graph = graph.trace(deploy, request.height, request.width, request.batch, dynamic=request.dynamic)
+        return self._graph
+
+    @cached_property
+    def references(self) -> list[dict[str, NDArray[np.float32]]]:
+        """What the eager deployable module gives for each of :meth:`network_images`, all outputs, by name."""
+        # `native` writes the same network in other operators, which PyTorch cannot run.
+        unpool = "select" if self.request.unpool == "native" else self.request.unpool
+        deploy = Deploy(self.network, unpool=unpool)
+        with torch.inference_mode():
+            singles = [deploy(torch.from_numpy(image[None]))._asdict() for image in self._small]
+        names = singles[0]
+        batches = {name: self._batches([single[name].numpy()[0] for single in singles]) for name in names}
+        return [{name: batches[name][index] for name in names} for index in range(len(singles))]
+
+
+def _load(request: ExportRequest) -> tuple[P3MNet, ModelRecord]:
+    if request.checkpoint is None:
+        network = standin(request.arch or "")
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        note = "deterministic stand-in weights, not trained"
+        return network, ModelRecord(network.arch, parameters, False, "", "Apache-2.0", note)
+    network, info = read_checkpoint(request.checkpoint)
+    if request.arch is not None and request.arch != info.arch:
+        raise UsageError(f"{request.checkpoint} is a {info.arch}, not a {request.arch}", hint="leave out --arch")
+    record = ModelRecord(info.arch, info.parameters, info.trained, info.sha256, info.licence, info.provenance)
+    return network, record
+
+
+def portrait_path() -> Path:
+    """The bundled portrait, as a file of the installed package."""
+    return Path(str(resources.files("p3m_edge") / "assets" / PORTRAIT))

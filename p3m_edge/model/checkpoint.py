@@ -1,0 +1,297 @@
+"""Checkpoints: the published P3M-Net files are read, our own are read and written."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from p3m_edge.errors import CheckpointError, InputError, OutputError
+from p3m_edge.model import container
+from p3m_edge.model.p3mnet import ARCHS, P3MNet
+from p3m_edge.model.published import UNUSED, our_name, recognise, without_prefix
+from p3m_edge.model.vitae import PROJECTION
+
+_COUNTER = ".num_batches_tracked"  # a batch norm's counter, which nothing uses
+_MAX_BYTES = 4 * 1024**3
+_SHOWN = 4
+# What the unpickler and the zip reader raise on bytes that are not theirs.
+_FOREIGN = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint is, as far as the file tells.
+
+    Attributes
+    ----------
+    arch
+        ``r34``, ``swin-t`` or ``vitae-s``.
+    format
+        ``p3m-edge`` (ours) or ``published`` (the layout of the published files).
+    licence, provenance
+        As written into the file; published files do not say.
+    trained
+        False for stand-in weights. A file in the published layout counts as trained.
+    sha256
+        Of the file.
+    parameters
+        Number of parameters of the network.
+    supplied
+        Buffers that the file lacks and that were set here: the Performer projections of the published ViTAE-S files,
+        by :func:`p3m_edge.model.vitae.default_projection`.
+    """
+
+    arch: str
+    format: Literal["p3m-edge", "published"]
+    licence: str
+    provenance: str
+    trained: bool
+    sha256: str
+    parameters: int
+    supplied: tuple[str, ...] = ()
+
+
+def load_checkpoint(path: str | Path) -> P3MNet:
+    """Read a checkpoint, published or our own; the architecture is recognised.
+
+    Parameters
+    ----------
+    path
+        A file of ``torch.save`` (a state dict, or a dict with one under ``state_dict``) or safetensors.
+
+    Returns
+    -------
+    P3MNet
+        On the CPU, float32, in evaluation mode, every parameter and buffer from the file (but see
+        :attr:`CheckpointInfo.supplied`).
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, unreadable, truncated, changed, not a checkpoint or one of another network, or holds
+        values that are not finite.
+    """
+    return read_checkpoint(path)[0]
+
+
+def inspect_checkpoint(path: str | Path) -> CheckpointInfo:
+    """What the checkpoint is, after reading it whole; raises as :func:`load_checkpoint`."""
+    return read_checkpoint(path)[1]
+
+
+def read_checkpoint(path: str | Path) -> tuple[P3MNet, CheckpointInfo]:
+    """The network and what the file says about it; see :func:`load_checkpoint`."""
+    path = Path(path)
+    data = _read(path)
+    header = None
+    if container.is_safetensors(data):
+        state, header = container.decode(data, str(path))
+    else:
+        state = _unpickle(data, path)
+    digest = hashlib.sha256(data).hexdigest()
+    if header is None:
+        return _published(without_prefix(state), path, digest)
+    if header.arch not in ARCHS:
+        raise CheckpointError(f"{path} is of an unknown architecture: {header.arch!r}", hint="upgrade p3m-edge")
+    network = _assemble(state, header.arch, path)
+    return network, CheckpointInfo(
+        arch=header.arch,
+        format="p3m-edge",
+        licence=header.licence,
+        provenance=header.provenance,
+        trained=header.trained,
+        sha256=digest,
+        parameters=_parameters(network),
+    )
+
+
+def save_checkpoint(model: P3MNet, path: str | Path, *, licence: str, provenance: str, trained: bool) -> None:
+    """Write a checkpoint of our own format; see :mod:`p3m_edge.model.container`.
+
+    The file appears whole or not at all; a file of that name is replaced.
+
+    Parameters
+    ----------
+    model
+        Any device and mode; saved as float32.
+    path
+        The file to write, by custom ``*.safetensors``. Its folder must exist.
+    licence
+        Licence of the weights.
+    provenance
+        Where they come from: data, training run, conversion.
+    trained
+        False for stand-in weights.
+
+    Raises
+    ------
+    InputError
+        The network holds values that are not finite.
+    OutputError
+        The file cannot be written.
+    """
+    tensors = {
+        key: value.detach().to("cpu", torch.float32).contiguous()
+        for key, value in model.state_dict().items()
+        if not key.endswith(_COUNTER)
+    }
+    for key, value in tensors.items():
+        if not torch.isfinite(value).all():
+            raise InputError(f"{key} holds values that are not finite: not saved", hint="the training diverged")
+    data = container.encode(tensors, arch=model.arch, licence=licence, provenance=provenance, trained=trained)
+    _write(Path(path), data)
+
+
+def _parameters(network: P3MNet) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _read(path: Path) -> bytes:
+    if not path.exists():
+        raise CheckpointError(f"the checkpoint {path} does not exist")
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not a file", hint="a checkpoint is one file")
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            raise CheckpointError(f"the checkpoint {path} is empty", hint="download or copy it again")
+        if size > _MAX_BYTES:
+            raise CheckpointError(f"{path} is too large to be a checkpoint of P3M-Net: {size / 1e9:.1f} GB")
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"the checkpoint {path} cannot be read: {error.strerror}") from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        temporary = None
+    except OSError as error:
+        raise OutputError(f"the checkpoint {path} cannot be written: {error.strerror}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _unpickle(data: bytes, path: Path) -> dict[str, Tensor]:
+    """The state dict in a file of ``torch.save``; nothing but tensors and plain containers is unpickled."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old ways to pickle, and about scripted archives
+            loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except _FOREIGN as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise CheckpointError(
+            f"{path} is not a PyTorch checkpoint, or is truncated: {reason}",
+            hint="expected safetensors, or a file of torch.save that holds tensors only",
+        ) from error
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
+    if not isinstance(state, Mapping) or not state:
+        what = "an empty one" if isinstance(state, Mapping) else f"a {type(state).__name__}"
+        raise CheckpointError(f"{path} is not a checkpoint: {what} where a state dict is expected")
+    foreign = [str(key) for key, value in state.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
+    if foreign:
+        raise CheckpointError(f"{path} is not a checkpoint: {len(foreign)} entries hold no tensor ({_some(foreign)})")
+    return dict(state)
+
+
+def _published(state: dict[str, Tensor], path: Path, digest: str) -> tuple[P3MNet, CheckpointInfo]:
+    """The network from a state dict in one of the published layouts."""
+    arch = recognise(state)
+    if arch is None:
+        raise CheckpointError(
+            f"{path} is not a checkpoint of P3M-Net: its {len(state)} tensors ({_some(state)}) show none of the "
+            f"architectures {', '.join(ARCHS)}"
+        )
+    ours: dict[str, Tensor] = {}
+    origin: dict[str, str] = {}
+    for key, value in state.items():
+        if UNUSED.search(key):
+            continue
+        name = our_name(key, arch)
+        if name in ours and not torch.equal(ours[name], value):
+            raise CheckpointError(f"{path} holds {origin[name]} and {key}, which must be equal and are not")
+        ours[name], origin[name] = value, key
+    network = _assemble(ours, arch, path, optional=PROJECTION)
+    return network, CheckpointInfo(
+        arch=arch,
+        format="published",
+        licence="not stated in the file",
+        provenance="a file in the published layout; its origin is not recorded in it",
+        trained=True,
+        sha256=digest,
+        parameters=_parameters(network),
+        supplied=tuple(key for key in network.state_dict() if key.endswith(PROJECTION) and key not in ours),
+    )
+
+
+def _assemble(state: Mapping[str, Tensor], arch: str, path: Path, optional: str | None = None) -> P3MNet:
+    """A network that holds exactly these tensors; names that end in ``optional`` may keep their default."""
+    with torch.device("meta"):
+        network = P3MNet(arch)
+    expected = network.state_dict()
+    counters = {key: torch.zeros((), dtype=torch.int64) for key in expected if key.endswith(_COUNTER)}
+    defaults = {key: expected[key] for key in expected if optional is not None and key.endswith(optional)}
+    state = {**defaults, **{key: value for key, value in state.items() if not key.endswith(_COUNTER)}, **counters}
+    differences = {
+        "missing": [key for key in expected if key not in state],
+        "unexpected": [key for key in state if key not in expected],
+    }
+    if any(differences.values()):
+        parts = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in differences.items() if keys]
+        raise CheckpointError(f"{path} is not a whole checkpoint of P3M-Net {arch}: tensors {'; '.join(parts)}")
+    ready = {key: _checked(key, state[key], expected[key], path) for key in expected if key not in counters}
+    network.load_state_dict({**ready, **counters}, assign=True)
+    return network.eval()
+
+
+def _checked(key: str, value: Tensor, expected: Tensor, path: Path) -> Tensor:
+    """The tensor as dense float32, if it can be that parameter or buffer."""
+    if value.shape != expected.shape:
+        raise CheckpointError(f"{path}: {key} has shape {list(value.shape)}, not {list(expected.shape)}")
+    if not value.is_floating_point() or value.layout is not torch.strided:
+        raise CheckpointError(f"{path}: {key} holds {value.dtype}, not dense floating-point numbers")
+    value = value.detach().to(torch.float32).contiguous()
+    if not torch.isfinite(value).all():
+        raise CheckpointError(f"{path}: {key} holds values that are not finite", hint="the training diverged")
+    if key.endswith(".running_var") and bool((value < 0).any()):
+        raise CheckpointError(f"{path}: {key} holds a negative variance")
+    return value
+
+
+def _some(keys: Iterable[str]) -> str:
+    """The first few of the keys, for a message."""
+    keys = [str(key)[:60] for key in keys]
+    return ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")

@@ -1,0 +1,172 @@
+"""P3M-Net as one exportable module: a uint8 frame in, an alpha matte out.
+
+Compared with :class:`p3m_edge.model.p3mnet.P3MNet` the batch norms are folded into their convolutions, the side outputs
+are gone, the normalisation is inside, and the two stages at full resolution work on the four phases of
+:mod:`p3m_edge.model.unpool`: the stem gives its output as four maps of half the size, and the last unpooling and the
+final convolution never assemble the full-resolution map of many channels.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+from torch.nn.utils import fusion
+
+from p3m_edge.manifest import OutputName, Unpool
+from p3m_edge.model.layers import ConvUnit, Front
+from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD, P3MNet, fuse
+from p3m_edge.model.unpool import Phases, Winners, lowering, pool_phases, unpool_phases
+
+Outputs = Literal["all", "alpha"]
+OUTPUTS: dict[Outputs, tuple[OutputName, ...]] = {
+    "all": ("alpha", "local_alpha", "global_logits"),
+    "alpha": ("alpha",),
+}
+"""The names of the graph's outputs."""
+
+
+class DeployOutput(NamedTuple):
+    """What the deployed network gives, float32, at the network's size.
+
+    Attributes
+    ----------
+    alpha
+        ``[N, 1, H, W]``, 0..1: the matte.
+    local_alpha
+        ``[N, 1, H, W]``, 0..1: the local decoder's alpha, for verification.
+    global_logits
+        ``[N, 3, H, W]``: background, unknown, foreground, for verification.
+    """
+
+    alpha: Tensor
+    local_alpha: Tensor
+    global_logits: Tensor
+
+
+class Deploy(nn.Module):
+    """The deployable network, in float32 and evaluation mode. The network it is made from is not changed.
+
+    Parameters
+    ----------
+    network
+        A trained or stand-in network.
+    outputs
+        ``all``, or ``alpha`` alone.
+    unpool
+        How poolings and unpoolings are written, see :func:`p3m_edge.model.unpool.lowering`.
+    """
+
+    mean: Tensor
+
+    def __init__(self, network: P3MNet, outputs: Outputs = "all", unpool: Unpool = "select") -> None:
+        super().__init__()
+        network = copy.deepcopy(network).float().eval().requires_grad_(requires_grad=False)
+        _fold_norms(network)
+        self.arch = network.arch
+        self.outputs = outputs
+        self.unpool = unpool
+        self.encoder = network.encoder
+        self.global_decoder = network.global_decoder
+        self.local_decoder = network.local_decoder
+        self.stem = PhaseStem(network.encoder.stem)
+        self.head = PhaseHead(network.local_decoder.head)
+        _fold_scale(network.encoder.stem.conv)
+        self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1))
+        self.eval()
+
+    def forward(self, image: Tensor) -> DeployOutput | Tensor:
+        """Matte a batch of frames.
+
+        Parameters
+        ----------
+        image
+            uint8 ``[N, H, W, 3]``, RGB; H and W multiples of 32.
+        """
+        with lowering(self.unpool):
+            # The mean is subtracted here and not in the stem's bias, because the stem pads with zeros after it.
+            x = image.permute(0, 3, 1, 2).to(torch.float32) - self.mean
+            front = self._front(self.stem(x)) if self.unpool == "select" else self.encoder.front(x)
+            features = self.encoder.trunk(front)
+            coarse = self.global_decoder(features)
+            inner = self.local_decoder.body(features, coarse.guides)
+            local_alpha = torch.sigmoid(self._finish(inner, front.winners))
+        alpha = fuse(coarse.logits, local_alpha)
+        return alpha if self.outputs == "alpha" else DeployOutput(alpha, local_alpha, coarse.logits)
+
+    def _front(self, phases: Phases) -> Front:
+        pooled, winners = pool_phases(phases, self.encoder.kernel)
+        if self.encoder.kernel == 2:
+            return Front(pooled, winners, pooled)
+        ee, eo, oe, oo = phases
+        return Front(pooled, winners, torch.maximum(torch.maximum(ee, eo), torch.maximum(oe, oo)))
+
+    def _finish(self, inner: Tensor, winners: Winners) -> Tensor:
+        if self.unpool != "select":
+            return self.local_decoder.finish(inner, winners)
+        out: Tensor = self.head(unpool_phases(inner, winners, self.encoder.kernel))
+        return out
+
+
+class PhaseStem(nn.Module):
+    """The stem's convolution and activation, giving its output as four phases; the input's scale is folded in.
+
+    Phase (p, q) is the same convolution with stride 2, its padding moved by (p, q).
+    """
+
+    def __init__(self, stem: ConvUnit) -> None:
+        super().__init__()
+        self.conv = copy.deepcopy(stem.conv)
+        _fold_scale(self.conv)
+        self.act = stem.act
+        pad = stem.conv.kernel_size[0] // 2
+        self.pads = [(pad - q, pad - 1 + q, pad - p, pad - 1 + p) for p in (0, 1) for q in (0, 1)]
+
+    def forward(self, x: Tensor) -> Phases:
+        """``[N, 3, H, W]``, 0..255 less the mean -> four phases ``[N, C0, H/2, W/2]`` of the stem's output."""
+        ee, eo, oe, oo = (self.act(self._convolve(functional.pad(x, pads))) for pads in self.pads)
+        return ee, eo, oe, oo
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        return functional.conv2d(x, self.conv.weight, self.conv.bias, stride=2)
+
+
+class PhaseHead(nn.Module):
+    """A 3x3 convolution to one channel whose input comes as four phases; only its one-channel output is assembled."""
+
+    def __init__(self, head: nn.Conv2d) -> None:
+        super().__init__()
+        channels = head.in_channels
+        self.parts = nn.ModuleList(nn.Conv2d(channels, 4, 3, padding=1, bias=k == 0) for k in range(4))
+        self.parts.requires_grad_(requires_grad=False)
+        weight = torch.zeros(4, 4, channels, 3, 3)  # input phase, output phase, channels, kernel
+        for p, q in ((p, q) for p in (0, 1) for q in (0, 1)):
+            for row, column in ((row, column) for row in range(3) for column in range(3)):
+                down, right = p + row - 1, q + column - 1  # where the tap lies, in full-resolution cells
+                source = 2 * (down % 2) + right % 2
+                weight[source, 2 * p + q, :, down // 2 + 1, right // 2 + 1] = head.weight[0, :, row, column]
+        for part, values in zip(self.parts, weight, strict=True):
+            part.weight.copy_(values)  # type: ignore[operator]
+        self.parts[0].bias.fill_(head.bias.item())  # type: ignore[operator,union-attr]
+
+    def forward(self, phases: Phases) -> Tensor:
+        """Four phases ``[N, C, H/2, W/2]`` -> ``[N, 1, H, W]``."""
+        first, second, third, fourth = (part(phase) for part, phase in zip(self.parts, phases, strict=True))
+        return functional.pixel_shuffle(first + second + third + fourth, 2)
+
+
+def _fold_scale(conv: nn.Conv2d) -> None:
+    """Let a convolution take 0..255 less the mean, instead of the normalised picture."""
+    scale = 1.0 / (255.0 * torch.tensor(IMAGENET_STD, dtype=torch.float64)).reshape(1, 3, 1, 1)
+    conv.weight.copy_(conv.weight.double() * scale)
+
+
+def _fold_norms(network: nn.Module) -> None:
+    """Fold every batch norm into the convolution before it."""
+    for unit in network.modules():
+        if isinstance(unit, ConvUnit) and isinstance(unit.norm, nn.BatchNorm2d):
+            unit.conv = fusion.fuse_conv_bn_eval(unit.conv, unit.norm)
+            unit.norm = nn.Identity()

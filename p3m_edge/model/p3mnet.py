@@ -1,0 +1,145 @@
+"""P3M-Net: one encoder, a global and a local decoder, and their fusion (ACM MM 2021, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from p3m_edge.errors import InputError, UsageError, suggestion
+from p3m_edge.model.decoder import PLANS, GlobalDecoder, LocalDecoder
+from p3m_edge.model.layers import Encoder, initialise
+from p3m_edge.model.resnet import ResNet34
+from p3m_edge.model.swin import SwinT
+from p3m_edge.model.vitae import ViTAES
+
+ENCODERS: dict[str, Callable[[], Encoder]] = {"r34": ResNet34, "swin-t": SwinT, "vitae-s": ViTAES}
+ARCHS = tuple(ENCODERS)
+MULTIPLE = 32
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class P3MOutput(NamedTuple):
+    """What the network gives, all float, at the input's size.
+
+    Attributes
+    ----------
+    global_logits
+        ``[B, 3, H, W]``: background, unknown, foreground.
+    local_alpha
+        ``[B, 1, H, W]``, 0..1: the alpha of the local decoder, meant for the unknown region.
+    alpha
+        ``[B, 1, H, W]``, 0..1: the fused alpha.
+    side2, side1, side0
+        ``[B, 3, H, W]``: side logits of the global decoder, for training.
+    """
+
+    global_logits: Tensor
+    local_alpha: Tensor
+    alpha: Tensor
+    side2: Tensor
+    side1: Tensor
+    side0: Tensor
+
+
+class P3MNet(nn.Module):
+    """P3M-Net of one architecture; use :func:`build`.
+
+    Attributes
+    ----------
+    arch
+        ``r34``, ``swin-t`` or ``vitae-s``.
+    encoder, global_decoder, local_decoder
+        Its three parts.
+    """
+
+    def __init__(self, arch: str) -> None:
+        super().__init__()
+        if arch not in ENCODERS:
+            raise UsageError(f"unknown architecture {arch!r}", hint=suggestion(str(arch), ARCHS))
+        self.arch = arch
+        self.encoder = ENCODERS[arch]()
+        self.global_decoder = GlobalDecoder(PLANS[arch])
+        self.local_decoder = LocalDecoder(PLANS[arch], self.encoder.kernel)
+
+    def forward(self, x: Tensor) -> P3MOutput:
+        """Matte a batch of pictures.
+
+        Parameters
+        ----------
+        x
+            float32 ``[B, 3, H, W]``, RGB as ``(value / 255 - mean) / std`` with :data:`IMAGENET_MEAN` and
+            :data:`IMAGENET_STD`; H and W multiples of 32.
+
+        Raises
+        ------
+        InputError
+            ``x`` has another rank, dtype, number of channels or an impossible size.
+        """
+        _check(x)
+        features = self.encoder(x)
+        coarse = self.global_decoder(features)
+        local_alpha = torch.sigmoid(self.local_decoder(features, coarse.guides))
+        alpha = fuse(coarse.logits, local_alpha)
+        return P3MOutput(coarse.logits, local_alpha, alpha, *self.global_decoder.sides(coarse.mixed))
+
+
+def build(arch: str) -> P3MNet:
+    """A P3M-Net with freshly initialised weights.
+
+    Parameters
+    ----------
+    arch
+        One of :data:`ARCHS`.
+
+    Raises
+    ------
+    UsageError
+        The architecture is unknown.
+    """
+    network = P3MNet(arch)
+    initialise(network)
+    return network
+
+
+def fuse(global_logits: Tensor, local_alpha: Tensor) -> Tensor:
+    """Fuse the two decoders: 0 in the background, the local alpha in the unknown region, 1 in the foreground.
+
+    The class is the largest logit, the lowest class on a tie. Comparisons, not ``argmax``: every engine has them.
+
+    Parameters
+    ----------
+    global_logits
+        ``[B, 3, H, W]``.
+    local_alpha
+        ``[B, 1, H, W]``, 0..1.
+
+    Returns
+    -------
+    Tensor
+        ``[B, 1, H, W]``, 0..1.
+    """
+    background, unknown, foreground = global_logits[:, 0:1], global_logits[:, 1:2], global_logits[:, 2:3]
+    is_background = torch.logical_and(background >= unknown, background >= foreground)
+    is_foreground = torch.logical_and(foreground > background, foreground > unknown)
+    is_unknown = torch.logical_not(torch.logical_or(is_background, is_foreground))
+    return local_alpha * is_unknown.to(local_alpha.dtype) + is_foreground.to(local_alpha.dtype)
+
+
+def _check(x: Tensor) -> None:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        got = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        raise InputError(f"the network takes a float32 tensor, not {got}")
+    if x.ndim != 4 or x.shape[1] != 3:
+        raise InputError(f"the network takes [batch, 3, height, width], not {list(x.shape)}")
+    batch, _, height, width = x.shape
+    if batch < 1 or height < 1 or width < 1:
+        raise InputError(f"the network cannot take an empty batch or picture: {list(x.shape)}")
+    if height % MULTIPLE or width % MULTIPLE:
+        raise InputError(
+            f"height {height} and width {width} must be multiples of {MULTIPLE}", hint="resize or pad the picture"
+        )

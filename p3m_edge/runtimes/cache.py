@@ -1,0 +1,84 @@
+"""Where compiled models are kept between starts, and the guard that a damaged one is never loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+from p3m_edge.errors import UsageError
+from p3m_edge.manifest import GOLDEN, Manifest, sha256
+
+ENVIRONMENT = "P3M_EDGE_CACHE"
+_SUMS = "SHA256SUMS"
+
+
+class CacheWarning(UserWarning):
+    """The compiled-model cache cannot be used: the start is slower, the results are the same."""
+
+
+def root(folder: Path | None = None) -> Path:
+    r"""The cache folder: ``folder``, or else ``P3M_EDGE_CACHE``, or else the user's own as the system has it.
+
+    Windows: ``%LOCALAPPDATA%\p3m-edge\Cache``; macOS: ``~/Library/Caches/p3m-edge``; elsewhere
+    ``$XDG_CACHE_HOME/p3m-edge`` or ``~/.cache/p3m-edge``.
+    """
+    if folder is not None:
+        return folder.absolute()
+    if named := os.environ.get(ENVIRONMENT):
+        return Path(named).absolute()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "p3m-edge" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "p3m-edge"
+    # By the XDG specification a relative path there is to be ignored.
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "p3m-edge"
+
+
+def open_entry(folder: Path, manifest: Manifest, artefact: Path, engine_version: str) -> Path:
+    """The private folder of one model and one engine version, without damaged files.
+
+    The key is the content of the model, not its path: an artefact that was exported again never meets the
+    compiled form of its predecessor.
+
+    Raises
+    ------
+    UsageError
+        The cache lies inside the artefact, which must stay as it was exported.
+    OSError
+        The folder cannot be made or cleaned.
+    """
+    if folder.resolve().is_relative_to(artefact.resolve()):
+        raise UsageError(f"the cache must not lie inside the artefact: {folder}")
+    files = sorted((name, record.sha256) for name, record in manifest.files.items() if name != GOLDEN)
+    key = hashlib.sha256(repr((engine_version, files)).encode()).hexdigest()[:32]
+    entry = folder / manifest.engine.name / key
+    entry.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sums = _recorded(entry)
+    for path in _files(entry):
+        if sums.get(path.name) != sha256(path):
+            path.unlink()
+    return entry
+
+
+def seal(entry: Path) -> None:
+    """Record the hashes of what the engine wrote; a file that changes later is thrown away by the next start."""
+    lines = [f"{sha256(path)}  {path.name}\n" for path in _files(entry)]
+    temporary = entry / f"{_SUMS}.{os.getpid()}.tmp"
+    temporary.write_text("".join(lines), encoding="utf-8")
+    temporary.replace(entry / _SUMS)
+
+
+def _files(entry: Path) -> list[Path]:
+    return sorted(path for path in entry.iterdir() if path.is_file() and not path.name.startswith(_SUMS))
+
+
+def _recorded(entry: Path) -> dict[str, str]:
+    try:
+        lines = (entry / _SUMS).read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return {}
+    pairs = (line.split("  ", 1) for line in lines)
+    return {pair[1]: pair[0] for pair in pairs if len(pair) == 2}

@@ -1,0 +1,314 @@
+"""What an app does with an alpha: cut the subject out, put it on another background, or blur the one it has.
+
+Pixels at hair and edges are mixtures, ``I = a F + (1 - a) B``. Blending such a pixel with a new background keeps a
+share of the old one: the halo. :func:`foreground` estimates ``F``, and the functions that should look good use it.
+In a camera loop there is little time for that; ``composite(frame, alpha, background, foreground=frame)`` blends the
+frame itself. Measured on one core at 1280x720: 4 ms for that blend, 10 ms for :func:`blur_background` (medium
+strength), 55 ms for ``composite`` with the estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.errors import InputError, UsageError
+from p3m_edge.preprocess import scale_to
+
+Pixel = TypeVar("Pixel", np.uint8, np.uint16)
+Floats = NDArray[np.float32]
+Window = tuple[slice, slice]
+
+# Rounds of estimation per pyramid level, the finest first; the last number holds for all coarser ones.
+_ROUNDS = (2, 3, 4)
+_COARSEST = 8
+_TILE = 128
+
+# Where neither a pixel nor its neighbours know a colour, this share keeps the one from the coarser level.
+_KEEP = 1e-5
+
+# A pixel with more subject in it than this gives nothing to the blurred background.
+_PURE_BACKGROUND = 1 / 16
+_LARGEST_BLUR = 1 / 20
+
+
+def cutout(frame: NDArray[Pixel], alpha: NDArray[Any]) -> NDArray[Pixel]:
+    """The subject with its own colours and an alpha channel, ready to be saved as PNG.
+
+    Parameters
+    ----------
+    frame
+        ``[H, W, 3]``, uint8 or uint16.
+    alpha
+        ``[H, W]``, float in 0..1 or uint8.
+
+    Returns
+    -------
+    rgba
+        ``[H, W, 4]`` of the frame's dtype; straight (not premultiplied) colours, free of the old background. Where
+        the alpha is 0 they continue those of the edge, so that scaling the picture brings no dark rim either.
+
+    Raises
+    ------
+    InputError
+        As for :func:`foreground`.
+    """
+    weights = _check(frame, alpha)
+    rgba = np.empty((*frame.shape[:2], 4), frame.dtype)
+    rgba[..., :3] = _estimate(frame, weights)
+    rgba[..., 3] = np.rint(weights * _largest(frame))
+    return rgba
+
+
+def foreground(frame: NDArray[Pixel], alpha: NDArray[Any]) -> NDArray[Pixel]:
+    """Estimate the subject's own colours, without the share of the background in half-transparent pixels.
+
+    Blur fusion (Forte, ICIP 2021) from coarse to fine: each round averages what the neighbours know of foreground
+    and background, weighted by their alpha, and divides what is left of the pixel's colour between the two.
+
+    Parameters
+    ----------
+    frame
+        ``[H, W, 3]``, uint8 or uint16, channels in any order.
+    alpha
+        ``[H, W]``, float in 0..1 or uint8.
+
+    Returns
+    -------
+    colours
+        ``[H, W, 3]`` of the frame's dtype, equal to the frame where the alpha is 1.
+
+    Raises
+    ------
+    InputError
+        The frame or alpha has another rank, size or dtype, is empty, or the alpha holds NaN or leaves 0..1.
+    """
+    return _estimate(frame, _check(frame, alpha))
+
+
+def composite(
+    frame: NDArray[Pixel],
+    alpha: NDArray[Any],
+    background: Sequence[int] | NDArray[Any],
+    *,
+    foreground: NDArray[Pixel] | None = None,
+) -> NDArray[Pixel]:
+    """Put the subject on a colour or on another picture.
+
+    Parameters
+    ----------
+    frame
+        ``[H, W, 3]``, uint8 or uint16.
+    alpha
+        ``[H, W]``, float in 0..1 or uint8.
+    background
+        Three values in 0..255 (whatever the frame's depth), or a picture ``[h, w, 3]``, uint8 or uint16, scaled to
+        cover the frame and cropped about its centre. Channels in the frame's order. In a camera loop, pass a picture
+        of the frame's size and dtype: it is used as it is.
+    foreground
+        The subject's colours, ``[H, W, 3]`` of the frame's dtype. None: estimated (see :func:`foreground`), which
+        costs more than all else. The frame itself: no estimate, a possible halo, one pass of OpenCV's blending.
+
+    Returns
+    -------
+    picture
+        ``[H, W, 3]`` of the frame's dtype; exactly the foreground where the alpha is 1, and the background where it
+        is 0.
+
+    Raises
+    ------
+    InputError
+        The frame, alpha, background or foreground has another rank, size or dtype, is empty, or the alpha holds NaN
+        or leaves 0..1.
+    """
+    weights = _check(frame, alpha)
+    behind = _background_like(frame, background)
+    if foreground is None:
+        foreground = _estimate(frame, weights)
+    elif foreground.shape != frame.shape or foreground.dtype != frame.dtype:
+        raise InputError(f"the foreground is {_describe(foreground)}, but the frame is {_describe(frame)}")
+    return _blend(foreground, behind, weights)
+
+
+def blur_background(frame: NDArray[Pixel], alpha: NDArray[Any], strength: float = 0.5) -> NDArray[Pixel]:
+    """Blur what is behind the subject, from background pixels only: the subject leaves no glow around itself.
+
+    Parameters
+    ----------
+    frame
+        ``[H, W, 3]``, uint8 or uint16.
+    alpha
+        ``[H, W]``, float in 0..1 or uint8.
+    strength
+        0 (none) to 1: the standard deviation of the blur as a share of the longer side, up to 1/20.
+
+    Returns
+    -------
+    picture
+        ``[H, W, 3]`` of the frame's dtype; the frame itself where the alpha is 1.
+
+    Raises
+    ------
+    InputError
+        As for :func:`foreground`.
+    UsageError
+        ``strength`` is outside 0..1.
+    """
+    weights = _check(frame, alpha)
+    if not 0 <= strength <= 1:
+        raise UsageError(f"the strength of a blur must be in 0..1, not {strength}")
+    sigma = strength * _LARGEST_BLUR * max(frame.shape[:2])
+    if sigma < 0.1:  # no blur that could be seen
+        return frame.copy()
+    return _blend(frame, _blurred_background(frame, weights, sigma), weights)
+
+
+def _blend(front: NDArray[Pixel], behind: NDArray[Pixel], weights: Floats) -> NDArray[Pixel]:
+    if front.dtype == np.uint8:
+        return np.asarray(cv2.blendLinear(front, behind, weights, 1 - weights), dtype=front.dtype)
+    share = weights[..., None]
+    return np.rint(front * share + behind * (1 - share)).astype(front.dtype)
+
+
+def _blurred_background(frame: NDArray[Pixel], weights: Floats, sigma: float) -> NDArray[Pixel]:
+    """Normalised convolution: blur colours and weights alike, then divide. Small: a blurred picture has no detail."""
+    height, width = weights.shape
+    factor = max(1.0, sigma / 3)
+    small = max(1, round(height / factor)), max(1, round(width / factor))
+    # Pure pixels count alike, mixed ones not at all, unless there is no pure one in reach.
+    pure = np.where(weights < _PURE_BACKGROUND, np.float32(1), np.float32(_KEEP) * (1 - weights))
+    colours = scale_to(cv2.multiply(frame, cv2.merge([pure] * 3), dtype=cv2.CV_32F), *small)
+    amount = scale_to(pure, *small)
+    blurred = cv2.GaussianBlur(cv2.merge([colours, amount]), (0, 0), sigma / factor, borderType=cv2.BORDER_REPLICATE)
+    mean = blurred[..., :3] / np.maximum(blurred[..., 3:], np.float32(1e-12))
+    return scale_to(_rounded(mean, frame), height, width)
+
+
+def _estimate(frame: NDArray[Pixel], weights: Floats) -> NDArray[Pixel]:
+    pictures, alphas = [frame], [weights]
+    while min(alphas[-1].shape) >= 2 * _COARSEST:
+        half = tuple((length + 1) // 2 for length in alphas[-1].shape)
+        pictures.append(scale_to(pictures[-1], *half))
+        alphas.append(scale_to(alphas[-1], *half))
+    front, behind = _mean_colour(pictures[-1], alphas[-1]), _mean_colour(pictures[-1], 1 - alphas[-1])
+    for level in reversed(range(len(alphas))):
+        size = alphas[level].shape
+        rounds = _ROUNDS[min(level, len(_ROUNDS) - 1)]
+        start = scale_to(front, *size), scale_to(behind, *size)
+        front, behind = _refine(pictures[level], alphas[level], *start, rounds)
+    return _rounded(front, frame)
+
+
+def _mean_colour(picture: NDArray[Any], weights: Floats) -> Floats:
+    """A picture of one pixel: the weighted mean, or the plain one where nothing has weight."""
+    if not weights.any():
+        weights = np.ones_like(weights)
+    return np.asarray(np.average(picture, axis=(0, 1), weights=weights), dtype=np.float32).reshape(1, 1, 3)
+
+
+def _refine(picture: NDArray[Any], alpha: Floats, front: Floats, behind: Floats, rounds: int) -> tuple[Floats, Floats]:
+    """One pyramid level, tile by tile, as most tiles are all subject or all background and need no estimate."""
+    new_front, new_behind = front.copy(), behind.copy()
+    limit = np.float32(_largest(picture))
+    for tile, window, inner in _tiles(alpha.shape, rounds):
+        shares = alpha[window]
+        low, high = shares.min(), shares.max()
+        if low == 1:
+            new_front[tile] = picture[tile]
+        elif high == 0:
+            new_behind[tile] = picture[tile]
+        else:
+            f, b = _fuse(picture[window].astype(np.float32), shares, front[window], behind[window], rounds, limit)
+            new_front[tile], new_behind[tile] = f[inner], b[inner]
+    return new_front, new_behind
+
+
+def _fuse(
+    picture: Floats, alpha: Floats, front: Floats, behind: Floats, rounds: int, limit: np.float32
+) -> tuple[Floats, Floats]:
+    of_front = cv2.merge([alpha] * 3)
+    of_behind = 1 - of_front
+    front_amount = cv2.blur(of_front, (3, 3)) + np.float32(_KEEP)
+    behind_amount = np.float32(1 + 2 * _KEEP) - front_amount
+    for _ in range(rounds):
+        front = (cv2.blur(front * of_front, (3, 3)) + np.float32(_KEEP) * front) / front_amount
+        behind = (cv2.blur(behind * of_behind, (3, 3)) + np.float32(_KEEP) * behind) / behind_amount
+        rest = picture - front * of_front - behind * of_behind
+        front = np.clip(front + of_front * rest, 0, limit)
+        behind = np.clip(behind + of_behind * rest, 0, limit)
+    return front, behind
+
+
+def _tiles(shape: tuple[int, ...], margin: int) -> Iterator[tuple[Window, Window, Window]]:
+    """Tiles of a picture: the tile, the same with a margin, and the tile's place within that."""
+
+    def spans(length: int) -> Iterator[tuple[slice, slice, slice]]:
+        for start in range(0, length, _TILE):
+            stop, first = min(start + _TILE, length), max(start - margin, 0)
+            yield slice(start, stop), slice(first, min(stop + margin, length)), slice(start - first, stop - first)
+
+    for tile_y, window_y, inner_y in spans(shape[0]):
+        for tile_x, window_x, inner_x in spans(shape[1]):
+            yield (tile_y, tile_x), (window_y, window_x), (inner_y, inner_x)
+
+
+def _background_like(frame: NDArray[Pixel], background: Sequence[int] | NDArray[Any]) -> NDArray[Pixel]:
+    """The background at the frame's size and depth."""
+    depth = _largest(frame)
+    if not (isinstance(background, np.ndarray) and background.ndim == 3):
+        colour = np.asarray(background)
+        if colour.shape != (3,) or colour.dtype.kind not in "iu" or colour.min() < 0 or colour.max() > 255:
+            raise InputError(f"a background is a picture [h, w, 3] or three values in 0..255, not {background!r:.60}")
+        row = np.tile((colour * (depth // 255)).astype(frame.dtype), (frame.shape[1], 1))
+        return np.broadcast_to(row, frame.shape).copy()  # by rows, as by pixels it takes several times as long
+    _check_picture("background", background)
+    height, width = frame.shape[:2]
+    if background.shape != frame.shape:
+        scale = max(height / background.shape[0], width / background.shape[1])
+        covering = max(height, round(background.shape[0] * scale)), max(width, round(background.shape[1] * scale))
+        background = scale_to(background, *covering)
+        top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
+        background = background[top : top + height, left : left + width]
+    if background.dtype != frame.dtype:
+        return _rounded(background.astype(np.float32) * np.float32(depth / _largest(background)), frame)
+    return background.astype(frame.dtype, copy=False)
+
+
+def _rounded(colours: NDArray[Any], like: NDArray[Pixel]) -> NDArray[Pixel]:
+    if like.dtype == np.uint8:
+        return np.asarray(cv2.convertScaleAbs(colours), dtype=like.dtype)
+    return np.asarray(np.rint(colours), dtype=like.dtype)
+
+
+def _largest(picture: NDArray[Any]) -> int:
+    return int(np.iinfo(picture.dtype).max)
+
+
+def _check(frame: NDArray[Any], alpha: NDArray[Any]) -> Floats:
+    """Check both; the alpha as float32 in 0..1."""
+    _check_picture("frame", frame)
+    if not isinstance(alpha, np.ndarray) or alpha.shape != frame.shape[:2]:
+        raise InputError(f"the alpha is {_describe(alpha)}, but the frame is {_describe(frame)}")
+    if alpha.dtype == np.uint8:
+        return alpha.astype(np.float32) / np.float32(255)
+    if not np.issubdtype(alpha.dtype, np.floating):
+        raise InputError(f"an alpha must be float in 0..1 or uint8, not {alpha.dtype}")
+    low, high = float(alpha.min()), float(alpha.max())
+    if not (low >= 0 and high <= 1):
+        raise InputError(f"the alpha must be in 0..1, but holds {low:.6g} to {high:.6g}")
+    return np.ascontiguousarray(alpha, dtype=np.float32)
+
+
+def _check_picture(name: str, picture: NDArray[Any]) -> None:
+    if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
+        raise InputError(f"the {name} must be [H, W, 3] and not empty, not {_describe(picture)}")
+    if picture.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"the {name} must be uint8 or uint16, not {picture.dtype}")
+
+
+def _describe(array: object) -> str:
+    return f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__

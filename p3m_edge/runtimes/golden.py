@@ -1,0 +1,222 @@
+"""The golden vectors: a few network inputs and the outputs they must give, carried by every artefact.
+
+``golden.npz`` holds for each picture ``i`` the array ``image_<i>`` (uint8 ``[N, H, W, 3]``) and for each output of
+the model ``alpha_<i>``, ``local_alpha_<i>``, ``global_logits_<i>`` (float32 ``[N, C, H, W]``): the reference values
+of the eager module in float32. Any runtime in any language can test itself with it.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.errors import ArtefactError
+from p3m_edge.manifest import GOLDEN, Manifest
+from p3m_edge.targets import TARGETS, Limits
+
+Arrays = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far the outputs for one picture are from the reference. None: the artefact lacks that output.
+
+    Attributes
+    ----------
+    image
+        The picture's name.
+    logits_mean
+        Mean absolute error of the global logits, as a share of the reference's range.
+    local_mean
+        Mean absolute error of the local alpha.
+    local_share
+        Share of the pixels whose local alpha is off by more than ``Limits.pixel_tolerance``.
+    flips
+        Share of the pixels whose class differs.
+    alpha_mean, alpha_max
+        Mean and largest absolute error of alpha.
+    alpha_share
+        Share of the pixels whose alpha is off by more than ``Limits.pixel_tolerance``.
+    """
+
+    image: str
+    logits_mean: float | None
+    local_mean: float | None
+    local_share: float | None
+    flips: float | None
+    alpha_mean: float
+    alpha_max: float
+    alpha_share: float
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure held against its limit: the output it concerns, what it is, and both numbers."""
+
+    output: str
+    what: str
+    value: float
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the figure is within the limit; a NaN is not."""
+        return self.value <= self.limit
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What the golden vectors say about an artefact on this machine.
+
+    Attributes
+    ----------
+    passed
+        Whether every picture is within the limits.
+    limits
+        Those of the artefact's parity gate.
+    items
+        One for each picture.
+    failures
+        A sentence for each limit that was exceeded.
+    """
+
+    passed: bool
+    limits: Limits
+    items: tuple[Difference, ...]
+    failures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GoldenVector:
+    """One picture, ``[N, H, W, 3]`` uint8, and its reference outputs, ``[N, C, H, W]`` float32 by name."""
+
+    image: NDArray[np.uint8]
+    outputs: dict[str, NDArray[np.float32]]
+
+
+def limits_of(manifest: Manifest) -> Limits:
+    """The limits an artefact has to keep: its parity gate's own, or else those of its target.
+
+    Raises
+    ------
+    ArtefactError
+        There are neither.
+    """
+    if manifest.parity is not None:
+        return manifest.parity.limits
+    target = TARGETS.get(manifest.target)
+    if target is None or target.limits is None:
+        raise ArtefactError(f"the manifest has no parity limits, and the target {manifest.target!r} none either")
+    return target.limits
+
+
+def read(folder: Path, manifest: Manifest) -> tuple[GoldenVector, ...]:
+    """Read and check ``folder/golden.npz``.
+
+    Raises
+    ------
+    ArtefactError
+        The file is missing, unreadable, empty, or does not match the manifest.
+    """
+    path = folder / GOLDEN
+    names = [output.name for output in manifest.outputs]
+    try:
+        # Opened here: NumPy leaves the file open when it is no archive.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            count = sum(key.startswith("image_") for key in archive)
+            vectors = tuple(
+                GoldenVector(archive[f"image_{i}"], {name: archive[f"{name}_{i}"] for name in names})
+                for i in range(count)
+            )
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ArtefactError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not vectors:
+        raise ArtefactError(f"{path} holds no picture")
+    for index, vector in enumerate(vectors):
+        batch, height, width = vector.image.shape[:3] if vector.image.ndim == 4 else (0, 0, 0)
+        for output in manifest.outputs:
+            if vector.outputs[output.name].shape != (batch, output.channels, height, width):
+                raise ArtefactError(f"{path}: {output.name}_{index} does not fit image_{index}")
+    return vectors
+
+
+def compare(image: str, reference: Arrays, found: Arrays, tolerance: float) -> Difference:
+    """Measure outputs against their reference; both hold ``alpha`` and perhaps the two others, ``[N, C, H, W]``.
+
+    A NaN anywhere makes the figures NaN, which is within no limit.
+    """
+    logits_mean = local_mean = local_share = flips = None
+    if "global_logits" in reference:
+        wanted, got = reference["global_logits"], found["global_logits"]
+        spread = float(wanted.max()) - float(wanted.min())
+        logits_mean = _mean(wanted, got) / spread if spread else _mean(wanted, got)
+        flips = float(np.mean(wanted.argmax(axis=1) != got.argmax(axis=1)))
+    if "local_alpha" in reference:
+        wanted, got = reference["local_alpha"], found["local_alpha"]
+        local_mean, local_share = _mean(wanted, got), _share(wanted, got, tolerance)
+    wanted, got = reference["alpha"], found["alpha"]
+    return Difference(
+        image=image,
+        logits_mean=logits_mean,
+        local_mean=local_mean,
+        local_share=local_share,
+        flips=flips,
+        alpha_mean=_mean(wanted, got),
+        alpha_max=float(np.max(_distance(wanted, got))),
+        alpha_share=_share(wanted, got, tolerance),
+    )
+
+
+def checks(item: Difference, limits: Limits) -> tuple[Check, ...]:
+    """Every figure of a picture that has a limit.
+
+    Alpha has no limits of its own: where no class flips it is the local alpha or a constant, and a flipped pixel is
+    off by 1 at most. So the share of pixels that may be off is that of the local alpha and of the flips together,
+    and the mean error may be that of the local alpha, plus 1 for each pixel that is off. That catches a broken
+    fusion, and whatever breaks an artefact without the two other outputs.
+    """
+    off = f"off by > {limits.pixel_tolerance:g}"
+    figures = (
+        ("global_logits", "mean error of the global logits, of their range,", item.logits_mean, limits.logits_mean),
+        ("global_logits", "share of flipped classes", item.flips, limits.flips),
+        ("local_alpha", "mean error of the local alpha", item.local_mean, limits.local_mean),
+        ("local_alpha", f"share of local alpha {off}", item.local_share, limits.pixel_share),
+        ("alpha", "mean error of alpha", item.alpha_mean, limits.local_mean + item.alpha_share),
+        ("alpha", f"share of alpha {off}", item.alpha_share, limits.pixel_share + limits.flips),
+    )
+    return tuple(
+        Check(output, what, value, limit)
+        for output, what, value, limit in figures
+        if value is not None and limit is not None
+    )
+
+
+def judge(items: tuple[Difference, ...], limits: Limits) -> SelfTest:
+    """Hold the figures against the limits."""
+    failures = tuple(
+        f"{item.image}: {check.what} is {check.value:.3g}, limit {check.limit:.3g}"
+        for item in items
+        for check in checks(item, limits)
+        if not check.passed
+    )
+    return SelfTest(not failures, limits, items, failures)
+
+
+def _mean(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
+    return float(np.mean(_distance(wanted, got), dtype=np.float64))
+
+
+def _share(wanted: NDArray[np.float32], got: NDArray[np.float32], tolerance: float) -> float:
+    """The share of pixels not within the tolerance; a NaN is not."""
+    return float(np.mean(~(_distance(wanted, got) <= tolerance)))
+
+
+def _distance(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> NDArray[np.float32]:
+    with np.errstate(invalid="ignore", over="ignore"):  # infinities of a broken artefact: they become NaN or stay
+        distance: NDArray[np.float32] = np.abs(wanted - got)
+    return distance

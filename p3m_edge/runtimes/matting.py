@@ -1,0 +1,364 @@
+"""``Matting``: an artefact folder becomes a function from frame to alpha."""
+
+from __future__ import annotations
+
+import math
+import threading
+import warnings
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge import manifest as manifests
+from p3m_edge.errors import P3MEdgeError, UsageError, suggestion
+from p3m_edge.manifest import Level, Manifest
+from p3m_edge.preprocess import Colour, Geometry, Resize, from_network, to_network
+from p3m_edge.runtimes import golden
+from p3m_edge.runtimes.engine import Engine, EngineInfo, EngineOptions, Hint, Images, Ticket, engine_module, open_engine
+from p3m_edge.runtimes.golden import SelfTest
+
+Alpha = NDArray[np.float32] | NDArray[np.uint8]
+DType = Literal["float32", "uint8"]
+_DTYPES: dict[str, type[np.float32] | type[np.uint8]] = {"float32": np.float32, "uint8": np.uint8}
+
+# An artefact of dynamic size computes at most that many pixels, unless told otherwise: those of the default size.
+_DYNAMIC_AREA = 512 * 512
+# What has been submitted but not collected is kept; more than this is a forgotten collect().
+_MAX_PENDING = 64
+
+
+class UnverifiedWarning(UserWarning):
+    """The artefact has not been verified on a real device: run ``selftest()`` before relying on it."""
+
+
+@dataclass(frozen=True)
+class MattingInfo:
+    """What has been loaded. ``width`` and ``height`` are the network's input; None: dynamic."""
+
+    folder: str
+    target: str
+    precision: str
+    arch: str
+    trained: bool
+    verified: Level
+    width: int | None
+    height: int | None
+    batch: int
+    engine: EngineInfo
+
+
+@dataclass(frozen=True)
+class _Pending:
+    ticket: Ticket
+    geometry: Geometry
+
+
+class Matting:
+    """An artefact, loaded and ready: ``alpha = matting(frame)``.
+
+    Every method may be called from any thread; concurrent calls give the same answers as calls in a row. Close it
+    with :meth:`close` or a ``with`` block.
+
+    Parameters
+    ----------
+    folder
+        The artefact: the folder that ``p3m-edge export`` wrote.
+    device, threads, hint
+        Where and how to run; see :class:`~p3m_edge.runtimes.engine.EngineOptions`. None: the processor, with as many
+        threads as the engine thinks best.
+    resize
+        How a frame meets the network's size: ``stretch`` (fills it, as in training) or ``letterbox`` (keeps the
+        aspect, adds bars).
+    colour
+        The channel order of the frames: ``RGB``, or ``BGR`` as OpenCV reads them.
+    dtype
+        Of the alphas returned: ``float32`` in 0..1, or ``uint8`` in 0..255.
+    size
+        ``(width, height)`` of the network for artefacts of dynamic size. None: the frame's aspect at an area of at
+        most 512 x 512 pixels and never larger than the frame, each side rounded to the multiple that the network
+        needs. For artefacts of fixed size it must be None or that size.
+    cache, cache_dir
+        Whether and where compiled models are kept between starts (:mod:`p3m_edge.runtimes.cache`).
+    check
+        Compare the files with their hashes before any of them is parsed. Turn it off only for files that this
+        process has just written or checked.
+
+    Raises
+    ------
+    ArtefactError
+        No artefact; one that is rejected, damaged, of a newer schema or for a newer engine.
+    MissingError
+        The engine or the device is not here, or would not be the one used.
+    UsageError
+        An unknown option, or an impossible size.
+
+    Examples
+    --------
+    >>> with Matting("out/openvino-fp16") as matting:  # doctest: +SKIP
+    ...     alpha = matting(frame)
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        device: str | None = None,
+        threads: int | None = None,
+        hint: Hint = "latency",
+        *,
+        resize: Resize = "stretch",
+        colour: Colour = "RGB",
+        dtype: DType = "float32",
+        size: tuple[int, int] | None = None,
+        cache: bool = True,
+        cache_dir: str | Path | None = None,
+        check: bool = True,
+    ) -> None:
+        _check_name("resize", resize, get_args(Resize))
+        _check_name("colour order", colour, get_args(Colour))
+        _check_name("dtype", dtype, _DTYPES)
+        self.folder = Path(folder)
+        self.manifest: Manifest = manifests.read(self.folder)
+        self._size = _fixed_size(self.manifest, size)
+        self._resize, self._colour, self._dtype = resize, colour, _DTYPES[dtype]
+        if check:
+            _check_files(self.manifest, self.folder)
+        level = self.manifest.verified.level
+        if level != "device":
+            text = f"{self.folder} has not been verified on a device (verified: {level}); selftest() does it"
+            warnings.warn(text, UnverifiedWarning, stacklevel=2)
+        options = EngineOptions(device, threads, hint, cache, None if cache_dir is None else Path(cache_dir))
+        self.engine: Engine = open_engine(self.manifest, self.folder, options)
+        self._pending: deque[_Pending] = deque()
+        self._lock = threading.Lock()
+
+    @property
+    def info(self) -> MattingInfo:
+        """The artefact and the engine at work."""
+        m = self.manifest
+        return MattingInfo(
+            folder=str(self.folder),
+            target=m.target,
+            precision=m.precision,
+            arch=m.model.arch,
+            trained=m.model.trained,
+            verified=m.verified.level,
+            width=m.input.width,
+            height=m.input.height,
+            batch=m.input.batch,
+            engine=self.engine.info,
+        )
+
+    @property
+    def pending(self) -> int:
+        """How many frames have been submitted and not yet collected."""
+        return len(self._pending)
+
+    def __call__(self, frame: NDArray[Any]) -> Alpha:
+        """The alpha of one frame.
+
+        Parameters
+        ----------
+        frame
+            ``[H, W, 3]``, uint8 or float in 0..1, of any size and strides; never written to, and copied only where
+            its form demands it.
+
+        Returns
+        -------
+        alpha
+            ``[H, W]``, of the chosen dtype; memory of its own.
+
+        Raises
+        ------
+        InputError
+            The frame has another shape or dtype, is empty, or holds NaN or values outside 0..1.
+        UsageError
+            It has been closed.
+        """
+        image, geometry = self.prepare(frame)
+        return self.finish(self.engine.infer(self._fill([image]))["alpha"][0, 0], geometry)
+
+    def batch(self, frames: Iterable[NDArray[Any]]) -> list[Alpha]:
+        """The alphas of several frames, which may differ in size.
+
+        An artefact with a batch of N takes N frames at a time (the last lot is padded); one with a batch of 1 keeps
+        several requests at work. Errors are those of a single call; none of the frames is then answered.
+        """
+        lots: deque[tuple[Ticket, list[Geometry]]] = deque()
+        images: list[Images] = []
+        geometries: list[Geometry] = []
+        alphas: list[Alpha] = []
+
+        def start() -> None:
+            lots.append((self.engine.submit(self._fill(images)), geometries.copy()))
+            images.clear()
+            geometries.clear()
+
+        def finish() -> None:
+            ticket, places = lots.popleft()
+            found = self.engine.collect(ticket)["alpha"]
+            alphas.extend(self.finish(found[index, 0], place) for index, place in enumerate(places))
+
+        for frame in frames:
+            # Frames of one lot share the network's size, which for dynamic artefacts is that of its first frame.
+            size = (geometries[0].width, geometries[0].height) if geometries else None
+            image, geometry = self.prepare(frame, size)
+            images.append(_own(image, frame))
+            geometries.append(geometry)
+            if len(images) == self.manifest.input.batch:
+                start()
+            if len(lots) > self.engine.info.requests + 1:  # enough to keep the engine busy
+                finish()
+        if images:
+            start()
+        while lots:
+            finish()
+        return alphas
+
+    def submit(self, frame: NDArray[Any]) -> None:
+        """Begin with a frame and return without waiting for its alpha; :meth:`collect` gives it.
+
+        The frame may be overwritten as soon as this returns. It never waits for a ``collect()``: up to 64 frames
+        may be pending (small network inputs and alphas, not frames, are kept); a camera loop looks at
+        :attr:`pending` and drops a frame rather than fall behind. Errors are those of a single call, raised here if
+        they concern the frame.
+
+        Raises
+        ------
+        UsageError
+            64 frames wait to be collected.
+        """
+        image, geometry = self.prepare(frame)
+        images = self._fill([_own(image, frame)])
+        with self._lock:
+            if len(self._pending) >= _MAX_PENDING:
+                raise UsageError(f"{_MAX_PENDING} submitted frames have not been collected", hint="call collect()")
+            self._pending.append(_Pending(self.engine.submit(images), geometry))
+
+    def collect(self) -> Alpha:
+        """The alpha of the frame that was submitted first of those not collected; waits until it is done.
+
+        Raises
+        ------
+        UsageError
+            Nothing is pending, or it was closed before the frame's turn.
+        """
+        with self._lock:
+            if not self._pending:
+                raise UsageError("nothing has been submitted that is not collected yet")
+            first = self._pending.popleft()
+        return self.finish(self.engine.collect(first.ticket)["alpha"][0, 0], first.geometry)
+
+    def network_size(self, frame: NDArray[Any]) -> tuple[int, int]:
+        """The network's (width, height) for a frame; it depends on the frame for artefacts of dynamic size alone."""
+        if self._size is not None:
+            return self._size
+        step = self.manifest.input.multiple_of
+        if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.size == 0:
+            return step, step  # preprocessing says what is wrong with it
+        height, width = frame.shape[:2]
+        scale = min(1.0, math.sqrt(_DYNAMIC_AREA / (height * width)))
+        # The short side is at least one step; so the long one must have an end, or the area would have none.
+        longest = _DYNAMIC_AREA // step
+        return (
+            min(longest, max(step, round(width * scale / step) * step)),
+            min(longest, max(step, round(height * scale / step) * step)),
+        )
+
+    def prepare(self, frame: NDArray[Any], size: tuple[int, int] | None = None) -> tuple[Images, Geometry]:
+        """The first part of a call: the frame as ``[height, width, 3]`` of the network, and the way back.
+
+        ``size`` (width, height) overrules the choice for artefacts of dynamic size.
+        """
+        width, height = size or self.network_size(frame)
+        return to_network(frame, height, width, self._resize, self._colour)
+
+    def finish(self, alpha: NDArray[np.float32], geometry: Geometry) -> Alpha:
+        """The last part of a call: the network's alpha ``[height, width]`` at the frame's size and chosen dtype."""
+        if self._dtype is np.uint8:
+            return from_network(alpha, geometry, np.uint8)
+        return from_network(alpha, geometry, np.float32)
+
+    def selftest(self) -> SelfTest:
+        """Run the golden vectors through the engine, all outputs, and hold them against the parity limits.
+
+        Raises
+        ------
+        ArtefactError
+            The golden vectors cannot be read.
+        """
+        limits = golden.limits_of(self.manifest)
+        items = []
+        for index, vector in enumerate(golden.read(self.folder, self.manifest)):
+            found = self.engine.infer(vector.image, self.engine.outputs)
+            items.append(golden.compare(f"golden {index}", vector.outputs, found, limits.pixel_tolerance))
+        return golden.judge(tuple(items), limits)
+
+    def close(self) -> None:
+        """Finish what is at work and free the model; closing again does nothing."""
+        self.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _fill(self, images: list[Images]) -> Images:
+        """``[N, height, width, 3]`` of the artefact's batch, padded with zeros; no copy for a batch of one."""
+        batch = self.manifest.input.batch
+        if batch == 1:
+            return images[0][np.newaxis]
+        filled = np.zeros((batch, *images[0].shape), np.uint8)
+        for index, image in enumerate(images):
+            filled[index] = image
+        return filled
+
+
+def _own(image: Images, frame: NDArray[Any]) -> Images:
+    """The network's input, to be read later; it may be the frame itself, which its owner may overwrite."""
+    return image.copy() if np.may_share_memory(image, frame) else image
+
+
+def _check_files(manifest: Manifest, folder: Path) -> None:
+    """Compare the hashes while the engine's package is being imported: both take their time."""
+
+    def preload() -> None:
+        with suppress(P3MEdgeError):  # opening the engine raises it again
+            engine_module(manifest.engine.name).require()
+
+    importing = threading.Thread(target=preload, daemon=True)
+    importing.start()
+    try:
+        manifests.check_files(manifest, folder)
+    finally:
+        importing.join()
+
+
+def _check_name(what: str, name: str, known: Iterable[str]) -> None:
+    names = tuple(known)
+    if name not in names:
+        raise UsageError(f"unknown {what} {name!r}", hint=suggestion(str(name), names))
+
+
+def _fixed_size(manifest: Manifest, size: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The (width, height) for every frame; None: it depends on the frame."""
+    record = manifest.input
+    if size is not None:
+        width, height = size
+        if width < 1 or height < 1 or width % record.multiple_of or height % record.multiple_of:
+            raise UsageError(f"the size must be positive multiples of {record.multiple_of}, not {width}x{height}")
+        if (record.width or width, record.height or height) != (width, height):
+            raise UsageError(f"the artefact is made for {record.width}x{record.height}, not {width}x{height}")
+        return size
+    if record.width is None or record.height is None:
+        return None
+    return record.width, record.height

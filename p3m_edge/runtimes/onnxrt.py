@@ -1,0 +1,180 @@
+"""ONNX Runtime: runs ``model.onnx`` on the processor or on any execution provider that is installed.
+
+There is no compiled-model cache: a saved optimised graph is bound to the processor that wrote it, is as large as
+the model itself, and saves little of the start.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import platform
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from p3m_edge.errors import MissingError, UsageError, missing_package, suggestion
+from p3m_edge.manifest import InputRecord, Manifest
+from p3m_edge.runtimes.engine import (
+    EngineInfo,
+    EngineOptions,
+    Images,
+    Loaded,
+    Outputs,
+    check_version,
+    mismatch,
+    unreadable,
+)
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, SessionOptions
+
+_CPU = "CPUExecutionProvider"
+# What runs the graph, then what may run the rest of it. The first is the one that must be at work.
+_PROVIDERS: dict[str, tuple[str, ...]] = {
+    "cpu": (_CPU,),
+    "cuda": ("CUDAExecutionProvider", _CPU),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", _CPU),
+    "dml": ("DmlExecutionProvider", _CPU),
+    "coreml": ("CoreMLExecutionProvider", _CPU),
+    "openvino": ("OpenVINOExecutionProvider", _CPU),
+    "migraphx": ("MIGraphXExecutionProvider", _CPU),
+    "qnn": ("QNNExecutionProvider", _CPU),
+    "webgpu": ("WebGpuExecutionProvider", _CPU),
+    "xnnpack": ("XnnpackExecutionProvider", _CPU),
+}
+_NUMBERED = ("cuda", "tensorrt", "dml", "migraphx")  # those with an option `device_id`
+_ERRORS_ONLY = 3
+
+
+def require() -> ModuleType:
+    """The package ``onnxruntime``, of whatever flavour.
+
+    Raises
+    ------
+    MissingError
+        It cannot be imported.
+    """
+    try:
+        package = importlib.import_module("onnxruntime")
+    except (ImportError, OSError) as error:
+        raise missing_package("onnxruntime", "onnx", error) from error
+    if not hasattr(package, "InferenceSession"):
+        # Two flavours in one environment, one of them removed: an empty shell is left behind.
+        raise missing_package("onnxruntime", "onnx", ImportError("the installation is incomplete"))
+    return package
+
+
+def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
+    """Load ``model.onnx``; see :func:`p3m_edge.runtimes.engine.open_engine` for the errors."""
+    ort = require()
+    check_version(manifest, ort.__version__)
+    device, providers = _providers(options.device, ort.get_available_providers())
+    settings = ort.SessionOptions()
+    settings.log_severity_level = _ERRORS_ONLY
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    requests = _share_threads(settings, options, on_cpu=device == "cpu")
+    try:
+        session = ort.InferenceSession(str(model), settings, providers=providers, enable_fallback=0)
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        raise unreadable(model, "onnxruntime", error) from error
+    wanted = _PROVIDERS[device][0]
+    placement = _placement(session)
+    if wanted not in session.get_providers() or (placement and not placement.get(wanted)):
+        raise MissingError(
+            f"{wanted} was asked for, but onnxruntime uses {', '.join(placement or session.get_providers())}",
+            hint="its libraries may be missing or of another version; onnxruntime's own messages name them",
+        )
+    _check_signature(session, manifest, model)
+    info = EngineInfo(
+        name="onnxruntime",
+        version=ort.__version__,
+        device=wanted,
+        device_name=platform.processor() or platform.machine() if device == "cpu" else str(options.device),
+        precision="graph",
+        hint=options.hint,
+        threads=settings.intra_op_num_threads or None,
+        requests=requests,
+        cache="none",
+        placement=placement,
+    )
+    return Loaded(info, (functools.partial(_run, session, manifest.input.name),) * requests)
+
+
+def _run(session: InferenceSession, name: str, images: Images, outputs: tuple[str, ...]) -> Outputs:
+    values = session.run(list(outputs), {name: images})
+    return dict(zip(outputs, values, strict=True))
+
+
+def _providers(asked: str | None, available: list[str]) -> tuple[str, list[tuple[str, dict[str, str]]]]:
+    """The device's name in the table, and the providers with their options for the session."""
+    name, colon, number = (asked or "cpu").lower().partition(":")
+    by_provider = {providers[0].lower(): device for device, providers in _PROVIDERS.items()}
+    name = by_provider.get(name, name)
+    if name not in _PROVIDERS:
+        raise UsageError(f"unknown device {asked!r} for onnxruntime", hint=suggestion(name, _PROVIDERS))
+    if colon and not (name in _NUMBERED and number.isdecimal()):
+        raise UsageError(f"unknown device {asked!r} for onnxruntime", hint=f"devices by number: {', '.join(_NUMBERED)}")
+    wanted = _PROVIDERS[name][0]
+    if wanted not in available:
+        raise MissingError(
+            f"the installed onnxruntime has no {wanted}",
+            hint=f"it has {', '.join(available)}; other flavours of the package bring other providers",
+        )
+    numbered = {"device_id": number} if colon else {}
+    return name, [(p, numbered if p != _CPU else {}) for p in _PROVIDERS[name] if p in available]
+
+
+def _share_threads(settings: SessionOptions, options: EngineOptions, *, on_cpu: bool) -> int:
+    """Set the threads of the session; returns how many inferences shall run side by side."""
+    if options.hint == "latency":
+        settings.intra_op_num_threads = options.threads or 0
+        return 1
+    if not on_cpu:
+        settings.intra_op_num_threads = options.threads or 0
+        return 2
+    # All runs of a session share one pool, and each run adds its caller's thread.
+    threads = options.threads or _cores()
+    requests = min(threads, max(2, threads // 4))
+    settings.intra_op_num_threads = threads - requests + 1
+    return requests
+
+
+def _cores() -> int:
+    """The processor's cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _placement(session: InferenceSession) -> dict[str, int]:
+    """Nodes by provider; empty for versions of ONNX Runtime that do not tell."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return {}
+    counts: Counter[str] = Counter()
+    for part in session.get_provider_graph_assignment_info():
+        counts[part.ep_name] += len(part.get_nodes())
+    return dict(counts)
+
+
+def _check_signature(session: InferenceSession, manifest: Manifest, model: Path) -> None:
+    """Compare the model's inputs and outputs with the manifest."""
+    inputs = session.get_inputs()
+    record = manifest.input
+    if [i.name for i in inputs] != [record.name] or inputs[0].type != "tensor(uint8)":
+        found = ", ".join(f"{i.name}: {i.type}" for i in inputs)
+        raise mismatch(model, f"its inputs are {found}; expected {record.name}: tensor(uint8)")
+    if _sides(inputs[0].shape) != _expected(record):
+        raise mismatch(model, f"its input is {inputs[0].shape}")
+    found_outputs = {o.name: o.type for o in session.get_outputs()}
+    for output in manifest.outputs:
+        if found_outputs.get(output.name) != "tensor(float)":
+            raise mismatch(model, f"its output {output.name} is {found_outputs.get(output.name, 'missing')}")
+
+
+def _sides(shape: list[int | str | None]) -> list[int | None]:
+    return [side if isinstance(side, int) else None for side in shape]
+
+
+def _expected(record: InputRecord) -> list[int | None]:
+    return [record.batch, record.height, record.width, 3]

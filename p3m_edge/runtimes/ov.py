@@ -1,0 +1,215 @@
+"""OpenVINO: runs ``model.xml`` on processor, graphics processor or neural processor.
+
+The file is compiled as it stands, with all its outputs, and requests read those that are wanted: taking the
+others out of the graph gains nothing measurable and loses the cache, whose entries without weights (some hundred
+kilobytes; the weights are read from the artefact) need the model to come straight from its file.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from p3m_edge.errors import ArtefactError, MissingError, UsageError, missing_package, suggestion
+from p3m_edge.manifest import InputRecord, Manifest
+from p3m_edge.runtimes import cache
+from p3m_edge.runtimes.engine import (
+    ALPHA,
+    EngineInfo,
+    EngineOptions,
+    Images,
+    Loaded,
+    Outputs,
+    Runner,
+    check_version,
+    mismatch,
+    unreadable,
+)
+
+if TYPE_CHECKING:
+    from openvino import CompiledModel, ConstOutput, Core, InferRequest, Tensor
+
+_DEVICES = ("CPU", "GPU", "NPU")
+# A hint that asks for nothing would let the plugin choose, and a GPU computes in half precision whatever the file.
+_HINTS = {"latency": "LATENCY", "throughput": "THROUGHPUT"}
+
+
+def require() -> ModuleType:
+    """The package ``openvino``.
+
+    Raises
+    ------
+    MissingError
+        It cannot be imported.
+    """
+    try:
+        package = importlib.import_module("openvino")
+    except (ImportError, OSError) as error:
+        raise missing_package("openvino", "openvino", error) from error
+    if not hasattr(package, "Core"):
+        raise missing_package("openvino", "openvino", ImportError("the installation is incomplete"))
+    return package
+
+
+def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
+    """Load ``model.xml``; see :func:`p3m_edge.runtimes.engine.open_engine` for the errors."""
+    ov = require()
+    build = ov.get_version()
+    version = build.split("-")[0]
+    check_version(manifest, version)
+    core = ov.Core()
+    device = _device(core, options)
+    precision = _precision(core, device, manifest)
+    settings: dict[str, Any] = {
+        "PERFORMANCE_HINT": _HINTS[options.hint],
+        "INFERENCE_PRECISION_HINT": precision,
+    }
+    if options.threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = options.threads
+    compiled, state = _compile(core, build, manifest, model, device, settings, options)
+    _check_device(compiled, device)
+    _check_signature(compiled, manifest, model)
+    properties = compiled.get_property("SUPPORTED_PROPERTIES")
+    threads = compiled.get_property("INFERENCE_NUM_THREADS") if "INFERENCE_NUM_THREADS" in properties else None
+    requests = max(1, compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+    info = EngineInfo(
+        name="openvino",
+        version=version,
+        device=device,
+        device_name=core.get_property(device, "FULL_DEVICE_NAME"),
+        precision=precision,
+        hint=options.hint,
+        threads=threads,
+        requests=requests,
+        cache=state,
+    )
+    channels: dict[str, int] = {output.name: output.channels for output in manifest.outputs}
+    return Loaded(info, tuple(_runner(ov, compiled, manifest.input.name, channels) for _ in range(requests)))
+
+
+def _runner(ov: ModuleType, compiled: CompiledModel, name: str, channels: dict[str, int]) -> Runner:
+    request = compiled.create_infer_request()
+    ports = {output: compiled.output(output) for output in channels}
+    return functools.partial(_run, ov.Tensor, request, compiled.input(name), ports, channels["alpha"])
+
+
+def _run(
+    tensor: type[Tensor],
+    request: InferRequest,
+    port: ConstOutput,
+    ports: dict[str, ConstOutput],
+    channels: int,
+    images: Images,
+    outputs: tuple[str, ...],
+) -> Outputs:
+    """One inference that reads the images where they are and writes alpha where it stays."""
+    # OpenVINO shares memory only with contiguous arrays that it could write to.
+    images = np.require(images, requirements=["C", "W"])
+    alpha = np.empty((images.shape[0], channels, *images.shape[1:3]), np.float32)
+    request.set_tensor(port, tensor(images, shared_memory=True))
+    # A new array every time, wanted or not: the previous one belongs to a caller.
+    request.set_tensor(ports["alpha"], tensor(alpha, shared_memory=True))
+    request.infer()
+    others = {name: request.get_tensor(ports[name]).data.copy() for name in outputs if name not in ALPHA}
+    return {name: alpha if name in ALPHA else others[name] for name in outputs}
+
+
+def _device(core: Core, options: EngineOptions) -> str:
+    """The device asked for, as OpenVINO spells it."""
+    device = (options.device or "CPU").upper()
+    kind, _, number = device.partition(".")
+    if kind not in _DEVICES or (number and not number.isdecimal()):
+        raise UsageError(f"unknown device {options.device!r} for openvino", hint=suggestion(kind, _DEVICES))
+    if options.threads is not None and kind != "CPU":
+        raise UsageError(f"a number of threads makes no sense for the device {device}")
+    available = core.available_devices
+    # One GPU is called GPU, several are GPU.0, GPU.1, ...; both spellings are understood by OpenVINO.
+    if device not in available and not any(name.split(".")[0] == kind and number in ("", "0") for name in available):
+        raise MissingError(
+            f"OpenVINO finds no device {device}",
+            hint=f"it finds {', '.join(available)}; a missing one may lack its driver",
+        )
+    return device
+
+
+def _precision(core: Core, device: str, manifest: Manifest) -> Literal["f32", "f16"]:
+    """The arithmetic's precision: single for an fp32 artefact; otherwise half, where the device has it."""
+    capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+    if manifest.precision == "fp32":
+        if "FP32" not in capabilities:
+            raise ArtefactError(
+                f"the device {device} cannot compute in single precision, as an fp32 artefact promises",
+                hint="export the target openvino-fp16 for this device",
+            )
+        return "f32"
+    return "f16" if "FP16" in capabilities else "f32"
+
+
+def _compile(
+    core: Core,
+    build: str,
+    manifest: Manifest,
+    model: Path,
+    device: str,
+    settings: dict[str, Any],
+    options: EngineOptions,
+) -> tuple[CompiledModel, Literal["hit", "miss", "off", "none"]]:
+    """Compile the model, through the cache where possible; a cache that fails costs time, never the start."""
+    if "EXPORT_IMPORT" not in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
+        return _compile_plain(core, model, device, settings), "none"
+    # Without the file's hash (in the middle of an export) nothing would tell one model from the next.
+    if options.cache and manifest.model_file in manifest.files:
+        try:
+            entry = cache.open_entry(cache.root(options.cache_dir), manifest, model.parent, build)
+            cached = settings | {"CACHE_DIR": str(entry), "CACHE_MODE": "OPTIMIZE_SIZE"}
+            compiled = core.compile_model(str(model), device, cached)
+            if compiled.get_property("LOADED_FROM_CACHE"):
+                return compiled, "hit"
+            cache.seal(entry)
+        except (OSError, RuntimeError) as error:
+            # Not the cache's fault? Then the plain attempt fails too, and says why.
+            compiled = _compile_plain(core, model, device, settings)
+            reason = " ".join(str(error).split())
+            warnings.warn(f"the cache of compiled models is not used: {reason}", cache.CacheWarning, stacklevel=2)
+            return compiled, "off"
+        return compiled, "miss"
+    return _compile_plain(core, model, device, settings), "off"
+
+
+def _compile_plain(core: Core, model: Path, device: str, settings: dict[str, Any]) -> CompiledModel:
+    try:
+        return core.compile_model(str(model), device, settings)
+    except RuntimeError as error:
+        raise unreadable(model, "openvino", error) from error
+
+
+def _check_device(compiled: CompiledModel, device: str) -> None:
+    used = compiled.get_property("EXECUTION_DEVICES")
+    kind = device.split(".")[0]
+    if not used or any(name.split(".")[0] != kind for name in used):
+        raise MissingError(f"the device {device} was asked for, but OpenVINO uses {', '.join(used) or 'none'}")
+
+
+def _check_signature(compiled: CompiledModel, manifest: Manifest, model: Path) -> None:
+    """Compare the model's inputs and outputs with the manifest."""
+    record = manifest.input
+    inputs = [(sorted(port.get_names()), port.get_element_type().get_type_name()) for port in compiled.inputs]
+    if len(inputs) != 1 or record.name not in inputs[0][0] or inputs[0][1] != "u8":
+        raise mismatch(model, f"its inputs are {inputs}; expected {record.name}: u8")
+    shape = compiled.inputs[0].get_partial_shape()
+    if [side.get_length() if side.is_static else None for side in shape] != _expected(record):
+        raise mismatch(model, f"its input is {shape}")
+    found = {name: port.get_element_type().get_type_name() for port in compiled.outputs for name in port.get_names()}
+    for output in manifest.outputs:
+        if found.get(output.name) != "f32":
+            raise mismatch(model, f"its output {output.name} is {found.get(output.name, 'missing')}")
+
+
+def _expected(record: InputRecord) -> list[int | None]:
+    return [record.batch, record.height, record.width, 3]

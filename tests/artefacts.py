@@ -1,0 +1,219 @@
+"""Small but genuine artefacts for tests: a two-headed convolution network with the input and outputs of P3M-Net.
+
+The network is arithmetic all through (normalisation, 3x3 convolutions, fusion), so a broken weight or constant
+changes what comes out; its reference values come from onnx's own evaluator, which no engine shares code with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge import manifest as manifests
+from p3m_edge.manifest import (
+    EngineRecord,
+    InputRecord,
+    Level,
+    Manifest,
+    ModelRecord,
+    OutputRecord,
+    ParityRecord,
+    VerifiedRecord,
+)
+from p3m_edge.targets import TARGETS
+
+ALL_OUTPUTS = ("alpha", "local_alpha", "global_logits")
+_RECORDS = (OutputRecord("alpha", 1), OutputRecord("local_alpha", 1), OutputRecord("global_logits", 3))
+_TARGETS = {"onnxruntime": "onnx-fp32", "openvino": "openvino-fp32"}
+
+
+def make_artefact(
+    folder: Path,
+    engine: Literal["onnxruntime", "openvino"] = "onnxruntime",
+    size: tuple[int, int] | None = (64, 96),
+    batch: int = 1,
+    *,
+    outputs: tuple[str, ...] = ALL_OUTPUTS,
+    level: Level = "device",
+    seed: int = 0,
+    breaking: Callable[[Any], None] | None = None,
+) -> Path:
+    """Write an artefact into the new folder ``folder`` and return it.
+
+    Parameters
+    ----------
+    folder
+        Must not exist.
+    engine
+        Decides the file's format.
+    size
+        ``(height, width)`` of the network; None: dynamic.
+    batch
+        Frames in one inference.
+    outputs
+        The outputs of the model; ``alpha`` must be one.
+    level
+        What the manifest claims to have been verified.
+    seed
+        Of the weights.
+    breaking
+        Damages the ``onnx.ModelProto`` after the reference values have been computed from it; the hashes in the
+        manifest are those of the damaged file.
+    """
+    import onnx
+
+    folder.mkdir(parents=True)
+    target = TARGETS[_TARGETS[engine]]
+    model = build_model(size, batch, outputs, seed)
+    _write_golden(folder, model, size or (64, 96), batch, outputs)
+    if breaking is not None:
+        breaking(model)
+    if engine == "onnxruntime":
+        onnx.save(model, folder / target.model_file)
+    else:
+        _save_openvino(model, folder / target.model_file)
+    height, width = size or (None, None)
+    assert target.limits is not None
+    manifests.write(
+        Manifest(
+            schema=manifests.SCHEMA_VERSION,
+            target=target.name,
+            precision=target.precision,
+            model_file=target.model_file,
+            engine=EngineRecord(engine, "built", "1.0", {}),
+            model=ModelRecord("r34", 300, False, "0" * 64, "none", "random weights for tests"),
+            input=InputRecord("image", batch, height, width),
+            outputs=tuple(record for record in _RECORDS if record.name in outputs),
+            unpool="select",
+            files=manifests.record_files(folder),
+            parity=ParityRecord(True, target.limits, ()),
+            verified=VerifiedRecord(level),
+        ),
+        folder,
+    )
+    return folder
+
+
+def edit_manifest(folder: Path, **changes: object) -> None:
+    """Replace fields of the artefact's manifest (by name, nested ones by dotted name) with values for JSON."""
+    path = folder / manifests.MANIFEST
+    document = json.loads(path.read_bytes())
+    for name, value in changes.items():
+        place = document
+        *parents, last = name.split("__")
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def rehash(folder: Path) -> None:
+    """Make the hashes in the manifest those of the files as they are now."""
+    manifest = dataclasses.replace(manifests.read(folder), files=manifests.record_files(folder))
+    (folder / manifests.MANIFEST).write_bytes(msgspec.json.encode(manifest))
+
+
+def picture(height: int, width: int, seed: int = 1) -> NDArray[np.uint8]:
+    """A frame ``[height, width, 3]`` with large and small structures."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    phases = rng.uniform(0, 6, 3)
+    waves = np.stack([np.sin(x / 9 + p) + np.cos(y / 7 - p) for p in phases], axis=-1)
+    noise = rng.normal(0, 0.2, (height, width, 3))
+    return np.clip((waves + noise + 2) / 4 * 255, 0, 255).astype(np.uint8)
+
+
+def build_model(size: tuple[int, int] | None, batch: int, outputs: tuple[str, ...], seed: int = 0) -> Any:
+    """The network as ``onnx.ModelProto``: image -> alpha, local_alpha, global_logits."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(seed)
+    mean = np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 3, 1, 1)
+    deviation = np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 3, 1, 1)
+    constants = {
+        "full_scale": np.float32(255),
+        "mean": mean,
+        "deviation": deviation,
+        "stem.weight": rng.normal(0, 0.3, (8, 3, 3, 3)).astype(np.float32),
+        "stem.bias": rng.normal(0, 0.1, 8).astype(np.float32),
+        "local.weight": rng.normal(0, 0.2, (1, 8, 3, 3)).astype(np.float32),
+        "global.weight": rng.normal(0, 0.2, (3, 8, 3, 3)).astype(np.float32),
+        "unknown": np.int64(1),
+        "foreground": np.int64(2),
+    }
+    same: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    node = helper.make_node
+    nodes = [
+        node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
+        node("Div", ["planes", "full_scale"], ["scaled"]),
+        node("Sub", ["scaled", "mean"], ["centred"]),
+        node("Div", ["centred", "deviation"], ["normalised"]),
+        node("Conv", ["normalised", "stem.weight", "stem.bias"], ["stem"], **same),
+        node("Relu", ["stem"], ["features"]),
+        node("Conv", ["features", "local.weight"], ["local"], **same),
+        node("Conv", ["features", "global.weight"], ["global_logits"], **same),
+        node("Sigmoid", ["local"], ["local_alpha"]),
+        node("ArgMax", ["global_logits"], ["class"], axis=1, keepdims=1),
+        node("Equal", ["class", "unknown"], ["is_unknown"]),
+        node("Equal", ["class", "foreground"], ["is_foreground"]),
+        node("Cast", ["is_foreground"], ["solid"], to=TensorProto.FLOAT),
+        node("Where", ["is_unknown", "local_alpha", "solid"], ["alpha"]),
+    ]
+    sides: tuple[int | str, int | str] = size or ("height", "width")
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, *sides, 3])
+    results = [
+        helper.make_tensor_value_info(record.name, TensorProto.FLOAT, [batch, record.channels, *sides])
+        for record in _RECORDS
+        if record.name in outputs
+    ]
+    initialisers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "tiny", [image], results, initialisers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def scale_constant(name: str, factor: float) -> Callable[[Any], None]:
+    """A way of breaking a model: the constant of that name, times ``factor``."""
+
+    def apply(model: Any) -> None:
+        from onnx import numpy_helper
+
+        for constant in model.graph.initializer:
+            if constant.name == name:
+                value = numpy_helper.to_array(constant) * np.float32(factor)
+                constant.CopyFrom(numpy_helper.from_array(np.asarray(value, np.float32), name))
+                return
+        raise KeyError(name)
+
+    return apply
+
+
+def _write_golden(folder: Path, model: Any, size: tuple[int, int], batch: int, outputs: tuple[str, ...]) -> None:
+    from onnx.reference import ReferenceEvaluator
+
+    evaluator = ReferenceEvaluator(model)
+    arrays: dict[str, NDArray[Any]] = {}
+    noise = np.random.default_rng(3).integers(0, 256, (batch, *size, 3), dtype=np.uint8)
+    pictures = np.stack([picture(*size, seed=index + 1) for index in range(batch)])
+    for index, image in enumerate((pictures, noise)):
+        arrays[f"image_{index}"] = image
+        values = evaluator.run(list(outputs), {"image": image})
+        arrays |= {f"{name}_{index}": value for name, value in zip(outputs, values, strict=True)}
+    np.savez_compressed(folder / manifests.GOLDEN, allow_pickle=False, **arrays)
+
+
+def _save_openvino(model: Any, path: Path) -> None:
+    import openvino
+
+    converted = openvino.Core().read_model(model.SerializeToString())
+    openvino.save_model(converted, path, compress_to_fp16=False)

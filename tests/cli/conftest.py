@@ -1,0 +1,30 @@
+"""Artefacts and pictures for the verbs."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.artefacts import make_artefact, picture
+
+
+@pytest.fixture(scope="session")
+def artefact(tmp_path_factory) -> Path:
+    """A genuine small artefact for ONNX Runtime; tests must not change it."""
+    return make_artefact(tmp_path_factory.mktemp("artefacts") / "onnx")
+
+
+@pytest.fixture
+def photo():
+    """Write a picture; its suffix decides the format."""
+
+    def write(path: Path, height: int = 40, width: int = 60, seed: int = 1) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = picture(height, width, seed)
+        done, data = cv2.imencode(path.suffix, np.ascontiguousarray(pixels[..., ::-1]))
+        assert done
+        path.write_bytes(data.tobytes())
+        return path
+
+    return write

@@ -1,0 +1,56 @@
+"""``p3m-edge demo``: its folder, and (in the full tier) the whole path twice."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from p3m_edge.cli import demo, main
+from p3m_edge.errors import OutputError
+
+
+def test_it_takes_a_new_folder_an_empty_one_and_its_own(tmp_path):
+    for folder in (tmp_path / "new/below", tmp_path):
+        demo.claim(folder)
+        (folder / "kept.txt").write_text("mine")
+        demo.claim(folder)
+        assert (folder / "kept.txt").read_text() == "mine"
+        (folder / "kept.txt").unlink()
+        if folder != tmp_path:
+            with pytest.raises(OutputError, match="did not write"):
+                demo.claim(tmp_path)
+            folder.joinpath(".p3m-edge-demo").unlink()
+            folder.rmdir()
+            folder.parent.rmdir()
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path, capsys):
+    (tmp_path / "onnx-fp32").mkdir()
+    (tmp_path / "onnx-fp32/model.onnx").write_text("mine")
+    assert main(["demo", "--out", str(tmp_path), "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert "did not write" in document["error"]["message"]
+    assert [path.name for path in tmp_path.iterdir()] == ["onnx-fp32"]
+    (tmp_path / "file").touch()
+    assert main(["demo", "--out", str(tmp_path / "file")]) == 1
+
+
+@pytest.mark.full
+def test_the_whole_demo_twice(tmp_path):
+    for _ in range(2):
+        command = [sys.executable, "-m", "p3m_edge", "demo", "--out", str(tmp_path / "demo"), "--json"]
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=900)
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        assert "NOT TRAINED" in done.stderr
+        assert json.loads((tmp_path / "demo/report.json").read_bytes()) == report
+        assert [artefact["status"] for artefact in report["artefacts"]] == ["verified", "verified"]
+        assert [verdict["status"] for verdict in report["verified"]] == ["passed", "passed"]
+        assert {row["status"] for row in report["benchmark"]["rows"]} == {"ok"}
+        names = {path.name for path in (tmp_path / "demo").iterdir() if not path.name.startswith(".")}
+        assert names == {"onnx-fp32", "openvino-fp16", "alpha.png", "composite.png", "report.json", "report.md"}
+        text = (tmp_path / "demo/report.md").read_text(encoding="utf-8")
+        assert "not trained" in text
+        assert "| openvino-fp16 | verified | passed |" in text
+        (tmp_path / "demo/alpha.png").write_text("damaged")

@@ -1,0 +1,90 @@
+"""What doctor says about packages that are there, absent or broken; all in real processes."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from p3m_edge.cli import main
+from p3m_edge.cli.doctor import PACKAGES
+from p3m_edge.targets import TARGETS
+
+# Run in a process before p3m-edge: hides packages as if they had never been installed.
+HIDE = """
+import importlib.machinery, sys
+class Hiding:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in {hidden!r}:
+            return None
+        return importlib.machinery.PathFinder.find_spec(name, path, target)
+sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Hiding
+"""
+OPTIONAL = [name for name, extra in PACKAGES.items() if extra is not None]
+
+
+def doctor(path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(path)}
+    command = [sys.executable, "-m", "p3m_edge", "doctor", *arguments]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=240, env=environment)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """What doctor says where nothing optional is installed."""
+    folder = tmp_path_factory.mktemp("bare")
+    (folder / "sitecustomize.py").write_text(HIDE.format(hidden=OPTIONAL))
+    return doctor(folder, "--json")
+
+
+def test_it_works_with_nothing_optional_installed(bare):
+    assert bare.returncode == 0, bare.stderr
+    diagnosis = json.loads(bare.stdout)
+    status = {package["name"]: package["status"] for package in diagnosis["packages"]}
+    assert {name for name, state in status.items() if state == "absent"} == set(OPTIONAL)
+    assert {status["numpy"], status["cv2"], status["PIL"]} == {"ok"}
+    assert diagnosis["pip"] == 'pip install "p3m-edge[onnx,openvino,torch]"'
+    for state in diagnosis["targets"]:
+        assert not state["build"]["possible"]
+        assert not state["run"]["possible"]
+        implemented = TARGETS[state["target"]].implemented
+        reason = state["build"]["reason"]
+        assert ("torch is not installed" in reason) if implemented else (reason == "not yet in this version")
+    onnx = next(state for state in diagnosis["targets"] if state["target"] == "onnx-fp32")
+    assert onnx["run"]["reason"] == "onnxruntime is not installed"
+    assert onnx["pip"] == 'pip install "p3m-edge[onnx,torch]"'
+
+
+def test_broken_packages_are_reported_with_their_cause(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(HIDE.format(hidden=["torch", "nncf", "openvino"]))
+    for name, code in {
+        "onnxruntime": "raise ImportError('DLL load failed: the specified module\\nwas not found')",
+        "onnx": "import os; os._exit(7)",
+        "onnxscript": "print('chatter'); __version__ = '9.9'",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(code)
+    done = doctor(tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    diagnosis = json.loads(done.stdout)
+    packages = {package["name"]: package for package in diagnosis["packages"]}
+    assert packages["onnxruntime"]["status"] == "broken"
+    assert packages["onnxruntime"]["cause"] == "ImportError: DLL load failed: the specified module was not found"
+    assert packages["onnx"]["status"] == "broken"
+    assert "ended the process (7)" in packages["onnx"]["cause"]
+    assert (packages["onnxscript"]["status"], packages["onnxscript"]["version"]) == ("ok", "9.9")
+    target = next(state for state in diagnosis["targets"] if state["target"] == "onnx-fp32")
+    assert "DLL load failed" in target["run"]["reason"]
+    assert not target["verify"]["possible"]
+
+
+def test_the_table_here_and_an_impostor_in_the_current_folder(tmp_path, monkeypatch, capsys):
+    (tmp_path / "nncf.py").write_text("raise SystemExit('not the real one')")
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert "not the real one" not in shown
+    for target in TARGETS:
+        assert re.search(rf"^\s*{target}\s+(yes|no)\s", shown, re.MULTILINE)
