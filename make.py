@@ -238,7 +238,8 @@ class Environment:
         system = torch is not None and sys.prefix == sys.base_prefix
         flags = ["--system-site-packages"] if system else []
         if run([sys.executable, "-m", "venv", *flags, str(self.folder)], stdout=sys.stderr.fileno()):
-            raise SetupError(f"{sys.executable} -m venv failed; see above")
+            free = shutil.disk_usage(str(self.folder)).free // 1_000_000
+            raise SetupError(f"{sys.executable} -m venv failed ({free} MB are free on that disc)")
         if torch is not None and not system:
             query = "import sysconfig; print(sysconfig.get_path('purelib'))"
             target = subprocess.run([self.python, "-c", query], stdout=subprocess.PIPE, check=True).stdout.decode()

@@ -115,7 +115,14 @@ def _export_one(make_bench: Callable[[], Workbench], target: Target, on_event: O
             return folders.settle(partial, request.out / target.name, passed=record.passed)
 
         final = stages.run("seal", seal)
-    return ExportResult(target.name, final, "verified" if record.passed else "rejected", folders.size(final), record, tuple(stages.times))
+    return ExportResult(
+        target.name,
+        final,
+        "verified" if record.passed else "rejected",
+        folders.size(final),
+        record,
+        tuple(stages.times),
+    )
 
 
 def _manifest(bench: Workbench, target: Target, built: Built, folder: Path) -> Manifest:

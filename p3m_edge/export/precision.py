@@ -21,8 +21,10 @@ HEADROOM = 4.0
 
 # Sums over many elements and exponentials: rounding or overflow inside them does not show in what they give out.
 KEEP_OPERATORS = ("LayerNormalization", "ReduceMean", "ReduceSum", "Exp", "Pow", "Sqrt", "Reciprocal", "Div", "Softmax")
-# Operators that only move values, and the converter's default list blocks `Max`, which half precision has.
-_MOVING = frozenset({"Pad"})
+# The winners of the first pooling place single pixels of the matte. Rounding breaks near ties in flat areas, so what
+# decides them stays in float32: the stem, and the comparisons behind it.
+STEMS = ("stem/", "stem.", "encoder.stem.")
+_DECIDING = frozenset({"Pad", "Max", "Greater", "MaxPool"})
 
 
 def activation_ranges(model: Any, images: Sequence[NDArray[np.uint8]]) -> dict[str, float]:
@@ -50,7 +52,7 @@ def activation_ranges(model: Any, images: Sequence[NDArray[np.uint8]]) -> dict[s
     names = [
         value
         for node in model.graph.node
-        if node.op_type not in _MOVING  # a padded -inf is no overflow
+        if node.op_type != "Pad"  # a padded -inf is no overflow
         for value in node.output
         if value in floats
     ]
@@ -86,16 +88,62 @@ def to_half(model: Any, images: Sequence[NDArray[np.uint8]]) -> tuple[Any, tuple
     except ImportError as error:
         raise missing_package("onnxruntime", "torch", error) from error
     risky = {name for name, largest in activation_ranges(model, images).items() if not largest <= FP16_MAX / HEADROOM}
+    deciding = _deciding_nodes(model)
     kept = tuple(
         node.name
         for node in model.graph.node
-        if node.op_type in KEEP_OPERATORS or risky.intersection([*node.input, *node.output])
+        if node.op_type in KEEP_OPERATORS or node.name in deciding or risky.intersection([*node.input, *node.output])
     )
     with warnings.catch_warnings():
         # The converter's own words for weights below the smallest half-precision number.
         warnings.filterwarnings("ignore", module=r"onnxruntime\.transformers\.float16")
         converted = convert_float_to_float16(model, keep_io_types=True, op_block_list=[], node_block_list=list(kept))
-    return converted, kept
+    return _join_islands(converted), kept
+
+
+def _deciding_nodes(model: Any) -> set[str]:
+    """The stem, what comes before it, and the pooling behind it."""
+    nodes = list(model.graph.node)
+    stem = [node for node in nodes if node.name.startswith(STEMS)]
+    found = {node.name for node in stem}
+    reached = {name for node in stem for name in node.output}
+    for node in nodes:  # in topological order
+        if node.op_type in _DECIDING and reached.intersection(node.input):
+            found.add(node.name)
+            reached.update(node.output)
+    wanted = {name for node in stem for name in node.input}
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            found.add(node.name)
+            wanted.update(node.input)
+    return found
+
+
+def _join_islands(model: Any) -> Any:
+    """Remove the rounding between two nodes that both stay in float32, and sort the nodes.
+
+    The converter casts each node that it leaves alone by itself: between two of them, to half precision and back, where
+    the value would be rounded or overflow after all.
+    """
+    import onnx
+    import onnx_ir as ir
+
+    def casts(to: int) -> list[Any]:
+        return [n for n in model.graph.node if n.op_type == "Cast" and onnx.helper.get_node_attr_value(n, "to") == to]
+
+    outputs = {output.name for output in model.graph.output}  # their names stay, and so do their casts
+    single = {node.output[0]: node.input[0] for node in casts(onnx.TensorProto.FLOAT16)}
+    joined = {
+        node.output[0]: single[node.input[0]]
+        for node in casts(onnx.TensorProto.FLOAT)
+        if node.input[0] in single and node.output[0] not in outputs
+    }
+    for node in model.graph.node:
+        node.input[:] = [joined.get(name, name) for name in node.input]
+    tidy = ir.from_proto(model)
+    tidy.graph.sort()
+    ir.passes.common.RemoveUnusedNodesPass()(tidy)
+    return ir.to_proto(tidy)
 
 
 def _float_values(model: Any) -> set[str]:

@@ -1,8 +1,9 @@
 """Stand-in weights: not trained, but drawn so that the network behaves like one. For demonstrations and tests.
 
-Weights are variance-preserving and each filter sums to zero, so that what differs between places survives and what is
-common to all does not: activations neither vanish nor grow, and all three classes appear on real pictures. A matte
-from them means nothing.
+Biases and the statistics of the norms are drawn too, so that folding them is put to the test. Every value lies on the
+half-precision grid and the batch norms fold to a factor of one: untrained logits are not kept apart as trained ones
+are, and rounding the weights alone would flip classes. What a half-precision artefact of these weights shows is its
+arithmetic. A matte from them means nothing.
 
 Every tensor has its own generator, seeded by its name, and is made from whole numbers and correctly rounded operations
 alone, hence has the same bits on every machine.
@@ -11,7 +12,6 @@ alone, hence has the same bits on every machine.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -20,17 +20,23 @@ from torch import Tensor, nn
 
 from p3m_edge.errors import UsageError
 from p3m_edge.model.decoder import CLASSES
-from p3m_edge.model.layers import ConvUnit
 from p3m_edge.model.p3mnet import P3MNet
-from p3m_edge.model.resnet import BasicBlock
-from p3m_edge.model.swin import WindowAttention
 
 LICENCE = "no rights reserved: pseudo-random numbers"
 PROVENANCE = "stand-in weights of p3m-edge, seed {seed}; not trained"
 
 _BITS = 24
-_GAIN_RECTIFIED = 3.0  # half of the variance is lost behind a ReLU, and the mean of the rest is cancelled
-_GAIN_HEAD = {"r34": 4.0, "swin-t": 1.5, "vitae-s": 0.5}  # logits of order 1 to 10
+_GRID = 256.0  # biases and scales are multiples of 1 / 256, so that sums of a few stay on the half-precision grid
+_DEVIATION = 0.1  # of biases and running means
+_LOCAL_GAIN = 0.5  # of the local decoder's last convolution, lest its alpha be only 0 or 1
+
+# For seed 0: which draw, and the bias of the global logits at which each class covers a good part of a photograph.
+_DRAW = {"r34": 0, "swin-t": 1, "vitae-s": 2}
+_CLASS_BIAS = {
+    "r34": (-1.1328125, -6.2890625, 9.3984375),
+    "swin-t": (0.390625, 0.0390625, 0.55078125),
+    "vitae-s": (-0.171875, -0.37890625, -0.44921875),
+}
 
 
 def standin(arch: str, seed: int = 0) -> P3MNet:
@@ -57,52 +63,43 @@ def standin(arch: str, seed: int = 0) -> P3MNet:
         raise UsageError(f"a seed is 0 or more, not {seed}")
     with torch.device("meta"):
         network = P3MNet(arch)
-    state = {name: _plain(name, value) for name, value in network.state_dict().items()}
-    for name, like, deviation in _drawn(network):
-        values = _draw([seed, zlib.crc32(name.encode())], tuple(like.shape), deviation)
-        state[name] = torch.from_numpy(values)
+    draw = seed + _DRAW[arch]
+    state = {name: _value(name, value, draw) for name, value in network.state_dict().items()}
     for name, module in network.named_modules():
-        if isinstance(module, BasicBlock):
-            state[f"{name}.unit2.norm.weight"].fill_(0.5)  # sixteen residual branches add up
+        if isinstance(module, nn.BatchNorm2d):
+            state[f"{name}.weight"] = (state[f"{name}.running_var"] + module.eps).sqrt()
+        elif isinstance(module, nn.Conv2d) and module.bias is not None and module.out_channels == CLASSES:
+            state[f"{name}.bias"] = torch.tensor(_CLASS_BIAS[arch])
+    state["local_decoder.head.weight"] *= _LOCAL_GAIN
     network.load_state_dict(state, assign=True)
     return network.eval()
 
 
-def _plain(name: str, value: Tensor) -> Tensor:
-    """The tensors that are not drawn: norms that do nothing, no biases; what has a value of its own keeps it."""
-    if not value.is_meta:
-        return value
-    ones = name.endswith((".weight", ".running_var"))
-    return torch.full(value.shape, float(ones), dtype=value.dtype, device="cpu")
+def _value(name: str, like: Tensor, seed: int) -> Tensor:
+    """The tensor of that name; what has a value of its own (a Performer projection, a counter) keeps it."""
+    if not like.is_meta:
+        return like
+    if not like.is_floating_point():
+        return torch.zeros(like.shape, dtype=like.dtype, device="cpu")
+    shape = tuple(like.shape)
+    values = _uniform([seed, zlib.crc32(name.encode())], shape)
+    leaf = name.rsplit(".", 1)[-1]
+    if leaf == "running_var":
+        return torch.from_numpy((1.0 + 0.5 * values).astype(np.float32))
+    if leaf in ("bias", "running_mean"):
+        return torch.from_numpy(_to_grid(_DEVIATION * np.sqrt(3.0) * values))
+    if len(shape) == 1:
+        return torch.from_numpy(_to_grid(1.0 + 0.2 * values))
+    deviation = 0.02 if leaf == "relative_position_bias_table" else np.sqrt(1.0 / np.prod(shape[1:]))
+    return torch.from_numpy((deviation * np.sqrt(3.0) * values).astype(np.float16).astype(np.float32))
 
 
-def _drawn(network: P3MNet) -> Iterator[tuple[str, Tensor, float]]:
-    """The weights to draw, each with its name and standard deviation."""
-    rectified = {
-        f"{name}.conv" for name, unit in network.named_modules() if isinstance(unit, ConvUnit) and _halves(unit.act)
-    }
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            if module.weight.shape[0] <= CLASSES:
-                gain = _GAIN_HEAD[network.arch]
-            else:
-                gain = _GAIN_RECTIFIED if name in rectified else 1.0
-            yield f"{name}.weight", module.weight, float(np.sqrt(gain / module.weight[0].numel()))
-        elif isinstance(module, WindowAttention):
-            yield f"{name}.relative_position_bias_table", module.relative_position_bias_table, 0.02
+def _uniform(seed: list[int], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Uniform values between -1 and 1."""
+    raw = np.random.PCG64(seed).random_raw(int(np.prod(shape))) >> (64 - _BITS)
+    values = 2 * raw.astype(np.int64) + 1 - (1 << _BITS)
+    return np.asarray(values / float(1 << _BITS)).reshape(shape)
 
 
-def _halves(act: nn.Module) -> bool:
-    """Whether about half the variance is lost behind this activation."""
-    return isinstance(act, nn.ReLU | nn.SiLU)
-
-
-def _draw(seed: list[int], shape: tuple[int, ...], deviation: float) -> NDArray[np.float32]:
-    """Uniform values of about this standard deviation; those of one output sum to zero."""
-    outputs, inputs = shape[0], int(np.prod(shape[1:]))
-    raw = np.random.PCG64(seed).random_raw(outputs * inputs) >> (64 - _BITS)
-    values = 2 * raw.astype(np.int64).reshape(outputs, inputs) + 1 - (1 << _BITS)
-    values = values * inputs - values.sum(axis=1, keepdims=True)
-    scale = deviation * np.sqrt(3.0) / (inputs << _BITS)
-    drawn: NDArray[np.float32] = (values * scale).astype(np.float32).reshape(shape)
-    return drawn
+def _to_grid(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.asarray(np.round(values * _GRID) / _GRID, dtype=np.float32)

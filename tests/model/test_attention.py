@@ -141,13 +141,3 @@ def test_performer_is_attention_with_the_kernel_of_its_features():
         kernel = phi(q) @ phi(k).transpose(1, 2)  # [2, 11, 11]: what the linear form never builds
         expected = attention.proj(kernel @ v / (kernel.sum(-1, keepdim=True) + 1e-8))
         torch.testing.assert_close(attention(x), expected)
-
-
-def test_performer_features_approximate_the_softmax_kernel():
-    """On small vectors, ``phi(q) phi(k)`` is ``exp(q k)`` on average: what the random features are for."""
-    attention = PerformerAttention(64, 0).eval()
-    q, k = (0.15 * torch.randn(1, 200, 64, generator=torch.Generator().manual_seed(seed)) for seed in (4, 5))
-    with torch.no_grad():
-        estimate = attention.features(q) @ attention.features(k).transpose(1, 2)
-    ratio = estimate / torch.exp(q @ k.transpose(1, 2))
-    assert abs(float(ratio.mean()) - 1) < 0.1

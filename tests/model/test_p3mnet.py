@@ -18,9 +18,12 @@ def network(request):
     return standin(request.param)
 
 
-def picture(batch: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
-    coarse = torch.randn(batch, 3, height // 16, width // 16, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
+def picture(batch: int, height: int, width: int) -> torch.Tensor:
+    """Coarse structure and noise; without the noise, poolings would meet near-ties that rounding decides."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(batch, 3, height // 16, width // 16, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
+    return smooth + 0.3 * torch.randn(smooth.shape, generator=generator)
 
 
 def run(network, x):
@@ -28,11 +31,11 @@ def run(network, x):
         return network(x)
 
 
-def assert_alike(first, second, share=1e-5):
-    """Equal up to rounding: logits, local alpha, and the fused alpha where the class is the same."""
+def assert_alike(first, second):
+    """Equal up to rounding: the logits, and the alphas where the class is the same and no pooling winner moved."""
     for name in ("global_logits", "side2", "side1", "side0"):
         a, b = getattr(first, name).cpu(), getattr(second, name).cpu()
-        assert (a - b).abs().max() <= share * b.abs().max(), name
+        assert (a - b).abs().max() <= 1e-4 * b.abs().max(), name
     same = first.global_logits.argmax(1, keepdim=True).cpu() == second.global_logits.argmax(1, keepdim=True).cpu()
     assert (~same).sum() <= max(1, same.numel() // 10_000)
     for name in ("local_alpha", "alpha"):
@@ -82,7 +85,7 @@ def test_cuda_equals_cpu(network):
     try:
         x = picture(1, 256, 320)
         expected = run(network, x)
-        assert_alike(run(network.to("cuda"), x.to("cuda")), expected, share=1e-4)
+        assert_alike(run(network.to("cuda"), x.to("cuda")), expected)
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
         network.to("cpu")
@@ -102,9 +105,7 @@ def test_gradients_are_finite_and_repeatable(network):
     for name, gradient in first.items():
         assert gradient.isfinite().all(), name
         assert torch.equal(gradient, second[name]), name
-    # A bias before a softmax over keys, and one before nothing at all, have no influence; all else must learn.
-    idle = [name for name, gradient in first.items() if not gradient.any()]
-    assert idle == []
+        assert gradient.any(), name
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -114,7 +115,7 @@ def test_fresh_weights_are_usable(arch):
     assert network.training
     output = network(picture(2, 64, 64))
     assert all(value.isfinite().all() for value in output)
-    weights = [unit.conv.weight for unit in network.modules() if isinstance(unit, ConvUnit)]
+    weights = [unit.conv.weight.detach() for unit in network.modules() if isinstance(unit, ConvUnit)]
     gains = [float(weight.var() * weight[0].numel()) for weight in weights if weight.numel() > 1000]
     assert gains == pytest.approx([2.0] * len(gains), rel=0.2)  # Kaiming's
 

@@ -115,11 +115,19 @@ def test_what_was_installed_fits_together(installed: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout
 
 
-def test_the_command_runs_and_names_what_is_missing(installed: Path, tmp_path: Path) -> None:
+def test_the_command_works_there(installed: Path, tmp_path: Path) -> None:
     command = shutil.which("p3m-edge", path=str(installed))
     assert command
-    version = run(command, "--version", cwd=tmp_path)
-    assert (version.returncode, p3m_edge.__version__ in version.stdout) == (0, True)
-    targets = run(command, "targets", "--json", cwd=tmp_path)
-    assert targets.returncode == 0, targets.stderr
-    assert json.loads(targets.stdout)
+    artefact = make_artefact(tmp_path / "artefact")
+    picture = Path(p3m_edge.__file__).parent / "assets" / "astronaut.jpg"
+    for arguments in (
+        ("--version",),
+        ("targets", "--json"),
+        ("doctor", "--json"),
+        ("inspect", artefact),
+        ("verify", artefact),
+        ("run", artefact, picture, "--out", tmp_path / "out", "--threads", "1"),
+    ):
+        done = run(command, *arguments, cwd=tmp_path)
+        assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"astronaut.alpha.png", "astronaut.cutout.png"}
