@@ -27,6 +27,7 @@ OPSET = 18
 IR_VERSION = 8  # the oldest that opset 18 allows, so that the oldest runtimes read the file
 INPUT = "image"
 MINIMUM_ONNXRUNTIME = "1.17"
+_FOLD_LIMIT = 2**26  # elements: weights and attention masks
 # An engine that runs only static graphs must find these nowhere.
 SCATTERING = frozenset({"ScatterND", "ScatterElements", "Scatter", "MaxUnpool", "NonZero"})
 
@@ -68,12 +69,12 @@ def trace(deploy: Deploy, height: int, width: int, batch: int = 1, *, dynamic: b
             opset_version=OPSET,
             dynamic_shapes={"image": _open_axes()} if dynamic else None,
             dynamo=True,
-            optimize=True,
+            optimize=False,  # see _tidy
             verbose=False,
         )
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing")
-    return _finish(_interleave_by_blocks(program.model), OUTPUTS[deploy.outputs])
+    return _finish(_tidy(program.model), OUTPUTS[deploy.outputs])
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
@@ -94,13 +95,31 @@ def _open_axes() -> dict[int, Any]:
     return {1: 32 * units[0], 2: 32 * units[1]}
 
 
-def _interleave_by_blocks(program: Any) -> onnx.ModelProto:
-    """Replace stack + pixel shuffle by concatenation + DepthToSpace in block order.
+def _tidy(program: Any) -> onnx.ModelProto:
+    """Fold constants, drop what is unused or computed twice, and interleave in the order that engines like.
+
+    Only these passes are run: one of the exporter's default rewrite rules turned ViTAE-S into another network (torch
+    2.13, onnxscript 0.7.2; found by the parity gate).
+    """
+    import onnx_ir as ir
+    from onnxscript import optimizer
+    from onnxscript.rewriter import rewrite
+
+    optimizer.inline(program)
+    optimizer.fold_constants(program, input_size_limit=_FOLD_LIMIT, output_size_limit=_FOLD_LIMIT)
+    ir.passes.common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(program)
+    ir.passes.common.CommonSubexpressionEliminationPass()(program)
+    optimizer.remove_unused_nodes(program)
+    proto: onnx.ModelProto = ir.to_proto(rewrite(program, [_interleave_by_blocks()]))
+    return proto
+
+
+def _interleave_by_blocks() -> Any:
+    """The rule that replaces stack + pixel shuffle by concatenation + DepthToSpace in block order.
 
     It is the same permutation, without the transposition that engines with channels-last layouts pay for the stack.
     """
-    import onnx_ir as ir
-    from onnxscript.rewriter import pattern, rewrite
+    from onnxscript.rewriter import pattern
 
     def stacked(op: Any, a: Any, b: Any, c: Any, d: Any, axes: Any, shape: Any) -> Any:
         parts = [op.Unsqueeze(x, axes) for x in (a, b, c, d)]
@@ -109,9 +128,7 @@ def _interleave_by_blocks(program: Any) -> onnx.ModelProto:
     def blocks(op: Any, a: Any, b: Any, c: Any, d: Any, **_: Any) -> Any:
         return op.DepthToSpace(op.Concat(a, b, c, d, axis=1), blocksize=2, mode="DCR")
 
-    rule = pattern.RewriteRule(stacked, blocks)
-    proto: onnx.ModelProto = ir.to_proto(rewrite(program, [rule]))
-    return proto
+    return pattern.RewriteRule(stacked, blocks)
 
 
 def _finish(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:

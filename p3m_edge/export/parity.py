@@ -14,7 +14,7 @@ from p3m_edge.errors import UsageError, suggestion
 from p3m_edge.export.workbench import Workbench
 from p3m_edge.manifest import Manifest, ParityItem, ParityRecord
 from p3m_edge.runtimes import golden
-from p3m_edge.runtimes.engine import open_engine
+from p3m_edge.runtimes.engine import EngineOptions, open_engine
 from p3m_edge.targets import Limits, Target
 
 _GOLDEN_PICTURES = 2  # the bundled portrait and noise: a user's pictures do not travel with the artefact
@@ -57,10 +57,10 @@ def write_golden(bench: Workbench, folder: Path) -> None:
 def check(bench: Workbench, manifest: Manifest, folder: Path, gate: Limits, loosened: tuple[str, ...]) -> ParityRecord:
     """Run every parity picture through the artefact in ``folder`` and hold the differences against the limits."""
     differences, items = [], []
-    with open_engine(manifest, folder) as engine:
+    with open_engine(manifest, folder, EngineOptions(cache=False)) as engine:
         images = zip(bench.pictures, bench.network_images(), bench.references, strict=True)
         for picture, image, reference in images:
-            wanted = {name: reference[name] for name in bench.outputs}
+            wanted: dict[str, NDArray[np.float32]] = {name: reference[name] for name in bench.outputs}
             found = engine.infer(image, engine.outputs)
             difference = golden.compare(picture.name, wanted, found, gate.pixel_tolerance)
             differences.append(difference)

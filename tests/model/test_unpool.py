@@ -39,7 +39,7 @@ def picture(kind: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
 def published(x: torch.Tensor, y: torch.Tensor | None, kernel: Kernel) -> tuple[torch.Tensor, torch.Tensor]:
     pooled, indices = functional.max_pool2d(x, kernel, 2, kernel - 2, return_indices=True)
     value = pooled if y is None else y
-    return pooled, functional.max_unpool2d(value, indices, 2, 2, output_size=x.shape[-2:])
+    return pooled, functional.max_unpool2d(value, indices, [2, 2], [2, 2], output_size=[*x.shape[-2:]])
 
 
 def assert_same(x: torch.Tensor, y: torch.Tensor, kernel: Kernel) -> None:
@@ -82,7 +82,9 @@ def test_odd_sizes_with_overlapping_windows(height, width, seed):
 
 @given(
     hnp.arrays(
-        np.float32, (1, 1, 6, 8), elements=st.sampled_from([-2.0, -0.5, 0.0, 0.5, 2.0]) | st.floats(-(2.0**99), 2.0**99, width=32)
+        np.float32,
+        (1, 1, 6, 8),
+        elements=st.sampled_from([-2.0, -0.5, 0.0, 0.5, 2.0]) | st.floats(-(2.0**99), 2.0**99, width=32),
     )
 )
 @settings(max_examples=200, deadline=None)
@@ -107,7 +109,8 @@ def test_the_last_window_in_raster_order_wins_a_shared_pixel():
 @pytest.mark.parametrize("kernel", [2, 3])
 def test_gradients_equal_pytorchs(kernel: Kernel):
     """Through the maxima, and through the unpooled values where windows do not collide."""
-    x = torch.from_numpy(np.random.default_rng(0).permutation(2 * 3 * 16 * 12).reshape(2, 3, 16, 12).astype(np.float32))
+    distinct = np.random.default_rng(0).permutation(2 * 3 * 16 * 12)
+    x = torch.from_numpy(distinct.reshape(2, 3, 16, 12).astype(np.float32))
     ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
     pooled, winners = max_pool(ours, kernel)
     reference, indices = functional.max_pool2d(theirs, kernel, 2, kernel - 2, return_indices=True)
