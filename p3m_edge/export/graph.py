@@ -102,13 +102,14 @@ def _tidy(program: Any) -> onnx.ModelProto:
     2.13, onnxscript 0.7.2; found by the parity gate).
     """
     import onnx_ir as ir
+    from onnx_ir.passes import common
     from onnxscript import optimizer
     from onnxscript.rewriter import rewrite
 
     optimizer.inline(program)
     optimizer.fold_constants(program, input_size_limit=_FOLD_LIMIT, output_size_limit=_FOLD_LIMIT)
-    ir.passes.common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(program)
-    ir.passes.common.CommonSubexpressionEliminationPass()(program)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(program)
+    common.CommonSubexpressionEliminationPass()(program)
     optimizer.remove_unused_nodes(program)
     proto: onnx.ModelProto = ir.to_proto(rewrite(program, [_interleave_by_blocks()]))
     return proto

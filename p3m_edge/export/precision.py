@@ -127,6 +127,7 @@ def _join_islands(model: Any) -> Any:
     """
     import onnx
     import onnx_ir as ir
+    from onnx_ir.passes import common
 
     def casts(to: int) -> list[Any]:
         return [n for n in model.graph.node if n.op_type == "Cast" and onnx.helper.get_node_attr_value(n, "to") == to]
@@ -142,7 +143,7 @@ def _join_islands(model: Any) -> Any:
         node.input[:] = [joined.get(name, name) for name in node.input]
     tidy = ir.from_proto(model)
     tidy.graph.sort()
-    ir.passes.common.RemoveUnusedNodesPass()(tidy)
+    common.RemoveUnusedNodesPass()(tidy)
     return ir.to_proto(tidy)
 
 
