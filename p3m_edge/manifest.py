@@ -22,6 +22,7 @@ MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 REJECTED_SUFFIX = ".rejected"
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
+_SYSTEM_FILES = frozenset({".DS_Store", ".directory", ".localized", "Thumbs.db", "desktop.ini"})
 
 Level = Literal["device", "program", "typed", "none"]
 OutputName = Literal["alpha", "local_alpha", "global_logits"]
@@ -212,16 +213,20 @@ def _parse(raw: bytes, path: Path) -> Manifest:
 
 
 def check_files(manifest: Manifest, folder: Path) -> None:
-    """Compare every recorded file with its size and SHA-256.
+    """Compare the folder with the manifest: every recorded file by size and SHA-256, and no file besides.
+
+    A file that nobody recorded is an error too: it may be what another tool or engine loads instead. What operating
+    systems scatter into folders (``.DS_Store``, ``Thumbs.db``, ...) is overlooked. A ``model_file`` may be a folder,
+    of which every file is recorded.
 
     Raises
     ------
     ArtefactError
-        A file is missing, has another size, another hash, or a path that leaves the folder.
+        A file is missing, has another size, another hash, a path that leaves the folder, or is not recorded.
     """
     folder = Path(folder)
     for required in (manifest.model_file, GOLDEN):
-        if manifest.engine.status == "built" and required not in manifest.files:
+        if manifest.engine.status == "built" and not _lists(manifest, required):
             raise ArtefactError(f"the manifest of {folder} does not list {required}")
     for name, record in manifest.files.items():
         path = folder / name
@@ -237,6 +242,9 @@ def check_files(manifest: Manifest, folder: Path) -> None:
             raise ArtefactError(f"{path} cannot be read: {error.strerror}") from error
         if not unchanged:
             raise ArtefactError(f"{path} was changed: its SHA-256 is not the one in the manifest")
+    for path in _files(folder):
+        if path.relative_to(folder).as_posix() not in manifest.files:
+            raise ArtefactError(f"{path} is not listed in the manifest", hint="take it out of the artefact")
 
 
 def sha256(path: Path) -> str:
@@ -246,9 +254,26 @@ def sha256(path: Path) -> str:
 
 
 def record_files(folder: Path) -> dict[str, FileRecord]:
-    """Size and hash of every file below ``folder`` but the manifest, by POSIX path, sorted."""
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
+    """Size and hash of every file below ``folder`` but the manifest (and the system's own), by POSIX path, sorted."""
+    paths = _files(folder)
     return {p.relative_to(folder).as_posix(): FileRecord(sha256(p), p.stat().st_size) for p in paths}
+
+
+def _lists(manifest: Manifest, name: str) -> bool:
+    """Whether the manifest records ``name``: a file, or a folder with at least one file."""
+    return name in manifest.files or any(listed.startswith(f"{name}/") for listed in manifest.files)
+
+
+def _files(folder: Path) -> list[Path]:
+    """What belongs into ``files``; a link counts as a file wherever it leads, so that none hides anything."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if (path.is_file() or path.is_symlink())
+        and path != folder / MANIFEST
+        and path.name not in _SYSTEM_FILES
+        and not path.name.startswith("._")  # what macOS adds to every file on foreign discs
+    )
 
 
 def json_schema() -> Mapping[str, Any]:

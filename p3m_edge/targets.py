@@ -1,4 +1,4 @@
-"""The table of targets: the one place that says which artefacts exist and what each one must satisfy."""
+"""The tables of architectures and targets: which artefacts exist, and what each one must satisfy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from p3m_edge.errors import MissingError, UsageError, suggestion
 
 EngineName = Literal["onnxruntime", "openvino", "coreml", "coreai", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8", "pal6", "pal4", "w8a8"]
+
+ARCHS = ("r34", "swin-t", "vitae-s")
+"""The architectures of P3M-Net: its encoders are ResNet-34, Swin-T and ViTAE-S."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from p3m_edge.telemetry import silence_engines
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
@@ -23,6 +25,7 @@ def _share_the_cores() -> None:
 
 
 _share_the_cores()
+silence_engines()  # the tests' own imports of the engines must not report either
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

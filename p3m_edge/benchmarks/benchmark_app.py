@@ -24,9 +24,10 @@ from p3m_edge.benchmarks.results import AppComparison, Options, Used
 from p3m_edge.benchmarks.rows import ArtefactRow, describe
 from p3m_edge.benchmarks.statistics import paired_ratio, summarise
 from p3m_edge.errors import UsageError, missing_package
+from p3m_edge.telemetry import silence_engines
 
 _MAIN = (
-    "import sys; from p3m_edge.benchmarks.protocol import silence_engines; silence_engines();"
+    "import sys; from p3m_edge.telemetry import silence_engines; silence_engines();"
     "from openvino.tools.benchmark.main import main; sys.exit(main())"
 )
 _REPORT = "benchmark_report.json"
@@ -65,6 +66,7 @@ def compare(
         raise UsageError(f"benchmark_app measures OpenVINO artefacts; {row.label} runs on {known.engine}")
     if known.width is None or known.height is None:
         raise UsageError(f"benchmark_app needs a static input; {row.label} is dynamic")
+    silence_engines()  # looking for a module below it imports openvino
     if importlib.util.find_spec("openvino.tools.benchmark") is None:
         raise missing_package("openvino.tools.benchmark", "openvino")
     options = replace(

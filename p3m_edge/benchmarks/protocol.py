@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import msgspec
 
@@ -33,7 +33,6 @@ def serve(handlers: Mapping[str, Handler]) -> int:
     # Ctrl-C reaches the whole process group; the parent alone decides, and kills its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_first()
-    silence_engines()
     answers = _take_stdout()
     for line in sys.stdin.buffer:
         answers.write(msgspec.json.encode(_answer(handlers, line)) + b"\n")
@@ -85,15 +84,6 @@ def peak_memory() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak) if sys.platform == "darwin" else int(peak) * 1024
-
-
-def silence_engines() -> None:
-    """Keep the engines from writing an identifier into the user's home and reporting over the network.
-
-    Importing ``onnxruntime`` (1.32 on Linux) or ``openvino`` does both. Call it before either is imported.
-    """
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    cast(dict[str, object], sys.modules).setdefault("openvino_telemetry", None)
 
 
 def _take_stdout() -> IO[bytes]:

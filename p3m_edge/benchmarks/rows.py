@@ -10,9 +10,9 @@ from pathlib import Path
 from p3m_edge import manifest
 from p3m_edge.benchmarks.results import Result, identity
 from p3m_edge.errors import ArtefactError, CheckpointError, UsageError, missing_package, suggestion
+from p3m_edge.targets import ARCHS
 
 _EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino", "coreml": "coreml", "tensorrt": "tensorrt"}
-ARCHS = ("r34", "swin-t", "vitae-s")
 _MULTIPLE = 32
 
 

@@ -35,6 +35,7 @@ VERBS: dict[str, str] = {
     "verify": "check an artefact on this machine: hashes, manifest, golden vectors",
     "run": "matte pictures with an artefact",
     "bench": "measure the latency, memory and parity of artefacts",
+    "suite": "measure this project's own speed goals against eager PyTorch",
     "inspect": "show what is in an artefact",
     "targets": "list the targets: engine, precision, parity limits",
     "doctor": "say what can be built, run and verified on this machine, and what is missing",

@@ -59,6 +59,7 @@ class Console:
         Libraries print as they like, some of them from C++: with ``--json`` the file descriptor itself is
         pointed at stderr, and only :meth:`emit` writes to the real stdout.
         """
+        _replace_closed_streams()
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
@@ -122,17 +123,22 @@ class Console:
         if self.debug:
             traceback.print_exception(error, file=sys.stderr)
         message, hint, code = _describe(error)
+        told = False
         try:
             if self.json and not self._emitted:
                 self._write_json(to_json({"error": _error_record(message, hint, code)}))
             self.err.print(f"error: {message}" if code != _INTERRUPTED else message, style="red", soft_wrap=True)
+            told = True
             if hint:
                 self.err.print(f"hint: {hint}", soft_wrap=True)
+            # What could not be written is still buffered: left there, it would fail again as the interpreter ends.
+            self._stdout.flush()
         except BrokenPipeError:
             self._discard_stdout()
         except OSError:  # stdout cannot be written at all; the exit code still tells
             self._discard_stdout()
-            sys.stderr.write(f"error: {message}\n")
+            if not told:
+                sys.stderr.write(f"error: {message}\n")
         return code
 
     def _show_warning(self, message: Warning | str, *_where: object, **_more: object) -> None:
@@ -219,6 +225,13 @@ def _printable(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_printable(item) for item in value]
     return value
+
+
+def _replace_closed_streams() -> None:
+    """Give a process that was started without stdout or stderr (``>&-``, a window without a console) a dead end."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
 
 
 def _redirect_descriptor(stdout: IO[str]) -> IO[str] | None:

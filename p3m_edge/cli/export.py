@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from p3m_edge.cli import options
 from p3m_edge.cli.tables import megabytes, number, parity_table, table
 from p3m_edge.errors import GateError, InputError, P3MEdgeError, UsageError, missing_package, suggestion
+from p3m_edge.targets import ARCHS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +31,6 @@ p3m-edge export --checkpoint weights.safetensors --target all --out out --parity
 p3m-edge export --checkpoint weights.safetensors --target onnx-fp32 --size 640x480 --out out --dry-run
 p3m-edge export --arch r34 --standin --target onnx-fp32 --out out    # weights that are not trained, to try it
 """
-ARCHS = ("r34", "swin-t", "vitae-s")
 STANDIN_WARNING = "the weights are stand-ins and NOT TRAINED: the artefacts work, but their mattes mean nothing"
 
 
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     weights.add_argument("--checkpoint", type=options.path, metavar="F", help="a checkpoint (.pth, .safetensors)")
     weights.add_argument("--standin", action="store_true", help="deterministic weights that are not trained")
     weights.add_argument(
-        "--arch", metavar="NAME", help="architecture: r34, swin-t, vitae-s (a checkpoint says it by itself)"
+        "--arch", metavar="NAME", help=f"architecture: {', '.join(ARCHS)} (a checkpoint says it by itself)"
     )
     shape = parser.add_argument_group("artefact")
     shape.add_argument(

@@ -12,10 +12,13 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from p3m_edge.telemetry import silence_engines
+
 
 def main(name: str) -> None:
     """Import the package ``name`` and print its version and details."""
     sys.stdout.flush()
+    silence_engines()
     result: dict[str, Any]
     try:
         module = importlib.import_module(name)

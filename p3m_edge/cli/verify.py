@@ -14,7 +14,7 @@ from p3m_edge.cli import options
 from p3m_edge.cli.tables import number, table
 from p3m_edge.errors import GateError, P3MEdgeError
 from p3m_edge.runtimes import Matting, UnverifiedWarning, golden
-from p3m_edge.runtimes.engine import EngineInfo
+from p3m_edge.runtimes.contract import EngineInfo
 from p3m_edge.runtimes.golden import SelfTest
 
 if TYPE_CHECKING:

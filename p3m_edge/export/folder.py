@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -27,23 +27,24 @@ def workspace(out: Path, target: str, *, force: bool) -> Iterator[Path]:
     """
     final = out / target
     partial = out / f".{target}.partial"
+    lock = out / f".{target}.lock"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with FileLock(out / f".{target}.lock", timeout=0):
-            check_free(final, force=force)
-            if partial.exists():  # left by an export that was killed: nobody holds the lock
-                shutil.rmtree(partial)
-            partial.mkdir()
+        with FileLock(lock, timeout=0):
             try:
+                check_free(final, force=force)
+                if partial.exists():  # left by an export that was killed: nobody holds the lock
+                    shutil.rmtree(partial)
+                partial.mkdir()
                 yield partial
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
+                with suppress(OSError):  # only its holder removes it; Windows does so when it is released
+                    lock.unlink()
     except Timeout:
         raise OutputError(f"another export is writing {final}", hint="wait for it, or choose another --out") from None
     except OSError as error:
         raise _unwritable(out, error) from error
-    finally:
-        (out / f".{target}.lock").unlink(missing_ok=True)
 
 
 def check_free(final: Path, *, force: bool) -> None:

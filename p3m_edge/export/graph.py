@@ -9,7 +9,7 @@ import ast
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,27 +54,54 @@ def trace(deploy: Deploy, height: int, width: int, batch: int = 1, *, dynamic: b
     MissingError
         onnx or onnxscript is absent.
     """
-    for module in ("onnx", "onnxscript"):
-        try:
-            __import__(module)
-        except ImportError as error:
-            raise missing_package(module, "torch", error) from error
     image = torch.zeros(batch, height, width, 3, dtype=torch.uint8)
+    return to_onnx(deploy, {INPUT: image}, OUTPUTS[deploy.outputs], {"image": _open_axes()} if dynamic else None)
+
+
+def to_onnx(
+    module: torch.nn.Module,
+    inputs: Mapping[str, torch.Tensor],
+    outputs: Sequence[str],
+    dynamic_shapes: dict[str, Any] | None = None,
+) -> onnx.ModelProto:
+    """Trace any module into a tidy ONNX model; see :func:`trace`.
+
+    Parameters
+    ----------
+    module
+        What to trace, without gradients.
+    inputs
+        Example inputs, by the names that they get, in the order in which the module takes them.
+    outputs
+        Names of the outputs.
+    dynamic_shapes
+        As ``torch.onnx.export`` takes them.
+
+    Raises
+    ------
+    MissingError
+        onnx or onnxscript is absent.
+    """
+    for package in ("onnx", "onnxscript"):
+        try:
+            __import__(package)
+        except ImportError as error:
+            raise missing_package(package, "torch", error) from error
     with torch.no_grad(), _calm():
         program = torch.onnx.export(
-            deploy,
-            (image,),
-            input_names=[INPUT],
-            output_names=list(OUTPUTS[deploy.outputs]),
+            module,
+            tuple(inputs.values()),
+            input_names=list(inputs),
+            output_names=list(outputs),
             opset_version=OPSET,
-            dynamic_shapes={"image": _open_axes()} if dynamic else None,
+            dynamic_shapes=dynamic_shapes,
             dynamo=True,
             optimize=False,  # see _tidy
             verbose=False,
         )
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing")
-    return _finish(_tidy(program.model), OUTPUTS[deploy.outputs])
+    return _finish(_tidy(program.model), outputs)
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
@@ -139,7 +166,7 @@ def _finish(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
     graph = model.graph
     taken: Counter[str] = Counter()
     renamed: dict[str, str] = {}
-    keep = {INPUT, *outputs} | {tensor.name for tensor in graph.initializer}
+    keep = {*outputs} | {tensor.name for tensor in graph.initializer}
     for node in graph.node:
         scope = _scope(node)
         base = f"{scope}/{node.op_type}" if scope else node.op_type

@@ -5,9 +5,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from p3m_edge.errors import UsageError, missing_package
+from p3m_edge.errors import UsageError
 from p3m_edge.export import graph
 from p3m_edge.export.workbench import Built, Workbench
+from p3m_edge.runtimes import ov
 from p3m_edge.targets import Target
 
 MINIMUM_OPENVINO = "2024.0"
@@ -25,10 +26,7 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
         raise UsageError(
             f"{target.name} cannot be built with --unpool native", hint="only ONNX Runtime has MaxUnpool: use select"
         )
-    try:
-        import openvino
-    except ImportError as error:
-        raise missing_package("openvino", "openvino", error) from error
+    openvino = ov.require()
     with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as temporary:
         source = Path(temporary) / "model.onnx"
         graph.save(bench.graph(), source)

@@ -14,7 +14,8 @@ from p3m_edge.errors import UsageError, suggestion
 from p3m_edge.export.workbench import Workbench
 from p3m_edge.manifest import Manifest, ParityItem, ParityRecord
 from p3m_edge.runtimes import golden
-from p3m_edge.runtimes.engine import EngineOptions, open_engine
+from p3m_edge.runtimes.contract import EngineOptions
+from p3m_edge.runtimes.engine import open_engine
 from p3m_edge.targets import Limits, Target
 
 _GOLDEN_PICTURES = 2  # the bundled portrait and noise: a user's pictures do not travel with the artefact

@@ -20,8 +20,8 @@ from p3m_edge.export.request import ExportRequest, ExportResult, OnEvent, Planne
 from p3m_edge.export.stages import Stages
 from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.manifest import EngineRecord, InputRecord, Manifest, OutputRecord, VerifiedRecord
-from p3m_edge.model.p3mnet import ARCHS, MULTIPLE
-from p3m_edge.targets import Target
+from p3m_edge.model.p3mnet import MULTIPLE
+from p3m_edge.targets import ARCHS, Target
 
 Builder = Callable[[Workbench, Target, Path], Built]
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.errors import missing_package
+from p3m_edge.runtimes import onnxrt
 
 FP16_MAX = float(np.finfo(np.float16).max)
 HEADROOM = 4.0
@@ -43,8 +44,8 @@ def activation_ranges(model: Any, images: Sequence[NDArray[np.uint8]]) -> dict[s
         By name of the value.
     """
     import onnx
-    import onnxruntime
 
+    onnxruntime = onnxrt.require()
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     del probe.graph.output[:]
@@ -83,6 +84,7 @@ def to_half(model: Any, images: Sequence[NDArray[np.uint8]]) -> tuple[Any, tuple
     tuple
         The converted model, and the names of the nodes that stay in float32.
     """
+    onnxrt.require()
     try:
         from onnxruntime.transformers.float16 import convert_float_to_float16
     except ImportError as error:

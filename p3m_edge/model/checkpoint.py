@@ -19,9 +19,10 @@ from torch import Tensor
 
 from p3m_edge.errors import CheckpointError, InputError, OutputError
 from p3m_edge.model import container
-from p3m_edge.model.p3mnet import ARCHS, P3MNet
+from p3m_edge.model.p3mnet import P3MNet
 from p3m_edge.model.published import UNUSED, our_name, recognise, without_prefix
 from p3m_edge.model.vitae import PROJECTION
+from p3m_edge.targets import ARCHS
 
 _COUNTER = ".num_batches_tracked"  # a batch norm's counter, which nothing uses
 _MAX_BYTES = 4 * 1024**3

@@ -14,9 +14,9 @@ from p3m_edge.model.layers import Encoder, initialise
 from p3m_edge.model.resnet import ResNet34
 from p3m_edge.model.swin import SwinT
 from p3m_edge.model.vitae import ViTAES
+from p3m_edge.targets import ARCHS
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {"r34": ResNet34, "swin-t": SwinT, "vitae-s": ViTAES}
-ARCHS = tuple(ENCODERS)
 MULTIPLE = 32
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -94,7 +94,7 @@ def build(arch: str) -> P3MNet:
     Parameters
     ----------
     arch
-        One of :data:`ARCHS`.
+        One of :data:`p3m_edge.targets.ARCHS`.
 
     Raises
     ------

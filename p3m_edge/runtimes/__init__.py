@@ -4,7 +4,8 @@ The packages of the engines are imported when an artefact needs them, never befo
 """
 
 from p3m_edge.runtimes.cache import CacheWarning
-from p3m_edge.runtimes.engine import Engine, EngineInfo, EngineOptions, open_engine
+from p3m_edge.runtimes.contract import EngineInfo, EngineOptions
+from p3m_edge.runtimes.engine import Engine, open_engine
 from p3m_edge.runtimes.golden import SelfTest
 from p3m_edge.runtimes.matting import Matting, MattingInfo, UnverifiedWarning
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import warnings
 from collections import deque
@@ -21,15 +20,15 @@ from p3m_edge.errors import P3MEdgeError, UsageError, suggestion
 from p3m_edge.manifest import Level, Manifest
 from p3m_edge.preprocess import Colour, Geometry, Resize, from_network, to_network
 from p3m_edge.runtimes import golden
-from p3m_edge.runtimes.engine import Engine, EngineInfo, EngineOptions, Hint, Images, Ticket, engine_module, open_engine
+from p3m_edge.runtimes.contract import EngineInfo, EngineOptions, Hint, Images, engine_module
+from p3m_edge.runtimes.engine import Engine, Ticket, open_engine
 from p3m_edge.runtimes.golden import SelfTest
+from p3m_edge.runtimes.size import fitting_size, fixed_size
 
 Alpha = NDArray[np.float32] | NDArray[np.uint8]
 DType = Literal["float32", "uint8"]
 _DTYPES: dict[str, type[np.float32] | type[np.uint8]] = {"float32": np.float32, "uint8": np.uint8}
 
-# An artefact of dynamic size computes at most that many pixels, unless told otherwise: those of the default size.
-_DYNAMIC_AREA = 512 * 512
 # What has been submitted but not collected is kept; more than this is a forgotten collect().
 _MAX_PENDING = 64
 
@@ -71,7 +70,7 @@ class Matting:
     folder
         The artefact: the folder that ``p3m-edge export`` wrote.
     device, threads, hint
-        Where and how to run; see :class:`~p3m_edge.runtimes.engine.EngineOptions`. None: the processor, with as many
+        Where and how to run; see :class:`~p3m_edge.runtimes.contract.EngineOptions`. None: the processor, with as many
         threads as the engine thinks best.
     resize
         How a frame meets the network's size: ``stretch`` (fills it, as in training) or ``letterbox`` (keeps the
@@ -125,7 +124,7 @@ class Matting:
         _check_name("dtype", dtype, _DTYPES)
         self.folder = Path(folder)
         self.manifest: Manifest = manifests.read(self.folder)
-        self._size = _fixed_size(self.manifest, size)
+        self._size = fixed_size(self.manifest.input, size)
         self._resize, self._colour, self._dtype = resize, colour, _DTYPES[dtype]
         if check:
             _check_files(self.manifest, self.folder)
@@ -263,13 +262,7 @@ class Matting:
         if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.size == 0:
             return step, step  # preprocessing says what is wrong with it
         height, width = frame.shape[:2]
-        scale = min(1.0, math.sqrt(_DYNAMIC_AREA / (height * width)))
-        # The short side is at least one step; so the long one must have an end, or the area would have none.
-        longest = _DYNAMIC_AREA // step
-        return (
-            min(longest, max(step, round(width * scale / step) * step)),
-            min(longest, max(step, round(height * scale / step) * step)),
-        )
+        return fitting_size(width, height, step)
 
     def prepare(self, frame: NDArray[Any], size: tuple[int, int] | None = None) -> tuple[Images, Geometry]:
         """The first part of a call: the frame as ``[height, width, 3]`` of the network, and the way back.
@@ -347,18 +340,3 @@ def _check_name(what: str, name: str, known: Iterable[str]) -> None:
     names = tuple(known)
     if name not in names:
         raise UsageError(f"unknown {what} {name!r}", hint=suggestion(str(name), names))
-
-
-def _fixed_size(manifest: Manifest, size: tuple[int, int] | None) -> tuple[int, int] | None:
-    """The (width, height) for every frame; None: it depends on the frame."""
-    record = manifest.input
-    if size is not None:
-        width, height = size
-        if width < 1 or height < 1 or width % record.multiple_of or height % record.multiple_of:
-            raise UsageError(f"the size must be positive multiples of {record.multiple_of}, not {width}x{height}")
-        if (record.width or width, record.height or height) != (width, height):
-            raise UsageError(f"the artefact is made for {record.width}x{record.height}, not {width}x{height}")
-        return size
-    if record.width is None or record.height is None:
-        return None
-    return record.width, record.height

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from p3m_edge.errors import MissingError, UsageError, missing_package, suggestion
 from p3m_edge.manifest import InputRecord, Manifest
-from p3m_edge.runtimes.engine import (
+from p3m_edge.runtimes.contract import (
     EngineInfo,
     EngineOptions,
     Images,
@@ -27,6 +27,7 @@ from p3m_edge.runtimes.engine import (
     mismatch,
     unreadable,
 )
+from p3m_edge.telemetry import silence_engines
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
@@ -50,13 +51,14 @@ _ERRORS_ONLY = 3
 
 
 def require() -> ModuleType:
-    """The package ``onnxruntime``, of whatever flavour.
+    """The package ``onnxruntime``, of whatever flavour, without its telemetry.
 
     Raises
     ------
     MissingError
         It cannot be imported.
     """
+    silence_engines()
     try:
         package = importlib.import_module("onnxruntime")
     except (ImportError, OSError) as error:

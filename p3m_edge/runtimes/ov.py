@@ -19,7 +19,7 @@ import numpy as np
 from p3m_edge.errors import ArtefactError, MissingError, UsageError, missing_package, suggestion
 from p3m_edge.manifest import InputRecord, Manifest
 from p3m_edge.runtimes import cache
-from p3m_edge.runtimes.engine import (
+from p3m_edge.runtimes.contract import (
     ALPHA,
     EngineInfo,
     EngineOptions,
@@ -31,6 +31,7 @@ from p3m_edge.runtimes.engine import (
     mismatch,
     unreadable,
 )
+from p3m_edge.telemetry import silence_engines
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, ConstOutput, Core, InferRequest, Tensor
@@ -41,13 +42,14 @@ _HINTS = {"latency": "LATENCY", "throughput": "THROUGHPUT"}
 
 
 def require() -> ModuleType:
-    """The package ``openvino``.
+    """The package ``openvino``, without its telemetry.
 
     Raises
     ------
     MissingError
         It cannot be imported.
     """
+    silence_engines()
     try:
         package = importlib.import_module("openvino")
     except (ImportError, OSError) as error:

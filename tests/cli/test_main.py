@@ -195,15 +195,32 @@ def test_a_closed_pipe_is_quiet(as_json):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-@pytest.mark.parametrize("as_json", [False, True])
-def test_a_full_disc_below_stdout_is_an_error(as_json):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["targets"], ["targets", "--json"], ["--help"]])
+def test_a_full_disc_below_stdout_is_an_error(arguments, unbuffered):
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "p3m_edge", "targets", *["--json"] * as_json]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, encoding="utf-8", timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-m", "p3m_edge", *arguments],
+            stdout=full, stderr=subprocess.PIPE, encoding="utf-8", timeout=60,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        )  # fmt: skip
     assert done.returncode == 1
+    assert done.stderr.count("error:") == 1
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="descriptors are closed otherwise on Windows")
+@pytest.mark.parametrize("stream", [1, 2])
+@pytest.mark.parametrize(("arguments", "code"), [("targets", 0), ("targets --json", 0), ("targt", 2)])
+def test_a_closed_stream_is_a_dead_end(stream, arguments, code):
+    command = f'"{sys.executable}" -m p3m_edge {arguments} {stream}>&-'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, encoding="utf-8", timeout=60)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert bool(done.stdout) == (stream == 2 and code == 0)
+    assert bool(done.stderr) == (stream == 1 and code != 0)
 
 
 def test_a_console_without_unicode_still_works():

@@ -105,7 +105,7 @@ def test_deep_pictures_keep_their_depth(artefact, tmp_path, capsys):
     assert np.array_equal(cutout[opaque][:, 2::-1], pixels[opaque])
 
 
-def test_a_bad_picture_does_not_stop_the_rest(artefact, photo, tmp_path, capsys):
+def test_a_bad_picture_does_not_stop_the_rest(artefact, photo, tmp_path, capsys, monkeypatch):
     good = photo(tmp_path / "in/good.png")
     whole = photo(tmp_path / "in/cut.jpg", 200, 200).read_bytes()
     (tmp_path / "in/cut.jpg").write_bytes(whole[: len(whole) // 2])
@@ -125,9 +125,10 @@ def test_a_bad_picture_does_not_stop_the_rest(artefact, photo, tmp_path, capsys)
     assert files(tmp_path / "out") == [
         "[bold]z.alpha.png", "[bold]z.cutout.png", "good.alpha.png", "good.cutout.png",
     ]  # fmt: skip
-    assert main(["run", str(artefact), str(tmp_path / "in"), str(good), "--out", str(tmp_path / "table")]) == 1
+    monkeypatch.chdir(tmp_path)  # absolute paths here may be so long that the tables fold them
+    assert main(["run", str(artefact), "in", str(good.relative_to(tmp_path)), "--out", "table"]) == 1
     shown = capsys.readouterr()
-    assert "in/text.jpg" in shown.out
+    assert str(Path("in/text.jpg")) in shown.out
     assert "[bold]z.png" in shown.out
     assert "error: 3 of 5 inputs failed" in shown.err
 

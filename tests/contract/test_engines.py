@@ -19,7 +19,7 @@ import pytest
 from p3m_edge import manifest as manifests
 from p3m_edge.errors import ArtefactError, InputError, MissingError, P3MEdgeError, UsageError
 from p3m_edge.runtimes import Engine, EngineOptions, Matting, UnverifiedWarning, open_engine
-from p3m_edge.runtimes.engine import ENGINES
+from p3m_edge.runtimes.contract import ENGINES
 from tests.artefacts import ALL_OUTPUTS, edit_manifest, make_artefact, picture, rehash, scale_constant
 
 Name = Literal["onnxruntime", "openvino"]

@@ -324,6 +324,39 @@ def test_a_missing_longer_or_shorter_file_is_found(tmp_path, name):
         manifest.check_files(record, tmp_path / "a")
 
 
+@pytest.mark.parametrize("name", ["model.data", ".hidden", "weights/extra.bin", "new/folder/file", "link", "links"])
+def test_an_added_file_is_found(tmp_path, name):
+    record = artefact(tmp_path / "a")
+    path = tmp_path / "a" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if name.startswith("link"):
+        path.symlink_to(tmp_path if name == "links" else tmp_path / "nowhere")
+    else:
+        path.touch()
+    with pytest.raises(ArtefactError, match="is not listed"):
+        manifest.check_files(record, tmp_path / "a")
+
+
+def test_what_operating_systems_add_is_overlooked(tmp_path):
+    record = artefact(tmp_path / "a")
+    for name in (".DS_Store", "weights/.DS_Store", "._model.onnx", "Thumbs.db", "desktop.ini"):
+        (tmp_path / "a" / name).write_bytes(b"system")
+    (tmp_path / "a" / "empty").mkdir()
+    manifest.check_files(record, tmp_path / "a")
+    assert manifest.record_files(tmp_path / "a") == record.files
+
+
+def test_the_model_file_may_be_a_folder(tmp_path):
+    record = artefact(tmp_path / "a", model_file="weights")
+    manifest.check_files(record, tmp_path / "a")
+    for changed in ("weight", "weights/", "weights/manifest"):
+        with pytest.raises(ArtefactError, match="does not list"):
+            manifest.check_files(dataclasses.replace(record, model_file=changed), tmp_path / "a")
+    (tmp_path / "a" / "weights" / manifest.MANIFEST).write_bytes(b"NOT the manifest")
+    with pytest.raises(ArtefactError, match="was changed"):
+        manifest.check_files(record, tmp_path / "a")
+
+
 @pytest.mark.parametrize("name", ["../outside", "weights/../../outside", "ABSOLUTE"])
 def test_a_manifest_cannot_point_outside_its_folder(tmp_path, name):
     record = artefact(tmp_path / "a")

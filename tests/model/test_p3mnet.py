@@ -10,7 +10,11 @@ from hypothesis.extra import numpy as hnp
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.model import ARCHS, build, standin
 from p3m_edge.model.layers import ConvUnit
-from p3m_edge.model.p3mnet import fuse
+from p3m_edge.model.p3mnet import ENCODERS, fuse
+
+
+def test_the_table_of_architectures_is_whole():
+    assert tuple(ENCODERS) == ARCHS
 
 
 @pytest.fixture(scope="module", params=ARCHS)

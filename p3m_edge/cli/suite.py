@@ -1,0 +1,218 @@
+"""``p3m-edge suite``: the project's own speed goals, measured on this machine in one command."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from p3m_edge import imageio
+from p3m_edge.benchmarks import benchmark_app
+from p3m_edge.benchmarks import report as benchmark_report
+from p3m_edge.benchmarks.measure import failure, measure
+from p3m_edge.benchmarks.results import Measured, Options, Report, ratios
+from p3m_edge.benchmarks.rows import ArtefactRow, EagerRow, Row
+from p3m_edge.benchmarks.statistics import Ratio
+from p3m_edge.cli import export as exporting
+from p3m_edge.cli import options
+from p3m_edge.cli.bench import progress_bar
+from p3m_edge.cli.console import to_json
+from p3m_edge.cli.tables import table
+from p3m_edge.errors import P3MEdgeError, UsageError, suggestion
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+
+    from p3m_edge.cli.console import Console
+    from p3m_edge.manifest import Unpool
+
+HELP = """Measure this project's speed goals: P3M-Net with deterministic stand-in weights at 512x512, exported in the
+forms that the goals compare (kept in OUT for the next run), against eager PyTorch, in interleaved rounds, each in a
+process of its own. Writes suite.json and suite.md with every figure and the machine's fingerprint. A goal that is
+missed is shown, not an error."""
+EXAMPLES = """
+p3m-edge suite
+p3m-edge suite --arch r34 --rounds 10 --out out/suite --json
+"""
+SIZE = 512
+_EAGER = "eager"
+# Label, target and unpooling of the artefacts of each architecture.
+_SELECT, _PORTABLE = "openvino-fp32", "onnx-fp32"
+_NATIVE, _NEAREST = "onnx-fp32 native", "openvino-fp32 nearest"
+_ARTEFACTS: dict[str, dict[str, tuple[str, Unpool]]] = {
+    "r34": {
+        _SELECT: ("openvino-fp32", "select"),
+        _NEAREST: ("openvino-fp32", "nearest"),
+        _PORTABLE: ("onnx-fp32", "select"),
+        _NATIVE: ("onnx-fp32", "native"),
+    },
+    "swin-t": {_SELECT: ("openvino-fp32", "select")},
+    "vitae-s": {_SELECT: ("openvino-fp32", "select")},
+}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One figure that the project promises to reach. ``low`` and ``high``: its interval, where it has one."""
+
+    arch: str
+    name: str
+    value: float
+    wanted: str
+    met: bool
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The goals, and the full reports (one for each architecture) that they were read from."""
+
+    goals: tuple[Goal, ...]
+    reports: tuple[Report, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to measure, and how long."""
+    parser.add_argument("--out", type=options.path, default=Path("out/suite"), metavar="OUT", help="default: out/suite")
+    parser.add_argument("--arch", action="append", metavar="NAME", help=f"repeatable; default: {', '.join(_ARTEFACTS)}")
+    parser.add_argument(
+        "--rounds", type=options.positive, default=8, metavar="N", help="interleaved rounds (default: 8)"
+    )
+    parser.add_argument(
+        "--iterations", type=options.positive, default=2, metavar="N", help="calls of each kind a round (default: 2)"
+    )
+    parser.add_argument("--threads", type=options.positive, metavar="N", help="default: the usable physical cores")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Export what is missing, measure, hold the figures against the goals."""
+    archs = tuple(dict.fromkeys(args.arch or _ARTEFACTS))
+    for arch in archs:
+        if arch not in _ARTEFACTS:
+            raise UsageError(f"unknown architecture {arch!r}", hint=suggestion(arch, _ARTEFACTS))
+    console.warn(exporting.STANDIN_WARNING)
+    settings = Options(rounds=args.rounds, iterations=args.iterations, threads=args.threads)
+    rows = {arch: _rows(args.out, arch, console) for arch in archs}
+    reports: list[Report] = []
+    goals: list[Goal] = []
+    errors: list[P3MEdgeError] = []
+    for arch in archs:
+        report = _measure(rows[arch], settings, console)
+        try:
+            report = _beside_benchmark_app(report, rows[arch], settings, console)
+        except P3MEdgeError as error:  # the figures so far are worth keeping; the error is raised after they are
+            errors.append(error)
+        reports.append(report)
+        goals += _goals(arch, report)
+    suite = Suite(tuple(goals), tuple(reports))
+    imageio.atomic_write(args.out / "suite.json", to_json(suite))
+    imageio.atomic_write(args.out / "suite.md", markdown(suite).encode())
+    errors += [error for report in reports if (error := failure(report)) is not None]
+    first = errors[0] if errors else None
+    console.emit(suite, lambda out: _render(out, suite), first)
+    if first is not None:
+        raise first
+    return 0
+
+
+def _rows(out: Path, arch: str, console: Console) -> tuple[Row, ...]:
+    """The rows of one architecture; artefacts that an earlier run left are used again."""
+    export = exporting.load_exporter()
+    rows: list[Row] = [EagerRow(_EAGER, arch, SIZE, SIZE)]
+    for label, (target, unpool) in _ARTEFACTS[arch].items():
+        folder = out / arch / unpool
+        if not (folder / target).is_dir():
+            request = export.ExportRequest(
+                targets=(target,), out=folder, arch=arch, width=SIZE, height=SIZE, unpool=unpool
+            )
+            error = exporting.rejection(exporting.export_with_progress(request, console))
+            if error is not None:
+                raise error
+        rows.append(ArtefactRow(label, folder / target))
+    return tuple(rows)
+
+
+def _measure(rows: tuple[Row, ...], settings: Options, console: Console) -> Report:
+    with progress_bar(console) as progress:
+        return measure(rows, settings, baseline=_EAGER, progress=progress)
+
+
+def _beside_benchmark_app(report: Report, rows: tuple[Row, ...], settings: Options, console: Console) -> Report:
+    """Add the engine's own clock, for the architecture that has the most to compare."""
+    labels = {row.label: row for row in rows if isinstance(row, ArtefactRow)}
+    if _NEAREST not in labels:
+        return report
+    with progress_bar(console) as progress:
+        comparison = benchmark_app.compare(labels[_SELECT], settings, progress=progress)
+    return replace(report, benchmark_app=(comparison,))
+
+
+def _goals(arch: str, report: Report) -> Iterator[Goal]:
+    measured = {row.label: row.measured for row in report.rows if row.measured is not None}
+    speedup = {"r34": 1.7, "swin-t": 1.45, "vitae-s": 1.85}[arch]
+    wanted = ((_SELECT, speedup), (_PORTABLE, 1.25), (_NATIVE, 1.6))
+    against_eager = ratios(report, _EAGER) if _EAGER in measured else {}
+    for label, least in wanted:
+        if label in against_eager:
+            yield _ratio_goal(arch, f"{label}: times as fast as eager", against_eager[label], least=least)
+    if _NEAREST in measured and _SELECT in measured:
+        share = ratios(report, _NEAREST)[_SELECT]  # nearest / select: invert it
+        low, high = (1 / bound - 1 if bound else None for bound in (share.interval.high, share.interval.low))
+        value = 1 / share.value - 1
+        yield Goal(arch, f"{_SELECT}: cost of the unpooling over nearest", value, "<= 0.15", value <= 0.15, low, high)
+    for comparison in report.benchmark_app:
+        off = abs(comparison.ratio.value - 1)
+        yield Goal(arch, f"{comparison.label}: bench against benchmark_app, off by", off, "<= 0.05", off <= 0.05)
+    if arch == "r34":
+        yield from _runtime_goals(arch, measured)
+
+
+def _runtime_goals(arch: str, measured: dict[str, Measured]) -> Iterator[Goal]:
+    for label, most in ((_SELECT, 800), (_PORTABLE, 1000)):
+        if label not in measured:
+            continue
+        row = measured[label]
+        if row.overhead is not None:
+            value = row.overhead.median
+            yield Goal(arch, f"{label}: Matting call minus bare call, ms", value, "<= 1.5", value <= 1.5)
+        if row.second_start is not None:
+            value = (row.second_start.ready_ms + row.second_start.first_ms) / 1e3
+            yield Goal(arch, f"{label}: second start to first alpha, s", value, "<= 1.5", value <= 1.5)
+        value = row.memory.running / 1e6
+        yield Goal(arch, f"{label}: peak memory, MB", value, f"<= {most}", value <= most)
+
+
+def _ratio_goal(arch: str, name: str, ratio: Ratio, *, least: float) -> Goal:
+    return Goal(arch, name, ratio.value, f">= {least}", ratio.value >= least, ratio.interval.low, ratio.interval.high)
+
+
+def markdown(suite: Suite) -> str:
+    """The goals and the reports, for ``suite.md``."""
+    lines = ["| arch | figure | value | interval | goal | |", "| --- | --- | ---: | --- | ---: | --- |"]
+    lines += ["| " + " | ".join(cells) + " |" for cells in _cells(suite.goals)]
+    reports = (f"\n## {suite_arch(report)}\n\n{benchmark_report.markdown(report)}" for report in suite.reports)
+    return "\n".join([*lines, *reports]) + "\n"
+
+
+def suite_arch(report: Report) -> str:
+    """The architecture that a report of this suite is about."""
+    return report.rows[0].arch
+
+
+def _cells(goals: Sequence[Goal]) -> Iterator[tuple[str, ...]]:
+    for goal in goals:
+        interval = "" if goal.low is None or goal.high is None else f"{goal.low:.3g} to {goal.high:.3g}"
+        yield goal.arch, goal.name, f"{goal.value:.3g}", interval, goal.wanted, "met" if goal.met else "missed"
+
+
+def _render(out: RichConsole, suite: Suite) -> None:
+    right = ("value", "goal")
+    rows = table("speed goals", "arch", "figure", "value", "interval", "goal", "verdict", right=right)
+    for cells in _cells(suite.goals):
+        rows.add_row(*cells, style=None if cells[-1] == "met" else "yellow")
+    out.print(rows)
+    for report in suite.reports:
+        benchmark_report.print_report(report, out)

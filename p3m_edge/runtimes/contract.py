@@ -1,0 +1,178 @@
+"""The contract between :class:`p3m_edge.runtimes.Matting` and the engines that run a model file.
+
+An engine is a module with two plain functions, named in :data:`ENGINES`:
+
+``require() -> module``
+    Import the engine's package; :class:`~p3m_edge.errors.MissingError` names the extra to install.
+``load(manifest, model, options) -> Loaded``
+    Load the model file and say what came of it. The runners do the work; each is used by one thread at a time.
+
+:class:`p3m_edge.runtimes.engine.Engine` does the rest, the same for all of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Literal, Protocol, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.errors import ArtefactError, MissingError, suggestion
+from p3m_edge.manifest import Manifest
+from p3m_edge.targets import EngineName
+
+Hint = Literal["latency", "throughput"]
+Images = NDArray[np.uint8]
+Outputs = dict[str, NDArray[np.float32]]
+Runner = Callable[[Images, tuple[str, ...]], Outputs]
+
+ALPHA = ("alpha",)
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How to open an engine.
+
+    Attributes
+    ----------
+    device
+        What shall do the work, in the engine's own terms without regard to case: ``cpu``, ``cuda``, ``cuda:1``,
+        ``tensorrt``, ``dml``, ``coreml``, ... (ONNX Runtime); ``CPU``, ``GPU``, ``GPU.1``, ``NPU`` (OpenVINO).
+        None: the processor. What is asked for is obtained, or opening fails.
+    threads
+        Threads for one inference on the processor; None: the engine decides.
+    hint
+        ``latency``: one frame as soon as possible. ``throughput``: as many frames a second as possible, with
+        several requests at work side by side.
+    cache
+        Keep compiled models, so that the next start is faster (engines that gain nothing by it keep none).
+    cache_dir
+        Where; None: ``P3M_EDGE_CACHE`` or the user's cache folder (:func:`p3m_edge.runtimes.cache.root`).
+    """
+
+    device: str | None = None
+    threads: int | None = None
+    hint: Hint = "latency"
+    cache: bool = True
+    cache_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What is really at work.
+
+    Attributes
+    ----------
+    name, version
+        The engine and its own version.
+    device, device_name
+        The device or provider used, as the engine calls it, and its description.
+    precision
+        The precision of the arithmetic that the engine was told to use: ``f32`` or ``f16``; ``graph``: that of
+        the model file, tensor by tensor.
+    hint
+        As asked for.
+    threads
+        Threads for one inference; None: the engine's own choice, which it does not tell.
+    requests
+        How many inferences run side by side at most; more wait their turn.
+    cache
+        ``hit``: loaded from the cache; ``miss``: compiled, and now in the cache; ``off``: not wanted or not
+        possible; ``none``: this engine or device keeps no cache.
+    placement
+        Nodes of the graph by the provider that runs them, where the engine tells.
+    """
+
+    name: str
+    version: str
+    device: str
+    device_name: str
+    precision: Literal["f32", "f16", "graph"]
+    hint: Hint
+    threads: int | None
+    requests: int
+    cache: Literal["hit", "miss", "off", "none"]
+    placement: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that is ready to run: one runner for each inference that may be at work at the same time."""
+
+    info: EngineInfo
+    runners: tuple[Runner, ...]
+
+
+class EngineModule(Protocol):
+    """What the module of an engine offers."""
+
+    def require(self) -> ModuleType: ...
+
+    def load(self, manifest: Manifest, model: Path, options: EngineOptions) -> Loaded: ...
+
+
+ENGINES: dict[str, str] = {
+    "onnxruntime": "p3m_edge.runtimes.onnxrt",
+    "openvino": "p3m_edge.runtimes.ov",
+}
+
+
+def engine_module(name: str) -> EngineModule:
+    """The module of an engine; its package is not imported yet.
+
+    Raises
+    ------
+    MissingError
+        The engine is planned, but this version does not have it.
+    ArtefactError
+        Nobody knows an engine of that name.
+    """
+    if name in ENGINES:
+        return cast(EngineModule, importlib.import_module(ENGINES[name]))
+    if name in get_args(EngineName):
+        raise MissingError(
+            f"the engine {name!r} is not available yet in this version", hint=f"available now: {', '.join(ENGINES)}"
+        )
+    raise ArtefactError(f"the artefact asks for an unknown engine {name!r}", hint=suggestion(name, ENGINES))
+
+
+def check_version(manifest: Manifest, version: str) -> None:
+    """Whether an engine of that version may load the artefact; a newer one than that which built it may.
+
+    Raises
+    ------
+    ArtefactError
+        The engine is older than the artefact allows.
+    """
+    minimum = manifest.engine.minimum_version
+    if _numbers(version) < _numbers(minimum):
+        raise ArtefactError(
+            f"the artefact needs {manifest.engine.name} {minimum} or newer; {version} is installed",
+            hint=f'pip install "{manifest.engine.name}>={minimum}"',
+        )
+
+
+def mismatch(model: Path, what: str) -> ArtefactError:
+    """The error for a model file that is not the one its manifest describes."""
+    return ArtefactError(f"{model} does not match its manifest: {what}", hint="export the artefact again")
+
+
+def unreadable(model: Path, engine: str, cause: Exception) -> ArtefactError:
+    """The error for a model file that the engine cannot load."""
+    reason = " ".join(str(cause).split())
+    return ArtefactError(f"{engine} cannot load {model}: {reason}", hint="export the artefact again")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """``2026.4.1-22982-e213a`` -> (2026, 4, 1); what follows the release number does not count."""
+    release = re.match(r"\d+(\.\d+)*", version)
+    numbers = [int(part) for part in release.group().split(".")] if release else []
+    while numbers and numbers[-1] == 0:  # 1.20 and 1.20.0 are one version
+        numbers.pop()
+    return tuple(numbers)

@@ -1,0 +1,52 @@
+"""The size at which the network sees a frame."""
+
+from __future__ import annotations
+
+import math
+
+from p3m_edge.errors import UsageError
+from p3m_edge.manifest import InputRecord
+
+# An artefact of dynamic size computes at most that many pixels, unless told otherwise: those of the default size.
+_DYNAMIC_AREA = 512 * 512
+
+
+def fixed_size(record: InputRecord, size: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The (width, height) for every frame; None: it depends on the frame.
+
+    Parameters
+    ----------
+    record
+        The artefact's input.
+    size
+        What the user asks for, (width, height); None: nothing.
+
+    Raises
+    ------
+    UsageError
+        The artefact cannot take that size.
+    """
+    if size is not None:
+        width, height = size
+        if width < 1 or height < 1 or width % record.multiple_of or height % record.multiple_of:
+            raise UsageError(f"the size must be positive multiples of {record.multiple_of}, not {width}x{height}")
+        if (record.width or width, record.height or height) != (width, height):
+            raise UsageError(f"the artefact is made for {record.width}x{record.height}, not {width}x{height}")
+        return size
+    if record.width is None or record.height is None:
+        return None
+    return record.width, record.height
+
+
+def fitting_size(width: int, height: int, step: int) -> tuple[int, int]:
+    """The (width, height) for one frame of an artefact of dynamic size.
+
+    The frame's aspect, at most 512 x 512 pixels and no more than the frame has, sides rounded to multiples of ``step``.
+    """
+    scale = min(1.0, math.sqrt(_DYNAMIC_AREA / (height * width)))
+    # The short side is at least one step; so the long one must have an end, or the area would have none.
+    longest = _DYNAMIC_AREA // step
+    return (
+        min(longest, max(step, round(width * scale / step) * step)),
+        min(longest, max(step, round(height * scale / step) * step)),
+    )
