@@ -110,7 +110,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     suite = Suite(tuple(goals), tuple(reports))
     imageio.atomic_write(args.out / "suite.json", to_json(suite))
     imageio.atomic_write(args.out / "suite.md", markdown(suite).encode())
-    errors += [error for report in reports if (error := failure(report)) is not None]
+    errors += [failed for report in reports if (failed := failure(report)) is not None]
     first = errors[0] if errors else None
     console.emit(suite, lambda out: _render(out, suite), first)
     if first is not None:
