@@ -191,7 +191,8 @@ def _latency(report: Report, rows: Sequence[tuple[Result, Measured]]) -> Table:
         "Bare call of the engine, ms",
         ("rank", "row", "input", "median", "its interval", "min", "mean", "p90", "p95", "p99", "calls", against),
         tuple(body),
-        f"Interval: {coverage:.1%} for the median, from the medians of the rounds. Rank with =: cannot be told apart.",
+        f"Interval: {coverage:.1%} for the median, from the medians of the rounds. "
+        "Ranks compare the rows round by round; with =: cannot be told apart.",
     )
 
 

@@ -171,8 +171,10 @@ def markdown(report: DemoReport) -> str:
 
 def _markdown_lines(report: DemoReport) -> Iterator[str]:
     yield "# p3m-edge demo\n"
-    yield f"Weights: **{report.weights}**. The matte shows that the path works; it means nothing.\n"
-    yield "| target | parity gate | golden vectors here | local alpha, mean error | class flips | size | export |"
+    yield f"> **NOT TRAINED.** Weights: {report.weights}. They are pseudo-random numbers, so `alpha.png` and"
+    yield "> `composite.png` show that the whole path works and are otherwise **meaningless**: nothing here says how"
+    yield "> well a trained network mattes. The errors below compare each artefact with PyTorch on the same weights.\n"
+    yield "| target | parity gate | golden vectors here | local alpha, mean error | class flips | folder | export |"
     yield "| --- | --- | --- | ---: | ---: | ---: | ---: |"
     for artefact, verified in zip(report.artefacts, report.verified, strict=True):
         items = artefact.parity.items
@@ -182,7 +184,7 @@ def _markdown_lines(report: DemoReport) -> Iterator[str]:
             f"| {artefact.target} | {artefact.status} | {verified.status} | {number(local)} | {number(flips)} "
             f"| {megabytes(artefact.bytes)} | {seconds:.1f} s |"
         )
-    yield "\nErrors against PyTorch in float32, the worst of all parity pictures.\n"
+    yield "\nErrors against PyTorch in float32, the worst of all parity pictures. Folder: with the golden vectors.\n"
     yield f"Portrait: {report.portrait} (NASA, public domain). Files: {', '.join(report.files)}.\n"
     yield f"The whole demo took {report.seconds:.0f} s.\n"
 
@@ -192,4 +194,7 @@ def _render(out: RichConsole, folder: Path, report: DemoReport) -> None:
     verifying.render(out, report.verified, figures=False)
     benchmark_report.print_report(report.benchmark, out)
     out.print(f"{folder}: {', '.join((*TARGETS, *report.files))}", soft_wrap=True)
-    out.print(f"{report.weights}: the matte means nothing. Done in {report.seconds:.0f} s.", soft_wrap=True)
+    out.print(
+        f"NOT TRAINED ({report.weights}): alpha.png and composite.png are meaningless. Done in {report.seconds:.0f} s.",
+        style="yellow", soft_wrap=True,
+    )  # fmt: skip

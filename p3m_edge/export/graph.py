@@ -196,7 +196,8 @@ def _scope(node: onnx.NodeProto) -> str:
     for entry in node.metadata_props:
         if entry.key == "pkg.torch.onnx.name_scopes":
             scopes = [str(scope) for scope in ast.literal_eval(entry.value)]
-            return scopes[-2] if len(scopes) > 1 else ""
+            scope = scopes[-2] if len(scopes) > 1 else ""
+            return "" if scope.startswith("_empty_nn_module_stack") else scope  # the exporter's, for the sizes
     return ""
 
 

@@ -51,6 +51,7 @@ def test_the_whole_demo_twice(tmp_path):
         names = {path.name for path in (tmp_path / "demo").iterdir() if not path.name.startswith(".")}
         assert names == {"onnx-fp32", "openvino-fp16", "alpha.png", "composite.png", "report.json", "report.md"}
         text = (tmp_path / "demo/report.md").read_text(encoding="utf-8")
-        assert "not trained" in text
+        assert "NOT TRAINED" in text
+        assert "meaningless" in text
         assert "| openvino-fp16 | verified | passed |" in text
         (tmp_path / "demo/alpha.png").write_text("damaged")

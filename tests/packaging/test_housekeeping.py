@@ -1,9 +1,11 @@
-"""Links, pins, schema and tracked files: what goes stale when nobody looks."""
+"""Links, samples, tables, pins, schema and tracked files: what goes stale when nobody looks."""
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -12,7 +14,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import make
-from p3m_edge import manifest
+from p3m_edge import cli, manifest
+from p3m_edge.targets import FP16, FP32, TARGETS
+from tests.artefacts import make_artefact, picture
 from tests.packaging.sources import ROOT, project_files
 
 PAGES = [Path(name) for name in project_files() if name.endswith(".md")]
@@ -40,6 +44,95 @@ def test_links_of_a_page_resolve(page: Path) -> None:
         if not inside or (anchor and anchor not in anchors(target)):
             dead.append(link)
     assert dead == []
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """The fenced blocks of a language, with the page and number of each."""
+    fence = re.compile(rf"^```{language}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    texts = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+    return [(f"{page} {i}", m.group(1)) for page, text in texts.items() for i, m in enumerate(fence.finditer(text), 1)]
+
+
+SAMPLES = blocks("python")
+
+
+@pytest.fixture(scope="module")
+def samples_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the samples find in their working directory: artefacts, a portrait, a clip."""
+    for package in ("onnx", "onnxruntime", "openvino"):
+        pytest.importorskip(package)
+    import cv2
+
+    folder = tmp_path_factory.mktemp("samples")
+    make_artefact(folder / "out" / "onnx-fp32", "onnxruntime")
+    make_artefact(folder / "out" / "openvino-fp16", "openvino")
+    assert cv2.imwrite(str(folder / "portrait.jpg"), picture(90, 70))
+    clip = cv2.VideoWriter(str(folder / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+    for seed in range(4):
+        clip.write(picture(48, 64, seed))
+    clip.release()
+    return folder
+
+
+@pytest.mark.parametrize("sample", [text for _, text in SAMPLES], ids=[name for name, _ in SAMPLES])
+def test_samples_run(sample: str, samples_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import cv2
+
+    if "p3m_edge.model" in sample:
+        for package in ("torch", "skimage"):
+            pytest.importorskip(package)
+    shutil.copytree(samples_folder, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("P3M_EDGE_CACHE", str(tmp_path / "cache"))
+    shown: list[tuple[int, ...]] = []
+    # The headless OpenCV has no windows, and a build machine no camera.
+    monkeypatch.setattr(cv2, "imshow", lambda _, frame: shown.append(frame.shape), raising=False)
+    monkeypatch.setattr(cv2, "waitKey", lambda _: -1, raising=False)
+    exec(compile(sample.replace("VideoCapture(0)", 'VideoCapture("clip.avi")'), "sample", "exec"), {})
+    assert shown == ([(48, 64, 3)] * 4 if "imshow" in sample else [])
+
+
+def commands() -> list[str]:
+    """The lines of all console blocks that call the command line."""
+    lines = [line for _, text in blocks("console") for line in text.splitlines()]
+    return [line for line in lines if line.startswith("p3m-edge ")]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_on_the_pages_parse(command: str) -> None:
+    _, verb, *arguments = shlex.split(command)
+    assert cli.build_parser(verb, cli.load(verb)).parse(arguments)
+
+
+def rows(page: str, first: str) -> list[list[str]]:
+    """The body of the table on a page whose heading starts with a cell, without code marks."""
+    lines = iter((ROOT / page).read_text(encoding="utf-8").splitlines())
+    assert any(line.startswith(f"| {first} |") for line in lines)  # leaves the lines behind the heading
+    table = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        table.append([cell.strip().replace("`", "") for cell in line.strip("|").split("|")])
+    return table[1:]
+
+
+def test_the_pages_list_the_targets_as_they_are() -> None:
+    states = {True: "available", False: "planned"}
+    expected = [[t.name, t.engine, t.precision, t.model_file, states[t.implemented]] for t in TARGETS.values()]
+    assert rows("docs/targets.md", "target") == expected
+
+
+def test_the_pages_list_the_parity_limits_as_they_are() -> None:
+    shown = {name: (single, half) for _, name, single, half in rows("docs/targets.md", "figure")}
+    names = ("logits_mean", "local_mean", "pixel_share", "pixel_tolerance", "flips")
+    limits = {name: (getattr(FP32, name), getattr(FP16, name)) for name in names}
+    assert {name: tuple(float(v) if v != "-" else None for v in pair) for name, pair in shown.items()} == limits
+
+
+def test_the_readme_lists_the_extras() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    listed = [name for row in rows("README.md", "extra") for name in row[0].split(", ") if name != "(none)"]
+    assert sorted(listed) == sorted(project["optional-dependencies"])
 
 
 def test_the_published_schema_is_the_one_in_the_code() -> None:

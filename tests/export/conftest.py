@@ -1,0 +1,71 @@
+"""Real exports, made once for all tests and workers: the network with stand-in weights, at a small size."""
+
+import os
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from filelock import FileLock
+
+from p3m_edge.export import ExportRequest, export, graph
+from p3m_edge.export.workbench import Workbench
+from p3m_edge.model.deploy import Deploy
+from p3m_edge.model.standin import standin
+from p3m_edge.targets import TARGETS
+
+SIZE = 64
+Once = Callable[[str, Callable[[Path], object]], Path]
+IMPLEMENTED = tuple(target.name for target in TARGETS.values() if target.implemented)
+
+
+def request_for(out: Path, *targets: str, **options: Any) -> ExportRequest:
+    defaults: dict[str, Any] = {"arch": "r34", "width": SIZE, "height": SIZE}
+    return ExportRequest(targets, out, **defaults | options)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Make a folder by its name, once for all workers of a parallel run; tests must not change it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def make(name: str, action: Callable[[Path], object]) -> Path:
+        folder = base / f"once-{name}"
+        with FileLock(base / f"once-{name}.lock"):
+            if not (folder / "done").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                action(folder)
+                (folder / "done").touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def artefacts(once: Once) -> Path:
+    """The folder with one artefact of R34 for every target that is implemented."""
+    return once("r34", lambda out: export(request_for(out, *IMPLEMENTED)))
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    """Network, pictures and reference results as the artefacts were made from."""
+    return Workbench(request_for(tmp_path_factory.mktemp("unused"), "onnx-fp32"))
+
+
+@pytest.fixture(scope="session")
+def onnx_model(artefacts) -> Callable[[str], Any]:
+    """The float32 graph of an architecture."""
+
+    @cache
+    def model(arch: str) -> Any:
+        if arch == "r34":
+            return onnx.load(artefacts / "onnx-fp32/model.onnx")
+        return graph.trace(Deploy(standin(arch)), SIZE, SIZE)
+
+    return model

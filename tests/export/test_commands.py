@@ -1,0 +1,152 @@
+"""``p3m-edge export`` as a user meets it: interrupted, killed, twice at once, rejected, with bad input."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from p3m_edge import manifest as manifests
+from p3m_edge.cli import main
+from p3m_edge.errors import ArtefactError, OutputError
+from p3m_edge.export import folder as folders
+from p3m_edge.model.checkpoint import save_checkpoint
+from p3m_edge.runtimes import Matting
+
+STANDIN = ["--arch", "r34", "--standin", "--size", "64x64"]
+
+
+def command(out: Path, *options: str) -> list[str]:
+    target = [] if "--target" in options else ["--target", "onnx-fp32"]
+    return [sys.executable, "-m", "p3m_edge", "export", *STANDIN, *target, "--out", str(out), *options]
+
+
+def start_and_wait(out: Path, *options: str) -> subprocess.Popen[str]:
+    """Start an export and return when it has begun to write."""
+    process = subprocess.Popen(command(out, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (out / ".onnx-fp32.partial").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+def test_interrupted_killed_and_finished(artefacts, tmp_path, capsys):
+    out = tmp_path / "out"
+    process = start_and_wait(out)
+    try:
+        assert main(["export", *STANDIN, "--target", "onnx-fp32", "--out", str(out)]) == 1
+        assert "another export is writing" in capsys.readouterr().err
+        with pytest.raises(OutputError, match="another export"), folders.workspace(out, "onnx-fp32", force=False):
+            pass  # the one that was refused has not removed the other's lock
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert stdout == ""
+    assert "Traceback" not in stderr
+    assert list(out.iterdir()) == []
+
+    older = out / "onnx-fp32"
+    older.mkdir()
+    shutil.copy(artefacts / "onnx-fp32/manifest.json", older)
+    (older / "left-over").touch()
+    process = start_and_wait(out, "--force")
+    process.kill()
+    process.communicate(timeout=60)
+    assert (out / ".onnx-fp32.partial").exists()
+    assert (older / "left-over").exists()
+
+    options = ("--force", "--json", "--target", "onnx-fp32,openvino-fp32")
+    done = subprocess.run(command(out, *options), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)["results"]
+    assert [result["status"] for result in results] == ["verified", "verified"]
+    assert sorted(path.name for path in out.iterdir()) == ["onnx-fp32", "openvino-fp32"]
+    assert not (older / "left-over").exists()
+    for file in ("onnx-fp32/model.onnx", "openvino-fp32/model.xml", "openvino-fp32/model.bin"):
+        assert (out / file).read_bytes() == (artefacts / file).read_bytes(), file
+
+
+def test_a_rejected_artefact(tmp_path):
+    zero = [f"--limit={name}=0" for name in ("local_mean", "pixel_tolerance", "pixel_share", "flips")]
+    options = ("--unpool", "nearest", "--json", "--limit=logits_mean=1", *zero)
+    done = subprocess.run(command(tmp_path, *options), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 3, done.stderr
+    document = json.loads(done.stdout)
+    assert document["results"][0]["status"] == "rejected"
+    assert document["error"]["exit_code"] == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["onnx-fp32.rejected"]
+    folder = tmp_path / "onnx-fp32.rejected"
+    manifest = manifests.read(folder, allow_rejected=True)
+    assert manifest.unpool == "nearest"
+    assert manifest.verified.level == "none"
+    assert manifest.parity is not None
+    assert manifest.parity.failures
+    assert manifest.parity.loosened == ("logits_mean: 1 instead of 1e-05",)
+    with pytest.raises(ArtefactError, match="rejected"):
+        Matting(folder)
+    folder.rename(tmp_path / "renamed")
+    with pytest.raises(ArtefactError, match="failed its parity gate"):
+        Matting(tmp_path / "renamed")
+
+
+def test_a_full_disc_leaves_nothing(tmp_path):
+    """A limit on the size of files stands for the disc that is full: the same error, from the same call."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+
+    done = subprocess.run(command(tmp_path), capture_output=True, text=True, timeout=300, preexec_fn=limit)
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "cannot be written" in errors[0]
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def checkpoint(bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "r34.safetensors"
+    save_checkpoint(bench.network, path, licence="none", provenance="a test", trained=False)
+    return path
+
+
+def test_a_checkpoint_of_another_architecture_and_a_truncated_one(checkpoint, tmp_path, capsys):
+    arguments = ["export", "--target", "onnx-fp32", "--out", str(tmp_path / "out"), "--checkpoint"]
+    assert main([*arguments, str(checkpoint), "--arch", "swin-t"]) == 2
+    assert "is a r34, not a swin-t" in capsys.readouterr().err
+    cut = tmp_path / "cut.safetensors"
+    shutil.copy(checkpoint, cut)
+    os.truncate(cut, cut.stat().st_size // 2)
+    assert main([*arguments, str(cut)]) == 5
+    assert "cut.safetensors" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_is_there_is_not_replaced(force, tmp_path, capsys):
+    foreign = tmp_path / "onnx-fp32"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("the only copy")
+    options = ["--force"] if force else []
+    assert main(["export", *STANDIN, "--target", "onnx-fp32", "--out", str(tmp_path), *options]) == 1
+    assert ("is not an artefact" if force else "exists") in capsys.readouterr().err
+    assert (foreign / "thesis.txt").read_text() == "the only copy"
+
+
+def test_an_output_below_a_file(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["export", *STANDIN, "--target", "onnx-fp32", "--out", str(tmp_path / "file/out")]) == 1
+    error = capsys.readouterr().err
+    assert "cannot be written" in error
+    assert "internal error" not in error

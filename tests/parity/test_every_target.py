@@ -1,0 +1,47 @@
+"""Every architecture on every target, at full size: the table of the full tier."""
+
+import numpy as np
+import pytest
+
+from p3m_edge import manifest as manifests
+from p3m_edge.export import ExportRequest, export
+from p3m_edge.export.workbench import Workbench, portrait_path
+from p3m_edge.imageio import read_image
+from p3m_edge.runtimes import Matting
+from p3m_edge.targets import ARCHS, TARGETS
+
+IMPLEMENTED = tuple(target.name for target in TARGETS.values() if target.implemented)
+pytestmark = pytest.mark.full
+
+
+@pytest.mark.parametrize("target", IMPLEMENTED)
+@pytest.mark.parametrize("arch", ARCHS)
+def test_the_exported_artefact_equals_the_network(arch, target, tmp_path):
+    request = ExportRequest(targets=(target,), out=tmp_path, arch=arch)
+    (result,) = export(request)
+    assert result.parity.failures == ()
+    assert result.status == "verified"
+    frame = read_image(portrait_path()).rgb
+    with Matting(result.folder, threads=2, cache=False) as matting:
+        assert matting.selftest().passed
+        alpha = matting(frame)
+    assert alpha.shape == frame.shape[:2]
+    assert alpha.dtype == np.float32
+    assert float(alpha.max()) > float(alpha.min())
+
+
+@pytest.mark.parametrize("target", ["onnx-fp32", "openvino-fp32"])
+@pytest.mark.parametrize("arch", ["r34", "vitae-s"])
+def test_a_dynamic_artefact_equals_the_network_at_other_sizes(arch, target, tmp_path):
+    (result,) = export(ExportRequest((target,), tmp_path, arch=arch, width=96, height=64, dynamic=True))
+    assert result.parity.failures == ()
+    assert manifests.read(result.folder).input.width is None
+    for width, height in ((64, 128), (160, 96)):
+        size = ExportRequest((target,), tmp_path, arch=arch, width=width, height=height)
+        bench = Workbench(size)
+        with Matting(result.folder, threads=1, size=(width, height), cache=False) as matting:
+            for image, reference in zip(bench.network_images(), bench.references, strict=True):
+                found = matting.engine.infer(image, ("local_alpha", "global_logits"))
+                assert np.abs(found["local_alpha"] - reference["local_alpha"]).mean() <= 1e-5
+                flips = found["global_logits"].argmax(1) != reference["global_logits"].argmax(1)
+                assert flips.mean() <= 1e-3
