@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import zlib
 from pathlib import Path
 
 from p3m_edge.errors import UsageError
-from p3m_edge.manifest import GOLDEN, Manifest, sha256
+from p3m_edge.manifest import GOLDEN, Manifest
 
 ENVIRONMENT = "P3M_EDGE_CACHE"
-_SUMS = "SHA256SUMS"
+_SUMS = "CRC32SUMS"
+_CHUNK = 4 * 1024 * 1024
 
 
 class CacheWarning(UserWarning):
@@ -58,17 +60,26 @@ def open_entry(folder: Path, manifest: Manifest, artefact: Path, engine_version:
     entry.mkdir(mode=0o700, parents=True, exist_ok=True)
     sums = _recorded(entry)
     for path in _files(entry):
-        if sums.get(path.name) != sha256(path):
+        if sums.get(path.name) != _checksum(path):
             path.unlink()
     return entry
 
 
 def seal(entry: Path) -> None:
-    """Record the hashes of what the engine wrote; a file that changes later is thrown away by the next start."""
-    lines = [f"{sha256(path)}  {path.name}\n" for path in _files(entry)]
+    """Record the checksums of what the engine wrote; a file that changes later is thrown away by the next start."""
+    lines = [f"{_checksum(path)}  {path.name}\n" for path in _files(entry)]
     temporary = entry / f"{_SUMS}.{os.getpid()}.tmp"
     temporary.write_text("".join(lines), encoding="utf-8")
     temporary.replace(entry / _SUMS)
+
+
+def _checksum(path: Path) -> str:
+    """CRC-32, which finds damage; it runs at every start, and takes a third of the time of a SHA-256."""
+    value = 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            value = zlib.crc32(chunk, value)
+    return f"{value:08x}"
 
 
 def _files(entry: Path) -> list[Path]:
