@@ -20,7 +20,7 @@ from p3m_edge.manifest import ModelRecord
 from p3m_edge.model.checkpoint import read_checkpoint
 from p3m_edge.model.deploy import OUTPUTS, Deploy
 from p3m_edge.model.p3mnet import P3MNet
-from p3m_edge.model.standin import standin
+from p3m_edge.model.standin import LICENCE, PROVENANCE, standin
 from p3m_edge.preprocess import to_network
 
 PORTRAIT = "astronaut.jpg"
@@ -116,8 +116,7 @@ def _load(request: ExportRequest) -> tuple[P3MNet, ModelRecord]:
     if request.checkpoint is None:
         network = standin(request.arch or "")
         parameters = sum(parameter.numel() for parameter in network.parameters())
-        note = "deterministic stand-in weights, not trained"
-        return network, ModelRecord(network.arch, parameters, False, "", "Apache-2.0", note)
+        return network, ModelRecord(network.arch, parameters, False, "", LICENCE, PROVENANCE.format(seed=0))
     network, info = read_checkpoint(request.checkpoint)
     if request.arch is not None and request.arch != info.arch:
         raise UsageError(f"{request.checkpoint} is a {info.arch}, not a {request.arch}", hint="leave out --arch")
