@@ -94,7 +94,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         if arch not in _ARTEFACTS:
             raise UsageError(f"unknown architecture {arch!r}", hint=suggestion(arch, _ARTEFACTS))
     console.warn(exporting.STANDIN_WARNING)
-    settings = Options(rounds=args.rounds, iterations=args.iterations, threads=args.threads)
+    settings = Options(rounds=args.rounds, iterations=args.iterations, threads=args.threads, throughput=False)
     rows = {arch: _rows(args.out, arch, console) for arch in archs}
     reports: list[Report] = []
     goals: list[Goal] = []

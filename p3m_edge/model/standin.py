@@ -29,7 +29,8 @@ _BITS = 24
 _GRID = 256.0  # biases and scales are multiples of 1 / 256, so that sums of a few stay on the half-precision grid
 _DEVIATION = 0.1  # of biases and running means
 _LOCAL_GAIN = 2.0  # variance of the local decoder's weights, times fan-in: what its first stages say must arrive
-_HEAD_SCALE = 0.03  # of its last convolution, lest rounding and near ties weigh more than in a trained network
+# Of its last convolution, lest rounding and near ties weigh more than in a trained network.
+_HEAD_SCALE = {"r34": 0.03, "swin-t": 0.05, "vitae-s": 0.05}
 
 # For seed 0: which draw, and the bias of the global logits at which each class covers a good part of a photograph.
 _DRAW = {"r34": 0, "swin-t": 1, "vitae-s": 2}
@@ -71,7 +72,7 @@ def standin(arch: str, seed: int = 0) -> P3MNet:
             state[f"{name}.weight"] = (state[f"{name}.running_var"] + module.eps).sqrt()
         elif isinstance(module, nn.Conv2d) and module.bias is not None and module.out_channels == CLASSES:
             state[f"{name}.bias"] = torch.tensor(_CLASS_BIAS[arch])
-    state["local_decoder.head.weight"] *= _HEAD_SCALE
+    state["local_decoder.head.weight"] *= _HEAD_SCALE[arch]
     network.load_state_dict(state, assign=True)
     return network.eval()
 
