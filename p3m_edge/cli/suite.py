@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -193,8 +194,10 @@ def markdown(suite: Suite) -> str:
     """The goals and the reports, for ``suite.md``."""
     lines = ["| arch | figure | value | interval | goal | |", "| --- | --- | ---: | --- | ---: | --- |"]
     lines += ["| " + " | ".join(cells) + " |" for cells in _cells(suite.goals)]
-    reports = (f"\n## {suite_arch(report)}\n\n{benchmark_report.markdown(report)}" for report in suite.reports)
-    return "\n".join([*lines, *reports]) + "\n"
+    for report in suite.reports:
+        body = re.sub("^#", "##", benchmark_report.markdown(report), flags=re.MULTILINE)
+        lines += ["", f"## {suite_arch(report)}", "", body]
+    return "\n".join(lines) + "\n"
 
 
 def suite_arch(report: Report) -> str:
