@@ -37,7 +37,6 @@ EXAMPLES = """
 p3m-edge suite
 p3m-edge suite --arch r34 --rounds 10 --out out/suite --json
 """
-SIZE = 512
 _EAGER = "eager"
 # Label, target and unpooling of the artefacts of each architecture.
 _SELECT, _PORTABLE = "openvino-fp32", "onnx-fp32"
@@ -85,6 +84,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--iterations", type=options.positive, default=2, metavar="N", help="calls of each kind a round (default: 2)"
     )
+    parser.add_argument(
+        "--size", type=options.size, default=options.Size(512, 512), metavar="WIDTHxHEIGHT",
+        help="input size; the goals are those for 512x512 (default)",
+    )  # fmt: skip
     parser.add_argument("--threads", type=options.positive, metavar="N", help="default: the usable physical cores")
 
 
@@ -96,7 +99,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             raise UsageError(f"unknown architecture {arch!r}", hint=suggestion(arch, _ARTEFACTS))
     console.warn(exporting.STANDIN_WARNING)
     settings = Options(rounds=args.rounds, iterations=args.iterations, threads=args.threads, throughput=False)
-    rows = {arch: _rows(args.out, arch, console) for arch in archs}
+    rows = {arch: _rows(args.out, arch, args.size, console) for arch in archs}
     reports: list[Report] = []
     goals: list[Goal] = []
     errors: list[P3MEdgeError] = []
@@ -119,15 +122,15 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _rows(out: Path, arch: str, console: Console) -> tuple[Row, ...]:
+def _rows(out: Path, arch: str, size: options.Size, console: Console) -> tuple[Row, ...]:
     """The rows of one architecture; artefacts that an earlier run left are used again."""
     export = exporting.load_exporter()
-    rows: list[Row] = [EagerRow(_EAGER, arch, SIZE, SIZE)]
+    rows: list[Row] = [EagerRow(_EAGER, arch, size.width, size.height)]
     for label, (target, unpool) in _ARTEFACTS[arch].items():
-        folder = out / arch / unpool
+        folder = out / f"{arch}-{size.width}x{size.height}" / unpool
         if not (folder / target).is_dir():
             request = export.ExportRequest(
-                targets=(target,), out=folder, arch=arch, width=SIZE, height=SIZE, unpool=unpool
+                targets=(target,), out=folder, arch=arch, width=size.width, height=size.height, unpool=unpool
             )
             error = exporting.rejection(exporting.export_with_progress(request, console))
             if error is not None:
