@@ -72,8 +72,9 @@ def test_interrupted_killed_and_finished(artefacts, tmp_path, capsys):
     assert [result["status"] for result in results] == ["verified", "verified"]
     assert sorted(path.name for path in out.iterdir()) == ["onnx-fp32", "openvino-fp32"]
     assert not (older / "left-over").exists()
-    for file in ("onnx-fp32/model.onnx", "openvino-fp32/model.xml", "openvino-fp32/model.bin"):
-        assert (out / file).read_bytes() == (artefacts / file).read_bytes(), file
+    # Not model.xml: OpenVINO numbers the nodes that it adds through the whole process.
+    for file in ("onnx-fp32/model.onnx", "openvino-fp32/model.bin"):
+        assert manifests.sha256(out / file) == manifests.sha256(artefacts / file), file
 
 
 def test_a_rejected_artefact(tmp_path):
