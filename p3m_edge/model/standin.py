@@ -30,7 +30,7 @@ _GRID = 256.0  # biases and scales are multiples of 1 / 256, so that sums of a f
 _DEVIATION = 0.1  # of biases and running means
 _LOCAL_GAIN = 2.0  # variance of the local decoder's weights, times fan-in: what its first stages say must arrive
 # Of its last convolution, lest rounding and near ties weigh more than in a trained network.
-_HEAD_SCALE = {"r34": 0.015, "swin-t": 0.05, "vitae-s": 0.05}
+_HEAD_SCALE = {"r34": 0.015, "swin-t": 0.05, "vitae-s": 0.005}
 
 # For seed 0: which draw, and the bias of the global logits at which each class covers a good part of a photograph.
 _DRAW = {"r34": 0, "swin-t": 1, "vitae-s": 2}
