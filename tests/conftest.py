@@ -1,6 +1,7 @@
 """Fixtures that every test may use, and what must be set before the engines start."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ def _share_the_cores() -> None:
 
 
 _share_the_cores()
+# A job started in the background ignores Ctrl-C, and its children with it; those of the tests must not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 silence_engines()  # the tests' own imports of the engines must not report either
 
 
