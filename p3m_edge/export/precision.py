@@ -50,20 +50,23 @@ def activation_ranges(model: Any, images: Sequence[NDArray[np.uint8]]) -> dict[s
     probe.CopyFrom(model)
     del probe.graph.output[:]
     floats = _float_values(probe)
-    names = [
-        value
-        for node in model.graph.node
-        if node.op_type != "Pad"  # a padded -inf is no overflow
-        for value in node.output
-        if value in floats
-    ]
-    for index, name in enumerate(names):  # reduced in the graph, so that no activation outlives its use
-        magnitude, largest = f"magnitude_{index}", f"largest_{index}"
-        probe.graph.node.append(onnx.helper.make_node("Abs", [name], [magnitude]))
-        probe.graph.node.append(onnx.helper.make_node("ReduceMax", [magnitude], [largest], keepdims=0))
-        probe.graph.output.append(onnx.helper.make_tensor_value_info(largest, onnx.TensorProto.FLOAT, []))
+    names = []
+    nodes = list(probe.graph.node)
+    del probe.graph.node[:]
+    for node in nodes:
+        probe.graph.node.append(node)
+        if node.op_type == "Pad":  # a padded -inf is no overflow
+            continue
+        for value in (name for name in node.output if name in floats):  # reduced at once: no activation outlives its use
+            magnitude, largest = f"magnitude_{len(names)}", f"largest_{len(names)}"
+            probe.graph.node.append(onnx.helper.make_node("Abs", [value], [magnitude]))
+            probe.graph.node.append(onnx.helper.make_node("ReduceMax", [magnitude], [largest], keepdims=0))
+            probe.graph.output.append(onnx.helper.make_tensor_value_info(largest, onnx.TensorProto.FLOAT, []))
+            names.append(value)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED  # that of the nodes; the default probes last
+    options.enable_mem_pattern = False
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
     entry = session.get_inputs()[0].name
