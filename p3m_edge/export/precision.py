@@ -57,7 +57,8 @@ def activation_ranges(model: Any, images: Sequence[NDArray[np.uint8]]) -> dict[s
         probe.graph.node.append(node)
         if node.op_type == "Pad":  # a padded -inf is no overflow
             continue
-        for value in (name for name in node.output if name in floats):  # reduced at once: no activation outlives its use
+        for value in (name for name in node.output if name in floats):
+            # Reduced at once, so that no activation outlives its use.
             magnitude, largest = f"magnitude_{len(names)}", f"largest_{len(names)}"
             probe.graph.node.append(onnx.helper.make_node("Abs", [value], [magnitude]))
             probe.graph.node.append(onnx.helper.make_node("ReduceMax", [magnitude], [largest], keepdims=0))
