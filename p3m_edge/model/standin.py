@@ -28,9 +28,6 @@ PROVENANCE = "stand-in weights of p3m-edge, seed {seed}; not trained"
 _BITS = 24
 _GRID = 256.0  # biases and scales are multiples of 1 / 256, so that sums of a few stay on the half-precision grid
 _DEVIATION = 0.1  # of biases and running means
-_LOCAL_GAIN = 2.0  # variance of the local decoder's weights, times fan-in: what its first stages say must arrive
-# Of its last convolution, lest rounding and near ties weigh more than in a trained network.
-_HEAD_SCALE = {"r34": 0.015, "swin-t": 0.05, "vitae-s": 0.005}
 
 # For seed 0: which draw, and the bias of the global logits at which each class covers a good part of a photograph.
 _DRAW = {"r34": 0, "swin-t": 1, "vitae-s": 2}
@@ -72,7 +69,6 @@ def standin(arch: str, seed: int = 0) -> P3MNet:
             state[f"{name}.weight"] = (state[f"{name}.running_var"] + module.eps).sqrt()
         elif isinstance(module, nn.Conv2d) and module.bias is not None and module.out_channels == CLASSES:
             state[f"{name}.bias"] = torch.tensor(_CLASS_BIAS[arch])
-    state["local_decoder.head.weight"] *= _HEAD_SCALE[arch]
     network.load_state_dict(state, assign=True)
     return network.eval()
 
@@ -92,8 +88,7 @@ def _value(name: str, like: Tensor, seed: int) -> Tensor:
         return torch.from_numpy(_to_grid(_DEVIATION * np.sqrt(3.0) * values))
     if len(shape) == 1:
         return torch.from_numpy(_to_grid(1.0 + 0.2 * values))
-    gain = _LOCAL_GAIN if name.startswith("local_decoder.") else 1.0
-    deviation = 0.02 if leaf == "relative_position_bias_table" else np.sqrt(gain / np.prod(shape[1:]))
+    deviation = 0.02 if leaf == "relative_position_bias_table" else np.sqrt(1.0 / np.prod(shape[1:]))
     return torch.from_numpy((deviation * np.sqrt(3.0) * values).astype(np.float16).astype(np.float32))
 
 

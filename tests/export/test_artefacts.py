@@ -100,8 +100,8 @@ def weight_of(model: Any, prefix: str) -> Any:
 def test_a_broken_constant_is_caught(artefacts, bench, tmp_path, part):
     model = onnx.load(artefacts / "onnx-fp32/model.onnx")
     if part == "weight":
-        # Far from the output: of the local decoder's second stage.
-        tensor = weight_of(model, "local_decoder.stage3.")
+        # One channel. Of a deeper stage it would not show: without training, every stage damps what comes in.
+        tensor = weight_of(model, "local_decoder.stage1.")
         values = numpy_helper.to_array(tensor).copy()
         values[0] *= -1
     else:

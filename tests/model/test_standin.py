@@ -24,7 +24,7 @@ def test_all_classes_appear_on_a_photograph(arch):
     shares = torch.bincount(output.global_logits.argmax(1).flatten(), minlength=3) / 256**2
     assert shares.min() > 0.02
     assert 0.1 < output.global_logits.abs().max() < 100
-    assert output.local_alpha.std() > 0.001
+    assert output.local_alpha.std() > 0.02
     assert ((output.local_alpha > 0.01) & (output.local_alpha < 0.99)).double().mean() > 0.5
 
 
