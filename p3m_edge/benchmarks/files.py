@@ -84,7 +84,7 @@ def _row_problems(row: Result) -> Iterator[str]:
     found = row.measured
     for name in ("latency", "end_to_end", "preprocess", "postprocess", "overhead", "throughput"):
         summary: Summary | None = getattr(found, name)
-        if summary is not None and not _sane(summary, positive=name != "overhead"):
+        if summary is not None and not _sane(summary):
             yield f"{name} is not a distribution"
     starts = [s for s in (found.cold_start, found.second_start) if s is not None]
     times = [t for s in starts for t in (s.ready_ms, s.import_ms, s.load_ms, s.first_ms)]
@@ -94,7 +94,7 @@ def _row_problems(row: Result) -> Iterator[str]:
         yield "a memory peak is not positive"
 
 
-def _sane(summary: Summary, *, positive: bool) -> bool:
+def _sane(summary: Summary) -> bool:
     ordered = (summary.minimum, summary.median, summary.p90, summary.p95, summary.p99)
     values = (*ordered, summary.mean, summary.interval.low, summary.interval.high, *summary.rounds)
     return (
@@ -103,5 +103,5 @@ def _sane(summary: Summary, *, positive: bool) -> bool:
         and list(ordered) == sorted(ordered)
         and summary.interval.low <= summary.median <= summary.interval.high
         and 0 <= summary.interval.coverage <= 1
-        and (not positive or min(values) > 0)
+        and min(values) > 0
     )

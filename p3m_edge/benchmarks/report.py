@@ -203,7 +203,7 @@ def _frame(report: Report, rows: Sequence[tuple[Result, Measured]]) -> Table:
          _median(m.overhead), _median(m.throughput))
         for row, m in rows
     )  # fmt: skip
-    columns = ("row", "before", "inference", "after", "whole call", "over the bare call", "frames/s, async")
+    columns = ("row", "before", "inference", "after", "whole call", "of it not the engine", "frames/s, async")
     return Table(f"A frame of {size} through Matting, medians, ms", columns, body)
 
 

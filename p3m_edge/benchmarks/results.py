@@ -114,7 +114,7 @@ class Measured:
     preprocess, postprocess
         Frame to network input, and network output to alpha at the frame's size.
     overhead
-        ``end_to_end`` minus ``latency``, from calls that alternate; it may come out negative within the noise.
+        What the ``Matting`` call takes besides the engine's inference inside it, by the engine's own clock.
     throughput
         Frames per second with several requests in flight, frames in and alphas out; one value a round.
     """

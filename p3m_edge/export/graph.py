@@ -136,6 +136,7 @@ def _tidy(program: Any) -> onnx.ModelProto:
     optimizer.inline(program)
     optimizer.fold_constants(program, input_size_limit=_FOLD_LIMIT, output_size_limit=_FOLD_LIMIT)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(program)
+    common.DeduplicateInitializersPass()(program)  # the rule below knows equal axes by their name
     common.CommonSubexpressionEliminationPass()(program)
     optimizer.remove_unused_nodes(program)
     proto: onnx.ModelProto = ir.to_proto(rewrite(program, [_interleave_by_blocks()]))

@@ -50,7 +50,7 @@ def activation_ranges(model: Any, images: Sequence[NDArray[np.uint8]]) -> dict[s
     probe.CopyFrom(model)
     del probe.graph.output[:]
     floats = _float_values(probe)
-    names = []
+    names: list[str] = []
     nodes = list(probe.graph.node)
     del probe.graph.node[:]
     for node in nodes:

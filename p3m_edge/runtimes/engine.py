@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from types import TracebackType
 from typing import Self, get_args
 
@@ -75,11 +76,17 @@ class Engine:
         self._change = threading.Condition()
         self._workers: ThreadPoolExecutor | None = None
         self._closed = False
+        self._busy = 0.0
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """The outputs of the model, by the manifest."""
         return self._names
+
+    @property
+    def busy(self) -> float:
+        """Seconds that inferences have taken so far, those at work at the same time added up."""
+        return self._busy
 
     def infer(self, images: Images, outputs: Sequence[str] = ALPHA) -> Outputs:
         """Run the network; waits while ``info.requests`` other inferences are at work.
@@ -170,11 +177,16 @@ class Engine:
 
     def _run(self, images: Images, names: tuple[str, ...]) -> Outputs:
         with self._runner() as run:
+            since = perf_counter()
             try:
                 return run(images, names)
             except Exception as error:  # engines have no common base for what they raise
                 reason = " ".join(str(error).split())
                 raise P3MEdgeError(f"the inference failed in {self.info.name}: {reason}") from error
+            finally:
+                taken = perf_counter() - since
+                with self._change:
+                    self._busy += taken
 
     @contextmanager
     def _runner(self) -> Iterator[Runner]:

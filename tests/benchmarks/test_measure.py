@@ -68,6 +68,8 @@ def test_every_number_is_there_and_sane(report: Report) -> None:
             assert summary.minimum > 0
         assert found.overhead is not None
         assert found.overhead.count == 6
+        assert found.end_to_end is not None
+        assert 0 < found.overhead.median < found.end_to_end.median
         for start in (found.cold_start, found.second_start):
             assert start is not None
             assert start.ready_ms > start.import_ms + start.load_ms > 0

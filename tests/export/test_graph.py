@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
 from pathlib import Path
 
 import onnx
@@ -20,7 +21,9 @@ def test_no_scatter_no_unpool_no_high_rank(onnx_model, arch):
     found = graph.operators(model)
     assert not graph.SCATTERING & set(found)
     assert not [name for name in found if "Scatter" in name or "Unpool" in name]
-    assert found["DepthToSpace"] > 0
+    # Four unpoolings, put together in the order of blocks (no transposition for engines with channels last), one head.
+    modes = [onnx.helper.get_node_attr_value(n, "mode") for n in model.graph.node if n.op_type == "DepthToSpace"]
+    assert Counter(modes) == {b"DCR": 4, b"CRD": 1}
     entries = (*model.graph.value_info, *model.graph.output)
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in entries}
     assert {name for node in model.graph.node for name in node.output if name} <= set(ranks)

@@ -22,7 +22,7 @@ def measured(median: float, *, eager: bool = False) -> Measured:
     if eager:
         return Measured(start, None, bare, None, None, None, None, None, Memory(10**9, 10**9, None))
     whole = summarise([[value + 1 for value in calls] for calls in rounds])
-    small, over = summarise([[0.5, 0.6]] * 8), summarise([[-0.1, 1.0]] * 8)
+    small, over = summarise([[0.5, 0.6]] * 8), summarise([[0.9, 1.2]] * 8)
     speed = summarise([[1000 / median]] * 8)
     memory = Memory(3 * 10**8, 2 * 10**8, 4 * 10**8)
     return Measured(start, start, bare, whole, small, small, over, speed, memory)
