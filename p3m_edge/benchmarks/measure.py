@@ -1,9 +1,10 @@
 """Measure rows in rounds: every row in processes of its own, all of them interleaved in shuffled order.
 
-A row goes through three processes, so that no number carries the traces of another measurement:
+A row goes through several processes, so that no number carries the traces of another measurement:
 
-1. *cold*: an empty cache of compiled models; start, first call, peak memory, golden vectors;
-2. *running*: the cache of the first; start, first call, then the rounds, peak memory;
+1. *cold*: an empty cache of compiled models; start, first call, peak memory, golden vectors; then, in processes of
+   their own and with the cache of the first, second starts, of which the middle one is reported;
+2. *running*: start, then the rounds, peak memory;
 3. *throughput*: compiled for throughput, several requests in flight.
 
 The running processes of all rows are alive together; only one works at a time.
@@ -34,6 +35,8 @@ from p3m_edge.errors import GateError, P3MEdgeError, PartialError, UsageError, s
 
 Progress = Callable[[str, int, int], None]
 """Called with what happens now, the steps done and the steps in all."""
+
+_SECOND_STARTS = 3
 
 _KINDS = ("latency", "end_to_end", "preprocess", "postprocess", "overhead")
 
@@ -150,6 +153,12 @@ def failure(report: Report) -> P3MEdgeError | None:
     return None
 
 
+def _middle(starts: Sequence[Start]) -> Start | None:
+    """The start whose time to the first result is the median."""
+    ordered = sorted(starts, key=lambda start: start.ready_ms + start.first_ms)
+    return ordered[len(ordered) // 2] if ordered else None
+
+
 def _check(rows: Sequence[Row], options: Options, baseline: str | None) -> None:
     labels = [row.label for row in rows]
     if not rows:
@@ -174,7 +183,8 @@ class _Entry:
 
     row: Row
     result: Result
-    starts: list[Start] = field(default_factory=list)
+    cold_start: Start | None = None
+    second_starts: list[Start] = field(default_factory=list)
     memory: dict[str, int] = field(default_factory=dict)
     calls: dict[str, list[list[float]]] = field(default_factory=dict)
 
@@ -188,10 +198,11 @@ class _Entry:
     def finish(self) -> Result:
         if not self.alive:
             return self.result
+        assert self.cold_start is not None
         summaries = {kind: summarise(self.calls[kind]) for kind in (*_KINDS, "throughput") if kind in self.calls}
         measured = Measured(
-            cold_start=self.starts[0],
-            second_start=self.starts[1] if len(self.starts) > 1 else None,
+            cold_start=self.cold_start,
+            second_start=_middle(self.second_starts),
             latency=summaries["latency"],
             end_to_end=summaries.get("end_to_end"),
             preprocess=summaries.get("preprocess"),
@@ -229,7 +240,8 @@ class _Run:
 
     def rounds(self) -> None:
         def warm(worker: Worker, entry: _Entry) -> None:
-            entry.starts.append(self._start(worker, entry, "latency"))
+            start = self._start(worker, entry, "latency")
+            entry.cold_start = entry.cold_start or start  # the eager reference has had none: it caches nothing
             worker.call("warmup", calls=self._options.warmup)
 
         def turn(worker: Worker, entry: _Entry) -> None:
@@ -281,14 +293,18 @@ class _Run:
 
     def _cold_start(self, entry: _Entry) -> None:
         if not isinstance(entry.row, ArtefactRow):
-            return  # nothing is cached: the one start of the running process says it all
+            return
         with self._worker(entry) as worker:
-            entry.starts.append(self._start(worker, entry, "latency"))
+            entry.cold_start = self._start(worker, entry, "latency")
             parity = msgspec.convert(worker.call("selftest"), Parity)
         entry.result = replace(entry.result, parity=parity)
         if not parity.passed:
             reason = redact("; ".join(parity.failures), entry.row.paths())
             entry.result = replace(entry.result, status="parity-failed", reason=f"golden vectors: {reason}")
+            return
+        for _ in range(_SECOND_STARTS):
+            with self._worker(entry) as worker:
+                entry.second_starts.append(self._start(worker, entry, "latency"))
 
     def _worker(self, entry: _Entry) -> Worker:
         return Worker(entry.row.module, timeout=self._options.timeout, scratch=self._folder)

@@ -106,7 +106,7 @@ class Measured:
     cold_start
         With an empty cache of compiled models.
     second_start
-        With the cache that the first start left; None where nothing is cached.
+        With the cache that the first start left, the middle one of three; None for the eager reference.
     latency
         The bare call of the engine: network input in, alpha out. Rows are ranked by this.
     end_to_end

@@ -80,6 +80,8 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
     # (R34 at 512x512: 1217 against 799 MB), and no faster.
     settings.enable_mem_pattern = False
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    # Its threads would go on spinning after an inference, beside whatever the app does next with the cores.
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
     requests = _share_threads(settings, options, on_cpu=device == "cpu")
     try:
         session = ort.InferenceSession(str(model), settings, providers=providers, enable_fallback=0)
