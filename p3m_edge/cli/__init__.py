@@ -1,6 +1,6 @@
 """The command line. ``main`` is what ``p3m-edge`` and ``python -m p3m_edge`` call.
 
-A verb is a module of this package, imported only when that verb runs. It has
+A verb is a module of this package, imported only when that verb runs; ``data check`` is ``data_check``. It has
 
 ``HELP``
     what the verb does, for ``p3m-edge VERB --help``;
@@ -95,7 +95,18 @@ def load(verb: str) -> Verb:
         raise UsageError(f"unknown option {verb}", hint="options come after the verb; see: p3m-edge --help")
     if verb not in VERBS:
         raise UsageError(f"unknown verb {verb!r}", hint=suggestion(verb, VERBS))
-    return cast("Verb", importlib.import_module(f"p3m_edge.cli.{verb}"))
+    module = verb.replace(" ", "_").replace("-", "_")
+    return cast("Verb", importlib.import_module(f"p3m_edge.cli.{module}"))
+
+
+def split(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The verb that a command line without its options begins with, and the words behind it.
+
+    A verb has two words if its first is a group's (``data``); the second is then taken whatever it is.
+    """
+    groups = {verb.partition(" ")[0] for verb in VERBS if " " in verb}
+    length = 2 if words[0] in groups else 1
+    return " ".join(words[:length]), list(words[length:])
 
 
 def build_parser(name: str, verb: Verb) -> Parser:
@@ -136,17 +147,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str], console: Console) -> int:
-    shared = [argument for argument in arguments if argument in ("--json", "--debug")]
-    name = next((argument for argument in arguments if argument not in shared), "--help")
-    if name in ("-h", "--help"):
+    first = next((i for i, argument in enumerate(arguments) if argument not in ("--json", "--debug")), None)
+    if first is None or arguments[first] in ("-h", "--help"):
         sys.stdout.write(_overview())
         return 0
-    if name == "--version":
+    if arguments[first] == "--version":
         sys.stdout.write(f"p3m-edge {__version__}\n")
         return 0
+    name, behind = split(arguments[first:])
+    rest = arguments[:first] + behind
+    if name.endswith((" -h", " --help")):  # of a group
+        sys.stdout.write(_overview())
+        return 0
     verb = load(name)
-    rest = arguments.copy()
-    rest.remove(name)
     try:
         args = build_parser(name, verb).parse(rest)
     except SystemExit as request:  # argparse printed the help
@@ -155,7 +168,7 @@ def _dispatch(arguments: list[str], console: Console) -> int:
 
 
 def _overview() -> str:
-    verbs = "\n".join(f"  {name:9} {line}" for name, line in VERBS.items())
+    verbs = "\n".join(f"  {name:14} {line}" for name, line in VERBS.items())
     return (
         "usage: p3m-edge VERB [options]\n\n"
         "Portrait matting on the device: a P3M-Net checkpoint goes in, verified artefacts come out,\n"

@@ -69,7 +69,7 @@ def test_version():
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_help_of_every_verb_and_its_examples_parse(verb, capsys):
     module = cli.load(verb)
-    assert cli.main([verb, "--help"]) == 0
+    assert cli.main([*verb.split(), "--help"]) == 0
     shown = capsys.readouterr()
     assert "--json" in shown.out
     assert shown.err == ""
@@ -77,8 +77,9 @@ def test_help_of_every_verb_and_its_examples_parse(verb, capsys):
     assert commands
     for command in commands:
         assert command.strip() in shown.out
-        program, name, *arguments = shlex.split(command, comments=True)
+        program, *words = shlex.split(command, comments=True)
         assert program == "p3m-edge"
+        name, arguments = cli.split(words)
         cli.build_parser(name, cli.load(name)).parse(arguments)
 
 

@@ -1,0 +1,1 @@
+"""Portraits with their mattes: data sets, trimaps, foregrounds, anonymising, synthesis, copy and paste. No PyTorch."""

@@ -1,0 +1,79 @@
+"""What the data tools and the training hand to each other: a picture's files, and the picture itself.
+
+Shape legend: H and W, the picture's size. Nothing here or in the rest of :mod:`p3m_edge.data` needs PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+"""uint8 ``[H, W, 3]``, RGB, or ``[H, W]`` for alphas, trimaps and masks."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture of a data set, by its files; None where the set has no such file.
+
+    Attributes
+    ----------
+    name
+        Unique in its set; the file name without its suffix.
+    image
+        The picture (in P3M-10k: ``blurred_image`` or ``original_image``).
+    alpha, trimap, face_mask
+        One channel each.
+    foreground, background
+        Colours of the person and of what is behind.
+    """
+
+    name: str
+    image: Path
+    alpha: Path | None = None
+    trimap: Path | None = None
+    foreground: Path | None = None
+    background: Path | None = None
+    face_mask: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A decoded picture with its ground truth; all arrays uint8 and of one height and width.
+
+    Attributes
+    ----------
+    name
+        Of the item that it came from.
+    image
+        ``[H, W, 3]``, RGB.
+    alpha
+        ``[H, W]``, 0..255.
+    trimap
+        ``[H, W]``: 0 background, 128 unknown, 255 foreground; after resizing also values between.
+    foreground, background
+        ``[H, W, 3]``, RGB: ``image = alpha * foreground + (1 - alpha) * background``, as far as known.
+    face_mask
+        ``[H, W]``: the face is where it is not 0.
+    """
+
+    name: str
+    image: Image
+    alpha: Image
+    trimap: Image | None = None
+    foreground: Image | None = None
+    background: Image | None = None
+    face_mask: Image | None = None
+
+
+Transform = Callable[[Sample, np.random.Generator], Sample]
+"""A step of the training pipeline. It never writes into the sample's arrays, and draws from this generator alone."""
+
+
+def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """The random numbers of one sample in one epoch, whichever process, worker or rank prepares it."""
+    return np.random.default_rng([seed, epoch, index])

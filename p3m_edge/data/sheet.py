@@ -1,0 +1,90 @@
+"""Picture sheets: many small pictures with captions in one, to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.errors import InputError
+
+_GAP = 4
+_CAPTION = 18
+_PAPER = 250
+
+
+def sheet(rows: Sequence[Sequence[tuple[str, NDArray[Any]]]], side: int = 192) -> NDArray[np.uint8]:
+    """Lay pictures out in rows, each fitted into a square cell with its caption below.
+
+    Parameters
+    ----------
+    rows
+        Rows of ``(caption, picture)``; a picture is ``[H, W]``, ``[H, W, 1]`` or ``[H, W, 3]``, uint8, bool, or float
+        in 0..1. Rows may differ in length. An empty caption takes no less room.
+    side
+        Of the cells, in pixels.
+
+    Returns
+    -------
+    picture
+        uint8 ``[H, W, 3]``, RGB.
+
+    Raises
+    ------
+    InputError
+        There is nothing to show, or a picture has another form.
+    """
+    if not rows or not any(rows):
+        raise InputError("there is nothing to put on the sheet")
+    columns = max(map(len, rows))
+    pitch = side + _GAP
+    height = len(rows) * (pitch + _CAPTION) + _GAP
+    paper = np.full((height, columns * pitch + _GAP, 3), _PAPER, np.uint8)
+    for row, cells in enumerate(rows):
+        top = _GAP + row * (pitch + _CAPTION)
+        for column, (caption, picture) in enumerate(cells):
+            left = _GAP + column * pitch
+            fitted = _fit(as_rgb(picture), side)
+            y, x = top + (side - fitted.shape[0]) // 2, left + (side - fitted.shape[1]) // 2
+            paper[y : y + fitted.shape[0], x : x + fitted.shape[1]] = fitted
+            _write(paper, caption, left, top + side + _CAPTION - 6, side)
+    return paper
+
+
+def as_rgb(picture: NDArray[Any]) -> NDArray[np.uint8]:
+    """Any picture, mask or matte as uint8 ``[H, W, 3]``.
+
+    Raises
+    ------
+    InputError
+        It has another rank, dtype or number of channels, or is empty.
+    """
+    if picture.ndim == 3 and picture.shape[2] == 1:
+        picture = picture[..., 0]
+    if picture.size == 0 or picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[2] != 3):
+        raise InputError(f"a picture of a sheet is [H, W] or [H, W, 3], not {list(picture.shape)}")
+    if picture.dtype == np.bool_ or np.issubdtype(picture.dtype, np.floating):
+        picture = np.rint(np.clip(picture.astype(np.float32), 0, 1) * 255).astype(np.uint8)
+    if picture.dtype != np.uint8:
+        raise InputError(f"a picture of a sheet is uint8, bool or float, not {picture.dtype}")
+    return np.repeat(picture[..., None], 3, axis=2) if picture.ndim == 2 else picture
+
+
+def _fit(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    height, width = picture.shape[:2]
+    scale = side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    return np.asarray(cv2.resize(picture, size, interpolation=method), dtype=np.uint8)
+
+
+def _write(paper: NDArray[np.uint8], caption: str, left: int, baseline: int, side: int) -> None:
+    """Write the caption, cut to the cell's width; OpenCV's fonts know ASCII alone."""
+    text = caption.encode("ascii", "replace").decode()
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.4
+    while text and cv2.getTextSize(text, font, scale, 1)[0][0] > side:
+        text = text[:-1]
+    cv2.putText(paper, text, (left, baseline), font, scale, (60, 60, 60), 1, cv2.LINE_AA)
