@@ -100,6 +100,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     planned = export.plan(request)
     if args.standin:
         console.warn(STANDIN_WARNING)
+    if args.unpool == "nearest":
+        console.warn("nearest upsampling is another network: the artefacts measure speed, their mattes mean nothing")
     if args.dry_run:
         console.emit({"planned": planned}, lambda out: _render_plan(out, planned))
         return 0

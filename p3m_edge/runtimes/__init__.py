@@ -7,7 +7,7 @@ from p3m_edge.runtimes.cache import CacheWarning
 from p3m_edge.runtimes.contract import EngineInfo, EngineOptions
 from p3m_edge.runtimes.engine import Engine, open_engine
 from p3m_edge.runtimes.golden import SelfTest
-from p3m_edge.runtimes.matting import Matting, MattingInfo, UnverifiedWarning
+from p3m_edge.runtimes.matting import Matting, MattingInfo, OtherNetworkWarning, UnverifiedWarning
 
 __all__ = [
     "CacheWarning",
@@ -16,6 +16,7 @@ __all__ = [
     "EngineOptions",
     "Matting",
     "MattingInfo",
+    "OtherNetworkWarning",
     "SelfTest",
     "UnverifiedWarning",
     "open_engine",

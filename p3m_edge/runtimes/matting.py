@@ -37,6 +37,10 @@ class UnverifiedWarning(UserWarning):
     """The artefact has not been verified on a real device: run ``selftest()`` before relying on it."""
 
 
+class OtherNetworkWarning(UserWarning):
+    """The artefact was exported with nearest upsampling, for benchmarks: its alphas are not those of the weights."""
+
+
 @dataclass(frozen=True)
 class MattingInfo:
     """What has been loaded. ``width`` and ``height`` are the network's input; None: dynamic."""
@@ -132,6 +136,9 @@ class Matting:
         if level != "device":
             text = f"{self.folder} has not been verified on a device (verified: {level}); selftest() does it"
             warnings.warn(text, UnverifiedWarning, stacklevel=2)
+        if self.manifest.model.unpool == "nearest":
+            text = f"{self.folder} has nearest upsampling: a speed floor for benchmarks, not P3M-Net"
+            warnings.warn(text, OtherNetworkWarning, stacklevel=2)
         options = EngineOptions(device, threads, hint, cache, None if cache_dir is None else Path(cache_dir))
         self.engine: Engine = open_engine(self.manifest, self.folder, options)
         self._pending: deque[_Pending] = deque()

@@ -18,7 +18,7 @@ import pytest
 
 from p3m_edge import manifest as manifests
 from p3m_edge.errors import ArtefactError, InputError, MissingError, P3MEdgeError, UsageError
-from p3m_edge.runtimes import Engine, EngineOptions, Matting, UnverifiedWarning, open_engine
+from p3m_edge.runtimes import Engine, EngineOptions, Matting, OtherNetworkWarning, UnverifiedWarning, open_engine
 from p3m_edge.runtimes.contract import ENGINES
 from tests.artefacts import ALL_OUTPUTS, edit_manifest, make_artefact, picture, rehash, scale_constant
 
@@ -286,6 +286,11 @@ class TestEngine:
     def test_an_engine_of_another_version_than_built_it(self, own: Path, name: Name) -> None:
         edit_manifest(own, engine__versions={name: "0.0.1"})
         Matting(own).close()
+
+    def test_a_speed_floor_is_no_network(self, own: Path) -> None:
+        edit_manifest(own, model__unpool="nearest")
+        with pytest.warns(OtherNetworkWarning, match="not P3M-Net"):
+            Matting(own).close()
 
     def test_a_model_that_is_not_built(self, own: Path) -> None:
         edit_manifest(own, engine__status="not-built", engine__reason="needs a GPU")
