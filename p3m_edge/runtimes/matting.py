@@ -136,7 +136,7 @@ class Matting:
         if level != "device":
             text = f"{self.folder} has not been verified on a device (verified: {level}); selftest() does it"
             warnings.warn(text, UnverifiedWarning, stacklevel=2)
-        if self.manifest.model.unpool == "nearest":
+        if self.manifest.unpool == "nearest":
             text = f"{self.folder} has nearest upsampling: a speed floor for benchmarks, not P3M-Net"
             warnings.warn(text, OtherNetworkWarning, stacklevel=2)
         options = EngineOptions(device, threads, hint, cache, None if cache_dir is None else Path(cache_dir))

@@ -288,7 +288,7 @@ class TestEngine:
         Matting(own).close()
 
     def test_a_speed_floor_is_no_network(self, own: Path) -> None:
-        edit_manifest(own, model__unpool="nearest")
+        edit_manifest(own, unpool="nearest")
         with pytest.warns(OtherNetworkWarning, match="not P3M-Net"):
             Matting(own).close()
 
