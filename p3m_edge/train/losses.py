@@ -1,0 +1,235 @@
+"""The published losses (IJCV 2023, section 6.1; and what its code computes), for one process or for several.
+
+Shape legend: B pictures of H x W pixels; everything is computed in float32, whatever autocast says.
+
+Each loss is a :class:`Term`, a sum and what to divide it by. With several ranks the counts are summed over the ranks
+*before* the division, so that two processes with two pictures each train as one process with four::
+
+    loss on a rank = ranks * (this rank's sum) / (count over all ranks)
+
+The factor is there because DistributedDataParallel averages the ranks' gradients. For the same reason the loss of all
+ranks together is the *mean* of what :func:`total` gives on each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from p3m_edge.metrics import FOREGROUND, UNKNOWN
+from p3m_edge.model.p3mnet import P3MOutput
+
+_SMOOTH = 1e-12  # under the roots; a pixel without a difference adds its root, 1e-6
+_LEVELS = 5
+
+
+class Term(NamedTuple):
+    """A loss before its division.
+
+    Attributes
+    ----------
+    value
+        Scalar with a gradient: the sum over this rank's pixels or pictures.
+    divisor
+        Scalar int64, without: how many there are.
+    """
+
+    value: Tensor
+    divisor: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What the losses compare the network's output with; all float32 on one device.
+
+    Attributes
+    ----------
+    image
+        ``[B, 3, H, W]``, normalised as the network's input is.
+    alpha
+        ``[B, 1, H, W]``, 0..1.
+    trimap
+        ``[B, 1, H, W]``, 0..255, with the values between that resizing made.
+    foreground, background
+        ``[B, 3, H, W]``, normalised like ``image``; None where no picture of the batch has colours.
+    has_colours
+        ``[B]``, bool: which pictures have both; the others are left out of the composition loss. None: all.
+    """
+
+    image: Tensor
+    alpha: Tensor
+    trimap: Tensor
+    foreground: Tensor | None = None
+    background: Tensor | None = None
+    has_colours: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """The parts, as they are before weighting, and their weighted sum; scalars with gradients.
+
+    Attributes
+    ----------
+    cross_entropy
+        Of the global logits, against the trimap's classes.
+    side2, side1, side0
+        The same of the side logits.
+    alpha_unknown, laplacian_unknown
+        Of the local alpha, in the unknown region.
+    alpha_whole, laplacian_whole
+        Of the fused alpha.
+    composition
+        Of the fused alpha with the true colours; 0 where no picture has any.
+    total
+        ``(side2 + side1 + side0 + 3 cross_entropy) / 6 + 2 (alpha_unknown + laplacian_unknown)
+        + 3 (alpha_whole + laplacian_whole) + composition``
+    """
+
+    cross_entropy: Tensor
+    side2: Tensor
+    side1: Tensor
+    side0: Tensor
+    alpha_unknown: Tensor
+    laplacian_unknown: Tensor
+    alpha_whole: Tensor
+    laplacian_whole: Tensor
+    composition: Tensor
+    total: Tensor
+
+
+def total(output: P3MOutput, batch: Batch, reduce: Callable[[Tensor], Tensor] | None = None) -> Losses:
+    """All losses of a batch.
+
+    Parameters
+    ----------
+    output
+        Of the network in training mode; H and W are at least 32.
+    batch
+        The ground truth.
+    reduce
+        Sums a int64 vector over all ranks (``dist.all_reduce`` with SUM, returning the tensor). It is called once,
+        on every rank, and takes no gradient. None: there is one process.
+    """
+    with torch.autocast(batch.image.device.type, enabled=False):
+        terms = _terms(P3MOutput(*(x.float() for x in output)), batch)
+    one = terms["cross_entropy"].divisor.new_ones(())
+    counts = torch.stack([one, *(term.divisor for term in terms.values())]).detach()
+    ranks, *denominators = (counts if reduce is None else reduce(counts)).unbind()
+    parts = {}
+    for (name, term), count in zip(terms.items(), denominators, strict=True):
+        # |U| + 1 is published; elsewhere only an absent term has a count of 0, and then its sum is 0 as well.
+        denominator = count + 1 if name == "alpha_unknown" else count.clamp(min=1)
+        parts[name] = term.value * (ranks / denominator).to(term.value.dtype)
+    return Losses(**parts, total=_weighted(parts))
+
+
+def classes(trimap: Tensor) -> Tensor:
+    """Class indices ``[B, H, W]`` of a trimap ``[B, 1, H, W]``: 0 for 0, 2 for 255, 1 for everything between."""
+    return ((trimap > 0).long() + (trimap >= FOREGROUND).long())[:, 0]
+
+
+def cross_entropy(logits: Tensor, trimap: Tensor) -> Term:
+    """Cross-entropy of logits ``[B, 3, H, W]`` with the classes of a trimap ``[B, 1, H, W]``, per pixel."""
+    target = classes(trimap)
+    return Term(F.cross_entropy(logits, target, reduction="sum"), _count(target.numel(), logits))
+
+
+def alpha_loss(pred: Tensor, alpha: Tensor, mask: Tensor | None = None) -> Term:
+    """``sqrt(((pred - alpha) mask)^2 + 1e-12)``, summed over *all* pixels.
+
+    Parameters
+    ----------
+    pred, alpha
+        ``[B, 1, H, W]``, 0..1.
+    mask
+        ``[B, 1, H, W]``, 0 or 1: where differences count, and the pixels that :attr:`Term.divisor` counts (publication:
+        divide by one more than that). None: everywhere.
+    """
+    difference = pred - alpha
+    count = _count(difference.numel(), pred)
+    if mask is not None:
+        difference = difference * mask
+        count = mask.sum(dtype=torch.int64)
+    return Term(torch.sqrt(difference.square() + _SMOOTH).sum(), count)
+
+
+def laplacian(pred: Tensor, alpha: Tensor) -> Term:
+    """Mean absolute difference of the Laplacian pyramids, summed over five levels, the residual, and the pictures.
+
+    Parameters
+    ----------
+    pred, alpha
+        ``[B, 1, H, W]``, 0..1, H and W at least 32.
+    """
+    # The pyramid is linear: that of the difference is the difference of the pyramids.
+    current = pred - alpha
+    kernel = _kernel(current)
+    loss = current.new_zeros(())
+    for _ in range(_LEVELS):
+        blurred = F.conv2d(F.pad(current, (2, 2, 2, 2), mode="replicate"), kernel)
+        loss = loss + (current - blurred).abs().mean(dim=(1, 2, 3)).sum()
+        current = F.avg_pool2d(blurred, 2)
+    loss = loss + current.abs().mean(dim=(1, 2, 3)).sum()
+    return Term(loss, _count(len(pred), pred))
+
+
+def composition(
+    pred: Tensor, image: Tensor, foreground: Tensor, background: Tensor, has_colours: Tensor | None = None
+) -> Term:
+    """``sqrt((pred F + (1 - pred) B - I)^2 + 1e-12)``, summed over the three channels, per pixel.
+
+    Parameters
+    ----------
+    pred
+        ``[B, 1, H, W]``, 0..1.
+    image, foreground, background
+        ``[B, 3, H, W]``, all normalised alike.
+    has_colours
+        ``[B]``, bool: the pictures that count. None: all.
+    """
+    difference = pred * foreground + (1 - pred) * background - image
+    loss = torch.sqrt(difference.square() + _SMOOTH).sum(dim=(1, 2, 3))
+    kept = torch.ones_like(loss) if has_colours is None else has_colours.to(loss.dtype)
+    return Term((loss * kept).sum(), kept.sum(dtype=torch.int64) * pred[0].numel())
+
+
+def _terms(output: P3MOutput, batch: Batch) -> dict[str, Term]:
+    unknown = (batch.trimap == UNKNOWN).to(output.alpha.dtype)
+    if batch.foreground is None or batch.background is None:
+        coloured = Term(output.alpha.new_zeros(()), _count(0, output.alpha))
+    else:
+        coloured = composition(output.alpha, batch.image, batch.foreground, batch.background, batch.has_colours)
+    return {
+        "cross_entropy": cross_entropy(output.global_logits, batch.trimap),
+        "side2": cross_entropy(output.side2, batch.trimap),
+        "side1": cross_entropy(output.side1, batch.trimap),
+        "side0": cross_entropy(output.side0, batch.trimap),
+        "alpha_unknown": alpha_loss(output.local_alpha, batch.alpha, unknown),
+        "laplacian_unknown": laplacian(output.local_alpha * unknown, batch.alpha * unknown),
+        "alpha_whole": alpha_loss(output.alpha, batch.alpha),
+        "laplacian_whole": laplacian(output.alpha, batch.alpha),
+        "composition": coloured,
+    }
+
+
+def _weighted(parts: dict[str, Tensor]) -> Tensor:
+    sides = parts["side2"] + parts["side1"] + parts["side0"]
+    unknown = parts["alpha_unknown"] + parts["laplacian_unknown"]
+    whole = parts["alpha_whole"] + parts["laplacian_whole"]
+    return (sides + 3 * parts["cross_entropy"]) / 6 + 2 * unknown + 3 * whole + parts["composition"]
+
+
+def _kernel(like: Tensor) -> Tensor:
+    """``[1, 1, 5, 5]``: the published one, which adds the two axes' Gaussians where a usual one multiplies them."""
+    axis = torch.exp(-((torch.arange(5, device=like.device, dtype=like.dtype) - 2) ** 2) / 2) ** 2
+    kernel = axis[:, None] + axis[None, :]
+    return (kernel / kernel.sum())[None, None]
+
+
+def _count(number: int, like: Tensor) -> Tensor:
+    return torch.tensor(number, dtype=torch.int64, device=like.device)
