@@ -19,7 +19,7 @@ from torch import Tensor
 
 from p3m_edge.errors import CheckpointError, InputError, OutputError
 from p3m_edge.model import container
-from p3m_edge.model.p3mnet import P3MNet
+from p3m_edge.model.p3mnet import ENCODERS, P3MNet
 from p3m_edge.model.published import UNUSED, our_name, recognise, without_prefix
 from p3m_edge.model.vitae import PROJECTION
 from p3m_edge.targets import ARCHS
@@ -118,7 +118,7 @@ def read_checkpoint(path: str | Path) -> tuple[P3MNet, CheckpointInfo]:
     digest = hashlib.sha256(data).hexdigest()
     if header is None:
         return _published(without_prefix(state), path, digest)
-    if header.arch not in ARCHS:
+    if header.arch not in ENCODERS:
         raise CheckpointError(f"{path} is of an unknown architecture: {header.arch!r}", hint="upgrade p3m-edge")
     network = _assemble(state, header.arch, path)
     return network, CheckpointInfo(

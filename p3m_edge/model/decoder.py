@@ -74,6 +74,15 @@ PLANS = {
         local0=(64, 32, 32),
         detail=32,
     ),
+    "tiny": DecoderPlan(
+        stage4=(48, 32, 32, 32),
+        stage3=(32, 24, 24, 24),
+        stage2=(24, 16, 16, 16),
+        stage1=(16, 16, 16, 16),
+        global0=(16, 8, 8, 3),
+        local0=(16, 8, 8),
+        detail=8,
+    ),
 }
 
 

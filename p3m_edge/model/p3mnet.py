@@ -13,10 +13,11 @@ from p3m_edge.model.decoder import PLANS, GlobalDecoder, LocalDecoder
 from p3m_edge.model.layers import Encoder, initialise
 from p3m_edge.model.resnet import ResNet34
 from p3m_edge.model.swin import SwinT
+from p3m_edge.model.tiny import Tiny
 from p3m_edge.model.vitae import ViTAES
 from p3m_edge.targets import ARCHS
 
-ENCODERS: dict[str, Callable[[], Encoder]] = {"r34": ResNet34, "swin-t": SwinT, "vitae-s": ViTAES}
+ENCODERS: dict[str, Callable[[], Encoder]] = {"r34": ResNet34, "swin-t": SwinT, "vitae-s": ViTAES, "tiny": Tiny}
 MULTIPLE = 32
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -52,7 +53,7 @@ class P3MNet(nn.Module):
     Attributes
     ----------
     arch
-        ``r34``, ``swin-t`` or ``vitae-s``.
+        ``r34``, ``swin-t``, ``vitae-s``, or ``tiny`` (:mod:`p3m_edge.model.tiny`).
     encoder, global_decoder, local_decoder
         Its three parts.
     """
@@ -94,7 +95,7 @@ def build(arch: str) -> P3MNet:
     Parameters
     ----------
     arch
-        One of :data:`p3m_edge.targets.ARCHS`.
+        One of :data:`p3m_edge.targets.ARCHS`, or ``tiny``.
 
     Raises
     ------
