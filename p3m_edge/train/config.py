@@ -1,0 +1,231 @@
+"""The settings of a training: TOML, from the presets of this package, a file, and the command line, in that order.
+
+Defaults live in ``presets/p3m-r34.toml`` alone, with their comments; the classes below say types and ranges.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from p3m_edge.errors import InputError, UsageError, suggestion
+
+BASE = "p3m-r34"
+PRESETS = (BASE, "p3m-swin-t", "p3m-vitae-s", "smoke")
+
+Count = Annotated[int, Meta(ge=1)]
+Whole = Annotated[int, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which network; the comments of the preset say what each value means, here and below."""
+
+    arch: Literal["r34", "swin-t", "vitae-s", "tiny"]
+    drop_path: Annotated[float, Meta(ge=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the network sees."""
+
+    size: Annotated[int, Meta(ge=32, le=8192, multiple_of=32)]
+    crops: Annotated[tuple[Count, ...], Meta(min_length=1)]
+    trimap_kernel: tuple[Count, Count]
+    flip: Share
+    compose: Share
+    colour: Share
+    blur: Share
+    jpeg: Share
+    workers: Whole
+    cache_mb: Whole
+    max_unreadable: Share
+    foregrounds: Literal["files", "estimate"]
+    synth_count: Count
+    synth_size: tuple[Annotated[int, Meta(ge=32)], Annotated[int, Meta(ge=32)]]
+
+
+@dataclass(frozen=True)
+class Optim:
+    """How the weights move."""
+
+    lr: Positive
+    weight_decay: NotNegative
+    schedule: Literal["constant", "linear", "cosine"]
+    warmup_steps: Whole
+    clip_norm: NotNegative
+    ema: Annotated[float, Meta(ge=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """How long, and on what."""
+
+    epochs: Count
+    max_steps: Whole
+    batch: Count
+    seed: Whole
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    devices: Count
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    sync_batchnorm: bool
+    freeze_batchnorm: bool
+    checkpoint_every: Count
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What is held out, and what is done with it."""
+
+    share: Annotated[float, Meta(gt=0, lt=1)]
+    every: Count
+    limit: Count
+    patience: Whole
+    sheet: Whole
+
+
+@dataclass(frozen=True)
+class Log:
+    """What is written down."""
+
+    every: Count
+    tensorboard: bool
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a training."""
+
+    model: Model
+    data: Data
+    optim: Optim
+    run: Run
+    validation: Validation
+    log: Log
+
+
+def load(preset: str = BASE, file: Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """The settings of a preset, changed by a file, changed by ``SECTION.KEY=VALUE``.
+
+    Parameters
+    ----------
+    preset
+        One of :data:`PRESETS`.
+    file
+        TOML, with any part of the settings.
+    overrides
+        Values as TOML writes them; text may go without quotes.
+
+    Raises
+    ------
+    UsageError
+        A name is unknown (the hint suggests one), or a value has another type or lies outside its range.
+    InputError
+        The file cannot be read.
+    """
+    table = _preset(BASE)
+    if preset != BASE:
+        _merge(table, _preset(preset), preset)
+    if file is not None:
+        _merge(table, _read(file), str(file))
+    for override in overrides:
+        _merge(table, _override(override), "--set")
+    return from_table(table)
+
+
+def from_table(table: Mapping[str, Any]) -> Config:
+    """The settings from nested tables that hold all of them; raises :class:`UsageError` as :func:`load` does."""
+    try:
+        config = msgspec.convert(table, Config)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error)) from None
+    low, high = config.data.trimap_kernel
+    if low > high:
+        raise UsageError(f"data.trimap_kernel: {low} is more than {high}", hint="the smaller side comes first")
+    return config
+
+
+def to_table(config: Config) -> dict[str, dict[str, Any]]:
+    """Nested tables of plain values; the inverse of :func:`from_table`."""
+    table: dict[str, dict[str, Any]] = msgspec.to_builtins(config)
+    return table
+
+
+def to_toml(config: Config) -> str:
+    """The settings as TOML that :func:`load` takes."""
+    sections = (
+        f"[{name}]\n" + "".join(f"{key} = {msgspec.json.encode(value).decode()}\n" for key, value in section.items())
+        for name, section in to_table(config).items()
+    )
+    return "\n".join(sections)  # what JSON writes for numbers, text, booleans and lists is TOML as well
+
+
+def names() -> Iterator[str]:
+    """All settings, as ``section.key``."""
+    for section, kind in get_type_hints(Config).items():
+        yield from (f"{section}.{field.name}" for field in fields(kind))
+
+
+def _preset(name: str) -> dict[str, Any]:
+    if name not in PRESETS:
+        raise UsageError(f"unknown preset {name!r}", hint=suggestion(name, PRESETS))
+    return tomllib.loads((files("p3m_edge.train") / "presets" / f"{name}.toml").read_text("utf-8"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"the settings {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}", hint="see the presets for the form") from error
+
+
+def _override(text: str) -> dict[str, Any]:
+    name, separator, value = text.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not separator or not dot or not key:
+        raise UsageError(f"--set {text!r} is not SECTION.KEY=VALUE", hint="for example --set optim.lr=1e-4")
+    try:
+        parsed = tomllib.loads(f"value = {value.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    return {section: {key: parsed}}
+
+
+def _merge(table: dict[str, Any], changes: Mapping[str, Any], source: str) -> None:
+    """Put the changes into the table; every name must be there already."""
+    for section, values in changes.items():
+        if section not in table:
+            raise UsageError(f"{source}: unknown section {section!r}", hint=suggestion(section, table))
+        if not isinstance(values, Mapping):
+            raise UsageError(f"{source}: {section} is a section, not a value", hint=f"write [{section}]")
+        for key, value in values.items():
+            name = f"{section}.{key}"
+            if name not in set(names()):
+                known = [known for known in names() if known.startswith(f"{section}.")]
+                close = suggestion(name, known)
+                raise UsageError(f"{source}: unknown setting {name}", hint=close)
+            table[section][key] = value
+
+
+def _explained(message: str) -> UsageError:
+    """The error for a message of msgspec, such as ``Expected `int`, got `str` - at `$.run.batch```."""
+    what, _, where = message.replace("`", "").partition(" - at $.")
+    section, _, key = where.partition(".")
+    hint = None
+    if key.isidentifier():
+        kind = get_type_hints(get_type_hints(Config)[section])[key]
+        if get_origin(kind) is Literal:
+            hint = f"choose from: {', '.join(get_args(kind))}"
+    return UsageError(f"{where or 'settings'}: {what[:1].lower()}{what[1:]}", hint=hint)
