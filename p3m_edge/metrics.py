@@ -3,12 +3,13 @@
 SAD, MSE and MAD on the whole picture, in the trimap's unknown region, on its foreground and background and inside the
 face ("privacy region"); gradient and connectivity errors after Rhemann et al. (CVPR 2009). As published (IJCV 2023,
 experimental setup), values are float32 in 0..1, SAD, GRAD and CONN are not divided by the pixel count, and all
-measures are averaged over pictures by the caller.
+measures are averaged over pictures by the caller. For sequences of frames: dtSSD, and flicker without a ground truth.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterable, Iterator
+from itertools import pairwise, zip_longest
 from typing import Any
 
 import cv2
@@ -23,6 +24,7 @@ _SIGMA = 1.4
 _RADIUS = 6  # four sigmas
 _LEVELS = np.arange(0, 1.1, 0.1)  # float64: its rounding decides for pixels that lie on a level
 _STEP_AWAY = np.float32(0.15)
+_STILL = 4  # grey levels: a frame's pixel that changes no more than this shows the same thing, with camera noise
 
 
 def evaluate(
@@ -114,6 +116,100 @@ def connectivity_error(pred: NDArray[np.float32], alpha: NDArray[np.float32]) ->
     level[level < 0] = 1
     difference = _connectedness(pred - level) - _connectedness(alpha - level)
     return float(np.sum(np.abs(difference), dtype=np.float64)) / 1000
+
+
+def dtssd(preds: Iterable[NDArray[Any]], alphas: Iterable[NDArray[Any]]) -> float:
+    """dtSSD: how the prediction's change from frame to frame differs from the true change (Erofeev et al., BMVC 2015).
+
+    ``100 * mean over t of sqrt(mean over pixels of ((p[t] - p[t-1]) - (a[t] - a[t-1]))^2)``, with the factor 100 that
+    publications of video matting use. A constant error costs nothing; it is the measure of instability alone.
+
+    Parameters
+    ----------
+    preds, alphas
+        Equally many frames ``[H, W]`` of one size, uint8 or float in 0..1. They are taken one by one: a video need
+        not fit into memory.
+
+    Returns
+    -------
+    float
+        0 for a prediction that moves as the truth does.
+
+    Raises
+    ------
+    InputError
+        A frame is not such an array, the sequences differ in length, or have fewer than two frames.
+    """
+    values = []
+    for (p0, a0), (p1, a1) in pairwise(_in_step("alpha", preds, alphas)):
+        _check_shape("a frame's alpha", a1, a0)
+        values.append(_rms((p1 - p0) - (_values("alpha", a1) - _values("alpha", a0))))
+    return 100 * _mean_of_pairs(values)
+
+
+def flicker(alphas: Iterable[NDArray[Any]], frames: Iterable[NDArray[np.uint8]], still: int = _STILL) -> float:
+    """Flicker without a ground truth: how the alpha changes where the picture does not.
+
+    With ``S[t]``, the pixels of which no channel differs by more than ``still`` between frames t-1 and t::
+
+        100 * mean over t of sqrt(mean over S[t] of (p[t] - p[t-1])^2)
+
+    It is the dtSSD of the still pixels against a truth that stands still with them; pairs of frames without any are
+    left out. It is blind to flicker on what moves, and to a constant error.
+
+    Parameters
+    ----------
+    alphas
+        Predictions ``[H, W]``, uint8 or float in 0..1.
+    frames
+        The pictures they belong to, uint8 ``[H, W, 3]``, as many.
+    still
+        In grey levels, 0..255. Below the camera's noise few pixels count; far above it, motion does.
+
+    Raises
+    ------
+    InputError
+        An array is not of that form, the sequences differ in length, have fewer than two frames, or no pixel is
+        still anywhere.
+    """
+    values = []
+    pairs = 0
+    for (p0, f0), (p1, f1) in pairwise(_in_step("frame", alphas, frames)):
+        pairs += 1
+        _check_shape("a frame", f1, f0)
+        unchanged = cv2.absdiff(f0, f1).max(axis=2) <= still
+        if unchanged.any():
+            values.append(_rms((p1 - p0)[unchanged]))
+    if pairs and not values:
+        raise InputError("no pixel stands still", hint=f"flicker() looks where frames differ by at most {still} levels")
+    return 100 * _mean_of_pairs(values)
+
+
+def _in_step(
+    name: str, preds: Iterable[NDArray[Any]], others: Iterable[NDArray[Any]]
+) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
+    """Pairs of a prediction as float32 and what belongs to it, checked against each other."""
+    for pred, other in zip_longest(preds, others):
+        if pred is None or other is None:
+            raise InputError("the two sequences differ in length")
+        if not isinstance(other, np.ndarray):
+            raise InputError(f"{name} must be a NumPy array, not {type(other).__name__}")
+        if name == "frame" and (other.dtype != np.uint8 or other.ndim != 3 or other.shape[2] != 3):
+            raise InputError(f"a frame must be uint8 [H, W, 3], not {other.dtype} {list(other.shape)}")
+        values = _values("alpha", pred)
+        if values.shape != other.shape[:2]:
+            raise InputError(f"a prediction is {list(values.shape)}, but its {name} is {list(other.shape)}")
+        yield values, other
+
+
+def _rms(difference: NDArray[np.float32]) -> float:
+    return float(np.sqrt(np.mean(np.square(difference), dtype=np.float64)))
+
+
+def _mean_of_pairs(values: list[float]) -> float:
+    if not values:
+        raise InputError("a sequence must have at least two frames")
+    return float(np.mean(values))
 
 
 def _distances(difference: NDArray[np.float32], count: int, suffix: str) -> dict[str, float]:
