@@ -128,6 +128,25 @@ def read_image(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pi
     return Picture(_to_8_bits(pixels), path, pixels, icc_profile)
 
 
+def read_mask(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode an alpha, trimap or mask, ``[H, W]``: grey of any depth (rounded to 8 bits), or colour that is grey.
+
+    Transparency is ignored, as in :func:`read_image`, which also has the parameters.
+
+    Raises
+    ------
+    InputError
+        As in :func:`read_image`, or the colour channels differ: it is a picture.
+    """
+    red, green, blue = cv2.split(read_image(path, max_pixels=max_pixels).rgb)
+    if not (np.array_equal(red, green) and np.array_equal(red, blue)):
+        raise InputError(
+            f"{path} is a colour picture, where one channel is expected: its red, green and blue differ",
+            hint="save the matte as a grey picture of its own",
+        )
+    return np.asarray(red, dtype=np.uint8)
+
+
 def list_images(folder: str | PathLike[str]) -> list[Path]:
     """The picture files directly in ``folder``, by suffix, sorted by name; hidden files are left out.
 

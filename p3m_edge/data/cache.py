@@ -1,0 +1,94 @@
+"""Decoded samples kept in memory, so that an epoch does not decode what an earlier one has."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+from p3m_edge.data import sets
+from p3m_edge.data.sample import Image, Item, Sample
+from p3m_edge.errors import UsageError
+
+
+class Cache:
+    """The samples read last, up to a number of bytes; those not used for longest go first.
+
+    Any number of threads may read. A cache belongs to one process: each worker of a data loader that was forked with
+    one fills its own, so the memory of all is the number of workers times ``max_bytes``.
+
+    Parameters
+    ----------
+    max_bytes
+        Of decoded arrays; 0 keeps nothing. A sample that is larger by itself is not kept.
+    read
+        How an item becomes a sample: :func:`p3m_edge.data.sets.read`, or one that adds to it.
+
+    Raises
+    ------
+    UsageError
+        ``max_bytes`` is negative.
+    """
+
+    def __init__(self, max_bytes: int, read: Callable[[Item], Sample] = sets.read) -> None:
+        if max_bytes < 0:
+            raise UsageError(f"a cache cannot hold {max_bytes} bytes")
+        self.max_bytes = max_bytes
+        self._read = read
+        self._samples: OrderedDict[Item, Sample] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @property
+    def bytes(self) -> int:
+        """What the kept arrays take."""
+        return self._bytes
+
+    def read(self, item: Item) -> Sample:
+        """The sample of an item; its arrays are read-only, since others get the same ones.
+
+        Raises
+        ------
+        InputError
+            As :func:`p3m_edge.data.sets.read`. The next call tries again.
+        """
+        with self._lock:
+            kept = self._samples.get(item)
+            if kept is not None:
+                self._samples.move_to_end(item)
+                return kept
+        sample = self._read(item)  # outside the lock: others need not wait while this one decodes
+        for array in _arrays(sample):
+            array.setflags(write=False)
+        with self._lock:
+            self._keep(item, sample)
+        return sample
+
+    def _keep(self, item: Item, sample: Sample) -> None:
+        size = _size(sample)
+        if size > self.max_bytes or item in self._samples:
+            return
+        while self._bytes + size > self.max_bytes:
+            self._bytes -= _size(self._samples.popitem(last=False)[1])
+        self._samples[item] = sample
+        self._bytes += size
+
+    def __getstate__(self) -> dict[str, object]:
+        """A worker that is started anew gets an empty cache of the same size."""
+        return {"max_bytes": self.max_bytes, "read": self._read}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+
+def _arrays(sample: Sample) -> Iterator[Image]:
+    for value in vars(sample).values():
+        if not isinstance(value, str | None):
+            yield value
+
+
+def _size(sample: Sample) -> int:
+    return sum(array.nbytes for array in _arrays(sample))

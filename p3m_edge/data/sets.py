@@ -1,0 +1,255 @@
+"""Portrait sets on disc: P3M-10k and RealWorldPortrait-636 as published, and any folder of that form.
+
+A set's folder holds one folder of pictures and others of what belongs to them; files belong together by their name
+without the suffix, whatever image format they have. The layouts are the table ``LAYOUTS``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.data.sample import Item, Sample
+from p3m_edge.errors import InputError, UsageError, suggestion
+from p3m_edge.imageio import list_images, read_image, read_mask
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A form of set: its name, the folders of pictures and of alphas, and whether faces are blurred (None: unknown)."""
+
+    kind: str
+    image: str
+    alpha: str
+    blurred: bool | None
+
+
+# The first one whose two folders are there counts. RealWorldPortrait-636 has the last one's.
+LAYOUTS = (
+    Layout("P3M-10k", "blurred_image", "mask", True),
+    Layout("P3M-10k", "original_image", "mask", False),
+    Layout("anonymised", "blurred_image", "alpha", True),
+    Layout("folder", "image", "alpha", None),
+)
+
+# What a set may have beside pictures and alphas, by the field of Item.
+OPTIONAL = {"trimap": "trimap", "foreground": "fg", "background": "bg", "face_mask": "facemask"}
+
+# Where the splits of a set lie: directly under its root (2021) or partly in this folder (2022).
+_NESTED = "validation"
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The items of a set, or of one split of it, sorted by name.
+
+    Attributes
+    ----------
+    name
+        That of its folder, for example ``P3M-500-P``.
+    kind
+        ``P3M-10k``, ``anonymised`` (blurred faces, with ``alpha/``) or ``folder``.
+    root
+        The folder that holds the folders of pictures and alphas.
+    items
+        Each with its picture and alpha; the others as far as the set has them.
+    blurred
+        Whether faces are blurred; None where the layout does not tell.
+    """
+
+    name: str
+    kind: str
+    root: Path
+    items: tuple[Item, ...]
+    blurred: bool | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is in a set's folder, complete or not: see :func:`survey`.
+
+    Attributes
+    ----------
+    layout
+        The form that was recognised.
+    items
+        One for each name among the pictures; ``alpha`` may be None.
+    strays
+        Files that belong to no picture.
+    namesakes
+        Files of a folder whose name without the suffix another one has already; they are not used.
+    """
+
+    layout: Layout
+    items: tuple[Item, ...]
+    strays: tuple[Path, ...]
+    namesakes: tuple[Path, ...]
+
+
+def open_set(root: str | Path, split: str | None = None) -> DataSet:
+    """List a set, without decoding anything.
+
+    Parameters
+    ----------
+    root
+        The set's folder, or directly that of a split.
+    split
+        The name of a split: ``train``, ``P3M-500-P`` and ``P3M-500-NP`` in P3M-10k, with the last two under
+        ``validation/`` or not; in general any sub-folder that is a set. Needed where the set has several.
+
+    Raises
+    ------
+    InputError
+        ``root`` cannot be read, holds no set, or a picture has no alpha or shares its name with another.
+    UsageError
+        The split is not there, or must be named.
+    """
+    root = Path(root)
+    folder = _choose(root, split)
+    listing = survey(folder)
+    first = next((item for item in listing.items if item.alpha is None), None)
+    if first is not None:
+        count = sum(item.alpha is None for item in listing.items)
+        raise InputError(
+            f"{count} of the {len(listing.items)} pictures have no alpha in {folder / listing.layout.alpha}, "
+            f"the first is {first.image.name}",
+            hint=f"p3m-edge data check {folder}",
+        )
+    if listing.namesakes:
+        raise InputError(f"{listing.namesakes[0]} shares its name with another", hint=f"p3m-edge data check {folder}")
+    if not listing.items:
+        raise InputError(f"{folder / listing.layout.image} holds no pictures")
+    return DataSet(folder.resolve().name, listing.layout.kind, folder, listing.items, listing.layout.blurred)
+
+
+def splits(root: str | Path) -> dict[str, Path]:
+    """The sub-folders of ``root`` and of ``root/validation`` that are sets themselves, by name.
+
+    Raises
+    ------
+    InputError
+        ``root`` is missing, no folder, or cannot be read.
+    """
+    root = Path(root)
+    found: dict[str, Path] = {}
+    for parent in (root, root / _NESTED):
+        for folder in _folders(parent) if parent == root or parent.is_dir() else ():
+            if find_layout(folder) is not None:
+                found.setdefault(folder.name, folder)
+    return found
+
+
+def find_layout(folder: Path) -> Layout | None:
+    """The layout of a folder, or None if it is no set."""
+    for layout in LAYOUTS:
+        if (folder / layout.image).is_dir() and (folder / layout.alpha).is_dir():
+            return layout
+    return None
+
+
+def survey(folder: Path) -> Listing:
+    """List the files of a set and match them; what is missing or too much is part of the result.
+
+    Raises
+    ------
+    InputError
+        ``folder`` is no set, or cannot be read.
+    """
+    layout = find_layout(folder)
+    if layout is None:
+        raise _no_set(folder)
+    namesakes: list[Path] = []
+
+    def by_name(name: str) -> dict[str, Path]:
+        files: dict[str, Path] = {}
+        for path in list_images(folder / name) if (folder / name).is_dir() else ():
+            if files.setdefault(path.stem, path) is not path:
+                namesakes.append(path)
+        return files
+
+    pictures = by_name(layout.image)
+    partners = {field: by_name(name) for field, name in {"alpha": layout.alpha, **OPTIONAL}.items()}
+    items = (
+        Item(name, image, **{field: files.get(name) for field, files in partners.items()})
+        for name, image in sorted(pictures.items())
+    )
+    strays = (path for files in partners.values() for name, path in files.items() if name not in pictures)
+    return Listing(layout, tuple(items), tuple(strays), tuple(namesakes))
+
+
+def read(item: Item) -> Sample:
+    """Decode all files of an item.
+
+    Raises
+    ------
+    InputError
+        A file is missing or damaged, an alpha, trimap or mask has unequal colour channels, the item has no alpha,
+        or a file's size is not the picture's.
+    """
+    if item.alpha is None:
+        raise InputError(f"{item.image} has no alpha")
+    image = read_image(item.image).rgb
+
+    def mask(path: Path | None) -> NDArray[np.uint8] | None:
+        return None if path is None else _of_size(read_mask(path), path, image, item)
+
+    def colours(path: Path | None) -> NDArray[np.uint8] | None:
+        return None if path is None else _of_size(read_image(path).rgb, path, image, item)
+
+    return Sample(
+        name=item.name,
+        image=image,
+        alpha=_of_size(read_mask(item.alpha), item.alpha, image, item),
+        trimap=mask(item.trimap),
+        foreground=colours(item.foreground),
+        background=colours(item.background),
+        face_mask=mask(item.face_mask),
+    )
+
+
+def _choose(root: Path, split: str | None) -> Path:
+    """The folder that holds the pictures' folder."""
+    found = splits(root)
+    if split is None:
+        if find_layout(root) is not None:
+            return root
+        if len(found) > 1:
+            raise UsageError(f"{root} has several splits, and none was named", hint=f"choose from: {', '.join(found)}")
+        if not found:
+            raise _no_set(root)
+        return next(iter(found.values()))
+    if split in found:
+        return found[split]
+    if found:
+        raise UsageError(f"{root} has no split {split!r}", hint=suggestion(split, found))
+    if find_layout(root) is not None:
+        raise UsageError(f"{root} has no split {split!r}, it is one set", hint="leave the split out")
+    raise _no_set(root)
+
+
+def _no_set(folder: Path) -> InputError:
+    for layout in LAYOUTS:
+        if (folder / layout.image).is_dir():
+            return InputError(f"{folder} has {layout.image}/ but no {layout.alpha}/", hint="see docs/data.md")
+    forms = ", ".join(f"{layout.image}/ and {layout.alpha}/" for layout in LAYOUTS)
+    return InputError(f"{folder} holds no set", hint=f"a set has {forms}; see docs/data.md")
+
+
+def _folders(parent: Path) -> list[Path]:
+    try:
+        return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise InputError(f"{parent} cannot be listed: {reason}") from error
+
+
+def _of_size(array: NDArray[np.uint8], path: Path, image: NDArray[np.uint8], item: Item) -> NDArray[np.uint8]:
+    (height, width), (expected_height, expected_width) = array.shape[:2], image.shape[:2]
+    if array.shape[:2] != image.shape[:2]:
+        raise InputError(
+            f"{path} is {width} x {height} pixels, its picture {item.image.name} {expected_width} x {expected_height}"
+        )
+    return array

@@ -1,0 +1,52 @@
+"""Trimaps from alphas, as the published training makes them (2021 code; IJCV 2023, implementation details)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.errors import InputError
+from p3m_edge.metrics import BACKGROUND, FOREGROUND, UNKNOWN
+
+# The published training draws the kernel's size from this range, both ends included.
+SMALLEST_KERNEL, LARGEST_KERNEL = 15, 30
+
+
+def make_trimap(alpha: NDArray[Any], kernel: int) -> NDArray[np.uint8]:
+    """Erode the certain foreground (exactly 255) and dilate all that is not background (not 0).
+
+    Parameters
+    ----------
+    alpha
+        ``[H, W]``, uint8.
+    kernel
+        Width and height of the elliptic kernel, in pixels.
+
+    Returns
+    -------
+    trimap
+        ``[H, W]``, uint8: 255 foreground, 0 background, 128 unknown. The picture's border does not erode.
+
+    Raises
+    ------
+    InputError
+        ``alpha`` has another form, or the kernel is below 1.
+    """
+    if alpha.ndim != 2 or alpha.dtype != np.uint8 or alpha.size == 0:
+        raise InputError(f"an alpha is uint8 [H, W], not {alpha.dtype} {list(alpha.shape)}")
+    if kernel < 1:
+        raise InputError(f"a trimap's kernel has at least 1 pixel, not {kernel}")
+    ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (kernel, kernel))
+    foreground = cv2.erode((alpha == 255).astype(np.uint8), ellipse)
+    touched = cv2.dilate((alpha != 0).astype(np.uint8), ellipse)
+    trimap: NDArray[np.uint8] = np.where(touched != 0, UNKNOWN, BACKGROUND).astype(np.uint8)
+    trimap[foreground != 0] = FOREGROUND
+    return trimap
+
+
+def random_trimap(alpha: NDArray[Any], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """:func:`make_trimap` with a kernel of 15 to 30 pixels, as the published training draws it for every sample."""
+    return make_trimap(alpha, int(rng.integers(SMALLEST_KERNEL, LARGEST_KERNEL, endpoint=True)))
