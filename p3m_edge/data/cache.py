@@ -76,12 +76,9 @@ class Cache:
         self._samples[item] = sample
         self._bytes += size
 
-    def __getstate__(self) -> dict[str, object]:
-        """A worker that is started anew gets an empty cache of the same size."""
-        return {"max_bytes": self.max_bytes, "read": self._read}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type[Cache], tuple[object, ...]]:
+        """A process that gets a copy starts with an empty cache of the same size."""
+        return type(self), (self.max_bytes, self._read)
 
 
 def _arrays(sample: Sample) -> Iterator[Image]:

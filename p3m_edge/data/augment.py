@@ -1,0 +1,304 @@
+"""What happens to a sample on its way into a batch: the published augmentation, and more as options.
+
+Each function returns a :data:`~p3m_edge.data.sample.Transform`. Picture, alpha, trimap, face mask, foreground and
+background stay consistent: ``I = aF + (1-a)B`` holds after a step as it did before, or F and B are dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.data.sample import Image, Sample, Transform
+from p3m_edge.data.trimap import random_trimap
+from p3m_edge.errors import InputError, UsageError
+from p3m_edge.imageio import list_images, read_image
+from p3m_edge.metrics import UNKNOWN
+
+_LUMA = np.array([0.299, 0.587, 0.114])
+
+
+def chain(*transforms: Transform) -> Transform:
+    """One transform after the other, all with the same generator."""
+
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        for transform in transforms:
+            sample = transform(sample, rng)
+        return sample
+
+    return apply
+
+
+def published(
+    sizes: Sequence[int] = (512, 768, 1024), output: int = 512, *, around_unknown: float = 0.5, flip: float = 0.5
+) -> Transform:
+    """The published augmentation: a trimap, a random square crop, a random flip, and resizing to the network's input.
+
+    The trimap is always made anew from the alpha (:func:`~p3m_edge.data.trimap.random_trimap`). The crop's upper left
+    corner is a pixel with trimap 128 or any pixel, among those from which the crop lies inside the picture. All is
+    resized bilinearly, so trimaps have values between 0, 128 and 255 afterwards; only the face mask stays as it is.
+
+    Parameters
+    ----------
+    sizes
+        Sides of the crop, in pixels, equally likely. Where the picture is smaller than the one drawn, the smallest;
+        where it is smaller than that too, its own shorter side.
+    output
+        Side of the result, in pixels.
+    around_unknown
+        How often the corner is drawn among the pixels with trimap 128, if one of them is possible.
+    flip
+        How often left and right change places.
+
+    Raises
+    ------
+    UsageError
+        A size is below 1, there is none, or a probability is not in 0..1.
+    """
+    if not sizes or min(*sizes, output) < 1:
+        raise UsageError(f"crops of {list(sizes)} pixels, resized to {output}, are not possible")
+    _check_probability(around_unknown)
+    _check_probability(flip)
+
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        trimap = random_trimap(sample.alpha, rng)
+        side = int(rng.choice(sizes))
+        shorter = min(trimap.shape)
+        if side > shorter:
+            side = min(*sizes, shorter)
+        top, left = _corner(trimap, side, rng.random() < around_unknown, rng)
+        step = -1 if rng.random() < flip else 1
+
+        def cut(array: Image) -> Image:
+            return array[top : top + side, left : left + side][:, ::step]
+
+        return _resized(_each(replace(sample, trimap=trimap), cut), output)
+
+    return apply
+
+
+def on_backgrounds(backgrounds: str | Path | Sequence[Path | Image], *, probability: float = 0.5) -> Transform:
+    """Put the person in front of another picture: ``I = aF + (1-a)B`` with a new B.
+
+    The new background is drawn from ``backgrounds``, scaled until it covers the sample, and cropped at random. Alpha,
+    trimap, face mask and foreground stay. The sample needs a foreground
+    (:func:`p3m_edge.data.foreground.cached`).
+
+    Parameters
+    ----------
+    backgrounds
+        A folder of pictures, or a list of files (read when they are drawn) and arrays (uint8 ``[H, W, 3]``, RGB).
+    probability
+        How often it happens.
+
+    Raises
+    ------
+    InputError
+        There are no backgrounds, or, when the transform is used, one cannot be read or the sample has no foreground.
+    UsageError
+        The probability is not in 0..1.
+    """
+    _check_probability(probability)
+    choice: Sequence[Path | Image]
+    choice = list_images(backgrounds) if isinstance(backgrounds, str | Path) else backgrounds
+    if len(choice) == 0:
+        raise InputError(f"{backgrounds or 'the list'} holds no backgrounds")
+
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        if rng.random() >= probability:
+            return sample
+        if sample.foreground is None:
+            raise InputError(f"{sample.name} has no foreground, so it cannot stand on another background")
+        drawn = choice[int(rng.integers(len(choice)))]
+        picture = read_image(drawn).rgb if isinstance(drawn, Path) else drawn
+        behind = _covering(picture, sample.alpha.shape[0], sample.alpha.shape[1], rng)
+        return replace(sample, image=_composed(sample.foreground, behind, sample.alpha), background=behind)
+
+    return apply
+
+
+def colour_jitter(
+    *,
+    brightness: float = 0.2,
+    contrast: float = 0.2,
+    saturation: float = 0.2,
+    hue: float = 10.0,
+    probability: float = 0.5,
+) -> Transform:
+    """Change brightness, contrast, saturation and hue of picture, foreground and background alike.
+
+    All four together are one affine map of RGB, so ``I = aF + (1-a)B`` holds afterwards too. Where the new F or B
+    leaves 0..255 and is cut off, I is composed of what is left of them.
+
+    Parameters
+    ----------
+    brightness
+        Greatest shift, as a share of 255.
+    contrast, saturation
+        Greatest change of the factor 1.
+    hue
+        Greatest rotation about the grey axis, in degrees.
+    probability
+        How often it happens.
+
+    Raises
+    ------
+    UsageError
+        A value is negative, or the probability is not in 0..1.
+    """
+    _check_probability(probability)
+    if min(brightness, contrast, saturation, hue) < 0:
+        raise UsageError("the strengths of colour jitter are not negative")
+
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        if rng.random() >= probability:
+            return sample
+        shift, more, vivid, turn = rng.uniform(-1, 1, 4) * (brightness, contrast, saturation, hue)
+        matrix = (1 + more) * _saturate(1 + vivid) @ _turn_hue(turn)
+        affine = np.column_stack([matrix, np.full(3, 127.5 * (1 - (1 + more)) + 255 * shift)])
+        return _recoloured(sample, affine)
+
+    return apply
+
+
+def gaussian_blur(sigma: tuple[float, float] = (0.3, 1.5), *, probability: float = 0.2) -> Transform:
+    """Blur the picture, as a lens out of focus does; foreground and background are dropped, the alpha stays.
+
+    Parameters
+    ----------
+    sigma
+        Range of the standard deviation, in pixels.
+    probability
+        How often it happens.
+
+    Raises
+    ------
+    UsageError
+        The range is empty or not positive, or the probability is not in 0..1.
+    """
+    _check_probability(probability)
+    if not 0 < sigma[0] <= sigma[1]:
+        raise UsageError(f"a blur's sigma is drawn from 0 < low <= high, not {list(sigma)}")
+
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        if rng.random() >= probability:
+            return sample
+        image = cv2.GaussianBlur(sample.image, (0, 0), rng.uniform(*sigma), borderType=cv2.BORDER_REPLICATE)
+        return replace(sample, image=_uint8(image), foreground=None, background=None)
+
+    return apply
+
+
+def jpeg(quality: tuple[int, int] = (40, 95), *, probability: float = 0.3) -> Transform:
+    """Compress the picture as JPEG and take what comes back; foreground and background are dropped.
+
+    Parameters
+    ----------
+    quality
+        Range of JPEG's quality, 1 to 100, both ends included.
+    probability
+        How often it happens.
+
+    Raises
+    ------
+    UsageError
+        The range is empty or beyond 1..100, or the probability is not in 0..1.
+    """
+    _check_probability(probability)
+    if not 1 <= quality[0] <= quality[1] <= 100:
+        raise UsageError(f"JPEG's quality is drawn from 1 <= low <= high <= 100, not {list(quality)}")
+
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        if rng.random() >= probability:
+            return sample
+        level = int(rng.integers(*quality, endpoint=True))
+        bgr = cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR)
+        _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, level])
+        image = cv2.cvtColor(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
+        return replace(sample, image=_uint8(image), foreground=None, background=None)
+
+    return apply
+
+
+def _check_probability(value: float) -> None:
+    if not 0 <= value <= 1:
+        raise UsageError(f"a probability is in 0..1, not {value}")
+
+
+def _corner(trimap: Image, side: int, around_unknown: bool, rng: np.random.Generator) -> tuple[int, int]:
+    """The upper left corner of a crop that lies inside."""
+    rows, columns = trimap.shape[0] - side + 1, trimap.shape[1] - side + 1
+    if around_unknown:
+        unknown = np.flatnonzero(trimap[:rows, :columns] == UNKNOWN)
+        if unknown.size:
+            top, left = divmod(int(rng.choice(unknown)), columns)
+            return top, left
+    return int(rng.integers(rows)), int(rng.integers(columns))
+
+
+def _each(sample: Sample, change: Callable[[Image], Image]) -> Sample:
+    """The sample with ``change`` applied to every array that it has."""
+    changed: dict[str, Any] = {name: change(a) for name, a in vars(sample).items() if isinstance(a, np.ndarray)}
+    return replace(sample, **changed)
+
+
+def _resized(sample: Sample, side: int) -> Sample:
+    def linear(array: Image) -> Image:
+        return _uint8(cv2.resize(array, (side, side), interpolation=cv2.INTER_LINEAR))
+
+    face = sample.face_mask
+    if face is not None:
+        face = _uint8(cv2.resize(face, (side, side), interpolation=cv2.INTER_NEAREST_EXACT))
+    return replace(_each(replace(sample, face_mask=None), linear), face_mask=face)
+
+
+def _covering(picture: Image, height: int, width: int, rng: np.random.Generator) -> Image:
+    """A random part of the picture with the given size, at the smallest scale that covers it."""
+    scale = max(height / picture.shape[0], width / picture.shape[1])
+    scaled = [max(new, round(old * scale)) for old, new in zip(picture.shape, (height, width), strict=False)]
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    large = cv2.resize(picture, (scaled[1], scaled[0]), interpolation=method)
+    top, left = int(rng.integers(scaled[0] - height + 1)), int(rng.integers(scaled[1] - width + 1))
+    return _uint8(large[top : top + height, left : left + width])
+
+
+def _composed(foreground: Image, background: Image, alpha: Image) -> Image:
+    share = (alpha / np.float32(255))[..., None]
+    return _uint8(np.rint(share * foreground + (1 - share) * background))
+
+
+def _recoloured(sample: Sample, affine: NDArray[np.float64]) -> Sample:
+    """The sample's colours under an affine map, ``[3, 4]``."""
+
+    def mapped(colours: Image) -> tuple[Image, NDArray[np.bool_]]:
+        values = np.rint(cv2.transform(colours.astype(np.float32), affine))
+        clipped = np.clip(values, 0, 255)
+        return _uint8(clipped), np.any(clipped != values, axis=2)
+
+    image = mapped(sample.image)[0]
+    if sample.foreground is None or sample.background is None:
+        return replace(sample, image=image, foreground=None, background=None)
+    foreground, cut_foreground = mapped(sample.foreground)
+    background, cut_background = mapped(sample.background)
+    cut = cut_foreground | cut_background
+    image[cut] = _composed(foreground, background, sample.alpha)[cut]
+    return replace(sample, image=image, foreground=foreground, background=background)
+
+
+def _saturate(factor: float) -> NDArray[np.float64]:
+    return factor * np.eye(3) + (1 - factor) * np.outer(np.ones(3), _LUMA)
+
+
+def _turn_hue(degrees: float) -> NDArray[np.float64]:
+    """Rotation about the grey axis (Rodrigues)."""
+    return np.asarray(cv2.Rodrigues(np.full(3, np.deg2rad(degrees) / np.sqrt(3)))[0], dtype=np.float64)
+
+
+def _uint8(array: NDArray[Any]) -> Image:
+    return np.ascontiguousarray(array, dtype=np.uint8)

@@ -1,0 +1,113 @@
+"""Foreground and background colours where a set has none: estimated once, then kept on disc.
+
+The composition loss and other backgrounds need F and B of I = aF + (1-a)B. PyMatting's multi-level estimation
+(Germer et al., "Fast Multi-Level Foreground Estimation", ICPR 2020) gives both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.data import sets
+from p3m_edge.data.sample import Image, Item, Sample
+from p3m_edge.errors import InputError, OutputError, missing_package
+from p3m_edge.imageio import read_image, write_png
+
+
+def estimate(image: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> tuple[Image, Image]:
+    """The colours of the person and of what is behind, everywhere in the picture.
+
+    Parameters
+    ----------
+    image
+        ``[H, W, 3]``, uint8, RGB.
+    alpha
+        ``[H, W]``, uint8.
+
+    Returns
+    -------
+    foreground, background
+        Each ``[H, W, 3]``, uint8, RGB.
+
+    Raises
+    ------
+    InputError
+        The arrays have another form, or different sizes.
+    MissingError
+        PyMatting is not installed.
+    """
+    if image.dtype != np.uint8 or alpha.dtype != np.uint8 or image.shape != (*alpha.shape, 3) or image.size == 0:
+        shapes = f"{image.dtype} {list(image.shape)} and {alpha.dtype} {list(alpha.shape)}"
+        raise InputError(f"colours are estimated from uint8 [H, W, 3] and [H, W], not from {shapes}")
+    try:
+        from pymatting import estimate_foreground_ml
+    except ImportError as error:
+        raise missing_package("pymatting", "data", error) from error
+    colours = estimate_foreground_ml(
+        image.astype(np.float32) / 255, alpha.astype(np.float32) / 255, return_background=True
+    )
+    foreground, background = (np.rint(np.clip(part, 0, 1) * 255).astype(np.uint8) for part in colours)
+    return foreground, background
+
+
+def cached(item: Item, folder: str | Path) -> Sample:
+    """Read an item; where its set has no foreground or no background, both are taken from ``folder``, or go there.
+
+    An entry is found by what the picture and its alpha show, whatever their names. One that is damaged is made anew.
+
+    Parameters
+    ----------
+    item
+        What to read.
+    folder
+        Made if it is missing. One PNG file for each picture, the foreground above the background.
+
+    Raises
+    ------
+    InputError
+        As :func:`p3m_edge.data.sets.read`.
+    MissingError
+        PyMatting is not installed.
+    """
+    sample = sets.read(item)
+    if sample.foreground is not None and sample.background is not None:
+        return sample
+    entry = Path(folder) / f"{_key(sample)}.png"
+    colours = _load(entry, sample.alpha.shape[0], sample.image.shape)
+    if colours is None:
+        colours = estimate(sample.image, sample.alpha)
+        _store(entry, np.concatenate(colours))
+    return replace(sample, foreground=colours[0], background=colours[1])
+
+
+def _key(sample: Sample) -> str:
+    content = hashlib.blake2b(repr(sample.image.shape).encode(), digest_size=16)
+    content.update(sample.image.tobytes())
+    content.update(sample.alpha.tobytes())
+    return content.hexdigest()
+
+
+def _load(entry: Path, height: int, shape: tuple[int, ...]) -> tuple[Image, Image] | None:
+    try:
+        both = read_image(entry).rgb
+    except InputError:  # not there, or damaged
+        return None
+    return (both[:height], both[height:]) if both.shape == (2 * height, *shape[1:]) else None
+
+
+def _store(entry: Path, both: Image) -> None:
+    """A cache that cannot be written costs time, not the run."""
+    try:
+        try:
+            entry.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{entry.parent} cannot be made a folder: {error.strerror}") from error
+        write_png(entry, both)
+    except OutputError as error:
+        warnings.warn(f"foregrounds are not kept: {error}", stacklevel=3)
