@@ -1,0 +1,241 @@
+"""P3M-ICP: copy and paste at the level of the data (*Rethinking Portrait Matting with Privacy Preserving*, IJCV 2023).
+
+The face of a public picture (the source) is pasted over the blurred face of a training portrait (the target), so that
+the network sees the context of a face without any private one. The ground truth stays the target's.
+
+The centre of a face is the centroid of its mask, which every affine map carries along; its extent is the mask's
+bounding box. The source is warped so that the two centres agree, and replaces the target where both masks are.
+
+Shape legend: H and W, the target's size. Coordinates are (x, y) in pixels; whole numbers are the pixels' centres.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.data.faces import Face, FaceSource
+from p3m_edge.data.sample import Image, Sample
+from p3m_edge.errors import UsageError, suggestion
+
+ImageVariant = Literal["vanilla", "augmented", "resize-to-fill"]
+Matrix = NDArray[np.float64]
+"""float64 ``[2, 3]``: an affine map of (x, y, 1) in the source to (x, y) in the target."""
+
+
+@dataclass(frozen=True)
+class Paste:
+    """What is to be pasted: the source face, and the map that takes it to the target."""
+
+    face: Face
+    matrix: Matrix
+
+
+@dataclass(frozen=True)
+class ImagePaste:
+    """P3M-ICP as a step of the training pipeline (a :data:`~p3m_edge.data.sample.Transform`).
+
+    Put it before the random crop: a face that the crop has cut has another centre and another extent. A sample without
+    a face mask, or with an empty one, passes unchanged. What is pasted goes into ``image`` and, if there is one, into
+    ``foreground``, so that the composition loss agrees; alpha, trimap, background and face mask stay the target's.
+
+    Attributes
+    ----------
+    source
+        Where the faces come from; each is equally likely.
+    probability
+        That a sample gets a face.
+    variant
+        ``augmented``; ``vanilla``, without the augmentation; ``resize-to-fill``, without it and with the source's
+        extent stretched to the target's, each axis by itself.
+    flip
+        Probability of mirroring left to right.
+    scale
+        Lowest and highest factor, drawn for each axis.
+    rotation
+        Largest angle to either side, in degrees. The order is flip, scale, rotate, about the face's centre.
+    fit
+        Scale the source to the target's extent first, by one factor for both axes, as the paper has it. Without,
+        a face keeps its size in pixels.
+    colour
+        Each channel is multiplied by a factor of ``1 - colour`` to ``1 + colour``. The paper names colour among its
+        augmentations, but no constant is known: 0, none.
+
+    Raises
+    ------
+    UsageError
+        A constant is out of its range, the variant is unknown, or the source is empty.
+    """
+
+    source: FaceSource
+    probability: float = 0.5
+    variant: ImageVariant = "augmented"
+    flip: float = 0.5
+    scale: tuple[float, float] = (0.8, 1.2)
+    rotation: float = 30.0
+    fit: bool = True
+    colour: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_share("probability", self.probability)
+        check_share("flip", self.flip)
+        check_share("colour", self.colour)
+        check_scale(self.scale)
+        check_choice("variant", self.variant, get_args(ImageVariant))
+        if not 0 <= self.rotation <= 180:
+            raise UsageError(f"the rotation must be an angle of 0 to 180 degrees, not {self.rotation}")
+        if not len(self.source):
+            raise UsageError("the source of faces is empty")
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Paste a face into the sample, or hand it on as it is."""
+        drawn = self.draw(sample, rng)
+        return sample if drawn is None else paste(sample, drawn)
+
+    def draw(self, sample: Sample, rng: np.random.Generator) -> Paste | None:
+        """Decide what to paste; None where the sample stays as it is.
+
+        Raises
+        ------
+        InputError
+            The source face that was drawn cannot be read.
+        """
+        if sample.face_mask is None or not sample.face_mask.any() or rng.random() >= self.probability:
+            return None
+        face = self.source.read(int(rng.integers(len(self.source))))
+        linear = self._linear(face.mask, sample.face_mask, rng)
+        offset = centre(sample.face_mask) - linear @ centre(face.mask)
+        if self.colour:
+            gains = rng.uniform(1 - self.colour, 1 + self.colour, 3)
+            face = replace(face, image=np.clip(np.rint(face.image * gains), 0, 255).astype(np.uint8))
+        return Paste(face, np.column_stack([linear, offset]))
+
+    def _linear(self, source: Image, target: Image, rng: np.random.Generator) -> Matrix:
+        """The map without its translation, ``[2, 2]``."""
+        ratio = extent(target) / extent(source)
+        if self.variant == "resize-to-fill":
+            return np.diag(ratio)
+        linear = np.eye(2) * (np.sqrt(ratio.prod()) if self.fit else 1.0)
+        if self.variant == "vanilla":
+            return linear
+        mirror = -1.0 if rng.random() < self.flip else 1.0
+        stretch = rng.uniform(*self.scale, 2)
+        angle = np.deg2rad(rng.uniform(-self.rotation, self.rotation))
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        augmented: Matrix = turn @ np.diag(stretch) @ np.diag([mirror, 1.0]) @ linear
+        return augmented
+
+
+image_paste = ImagePaste
+"""The name in the pipeline, beside the other steps."""
+
+
+def paste(sample: Sample, drawn: Paste) -> Sample:
+    """Paste the source where the target's mask is and the warped source's mask covers it.
+
+    Parameters
+    ----------
+    sample
+        With a face mask that is not empty. Its arrays are not written to.
+    drawn
+        As :meth:`ImagePaste.draw` gives it.
+
+    Returns
+    -------
+    Sample
+        With a new image and, if there was one, a new foreground.
+    """
+    assert sample.face_mask is not None
+    left, top, width, height = cv2.boundingRect(_binary(sample.face_mask))
+    window = (slice(top, top + height), slice(left, left + width))
+    matrix = drawn.matrix - np.array([[0, 0, left], [0, 0, top]])
+    covered = warp(drawn.face.mask, matrix, height, width) != 0
+    inside = (sample.face_mask[window] != 0) & covered
+    pasted = warp(drawn.face.image, matrix, height, width)[inside]
+
+    def merged(picture: Image) -> Image:
+        picture = picture.copy()
+        picture[window][inside] = pasted
+        return picture
+
+    foreground = None if sample.foreground is None else merged(sample.foreground)
+    return replace(sample, image=merged(sample.image), foreground=foreground)
+
+
+def warp(picture: Image, matrix: Matrix, height: int, width: int) -> Image:
+    """Carry a source picture or mask to the target.
+
+    Both are sampled at the same places: a picture linearly, a mask at the nearest pixel. A picture that shrinks to
+    less than half is averaged first, lest pixels be skipped.
+
+    Parameters
+    ----------
+    picture
+        uint8 ``[h, w, 3]``, or a mask ``[h, w]``.
+    matrix
+        From the source to the target.
+    height, width
+        Of the result.
+
+    Returns
+    -------
+    Image
+        ``[height, width, 3]``, continued by its edges beyond the source, or ``[height, width]``, 0 beyond it.
+    """
+    size = (width, height)
+    if picture.ndim == 2:
+        nearest = cv2.INTER_NEAREST
+        return np.asarray(cv2.warpAffine(picture, matrix, size, flags=nearest, borderValue=0), dtype=np.uint8)
+    picture, matrix = _shrunk(picture, matrix)
+    warped = cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(warped, dtype=np.uint8)
+
+
+def centre(mask: NDArray[Any]) -> NDArray[np.float64]:
+    """The centroid (x, y) of where a mask ``[H, W]`` is not 0; it must not be empty."""
+    moments = cv2.moments(_binary(mask), binaryImage=True)
+    return np.array([moments["m10"], moments["m01"]]) / moments["m00"]
+
+
+def extent(mask: NDArray[Any]) -> NDArray[np.float64]:
+    """Width and height of the box around where a mask ``[H, W]`` is not 0; it must not be empty."""
+    return np.array(cv2.boundingRect(_binary(mask))[2:], dtype=np.float64)
+
+
+def check_share(name: str, value: float) -> None:
+    """Refuse what is no share of 0 to 1 with a :class:`UsageError`."""
+    if not 0 <= value <= 1:
+        raise UsageError(f"{name} must be 0 to 1, not {value}")
+
+
+def check_scale(scale: tuple[float, float]) -> None:
+    """Refuse what is no range of positive factors with a :class:`UsageError`."""
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1] < float("inf"):
+        raise UsageError(f"scale must be two positive factors, the lower one first, not {scale}")
+
+
+def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Refuse an unknown name with a :class:`UsageError`."""
+    if value not in known:
+        raise UsageError(f"unknown {name} {value!r}", hint=suggestion(value, known))
+
+
+def _shrunk(picture: Image, matrix: Matrix) -> tuple[Image, Matrix]:
+    """Average whole blocks of pixels, and let the matrix start from the smaller picture."""
+    factors = np.linalg.norm(matrix[:, :2], axis=0)  # how much each axis of the source grows
+    blocks = np.clip(np.floor(1 / np.maximum(factors, 1e-6)).astype(int), 1, picture.shape[1::-1])
+    if (blocks == 1).all():
+        return picture, matrix
+    width, height = np.array(picture.shape[1::-1]) // blocks
+    whole = picture[: height * blocks[1], : width * blocks[0]]
+    small = cv2.resize(whole, (int(width), int(height)), interpolation=cv2.INTER_AREA)
+    middle = matrix[:, :2] @ ((blocks - 1) / 2)  # where the first block's centre goes
+    return np.asarray(small, dtype=np.uint8), np.column_stack([matrix[:, :2] * blocks, matrix[:, 2] + middle])
+
+
+def _binary(mask: NDArray[Any]) -> Image:
+    return np.asarray(mask != 0, dtype=np.uint8)

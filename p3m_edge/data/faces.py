@@ -1,0 +1,205 @@
+"""Source faces for P3M-CP: pictures with the mask of a face, from CelebAMask-HQ or any folder.
+
+Shape legend: H and W, the picture's size.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from p3m_edge import preprocess
+from p3m_edge.data.sample import Image
+from p3m_edge.errors import InputError
+from p3m_edge.imageio import list_images, read_image
+
+FACE_PARTS = frozenset({"skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "nose", "mouth", "u_lip", "l_lip"})
+"""The parts of CelebAMask-HQ that make a face here, as what P3M-10k blurs: no ears, neck, hair, hat or jewellery."""
+
+CELEBA_LICENCE = "CelebAMask-HQ: non-commercial research and education only"
+UNKNOWN_LICENCE = "not stated"
+
+_CELEBA_IMAGES, _CELEBA_MASKS = "CelebA-HQ-img", "CelebAMask-HQ-mask-anno"
+_CELEBA_MASK = re.compile(r"(\d+)_(\w+)\.png")
+_IMAGES, _MASKS = ("image", "original_image", "blurred_image"), "facemask"
+_LICENCES = frozenset({"licence", "license", "licence.txt", "license.txt", "licence.md", "license.md"})
+_LICENCE_LENGTH = 200  # characters of its first line that are passed on
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """A picture of somebody whose face may be borrowed.
+
+    Attributes
+    ----------
+    image
+        uint8 ``[H, W, 3]``, RGB.
+    mask
+        uint8 ``[H, W]``: the face is where it is not 0, and that is somewhere.
+    name
+        To tell it from others in messages.
+
+    Raises
+    ------
+    InputError
+        An array has another form, the two differ in size, or the mask is empty.
+    """
+
+    image: Image
+    mask: Image
+    name: str
+
+    def __post_init__(self) -> None:
+        forms = self.image.ndim == 3 and self.image.shape[2] == 3 and self.mask.ndim == 2
+        if not forms or self.image.dtype != np.uint8 or self.mask.dtype != np.uint8:
+            raise InputError(f"the face {self.name} must be uint8 [H, W, 3] with a mask uint8 [H, W]")
+        if self.image.shape[:2] != self.mask.shape:
+            raise InputError(
+                f"the face {self.name} is of {_size(self.image)} pixels, but its mask of {_size(self.mask)}"
+            )
+        if not self.mask.any():
+            raise InputError(f"the face {self.name} has an empty mask")
+
+
+class FaceSource(Protocol):
+    """Where source faces come from.
+
+    Attributes
+    ----------
+    licence
+        One line, for the note on the weights that were trained with these faces.
+    """
+
+    @property
+    def licence(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> Face:
+        """The face of that index, 0 to ``len - 1``; :class:`InputError` where its files are damaged."""
+        ...
+
+
+@dataclass(frozen=True)
+class FaceFolder:
+    """Faces in files; see :func:`open_faces`.
+
+    Attributes
+    ----------
+    entries
+        For each face its picture and its masks, whose union is the face.
+    licence
+        See :class:`FaceSource`.
+    """
+
+    entries: tuple[tuple[Path, tuple[Path, ...]], ...]
+    licence: str
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def read(self, index: int) -> Face:
+        """Decode a face; masks of another size are scaled to the picture, and their values cut at one half.
+
+        Raises
+        ------
+        InputError
+            A file is missing, damaged or too large, or the mask is empty.
+        """
+        path, masks = self.entries[index]
+        image = read_image(path).rgb
+        height, width = image.shape[:2]
+        face = np.zeros((height, width), np.uint8)
+        for mask in masks:
+            part = cv2.resize(read_image(mask).rgb[..., 1], (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+            face |= np.where(part >= 128, np.uint8(255), np.uint8(0))
+        return Face(image, face, path.name)
+
+
+def open_faces(root: Path) -> FaceFolder:
+    """Find the faces in a folder; nothing is decoded yet.
+
+    Two layouts are known. CelebAMask-HQ as it is distributed: ``CelebA-HQ-img/<i>.jpg`` and
+    ``CelebAMask-HQ-mask-anno/<0..14>/<00000>_<part>.png``, of which :data:`FACE_PARTS` make the face. And pictures in
+    ``image/``, ``original_image/`` or ``blurred_image/`` (the first of these that is there) with masks of the same
+    names in ``facemask/``. Pictures without a mask are left out. The first line of a ``LICENCE`` or ``licence.txt`` in
+    the folder is passed on.
+
+    Raises
+    ------
+    InputError
+        The folder is missing, of another layout, or holds no picture with a mask.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder")
+    if (root / _CELEBA_IMAGES).is_dir():
+        entries, licence = _celeba(root), CELEBA_LICENCE
+    else:
+        entries, licence = _pairs(root), UNKNOWN_LICENCE
+    if not entries:
+        raise InputError(f"{root} holds no picture with a face mask")
+    return FaceFolder(tuple(entries), _licence(root) or licence)
+
+
+def fitted(face: Face, height: int, width: int) -> Face:
+    """A face on a picture of another size, its aspect kept, bars at the sides: the form in which networks take it.
+
+    Raises
+    ------
+    InputError
+        The face vanishes: it is smaller than a pixel of the new picture.
+    """
+    image, place = preprocess.to_network(face.image, height, width, "letterbox")
+    size = (place.content_width, place.content_height)
+    mask = np.zeros((height, width), np.uint8)
+    inside = mask[place.top : place.top + place.content_height, place.left : place.left + place.content_width]
+    inside[...] = cv2.resize(face.mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    return Face(image, mask, face.name)
+
+
+def _celeba(root: Path) -> list[tuple[Path, tuple[Path, ...]]]:
+    parts: defaultdict[int, list[Path]] = defaultdict(list)
+    for path in sorted((root / _CELEBA_MASKS).glob("*/*.png")):
+        if (match := _CELEBA_MASK.fullmatch(path.name)) and match[2] in FACE_PARTS:
+            parts[int(match[1])].append(path)
+    pictures = {int(path.stem): path for path in list_images(root / _CELEBA_IMAGES) if path.stem.isdecimal()}
+    return [(pictures[number], tuple(parts[number])) for number in sorted(pictures) if number in parts]
+
+
+def _pairs(root: Path) -> list[tuple[Path, tuple[Path, ...]]]:
+    folder = next((root / name for name in _IMAGES if (root / name).is_dir()), None)
+    if folder is None or not (root / _MASKS).is_dir():
+        raise InputError(
+            f"{root} holds no source faces",
+            hint=f"expected {_CELEBA_IMAGES}/ and {_CELEBA_MASKS}/, or {_IMAGES[0]}/ and {_MASKS}/",
+        )
+    masks = {path.stem: path for path in list_images(root / _MASKS)}
+    return [(path, (masks[path.stem],)) for path in list_images(folder) if path.stem in masks]
+
+
+def _licence(root: Path) -> str | None:
+    """The first line that says something, of the first file with such a name."""
+    try:
+        for path in sorted(root.iterdir()):
+            if path.name.lower() in _LICENCES and path.is_file():
+                with path.open(encoding="utf-8", errors="replace") as stream:
+                    return _first(stream)
+    except OSError as error:
+        raise InputError(f"the licence in {root} cannot be read: {error.strerror or error}") from error
+    return None
+
+
+def _first(lines: Iterable[str]) -> str | None:
+    return next((" ".join(line.split())[:_LICENCE_LENGTH] for line in lines if line.strip()), None)
+
+
+def _size(array: Image) -> str:
+    return f"{array.shape[1]}x{array.shape[0]}"
