@@ -41,18 +41,52 @@ class Data:
 
     size: Annotated[int, Meta(ge=32, le=8192, multiple_of=32)]
     crops: Annotated[tuple[Count, ...], Meta(min_length=1)]
-    trimap_kernel: tuple[Count, Count]
+    around_unknown: Share
     flip: Share
     compose: Share
+    backgrounds: str
     colour: Share
     blur: Share
     jpeg: Share
     workers: Whole
     cache_mb: Whole
     max_unreadable: Share
-    foregrounds: Literal["files", "estimate"]
+    foregrounds: str
     synth_count: Count
     synth_size: tuple[Annotated[int, Meta(ge=32)], Annotated[int, Meta(ge=32)]]
+
+
+@dataclass(frozen=True)
+class CopyPaste:
+    """Which parts of P3M-CP are used."""
+
+    methods: tuple[Literal["icp", "fcp"], ...]
+
+
+@dataclass(frozen=True)
+class ImagePaste:
+    """The constants of :class:`p3m_edge.data.copy_paste.ImagePaste`, by the same names."""
+
+    probability: Share
+    variant: Literal["vanilla", "augmented", "resize-to-fill"]
+    flip: Share
+    scale: tuple[Positive, Positive]
+    rotation: Annotated[float, Meta(ge=0, le=180)]
+    fit: bool
+    colour: Share
+
+
+@dataclass(frozen=True)
+class FeaturePaste:
+    """The constants of :class:`p3m_edge.train.feature_paste.FeaturePaste`, by the same names."""
+
+    levels: Annotated[tuple[Annotated[int, Meta(ge=0, le=5)], ...], Meta(min_length=1)]
+    probability: Share
+    from_epoch: Whole
+    scale: tuple[Positive, Positive]
+    fit: bool
+    variant: Literal["copy-paste", "shuffle"]
+    source_batch_norm: Literal["frozen", "batch", "update"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +114,7 @@ class Run:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     sync_batchnorm: bool
     freeze_batchnorm: bool
+    licence: str
     checkpoint_every: Count
 
 
@@ -108,6 +143,9 @@ class Config:
 
     model: Model
     data: Data
+    copy_paste: CopyPaste
+    image_paste: ImagePaste
+    feature_paste: FeaturePaste
     optim: Optim
     run: Run
     validation: Validation
@@ -149,9 +187,8 @@ def from_table(table: Mapping[str, Any]) -> Config:
         config = msgspec.convert(table, Config)
     except msgspec.ValidationError as error:
         raise _explained(str(error)) from None
-    low, high = config.data.trimap_kernel
-    if low > high:
-        raise UsageError(f"data.trimap_kernel: {low} is more than {high}", hint="the smaller side comes first")
+    if config.data.compose and not config.data.backgrounds:
+        raise UsageError("data.compose needs backgrounds", hint="data.backgrounds=FOLDER")
     return config
 
 

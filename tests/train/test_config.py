@@ -1,5 +1,6 @@
 """Settings: presets, files, overrides, and what is said about mistakes in them."""
 
+import inspect
 import tomllib
 from dataclasses import fields
 from importlib.resources import files
@@ -7,15 +8,29 @@ from typing import get_type_hints
 
 import pytest
 
+from p3m_edge.data.copy_paste import ImagePaste
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.train import config as configs
+from p3m_edge.train.feature_paste import FeaturePaste
 
 
 def test_the_published_values_are_the_defaults():
     config = configs.load()
     assert (config.optim.lr, config.run.epochs, config.run.batch) == (1e-5, 150, 8)
-    assert (config.data.size, config.data.crops, config.data.trimap_kernel) == (512, (512, 768, 1024), (15, 30))
+    assert (config.data.size, config.data.crops) == (512, (512, 768, 1024))
     assert (config.optim.schedule, config.optim.clip_norm, config.optim.ema) == ("constant", 0.0, 0.0)
+
+
+def test_the_constants_of_copy_paste_are_those_of_the_code():
+    config = configs.load()
+    for section, code in ((config.image_paste, ImagePaste), (config.feature_paste, FeaturePaste)):
+        constants = {
+            name: parameter.default
+            for name, parameter in inspect.signature(code).parameters.items()
+            if name not in ("source", "network")
+        }
+        assert vars(section) == constants
+    assert config.copy_paste.methods == ()
 
 
 def test_the_base_preset_names_every_setting():
@@ -59,7 +74,7 @@ def test_the_command_line_beats_the_file_and_the_file_beats_the_preset(tmp_path)
         ("model.arch=r35", "model.arch: invalid enum value 'r35'", "choose from: r34, swin-t, vitae-s, tiny"),
         ("data.size=500", "data.size: expected int that's a multiple of 32", None),
         ("data.crops=[]", "data.crops: expected array of length >= 1", None),
-        ("data.trimap_kernel=[30, 15]", "30 is more than 15", "the smaller side comes first"),
+        ("data.compose=0.5", "data.compose needs backgrounds", "data.backgrounds=FOLDER"),
     ],
 )
 def test_mistakes_are_one_clear_line(override, message, hint):

@@ -1,0 +1,254 @@
+"""The training's pictures: read or drawn, augmented, with a face pasted, as tensors; and those of the validation.
+
+All stay uint8 until they are on the device, where :func:`to_batch` makes numbers of them. Shape legend: B pictures of
+H x W pixels, source faces of S x S.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from p3m_edge.data import augment
+from p3m_edge.data.cache import Cache
+from p3m_edge.data.copy_paste import ImagePaste
+from p3m_edge.data.faces import FaceSource, fitted
+from p3m_edge.data.sample import Image, Item, Sample, Transform, generator
+from p3m_edge.errors import InputError
+from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD
+from p3m_edge.train.config import Config, Data
+from p3m_edge.train.losses import Batch
+from p3m_edge.train.order import Draw
+
+_TRIES = 8  # pictures tried in the place of an unreadable one
+
+
+class Source(Protocol):
+    """Where pictures come from."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, draw: Draw) -> Sample:
+        """The picture; :class:`InputError`, with the file's name, where it cannot be used."""
+        ...
+
+
+@dataclass(frozen=True)
+class Files:
+    """Pictures of a data set; every epoch has the same ones."""
+
+    items: tuple[Item, ...]
+    cache: Cache
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def read(self, draw: Draw) -> Sample:
+        """The decoded item."""
+        return self.cache.read(self.items[draw.item])
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Generated portraits; every epoch has new ones."""
+
+    seed: int
+    count: int
+    width: int
+    height: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, draw: Draw) -> Sample:
+        """Generate the portrait."""
+        from p3m_edge.data.synth import portrait
+
+        seed = int(generator(self.seed, *draw).integers(2**32))
+        return portrait(seed, self.width, self.height)
+
+
+class Pictures(NamedTuple):
+    """A batch on its way to the device, all uint8 but the names.
+
+    Attributes
+    ----------
+    image, foreground, background
+        ``[B, 3, H, W]``, RGB; zeros where a picture has no colours.
+    alpha, trimap, face_mask
+        ``[B, H, W]``; zeros where a picture has no face mask.
+    has_colours
+        ``[B]``, 0 or 1.
+    source_image, source_mask
+        ``[B, 3, S, S]`` and ``[B, S, S]``: the faces that P3M-FCP may paste; S is 0 where it is not used.
+    names
+        Of the pictures.
+    unreadable
+        A line for each picture that could not be used; others stand in their places.
+    """
+
+    image: Tensor
+    alpha: Tensor
+    trimap: Tensor
+    foreground: Tensor
+    background: Tensor
+    face_mask: Tensor
+    has_colours: Tensor
+    source_image: Tensor
+    source_mask: Tensor
+    names: tuple[str, ...]
+    unreadable: tuple[str, ...]
+
+
+class Portraits(Dataset[Pictures]):
+    """Training samples; the index is a :class:`~p3m_edge.train.order.Draw`.
+
+    What a sample looks like depends on the seed, the epoch and the index alone.
+
+    Parameters
+    ----------
+    source
+        The pictures.
+    faces
+        For P3M-CP; None without it.
+    config
+        All settings.
+    """
+
+    def __init__(self, source: Source, faces: FaceSource | None, config: Config) -> None:
+        self.source = source
+        self.faces = faces
+        self.config = config
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, draw: Draw) -> Pictures:
+        """A batch of one.
+
+        Raises
+        ------
+        InputError
+            Neither this picture nor those tried in its place can be used.
+        """
+        unreadable: list[str] = []
+        for attempt in range(min(_TRIES, len(self))):
+            chosen = Draw(draw.epoch, (draw.item + attempt) % len(self))
+            try:
+                return self._draw(chosen)._replace(unreadable=tuple(unreadable))
+            except InputError as error:
+                unreadable.append(" ".join(str(error).split()))
+        raise InputError(f"{len(unreadable)} pictures one after the other cannot be used, the last: {unreadable[-1]}")
+
+    def _draw(self, draw: Draw) -> Pictures:
+        seed = self.config.run.seed
+        sample = self.source.read(draw)
+        # Random numbers of its own: with the probability 0 it must not change what the other steps draw.
+        pasting = np.random.default_rng([seed, *draw, 1])
+        if self.paste is not None:
+            sample = self.paste(sample, pasting)
+        sample = self.transform(sample, generator(seed, *draw))
+        return _pack(sample, *self._source_face(draw, pasting))
+
+    def _source_face(self, draw: Draw, rng: np.random.Generator) -> tuple[Image, Image]:
+        """A face for P3M-FCP, at the network's size."""
+        settings, side = self.config.feature_paste, self.config.data.size
+        if self.faces is None or "fcp" not in self.config.copy_paste.methods or draw.epoch < settings.from_epoch:
+            return np.zeros((0, 0, 3), np.uint8), np.zeros((0, 0), np.uint8)
+        face = fitted(self.faces.read(int(rng.integers(len(self.faces)))), side, side)
+        return face.image, face.mask
+
+    @cached_property
+    def paste(self) -> ImagePaste | None:
+        """P3M-ICP, if it is wanted."""
+        if self.faces is None or "icp" not in self.config.copy_paste.methods:
+            return None
+        return ImagePaste(self.faces, **vars(self.config.image_paste))
+
+    @cached_property
+    def transform(self) -> Transform:
+        """The augmentation."""
+        return augmentation(self.config.data)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the steps, which a worker makes for itself."""
+        return {"source": self.source, "faces": self.faces, "config": self.config}
+
+
+def augmentation(data: Data) -> Transform:
+    """The published steps, and behind them the optional ones that have a probability."""
+    steps = [augment.published(data.crops, data.size, around_unknown=data.around_unknown, flip=data.flip)]
+    if data.compose:
+        steps.append(augment.on_backgrounds(data.backgrounds, probability=data.compose))
+    if data.colour:
+        steps.append(augment.colour_jitter(probability=data.colour))
+    if data.blur:
+        steps.append(augment.gaussian_blur(probability=data.blur))
+    if data.jpeg:
+        steps.append(augment.jpeg(probability=data.jpeg))
+    return augment.chain(*steps)
+
+
+def collate(samples: Sequence[Pictures]) -> Pictures:
+    """One batch of many."""
+    tensors = (torch.cat(values) for values in zip(*(sample[:-2] for sample in samples), strict=True))
+    names = tuple(name for sample in samples for name in sample.names)
+    unreadable = tuple(line for sample in samples for line in sample.unreadable)
+    return Pictures(*tensors, names, unreadable)
+
+
+def to_batch(pictures: Pictures) -> Batch:
+    """The numbers that the network and the losses take, on the pictures' device."""
+    coloured = bool(pictures.has_colours.any())
+    return Batch(
+        image=normalise(pictures.image),
+        alpha=pictures.alpha.float()[:, None] / 255,
+        trimap=pictures.trimap.float()[:, None],
+        foreground=normalise(pictures.foreground) if coloured else None,
+        background=normalise(pictures.background) if coloured else None,
+        has_colours=pictures.has_colours.bool(),
+    )
+
+
+def normalise(image: Tensor) -> Tensor:
+    """uint8 ``[B, 3, H, W]`` -> the network's input, float32."""
+    mean, std = (torch.tensor(v, device=image.device).reshape(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return (image.float() / 255 - mean) / std
+
+
+def _pack(sample: Sample, source_image: Image, source_mask: Image) -> Pictures:
+    if sample.trimap is None:
+        raise InputError(f"{sample.name} has no trimap")
+    coloured = sample.foreground is not None and sample.background is not None
+    empty = np.zeros_like(sample.image)
+    return Pictures(
+        image=_planes(sample.image),
+        alpha=_plane(sample.alpha),
+        trimap=_plane(sample.trimap),
+        foreground=_planes(sample.foreground if coloured and sample.foreground is not None else empty),
+        background=_planes(sample.background if coloured and sample.background is not None else empty),
+        face_mask=_plane(np.zeros_like(sample.alpha) if sample.face_mask is None else sample.face_mask),
+        has_colours=torch.tensor([coloured], dtype=torch.uint8),
+        source_image=_planes(source_image),
+        source_mask=_plane(source_mask),
+        names=(sample.name,),
+        unreadable=(),
+    )
+
+
+def _planes(image: NDArray[np.uint8]) -> Tensor:
+    """``[H, W, 3]`` -> ``[1, 3, H, W]``."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))[None])
+
+
+def _plane(image: NDArray[np.uint8]) -> Tensor:
+    """``[H, W]`` -> ``[1, H, W]``."""
+    return torch.from_numpy(np.array(image)[None])

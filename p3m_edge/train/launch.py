@@ -1,0 +1,77 @@
+"""Device, precision and processes, by Lightning Fabric; what was asked for and cannot be had is an error."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import torch
+
+from p3m_edge.errors import MissingError, UsageError, missing_package
+from p3m_edge.train.config import Run
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def device_name(run: Run) -> str:
+    """``cpu``, ``cuda`` or ``mps``: the one asked for, or with ``auto`` the fastest that is here.
+
+    Raises
+    ------
+    MissingError
+        The device is not here.
+    UsageError
+        It cannot do what the other settings ask for.
+    """
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    name = next(kind for kind, here in present.items() if here) if run.device == "auto" else run.device
+    if not present[name]:
+        raise MissingError(
+            f"no {name} device can be used here", hint="run.device=cpu or auto; see the driver with: p3m-edge doctor"
+        )
+    if run.precision == "16-mixed" and name == "cpu":
+        raise UsageError("run.precision=16-mixed needs a GPU", hint="on the CPU: bf16-mixed or 32-true")
+    if run.sync_batchnorm and name != "cuda":
+        raise UsageError(
+            f"run.sync_batchnorm=true needs CUDA, and the device is {name}",
+            hint="PyTorch's SyncBatchNorm refuses other devices; see docs/training.md",
+        )
+    return name
+
+
+def processes(run: Run) -> tuple[int, int]:
+    """Processes on this machine, and machines: as torchrun says, else as the settings do."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        return here, int(os.environ["WORLD_SIZE"]) // here
+    return run.devices, 1
+
+
+def fabric(run: Run) -> Fabric:
+    """Start (or join) the processes; gloo connects them on the CPU, NCCL on CUDA.
+
+    Raises
+    ------
+    MissingError
+        lightning-fabric is not installed, or there are fewer devices than asked for.
+    UsageError
+        See :func:`device_name`.
+    """
+    try:
+        from lightning_fabric import Fabric
+    except ImportError as error:
+        raise missing_package("lightning_fabric", "train", error) from error
+    name = device_name(run)
+    here, machines = processes(run)
+    if name == "cuda" and here > torch.cuda.device_count():
+        raise MissingError(f"{here} CUDA devices were asked for, {torch.cuda.device_count()} are here")
+    started = Fabric(
+        accelerator=name,
+        devices=here,
+        num_nodes=machines,
+        strategy="ddp" if here * machines > 1 else "auto",
+        precision=run.precision,
+    )
+    started.launch()
+    return started

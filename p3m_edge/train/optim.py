@@ -1,0 +1,97 @@
+"""The learning rate, the averaged weights, and norms that stand still."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Adam, Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from p3m_edge.model.p3mnet import P3MNet
+from p3m_edge.train.config import Optim
+
+
+def optimizer(network: nn.Module, settings: Optim) -> Adam:
+    """Adam, as published."""
+    return Adam(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+
+
+def rate(settings: Optim, step: int, steps: int) -> float:
+    """The learning rate of a step: up along a line, then as the schedule says.
+
+    Parameters
+    ----------
+    settings
+        ``lr``, ``warmup_steps`` and ``schedule``.
+    step
+        Counted from 0.
+    steps
+        Of the whole training.
+    """
+    if step < settings.warmup_steps:
+        return settings.lr * (step + 1) / settings.warmup_steps
+    done = (step - settings.warmup_steps) / max(steps - settings.warmup_steps, 1)
+    if settings.schedule == "linear":
+        return settings.lr * (1 - done)
+    if settings.schedule == "cosine":
+        return settings.lr * (1 + math.cos(math.pi * done)) / 2
+    return settings.lr
+
+
+def set_rate(optimizer: Optimizer, value: float) -> None:
+    """Give all parameters this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = value
+
+
+class Average:
+    """Exponentially averaged weights and statistics, beside the network's own.
+
+    Parameters
+    ----------
+    network
+        What is averaged; on its device already.
+    decay
+        0..1, or 0 for no averaging.
+    """
+
+    def __init__(self, network: P3MNet, decay: float) -> None:
+        self._network = network
+        self._average = None
+        if decay:
+            function = get_ema_multi_avg_fn(decay)
+            self._average = AveragedModel(network, multi_avg_fn=function, use_buffers=True)
+
+    @property
+    def network(self) -> P3MNet:
+        """The network to validate and to keep: the averaged one, if there is one."""
+        if self._average is None:
+            return self._network
+        averaged: P3MNet = self._average.module
+        return averaged
+
+    def update(self) -> None:
+        """Take in the weights after a step."""
+        if self._average is not None:
+            self._average.update_parameters(self._network)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty without averaging."""
+        return {} if self._average is None else self._average.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        if self._average is not None:
+            self._average.load_state_dict(state)
+
+
+def train_mode(network: nn.Module, *, freeze_batchnorm: bool) -> None:
+    """Training mode; the batch norms' statistics stand still where that is wanted."""
+    network.train()
+    if freeze_batchnorm:
+        for module in network.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()

@@ -1,0 +1,70 @@
+"""Which pictures each process sees in which step: a function of the step alone, so any step can be gone back to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.data.sample import generator
+
+
+class Draw(NamedTuple):
+    """One picture of one epoch; both count from 0."""
+
+    epoch: int
+    item: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """The pictures of every step, epoch after epoch, shared out among the processes.
+
+    An epoch is a permutation of all pictures, cut into the steps of all processes together; its last step is filled up
+    from its beginning. One process with a batch of four and two with a batch of two see the same four in each step.
+
+    Attributes
+    ----------
+    count
+        Pictures of the set.
+    batch
+        Pictures in a step of one process.
+    seed
+        Of the permutations.
+    rank, ranks
+        Which process this is, of how many.
+    """
+
+    count: int
+    batch: int
+    seed: int
+    rank: int = 0
+    ranks: int = 1
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return -(-self.count // (self.batch * self.ranks))
+
+    def draws(self, step: int) -> list[Draw]:
+        """What this process sees in a step, which counts from 0 over all epochs."""
+        epoch, place = divmod(step, self.steps)
+        together = self.batch * self.ranks
+        indices = _permutation(self.seed, epoch, self.count)
+        places = np.arange(place * together, (place + 1) * together) % self.count
+        return [Draw(epoch, int(index)) for index in indices[places[self.rank :: self.ranks]]]
+
+    def from_step(self, first: int, last: int) -> Iterator[list[Draw]]:
+        """The draws of the steps ``first`` to ``last - 1``."""
+        for step in range(first, last):
+            yield self.draws(step)
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    # No picture has the index `count`: the permutation has random numbers of its own.
+    return generator(seed, epoch, count).permutation(count)

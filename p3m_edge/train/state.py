@@ -1,0 +1,158 @@
+"""The state of a training on disc: all that a run needs to go on as if it had never stopped.
+
+A file of ``torch.save`` with tensors and plain containers alone, written under another name and renamed, so that the
+last whole one is always there. The order of the pictures and the learning rate are functions of the step, which is
+how the sampler and the schedule are stored.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from p3m_edge.errors import CheckpointError, OutputError
+
+SCHEMA = 1
+_FORMAT = "p3m-edge training state"
+_UNREADABLE = (
+    pickle.UnpicklingError, zipfile.BadZipFile, ArithmeticError, AttributeError, EOFError, ImportError, LookupError,
+    MemoryError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class State:
+    """What is stored.
+
+    Attributes
+    ----------
+    arch
+        Of the network.
+    config
+        The effective settings, as :func:`p3m_edge.train.config.to_table` gives them.
+    inputs
+        What else the run was started with (``data``, ``faces``, ...), as text.
+    step
+        Steps done; the position in the order of the pictures and in the schedule.
+    model, ema, optimizer, scaler
+        Their state dicts; ``ema`` is empty where weights are not averaged, ``scaler`` where gradients are not scaled.
+    rng
+        For each process the states of PyTorch's generators, uint8.
+    best, best_step
+        The smallest SAD of the held-out pictures, and after which step; infinite and 0 before the first validation.
+    stale
+        Validations since.
+    unreadable
+        Pictures skipped so far.
+    """
+
+    arch: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    step: int
+    model: dict[str, Any]
+    ema: dict[str, Any]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    rng: list[dict[str, Tensor]]
+    best: float
+    best_step: int
+    stale: int
+    unreadable: int
+
+
+def save(state: State, path: Path) -> None:
+    """Write the state; the file of that name is replaced when the new one is complete and on the disc.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written (disc full, no permission); the file of that name is as it was.
+    """
+    content = {
+        "format": _FORMAT,
+        "schema": SCHEMA,
+        **{field.name: getattr(state, field.name) for field in fields(state)},
+    }
+    temporary: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        temporary = None
+    except (OSError, RuntimeError) as error:  # PyTorch's writer wraps the reason
+        reason = getattr(error, "strerror", None) or "the disc may be full"
+        raise OutputError(
+            f"the training state {path} cannot be written: {reason}", hint="the one before it, if any, is still there"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def load(path: Path) -> State:
+    """Read a state; nothing but tensors and plain containers is unpickled.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, damaged, no training state, or of a later version.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no training state {path}", hint="a run that was started leaves one at once")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"the training state {path} cannot be read: {error.strerror}") from error
+    except _UNREADABLE as error:
+        raise CheckpointError(f"{path} is not a training state, or is damaged") from error
+    if not isinstance(content, Mapping) or content.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{path} is not a training state", hint="weights alone cannot be resumed; see: train --encoder-weights"
+        )
+    schema = content.get("schema")
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise CheckpointError(
+            f"{path} has format version {schema}; this version of p3m-edge reads {SCHEMA}", hint="upgrade p3m-edge"
+        )
+    values: dict[str, Any] = {field.name: content.get(field.name) for field in fields(State)}
+    missing = [name for name, value in values.items() if value is None]
+    if missing:
+        raise CheckpointError(f"the training state {path} is damaged: it lacks {', '.join(missing)}")
+    return State(**values)
+
+
+def check_architecture(state: State, arch: str, path: Path) -> None:
+    """Raise :class:`CheckpointError` if the state is of another network."""
+    if state.arch != arch:
+        raise CheckpointError(f"{path} is of the architecture {state.arch}, not {arch}", hint="use another --out")
+
+
+def rng_states(device: torch.device) -> dict[str, Tensor]:
+    """The states of PyTorch's random generators in this process, uint8."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def restore_rng(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """Put the generators back where :func:`rng_states` found them."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)

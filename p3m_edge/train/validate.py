@@ -1,0 +1,98 @@
+"""Validation on the pictures that were held out of the training set; the test sets are never looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from p3m_edge import preprocess
+from p3m_edge.data.sample import Sample
+from p3m_edge.data.sheet import sheet
+from p3m_edge.errors import InputError
+from p3m_edge.model.p3mnet import P3MNet
+from p3m_edge.train.dataset import Source, normalise
+from p3m_edge.train.order import Draw
+
+_CLASS_VALUES = np.array([0, 128, 255], dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Sums over the pictures that this process looked at.
+
+    Attributes
+    ----------
+    sad, mse, mad
+        Of the fused alpha on the whole picture at its own size: SAD in thousands, the others per pixel.
+    pictures
+        How many.
+    unreadable
+        A line for each that could not be used.
+    rows
+        For a sheet: picture, ground truth, prediction and classes of the first few.
+    """
+
+    sad: float
+    mse: float
+    mad: float
+    pictures: int
+    unreadable: tuple[str, ...]
+    rows: tuple[tuple[tuple[str, NDArray[Any]], ...], ...]
+
+
+def judge(network: P3MNet, source: Source, items: Sequence[int], side: int, shown: int) -> Judged:
+    """Matte pictures at one size and compare.
+
+    Parameters
+    ----------
+    network
+        Any mode; it is left in the one it was in.
+    source, items
+        The held-out pictures, and which of them.
+    side
+        The network's input is a square of this side, as in training and on devices.
+    shown
+        How many of them go onto the sheet.
+    """
+    sums = np.zeros(3)
+    rows, unreadable = [], []
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    for item in items:
+        try:
+            sample = source.read(Draw(0, item))
+        except InputError as error:
+            unreadable.append(" ".join(str(error).split()))
+            continue
+        alpha, classes = _predict(network, sample, side)
+        difference = alpha - sample.alpha.astype(np.float32) / 255
+        sums += abs(difference).sum() / 1000, (difference**2).mean(), abs(difference).mean()
+        if len(rows) < shown:
+            rows.append((
+                (sample.name, sample.image), ("ground truth", sample.alpha),
+                (f"SAD {abs(difference).sum() / 1000:.2f}", alpha), ("classes", classes),
+            ))  # fmt: skip
+    for module in training:
+        module.training = True
+    sad, mse, mad = map(float, sums)
+    return Judged(sad, mse, mad, len(items) - len(unreadable), tuple(unreadable), tuple(rows))
+
+
+def picture_sheet(judged: Judged) -> NDArray[np.uint8]:
+    """The first few pictures, to look at: uint8 ``[H, W, 3]``."""
+    return sheet(judged.rows)
+
+
+def _predict(network: P3MNet, sample: Sample, side: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """The alpha, float32 ``[H, W]``, and the classes as a trimap at the network's size."""
+    frame, geometry = preprocess.to_network(sample.image, side, side)
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        output = network(normalise(torch.from_numpy(frame).to(device).permute(2, 0, 1)[None]))
+    alpha = preprocess.from_network(output.alpha[0, 0].float().cpu().numpy(), geometry)
+    return alpha, _CLASS_VALUES[output.global_logits[0].argmax(dim=0).cpu().numpy()]
