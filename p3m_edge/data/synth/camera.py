@@ -1,0 +1,116 @@
+"""What a camera does to a scene: motion blur, focus, colours, noise and compression."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.data.synth.raster import Array, blur
+
+
+@dataclass(frozen=True)
+class Look:
+    """What may happen to a picture; each is a probability, or the largest strength.
+
+    Attributes
+    ----------
+    motion
+        Probability of motion blur; the matte is blurred with the person.
+    motion_length
+        Longest way, as a share of the picture's longer side.
+    soft
+        Largest blur of the person at the focus, pixels at 512.
+    grade
+        Strength of changes of colour, contrast and brightness; the same for person and background.
+    grey
+        Probability of a grey picture.
+    noise
+        Largest standard deviation of sensor noise, display values 0..1.
+    jpeg
+        Probability of JPEG compression of the image.
+    quality
+        Its lowest and highest quality.
+    """
+
+    motion: float = 0.12
+    motion_length: float = 0.018
+    soft: float = 0.9
+    grade: float = 1.0
+    grey: float = 0.06
+    noise: float = 0.035
+    jpeg: float = 0.7
+    quality: tuple[int, int] = (60, 96)
+
+
+CLEAN = Look(motion=0, soft=0, grade=0, grey=0, noise=0, jpeg=0)
+"""Nothing happens: no blur of the person, no noise, no compression."""
+
+
+def expose(person: Array, look: Look, rng: np.random.Generator) -> Array:
+    """Blur the person's premultiplied layer ``[H, W, 4]``, colours and matte together."""
+    size = max(person.shape[:2])
+    soft, moved = float(rng.uniform(0.2, 1)) * look.soft * size / 512, rng.random() < look.motion
+    angle, way = rng.uniform(0, np.pi), rng.uniform(0.2, 1) * look.motion_length * size
+    person = blur(person, soft * 0.6)
+    if not moved:
+        return person
+    half = int(np.ceil(way / 2)) + 1
+    kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
+    shift = 0.5 * way * np.array([np.cos(angle), np.sin(angle)])
+    ends = np.rint((half + np.stack([-shift, shift])) * 16).astype(int)
+    canvas = np.zeros(kernel.shape, np.uint8)
+    cv2.line(canvas, tuple(ends[0]), tuple(ends[1]), 255, 1, cv2.LINE_AA, 4)
+    kernel = canvas.astype(np.float32)
+    return cv2.filter2D(person, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
+
+
+@dataclass(frozen=True, eq=False)
+class Grade:
+    """A change of colours, one for the whole scene."""
+
+    gain: Array
+    contrast: float
+    saturation: float
+    lift: float
+    vignette: float
+
+    def __call__(self, picture: Array) -> Array:
+        """Display values ``[H, W, 3]`` to display values."""
+        height, width = picture.shape[:2]
+        x = np.linspace(-1, 1, width, dtype=np.float32)[None]
+        y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+        grey = (picture @ np.array([0.3, 0.59, 0.11], np.float32))[..., None]
+        result = (grey + self.saturation * (picture - grey)) * self.gain
+        result = 0.45 + self.contrast * (result - 0.45) + self.lift
+        return np.clip(result * (1 - self.vignette * (x * x + y * y))[..., None], 0, 1)
+
+
+def draw_grade(look: Look, rng: np.random.Generator) -> Grade:
+    """Draw a change of colours."""
+    s = look.grade
+    warm, tint, gain = rng.normal(0, 0.05), rng.normal(0, 0.02), rng.normal(0, 0.08)
+    gains = 1 + s * (gain + np.array([warm, tint, -warm]))
+    contrast, saturation = 1 + s * rng.normal(0.04, 0.1), float(np.clip(1 + s * rng.normal(0, 0.2), 0, 1.6))
+    lift, vignette = s * rng.normal(0, 0.03), s * max(0.0, rng.normal(0.02, 0.06))
+    if rng.random() < look.grey:
+        saturation = 0.0
+    return Grade(gains.astype(np.float32), float(contrast), saturation, float(lift), float(vignette))
+
+
+def develop(image: NDArray[np.uint8], look: Look, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Add sensor noise and compress; the clean image itself where the look has neither."""
+    sigma = float(rng.beta(1, 2.5)) * look.noise
+    compress, quality = rng.random() < look.jpeg, int(rng.integers(look.quality[0], look.quality[1] + 1))
+    if sigma > 0:
+        grain = rng.standard_normal(image.shape, np.float32)
+        if rng.random() < 0.5:
+            grain = 1.6 * blur(grain, 0.7)
+        value = image.astype(np.float32)
+        image = np.clip(value + 255 * sigma * grain * (0.6 + 0.5 * np.sqrt(value / 255)), 0, 255).astype(np.uint8)
+    if compress:
+        _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+        image = np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    return image

@@ -1,0 +1,257 @@
+"""Clothes: cuts, colours, patterns, weave and folds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from p3m_edge.data.synth.light import Light, diffuse, display
+from p3m_edge.data.synth.raster import Array, blur, coverage, curve, inflate, layer, noise, normals, over
+
+if TYPE_CHECKING:
+    from p3m_edge.data.synth.body import Figure
+    from p3m_edge.data.synth.person import Person
+
+CUTS = ("tee", "vneck", "shirt", "jacket", "hoodie", "turtle", "straps", "bare")
+PATTERNS = ("plain", "stripes", "bands", "plaid", "dots", "flowers", "denim", "knit")
+
+
+@dataclass(frozen=True, eq=False)
+class Outfit:
+    """What somebody wears; colours are linear light.
+
+    Attributes
+    ----------
+    sleeve
+        The share of the arm that it covers.
+    loose
+        Sleeves' width over the arm's.
+    scarf
+        Whether a scarf lies round the neck.
+    """
+
+    cut: str
+    pattern: str
+    colour: Array
+    second: Array
+    inner: Array
+    sleeve: float
+    loose: float
+    scarf: bool
+    folds: float
+
+
+def draw_outfit(person: Person, rng: np.random.Generator) -> Outfit:
+    """Draw an outfit."""
+    weights = [22, 10, 14, 22, 10, 10, 3, 1] if person.masculine else [18, 14, 8, 12, 8, 12, 18, 6]
+    cut = CUTS[int(rng.choice(len(CUTS), p=np.array(weights) / sum(weights)))]
+    pattern = PATTERNS[int(rng.choice(len(PATTERNS), p=[0.42, 0.1, 0.08, 0.08, 0.06, 0.06, 0.1, 0.1]))]
+    sleeves = {
+        "straps": 0.0,
+        "bare": 0.0,
+        "tee": rng.choice([0.38, 1.0], p=[0.7, 0.3]),
+        "vneck": rng.choice([0.35, 0.96]),
+    }
+    return Outfit(
+        cut, pattern, _draw_colour(rng), _draw_colour(rng), _draw_colour(rng) if rng.random() < 0.5 else np.full(3, 0.72, np.float32),
+        float(sleeves.get(cut, 0.97)), float(rng.uniform(1.08, 1.5)), bool(rng.random() < 0.08), float(rng.uniform(0.5, 1.5)),
+    )  # fmt: skip
+
+
+def _draw_colour(rng: np.random.Generator) -> Array:
+    """Mostly grey, dark, white, blue and muted colours, sometimes strong ones."""
+    kind = rng.random()
+    if kind < 0.35:
+        return (np.full(3, rng.uniform(0.1, 0.95)) * rng.uniform(0.94, 1.0, 3)).astype(np.float32) ** 2
+    hue = rng.choice([rng.uniform(0, 6), rng.normal(3.9, 0.25)])
+    strength = rng.uniform(0.15, 0.6) if kind < 0.75 else rng.uniform(0.6, 0.95)
+    wheel = np.clip(np.abs((hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
+    return ((1 - strength + strength * wheel) * rng.uniform(0.2, 0.9)).astype(np.float32) ** 2
+
+
+def fabric(
+    outfit: Outfit,
+    colour: Array,
+    cover: Array,
+    figure: Figure,
+    light: Light,
+    round_: float,
+    shade: Array,
+    rng: np.random.Generator,
+) -> Array:
+    """Cloth over a flat shape, as a premultiplied layer; ``round_`` is how far it bulges, in pixels."""
+    height, width = cover.shape
+    scale = figure.scale
+    fold = _folds(rng, height, width, scale) * outfit.folds
+    normal = normals(inflate(cover, round_) + fold * 0.12 * scale)
+    pattern = _pattern(outfit, colour, height, width, figure, fold, rng)
+    hollow = np.clip(1 + 0.35 * fold, 0.5, 1.15)
+    linear = pattern * diffuse(light, normal, (0.15, 0.15, 0.15), shade) * hollow[..., None]
+    return layer(display(linear), cover)
+
+
+def render(outfit: Outfit, figure: Figure, body: Array, light: Light, shade: Array, rng: np.random.Generator) -> Array:
+    """Clothes of the trunk as a premultiplied layer ``[H, W, 4]``."""
+    height, width = body.shape
+    n, w, scale = figure.neck, figure.shoulder, figure.scale
+    drawn = np.zeros((height, width, 4), np.float32)
+    wide = 1.02 + 0.05 * outfit.loose
+    garment = coverage([figure.place(curve(_garment(n, w * wide, outfit), 6))], height, width)
+
+    def opening(points: list[tuple[float, float]], smooth: bool = True) -> Array:
+        both = [*points, *[(-x, y) for x, y in points[::-1]]]
+        return coverage([figure.place(curve(both, 5) if smooth else np.array(both, np.float32))], height, width)
+
+    depth = float(rng.uniform(0.3, 0.6))
+    necklines = {
+        "tee": [(n * 1.15, 0.6), (n * 1.28, 0.0), (n * 0.95, -depth * 0.75), (n * 0.35, -depth)],
+        "hoodie": [(n * 1.0, 0.6), (n * 1.05, 0.0), (n * 0.7, -0.3), (n * 0.3, -0.4)],
+        "turtle": [(n * 1.3, 1.2), (n * 1.3, 0.52), (n * 0.6, 0.42), (0.05, 0.4)],
+        "vneck": [(n * 1.3, 0.6), (n * 1.25, 0.0), (n * 0.7, -0.8), (0.03, -1.0 - 2 * depth)],
+        "shirt": [(n * 1.1, 0.6), (n * 1.05, 0.1), (n * 0.5, -0.35), (0.03, -0.5 - depth)],
+        "jacket": [(n * 1.1, 0.6), (n * 1.15, 0.1), (n * 0.9, -0.8), (0.06, -2.6 - 2 * depth)],
+        "straps": [(w * 0.5, 0.6), (w * 0.52, -0.6), (w * 0.42, -1.2), (0.1, -1.35 - depth)],
+        "bare": [(w * 1.3, 0.6), (w * 1.3, -1.0), (w * 0.5, -1.15), (0.1, -1.25)],
+    }  # fmt: skip
+    hole = opening(necklines[outfit.cut], outfit.cut not in ("vneck", "shirt", "jacket"))
+    inner_hole = opening([(n * 1.1, 0.6), (n * 1.02, 0.12), (n * 0.5, -0.2), (0.05, -0.35)])
+    if outfit.cut in ("jacket", "hoodie"):
+        cover = garment * (1 - inner_hole) if outfit.cut == "jacket" else None
+        if cover is not None:
+            over(drawn, fabric(outfit_plain(outfit), outfit.inner, cover, figure, light, 0.7 * scale, shade, rng))
+            if rng.random() < 0.45:
+                tie = np.array(
+                    [(-0.13, -0.3), (0.13, -0.3), (0.1, -0.55), (0.24, -3.2), (-0.24, -3.2), (-0.1, -0.55)], np.float32
+                )
+                over(
+                    drawn,
+                    fabric(
+                        outfit,
+                        outfit.second,
+                        coverage([figure.place(tie)], height, width),
+                        figure,
+                        light,
+                        0.15 * scale,
+                        shade,
+                        rng,
+                    ),
+                )
+    cover = garment * (1 - hole)
+    edge = blur(cover, 0.05 * scale)
+    drawn[..., :3] *= (1 - 0.5 * edge)[..., None]
+    over(drawn, fabric(outfit, outfit.colour, cover, figure, light, 0.75 * scale, shade, rng))
+    _seams(drawn, hole * garment, scale)
+    if outfit.cut in ("shirt", "jacket", "hoodie"):
+        for side in (-1, 1):
+            over(drawn, _collar(outfit, figure, side, light, shade, rng))
+    if outfit.cut == "shirt" or (outfit.cut == "jacket"):
+        _buttons(drawn, figure, outfit, -0.9 if outfit.cut == "shirt" else -3.6)
+    if outfit.scarf:
+        scarf = [(n * 1.1, 0.75), (n * 1.7, 0.45), (n * 1.75, -0.1), (n * 0.9, -0.45), (0, -0.5)]
+        cover = coverage(
+            [figure.place(curve([*scarf, *[(-x, y) for x, y in scarf[-2::-1]], (0, 0.35)], 6))], height, width
+        )
+        drawn[..., :3] *= (1 - 0.5 * blur(cover, 0.12 * scale))[..., None]
+        over(drawn, fabric(outfit, outfit.second, cover, figure, light, 0.35 * scale, shade, rng))
+    return drawn
+
+
+def outfit_plain(outfit: Outfit) -> Outfit:
+    """The same without a pattern."""
+    return Outfit(
+        outfit.cut, "plain", outfit.colour, outfit.second, outfit.inner, outfit.sleeve, outfit.loose, False, 0.5
+    )
+
+
+def _garment(n: float, w: float, outfit: Outfit) -> list[tuple[float, float]]:
+    hem = 0.06 * outfit.loose
+    top = (n * 1.18, 0.62) if outfit.cut == "turtle" else (n * 1.2, 0.16)
+    right = [
+        top, (n * 1.6, -0.1), (w * 0.62, -0.3), (w * 0.88, -0.5), (w, -0.9), (w * 0.95 + hem, -1.7), (w * 0.85 + hem, -2.6), (w * 0.78 + hem, -3.7),
+        (w * 0.86 + hem, -5.0), (w * 0.9 + hem, -6.0), (w * 0.84, -9), (w * 0.74, -14),
+    ]  # fmt: skip
+    return [*right, *[(-x, y) for x, y in right[::-1]]]
+
+
+def _collar(outfit: Outfit, figure: Figure, side: int, light: Light, shade: Array, rng: np.random.Generator) -> Array:
+    height, width = shade.shape
+    n = figure.neck
+    if outfit.cut == "shirt":
+        points = [(n * 1.12, 0.2), (n * 1.3, 0.02), (n * 0.95, -0.62), (0.06, -0.42), (n * 0.55, -0.1)]
+    elif outfit.cut == "jacket":
+        points = [(n * 1.15, 0.2), (n * 1.75, -0.15), (n * 1.75, -1.0), (n * 1.2, -1.15), (0.05, -3.2), (n * 0.8, -0.9)]
+    else:
+        points = [(n * 1.1, 0.45), (n * 1.85, 0.2), (n * 1.9, -0.25), (n * 1.0, -0.62), (0.1, -0.55), (n * 0.7, -0.2)]
+    flap = figure.place(
+        curve(np.array(points, np.float32) * np.array([side, 1], np.float32), 4 if outfit.cut == "hoodie" else 1)
+    )
+    cover = coverage([flap], height, width)
+    drawn = fabric(outfit, outfit.colour * 1.04, cover, figure, light, 0.16 * figure.scale, shade, rng)
+    dark = blur(cover, 0.04 * figure.scale) * 0.55
+    shadow = np.zeros_like(drawn)
+    shadow[..., 3] = 0
+    result = layer(np.zeros(3, np.float32), dark * (cover < 0.99) * 0.0)
+    over(result, drawn)
+    return result
+
+
+def _buttons(drawn: Array, figure: Figure, outfit: Outfit, top: float) -> None:
+    height, width = drawn.shape[:2]
+    turn = np.linspace(0, 2 * np.pi, 14, dtype=np.float32)
+    ring = 0.06 * np.stack([np.cos(turn), np.sin(turn)], 1)
+    spots = [figure.place(ring + np.array([0.03, top - 0.75 * k], np.float32)) for k in range(6)]
+    cover = coverage(spots, height, width) * drawn[..., 3]
+    colour = np.sqrt(np.clip(outfit.second * 0.5 + 0.02, 0, 1))
+    over(drawn, layer(colour, cover))
+
+
+def _seams(drawn: Array, hole: Array, scale: float) -> None:
+    """A darker line along the neckline."""
+    line = np.clip(blur(hole, 0.035 * scale) * 3 * (1 - hole), 0, 1) * np.clip(drawn[..., 3], 0, 1)
+    drawn[..., :3] *= (1 - 0.35 * line)[..., None]
+
+
+def _folds(rng: np.random.Generator, height: int, width: int, scale: float) -> Array:
+    """Ridges that run together and apart, about -1..1."""
+    wide = noise(rng, height, width, 1.7 * scale, 2)
+    ridge = 1 - 2 * np.abs(noise(rng, height, width, 0.9 * scale, 2) + 0.4 * wide)
+    return (0.5 * wide + 0.5 * ridge * np.clip(0.4 + wide, 0, 1)).astype(np.float32)
+
+
+def _pattern(
+    outfit: Outfit, colour: Array, height: int, width: int, figure: Figure, fold: Array, rng: np.random.Generator
+) -> Array:
+    """Colours ``[H, W, 3]``; the pattern follows the folds."""
+    scale = figure.scale
+    x = (np.arange(width, dtype=np.float32)[None] - figure.x) / scale + 0.1 * fold
+    y = (figure.y - np.arange(height, dtype=np.float32)[:, None]) / scale + 0.1 * fold + 0.08 * np.square(x)
+    grain = 1 + 0.1 * noise(rng, height, width, max(1.5, 0.03 * scale), 1)
+    period = float(rng.uniform(0.25, 0.8))
+    soft = np.clip(0.06 * 40 / scale, 0.02, 0.3)
+
+    def bands(t: Array, share: float = 0.5) -> Array:
+        phase = np.abs((t / period) % 1 - 0.5) * 2
+        return np.clip((phase - (1 - share)) / soft + 0.5, 0, 1)
+
+    name = outfit.pattern
+    if name == "stripes":
+        mix = bands(x)
+    elif name == "bands":
+        mix = bands(y)
+    elif name == "plaid":
+        mix = 0.5 * bands(x, 0.35) + 0.5 * bands(y, 0.35)
+    elif name == "dots":
+        mix = np.clip((0.3 - np.hypot((x / period) % 1 - 0.5, (y / period) % 1 - 0.5)) / soft + 0.5, 0, 1)
+    elif name == "flowers":
+        mix = np.clip((noise(rng, height, width, period * scale, 2) - 0.15) * 6, 0, 1)
+    elif name == "denim":
+        mix = 0.35 * np.clip(noise(rng, height, width, 0.8 * scale, 4) + 0.3, 0, 1)
+        grain = 1 + 0.22 * noise(rng, height, width, max(1.3, 0.04 * scale), 1)
+    elif name == "knit":
+        rows = np.sin(x * 38) * np.sin(y * 26 + np.abs(np.sin(x * 19)) * 2)
+        return colour * ((1 + 0.18 * rows * np.clip(scale / 40, 0, 1)) * grain)[..., None]
+    else:
+        return colour * grain[..., None]
+    return (colour + mix[..., None] * (outfit.second - colour)) * grain[..., None]

@@ -1,0 +1,186 @@
+"""A portrait from a seed: the scene is drawn, rendered in layers and composed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.data.sample import Sample
+from p3m_edge.data.synth import body, cloth, face, hair, head
+from p3m_edge.data.synth.background import draw_background
+from p3m_edge.data.synth.camera import Look, develop, draw_grade, expose
+from p3m_edge.data.synth.light import Light, diffuse, display, draw_light, gloss
+from p3m_edge.data.synth.person import Person, draw_person
+from p3m_edge.data.synth.raster import Array, blur, layer, over
+from p3m_edge.errors import InputError
+
+TRIMAP_KERNEL = 18
+"""Of the trimaps that go with the portraits, in pixels: within the published 15 to 30."""
+MIN_SIDE, MAX_SIDE = 32, 4096
+_DEFAULT = Look()
+
+
+def portrait(seed: int, width: int = 512, height: int = 512, look: Look = _DEFAULT, *, frontal: bool = False) -> Sample:
+    """Draw one portrait; the same arguments give the same picture in every process.
+
+    Parameters
+    ----------
+    seed
+        Of everything in it, >= 0.
+    width, height
+        In pixels, 32 to 4096.
+    look
+        What the camera may do to it.
+    frontal
+        Turn the face to the camera (within 10 degrees), and leave it uncovered.
+
+    Returns
+    -------
+    sample
+        With all its parts: ``image`` is ``alpha * foreground + (1 - alpha) * background`` within 1/255 before noise
+        and compression; the face mask is the skin of the face with eyes and mouth, without hair.
+
+    Raises
+    ------
+    InputError
+        The size is out of range, or the seed is negative.
+    """
+    if seed < 0 or not (MIN_SIDE <= width <= MAX_SIDE and MIN_SIDE <= height <= MAX_SIDE):
+        raise InputError(
+            f"a portrait has a seed >= 0 and sides of {MIN_SIDE} to {MAX_SIDE}, not {seed}, {width}x{height}"
+        )
+    rngs = [np.random.default_rng([seed, part]) for part in range(8)]
+    scene = _draw_scene(rngs[0], width, height, frontal=frontal)
+    person = draw_person(rngs[1])
+    outfit = cloth.draw_outfit(person, rngs[2])
+    hints = np.sqrt(np.stack([person.skin, person.hair, outfit.colour, outfit.second]))
+    background = draw_background(rngs[3], height, width, hints)
+    light = draw_light(
+        rngs[4], np.square(background[: height // 2].mean((0, 1))), np.square(background[height // 2 :].mean((0, 1)))
+    )
+    layered, face_mask = _render(scene, person, outfit, light, rngs[5], height, width)
+    layered = expose(layered, look, rngs[6])
+    grade = draw_grade(look, rngs[6])
+    alpha = np.rint(np.clip(layered[..., 3], 0, 1) * 255).astype(np.uint8)
+    foreground = _bytes(grade(_unmultiply(layered)))
+    back = _bytes(grade(background))
+    image = compose(alpha, foreground, back)
+    from p3m_edge.data.trimap import make_trimap
+
+    kernel = max(3, round(TRIMAP_KERNEL * max(height, width) / 512))
+    return Sample(
+        f"{seed:06d}", develop(image, look, rngs[7]), alpha, make_trimap(alpha, kernel), foreground, back,
+        np.where(face_mask > 0.5, 255, 0).astype(np.uint8),
+    )  # fmt: skip
+
+
+def compose(
+    alpha: NDArray[np.uint8], foreground: NDArray[np.uint8], background: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """``alpha * foreground + (1 - alpha) * background``, rounded; all uint8."""
+    share = alpha[..., None].astype(np.float32) / 255
+    return np.rint(share * foreground + (1 - share) * background).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    pose: head.Pose
+    body_turn: float
+
+
+def _draw_scene(rng: np.random.Generator, width: int, height: int, *, frontal: bool) -> _Scene:
+    """Framing and pose."""
+    framing = rng.choice(["close", "bust", "half", "far"], p=[0.22, 0.43, 0.25, 0.1])
+    low, high = {"close": (0.46, 0.66), "bust": (0.28, 0.46), "half": (0.17, 0.28), "far": (0.11, 0.17)}[str(framing)]
+    tall = float(rng.uniform(low, high)) * min(height, 1.25 * width)
+    scale = tall / 2.25
+    top = rng.uniform(0.05, 0.2) * height if framing != "close" else rng.uniform(0.0, 0.16) * height
+    x = width * float(np.clip(rng.normal(0.5, 0.09), 0.28, 0.72))
+    y = top + 1.2 * scale
+    if frontal:
+        yaw, pitch, roll = rng.uniform(-0.17, 0.17), rng.uniform(-0.1, 0.1), rng.normal(0, 0.03)
+    else:
+        kind = rng.random()
+        yaw = rng.normal(0, 0.22) if kind < 0.6 else rng.uniform(0.35, 1.0) * rng.choice([-1, 1])
+        if kind > 0.9:
+            yaw = rng.uniform(1.0, math.pi) * rng.choice([-1, 1])
+        pitch, roll = rng.normal(0, 0.1), rng.normal(0, 0.07)
+    turn = head.rotation(float(yaw), float(pitch), float(roll))
+    return _Scene(head.Pose(turn, x, y, scale), float(0.6 * yaw + rng.normal(0, 0.25)))
+
+
+def _render(
+    scene: _Scene, person: Person, outfit: cloth.Outfit, light: Light, rng: np.random.Generator, height: int, width: int
+) -> tuple[Array, Array]:
+    """The person as a premultiplied layer ``[H, W, 4]``, and the face's mask ``[H, W]``, 0..1."""
+    pose = scene.pose
+    shape = head.make_shape(person)
+    cut = hair.draw_cut(person.style, rng, person.age)
+    count = int(np.clip(26 * pose.scale * min(1.0, 0.6 + 0.3 * cut.length), 600, 6000))
+    strands = hair.grow(shape, cut, count, rng)
+    tones = hair.lit(strands, pose, person.hair, light, rng)
+    behind, before = hair.draw(strands, tones, pose, height, width)
+    figure = body.draw_figure(person, rng, pose.x, pose.y, pose.scale, scene.body_turn)
+    outline = head.silhouette(shape, pose)
+    shade = body.chin_shadow(height, width, outline, light, pose.scale, 0.75)
+    result = behind
+    trunk, nearer = body.render(figure, person, outfit, light, shade, rng)
+    over(result, trunk)
+    view = head.see(shape, pose, height, width)
+    canvas = face.paint(person, rng)
+    hat_shadow = 1 - 0.55 * blur(_shifted(before[..., 3], light, pose.scale), 0.05 * pose.scale)
+    over(result, _face_layer(view, pose, person, canvas, cut, light, hat_shadow), view.y, view.x)
+    mask = np.zeros((height, width), np.float32)
+    h, w = view.cover.shape
+    skin = (hair.scalp(_direction(view), cut.recede) < 0) & (np.hypot(view.u, view.v) < 1.45)
+    mask[view.y : view.y + h, view.x : view.x + w] = view.cover * skin
+    over(result, before)
+    mask *= 1 - before[..., 3]
+    for part in nearer:
+        over(result, part)
+        mask *= 1 - part[..., 3]
+    return result, mask
+
+
+def _direction(view: head.View) -> Array:
+    square = np.minimum(view.u**2 + view.v**2, 3.999)
+    shrink = np.sqrt(1 - square / 4)
+    return np.stack([view.u * shrink, view.v * shrink, 1 - square / 2], -1)
+
+
+def _shifted(alpha: Array, light: Light, scale: float) -> Array:
+    """Hair's shadow on the face, moved away from the light."""
+    matrix = np.array([[1, 0, -0.12 * scale * light.key[0]], [0, 1, 0.12 * scale * light.key[1]]])
+    return cv2.warpAffine(alpha, matrix, alpha.shape[::-1])
+
+
+def _face_layer(
+    view: head.View, pose: head.Pose, person: Person, canvas: face.Paint, cut: hair.Cut, light: Light, shadow: Array
+) -> Array:
+    """The head without its hair, lit, as a premultiplied layer of the view's size."""
+    h, w = view.cover.shape
+    lit = head.cast_shadow(view, pose, light.key) * shadow[view.y : view.y + h, view.x : view.x + w]
+    colour, shine = canvas.at(view.u, view.v)
+    cap = np.clip(hair.scalp(_direction(view), cut.recede) / 0.12, 0, 1) * (0.25 if cut.length < 0.06 else 0.9)
+    colour = colour + cap[..., None] * (0.6 * person.hair - colour)
+    linear = colour * diffuse(light, view.normal, (0.38, 0.2, 0.14), lit)
+    spec = (0.1 * gloss(light, view.normal, 14) + 0.12 * gloss(light, view.normal, 45)) * shine * lit * (1 - cap)
+    return layer(display(linear + spec[..., None] * light.key_colour), view.cover)
+
+
+def _unmultiply(layered: Array) -> Array:
+    """Colours without their alpha; where there is nothing, those of the surroundings."""
+    alpha = layered[..., 3:]
+    wide = blur(layered, max(layered.shape[:2]) / 60)
+    spread = wide[..., :3] / np.maximum(wide[..., 3:], 1e-3)
+    own = layered[..., :3] / np.maximum(alpha, 1e-3)
+    trust = np.clip(alpha / 0.06, 0, 1)
+    return np.clip(own * trust + spread * (1 - trust), 0, 1)
+
+
+def _bytes(picture: Array) -> NDArray[np.uint8]:
+    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
