@@ -38,6 +38,7 @@ VERBS: dict[str, str] = {
     "suite": "measure this project's own speed goals against eager PyTorch",
     "inspect": "show what is in an artefact",
     "targets": "list the targets: engine, precision, parity limits",
+    "data check": "find what is missing, unreadable, unequal or double in a data set; count the rest",
     "doctor": "say what can be built, run and verified on this machine, and what is missing",
 }
 

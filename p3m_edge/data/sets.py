@@ -27,7 +27,8 @@ class Layout:
     blurred: bool | None
 
 
-# The first one whose two folders are there counts. RealWorldPortrait-636 has the last one's.
+# The first one whose two folders are there counts, else the first whose pictures are.
+# RealWorldPortrait-636 has the last one's.
 LAYOUTS = (
     Layout("P3M-10k", "blurred_image", "mask", True),
     Layout("P3M-10k", "original_image", "mask", False),
@@ -143,11 +144,9 @@ def splits(root: str | Path) -> dict[str, Path]:
 
 
 def find_layout(folder: Path) -> Layout | None:
-    """The layout of a folder, or None if it is no set."""
-    for layout in LAYOUTS:
-        if (folder / layout.image).is_dir() and (folder / layout.alpha).is_dir():
-            return layout
-    return None
+    """The layout of a folder, or None if it has no pictures in a place that a layout names."""
+    found = [layout for layout in LAYOUTS if (folder / layout.image).is_dir()]
+    return next((layout for layout in found if (folder / layout.alpha).is_dir()), found[0] if found else None)
 
 
 def survey(folder: Path) -> Listing:
@@ -231,11 +230,8 @@ def _choose(root: Path, split: str | None) -> Path:
 
 
 def _no_set(folder: Path) -> InputError:
-    for layout in LAYOUTS:
-        if (folder / layout.image).is_dir():
-            return InputError(f"{folder} has {layout.image}/ but no {layout.alpha}/", hint="see docs/data.md")
-    forms = ", ".join(f"{layout.image}/ and {layout.alpha}/" for layout in LAYOUTS)
-    return InputError(f"{folder} holds no set", hint=f"a set has {forms}; see docs/data.md")
+    forms = ", or ".join(f"{layout.image}/ and {layout.alpha}/" for layout in LAYOUTS)
+    return InputError(f"{folder} holds no data set", hint=f"a set has {forms}; see docs/data.md")
 
 
 def _folders(parent: Path) -> list[Path]:

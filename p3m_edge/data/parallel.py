@@ -1,0 +1,90 @@
+"""The same work on many things, on all cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+import cv2
+
+from p3m_edge.errors import P3MEdgeError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Progress = Callable[[int, int], None]
+"""Called with the number of things that are done and of all."""
+
+# A process takes about as long to start as a few pictures to decode.
+_WORTH_A_PROCESS = 4
+
+
+def parallel_map(
+    work: Callable[[T], R],
+    things: Sequence[T],
+    *,
+    workers: int | None = None,
+    progress: Progress = lambda _done, _total: None,
+) -> list[R]:
+    """Apply ``work`` to each thing, in processes of their own; the results are in the order of the things.
+
+    Parameters
+    ----------
+    work
+        A function of a module, or a partial of one, since it travels to other processes; its first exception ends
+        everything.
+    things
+        What to work on.
+    workers
+        How many processes; None: one for each core, but none at all for a handful of things.
+    progress
+        Called in this process after each thing, in order.
+
+    Raises
+    ------
+    P3MEdgeError
+        A process was killed, for example because memory ran out.
+    """
+    workers = min(workers, len(things)) if workers else min(_cores(), len(things) // _WORTH_A_PROCESS)
+    results: list[R] = []
+    if workers <= 1:
+        for thing in things:
+            results.append(work(thing))
+            progress(len(results), len(things))
+        return results
+    # Spawned, not forked: threads (a progress bar, OpenCV's) may run here.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
+    try:
+        for result in pool.map(work, things):
+            results.append(result)
+            progress(len(results), len(things))
+    except BrokenProcessPool as error:
+        hint = "did memory run out? use fewer --workers"
+        raise P3MEdgeError(f"a worker process ended after {len(results)} of {len(things)}", hint=hint) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return results
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _begin() -> None:
+    """Set a worker up: Ctrl-C is the parent's business, and without a parent there is nobody to work for."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
