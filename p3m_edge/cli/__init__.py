@@ -39,6 +39,7 @@ VERBS: dict[str, str] = {
     "inspect": "show what is in an artefact",
     "targets": "list the targets: engine, precision, parity limits",
     "data check": "find what is missing, unreadable, unequal or double in a data set; count the rest",
+    "eval": "evaluate checkpoints, artefacts and other methods as the paper does",
     "doctor": "say what can be built, run and verified on this machine, and what is missing",
 }
 

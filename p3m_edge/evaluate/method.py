@@ -1,0 +1,113 @@
+"""What every method of matting is to the evaluation: something that knows what it is and mattes a picture.
+
+Shape legend: H and W, the picture's size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.errors import InputError
+from p3m_edge.preprocess import scale_to
+
+Image = NDArray[np.uint8]
+Predict = Callable[[Image, Image], NDArray[Any]]
+"""``predict(rgb, trimap) -> alpha``: uint8 ``[H, W, 3]`` and ``[H, W]`` (0, 128, 255) -> float ``[H, W]``, 0..1.
+
+It raises :class:`InputError` for a picture that the method cannot matte; the others go on.
+"""
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """What is being evaluated.
+
+    Attributes
+    ----------
+    name
+        For tables and file names.
+    kind
+        ``checkpoint``, ``artefact``, ``onnx`` or ``pymatting``.
+    trimap_based
+        Whether it is given the trimap; then it is measured in the unknown region alone.
+    identity
+        Tells two versions of it apart: a hash of its files, or a package's version.
+    trained
+        False for stand-in weights, whose figures mean nothing.
+    """
+
+    name: str
+    kind: Literal["checkpoint", "artefact", "onnx", "pymatting"]
+    trimap_based: bool
+    identity: str
+    trained: bool = True
+
+
+class Method(ABC):
+    """A method, loaded and ready; close it at the end."""
+
+    info: MethodInfo
+
+    @abstractmethod
+    def prepare(self, set_name: str) -> tuple[str, Predict]:
+        """How this method treats the pictures of a set, in words for the protocol, and the function that does it.
+
+        Parameters
+        ----------
+        set_name
+            :attr:`p3m_edge.data.sets.DataSet.name`: the published evaluation treats one set in its own way.
+        """
+
+    def close(self) -> None:
+        """Free what it holds."""
+        return
+
+
+def at_size(alpha: NDArray[Any], height: int, width: int) -> NDArray[np.float32]:
+    """A foreign method's alpha, in 0..1 and at the picture's size.
+
+    Raises
+    ------
+    InputError
+        It is no plane, or not finite.
+    """
+    plane = alpha[..., 0] if alpha.ndim == 4 and alpha.shape[3] == 1 < alpha.shape[1] else alpha  # channels last
+    if plane.ndim < 2 or plane.size == 0 or plane.size != plane.shape[-2] * plane.shape[-1]:
+        raise InputError(f"the method's alpha is {list(alpha.shape)}, not one plane")
+    values = plane.reshape(plane.shape[-2:]).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise InputError("the method's alpha holds NaN or infinity")
+    return np.asarray(scale_to(np.clip(values, 0, 1), height, width), dtype=np.float32)
+
+
+def nearest(mask: Image, height: int, width: int) -> Image:
+    """A trimap at another size, without values between."""
+    return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
+
+
+def file_hash(*paths: Path) -> str:
+    """SHA-256 over the files' bytes.
+
+    Raises
+    ------
+    InputError
+        One cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    return digest.hexdigest()

@@ -1,0 +1,232 @@
+"""Any other ONNX matting model, described by a small TOML file; ``docs/evaluation.md`` shows some."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.errors import InputError, UsageError
+from p3m_edge.evaluate.method import Image, Method, MethodInfo, Predict, at_size, file_hash, nearest
+from p3m_edge.metrics import BACKGROUND, FOREGROUND
+from p3m_edge.preprocess import scale_to
+
+_TYPES = {
+    "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8,
+}  # fmt: skip
+
+
+class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the model wants the picture: ``(pixel * scale - mean) / std``; integer inputs get the pixels as they are."""
+
+    name: str | None = None
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    channels: Literal["RGB", "BGR"] = "RGB"
+    scale: float = 1 / 255
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+class Size(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The model's input size.
+
+    ``fixed``
+        ``width`` x ``height``.
+    ``short``
+        The shorter side becomes ``side``, the aspect stays; a picture with one side above and one below keeps its size.
+    ``own``
+        The picture's.
+
+    ``short`` and ``own`` are then rounded down to ``multiple_of``.
+    """
+
+    rule: Literal["fixed", "short", "own"] = "own"
+    width: msgspec.UnsetType | int = msgspec.UNSET
+    height: msgspec.UnsetType | int = msgspec.UNSET
+    side: msgspec.UnsetType | int = msgspec.UNSET
+    multiple_of: int = 1
+
+    def of(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the input for a picture."""
+        if isinstance(self.width, int) and isinstance(self.height, int):
+            return self.height, self.width
+        if isinstance(self.side, int) and not min(height, width) <= self.side <= max(height, width):
+            ratio = self.side / min(height, width)
+            height, width = int(height * ratio + 1e-6), int(width * ratio + 1e-6)
+        step = self.multiple_of
+        return max(step, height - height % step), max(step, width - width % step)
+
+    @property
+    def words(self) -> str:
+        """For the protocol."""
+        step = f", multiples of {self.multiple_of}" if self.multiple_of > 1 else ""
+        if self.rule == "fixed":
+            return f"{self.width}x{self.height}"
+        return (f"shorter side {self.side}" if self.rule == "short" else "full size") + step
+
+
+class Trimap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The second input of a trimap-based model.
+
+    ``unit``
+        One channel of 0, 0.5 and 1.
+    ``levels``
+        One channel of 0, 128 and 255.
+    ``classes``
+        One channel of 0, 1 and 2.
+    ``onehot``
+        Three channels: background, unknown, foreground.
+    """
+
+    name: str
+    encoding: Literal["unit", "levels", "classes", "onehot"] = "unit"
+
+
+class Constant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A further input that is always the same, or the factor that brings the longer side to ``longest_side``."""
+
+    shape: tuple[int, ...] = (1,)
+    value: float = 0.0
+    longest_side: msgspec.UnsetType | int = msgspec.UNSET
+
+    def of(self, height: int, width: int, dtype: Any) -> NDArray[Any]:
+        """The input for a network size."""
+        value = self.value
+        if isinstance(self.longest_side, int):
+            value = min(1.0, self.longest_side / max(height, width))
+        return np.full(self.shape, value, dtype)
+
+
+class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The TOML file."""
+
+    file: str
+    name: str | None = None
+    input: Picture = Picture()
+    size: Size = Size()
+    output: str | None = None
+    trimap: Trimap | None = None
+    constants: dict[str, Constant] = msgspec.field(default_factory=dict)
+
+
+def describe(path: Path) -> Description:
+    """Read a description.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read.
+    UsageError
+        It is not TOML, or not such a description.
+    """
+    try:
+        found = msgspec.convert(tomllib.loads(path.read_text("utf-8")), Description)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{path}: {error}", hint="docs/evaluation.md describes the keys") from error
+    size = found.size
+    given = {name for name in ("width", "height", "side") if getattr(size, name) is not msgspec.UNSET}
+    wanted = {"fixed": {"width", "height"}, "short": {"side"}, "own": set()}[size.rule]
+    if given != wanted:
+        need = " and ".join(sorted(wanted)) or "neither width, height nor side"
+        raise UsageError(f"{path}: the size rule {size.rule!r} takes {need}")
+    numbers = [getattr(size, name) for name in given] + [size.multiple_of]
+    if min(numbers) < 1 or 0 in found.input.std:
+        raise UsageError(f"{path}: sizes must be at least 1, and std not 0")
+    return found
+
+
+class OnnxMethod(Method):
+    """An ONNX model with one input (or two, with the trimap), run on the processor by ONNX Runtime.
+
+    Raises
+    ------
+    InputError, UsageError
+        The description or the model cannot be read, or they do not fit.
+    MissingError
+        ONNX Runtime is not installed.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        from p3m_edge.runtimes import onnxrt
+
+        self._text = describe(path)
+        model = path.parent / self._text.file
+        identity = file_hash(path, model)
+        ort = onnxrt.require()
+        settings = ort.SessionOptions()
+        settings.log_severity_level = 3
+        settings.intra_op_num_threads = threads or 0
+        try:
+            self._session = ort.InferenceSession(str(model), settings, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise InputError(f"{model} cannot be loaded: {' '.join(str(error).split())}") from error
+        self._types = {value.name: value.type for value in self._session.get_inputs()}
+        self._input, self._output = self._names(path)
+        self.info = MethodInfo(
+            self._text.name or path.stem, "onnx", trimap_based=self._text.trimap is not None, identity=identity
+        )
+
+    def prepare(self, set_name: str) -> tuple[str, Predict]:
+        return f"{self._text.size.words}, bilinear", self._predict
+
+    def _names(self, path: Path) -> tuple[str, str]:
+        """The picture's input and the alpha's output; every input of the model must be accounted for."""
+        text = self._text
+        further = set(text.constants) | ({text.trimap.name} if text.trimap else set())
+        left = [name for name in self._types if name not in further]
+        picture = text.input.name or (left[0] if len(left) == 1 else None)
+        if picture is None or {picture, *further} != set(self._types):
+            raise UsageError(
+                f"{path}: the model's inputs are {', '.join(self._types)}, which the description does not match",
+                hint="name the picture's in [input], the trimap's in [trimap], all others in [constants]",
+            )
+        unknown = sorted({kind for kind in self._types.values() if kind not in _TYPES})
+        if unknown:
+            raise UsageError(f"{path}: inputs of type {', '.join(unknown)} are not supported")
+        outputs = [value.name for value in self._session.get_outputs()]
+        output = text.output or outputs[0]
+        if output not in outputs or (text.output is None and len(outputs) > 1):
+            raise UsageError(f"{path}: name the alpha's output: one of {', '.join(outputs)}", hint='output = "..."')
+        return picture, output
+
+    def _predict(self, rgb: Image, trimap: Image) -> NDArray[Any]:
+        height, width = self._text.size.of(*trimap.shape)
+        feed = {self._input: self._picture(scale_to(rgb, height, width))}
+        if self._text.trimap is not None:
+            feed[self._text.trimap.name] = self._trimap(self._text.trimap, nearest(trimap, height, width))
+        for name, constant in self._text.constants.items():
+            feed[name] = constant.of(height, width, _TYPES[self._types[name]])
+        try:
+            (alpha,) = self._session.run([self._output], feed)
+        except Exception as error:
+            raise InputError(f"the model failed at {width}x{height}: {' '.join(str(error).split())}") from error
+        return at_size(np.asarray(alpha), *trimap.shape)
+
+    def _picture(self, rgb: NDArray[Any]) -> NDArray[Any]:
+        text, dtype = self._text.input, _TYPES[self._types[self._input]]
+        pixels: NDArray[Any] = rgb if text.channels == "RGB" else rgb[..., ::-1]
+        if dtype is not np.uint8:
+            scaled = pixels.astype(np.float32) * np.float32(text.scale)
+            pixels = (scaled - np.asarray(text.mean, np.float32)) / np.asarray(text.std, np.float32)
+        if text.layout == "NCHW":
+            pixels = pixels.transpose(2, 0, 1)
+        return np.ascontiguousarray(pixels[None], dtype=dtype)
+
+    def _trimap(self, text: Trimap, trimap: Image) -> NDArray[Any]:
+        classes = 1 + (trimap == FOREGROUND).astype(np.int8) - (trimap == BACKGROUND)
+        if text.encoding == "onehot":
+            planes = np.stack([classes == value for value in range(3)])
+        else:
+            levels = {"unit": (0, 0.5, 1), "levels": (0, 128, 255), "classes": (0, 1, 2)}[text.encoding]
+            planes = np.asarray(levels, np.float32)[classes][None]
+        if self._text.input.layout == "NHWC":
+            planes = planes.transpose(1, 2, 0)
+        return np.ascontiguousarray(planes[None], dtype=_TYPES[self._types[text.name]])

@@ -1,0 +1,150 @@
+"""What an evaluation finds: the protocol, the figures of every picture, their means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from p3m_edge.evaluate.method import MethodInfo
+
+Route = Literal["float", "8bit"]
+ROUTES: tuple[Route, ...] = get_args(Route)
+Routes = Literal["float", "8bit", "both"]
+
+MEASURES = (
+    "SAD", "MSE", "MAD", "GRAD", "CONN", "SAD_TRIMAP", "MSE_TRIMAP", "MAD_TRIMAP", "SAD_FG", "SAD_BG",
+    "SAD_FACE", "MSE_FACE", "MAD_FACE",
+)  # fmt: skip
+"""All measures of :func:`p3m_edge.metrics.evaluate`, in the order of tables."""
+
+UNKNOWN_REGION = ("SAD_TRIMAP", "MSE_TRIMAP", "MAD_TRIMAP")
+"""Those that trimap-based methods are given: elsewhere they were told the answer."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a figure came about; printed with it.
+
+    Attributes
+    ----------
+    set_name, set_root
+        The set.
+    blurred
+        Whether its faces are blurred; None: unknown.
+    pictures
+        How many the set has.
+    evaluated
+        How many were asked for: the first ones by name.
+    strategy
+        How a picture becomes the method's input.
+    routes
+        ``float``: the matte as it is. ``8bit``: first truncated to 8 bits, as files of the 2022 publication are.
+    trimap
+        Where the trimaps come from.
+    """
+
+    set_name: str
+    set_root: str
+    blurred: bool | None
+    pictures: int
+    evaluated: int
+    strategy: str
+    routes: tuple[Route, ...]
+    trimap: str
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line."""
+        faces = {True: "blurred faces", False: "faces not blurred", None: "faces unknown"}[self.blurred]
+        part = (
+            f"{self.pictures}" if self.evaluated == self.pictures else f"the first {self.evaluated} of {self.pictures}"
+        )
+        return (
+            f"{self.set_name} ({part} pictures, {faces}); {self.strategy}; "
+            f"scored as {' and '.join(self.routes)}; trimap: {self.trimap}"
+        )
+
+
+@dataclass(frozen=True)
+class PictureScore:
+    """One picture.
+
+    Attributes
+    ----------
+    seconds
+        Of the prediction alone. Not a benchmark: other work may have run beside it.
+    scores
+        For each route, measure -> value; face measures only where the picture has a face.
+    """
+
+    picture: str
+    width: int
+    height: int
+    seconds: float
+    scores: dict[Route, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A picture that could not be read or matted."""
+
+    picture: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A measure's mean over the pictures that have it."""
+
+    value: float
+    pictures: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """One method on one set.
+
+    Attributes
+    ----------
+    pair
+        With the PPT matrix: training faces and test faces, such as ``B:N``.
+    means
+        For each route, measure -> mean.
+    worst
+        The file name of the sheet of the worst pictures, if there is one.
+    """
+
+    method: MethodInfo
+    protocol: Protocol
+    pair: str | None
+    means: dict[Route, dict[str, Mean]]
+    pictures: tuple[PictureScore, ...]
+    failures: tuple[Failure, ...]
+    worst: str | None = None
+
+    @property
+    def headline(self) -> str:
+        """The measure that the pictures are ranked by."""
+        return UNKNOWN_REGION[0] if self.method.trimap_based else "SAD"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that one run found."""
+
+    version: str
+    results: tuple[Result, ...]
+
+
+def means(pictures: Iterable[PictureScore], routes: tuple[Route, ...]) -> dict[Route, dict[str, Mean]]:
+    """The mean of every measure over the pictures that have it."""
+    pictures = tuple(pictures)
+    found: dict[Route, dict[str, Mean]] = {}
+    for route in routes:
+        found[route] = {}
+        for measure in MEASURES:
+            values = [p.scores[route][measure] for p in pictures if measure in p.scores[route]]
+            if values:
+                found[route][measure] = Mean(sum(values) / len(values), len(values))
+    return found

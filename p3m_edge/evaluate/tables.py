@@ -1,0 +1,120 @@
+"""Tables of an evaluation, for the terminal and for Markdown from one description, and the files of ``--out``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from p3m_edge.evaluate.results import MEASURES, Evaluation, Mean, Result
+
+_NONE = "-"
+_PPT = ("SAD", "MSE", "MAD", "SAD_FACE")
+_TITLES = {"SAD_TRIMAP": "SAD unknown", "MSE_TRIMAP": "MSE unknown", "MAD_TRIMAP": "MAD unknown"}
+_PER_PIXEL = ("MSE", "MAD")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text; figures stand in the columns from ``figures`` on."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    figures: int
+
+
+def tables(evaluation: Evaluation) -> Iterator[Table]:
+    """The summary, the PPT matrix if there is one, and what failed."""
+    yield _summary(evaluation)
+    if any(result.pair for result in evaluation.results):
+        yield _ppt(evaluation)
+    failed = tuple(
+        (result.method.name, result.protocol.set_name, failure.picture, failure.reason)
+        for result in evaluation.results
+        for failure in result.failures
+    )
+    if failed:
+        yield Table("Pictures that failed", ("method", "set", "picture", "why"), failed, 4)
+
+
+def protocols(evaluation: Evaluation) -> Iterator[str]:
+    """How each result came about, one line each."""
+    for result in evaluation.results:
+        yield f"{title(result)}: {result.protocol.sentence}"
+
+
+def title(result: Result) -> str:
+    """The method's name, with a warning where its weights are not trained."""
+    return result.method.name + ("" if result.method.trained else " (NOT TRAINED)")
+
+
+def markdown(evaluation: Evaluation) -> str:
+    """Everything but the single pictures, as Markdown."""
+    parts = ["# Evaluation", f"p3m-edge {evaluation.version}", "\n".join(f"- {line}" for line in protocols(evaluation))]
+    parts += [_markdown(table) for table in tables(evaluation)]
+    for result in evaluation.results:
+        if result.worst is not None:
+            parts.append(f"Worst of {title(result)} on {result.protocol.set_name}:\n\n![worst]({result.worst})")
+    return "\n\n".join(parts) + "\n"
+
+
+def pictures_csv(evaluation: Evaluation) -> bytes:
+    """One line for every picture and route, UTF-8; a picture that failed has its reason in the last column."""
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    out.writerow(("method", "set", "picture", "route", "width", "height", "seconds", *MEASURES, "error"))
+    for result in evaluation.results:
+        what = (result.method.name, result.protocol.set_name)
+        for p in result.pictures:
+            for route in result.protocol.routes:
+                figures = [f"{p.scores[route][m]:.8g}" if m in p.scores[route] else "" for m in MEASURES]
+                out.writerow((*what, p.picture, route, p.width, p.height, p.seconds, *figures, ""))
+        for failure in result.failures:
+            out.writerow((*what, failure.picture, *[""] * (4 + len(MEASURES)), failure.reason))
+    return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def figure(measure: str, mean: Mean | None) -> str:
+    """A mean as publications print it: thousands with three decimals, values per pixel with five."""
+    if mean is None:
+        return _NONE
+    return f"{mean.value:.5f}" if measure.startswith(_PER_PIXEL) else f"{mean.value:.3f}"
+
+
+def _summary(evaluation: Evaluation) -> Table:
+    rows = [(result, route, result.means[route]) for result in evaluation.results for route in result.protocol.routes]
+    shown = [measure for measure in MEASURES if any(measure in found for _, _, found in rows)]
+    body = tuple(
+        (
+            title(result), result.protocol.set_name, route, str(len(result.pictures)),
+            *(figure(measure, found.get(measure)) for measure in shown),
+        )
+        for result, route, found in rows
+    )  # fmt: skip
+    columns = ("method", "set", "route", "pictures", *(_TITLES.get(name, name.replace("_", " ")) for name in shown))
+    return Table("Means over the pictures", columns, body, 3)
+
+
+def _ppt(evaluation: Evaluation) -> Table:
+    rows = sorted(
+        (
+            (result.pair, title(result), result.protocol.set_name, route, str(len(result.pictures)),
+             *(figure(measure, result.means[route].get(measure)) for measure in _PPT))
+            for result in evaluation.results
+            if result.pair is not None
+            for route in result.protocol.routes
+        ),
+        key=lambda row: row[0],
+    )  # fmt: skip
+    columns = ("training:test", "method", "set", "route", "pictures", *(name.replace("_", " ") for name in _PPT))
+    return Table("Privacy-preserving training (B: blurred faces, N: normal ones)", columns, tuple(rows), 4)
+
+
+def _markdown(table: Table) -> str:
+    def line(cells: tuple[str, ...]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    rule = tuple("---" if i < table.figures else "---:" for i in range(len(table.columns)))
+    return "\n".join((f"**{table.title}**\n", line(table.columns), line(rule), *map(line, table.rows)))
