@@ -40,6 +40,7 @@ VERBS: dict[str, str] = {
     "targets": "list the targets: engine, precision, parity limits",
     "data check": "find what is missing, unreadable, unequal or double in a data set; count the rest",
     "eval": "evaluate checkpoints, artefacts and other methods as the paper does",
+    "data anonymize": "blur the faces of ordinary portraits: a P3M-style data set",
     "doctor": "say what can be built, run and verified on this machine, and what is missing",
 }
 

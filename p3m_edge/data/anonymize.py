@@ -144,7 +144,8 @@ def _band(alpha: Image) -> NDArray[np.bool_]:
     edge = np.asarray(cv2.morphologyEx((alpha > 127).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)))
     width = max(3, round(min(alpha.shape) * _BAND)) | 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
-    return np.asarray(cv2.dilate((soft | (edge != 0)).astype(np.uint8), kernel), np.uint8) != 0
+    wide = cv2.dilate((soft | (edge != 0)).astype(np.uint8), kernel)
+    return np.asarray(wide, np.bool_)
 
 
 def _window(box: Box, shape: tuple[int, ...]) -> tuple[slice, slice]:

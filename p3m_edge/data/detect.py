@@ -151,7 +151,7 @@ def yunet(
     if not path.is_file():
         raise InputError(f"{path} does not exist or is no file", hint="give a YuNet model as an ONNX file")
     try:
-        network = cv2.FaceDetectorYN.create(str(path), "", (_WINDOW, _WINDOW), keep)
+        network = _load_yunet(path, keep)
         detector = _YuNet(network, name, tuple(views), sure)
         detector.detect(np.zeros((64, 64, 3), np.uint8))
     except (cv2.error, SystemError) as error:
@@ -159,6 +159,17 @@ def yunet(
             f"{path} is damaged, or not a YuNet face detector", hint="give a YuNet model of any input size as ONNX"
         ) from error
     return detector
+
+
+def _load_yunet(path: Path, keep: float) -> Any:
+    from cv2.utils import logging
+
+    level = logging.getLogLevel()
+    logging.setLogLevel(logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns that its new engine has no choice of devices
+    try:
+        return cv2.FaceDetectorYN.create(str(path), "", (64, 64), keep)
+    finally:
+        logging.setLogLevel(level)
 
 
 def merge(boxes: Sequence[Box]) -> tuple[Box, ...]:

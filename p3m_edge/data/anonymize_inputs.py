@@ -1,0 +1,80 @@
+"""What is to be anonymised: the pictures of a folder, and the faces that a person has marked."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from p3m_edge.data.detect import Box
+from p3m_edge.data.sample import Item
+from p3m_edge.data.sets import find_layout, survey
+from p3m_edge.errors import InputError
+from p3m_edge.imageio import list_images
+
+_FIELDS = ("name", "x", "y", "width", "height")
+
+
+def find_items(folder: Path) -> tuple[Item, ...]:
+    """The pictures of a data set's folder (see :mod:`p3m_edge.data.sets`; alphas may be missing), or of any folder.
+
+    Raises
+    ------
+    InputError
+        There are none, or the folder cannot be read.
+    """
+    if folder.is_dir() and find_layout(folder) is not None:
+        listing = survey(folder)
+        items = [*listing.items, *(Item(path.name, path) for path in listing.namesakes)]
+        items = [item for item in items if item.image.parent.name == listing.layout.image]
+    else:
+        paths = list_images(folder)
+        stems = [path.stem.casefold() for path in paths]
+        items = [
+            Item(path.stem if stems.count(stem) == 1 else path.name, path)
+            for path, stem in zip(paths, stems, strict=True)
+        ]
+    if not items:
+        raise InputError(f"{folder} holds no pictures")
+    return tuple(items)
+
+
+def read_boxes(path: Path, names: Iterable[str]) -> dict[str, tuple[Box, ...]]:
+    """Faces marked by a person: a CSV file with the columns name, x, y, width, height.
+
+    A row is a face, hairline to chin and cheek to cheek, in pixels; with the last four empty it says that the picture
+    was looked at and shows none.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, a row is not of that form, or names no picture.
+    """
+    known, boxes = set(names), dict[str, tuple[Box, ...]]()
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = csv.DictReader(stream)
+            if not set(_FIELDS) <= set(rows.fieldnames or ()):
+                raise InputError(f"{path} lacks one of the columns {', '.join(_FIELDS)}")
+            for row in rows:
+                name = (row["name"] or "").strip()
+                if name not in known:
+                    raise InputError(f"{path}, line {rows.line_num}: there is no picture {name!r}")
+                values = [(row[key] or "").strip() for key in _FIELDS[1:]]
+                face = (_hand_box(values, f"{path}, line {rows.line_num}"),) if any(values) else ()
+                boxes[name] = boxes.get(name, ()) + face
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as CSV: {error}") from error
+    return boxes
+
+
+def _hand_box(values: Sequence[str], where: str) -> Box:
+    try:
+        x, y, width, height = (float(value) for value in values)
+    except ValueError:
+        raise InputError(f"{where}: x, y, width and height are not four numbers") from None
+    if not (np.isfinite([x, y, width, height]).all() and width > 0 and height > 0):
+        raise InputError(f"{where}: a box has finite numbers, and a width and height above zero")
+    return Box(x, y, width, height, 1.0, "by hand")

@@ -1,0 +1,109 @@
+"""What became of every picture: ``report.json`` for programs, ``report.md`` for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from p3m_edge.data.anonymize_set import Record, Settings
+from p3m_edge.data.detect import Box
+from p3m_edge.imageio import atomic_write
+
+
+@dataclass(frozen=True)
+class Report:
+    """Counts and records, sorted by name.
+
+    Attributes
+    ----------
+    settings
+        None where finished pictures were verified only.
+    done, review, failed
+        Pictures in the output, pictures for a person to look at, and inputs that could not be used.
+    resumed
+        How many of them were done by an earlier run.
+    found_again
+        Pictures in which the verifier found a face; they are in review.
+    faces
+        Boxes hidden in the pictures that are done.
+    """
+
+    out: Path
+    settings: Settings | None
+    done: int
+    review: int
+    failed: int
+    resumed: int
+    found_again: int
+    faces: int
+    pictures: tuple[Record, ...]
+
+
+def summarise(out: Path, settings: Settings | None, records: Sequence[Record], resumed: int = 0) -> Report:
+    """Count the records of a run."""
+    count = Counter(record.status for record in records)
+    return Report(
+        out=out,
+        settings=settings,
+        done=count["done"],
+        review=count["review"],
+        failed=count["failed"],
+        resumed=resumed,
+        found_again=sum(bool(record.remaining) for record in records),
+        faces=sum(len(record.faces) for record in records if record.status == "done"),
+        pictures=tuple(sorted(records, key=lambda record: record.name)),
+    )
+
+
+def write_report(report: Report, stem: str = "report") -> None:
+    """Write both files into the output folder; a file name that is no valid Unicode is escaped.
+
+    Raises
+    ------
+    OutputError
+        They cannot be written.
+    """
+    encoded = msgspec.json.encode(report, enc_hook=str)
+    atomic_write(report.out / f"{stem}.json", msgspec.json.format(encoded, indent=1) + b"\n")
+    atomic_write(report.out / f"{stem}.md", markdown(report).encode("utf-8", "backslashreplace"))
+
+
+def markdown(report: Report) -> str:
+    """The report as a page."""
+    lines = [
+        "# Anonymised portraits",
+        "",
+        f"{report.done} done, {report.review} in review, {report.failed} failed, of {len(report.pictures)}.",
+    ]
+    if report.settings is not None:
+        lines += [
+            f"Faces were looked for by: {', '.join(report.settings.detectors)}. "
+            f"Pictures without a face: {'kept' if report.settings.keep_faceless else 'put into review'}. "
+            f"Looked at again by: {report.settings.verifier or 'nobody'}.",
+        ]
+    lines += [
+        "",
+        "| picture | status | why | faces (x, y, width x height; score, who) | area | looked at again by |",
+        "| --- | --- | --- | --- | ---: | --- |",
+    ]
+    lines += [_row(record) for record in report.pictures]
+    return "\n".join(lines) + "\n"
+
+
+def _row(record: Record) -> str:
+    faces = "; ".join(map(_face, record.faces))
+    cells = (record.name, record.status, record.reason or "", faces, f"{record.area:.1%}", record.verified or "")
+    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+
+
+def _face(box: Box) -> str:
+    unsure = "" if box.sure else ", unsure"
+    return f"{box.x:.0f}, {box.y:.0f}, {box.width:.0f} x {box.height:.0f} ({box.score:.2f}, {box.detector}{unsure})"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
