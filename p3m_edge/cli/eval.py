@@ -101,7 +101,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
     read = ppt.marked if args.ppt else Marked
     sets = [_open(read(text), args) for text in args.sets]
     settings = _settings(args)
-    journal = Journal(args.out)
     with ExitStack() as stack:
         methods: list[tuple[Method, Mark | None]] = []
         for model in map(read, args.models):
@@ -112,7 +111,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
             if not method.info.trained:
                 console.warn(f"the weights of {model.text} are stand-ins and NOT TRAINED: its figures mean nothing")
         _tell_apart([method for method, _ in methods], [read(text).text for text in args.models])
-        evaluation = Evaluation(__version__, tuple(_all(args, methods, sets, routes, journal, console)))
+        results = _all(args, methods, sets, routes, Journal(args.out), console)
+    evaluation = Evaluation(__version__, tuple(results))
     if args.out is not None:
         _write(evaluation, args.out, console)
     failed = sum(len(result.failures) for result in evaluation.results)
