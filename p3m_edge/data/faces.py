@@ -1,4 +1,4 @@
-"""Source faces for P3M-CP: pictures with the mask of a face, from CelebAMask-HQ or any folder.
+"""Source faces for P3M-CP: pictures with the mask of a face, from CelebAMask-HQ, any folder, or the generator.
 
 Shape legend: H and W, the picture's size.
 """
@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +18,8 @@ import numpy as np
 
 from p3m_edge import preprocess
 from p3m_edge.data.sample import Image
-from p3m_edge.errors import InputError
+from p3m_edge.data.synth import portrait
+from p3m_edge.errors import InputError, UsageError
 from p3m_edge.imageio import list_images, read_image
 
 FACE_PARTS = frozenset({"skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "nose", "mouth", "u_lip", "l_lip"})
@@ -25,11 +27,13 @@ FACE_PARTS = frozenset({"skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "
 
 CELEBA_LICENCE = "CelebAMask-HQ: non-commercial research and education only"
 UNKNOWN_LICENCE = "not stated"
+SYNTHETIC_LICENCE = "no rights reserved: generated pictures"
 
 _CELEBA_IMAGES, _CELEBA_MASKS = "CelebA-HQ-img", "CelebAMask-HQ-mask-anno"
 _CELEBA_MASK = re.compile(r"(\d+)_(\w+)\.png")
 _IMAGES, _MASKS = ("image", "original_image", "blurred_image"), "facemask"
 _LICENCES = frozenset({"licence", "license", "licence.txt", "license.txt", "licence.md", "license.md"})
+_MIN_SIDE, _MAX_SIDE = 32, 2048
 _LICENCE_LENGTH = 200  # characters of its first line that are passed on
 
 
@@ -123,6 +127,25 @@ class FaceFolder:
         return Face(image, face, path.name)
 
 
+@dataclass(frozen=True)
+class SyntheticFaces:
+    """Faces of generated people who look at the camera; see :func:`synthetic_faces`."""
+
+    seed: int
+    count: int
+    side: int
+    licence: str = SYNTHETIC_LICENCE
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, index: int) -> Face:
+        """A generated face: equal seeds, indices and sides give equal pictures."""
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        return _generated(int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0]), self.side)
+
+
 def open_faces(root: Path) -> FaceFolder:
     """Find the faces in a folder; nothing is decoded yet.
 
@@ -149,6 +172,24 @@ def open_faces(root: Path) -> FaceFolder:
     return FaceFolder(tuple(entries), _licence(root) or licence)
 
 
+def synthetic_faces(seed: int, count: int, side: int = 256) -> SyntheticFaces:
+    """``count`` generated faces on close-ups of ``side`` x ``side`` pixels, made when they are read.
+
+    The last ones that were read are kept in memory, as drawing one takes about half a second.
+
+    Raises
+    ------
+    UsageError
+        ``seed`` is negative, ``count`` not positive, or ``side`` not 32 to 2048.
+    """
+    if seed < 0 or count < 1 or not _MIN_SIDE <= side <= _MAX_SIDE:
+        raise UsageError(
+            f"synthetic faces need a seed of 0 or more, a positive count and a side of {_MIN_SIDE} to {_MAX_SIDE}, "
+            f"not {seed}, {count} and {side}"
+        )
+    return SyntheticFaces(seed, count, side)
+
+
 def fitted(face: Face, height: int, width: int) -> Face:
     """A face on a picture of another size, its aspect kept, bars at the sides: the form in which networks take it.
 
@@ -163,6 +204,20 @@ def fitted(face: Face, height: int, width: int) -> Face:
     inside = mask[place.top : place.top + place.content_height, place.left : place.left + place.content_width]
     inside[...] = cv2.resize(face.mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
     return Face(image, mask, face.name)
+
+
+@lru_cache(maxsize=128)
+def _generated(seed: int, side: int) -> Face:
+    """The head of a generated person, cut out of a larger portrait: the face covers about half the height."""
+    sample = portrait(seed, 2 * side, 2 * side, frontal=True)
+    assert sample.face_mask is not None
+    left, top, width, height = cv2.boundingRect(sample.face_mask)
+    size = min(2 * max(width, height, 1), 2 * side)
+    x = min(max(left + (width - size) // 2, 0), 2 * side - size)
+    y = min(max(top + (height - size) // 2, 0), 2 * side - size)
+    head = np.s_[y : y + size, x : x + size]
+    mask = cv2.resize(sample.face_mask[head], (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
+    return Face(preprocess.scale_to(sample.image[head], side, side), np.asarray(mask, dtype=np.uint8), sample.name)
 
 
 def _celeba(root: Path) -> list[tuple[Path, tuple[Path, ...]]]:

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from p3m_edge.data.faces import CELEBA_LICENCE, Face, fitted, open_faces
-from p3m_edge.errors import InputError
+from p3m_edge.data.faces import CELEBA_LICENCE, Face, fitted, open_faces, synthetic_faces
+from p3m_edge.errors import InputError, UsageError
 from p3m_edge.imageio import write_png
 
 
@@ -135,3 +135,22 @@ def test_fitted_keeps_the_aspect_and_the_mask_on_the_face():
     assert abs((columns.max() - columns.min() + 1) - 0.64 * 30) <= 1
     assert (face.image[face.mask != 0] > 120).mean() > 0.95
     assert (face.image[face.mask == 0] < 130).all()
+
+
+def test_synthetic_faces():
+    faces = synthetic_faces(3, 4, side=96)
+    read = [faces.read(index) for index in range(len(faces))]
+    assert len(read) == 4
+    assert all(face.image.shape == (96, 96, 3) and 0.05 < (face.mask != 0).mean() < 0.3 for face in read)
+    assert not np.array_equal(read[0].image, read[1].image)
+    np.testing.assert_array_equal(read[2].image, synthetic_faces(3, 9, side=96).read(2).image)
+    assert not np.array_equal(read[2].image, synthetic_faces(4, 4, side=96).read(2).image)
+    assert "generated" in faces.licence
+    with pytest.raises(IndexError):
+        faces.read(4)
+
+
+@pytest.mark.parametrize("arguments", [(-1, 3, 96), (0, 0, 96), (0, 3, 8), (0, 3, 10_000)])
+def test_impossible_synthetic_faces(arguments):
+    with pytest.raises(UsageError):
+        synthetic_faces(*arguments)
