@@ -41,6 +41,7 @@ VERBS: dict[str, str] = {
     "data check": "find what is missing, unreadable, unequal or double in a data set; count the rest",
     "eval": "evaluate checkpoints, artefacts and other methods as the paper does",
     "data anonymize": "blur the faces of ordinary portraits: a P3M-style data set",
+    "train": "train P3M-Net, with P3M-CP",
     "doctor": "say what can be built, run and verified on this machine, and what is missing",
 }
 

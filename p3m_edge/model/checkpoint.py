@@ -169,6 +169,27 @@ def save_checkpoint(model: P3MNet, path: str | Path, *, licence: str, provenance
     _write(Path(path), data)
 
 
+def read_tensors(path: str | Path, nested: tuple[str, ...] = ("state_dict",)) -> dict[str, Tensor]:
+    """The tensors of any file of weights, by the names in it; no network is built of them.
+
+    Parameters
+    ----------
+    path
+        A file of ``torch.save`` or safetensors.
+    nested
+        Where in a dictionary the state dict may be; the first that is there counts, else the dictionary itself.
+
+    Raises
+    ------
+    CheckpointError
+        As :func:`load_checkpoint`, but for the architecture.
+    """
+    path = Path(path)
+    data = _read(path)
+    tensors = container.decode(data, str(path))[0] if container.is_safetensors(data) else _unpickle(data, path, nested)
+    return without_prefix(tensors)
+
+
 def _parameters(network: P3MNet) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
@@ -206,7 +227,7 @@ def _write(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _unpickle(data: bytes, path: Path) -> dict[str, Tensor]:
+def _unpickle(data: bytes, path: Path, nested: tuple[str, ...] = ("state_dict",)) -> dict[str, Tensor]:
     """The state dict in a file of ``torch.save``; nothing but tensors and plain containers is unpickled."""
     try:
         with warnings.catch_warnings():
@@ -218,7 +239,9 @@ def _unpickle(data: bytes, path: Path) -> dict[str, Tensor]:
             f"{path} is not a PyTorch checkpoint, or is truncated: {reason}",
             hint="expected safetensors, or a file of torch.save that holds tensors only",
         ) from error
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
+    state = loaded
+    if isinstance(loaded, dict):
+        state = next((loaded[name] for name in nested if name in loaded), loaded)
     if not isinstance(state, Mapping) or not state:
         what = "an empty one" if isinstance(state, Mapping) else f"a {type(state).__name__}"
         raise CheckpointError(f"{path} is not a checkpoint: {what} where a state dict is expected")

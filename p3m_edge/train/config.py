@@ -176,9 +176,12 @@ def load(preset: str = BASE, file: Path | None = None, overrides: Iterable[str] 
         _merge(table, _preset(preset), preset)
     if file is not None:
         _merge(table, _read(file), str(file))
-    for override in overrides:
-        _merge(table, _override(override), "--set")
-    return from_table(table)
+    return from_table(_with(table, overrides))
+
+
+def overridden(config: Config, overrides: Iterable[str]) -> Config:
+    """The settings changed by ``SECTION.KEY=VALUE``; raises :class:`UsageError` as :func:`load` does."""
+    return from_table(_with(to_table(config), overrides))
 
 
 def from_table(table: Mapping[str, Any]) -> Config:
@@ -211,6 +214,12 @@ def names() -> Iterator[str]:
     """All settings, as ``section.key``."""
     for section, kind in get_type_hints(Config).items():
         yield from (f"{section}.{field.name}" for field in fields(kind))
+
+
+def _with(table: dict[str, dict[str, Any]], overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
+    for override in overrides:
+        _merge(table, _override(override), "--set")
+    return table
 
 
 def _preset(name: str) -> dict[str, Any]:

@@ -202,7 +202,7 @@ def collate(samples: Sequence[Pictures]) -> Pictures:
     tensors = (torch.cat(values) for values in zip(*(sample[:-2] for sample in samples), strict=True))
     names = tuple(name for sample in samples for name in sample.names)
     unreadable = tuple(line for sample in samples for line in sample.unreadable)
-    return Pictures(*tensors, names, unreadable)
+    return Pictures(*tensors, names=names, unreadable=unreadable)  # type: ignore[misc, arg-type]
 
 
 def to_batch(pictures: Pictures) -> Batch:

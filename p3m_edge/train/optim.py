@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -62,7 +62,7 @@ class Average:
         self._network = network
         self._average = None
         if decay:
-            function = get_ema_multi_avg_fn(decay)
+            function = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
             self._average = AveragedModel(network, multi_avg_fn=function, use_buffers=True)
 
     @property
@@ -70,8 +70,7 @@ class Average:
         """The network to validate and to keep: the averaged one, if there is one."""
         if self._average is None:
             return self._network
-        averaged: P3MNet = self._average.module
-        return averaged
+        return cast("P3MNet", self._average.module)
 
     def update(self) -> None:
         """Take in the weights after a step."""

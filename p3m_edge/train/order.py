@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.utils.data import Sampler
 
 from p3m_edge.data.sample import generator
 
@@ -58,10 +59,18 @@ class Order:
         places = np.arange(place * together, (place + 1) * together) % self.count
         return [Draw(epoch, int(index)) for index in indices[places[self.rank :: self.ranks]]]
 
-    def from_step(self, first: int, last: int) -> Iterator[list[Draw]]:
-        """The draws of the steps ``first`` to ``last - 1``."""
-        for step in range(first, last):
-            yield self.draws(step)
+
+class Steps(Sampler[list[Draw]]):
+    """The draws of the steps ``first`` to ``last - 1``, as a data loader takes them."""
+
+    def __init__(self, order: Order, first: int, last: int) -> None:
+        self._order, self._steps = order, range(first, last)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return map(self._order.draws, self._steps)
+
+    def __len__(self) -> int:
+        return len(self._steps)
 
 
 @lru_cache(maxsize=2)

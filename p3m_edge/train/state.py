@@ -52,8 +52,8 @@ class State:
         The smallest SAD of the held-out pictures, and after which step; infinite and 0 before the first validation.
     stale
         Validations since.
-    unreadable
-        Pictures skipped so far.
+    unreadable, unreadable_now
+        Pictures skipped so far, and of these in the present epoch.
     """
 
     arch: str
@@ -69,6 +69,7 @@ class State:
     best_step: int
     stale: int
     unreadable: int
+    unreadable_now: int
 
 
 def save(state: State, path: Path) -> None:

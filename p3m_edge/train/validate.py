@@ -60,7 +60,8 @@ def judge(network: P3MNet, source: Source, items: Sequence[int], side: int, show
         How many of them go onto the sheet.
     """
     sums = np.zeros(3)
-    rows, unreadable = [], []
+    rows: list[tuple[tuple[str, NDArray[Any]], ...]] = []
+    unreadable: list[str] = []
     training = [module for module in network.modules() if module.training]
     network.eval()
     for item in items:

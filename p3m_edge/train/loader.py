@@ -1,0 +1,69 @@
+"""The training's batches, prepared by worker processes, and how long the step had to wait for them."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+
+import cv2
+import torch
+from torch.utils.data import DataLoader
+
+from p3m_edge.errors import P3MEdgeError
+from p3m_edge.train.dataset import Pictures, Portraits, collate
+from p3m_edge.train.order import Order, Steps
+
+
+class Feed:
+    """Batches in order, from one step to another.
+
+    Attributes
+    ----------
+    waited
+        Seconds that :meth:`__iter__` took for batches so far, without the first one, for which the workers start.
+    """
+
+    def __init__(self, data: Portraits, order: Order, first: int, last: int, *, workers: int, pin: bool) -> None:
+        self.waited = 0.0
+        self._loader: DataLoader[Pictures] = DataLoader(
+            data,
+            batch_sampler=Steps(order, first, last),
+            collate_fn=collate,
+            num_workers=workers,
+            pin_memory=pin,
+            worker_init_fn=_start_worker,
+            generator=torch.Generator(),  # else the loader would draw from the training's own random numbers
+        )
+
+    def __iter__(self) -> Iterator[Pictures]:
+        """The batches.
+
+        Raises
+        ------
+        P3MEdgeError
+            Of the kind that a worker met.
+        """
+        batches = iter(self._loader)
+        for number in range(len(self._loader)):
+            start = time.perf_counter()
+            try:
+                batch = next(batches)
+            except P3MEdgeError as error:
+                raise _plain(error) from error
+            if number:
+                self.waited += time.perf_counter() - start
+            yield batch
+
+
+def _start_worker(_number: int) -> None:
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training decides when to stop
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _plain(error: P3MEdgeError) -> P3MEdgeError:
+    """The error without the worker's traceback, which PyTorch puts into the message."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    kind = f"{type(error).__module__}.{type(error).__qualname__}: "
+    return type(error)(lines[-1].removeprefix(kind), hint=error.hint)

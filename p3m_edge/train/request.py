@@ -1,0 +1,112 @@
+"""What a training is asked for, what it would do, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from p3m_edge.train.config import Config
+from p3m_edge.train.encoder_weights import EncoderReport
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What to train.
+
+    Attributes
+    ----------
+    config
+        All settings.
+    data
+        The folder of a set, or ``synth:SEED``.
+    out
+        The run's folder: new or empty, or with ``resume`` one with a state.
+    faces
+        A folder or ``synth:COUNT``, for P3M-CP.
+    encoder_weights
+        A file with weights of the encoder to start from.
+    resume
+        Go on where the state in ``out`` stopped.
+    """
+
+    config: Config
+    data: str
+    out: Path
+    faces: str | None = None
+    encoder_weights: Path | None = None
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """What would be done.
+
+    Attributes
+    ----------
+    arch, parameters, device, processes
+        The network, and where it is trained.
+    data, faces, blurred
+        On what; ``faces`` is their licence. See :class:`~p3m_edge.train.inputs.Inputs`.
+    pictures, held_out
+        How many.
+    batch
+        Of all processes together.
+    steps_per_epoch, steps, first_step
+        How long, and from where.
+    encoder
+        What was loaded from ``encoder_weights``.
+    """
+
+    arch: str
+    parameters: int
+    device: str
+    processes: int
+    data: str
+    faces: str | None
+    blurred: bool | None
+    pictures: int
+    held_out: int
+    batch: int
+    steps_per_epoch: int
+    steps: int
+    first_step: int
+    encoder: EncoderReport | None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What came of a training.
+
+    Attributes
+    ----------
+    plan, folder
+        What was done, and where it is.
+    reason
+        Why it ended: ``epochs``, ``max_steps`` or ``no improvement``.
+    step
+        Steps done, with those before a resumption.
+    losses
+        Of the last step.
+    best_sad, best_step
+        Of the held-out pictures, in thousands, and the step at which they were judged so.
+    seconds, pictures_per_second, data_wait
+        Of the steps of this call; the share of the time in which they waited for pictures.
+    unreadable
+        Pictures that were skipped.
+    best, last
+        The weights, for ``p3m-edge export --checkpoint``.
+    """
+
+    plan: TrainPlan
+    folder: Path
+    reason: str
+    step: int
+    losses: dict[str, float]
+    best_sad: float
+    best_step: int
+    seconds: float
+    pictures_per_second: float
+    data_wait: float
+    unreadable: int
+    best: Path
+    last: Path

@@ -1,0 +1,286 @@
+"""A training from request to result: puts the parts together, starts anew or goes on, and says what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from p3m_edge import __version__
+from p3m_edge.errors import CheckpointError, OutputError, UsageError
+from p3m_edge.imageio import atomic_write
+from p3m_edge.model.p3mnet import build
+from p3m_edge.train import config as configs
+from p3m_edge.train import launch, optim, state
+from p3m_edge.train.config import Config
+from p3m_edge.train.dataset import Portraits
+from p3m_edge.train.drop_path import add_drop_path
+from p3m_edge.train.encoder_weights import EncoderReport, load_encoder
+from p3m_edge.train.feature_paste import FeaturePaste
+from p3m_edge.train.inputs import Inputs, open_inputs
+from p3m_edge.train.loader import Feed
+from p3m_edge.train.logs import Logs
+from p3m_edge.train.loop import Loop, Parts, Progress, Reporter
+from p3m_edge.train.order import Order
+from p3m_edge.train.request import TrainPlan, TrainRequest, TrainResult
+from p3m_edge.train.state import State
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+STATE = "state.pt"
+# What may differ when a run goes on; all else would make another training of it.
+CHANGEABLE = (
+    "run.epochs", "run.max_steps", "run.device", "run.devices", "run.checkpoint_every", "run.licence", "data.workers",
+    "data.cache_mb", "data.max_unreadable", "validation.every", "validation.patience", "validation.sheet", "log.every",
+    "log.tensorboard",
+)  # fmt: skip
+
+
+def resumed(out: Path, overrides: Iterable[str]) -> TrainRequest:
+    """The request that goes on with the run in ``out``, with some settings changed.
+
+    Raises
+    ------
+    CheckpointError
+        There is no state, or it cannot be used.
+    UsageError
+        A setting cannot be changed any more.
+    """
+    stored = state.load(out / STATE)
+    try:
+        before = configs.from_table(stored.config)
+    except (UsageError, KeyError) as error:
+        raise CheckpointError(f"the settings in {out / STATE} cannot be used: {error}") from error
+    config = configs.overridden(before, overrides)
+    old, new = configs.to_table(before), configs.to_table(config)
+    for name in configs.names():
+        section, key = name.split(".")
+        if old[section][key] != new[section][key] and name not in CHANGEABLE:
+            raise UsageError(f"{name} cannot be changed when a run goes on", hint=f"these can: {', '.join(CHANGEABLE)}")
+    state.check_architecture(stored, config.model.arch, out / STATE)
+    return TrainRequest(config, stored.inputs["data"], out, stored.inputs["faces"] or None, resume=True)
+
+
+def plan(request: TrainRequest) -> TrainPlan:
+    """Check everything that can be checked beforehand, and say what :func:`train` would do; raises as it does."""
+    _check_folder(request)
+    name = launch.device_name(request.config.run)
+    here, machines = launch.processes(request.config.run)
+    inputs = open_inputs(request.data, request.faces, request.config)
+    network = build(request.config.model.arch)
+    report = None
+    if request.encoder_weights is not None:
+        report = load_encoder(network, request.encoder_weights)
+    stored = state.load(request.out / STATE) if request.resume else None
+    order = _order(request.config, inputs, 0, here * machines)
+    return _plan(request, inputs, order, name, network, report, stored)
+
+
+def train(request: TrainRequest, reporter: Reporter) -> TrainResult | None:
+    """Train; every process calls it, and the first one gets the result.
+
+    Raises
+    ------
+    P3MEdgeError
+        See :meth:`p3m_edge.train.loop.Loop.run`, :func:`p3m_edge.train.inputs.open_inputs`,
+        :func:`p3m_edge.train.launch.fabric` and :func:`resumed`.
+    """
+    config = request.config
+    _check_folder(request)
+    fabric = launch.fabric(config.run)
+    inputs = open_inputs(request.data, request.faces, config)
+    stored = state.load(request.out / STATE) if request.resume else None
+    parts, report = _parts(request, fabric, inputs, stored)
+    progress = Progress()
+    if stored is not None:
+        progress = _restore(stored, parts, inputs, request.out / STATE)
+    planned = _plan(request, inputs, parts.order, fabric.device.type, parts.network, report, stored)
+    if fabric.is_global_zero and stored is None:
+        _make_folder(request, planned)
+    fabric.barrier()
+    feed = Feed(
+        Portraits(inputs.train, inputs.faces, config),
+        parts.order,
+        progress.step,
+        parts.steps,
+        workers=config.data.workers,
+        pin=fabric.device.type == "cuda",
+    )
+    with Logs(request.out, progress.step, tensorboard=config.log.tensorboard and fabric.is_global_zero) as logs:
+        loop = Loop(parts, logs, reporter, progress)
+        loop.run(feed)
+    return _result(planned, loop) if fabric.is_global_zero else None
+
+
+def _parts(
+    request: TrainRequest, fabric: Fabric, inputs: Inputs, stored: State | None
+) -> tuple[Parts, EncoderReport | None]:
+    config = request.config
+    started_with = _started_with(request, inputs) if stored is None else stored.inputs
+    torch.manual_seed(config.run.seed)  # the same first weights in every process
+    network = build(config.model.arch)
+    report = None
+    if request.encoder_weights is not None:
+        report = load_encoder(network, request.encoder_weights)
+    if config.run.sync_batchnorm:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    optimizer = optim.optimizer(network, config.optim)
+    wrapped, stepper = fabric.setup(network, optimizer)
+    average = optim.Average(network, config.optim.ema)
+    if config.model.drop_path:
+        add_drop_path(network, config.model.drop_path)
+    paste = None
+    if "fcp" in config.copy_paste.methods:
+        paste = FeaturePaste(network, **vars(config.feature_paste))
+    torch.manual_seed(int(np.random.SeedSequence([config.run.seed, fabric.global_rank]).generate_state(1)[0]))
+    parts = Parts(
+        config=config,
+        fabric=fabric,
+        network=network,
+        optimizer=optimizer,
+        wrapped=wrapped,
+        stepper=stepper,
+        average=average,
+        paste=paste,
+        order=_order(config, inputs, fabric.global_rank, fabric.world_size),
+        held_out=inputs.held_out,
+        folder=request.out,
+        provenance=_Provenance(config, inputs, started_with["encoder"]),
+        inputs=started_with,
+    )
+    return parts, report
+
+
+def _restore(stored: State, parts: Parts, inputs: Inputs, path: Path) -> Progress:
+    """Put everything back where the state says."""
+    if len(stored.rng) != parts.order.ranks:
+        raise UsageError(
+            f"the run has {len(stored.rng)} processes, not {parts.order.ranks}", hint="start as many again"
+        )
+    if stored.inputs.get("digest") != inputs.digest:
+        raise UsageError(
+            "the data set is not the one that the run was started with", hint="files were added or removed"
+        )
+    state.check_architecture(stored, parts.network.arch, path)
+    try:
+        parts.network.load_state_dict(stored.model)
+        parts.average.load_state_dict(stored.ema)
+        parts.optimizer.load_state_dict(stored.optimizer)
+        parts.fabric.strategy.precision.load_state_dict(stored.scaler)
+        state.restore_rng(stored.rng[parts.order.rank], parts.fabric.device)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"the training state {path} does not fit: {' '.join(str(error).split())[:200]}"
+        ) from error
+    return Progress(**{name: getattr(stored, name) for name in vars(Progress())})
+
+
+def _order(config: Config, inputs: Inputs, rank: int, ranks: int) -> Order:
+    return Order(len(inputs.train), config.run.batch, config.run.seed, rank, ranks)
+
+
+def _plan(
+    request: TrainRequest,
+    inputs: Inputs,
+    order: Order,
+    device: str,
+    network: nn.Module,
+    report: EncoderReport | None,
+    stored: State | None,
+) -> TrainPlan:
+    run = request.config.run
+    steps = run.epochs * order.steps
+    return TrainPlan(
+        arch=request.config.model.arch,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        device=device,
+        processes=order.ranks,
+        data=inputs.description,
+        faces=inputs.faces.licence if inputs.faces is not None else None,
+        blurred=inputs.blurred,
+        pictures=order.count,
+        held_out=len(inputs.held_out),
+        batch=order.batch * order.ranks,
+        steps_per_epoch=order.steps,
+        steps=min(steps, run.max_steps) if run.max_steps else steps,
+        first_step=0 if stored is None else stored.step,
+        encoder=report,
+    )
+
+
+def _result(planned: TrainPlan, loop: Loop) -> TrainResult:
+    progress, folder = loop.progress, loop.parts.folder
+    return TrainResult(
+        plan=planned,
+        folder=folder,
+        reason=loop.reason,
+        step=progress.step,
+        losses=loop.losses,
+        best_sad=progress.best,
+        best_step=progress.best_step,
+        seconds=loop.seconds,
+        pictures_per_second=loop.pictures / loop.seconds if loop.seconds else 0.0,
+        data_wait=loop.waited / loop.seconds if loop.seconds else 0.0,
+        unreadable=progress.unreadable,
+        best=folder / "best.safetensors",
+        last=folder / "last.safetensors",
+    )
+
+
+@dataclass(frozen=True)
+class _Provenance:
+    """What the files of weights say about where they come from."""
+
+    config: Config
+    inputs: Inputs
+    encoder: str
+
+    def __call__(self, step: int) -> str:
+        config, faces = self.config, self.inputs.faces
+        methods = " and ".join(f"P3M-{method.upper()}" for method in config.copy_paste.methods) or "no P3M-CP"
+        lines = [
+            f"trained by p3m-edge {__version__}: {config.model.arch}, {step} steps on {self.inputs.description}",
+            methods if faces is None else f"{methods}, source faces: {faces.licence}",
+            f"encoder started from {self.encoder or 'random weights'}",
+        ]
+        return "; ".join(lines)
+
+
+def _started_with(request: TrainRequest, inputs: Inputs) -> dict[str, str]:
+    """What a resumption must know besides the settings."""
+    return {
+        "data": _absolute(request.data),
+        "faces": _absolute(request.faces or ""),
+        "encoder": "" if request.encoder_weights is None else request.encoder_weights.name,
+        "digest": inputs.digest,
+    }
+
+
+def _absolute(text: str) -> str:
+    return text if not text or text.startswith("synth:") else str(Path(text).expanduser().absolute())
+
+
+def _check_folder(request: TrainRequest) -> None:
+    out = request.out
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is not a folder")
+    if not request.resume and out.is_dir() and any(out.iterdir()):
+        hint = "--resume goes on with the run in it" if (out / STATE).is_file() else "name a new folder"
+        raise UsageError(f"{out} is not empty", hint=hint)
+
+
+def _make_folder(request: TrainRequest, planned: TrainPlan) -> None:
+    """The folder, with the effective settings."""
+    faces = f", faces: {request.faces}" if request.faces else ""
+    text = f"# data: {request.data}{faces}\n# {planned.data}\n\n{configs.to_toml(request.config)}"
+    try:
+        (request.out / "sheets").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{request.out} cannot be made: {error.strerror}") from error
+    atomic_write(request.out / "config.toml", text.encode())
