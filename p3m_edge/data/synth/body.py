@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from p3m_edge.data.synth import cloth
-from p3m_edge.data.synth.light import Light, diffuse, display, gloss
+from p3m_edge.data.synth.light import Light
 from p3m_edge.data.synth.person import Person
-from p3m_edge.data.synth.raster import Array, blur, coverage, curve, inflate, layer, noise, normals, over, tube
+from p3m_edge.data.synth.raster import Array, blur, coverage, curve, noise, over, tube
+from p3m_edge.data.synth.shading import cut_out, finish, received
+
+_SKIN_WRAP = (0.38, 0.22, 0.16)
 
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """Where a body is: its neck's base in pixels, pixels a head unit, half widths and the shoulders' lean and turn."""
+    """Where a body is: its neck's base in pixels, pixels a head unit, half widths, and the shoulders' lean."""
 
     x: float
     y: float
@@ -22,7 +25,6 @@ class Figure:
     shoulder: float
     neck: float
     lean: float
-    turn: float
 
     def place(self, points: Array | list[tuple[float, float]]) -> Array:
         """Body coordinates (head units from the neck's base, y up) to pixels."""
@@ -30,25 +32,22 @@ class Figure:
         x, y = p[..., 0], p[..., 1] + self.lean * p[..., 0]
         return np.stack([self.x + self.scale * x, self.y - self.scale * y], -1)
 
+    def moved(self, x: float, y: float) -> Figure:
+        """The same body elsewhere."""
+        return replace(self, x=self.x + x, y=self.y + y)
+
 
 def draw_figure(person: Person, rng: np.random.Generator, x: float, y: float, scale: float, turn: float) -> Figure:
-    """A body below a head that stands at (x, y) in pixels."""
-    shoulder = (2.08 if person.masculine else 1.78) * rng.uniform(0.93, 1.07) * (0.72 + 0.28 * np.cos(turn))
-    neck = (0.56 if person.masculine else 0.45) * (1 + 0.06 * person.weight)
-    return Figure(
-        x + scale * rng.normal(0, 0.06),
-        y + 1.62 * scale,
-        scale,
-        float(shoulder),
-        float(neck),
-        float(rng.normal(0, 0.05)),
-        turn,
-    )
+    """A body below a head that stands at (x, y) in pixels and turns by ``turn`` radians."""
+    shoulder = (2.1 if person.masculine else 1.8) * rng.uniform(0.93, 1.07) * (0.7 + 0.3 * np.cos(turn))
+    neck = (0.57 if person.masculine else 0.46) * (1 + 0.06 * person.weight)
+    lean = float(rng.normal(0, 0.05))
+    return Figure(x + scale * rng.normal(0, 0.06), y + 1.45 * scale, scale, float(shoulder), float(neck), lean)
 
 
 def render(
     figure: Figure, person: Person, outfit: cloth.Outfit, light: Light, shade: Array, rng: np.random.Generator
-) -> tuple[Array, list[Array]]:
+) -> tuple[Array, list[tuple[Array, int, int]]]:
     """Draw a body.
 
     Parameters
@@ -65,135 +64,149 @@ def render(
     body
         Premultiplied layer ``[H, W, 4]``, without what is nearer than the head.
     nearer
-        Layers that come before the head and its hair.
+        Layers that come before the head and its hair, each with its first row and column.
     """
-    height, width = shade.shape
-    body = np.zeros((height, width, 4), np.float32)
+    body = np.zeros((*shade.shape, 4), np.float32)
     arms = draw_arms(figure, rng)
     for arm in arms:
-        if arm.behind:
-            over(body, _arm(figure, person, outfit, light, arm, rng, shade))
-    skin = coverage([figure.place(curve(_trunk(figure), 6))], height, width)
-    over(body, _flesh(figure, person, skin, light, shade, rng))
-    over(body, cloth.render(outfit, figure, skin, light, shade, rng))
+        if arm.place == "behind":
+            for piece in _arm(figure, person, outfit, light, arm, rng, shade):
+                over(body, *piece)
+    trunk = _trunk(figure)
+    over(body, *_flesh(figure, person, trunk, light, shade, rng))
+    for piece in cloth.render(outfit, figure, light, shade, rng):
+        over(body, *piece)
     nearer = []
     for arm in arms:
-        if not arm.behind:
+        if arm.place != "behind":
             drawn = _arm(figure, person, outfit, light, arm, rng, shade)
-            if arm.raised:
-                nearer.append(drawn)
+            if arm.place == "nearer":
+                nearer += drawn
             else:
-                over(body, drawn)
+                for piece in drawn:
+                    over(body, *piece)
     return body, nearer
 
 
-def _trunk(figure: Figure) -> list[tuple[float, float]]:
+def _trunk(figure: Figure) -> Array:
     """Outline from the jaw down; its origin is the neck's base."""
     n, w = figure.neck, figure.shoulder
     right = [
-        (n * 1.02, 0.95), (n * 0.96, 0.4), (n * 1.08, 0.06), (n * 1.5, -0.16), (w * 0.62, -0.36), (w * 0.86, -0.55), (w * 0.97, -0.9),
-        (w * 0.93, -1.6), (w * 0.82, -2.6), (w * 0.74, -3.7), (w * 0.84, -5.0), (w * 0.86, -6.0), (w * 0.8, -9), (w * 0.7, -14),
+        (n * 1.02, 0.85), (n * 0.96, 0.35), (n * 1.08, 0.04), (n * 1.5, -0.16), (w * 0.62, -0.34), (w * 0.85, -0.55),
+        (w * 0.96, -0.95), (w * 0.9, -1.7), (w * 0.8, -2.6), (w * 0.73, -3.7), (w * 0.82, -5.0), (w * 0.85, -6.0),
+        (w * 0.8, -9), (w * 0.7, -14),
     ]  # fmt: skip
-    return [*right, *[(-x, y) for x, y in right[::-1]]]
+    return curve(cloth.mirror(right), 6)
 
 
-def _flesh(figure: Figure, person: Person, cover: Array, light: Light, shade: Array, rng: np.random.Generator) -> Array:
-    """Neck and chest as skin."""
-    height, width = cover.shape
+def _flesh(
+    figure: Figure, person: Person, outline: Array, light: Light, shade: Array, rng: np.random.Generator
+) -> tuple[Array, int, int]:
+    """Neck and chest as skin; below the chest clothes cover it."""
+    shortened = np.maximum(outline, (-99, -3.2)).astype(np.float32)
+    part = cut_out(figure, [shortened], shade)
+    if part is None:
+        return np.zeros((1, 1, 4), np.float32), 0, 0
+    height, width = part.cover.shape
     scale = figure.scale
-    surface = inflate(cover, 0.62 * scale)
-    xs = (np.arange(width, dtype=np.float32) - figure.x) / scale
-    ys = (figure.y - np.arange(height, dtype=np.float32)) / scale
+    xs = (np.arange(0, width, 2, dtype=np.float32)[None] - part.figure.x) / scale
+    ys = (part.figure.y - np.arange(0, height, 2, dtype=np.float32)[:, None]) / scale
+    relief = np.zeros(np.broadcast_shapes(xs.shape, ys.shape), np.float32)
     for side in (-1, 1):  # collar bones and the muscles of the neck
-        bone = np.exp(-np.square((ys[:, None] + 0.42 + 0.12 * np.abs(xs[None])) / 0.06)) * np.exp(
-            -np.square((xs[None] - side * 0.75) / 0.5)
-        )
-        cord = np.exp(
-            -np.square((xs[None] - side * (0.18 + 0.28 * np.clip(ys[:, None] + 0.3, 0, 1.4))) / 0.1)
-        ) * np.exp(-np.square((ys[:, None] - 0.15) / 0.4))
-        surface += scale * (0.05 * bone + 0.04 * cord)
-    normal = normals(surface)
+        bone = np.exp(-np.square((ys + 0.42 + 0.12 * np.abs(xs)) / 0.06)) * np.exp(-np.square((xs - side * 0.75) / 0.5))
+        axis = side * (0.18 + 0.28 * np.clip(ys + 0.3, 0, 1.4))
+        cord = np.exp(-np.square((xs - axis) / 0.1)) * np.exp(-np.square((ys - 0.15) / 0.4))
+        relief += scale * (0.05 * bone + 0.04 * cord)
     tone = person.skin * (1 + 0.05 * noise(rng, height, width, scale * 0.5, 3))[..., None]
-    linear = (
-        tone * diffuse(light, normal, (0.4, 0.22, 0.16), shade)
-        + (0.05 * gloss(light, normal, 16) * shade)[..., None] * light.key_colour
-    )
-    return layer(display(linear), cover)
+    return finish(tone * received(part, light, 0.62 * scale, _SKIN_WRAP, relief, 0.1), part.cover), part.y, part.x
 
 
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """An arm by its joints in body coordinates: shoulder, elbow, wrist."""
+    """An arm by its joints in body coordinates (shoulder, elbow, wrist), and whether it is ``behind`` the trunk,
+    ``before`` it, or ``nearer`` than the head."""
 
     joints: Array
-    behind: bool
-    raised: bool
-    hold: bool
+    place: str
+    held: str
 
 
 def draw_arms(figure: Figure, rng: np.random.Generator) -> list[Arm]:
-    """Draw how the arms are held: down, on the hip, before the body, or raised to the head."""
+    """Draw how the arms are held: down, on the hip, before the body, at the head or up."""
     arms = []
+    both = str(rng.choice(["down", "hip", "front", "head", "up"], p=[0.62, 0.12, 0.14, 0.08, 0.04]))
     for side in (-1, 1):
-        start = np.array([side * figure.shoulder * 0.84, -0.95])
-        pose = str(rng.choice(["down", "hip", "front", "raised", "up"], p=[0.5, 0.16, 0.18, 0.11, 0.05]))
+        pose = both if rng.random() < 0.4 else str(rng.choice(["down", "front", "hip"], p=[0.7, 0.18, 0.12]))
+        start = np.array([side * figure.shoulder * 0.8, -0.98])
+
+        def off(base: np.ndarray[tuple[int], np.dtype[np.float64]], x: float, y: float, side: int = side) -> Array:
+            return (base + np.array([side * x, y])).astype(np.float32)
+
         if pose == "down":
-            elbow = start + (side * rng.uniform(0.1, 0.75), -2.75)
-            wrist = elbow + (side * rng.uniform(-0.5, 0.3), -2.4)
+            elbow = off(start, rng.uniform(0.05, 0.6), -2.75)
+            wrist, place = off(elbow, rng.uniform(-0.4, 0.25), -2.4), "behind"
         elif pose == "hip":
-            elbow = start + (side * rng.uniform(1.1, 1.6), -2.3)
-            wrist = np.array([side * figure.shoulder * 0.75, -4.6])
+            elbow = off(start, rng.uniform(1.1, 1.6), -2.3)
+            wrist, place = np.array([side * figure.shoulder * 0.75, -4.6]), "behind"
         elif pose == "front":
-            elbow = start + (side * rng.uniform(0.2, 0.6), -2.6)
-            wrist = elbow + (-side * rng.uniform(1.2, 2.0), rng.uniform(-0.3, 1.6))
-        elif pose == "raised":
-            elbow = start + (side * rng.uniform(0.8, 1.4), -rng.uniform(0.6, 1.8))
-            wrist = np.array([side * rng.uniform(0.75, 1.05), rng.uniform(0.6, 1.6)])
+            elbow = off(start, rng.uniform(0.2, 0.6), -2.6)
+            wrist, place = off(elbow, -rng.uniform(1.2, 2.0), rng.uniform(-0.3, 1.6)), "before"
+        elif pose == "head":
+            elbow = off(start, rng.uniform(0.8, 1.4), -rng.uniform(0.6, 1.8))
+            wrist, place = np.array([side * rng.uniform(0.85, 1.1), rng.uniform(0.3, 1.1)]), "nearer"
         else:
-            elbow = start + (side * rng.uniform(1.0, 1.6), rng.uniform(0.8, 2.0))
-            wrist = np.array([side * rng.uniform(0.3, 0.9), rng.uniform(2.6, 3.2)])
-        arms.append(
-            Arm(
-                np.stack([start, elbow, wrist]).astype(np.float32),
-                (pose in ("down", "hip", "up") and bool(rng.random() < 0.6)) or pose == "up",
-                pose == "raised",
-                bool(rng.random() < 0.3),
-            )
-        )
+            elbow = off(start, rng.uniform(1.0, 1.6), rng.uniform(0.8, 2.0))
+            wrist, place = np.array([side * rng.uniform(0.5, 2.0), rng.uniform(2.6, 4.2)]), "behind"
+        held = str(rng.choice(["", "phone", "cup"], p=[0.6, 0.2, 0.2])) if pose == "front" else ""
+        arms.append(Arm(np.stack([start, elbow, wrist]).astype(np.float32), place, held))
     return arms
 
 
 def _arm(
     figure: Figure, person: Person, outfit: cloth.Outfit, light: Light, arm: Arm, rng: np.random.Generator, shade: Array
-) -> Array:
-    """One arm with its hand and its sleeve."""
-    height, width = shade.shape
+) -> list[tuple[Array, int, int]]:
+    """One arm with its hand, its sleeve and what it holds."""
     scale = figure.scale
     spine = curve(arm.joints, 10, closed=False)
     thick = (1.0 if person.masculine else 0.84) * (1 + 0.07 * person.weight)
     along = np.linspace(0, 1, len(spine), dtype=np.float32)
-    radii = thick * np.interp(along, [0, 0.25, 0.5, 0.65, 1], [0.46, 0.4, 0.33, 0.33, 0.19])
-    shapes = [
-        figure.place(tube(spine, radii)),
-        *[figure.place(finger) for finger in _hand(spine, thick, arm.raised, rng)],
-    ]
-    if all(shape[:, 0].max() < 0 or shape[:, 0].min() > width or shape[:, 1].min() > height for shape in shapes):
-        return np.zeros((height, width, 4), np.float32)
-    cover = coverage(shapes, height, width)
-    normal = normals(inflate(cover, 0.3 * scale))
-    tone = person.skin * (1 + 0.05 * noise(rng, height, width, scale * 0.3, 2))[..., None]
-    linear = tone * diffuse(light, normal, (0.35, 0.2, 0.15), shade)
-    drawn = layer(display(linear), cover)
-    share = outfit.sleeve
-    if share > 0.05:
-        last = max(2, int(share * (len(spine) - 1)))
-        loose = radii[: last + 1] * outfit.loose + 0.04
-        sleeve = coverage([figure.place(tube(spine[: last + 1], loose))], height, width)
-        over(drawn, cloth.fabric(outfit, outfit.colour, sleeve, figure, light, 0.42 * scale * outfit.loose, shade, rng))
+    radii = thick * np.interp(along, [0, 0.25, 0.5, 0.65, 1], [0.44, 0.4, 0.33, 0.33, 0.19])
+    part = cut_out(figure, [tube(spine, radii), *_hand(spine, thick, rng)], shade)
+    drawn: list[tuple[Array, int, int]] = []
+    if arm.held:
+        drawn += _held(figure, arm, spine, light, shade, rng)
+    if part is not None:
+        height, width = part.cover.shape
+        tone = person.skin * (1 + 0.05 * noise(rng, height, width, scale * 0.3, 2))[..., None]
+        drawn.append((finish(tone * received(part, light, 0.3 * scale, _SKIN_WRAP), part.cover), part.y, part.x))
+    if outfit.sleeve > 0.05:
+        last = max(2, int(outfit.sleeve * (len(spine) - 1)))
+        wide = 1 + (outfit.loose - 1) * np.clip(along * 5, 0, 1)
+        sleeve = tube(spine[: last + 1], (radii * wide + 0.04)[: last + 1])
+        drawn += cloth.piece(outfit, outfit.colour, figure, [sleeve], light, 0.42 * scale * outfit.loose, shade, rng)
     return drawn
 
 
-def _hand(spine: Array, thick: float, up: bool, rng: np.random.Generator) -> list[Array]:
+def _held(
+    figure: Figure, arm: Arm, spine: Array, light: Light, shade: Array, rng: np.random.Generator
+) -> list[tuple[Array, int, int]]:
+    """A telephone or a cup in the hand."""
+    centre = spine[-1] + 0.6 * (spine[-1] - spine[-4])
+    wide, high = (0.36, 0.75) if arm.held == "phone" else (0.38, 0.5)
+    angle = rng.normal(0, 0.2)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], np.float32)
+    taper = 0.8 if arm.held == "cup" else 1.0
+    box = np.array([(-wide, high), (wide, high), (wide * taper, -high), (-wide * taper, -high)], np.float32) @ turn.T
+    colour = rng.uniform(0.01, 0.06, 3) if arm.held == "phone" else rng.uniform(0.05, 0.8, 3)
+    part = cut_out(figure, [centre + box], shade)
+    if part is None:
+        return []
+    bulge = (0.06 if arm.held == "phone" else 0.38) * figure.scale
+    lit = received(part, light, bulge, (0.1, 0.1, 0.1), shine=0.4)
+    return [(finish(colour.astype(np.float32) * lit, part.cover), part.y, part.x)]
+
+
+def _hand(spine: Array, thick: float, rng: np.random.Generator) -> list[Array]:
     """Palm, four fingers and a thumb, as outlines in body coordinates."""
     wrist = spine[-1]
     along = spine[-1] - spine[-4]
@@ -202,25 +215,25 @@ def _hand(spine: Array, thick: float, up: bool, rng: np.random.Generator) -> lis
     size = 0.95 * thick
 
     def at(distance: float, turn: float, base: Array) -> Array:
-        return (base + distance * size * np.array([np.cos(angle + turn), np.sin(angle + turn)])).astype(np.float32)
+        way = np.array([np.cos(angle + turn), np.sin(angle + turn)], np.float32)
+        return (base + distance * size * way).astype(np.float32)
 
-    palm_end = at(0.5, 0, wrist)
-    shapes = [tube(np.stack([wrist, at(0.25, 0, wrist), palm_end]), [0.19 * thick, 0.26 * size, 0.25 * size])]
+    across = np.array([-np.sin(angle), np.cos(angle)], np.float32)
+    end = at(0.5, 0, wrist)
+    shapes = [tube(np.stack([wrist, at(0.25, 0, wrist), end]), [0.19 * thick, 0.26 * size, 0.25 * size])]
     for k, length in enumerate((0.42, 0.5, 0.47, 0.36)):
-        base = palm_end + 0.13 * size * (k - 1.5) * np.array([-np.sin(angle), np.cos(angle)])
+        base = end + 0.13 * size * (k - 1.5) * across
         middle = at(0.55 * length, 0.08 * (k - 1.5), base)
         tip = at(0.5 * length, 0.08 * (k - 1.5) + bend, middle)
-        shapes.append(tube(np.stack([base, middle, tip]).astype(np.float32), np.array([0.075, 0.068, 0.05]) * size))
-    thumb_side = 1.0 if rng.random() < 0.5 else -1.0
-    root = at(0.15, thumb_side * 0.9, wrist)
-    middle = at(0.28, thumb_side * 0.6, root)
-    shapes.append(
-        tube(np.stack([root, middle, at(0.25, thumb_side * 0.2, middle)]), np.array([0.1, 0.085, 0.06]) * size)
-    )
+        shapes.append(tube(np.stack([base, middle, tip]), [0.075 * size, 0.068 * size, 0.05 * size]))
+    side = 1.0 if rng.random() < 0.5 else -1.0
+    root = at(0.15, side * 0.9, wrist)
+    middle = at(0.28, side * 0.6, root)
+    shapes.append(tube(np.stack([root, middle, at(0.25, side * 0.2, middle)]), [0.1 * size, 0.085 * size, 0.06 * size]))
     return shapes
 
 
 def chin_shadow(height: int, width: int, outline: Array, light: Light, scale: float, strength: float) -> Array:
-    """How much key light a head leaves on the body below it, ``[H, W]``: its outline, moved away from the light and blurred."""
+    """The share of key light that a head leaves to the body below it, ``[H, W]``: its outline, moved and blurred."""
     moved = outline + scale * np.array([-0.55 * light.key[0], 0.3 + 0.25 * light.key[1]], np.float32)
     return 1 - strength * blur(coverage([moved], height, width), 0.16 * scale)

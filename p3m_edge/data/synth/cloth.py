@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
-from p3m_edge.data.synth.light import Light, diffuse, display
-from p3m_edge.data.synth.raster import Array, blur, coverage, curve, inflate, layer, noise, normals, over
+from p3m_edge.data.synth.light import Light
+from p3m_edge.data.synth.raster import Array, coverage, curve, noise
+from p3m_edge.data.synth.shading import cut_out, finish, received
 
 if TYPE_CHECKING:
     from p3m_edge.data.synth.body import Figure
@@ -71,41 +74,90 @@ def _draw_colour(rng: np.random.Generator) -> Array:
     return ((1 - strength + strength * wheel) * rng.uniform(0.2, 0.9)).astype(np.float32) ** 2
 
 
-def fabric(
+def piece(
     outfit: Outfit,
     colour: Array,
-    cover: Array,
     figure: Figure,
+    outlines: Sequence[Array],
     light: Light,
-    round_: float,
+    bulge: float,
     shade: Array,
     rng: np.random.Generator,
-) -> Array:
-    """Cloth over a flat shape, as a premultiplied layer; ``round_`` is how far it bulges, in pixels."""
-    height, width = cover.shape
+    *,
+    without: Sequence[Array] = (),
+) -> list[tuple[Array, int, int]]:
+    """A piece of cloth as a premultiplied layer with its first row and column; none if it is outside the picture.
+
+    Parameters
+    ----------
+    outfit, colour, figure, light
+        What it is made of, where, and lit by what.
+    outlines, without
+        In body coordinates: the piece, and what is cut out of it.
+    bulge
+        How far it bulges, in pixels.
+    shade
+        The share of key light that arrives, ``[H, W]``.
+    rng
+        Draws folds and pattern.
+    """  # fmt: skip
+    part = cut_out(figure, outlines, shade)
+    if part is None:
+        return []
+    height, width = part.cover.shape
     scale = figure.scale
-    fold = _folds(rng, height, width, scale) * outfit.folds
-    normal = normals(inflate(cover, round_) + fold * 0.12 * scale)
-    pattern = _pattern(outfit, colour, height, width, figure, fold, rng)
-    hollow = np.clip(1 + 0.35 * fold, 0.5, 1.15)
-    linear = pattern * diffuse(light, normal, (0.15, 0.15, 0.15), shade) * hollow[..., None]
-    return layer(display(linear), cover)
+    cover = part.cover
+    if without:
+        cover = cover * (1 - coverage([part.figure.place(outline) for outline in without], height, width))
+        part = replace(part, cover=cover)
+    fold = _folds(rng, -(-height // 2), -(-width // 2), scale / 2) * outfit.folds
+    lit = received(part, light, bulge, (0.15, 0.15, 0.15), fold * 0.12 * scale)
+    fold = cv2.resize(fold, (width, height), interpolation=cv2.INTER_LINEAR)
+    pattern = _pattern(outfit, colour, height, width, part.figure, fold, rng)
+    pattern *= np.clip(1 + 0.35 * fold, 0.5, 1.15)[..., None]
+    return [(finish(pattern * lit, cover), part.y, part.x)]
 
 
-def render(outfit: Outfit, figure: Figure, body: Array, light: Light, shade: Array, rng: np.random.Generator) -> Array:
-    """Clothes of the trunk as a premultiplied layer ``[H, W, 4]``."""
-    height, width = body.shape
+def render(
+    outfit: Outfit, figure: Figure, light: Light, shade: Array, rng: np.random.Generator
+) -> list[tuple[Array, int, int]]:
+    """Clothes of the trunk, to be laid on it in this order."""
     n, w, scale = figure.neck, figure.shoulder, figure.scale
-    drawn = np.zeros((height, width, 4), np.float32)
-    wide = 1.02 + 0.05 * outfit.loose
-    garment = coverage([figure.place(curve(_garment(n, w * wide, outfit), 6))], height, width)
-
-    def opening(points: list[tuple[float, float]], smooth: bool = True) -> Array:
-        both = [*points, *[(-x, y) for x, y in points[::-1]]]
-        return coverage([figure.place(curve(both, 5) if smooth else np.array(both, np.float32))], height, width)
-
+    garment = curve(_garment(n, w * (1.02 + 0.04 * outfit.loose), outfit), 6)
     depth = float(rng.uniform(0.3, 0.6))
-    necklines = {
+    hole = _neckline(outfit.cut, n, w, depth)
+    drawn = []
+    if outfit.cut == "jacket":
+        inner = replace(outfit, pattern="plain", folds=0.5)
+        throat = curve(mirror([(n * 1.1, 0.6), (n * 1.02, 0.12), (n * 0.5, -0.2), (0.05, -0.35)]), 5)
+        front = np.array(mirror([(n * 1.4, 0.2), (n * 1.8, -0.3), (n * 1.5, -4.5)]), np.float32)
+        drawn += piece(inner, outfit.inner, figure, [front], light, 0.8 * scale, shade, rng, without=[throat])
+        if rng.random() < 0.45:
+            tie = [(0.13, -0.3), (0.1, -0.55), (0.24, -3.2)]
+            drawn += piece(
+                outfit, outfit.second, figure, [np.array(mirror(tie), np.float32)], light, 0.15 * scale, shade, rng
+            )
+    drawn += piece(outfit, outfit.colour, figure, [garment], light, 0.75 * scale, shade, rng, without=[hole])
+    if outfit.cut in ("shirt", "jacket", "hoodie"):
+        for side in (-1, 1):
+            flap = curve(np.array(_collar(outfit.cut, n)) * (side, 1), 4 if outfit.cut == "hoodie" else 1)
+            drawn += piece(outfit, outfit.colour * 1.05, figure, [flap], light, 0.16 * scale, shade, rng)
+    if outfit.cut in ("shirt", "jacket"):
+        drawn += _buttons(figure, outfit, -0.9 if outfit.cut == "shirt" else -3.6, light, shade)
+    if outfit.scarf:
+        ring = mirror([(0, 0.35), (n * 1.1, 0.7), (n * 1.7, 0.4), (n * 1.75, -0.1), (n * 0.9, -0.45), (0.05, -0.5)])
+        drawn += piece(outfit, outfit.second, figure, [curve(ring, 6)], light, 0.35 * scale, shade, rng)
+    return drawn
+
+
+def mirror(right: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """A closed outline from its right half, top first."""
+    return [*right, *[(-x, y) for x, y in right[::-1]]]
+
+
+def _neckline(cut: str, n: float, w: float, depth: float) -> Array:
+    """What the cut leaves open."""
+    right = {
         "tee": [(n * 1.15, 0.6), (n * 1.28, 0.0), (n * 0.95, -depth * 0.75), (n * 0.35, -depth)],
         "hoodie": [(n * 1.0, 0.6), (n * 1.05, 0.0), (n * 0.7, -0.3), (n * 0.3, -0.4)],
         "turtle": [(n * 1.3, 1.2), (n * 1.3, 0.52), (n * 0.6, 0.42), (0.05, 0.4)],
@@ -114,103 +166,37 @@ def render(outfit: Outfit, figure: Figure, body: Array, light: Light, shade: Arr
         "jacket": [(n * 1.1, 0.6), (n * 1.15, 0.1), (n * 0.9, -0.8), (0.06, -2.6 - 2 * depth)],
         "straps": [(w * 0.5, 0.6), (w * 0.52, -0.6), (w * 0.42, -1.2), (0.1, -1.35 - depth)],
         "bare": [(w * 1.3, 0.6), (w * 1.3, -1.0), (w * 0.5, -1.15), (0.1, -1.25)],
-    }  # fmt: skip
-    hole = opening(necklines[outfit.cut], outfit.cut not in ("vneck", "shirt", "jacket"))
-    inner_hole = opening([(n * 1.1, 0.6), (n * 1.02, 0.12), (n * 0.5, -0.2), (0.05, -0.35)])
-    if outfit.cut in ("jacket", "hoodie"):
-        cover = garment * (1 - inner_hole) if outfit.cut == "jacket" else None
-        if cover is not None:
-            over(drawn, fabric(outfit_plain(outfit), outfit.inner, cover, figure, light, 0.7 * scale, shade, rng))
-            if rng.random() < 0.45:
-                tie = np.array(
-                    [(-0.13, -0.3), (0.13, -0.3), (0.1, -0.55), (0.24, -3.2), (-0.24, -3.2), (-0.1, -0.55)], np.float32
-                )
-                over(
-                    drawn,
-                    fabric(
-                        outfit,
-                        outfit.second,
-                        coverage([figure.place(tie)], height, width),
-                        figure,
-                        light,
-                        0.15 * scale,
-                        shade,
-                        rng,
-                    ),
-                )
-    cover = garment * (1 - hole)
-    edge = blur(cover, 0.05 * scale)
-    drawn[..., :3] *= (1 - 0.5 * edge)[..., None]
-    over(drawn, fabric(outfit, outfit.colour, cover, figure, light, 0.75 * scale, shade, rng))
-    _seams(drawn, hole * garment, scale)
-    if outfit.cut in ("shirt", "jacket", "hoodie"):
-        for side in (-1, 1):
-            over(drawn, _collar(outfit, figure, side, light, shade, rng))
-    if outfit.cut == "shirt" or (outfit.cut == "jacket"):
-        _buttons(drawn, figure, outfit, -0.9 if outfit.cut == "shirt" else -3.6)
-    if outfit.scarf:
-        scarf = [(n * 1.1, 0.75), (n * 1.7, 0.45), (n * 1.75, -0.1), (n * 0.9, -0.45), (0, -0.5)]
-        cover = coverage(
-            [figure.place(curve([*scarf, *[(-x, y) for x, y in scarf[-2::-1]], (0, 0.35)], 6))], height, width
-        )
-        drawn[..., :3] *= (1 - 0.5 * blur(cover, 0.12 * scale))[..., None]
-        over(drawn, fabric(outfit, outfit.second, cover, figure, light, 0.35 * scale, shade, rng))
-    return drawn
-
-
-def outfit_plain(outfit: Outfit) -> Outfit:
-    """The same without a pattern."""
-    return Outfit(
-        outfit.cut, "plain", outfit.colour, outfit.second, outfit.inner, outfit.sleeve, outfit.loose, False, 0.5
-    )
+    }[cut]  # fmt: skip
+    return curve(mirror(right), 1 if cut in ("vneck", "shirt", "jacket") else 5)
 
 
 def _garment(n: float, w: float, outfit: Outfit) -> list[tuple[float, float]]:
     hem = 0.06 * outfit.loose
     top = (n * 1.18, 0.62) if outfit.cut == "turtle" else (n * 1.2, 0.16)
     right = [
-        top, (n * 1.6, -0.1), (w * 0.62, -0.3), (w * 0.88, -0.5), (w, -0.9), (w * 0.95 + hem, -1.7), (w * 0.85 + hem, -2.6), (w * 0.78 + hem, -3.7),
-        (w * 0.86 + hem, -5.0), (w * 0.9 + hem, -6.0), (w * 0.84, -9), (w * 0.74, -14),
+        top, (n * 1.6, -0.1), (w * 0.62, -0.28), (w * 0.87, -0.5), (w * 0.99, -0.95), (w * 0.93 + hem, -1.7),
+        (w * 0.83 + hem, -2.6), (w * 0.77 + hem, -3.7), (w * 0.86 + hem, -5.0), (w * 0.9 + hem, -6.0), (w * 0.84, -9),
+        (w * 0.74, -14),
     ]  # fmt: skip
-    return [*right, *[(-x, y) for x, y in right[::-1]]]
+    return mirror(right)
 
 
-def _collar(outfit: Outfit, figure: Figure, side: int, light: Light, shade: Array, rng: np.random.Generator) -> Array:
-    height, width = shade.shape
-    n = figure.neck
-    if outfit.cut == "shirt":
-        points = [(n * 1.12, 0.2), (n * 1.3, 0.02), (n * 0.95, -0.62), (0.06, -0.42), (n * 0.55, -0.1)]
-    elif outfit.cut == "jacket":
-        points = [(n * 1.15, 0.2), (n * 1.75, -0.15), (n * 1.75, -1.0), (n * 1.2, -1.15), (0.05, -3.2), (n * 0.8, -0.9)]
-    else:
-        points = [(n * 1.1, 0.45), (n * 1.85, 0.2), (n * 1.9, -0.25), (n * 1.0, -0.62), (0.1, -0.55), (n * 0.7, -0.2)]
-    flap = figure.place(
-        curve(np.array(points, np.float32) * np.array([side, 1], np.float32), 4 if outfit.cut == "hoodie" else 1)
-    )
-    cover = coverage([flap], height, width)
-    drawn = fabric(outfit, outfit.colour * 1.04, cover, figure, light, 0.16 * figure.scale, shade, rng)
-    dark = blur(cover, 0.04 * figure.scale) * 0.55
-    shadow = np.zeros_like(drawn)
-    shadow[..., 3] = 0
-    result = layer(np.zeros(3, np.float32), dark * (cover < 0.99) * 0.0)
-    over(result, drawn)
-    return result
+def _collar(cut: str, n: float) -> list[tuple[float, float]]:
+    return {
+        "shirt": [(n * 1.12, 0.2), (n * 1.3, 0.02), (n * 0.95, -0.62), (0.06, -0.42), (n * 0.55, -0.1)],
+        "jacket": [(n * 1.15, 0.2), (n * 1.75, -0.15), (n * 1.75, -1.0), (n * 1.2, -1.15), (0.05, -3.2), (n * 0.8, -0.9)],
+        "hoodie": [(n * 1.1, 0.45), (n * 1.85, 0.2), (n * 1.9, -0.25), (n * 1.0, -0.62), (0.1, -0.55), (n * 0.7, -0.2)],
+    }[cut]  # fmt: skip
 
 
-def _buttons(drawn: Array, figure: Figure, outfit: Outfit, top: float) -> None:
-    height, width = drawn.shape[:2]
+def _buttons(figure: Figure, outfit: Outfit, top: float, light: Light, shade: Array) -> list[tuple[Array, int, int]]:
     turn = np.linspace(0, 2 * np.pi, 14, dtype=np.float32)
     ring = 0.06 * np.stack([np.cos(turn), np.sin(turn)], 1)
-    spots = [figure.place(ring + np.array([0.03, top - 0.75 * k], np.float32)) for k in range(6)]
-    cover = coverage(spots, height, width) * drawn[..., 3]
-    colour = np.sqrt(np.clip(outfit.second * 0.5 + 0.02, 0, 1))
-    over(drawn, layer(colour, cover))
-
-
-def _seams(drawn: Array, hole: Array, scale: float) -> None:
-    """A darker line along the neckline."""
-    line = np.clip(blur(hole, 0.035 * scale) * 3 * (1 - hole), 0, 1) * np.clip(drawn[..., 3], 0, 1)
-    drawn[..., :3] *= (1 - 0.35 * line)[..., None]
+    part = cut_out(figure, [ring + np.array([0.03, top - 0.75 * k], np.float32) for k in range(6)], shade)
+    if part is None:
+        return []
+    lit = received(part, light, 0.05 * figure.scale, (0.1, 0.1, 0.1), shine=0.3)
+    return [(finish((outfit.second * 0.5 + 0.02) * lit, part.cover), part.y, part.x)]
 
 
 def _folds(rng: np.random.Generator, height: int, width: int, scale: float) -> Array:

@@ -1,4 +1,4 @@
-"""What is painted on a head: skin, eyes, brows, lips and the marks of age, as a picture on the flat map of directions."""
+"""What is painted on a head: skin, eyes, brows, lips and the marks of age, on the flat map of directions."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class _Canvas:
         self.colour = np.empty((_SIDE, _SIDE, 3), np.float32)
         self.colour[...] = base
         self.gloss = np.ones((_SIDE, _SIDE), np.float32)
+        self.tint = np.ones((_SIDE // 4, _SIDE // 4, 3), np.float32)
         axis = np.linspace(-_REACH, _REACH, _SIDE, dtype=np.float32)
         self.u, self.v = axis[None], -axis[:, None]
         self.unit = _SIDE / (2 * _REACH)
@@ -80,9 +81,11 @@ class _Canvas:
             shine += amount[..., 0] * (gloss - shine)
 
     def spot(self, u: float, v: float, wide: float, high: float, colour: Array, strength: float = 1.0) -> None:
-        """Multiply by a colour around a point, falling off like a bell."""
-        weight = np.exp(-np.square((self.v - v) / high)) * np.exp(-np.square((self.u - u) / wide)) * strength
-        self.colour *= 1 + weight[..., None] * (colour - 1)
+        """Multiply the tint by a colour around a point, falling off like a bell; the tint is coarse, as it is smooth."""
+        weight = (
+            np.exp(-np.square((self.v[::4] - v) / high)) * np.exp(-np.square((self.u[:, ::4] - u) / wide)) * strength
+        )
+        self.tint *= 1 + weight[..., None] * (colour - 1)
 
 
 def paint(person: Person, rng: np.random.Generator) -> Paint:
@@ -123,6 +126,7 @@ def _skin(canvas: _Canvas, person: Person, rng: np.random.Generator) -> None:
     canvas.spot(0, NOSE, 0.13, 0.13, blood, rng.uniform(0.4, 1.0))
     canvas.spot(0, MOUTH - 0.24, 0.2, 0.1, blood, 0.4)
     canvas.spot(0, 0.6, 0.7, 0.25, np.array([1.0, 1.0, 0.92], np.float32), 0.7)
+    canvas.colour *= cv2.resize(canvas.tint, (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
     uneven = 0.05 * noise(rng, _SIDE, _SIDE, 70, 3) + 0.035 * noise(rng, _SIDE, _SIDE, 4, 2)
     canvas.colour *= 1 + uneven[..., None] * np.array([0.8, 1.1, 1.1], np.float32)
     if (rng.random() < 0.25 and not person.masculine) or rng.random() < 0.12:
@@ -196,19 +200,20 @@ def _eye(
     lower = [(0.125, tilt), (0.06, -0.026 * opening), (-0.02, -0.034 * opening), (-0.085, -0.026), (-0.125, -0.012)]
     place = np.array([side, 1], np.float32)
     centre = np.array([u, v], np.float32)
+    place = place * np.array([1.26, 1.3], np.float32)
     lid = curve(upper, 6, closed=False) * place + centre
     under = curve(lower, 6, closed=False) * place + centre
     almond = np.concatenate([lid, under])
     before = canvas.colour.copy()
     canvas.fill(almond, srgb(222, 212, 206), 0.95, 0.004, gloss=2.5)
-    canvas.fill(_ellipse(u - side * 0.118, v - 0.008, 0.018, 0.012), srgb(190, 120, 112), 0.7, 0.006)
+    canvas.fill(_ellipse(u - side * 0.148, v - 0.008, 0.018, 0.012), srgb(190, 120, 112), 0.7, 0.006)
     iu, iv = u + gaze[0], v + 0.006 + gaze[1]
-    canvas.fill(_ellipse(iu, iv, 0.058, 0.058), person.iris * 0.3, 0.95, 0.004)
-    canvas.fill(_ellipse(iu, iv, 0.048, 0.048), person.iris, 0.9, 0.007)
-    canvas.fill(_ellipse(iu, iv - 0.02, 0.03, 0.018), person.iris * 2.2, 0.4, 0.012)
-    canvas.fill(_ellipse(iu, iv, 0.022, 0.022), srgb(8, 6, 6), 0.97, 0.003)
+    canvas.fill(_ellipse(iu, iv, 0.07, 0.07), person.iris * 0.3, 0.95, 0.004)
+    canvas.fill(_ellipse(iu, iv, 0.06, 0.06), person.iris, 0.9, 0.007)
+    canvas.fill(_ellipse(iu, iv - 0.025, 0.036, 0.02), person.iris * 2.2, 0.4, 0.012)
+    canvas.fill(_ellipse(iu, iv, 0.027, 0.027), srgb(8, 6, 6), 0.97, 0.003)
     canvas.fill(lid - np.array([0, 0.014], np.float32), srgb(40, 30, 28), 0.55, 0.012, line=0.024)
-    canvas.fill(_ellipse(iu - 0.014, iv + 0.02, 0.011, 0.009), srgb(255, 255, 255), 0.95, 0.002)
+    canvas.fill(_ellipse(iu - 0.018, iv + 0.024, 0.013, 0.011), srgb(255, 255, 255), 0.95, 0.002)
     _only_inside(canvas, before, almond)
     lash = person.hair * 0.15 + srgb(20, 16, 15)
     thick = 0.012 + 0.014 * person.makeup + (0 if person.masculine else 0.005)
@@ -256,7 +261,7 @@ def _brow(canvas: _Canvas, person: Person, side: int, rng: np.random.Generator) 
 
 
 def _mouth(canvas: _Canvas, person: Person, rng: np.random.Generator) -> None:
-    smile, half = person.smile, 0.2 + 0.045 * person.smile + 0.01 * float(rng.normal())
+    smile, half = person.smile, 0.215 + 0.045 * person.smile + 0.01 * float(rng.normal())
     corner, drop = MOUTH + 0.035 * smile - 0.008, (0.045 + 0.03 * smile) * person.open_mouth
     full = 0.75 + 0.25 * person.lips
     top = [

@@ -6,18 +6,20 @@ larger than the picture, anti-aliased, into premultiplied layers, so that those 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.data.synth.head import Pose, Shape, flat, look_up
+from p3m_edge.data.synth.head import MOUTH, Pose, Shape, flat, look_up
 from p3m_edge.data.synth.light import Light
-from p3m_edge.data.synth.raster import Array
+from p3m_edge.data.synth.raster import Array, over
 
 _STEPS = 18
-_SHADES = 20
+_RUN = 4  # steps that are drawn in one colour
+_SHADES = 16
 _FINE = 2  # hair is drawn at twice the picture's resolution
 
 # Lowest elevation of the scalp (radians) over the azimuth from the front (0) to the back (pi).
@@ -36,7 +38,9 @@ class Cut:
     lift
         How far strands stand off before they bend.
     gravity
-        Pull a step.
+        Pull on what grows.
+    cling
+        How much of what rises from the head is bent along it: 0 none, to 1 all.
     comb
         Where they are combed: ``side``, ``back``, ``front``, ``crown`` (away from the whorl), ``out``, ``tie``.
     curl, wave
@@ -53,6 +57,7 @@ class Cut:
     spread: float
     lift: float
     gravity: float
+    cling: float
     comb: str
     curl: float = 0.0
     turns: float = 1.5
@@ -66,19 +71,19 @@ def draw_cut(style: str, rng: np.random.Generator, age: float) -> Cut:
     r = rng.uniform
     recede = float(max(0, rng.normal(0.05, 0.08) + 0.1 * age))
     cuts = {
-        "bald": Cut(0.05, 0.3, 0.6, 0, "crown", recede=0.9),
-        "buzz": Cut(r(0.05, 0.12), 0.2, 1.0, 0, "crown", clump=0, frizz=0.01, recede=recede),
-        "short": Cut(r(0.25, 0.5), 0.3, r(0.4, 0.9), 0.04, "crown", curl=r(0, 0.03), clump=0.5, frizz=0.03, recede=recede),
-        "swept": Cut(r(0.5, 0.9), 0.3, r(0.5, 1.0), 0.03, "back", curl=r(0, 0.05), clump=0.6, frizz=0.03, recede=recede),
-        "parted": Cut(r(0.6, 1.0), 0.25, r(0.25, 0.5), 0.1, "side", curl=r(0, 0.05), clump=0.55, frizz=0.02, recede=recede),
-        "fringe": Cut(r(0.7, 2.4), 0.15, r(0.15, 0.3), 0.14, "front", curl=r(0, 0.04), clump=0.4, frizz=0.02),
-        "bob": Cut(r(1.4, 1.9), 0.1, r(0.25, 0.4), 0.16, "side", curl=r(0, 0.05), clump=0.4, frizz=0.02),
-        "long": Cut(r(2.4, 4.2), 0.15, r(0.2, 0.4), 0.2, "side", curl=r(0, 0.06), turns=r(1, 2), clump=0.55, frizz=0.03),
-        "wavy": Cut(r(1.8, 3.4), 0.2, r(0.3, 0.5), 0.16, "side", curl=r(0.08, 0.16), turns=r(2, 4), clump=0.7, frizz=0.05),
-        "curly": Cut(r(0.6, 2.2), 0.3, r(0.5, 0.9), 0.08, "out", curl=r(0.07, 0.13), turns=r(3, 6), clump=0.8, frizz=0.08),
-        "afro": Cut(r(0.35, 0.95), 0.15, 1.2, 0.005, "out", curl=r(0.04, 0.07), turns=r(4, 6), clump=0.45, frizz=0.1),
-        "bun": Cut(r(1.5, 1.9), 0.1, 0.05, 0.0, "tie", clump=0.4, frizz=0.02),
-        "tail": Cut(r(2.6, 4.0), 0.15, 0.05, 0.12, "tie", curl=r(0, 0.06), clump=0.4, frizz=0.03),
+        "bald": Cut(0.05, 0.3, 0.6, 0, 0, "crown", recede=0.9),
+        "buzz": Cut(r(0.05, 0.12), 0.2, 1.0, 0, 0, "crown", clump=0, frizz=0.01, recede=recede),
+        "short": Cut(r(0.25, 0.5), 0.3, r(0.3, 0.7), 0.1, 0.5, "crown", r(0, 0.03), frizz=0.03, recede=recede),
+        "swept": Cut(r(0.5, 0.9), 0.3, r(0.3, 0.9), 0.1, 0.6, "back", r(0, 0.05), clump=0.6, recede=recede),
+        "parted": Cut(r(0.6, 1.0), 0.25, r(0.2, 0.5), 0.3, 0.8, "side", r(0, 0.05), clump=0.55, recede=recede),
+        "fringe": Cut(r(0.7, 2.4), 0.12, r(0.1, 0.3), 0.5, 0.95, "front", r(0, 0.04), clump=0.4),
+        "bob": Cut(r(1.5, 2.0), 0.08, r(0.2, 0.4), 0.5, 0.95, "side", r(0, 0.05), clump=0.4),
+        "long": Cut(r(2.6, 4.4), 0.12, r(0.2, 0.4), 0.5, 0.95, "side", r(0, 0.06), r(1, 2), 0.55, 0.03),
+        "wavy": Cut(r(1.8, 3.6), 0.15, r(0.3, 0.5), 0.5, 0.9, "side", r(0.06, 0.14), r(2, 4), 0.7, 0.04),
+        "curly": Cut(r(0.5, 2.2), 0.25, r(0.5, 0.9), 0.25, 0.5, "out", r(0.06, 0.12), r(3, 6), 0.8, 0.06),
+        "afro": Cut(r(0.35, 0.95), 0.1, 1.2, 0.01, 0, "out", r(0.04, 0.07), r(4, 6), 0.4, 0.08),
+        "bun": Cut(r(1.5, 1.9), 0.1, 0.02, 0.0, 1, "tie", clump=0.4),
+        "tail": Cut(r(2.8, 4.2), 0.12, 0.02, 0.4, 1, "tie", r(0, 0.06), clump=0.4, frizz=0.03),
     }  # fmt: skip
     return cuts[style]
 
@@ -99,11 +104,28 @@ def scalp(direction: Array, recede: float) -> Array:
     return (elevation - np.interp(azimuth, _AZIMUTH, _HAIRLINE) - recede * front).astype(np.float32)
 
 
-def grow(shape: Shape, cut: Cut, count: int, rng: np.random.Generator) -> Strands:
-    """Grow hair of one cut on a head."""
-    direction = rng.standard_normal((count * 5, 3)).astype(np.float32)
+def draw_beard(strength: float, rng: np.random.Generator) -> Cut:
+    """A full beard; ``strength`` 0..1 makes it longer."""
+    length = 0.08 + 0.5 * max(strength - 0.45, 0) ** 1.5 * rng.uniform(0.3, 2)
+    return Cut(length, 0.35, 0.5, 0.5, 0.2, "down", rng.uniform(0, 0.03), rng.uniform(1, 3), 0.5, 0.03)
+
+
+def jaw(direction: Array, _recede: float = 0.0) -> Array:
+    """How far inside the beard's region directions ``[..., 3]`` lie, as :func:`scalp`."""
+    u, v = flat(direction)
+    line = np.interp(np.abs(u), [0, 0.14, 0.3, 0.6, 0.85, 1.0, 1.1], [-0.52, -0.52, -0.62, -0.52, -0.25, 0.1, 0.1])
+    mouth = 1 - np.hypot(u / 0.21, (v - MOUTH + 0.01) / 0.075)
+    inside = np.minimum(np.minimum(line - v, v + 1.3), 1.1 - np.abs(u))
+    return np.minimum(inside, -0.5 * mouth).astype(np.float32)
+
+
+def grow(
+    shape: Shape, cut: Cut, count: int, rng: np.random.Generator, region: Callable[[Array, float], Array] = scalp
+) -> Strands:
+    """Grow hair of one cut on a head, where ``region`` (by default the scalp) says so."""
+    direction = rng.standard_normal((count * (4 if region is scalp else 12), 3)).astype(np.float32)
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    margin = scalp(direction, cut.recede) + rng.normal(0, 0.03, len(direction))
+    margin = region(direction, cut.recede) + rng.normal(0, 0.03, len(direction))
     direction = direction[margin > 0][:count]
     guides = max(8, min(220, len(direction) // 6))
     grown = _grow_guides(shape, cut, direction[:guides], rng)
@@ -129,20 +151,29 @@ def _columns(direction: Array) -> tuple[Array, Array]:
 def _grow_guides(shape: Shape, cut: Cut, root: Array, rng: np.random.Generator) -> Array:
     """Guides ``[G, T, 3]``, step by step."""
     count = len(root)
-    flow = _flow(cut, root, rng)
-    length = cut.length * np.clip(rng.normal(1, cut.spread, (count, 1)), 0.4, 1.6)
+    flow, share = _flow(cut, root, rng)
+    length = cut.length * share * np.clip(rng.normal(1, cut.spread, (count, 1)), 0.4, 1.6)
+    astray = (rng.random((count, 1)) < 0.06) | (share < 0.99)
     step = (length / (_STEPS - 1)).astype(np.float32)
     position = root * look_up(shape.radius, *_columns(root)).reshape(-1, 1)
     heading = flow + cut.lift * root
     heading /= np.linalg.norm(heading, axis=1, keepdims=True)
-    tie = np.array([0, rng.uniform(0.3, 1.05), -0.85], np.float32) if cut.comb == "tie" else None
+    tie = np.array([0, rng.uniform(0.2, 1.0), -0.8], np.float32) if cut.comb == "tie" else None
     path = [position]
     for k in range(1, _STEPS):
-        heading = heading + np.array([0, -cut.gravity * (18 / _STEPS), 0], np.float32)
+        pull = cut.gravity * (0.3 + 0.7 * k / _STEPS)
+        heading = heading + (step * 5) * np.array([0, -pull, 0], np.float32)
         if tie is not None and k < _STEPS * min(0.9, 1.7 / cut.length):
             heading = heading + 0.9 * (tie - position)
+        away = position / np.linalg.norm(position, axis=1, keepdims=True)
+        rising = np.maximum(np.sum(heading * away, 1, keepdims=True), 0)
+        near = np.clip((position[:, 1:2] + 0.35) / 0.4, 0, 1)  # below the ears hair hangs free
+        heading = heading - cut.cling * near * rising * away
         heading = heading / np.linalg.norm(heading, axis=1, keepdims=True)
-        position = _outside(shape, (position + step * heading)[:, None], np.full((count, 1), 0.03, np.float32))[:, 0]
+        position = position + step * heading
+        if cut.comb != "down":
+            position = _aside(position, astray)
+        position = _outside(shape, position[:, None], np.full((count, 1), 0.03, np.float32))[:, 0]
         path.append(position)
     points = np.stack(path, 1).astype(np.float32)
     if cut.curl > 0:
@@ -158,33 +189,46 @@ def _grow_guides(shape: Shape, cut: Cut, root: Array, rng: np.random.Generator) 
     return points.astype(np.float32)
 
 
-def _flow(cut: Cut, root: Array, rng: np.random.Generator) -> Array:
-    """Where strands head along the scalp."""
+def _flow(cut: Cut, root: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Where strands head along the scalp ``[G, 3]``, and the share of the cut's length that they have ``[G, 1]``."""
     count = len(root)
-    if cut.comb == "out":
-        return 0.35 * rng.normal(0, 1, (count, 3)).astype(np.float32)
+    share = np.ones((count, 1), np.float32)
+    if cut.comb == "down":
+        return np.broadcast_to(np.array([0, -1, 0.25], np.float32), root.shape).copy(), share
     if cut.comb == "tie":
-        return np.array([0, 0.3, -1.0], np.float32) - 0.2 * root
+        return np.array([0, 0.3, -1.0], np.float32) - 0.2 * root, share
     part = float(rng.choice([0.0, rng.uniform(-0.35, 0.35)]))
     aside = np.sign(root[:, 0] - part + rng.normal(0, 0.03, count))
-    goal = np.zeros((count, 3), np.float32)
-    if cut.comb == "side":
-        goal += np.stack([aside, np.full(count, -0.2), np.full(count, -0.35)], 1)
+    goal = np.zeros((count, 3))
+    if cut.comb == "out":
+        goal += rng.normal(0, 0.5, (count, 3)) + np.array([0, 0.25, -0.35])
+    elif cut.comb == "side":
+        goal += np.stack([aside, np.full(count, -0.1), np.full(count, -0.6)], 1)
     elif cut.comb == "back":
         goal += np.array([rng.normal(0, 0.3), 0.5, -1.0])
     elif cut.comb == "front":
         fringe = (root[:, 2] > 0.25) & (np.abs(root[:, 0]) < 0.5)
-        goal += np.where(
-            fringe[:, None],
-            np.stack([root[:, 0] * 0.5 + rng.normal(0, 0.1), np.full(count, -0.6), np.full(count, 1.0)], 1),
-            np.stack([aside, np.full(count, -0.6), np.full(count, -0.1)], 1),
-        )
+        share[fringe] = min(1.0, rng.uniform(0.5, 0.75) / cut.length)
+        forward = np.stack([0.5 * root[:, 0] + rng.normal(0, 0.15), np.full(count, -0.6), np.full(count, 1.0)], 1)
+        goal += np.where(fringe[:, None], forward, np.stack([aside, np.full(count, -0.6), np.full(count, -0.2)], 1))
     else:
-        whorl = np.array([0.1, 0.85, -0.5], np.float32)
+        whorl = np.array([0.1, 0.85, -0.5])
         goal += root - whorl + np.array([rng.normal(0, 0.3), 0, 0.2])
-    goal = goal + rng.normal(0, 0.12, goal.shape)
+    goal += rng.normal(0, 0.1, goal.shape)
     goal -= np.sum(goal * root, 1, keepdims=True) * root
-    return (goal / np.maximum(np.linalg.norm(goal, axis=1, keepdims=True), 1e-6)).astype(np.float32)
+    return (goal / np.maximum(np.linalg.norm(goal, axis=1, keepdims=True), 1e-6)).astype(np.float32), share
+
+
+def _aside(position: Array, astray: NDArray[np.bool_]) -> Array:
+    """Keep hair out of the face and off the neck, but for what has gone astray."""
+    x, y, z = position[:, :1], position[:, 1:2], position[:, 2:]
+    before_face = np.clip((0.5 - y) / 0.35, 0, 1) * np.clip((z - 0.1) / 0.3, 0, 1) * ~astray
+    face = np.maximum(0.74 - np.abs(x), 0) * before_face * 0.6
+    below = np.clip((-0.35 - y) / 0.3, 0, 1)
+    reach = np.maximum(np.hypot(x, z + 0.1), 1e-3)
+    neck = np.maximum(0.68 / reach - 1, 0) * below
+    pushed = np.concatenate([x * (1 + neck) + np.sign(x) * face, y, (z + 0.1) * (1 + neck) - 0.1], 1)
+    return pushed.astype(np.float32)
 
 
 def _outside(shape: Shape, points: Array, gap: Array) -> Array:
@@ -192,7 +236,7 @@ def _outside(shape: Shape, points: Array, gap: Array) -> Array:
     distance = np.maximum(np.linalg.norm(points, axis=-1), 1e-6)
     u, v = flat(points / distance[..., None])
     least = look_up(shape.radius, u, v).reshape(distance.shape) + gap
-    below_jaw = np.clip((points[..., 1] + 1.35) / 0.3, 0, 1)  # further down there is only the neck
+    below_jaw = np.clip((points[..., 1] + 1.15) / 0.3, 0, 1)  # further down there is only the neck
     push = np.maximum(least * below_jaw - distance, 0)
     return (points * (1 + push / distance)[..., None]).astype(np.float32)
 
@@ -236,16 +280,9 @@ def lit(strands: Strands, pose: Pose, colour: Array, light: Light, rng: np.rando
 
 
 def draw(
-    strands: Strands,
-    colours: Array,
-    pose: Pose,
-    height: int,
-    width: int,
-    *,
-    opacity: float = 1.0,
-    border: float = -0.05,
+    strands: Strands, colours: Array, pose: Pose, height: int, width: int, *, border: float = -0.05
 ) -> tuple[Array, Array]:
-    """Draw strands.
+    """Draw hair: a dense dark mass below, the strands on it, and single ones that have come loose.
 
     Parameters
     ----------
@@ -255,8 +292,6 @@ def draw(
         Of the head.
     height, width
         Of the picture.
-    opacity
-        Below 1 for single strands thinner than the drawing's finest line; they must not lie on others.
     border
         Depth between what is behind the head and what is before it.
 
@@ -266,40 +301,52 @@ def draw(
         Premultiplied layers ``[H, W, 4]``.
     """
     pixels, depth = pose.project(strands.points)
-    runs = []
-    size = 4
-    for start in range(0, _STEPS - 1, size):
-        stop = min(start + size + 1, _STEPS)
-        z = depth[:, start:stop].mean(1)
-        tone = colours[:, start:stop].mean(1)
-        runs.append((pixels[:, start:stop], z, tone))
-    behind = np.zeros((height * _FINE, width * _FINE, 4), np.uint8)
-    before = np.zeros_like(behind)
-    for points, z, tone in runs[::-1]:  # tips first, so that roots do not show over them
-        for canvas, chosen in ((behind, z < border), (before, z >= border)):
-            _draw_runs(canvas, points[chosen], z[chosen], tone[chosen], opacity)
-    shrink = (width, height)
-    scale = np.float32(1 / 255)
-    return tuple(
-        cv2.resize(canvas, shrink, interpolation=cv2.INTER_AREA).astype(np.float32) * scale
-        for canvas in (behind, before)
-    )  # type: ignore[return-value]
+    shape = (height * _FINE, width * _FINE, 4)
+    layers = (np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
+    loose = np.zeros(len(pixels), bool)
+    loose[::31] = True
+    inner = (strands.depth < 0.55) & ~loose
+    inner[::2] = False
+    thick = int(np.clip(round(0.035 * pose.scale), 2, 9))
+    for chosen, tone, wide in ((inner, 0.6, thick), (~loose, 1.0, 1)):
+        if not chosen.any():
+            continue
+        # Tips first, so that they do not show over the roots; the mass ends before the tips do.
+        for start in range(0, _STEPS - 1 - (_RUN if wide > 1 else 0), _RUN)[::-1]:
+            stop = min(start + _RUN + 1, _STEPS)
+            z = depth[chosen, start:stop].mean(1)
+            shades = tone * colours[chosen, start:stop].mean(1)
+            for canvas, side in zip(layers, (z < border, z >= border), strict=True):
+                _draw_runs(canvas, pixels[chosen, start:stop][side], z[side], shades[side], wide)
+    result = [_shrunk(canvas, height, width) for canvas in layers]
+    if loose.any():
+        fine = (np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
+        z = depth[loose].mean(1)
+        for canvas, side in zip(fine, (z < border, z >= border), strict=True):
+            _draw_runs(canvas, pixels[loose][side], z[side], colours[loose].mean(1)[side], 1, 0.6)
+        for drawn, canvas in zip(result, fine, strict=True):
+            over(drawn, _shrunk(canvas, height, width))
+    return result[0], result[1]
 
 
-def _draw_runs(canvas: NDArray[np.uint8], points: Array, z: Array, tone: Array, opacity: float) -> None:
-    """Draw short polylines ``[N, K, 2]``, the farther ones first, those of one shade together."""
+def _shrunk(canvas: NDArray[np.uint8], height: int, width: int) -> Array:
+    small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+    return small.astype(np.float32) * np.float32(1 / 255)
+
+
+def _draw_runs(
+    canvas: NDArray[np.uint8], points: Array, z: Array, tone: Array, thick: int, opacity: float = 1.0
+) -> None:
+    """Draw short polylines ``[N, K, 2]``, the farther ones first, those of one shade together.
+
+    ``opacity`` below 1 is for strands thinner than the finest line: they must not lie on others of this canvas.
+    """
     if not len(points):
         return
     fixed = np.rint(points * (_FINE * 16) - 8).astype(np.int32)
     order = np.argsort(z)
-    for part in np.array_split(order, 6):
-        if not len(part):
-            continue
-        brightness = tone[part].mean(1)
-        by_shade = part[np.argsort(brightness)]
+    for part in np.array_split(order, min(6, len(order))):
+        by_shade = part[np.argsort(tone[part].mean(1))]
         for group in np.array_split(by_shade, min(_SHADES, len(by_shade))):
-            if len(group):
-                colour = tone[group].mean(0) * 255 * opacity
-                cv2.polylines(
-                    canvas, list(fixed[group]), False, (*map(float, colour), 255.0 * opacity), 1, cv2.LINE_AA, 4
-                )
+            colour = np.append(tone[group].mean(0), 1.0) * (255 * opacity)
+            cv2.polylines(canvas, list(fixed[group]), False, colour.tolist(), thick, cv2.LINE_AA, 4)

@@ -1,7 +1,7 @@
 """A head in three dimensions, star-shaped about its centre, and what of it a camera sees.
 
-Frame of the head: x to its left (right in the picture), y up, z forward; the unit is about 10 cm: from the crown at 1.1 to
-the chin at -1.15. Directions from the centre are laid out flat by Lambert's equal-area map about the face: (u, v) with
+Frame of the head: x to its left (right in the picture), y up, z forward; the unit is about 10 cm, from the crown
+at 1.1 to the chin at -1.15. Directions from the centre are laid out flat by Lambert's equal-area map about the face: (u, v) with
 u right and v up, the nose near (0, -0.3), the back of the head on the circle of radius 2.
 """
 

@@ -1,4 +1,4 @@
-"""Light: where it comes from, and how skin and cloth answer it. Colours are linear light; the display's are their roots."""
+"""Light: where it comes from, and how surfaces answer it. Colours are linear; the display's are their square roots."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def draw_light(rng: np.random.Generator, surroundings_above: Array, surroundings
 
     def tinted(colour: Array) -> Array:
         grey = max(float(colour.mean()), 0.02)
-        return (level * (0.55 + 0.45 * np.clip(colour / grey, 0, 2))).astype(np.float32)
+        return (level * (0.72 + 0.28 * np.clip(colour / grey, 0, 2))).astype(np.float32)
 
     rim_strength = rng.choice([0.0, rng.uniform(0.2, 1.6)], p=[0.45, 0.55])
     rim_warmth = rng.normal(0.05, 0.15)
@@ -83,9 +83,9 @@ def gloss(light: Light, normal: Array, power: float) -> Array:
 
 def display(linear: Array) -> Array:
     """Linear light to display values 0..1, with a soft shoulder instead of hard clipping."""
-    bounded = np.maximum(linear, 0)
-    bounded = np.where(bounded > 0.7, 0.7 + 0.3 * np.tanh((bounded - 0.7) / 0.3), bounded)
-    return np.sqrt(bounded)
+    bounded = np.clip(linear, 0, 1.4)
+    bright = np.maximum(bounded - 0.6, 0)
+    return np.sqrt(bounded - 0.625 * bright * bright)
 
 
 def _unit(vector: object) -> Array:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.data.sample import Sample
-from p3m_edge.data.synth import body, cloth, face, hair, head
+from p3m_edge.data.synth import accessories, body, cloth, face, hair, head
 from p3m_edge.data.synth.background import draw_background
 from p3m_edge.data.synth.camera import Look, develop, draw_grade, expose
 from p3m_edge.data.synth.light import Light, diffuse, display, draw_light, gloss
@@ -90,6 +90,9 @@ def compose(
 class _Scene:
     pose: head.Pose
     body_turn: float
+    hat: bool
+    glasses: bool
+    earrings: bool
 
 
 def _draw_scene(rng: np.random.Generator, width: int, height: int, *, frontal: bool) -> _Scene:
@@ -110,7 +113,8 @@ def _draw_scene(rng: np.random.Generator, width: int, height: int, *, frontal: b
             yaw = rng.uniform(1.0, math.pi) * rng.choice([-1, 1])
         pitch, roll = rng.normal(0, 0.1), rng.normal(0, 0.07)
     turn = head.rotation(float(yaw), float(pitch), float(roll))
-    return _Scene(head.Pose(turn, x, y, scale), float(0.6 * yaw + rng.normal(0, 0.25)))
+    hat, glasses, earrings = (bool(rng.random() < share) for share in (0.0 if frontal else 0.1, 0.14, 0.2))
+    return _Scene(head.Pose(turn, x, y, scale), float(0.6 * yaw + rng.normal(0, 0.25)), hat, glasses, earrings)
 
 
 def _render(
@@ -120,42 +124,88 @@ def _render(
     pose = scene.pose
     shape = head.make_shape(person)
     cut = hair.draw_cut(person.style, rng, person.age)
-    count = int(np.clip(26 * pose.scale * min(1.0, 0.6 + 0.3 * cut.length), 600, 6000))
-    strands = hair.grow(shape, cut, count, rng)
-    tones = hair.lit(strands, pose, person.hair, light, rng)
-    behind, before = hair.draw(strands, tones, pose, height, width)
+    hat = accessories.Hat(shape, rng, outfit.second, outfit.inner) if scene.hat else None
+    result, before = _hair(shape, cut, person, pose, light, rng, hat, height, width)
     figure = body.draw_figure(person, rng, pose.x, pose.y, pose.scale, scene.body_turn)
     outline = head.silhouette(shape, pose)
     shade = body.chin_shadow(height, width, outline, light, pose.scale, 0.75)
-    result = behind
     trunk, nearer = body.render(figure, person, outfit, light, shade, rng)
     over(result, trunk)
+    for part in accessories.ears(pose, person, light, height, width, nearer=False):
+        over(result, *part)
     view = head.see(shape, pose, height, width)
+    worn = hat.draw(pose, light, height, width) if hat else []
+    shadow = _hair_shadow(before[..., 3], worn, light, pose.scale)
     canvas = face.paint(person, rng)
-    hat_shadow = 1 - 0.55 * blur(_shifted(before[..., 3], light, pose.scale), 0.05 * pose.scale)
-    over(result, _face_layer(view, pose, person, canvas, cut, light, hat_shadow), view.y, view.x)
+    over(result, _face_layer(view, pose, person, canvas, cut, light, shadow), view.y, view.x)
     mask = np.zeros((height, width), np.float32)
     h, w = view.cover.shape
     skin = (hair.scalp(_direction(view), cut.recede) < 0) & (np.hypot(view.u, view.v) < 1.45)
     mask[view.y : view.y + h, view.x : view.x + w] = view.cover * skin
-    over(result, before)
-    mask *= 1 - before[..., 3]
-    for part in nearer:
-        over(result, part)
-        mask *= 1 - part[..., 3]
+    for part in accessories.ears(pose, person, light, height, width, nearer=True):
+        over(result, *part)
+        _hide(mask, *part)
+    if scene.earrings:
+        for part in accessories.earring(pose, person, light, height, width, rng):
+            over(result, *part)
+    if scene.glasses:
+        for part in accessories.glasses(pose, light, height, width, rng):
+            over(result, *part)
+    for part in [(before, 0, 0), *worn, *nearer]:
+        over(result, *part)
+        _hide(mask, *part)
     return result, mask
+
+
+def _hair(
+    shape: head.Shape,
+    cut: hair.Cut,
+    person: Person,
+    pose: head.Pose,
+    light: Light,
+    rng: np.random.Generator,
+    hat: accessories.Hat | None,
+    height: int,
+    width: int,
+) -> tuple[Array, Array]:
+    """Hair and beard behind and before the head, as premultiplied layers."""  # fmt: skip
+    count = int(np.clip(26 * pose.scale * min(1.0, 0.6 + 0.3 * cut.length), 600, 5000))
+    strands = hair.grow(shape, cut, count, rng)
+    if hat:
+        strands = replace(strands, points=hat.press(strands.points))
+    tones = hair.lit(strands, pose, person.hair, light, rng)
+    behind, before = hair.draw(strands, tones, pose, height, width)
+    if person.beard > 0.45:
+        beard = hair.draw_beard(person.beard, rng)
+        grown = hair.grow(shape, beard, int(np.clip(14 * pose.scale, 300, 2500)), rng, hair.jaw)
+        tones = hair.lit(grown, pose, 0.8 * person.hair, light, rng)
+        under, front = hair.draw(grown, tones, pose, height, width, border=-0.15)
+        over(behind, under)
+        over(front, before)
+        before = front
+    return behind, before
+
+
+def _hide(mask: Array, part: Array, y: int, x: int) -> None:
+    """Take what a layer covers out of a mask."""
+    h, w = part.shape[:2]
+    mask[y : y + h, x : x + w] *= 1 - part[..., 3]
+
+
+def _hair_shadow(alpha: Array, worn: list[accessories.Placed], light: Light, scale: float) -> Array:
+    """The share of key light that hair and hat leave to the face."""
+    cover = alpha.copy()
+    for part, y, x in worn:
+        h, w = part.shape[:2]
+        cover[y : y + h, x : x + w] = np.maximum(cover[y : y + h, x : x + w], part[..., 3])
+    matrix = np.array([[1, 0, -0.12 * scale * light.key[0]], [0, 1, 0.12 * scale * light.key[1]]])
+    return 1 - 0.55 * blur(cv2.warpAffine(cover, matrix, alpha.shape[::-1]), 0.05 * scale)
 
 
 def _direction(view: head.View) -> Array:
     square = np.minimum(view.u**2 + view.v**2, 3.999)
     shrink = np.sqrt(1 - square / 4)
     return np.stack([view.u * shrink, view.v * shrink, 1 - square / 2], -1)
-
-
-def _shifted(alpha: Array, light: Light, scale: float) -> Array:
-    """Hair's shadow on the face, moved away from the light."""
-    matrix = np.array([[1, 0, -0.12 * scale * light.key[0]], [0, 1, 0.12 * scale * light.key[1]]])
-    return cv2.warpAffine(alpha, matrix, alpha.shape[::-1])
 
 
 def _face_layer(
