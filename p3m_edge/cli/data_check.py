@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from p3m_edge.cli import options
 from p3m_edge.cli.progress import counting
 from p3m_edge.cli.tables import table
-from p3m_edge.data.check import Report, Spread, check
+from p3m_edge.data.check import Report, SplitReport, Spread, check
 from p3m_edge.errors import PartialError
 
 if TYPE_CHECKING:
@@ -55,29 +56,35 @@ def _error(report: Report) -> PartialError | None:
 
 
 def _render(out: RichConsole, report: Report) -> None:
-    columns = ("pictures", "smallest", "largest", "foreground", "soft alpha", "unknown", "face")
-    splits = table(str(report.root), "set", "kind", "faces", *columns, right=columns)
-    faces = {True: "blurred", False: "normal", None: "-"}
-    for split in report.splits:
-        sizes = (str(size or "-") for size in (split.smallest, split.largest))
-        shares = (_share(spread) for spread in (split.foreground, split.soft, split.unknown, split.face))
-        splits.add_row(split.name, split.kind, faces[split.blurred], f"{split.pictures:,}", *sizes, *shares)
-    splits.caption = "shares of the picture: mean (smallest to largest)"
-    out.print(splits)
-    if not report.problems:
-        out.print("no problems")
-        return
-    problems = table("problems", "kind", "file", "what")
+    facts = table(str(report.root), "", *(split.name for split in report.splits))
+    for what, show in _ROWS.items():
+        facts.add_row(what, *(show(split) for split in report.splits))
+    facts.caption = "shares of the picture: mean (smallest to largest)"
+    out.print(facts)
     shown: Counter[str] = Counter()
     for problem in report.problems:
         shown[problem.kind] += 1
         if shown[problem.kind] <= _SHOWN:
-            problems.add_row(problem.kind, str(problem.file), problem.message)
-    out.print(problems)
+            out.print(f"{problem.kind}: {problem.file}: {problem.message}", style="red", soft_wrap=True)
     for kind, count in shown.items():
         if count > _SHOWN:
             out.print(f"{kind}: {count - _SHOWN} more; --json lists all of them")
+    if not report.problems:
+        out.print("no problems")
 
 
 def _share(spread: Spread | None) -> str:
     return "-" if spread is None else f"{spread.mean:.1%} ({spread.smallest:.1%} to {spread.largest:.1%})"
+
+
+_ROWS: dict[str, Callable[[SplitReport], str]] = {
+    "kind": lambda split: split.kind,
+    "faces": lambda split: {True: "blurred", False: "normal", None: "-"}[split.blurred],
+    "pictures": lambda split: f"{split.pictures:,}",
+    "smallest": lambda split: str(split.smallest or "-"),
+    "largest": lambda split: str(split.largest or "-"),
+    "foreground": lambda split: _share(split.foreground),
+    "soft alpha": lambda split: _share(split.soft),
+    "unknown": lambda split: _share(split.unknown),
+    "face": lambda split: _share(split.face),
+}

@@ -198,7 +198,7 @@ def _examine(item: Item) -> _Facts:
         try:
             array = reader(path)
         except InputError as error:
-            problems.append(("unreadable", path, str(error)))
+            problems.append(("unreadable", path, str(error).removeprefix(f"{path} ")))
             return None
         if image is not None and array.shape[:2] != image.shape[:2]:
             sizes = [f"{shape[1]} x {shape[0]}" for shape in (array.shape, image.shape)]

@@ -45,6 +45,8 @@ def estimate(image: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> tuple[Image,
     if image.dtype != np.uint8 or alpha.dtype != np.uint8 or image.shape != (*alpha.shape, 3) or image.size == 0:
         shapes = f"{image.dtype} {list(image.shape)} and {alpha.dtype} {list(alpha.shape)}"
         raise InputError(f"colours are estimated from uint8 [H, W, 3] and [H, W], not from {shapes}")
+    if alpha.size == 1:  # no neighbours, no levels: PyMatting divides by zero
+        return image.copy(), image.copy()
     try:
         from pymatting import estimate_foreground_ml
     except ImportError as error:
