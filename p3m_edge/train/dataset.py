@@ -22,6 +22,7 @@ from p3m_edge.data.cache import Cache
 from p3m_edge.data.copy_paste import ImagePaste
 from p3m_edge.data.faces import FaceSource, fitted
 from p3m_edge.data.sample import Image, Item, Sample, Transform, generator
+from p3m_edge.data.synth import portrait
 from p3m_edge.errors import InputError
 from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD
 from p3m_edge.train.config import Config, Data
@@ -70,8 +71,6 @@ class Synthetic:
 
     def read(self, draw: Draw) -> Sample:
         """Generate the portrait."""
-        from p3m_edge.data.synth import portrait
-
         seed = int(generator(self.seed, *draw).integers(2**32))
         return portrait(seed, self.width, self.height)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from p3m_edge.data import foreground, sets
 from p3m_edge.data.cache import Cache
-from p3m_edge.data.faces import FaceSource, open_faces
+from p3m_edge.data.faces import FaceSource, open_faces, synthetic_faces
 from p3m_edge.data.sample import Item, Sample
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.train.config import Config
@@ -129,9 +129,7 @@ def _faces(text: str, config: Config) -> FaceSource:
     else:
         if not int(match[1]):
             raise UsageError("--faces synth:0 are no faces", hint="synth:COUNT, for example synth:100")
-        from p3m_edge.data.synth import face_source
-
-        source = face_source(config.run.seed, int(match[1]), max(config.data.size, 128))
+        source = synthetic_faces(config.run.seed, int(match[1]), max(config.data.size, 128))
     if not len(source):
         raise InputError(f"{text} holds no faces")
     return source

@@ -101,7 +101,7 @@ def train(request: TrainRequest, reporter: Reporter) -> TrainResult | None:
     if stored is not None:
         progress = _restore(stored, parts, inputs, request.out / STATE)
     planned = _plan(request, inputs, parts.order, fabric.device.type, parts.network, report, stored)
-    if fabric.is_global_zero and stored is None:
+    if fabric.is_global_zero:
         _make_folder(request, planned)
     fabric.barrier()
     feed = Feed(
@@ -276,7 +276,10 @@ def _check_folder(request: TrainRequest) -> None:
 
 
 def _make_folder(request: TrainRequest, planned: TrainPlan) -> None:
-    """The folder, with the effective settings."""
+    """The folder, with the effective settings, and without what a killed run left half-written."""
+    for path in request.out.glob(".*"):
+        if path.is_file():
+            path.unlink()
     faces = f", faces: {request.faces}" if request.faces else ""
     text = f"# data: {request.data}{faces}\n# {planned.data}\n\n{configs.to_toml(request.config)}"
     try:

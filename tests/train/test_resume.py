@@ -1,0 +1,98 @@
+"""A training that was killed, or interrupted, ends where an undisturbed one does."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from p3m_edge.train.state import load
+from tests.train.conftest import TINY
+
+STEPS = 40
+SETTINGS = (
+    "optim.ema=0.9",
+    "optim.schedule=cosine",
+    f"run.max_steps={STEPS}",
+    "run.epochs=100",
+    "run.checkpoint_every=3",
+)
+
+
+def start(*arguments: str | Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "p3m_edge", "train", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def fresh(data: Path, out: Path) -> subprocess.Popen[str]:
+    sets = [part for setting in (*TINY, *SETTINGS) for part in ("--set", setting)]
+    return start("--preset", "smoke", "--data", data, "--out", out, *sets)
+
+
+def end_at(process: subprocess.Popen[str], log: Path, step: int, number: int) -> int:
+    """Send a signal as soon as the log has that step; the exit code."""
+    deadline = time.monotonic() + 120
+    while not log.is_file() or log.read_text().count("\n") <= step:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    return process.returncode
+
+
+def assert_equal(ours: object, theirs: object, where: str = "") -> None:
+    if isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), where
+    elif isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), where
+        for key, value in ours.items():
+            assert_equal(value, theirs[key], f"{where}.{key}")
+    elif isinstance(ours, list):
+        assert len(ours) == len(theirs), where
+        for index, value in enumerate(ours):
+            assert_equal(value, theirs[index], f"{where}[{index}]")
+    else:
+        assert ours == theirs, where
+
+
+def test_killed_at_a_random_step_and_resumed(portraits, tmp_path):
+    undisturbed = fresh(portraits, tmp_path / "whole")
+    killed = fresh(portraits, tmp_path / "killed")
+    step = random.SystemRandom().randrange(1, STEPS - 5)
+    assert end_at(killed, tmp_path / "killed/log.csv", step, signal.SIGKILL) == -signal.SIGKILL
+    assert load(tmp_path / "killed/state.pt").step < STEPS
+    going_on = start("--out", tmp_path / "killed", "--resume", "--json")
+    for process in (undisturbed, going_on):
+        out, error = process.communicate(timeout=120)
+        assert process.returncode == 0, error
+    assert '"step": 40' in out
+    whole, resumed = (load(tmp_path / name / "state.pt") for name in ("whole", "killed"))
+    assert whole.step == resumed.step == STEPS
+    assert_equal(vars(resumed), vars(whole))
+    for name in ("last", "best"):
+        files = [(tmp_path / run / f"{name}.safetensors").read_bytes() for run in ("whole", "killed")]
+        assert files[0] == files[1], f"killed after step {step}"
+    # What was logged after the last state is logged again, and once.
+    columns = slice(0, -2)  # without the two that tell times
+    logs = [
+        [r.split(",")[columns] for r in (tmp_path / run / "log.csv").read_text().splitlines()]
+        for run in ("whole", "killed")
+    ]
+    assert logs[0] == logs[1]
+    assert not [path for path in (tmp_path / "killed").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_interrupted_it_saves_the_step_it_was_in(portraits, tmp_path):
+    process = fresh(portraits, tmp_path / "run")
+    assert end_at(process, tmp_path / "run/log.csv", 4, signal.SIGINT) == 130
+    state = load(tmp_path / "run/state.pt")
+    logged = (tmp_path / "run/log.csv").read_text().count("\n") - 1
+    assert 4 <= state.step == logged < STEPS
