@@ -150,10 +150,10 @@ class Hat:
         self.grow = float(rng.uniform(1.09, 1.16))
         lean = rng.normal(0.0, 0.08)
         self.up = np.array([0, math.cos(0.25 + lean), -math.sin(0.25 + lean)], np.float32)
-        self.edge = float(rng.uniform(0.3, 0.42))
+        self.edge = float(rng.uniform(0.1, 0.22))
         self.colour, self.second, self.rng = colour, second, rng
         rise = directions() @ self.up
-        stretch = 1 + (0.12 if self.kind == "brim" else 0.04) * np.clip(rise - self.edge, 0, 1)
+        stretch = 1 + (0.16 if self.kind == "brim" else rng.uniform(0.02, 0.16)) * np.clip(rise - self.edge, 0, 1)
         self.shape = Shape(cv2.GaussianBlur((shape.radius * stretch).astype(np.float32), (0, 0), 6), shape.normal)
 
     def press(self, points: Array) -> Array:
@@ -195,11 +195,11 @@ class Hat:
         if self.kind == "knit":
             angle = np.arctan2(view.u, view.v + 1.2)
             ribs = np.sin(angle * 70) * np.clip(scale / 50, 0, 1)
-            fold = np.clip((self.edge + 0.28 - rise) / 0.02, 0, 1)
+            fold = np.clip((self.edge + 0.24 - rise) / 0.02, 0, 1)
             grain = (
                 grain
                 * (1 + 0.2 * ribs)
-                * (1 - 0.35 * np.exp(-np.square((rise - self.edge - 0.28) / 0.02)) + 0.12 * fold)
+                * (1 - 0.35 * np.exp(-np.square((rise - self.edge - 0.24) / 0.02)) + 0.12 * fold)
             )
         elif self.kind == "brim":
             band = np.clip((self.edge + 0.2 - rise) / 0.02, 0, 1)[..., None]

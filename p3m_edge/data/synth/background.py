@@ -42,7 +42,10 @@ def draw_background(rng: np.random.Generator, height: int, width: int, hints: Ar
             "clutter": _clutter, "blotches": _blotches,
         }[kind]  # fmt: skip
         picture = draw(rng, canvas, palette)
-        focus = float(rng.choice([0.0, rng.uniform(0.002, 0.012), rng.uniform(0.012, 0.045)], p=[0.2, 0.4, 0.4])) * size
+        sharp = 0.0 if kind in ("wall", "sky", "blotches", "clutter") else rng.uniform(0.0015, 0.004)
+        focus = (
+            float(rng.choice([sharp, rng.uniform(0.003, 0.012), rng.uniform(0.012, 0.045)], p=[0.2, 0.35, 0.45])) * size
+        )
     picture = picture * (1 + 0.18 * noise(rng, height, width, size / 1.5, 2))[..., None]
     return np.clip(_defocus(picture.astype(np.float32), focus, rng), 0, 1)
 
@@ -51,7 +54,7 @@ def _palette(rng: np.random.Generator, hints: Array) -> Array:
     """Six display colours that go together."""
     base = rng.uniform(0.1, 0.9)
     tint = rng.normal(0, 0.1, 3)
-    colours = np.clip(base + tint + rng.normal(0, 0.2, (6, 1)) + rng.normal(0, 0.07, (6, 3)), 0.02, 1)
+    colours = np.clip(base + 0.6 * tint + rng.normal(0, 0.2, (6, 1)) + rng.normal(0, 0.05, (6, 3)), 0.02, 1)
     if rng.random() < 0.35:
         colours[rng.integers(0, 6, 2)] = np.clip(
             hints[rng.integers(0, len(hints), 2)] + rng.normal(0, 0.03, (2, 3)), 0, 1
@@ -184,11 +187,11 @@ def _foliage(rng: np.random.Generator, canvas: Array, palette: Array) -> Array:
             int(rng.uniform(0.01, 0.09) * width) + 1,
             cv2.LINE_AA,
         )
-    size = rng.uniform(0.006, 0.035) * width
-    for _ in range(int(rng.integers(150, 500))):
+    size = rng.uniform(0.004, 0.022) * width
+    for _ in range(int(rng.integers(300, 900))):
         x, y = rng.random(2) * (width, height)
         shade = _bytes(tone[rng.integers(0, len(tone))] * rng.uniform(0.6, 1.3))
-        axes = (max(1, int(size * rng.uniform(0.5, 1.5))), max(1, int(size * rng.uniform(0.2, 0.6))))
+        axes = (max(1, int(size * rng.uniform(0.5, 1.5))), max(1, int(size * rng.uniform(0.25, 0.8))))
         cv2.ellipse(picture, (int(x), int(y)), axes, rng.uniform(0, 180), 0, 360, shade, -1, cv2.LINE_AA)
     for _ in range(int(rng.integers(0, 25))):
         start = rng.random(2) * (width, height)
@@ -317,7 +320,7 @@ def _blotches(rng: np.random.Generator, canvas: Array, palette: Array) -> Array:
         [noise(rng, height, width, width / rng.uniform(1.5, 8), 6, rng.uniform(0.5, 0.8)) for _ in range(2)], -1
     )
     first, second = palette[1] - palette[0], palette[2] - palette[0]
-    return np.clip(canvas + fields[..., :1] * first + fields[..., 1:] * second, 0, 1)
+    return np.clip(canvas + 0.6 * fields[..., :1] * first + 0.6 * fields[..., 1:] * second, 0.02, 0.98)
 
 
 def _defocus(picture: Array, radius: float, rng: np.random.Generator) -> Array:

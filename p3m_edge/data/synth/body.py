@@ -9,7 +9,7 @@ import numpy as np
 from p3m_edge.data.synth import cloth
 from p3m_edge.data.synth.light import Light
 from p3m_edge.data.synth.person import Person
-from p3m_edge.data.synth.raster import Array, blur, coverage, curve, noise, over, tube
+from p3m_edge.data.synth.raster import Array, blur, coverage, curve, limb, noise, over, tube
 from p3m_edge.data.synth.shading import cut_out, finish, received
 
 _SKIN_WRAP = (0.38, 0.22, 0.16)
@@ -72,6 +72,8 @@ def render(
         if arm.place == "behind":
             for piece in _arm(figure, person, outfit, light, arm, rng, shade):
                 over(body, *piece)
+    for piece in cloth.trousers(outfit, figure, light, shade, rng):
+        over(body, *piece)
     trunk = _trunk(figure)
     over(body, *_flesh(figure, person, trunk, light, shade, rng))
     for piece in cloth.render(outfit, figure, light, shade, rng):
@@ -171,7 +173,7 @@ def _arm(
     thick = (1.0 if person.masculine else 0.84) * (1 + 0.07 * person.weight)
     along = np.linspace(0, 1, len(spine), dtype=np.float32)
     radii = thick * np.interp(along, [0, 0.25, 0.5, 0.65, 1], [0.44, 0.4, 0.33, 0.33, 0.19])
-    part = cut_out(figure, [tube(spine, radii), *_hand(spine, thick, rng)], shade)
+    part = cut_out(figure, [*limb(spine, radii), *_hand(spine, thick, rng)], shade)
     drawn: list[tuple[Array, int, int]] = []
     if arm.held:
         drawn += _held(figure, arm, spine, light, shade, rng)
@@ -182,8 +184,12 @@ def _arm(
     if outfit.sleeve > 0.05:
         last = max(2, int(outfit.sleeve * (len(spine) - 1)))
         wide = 1 + (outfit.loose - 1) * np.clip(along * 5, 0, 1)
-        sleeve = tube(spine[: last + 1], (radii * wide + 0.04)[: last + 1])
-        drawn += cloth.piece(outfit, outfit.colour, figure, [sleeve], light, 0.42 * scale * outfit.loose, shade, rng)
+        middle = len(spine) // 2
+        thickness = radii * wide + 0.04
+        sleeve = [tube(spine[: min(middle, last) + 1], thickness[: min(middle, last) + 1])]
+        if last > middle + 1:
+            sleeve.append(tube(spine[middle : last + 1], thickness[middle : last + 1]))
+        drawn += cloth.piece(outfit, outfit.colour, figure, sleeve, light, 0.42 * scale * outfit.loose, shade, rng)
     return drawn
 
 

@@ -91,9 +91,9 @@ class Grade:
 def draw_grade(look: Look, rng: np.random.Generator) -> Grade:
     """Draw a change of colours."""
     s = look.grade
-    warm, tint, gain = rng.normal(0, 0.05), rng.normal(0, 0.02), rng.normal(0, 0.08)
+    warm, tint, gain = rng.normal(0, 0.035), rng.normal(0, 0.012), rng.normal(0, 0.06)
     gains = 1 + s * (gain + np.array([warm, tint, -warm]))
-    contrast, saturation = 1 + s * rng.normal(0.04, 0.1), float(np.clip(1 + s * rng.normal(0, 0.2), 0, 1.6))
+    contrast, saturation = 1 + s * rng.normal(0.04, 0.1), float(np.clip(1 + s * rng.normal(-0.1, 0.15), 0, 1.6))
     lift, vignette = s * rng.normal(0, 0.03), s * max(0.0, rng.normal(0.02, 0.06))
     if rng.random() < look.grey:
         saturation = 0.0

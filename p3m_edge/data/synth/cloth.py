@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from p3m_edge.data.synth.light import Light
-from p3m_edge.data.synth.raster import Array, coverage, curve, noise
+from p3m_edge.data.synth.raster import Array, coverage, curve, noise, tube
 from p3m_edge.data.synth.shading import cut_out, finish, received
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ class Outfit:
         Sleeves' width over the arm's.
     scarf
         Whether a scarf lies round the neck.
+    folds
+        How deep its folds are, about 1.
+    hem
+        How far below the neck's base the upper garment ends, in head units.
     """
 
     cut: str
@@ -44,6 +48,7 @@ class Outfit:
     loose: float
     scarf: bool
     folds: float
+    hem: float
 
 
 def draw_outfit(person: Person, rng: np.random.Generator) -> Outfit:
@@ -60,6 +65,7 @@ def draw_outfit(person: Person, rng: np.random.Generator) -> Outfit:
     return Outfit(
         cut, pattern, _draw_colour(rng), _draw_colour(rng), _draw_colour(rng) if rng.random() < 0.5 else np.full(3, 0.72, np.float32),
         float(sleeves.get(cut, 0.97)), float(rng.uniform(1.08, 1.5)), bool(rng.random() < 0.08), float(rng.uniform(0.5, 1.5)),
+        float(rng.uniform(5.2, 6.4) if person.masculine or rng.random() < 0.6 else rng.uniform(8, 13)),
     )  # fmt: skip
 
 
@@ -150,6 +156,28 @@ def render(
     return drawn
 
 
+def trousers(
+    outfit: Outfit, figure: Figure, light: Light, shade: Array, rng: np.random.Generator
+) -> list[tuple[Array, int, int]]:
+    """Trousers and shoes; above the hips the upper garment covers them."""
+    if figure.y + 4.5 * figure.scale > shade.shape[0]:
+        return []
+    w, stride = figure.shoulder, rng.uniform(0.3, 0.75, 2)
+    legs, shoes = [], []
+    for side, step in zip((-1, 1), stride, strict=True):
+        hip, ankle = np.array([side * 0.42 * w, -5.0]), np.array([side * step * w, -13.6])
+        spine = np.linspace(hip, ankle, 8).astype(np.float32)
+        legs.append(tube(spine, np.linspace(0.48 * w, 0.36, 8).astype(np.float32)))
+        toe = np.stack([ankle, ankle + np.array([side * 0.25, -0.35])]).astype(np.float32)
+        shoes.append(tube(toe, [0.3, 0.26]))
+    dark = replace(outfit, pattern=str(rng.choice(["plain", "denim"])))
+    colour = _draw_colour(rng) * 0.6
+    result = piece(
+        replace(dark, pattern="plain"), outfit.second * 0.3, figure, shoes, light, 0.3 * figure.scale, shade, rng
+    )
+    return result + piece(dark, colour, figure, legs, light, 0.5 * figure.scale, shade, rng)
+
+
 def mirror(right: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """A closed outline from its right half, top first."""
     return [*right, *[(-x, y) for x, y in right[::-1]]]
@@ -158,12 +186,12 @@ def mirror(right: list[tuple[float, float]]) -> list[tuple[float, float]]:
 def _neckline(cut: str, n: float, w: float, depth: float) -> Array:
     """What the cut leaves open."""
     right = {
-        "tee": [(n * 1.15, 0.6), (n * 1.28, 0.0), (n * 0.95, -depth * 0.75), (n * 0.35, -depth)],
+        "tee": [(n * 1.35, 0.6), (n * 1.3, 0.0), (n * 0.95, -depth * 0.75), (n * 0.35, -depth)],
         "hoodie": [(n * 1.0, 0.6), (n * 1.05, 0.0), (n * 0.7, -0.3), (n * 0.3, -0.4)],
-        "turtle": [(n * 1.3, 1.2), (n * 1.3, 0.52), (n * 0.6, 0.42), (0.05, 0.4)],
-        "vneck": [(n * 1.3, 0.6), (n * 1.25, 0.0), (n * 0.7, -0.8), (0.03, -1.0 - 2 * depth)],
+        "turtle": [(n * 2, 1.2), (n * 2, 0.58), (n * 0.9, 0.5), (0.05, 0.44)],
+        "vneck": [(n * 1.5, 0.6), (n * 1.35, -0.05), (n * 0.7, -0.8), (0.03, -1.0 - 2 * depth)],
         "shirt": [(n * 1.1, 0.6), (n * 1.05, 0.1), (n * 0.5, -0.35), (0.03, -0.5 - depth)],
-        "jacket": [(n * 1.1, 0.6), (n * 1.15, 0.1), (n * 0.9, -0.8), (0.06, -2.6 - 2 * depth)],
+        "jacket": [(n * 1.3, 0.6), (n * 1.25, 0.0), (n * 0.9, -0.8), (0.06, -2.6 - 2 * depth)],
         "straps": [(w * 0.5, 0.6), (w * 0.52, -0.6), (w * 0.42, -1.2), (0.1, -1.35 - depth)],
         "bare": [(w * 1.3, 0.6), (w * 1.3, -1.0), (w * 0.5, -1.15), (0.1, -1.25)],
     }[cut]  # fmt: skip
@@ -172,11 +200,11 @@ def _neckline(cut: str, n: float, w: float, depth: float) -> Array:
 
 def _garment(n: float, w: float, outfit: Outfit) -> list[tuple[float, float]]:
     hem = 0.06 * outfit.loose
-    top = (n * 1.18, 0.62) if outfit.cut == "turtle" else (n * 1.2, 0.16)
+    top = [(n * 1.14, 0.7), (n * 1.16, 0.3)] if outfit.cut == "turtle" else [(n * 1.1, -0.02)]
+    skirt = [(w * 0.9 + hem, -outfit.hem + 0.4), (w * 0.9 + hem, -outfit.hem), (w * 0.5, -outfit.hem - 0.05)]
     right = [
-        top, (n * 1.6, -0.1), (w * 0.62, -0.28), (w * 0.87, -0.5), (w * 0.99, -0.95), (w * 0.93 + hem, -1.7),
-        (w * 0.83 + hem, -2.6), (w * 0.77 + hem, -3.7), (w * 0.86 + hem, -5.0), (w * 0.9 + hem, -6.0), (w * 0.84, -9),
-        (w * 0.74, -14),
+        *top, (n * 1.6, -0.14), (w * 0.62, -0.28), (w * 0.87, -0.5), (w * 0.99, -0.95), (w * 0.93 + hem, -1.7),
+        (w * 0.83 + hem, -2.6), (w * 0.77 + hem, -3.7), (w * 0.86 + hem, -4.8), *skirt,
     ]  # fmt: skip
     return mirror(right)
 

@@ -205,7 +205,7 @@ def _eye(
     under = curve(lower, 6, closed=False) * place + centre
     almond = np.concatenate([lid, under])
     before = canvas.colour.copy()
-    canvas.fill(almond, srgb(222, 212, 206), 0.95, 0.004, gloss=2.5)
+    canvas.fill(almond, srgb(218, 208, 202), 0.95, 0.004, gloss=0.9)
     canvas.fill(_ellipse(u - side * 0.148, v - 0.008, 0.018, 0.012), srgb(190, 120, 112), 0.7, 0.006)
     iu, iv = u + gaze[0], v + 0.006 + gaze[1]
     canvas.fill(_ellipse(iu, iv, 0.07, 0.07), person.iris * 0.3, 0.95, 0.004)
@@ -261,29 +261,29 @@ def _brow(canvas: _Canvas, person: Person, side: int, rng: np.random.Generator) 
 
 
 def _mouth(canvas: _Canvas, person: Person, rng: np.random.Generator) -> None:
-    smile, half = person.smile, 0.215 + 0.045 * person.smile + 0.01 * float(rng.normal())
+    smile, half = person.smile, 0.24 + 0.045 * person.smile + 0.01 * float(rng.normal())
     corner, drop = MOUTH + 0.035 * smile - 0.008, (0.045 + 0.03 * smile) * person.open_mouth
     full = 0.75 + 0.25 * person.lips
     top = [
-        (-half, corner), (-0.1, MOUTH + 0.038 * full), (-0.035, MOUTH + 0.057 * full), (0, MOUTH + 0.046 * full),
-        (0.035, MOUTH + 0.057 * full), (0.1, MOUTH + 0.038 * full), (half, corner),
+        (-half, corner), (-0.115, MOUTH + 0.038 * full), (-0.04, MOUTH + 0.057 * full), (0, MOUTH + 0.046 * full),
+        (0.04, MOUTH + 0.057 * full), (0.115, MOUTH + 0.038 * full), (half, corner),
     ]  # fmt: skip
     line = [(half, corner), (0.09, MOUTH - 0.004), (0, MOUTH + 0.002), (-0.09, MOUTH - 0.004), (-half, corner)]
     low = [
         (half, corner),
-        (0.12, MOUTH - 0.052 * full - drop),
+        (0.14, MOUTH - 0.052 * full - drop),
         (0, MOUTH - 0.078 * full - drop),
-        (-0.12, MOUTH - 0.052 * full - drop),
+        (-0.14, MOUTH - 0.052 * full - drop),
         (-half, corner),
     ]
     inner = [
         (half * 0.92, corner),
-        (0.1, MOUTH - 0.01 - drop),
+        (0.115, MOUTH - 0.01 - drop),
         (0, MOUTH - 0.012 - drop),
-        (-0.1, MOUTH - 0.01 - drop),
+        (-0.115, MOUTH - 0.01 - drop),
         (-half * 0.92, corner),
     ]
-    tone = person.skin * np.array([0.78, 0.42, 0.42], np.float32)
+    tone = person.skin * np.array([0.8, 0.36, 0.36], np.float32)
     if person.makeup > 0.3:
         rouge = srgb(*(rng.uniform(120, 200), rng.uniform(20, 80), rng.uniform(40, 90)))
         tone = tone + (person.makeup - 0.3) * (rouge - tone)

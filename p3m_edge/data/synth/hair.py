@@ -266,16 +266,16 @@ def lit(strands: Strands, pose: Pose, colour: Array, light: Light, rng: np.rando
     facing = np.clip(0.25 + 0.75 * (outward @ light.key), 0, 1)
     body = np.sqrt(np.maximum(1 - key * key, 0)) * facing
     t = np.linspace(0, 1, _STEPS, dtype=np.float32)[None]
-    open_air = (0.3 + 0.7 * strands.depth[:, None]) * (0.45 + 0.55 * t)
+    open_air = (0.4 + 0.6 * strands.depth[:, None]) * (0.5 + 0.5 * t)
     sky = 0.5 + 0.5 * outward[..., 1:2]
     ambient = sky * light.above + (1 - sky) * light.below
     rim = np.clip(outward @ light.rim, 0, 1)[..., None] * np.clip(1 - outward[..., 2:3], 0, 1)
-    tone = colour * (1 + 0.22 * rng.normal(0, 1, (len(seen), 1, 1)).astype(np.float32))
+    tone = (colour + 0.004) * (1 + 0.28 * rng.normal(0, 1, (len(seen), 1, 1)).astype(np.float32))
     tone = tone * (0.85 + 0.3 * t[..., None])
     linear = tone * (
         open_air[..., None] * (ambient + 1.2 * body[..., None] * light.key_colour) + 1.2 * rim * light.rim_colour
     )
-    shine = (ridge * facing * open_air)[..., None] * light.key_colour * (0.09 + 0.5 * colour)
+    shine = (ridge * facing * open_air)[..., None] * light.key_colour * (0.13 + 0.6 * colour)
     return np.sqrt(np.clip(linear + shine, 0.0004, 1)).astype(np.float32)
 
 
@@ -307,12 +307,13 @@ def draw(
     loose[::31] = True
     inner = (strands.depth < 0.55) & ~loose
     inner[::2] = False
-    thick = int(np.clip(round(0.035 * pose.scale), 2, 9))
+    length = float(np.median(np.linalg.norm(strands.points[:, -1] - strands.points[:, 0], axis=1)))
+    thick = int(np.clip(round(0.03 * pose.scale * min(1.0, length)), 1, 7))
     for chosen, tone, wide in ((inner, 0.6, thick), (~loose, 1.0, 1)):
-        if not chosen.any():
+        if not chosen.any() or (tone < 1 and wide < 2):
             continue
         # Tips first, so that they do not show over the roots; the mass ends before the tips do.
-        for start in range(0, _STEPS - 1 - (_RUN if wide > 1 else 0), _RUN)[::-1]:
+        for start in range(0, _STEPS - 1 - (2 * _RUN if wide > 1 else 0), _RUN)[::-1]:
             stop = min(start + _RUN + 1, _STEPS)
             z = depth[chosen, start:stop].mean(1)
             shades = tone * colours[chosen, start:stop].mean(1)

@@ -169,7 +169,7 @@ def _hair(
     width: int,
 ) -> tuple[Array, Array]:
     """Hair and beard behind and before the head, as premultiplied layers."""  # fmt: skip
-    count = int(np.clip(26 * pose.scale * min(1.0, 0.6 + 0.3 * cut.length), 600, 5000))
+    count = int(np.clip(36 * pose.scale * (1.3 if cut.length < 0.6 else 1.0), 700, 6500))
     strands = hair.grow(shape, cut, count, rng)
     if hat:
         strands = replace(strands, points=hat.press(strands.points))
@@ -177,7 +177,7 @@ def _hair(
     behind, before = hair.draw(strands, tones, pose, height, width)
     if person.beard > 0.45:
         beard = hair.draw_beard(person.beard, rng)
-        grown = hair.grow(shape, beard, int(np.clip(14 * pose.scale, 300, 2500)), rng, hair.jaw)
+        grown = hair.grow(shape, beard, int(np.clip(22 * pose.scale, 300, 3500)), rng, hair.jaw)
         tones = hair.lit(grown, pose, 0.8 * person.hair, light, rng)
         under, front = hair.draw(grown, tones, pose, height, width, border=-0.15)
         over(behind, under)
@@ -218,7 +218,12 @@ def _face_layer(
     cap = np.clip(hair.scalp(_direction(view), cut.recede) / 0.12, 0, 1) * (0.25 if cut.length < 0.06 else 0.9)
     colour = colour + cap[..., None] * (0.6 * person.hair - colour)
     linear = colour * diffuse(light, view.normal, (0.38, 0.2, 0.14), lit)
-    spec = (0.1 * gloss(light, view.normal, 14) + 0.12 * gloss(light, view.normal, 45)) * shine * lit * (1 - cap)
+    spec = (
+        (0.1 * gloss(light, view.normal, 14) + 0.12 * gloss(light, view.normal, 45))
+        * np.minimum(shine, 1.8)
+        * lit
+        * (1 - cap)
+    )
     return layer(display(linear + spec[..., None] * light.key_colour), view.cover)
 
 

@@ -76,6 +76,12 @@ def tube(spine: Array, radii: Array | Sequence[float]) -> Array:
     return np.concatenate([left, end, right[::-1], start]).astype(np.float32)
 
 
+def limb(spine: Array, radii: Array) -> list[Array]:
+    """The outlines of a limb's two halves, which overlap at its joint: one outline would cross itself there."""
+    middle = len(spine) // 2
+    return [tube(spine[: middle + 1], radii[: middle + 1]), tube(spine[middle:], radii[middle:])]
+
+
 def layer(colour: Array, alpha: Array) -> Array:
     """A premultiplied layer ``[H, W, 4]`` of a colour ``[H, W, 3]`` (or ``[3]``) and its coverage ``[H, W]``."""
     result = np.empty((*alpha.shape, 4), np.float32)
