@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,9 +71,9 @@ def open_method(text: str, options: Options) -> Method:
     if text in PYMATTING:
         return PymattingMethod(text)
     path = Path(text).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - False for a name that no file can have, where Path raises
         return ArtefactMethod(path, options)
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - likewise
         hint = suggestion(text, PYMATTING) or "a file, a folder, or one of " + ", ".join(PYMATTING)
         raise UsageError(f"there is no model {text!r}", hint=hint)
     if path.suffix == ".toml":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.data.sample import Item, Sample
-from p3m_edge.data.sets import DataSet, open_set, read
+from p3m_edge.data.sets import DataSet, open_set, read, splits
 from p3m_edge.data.sheet import sheet
 from p3m_edge.errors import InputError
 from p3m_edge.evaluate import journal as journals
@@ -34,7 +35,7 @@ def find_set(text: str | Path) -> DataSet:
         As :func:`p3m_edge.data.sets.open_set`.
     """
     path = Path(text).expanduser()
-    if not path.exists() and path.parent.is_dir():
+    if not os.path.exists(path) and os.path.isdir(path.parent) and splits(path.parent):  # noqa: PTH110, PTH112
         return open_set(path.parent, path.name)
     return open_set(path)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any
 
 import numpy as np
@@ -50,8 +52,8 @@ class PymattingMethod(Method):
         if known.all():  # some of the solvers never end there
             return np.asarray(trimap == FOREGROUND, dtype=np.float32)
         levels = np.where(known, trimap / 255.0, 0.5)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they concern the solver's speed
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")  # these and what it prints concern the solver's speed
             try:
                 alpha = self._function(rgb / 255.0, levels)
             except ValueError as error:  # nothing certain in the trimap; no convergence

@@ -19,6 +19,7 @@ from p3m_edge.evaluate.runner import find_set, run, worst_sheet
 from p3m_edge.evaluate.scoring import Trimaps, score
 from p3m_edge.evaluate.tables import figure, pictures_csv, tables
 from p3m_edge.imageio import read_mask, write_png
+from p3m_edge.model import build, save_checkpoint
 from tests.evaluate.material import disc, make_set, portrait, red_model
 
 FLOAT: tuple[Route, ...] = ("float",)
@@ -112,6 +113,27 @@ def test_a_bad_picture_does_not_stop_the_rest(tmp_path):
     assert [table.title for table in tables(Evaluation("0", (result,)))][-1] == "Pictures that failed"
 
 
+@pytest.mark.parametrize("name", ["cf", "red", "net"])
+def test_odd_pictures(tmp_path, name, capfd):
+    """One pixel, nothing unknown, nobody there: all of them have figures, and nothing is printed."""
+    alphas = {"pixel": np.full((1, 1), 9, np.uint8), "sheet": disc(48, 3), "none": np.zeros((40, 40), np.uint8),
+              "all": np.full((40, 40), 255, np.uint8)}  # fmt: skip
+    for folder in ("image", "alpha", "trimap"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+    for key, alpha in alphas.items():
+        write_png(tmp_path / f"set/image/{key}.png", portrait(alpha))
+        write_png(tmp_path / f"set/alpha/{key}.png", alpha)
+        write_png(tmp_path / f"set/trimap/{key}.png", np.where(alpha > 128, 255, 0).astype(np.uint8))
+    save_checkpoint(build("tiny").eval(), tmp_path / "net", licence="none", provenance="a test", trained=False)
+    model = {"cf": "cf", "red": str(red_model(tmp_path / "model")), "net": str(tmp_path / "net")}[name]
+    dataset = open_set(tmp_path / "set")
+    found = run(open_method(model, Options()), dataset, Trimaps(dataset), ROUTES)
+    assert not found.failures
+    assert [p.picture for p in found.pictures] == ["all", "none", "pixel", "sheet"]
+    assert all(p.scores["float"]["MSE_TRIMAP"] == 0 for p in found.pictures)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_journal_goes_on_and_notices_what_changed(tmp_path):
     dataset = open_set(make_set(tmp_path / "set"))
     method = open_method(str(red_model(tmp_path / "model")), Options())
@@ -167,8 +189,9 @@ def test_sets_by_split(tmp_path):
     assert find_set(tmp_path / "P3M-10k/validation/P3M-500-P").blurred
     with pytest.raises(UsageError, match="no split 'P3M-500-X'"):
         find_set(tmp_path / "P3M-10k/P3M-500-X")
-    with pytest.raises(InputError):
-        find_set(tmp_path / "nowhere/at/all")
+    for absent in ("nowhere", "nowhere/at/all", "x" * 5000):
+        with pytest.raises(InputError, match=f"{absent} "):
+            find_set(tmp_path / absent)
     ppt.check("N", found)
     with pytest.raises(UsageError, match="marked B"):
         ppt.check("B", found)
