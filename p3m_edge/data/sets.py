@@ -137,7 +137,7 @@ def splits(root: str | Path) -> dict[str, Path]:
     root = Path(root)
     found: dict[str, Path] = {}
     for parent in (root, root / _NESTED):
-        for folder in _folders(parent) if parent == root or parent.is_dir() else ():
+        for folder in _folders(parent) if parent == root or _is_folder(parent) else ():
             if find_layout(folder) is not None:
                 found.setdefault(folder.name, folder)
     return found
@@ -145,8 +145,8 @@ def splits(root: str | Path) -> dict[str, Path]:
 
 def find_layout(folder: Path) -> Layout | None:
     """The layout of a folder, or None if it has no pictures in a place that a layout names."""
-    found = [layout for layout in LAYOUTS if (folder / layout.image).is_dir()]
-    return next((layout for layout in found if (folder / layout.alpha).is_dir()), found[0] if found else None)
+    found = [layout for layout in LAYOUTS if _is_folder(folder / layout.image)]
+    return next((layout for layout in found if _is_folder(folder / layout.alpha)), found[0] if found else None)
 
 
 def survey(folder: Path) -> Listing:
@@ -164,7 +164,7 @@ def survey(folder: Path) -> Listing:
 
     def by_name(name: str) -> dict[str, Path]:
         files: dict[str, Path] = {}
-        for path in list_images(folder / name) if (folder / name).is_dir() else ():
+        for path in list_images(folder / name) if _is_folder(folder / name) else ():
             if files.setdefault(path.stem, path) is not path:
                 namesakes.append(path)
         return files
@@ -232,6 +232,13 @@ def _choose(root: Path, split: str | None) -> Path:
 def _no_set(folder: Path) -> InputError:
     forms = ", or ".join(f"{layout.image}/ and {layout.alpha}/" for layout in LAYOUTS)
     return InputError(f"{folder} holds no data set", hint=f"a set has {forms}; see docs/data.md")
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _folders(parent: Path) -> list[Path]:

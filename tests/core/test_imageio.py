@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from p3m_edge.errors import InputError, OutputError
-from p3m_edge.imageio import IMAGE_SUFFIXES, atomic_write, list_images, read_image, write_png
+from p3m_edge.imageio import IMAGE_SUFFIXES, atomic_write, list_images, read_image, read_mask, write_png
 
 RGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -438,6 +438,61 @@ def test_reading_from_many_threads(tmp_path):
     for thread in threads:
         thread.join()
     assert all(np.array_equal(results[i], noise(50, 60, 3, seed=i % 8)) for i in range(32))
+
+
+# --- masks -----------------------------------------------------------------------------------------------------------
+
+
+def mask(tmp_path: Path, data: bytes, **options: Any) -> NDArray[np.uint8]:
+    path = tmp_path / "mask.bin"
+    path.write_bytes(data)
+    return read_mask(path, **options)
+
+
+def test_grey_masks_of_every_kind(tmp_path):
+    grey = noise(20, 30)
+    image = Image.fromarray(grey)
+    palette = Image.fromarray(grey, "P")
+    palette.putpalette(np.repeat(np.arange(256, dtype=np.uint8), 3).tobytes())
+    opaque = Image.fromarray(noise(20, 30, seed=1))
+    for kind in (image, palette, Image.merge("RGB", [image] * 3), Image.merge("RGBA", [*[image] * 3, opaque])):
+        for result in (mask(tmp_path, encode(kind, "PNG")), mask(tmp_path, encode(kind, "TIFF"))):
+            assert result.shape == (20, 30)
+            assert result.dtype == np.uint8
+            assert result.flags.c_contiguous
+            assert np.array_equal(result, grey)
+    binary = np.where(grey > 127, 255, 0)
+    assert np.array_equal(mask(tmp_path, encode(Image.fromarray(binary.astype(np.uint8)).convert("1"), "PNG")), binary)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_16_bit_masks_are_rounded(tmp_path, channels):
+    deep = noise(20, 30, dtype=np.uint16)
+    deep[0, :4] = (0, 128, 129, 65535)
+    write_png(tmp_path / "mask.png", deep if channels == 1 else np.dstack([deep] * channels))
+    result = read_mask(tmp_path / "mask.png")
+    assert list(result[0, :4]) == [0, 0, 1, 255]
+    assert np.array_equal(result, rounded(deep))
+
+
+def test_a_picture_is_no_mask(tmp_path):
+    rgb = np.dstack([noise(20, 30)] * 3)
+    for channel in range(3):
+        coloured = rgb.copy()
+        coloured[7, 8, channel] ^= 1
+        with pytest.raises(InputError, match=r"mask\.bin is a colour picture"):
+            mask(tmp_path, encode(Image.fromarray(coloured), "PNG"))
+
+
+def test_masks_are_protected_like_pictures(tmp_path):
+    grey = encode(Image.fromarray(noise(20, 30)), "PNG")
+    for data in (b"", b"text", grey[:-30]):
+        with pytest.raises(InputError, match=r"mask\.bin"):
+            mask(tmp_path, data)
+    with pytest.raises(InputError, match="million pixels"):
+        mask(tmp_path, grey, max_pixels=599)
+    with pytest.raises(InputError, match="does not exist"):
+        read_mask(tmp_path / "nowhere.png")
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------
