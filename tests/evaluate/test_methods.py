@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,13 @@ from onnx import TensorProto, helper
 
 from p3m_edge.errors import InputError, MissingError, P3MEdgeError, UsageError
 from p3m_edge.evaluate.methods import Options, open_method
-from p3m_edge.evaluate.onnx_model import Size
+from p3m_edge.evaluate.onnx_model import Description, Picture, Size, describe
 from p3m_edge.evaluate.strategies import predict
 from p3m_edge.model import build, save_checkpoint
 from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD
 from p3m_edge.runtimes import Matting
 from tests.artefacts import make_artefact, picture
+from tests.conftest import ROOT
 from tests.evaluate.material import disc, first_channel, make_model, portrait, red_model
 
 NO_TRIMAP = np.zeros((48, 64), np.uint8)
@@ -222,6 +224,20 @@ def test_descriptions_that_do_not_fit(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(P3MEdgeError, match=message):
         open_method(str(path), Options())
+
+
+def test_the_examples_of_the_guide_are_descriptions(tmp_path):
+    found = {}
+    text = (ROOT / "docs/evaluation.md").read_text("utf-8")
+    for number, example in enumerate(re.findall("```toml\n(.*?)```", text, re.DOTALL)):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(example)
+        found[number] = describe(path)
+    every, modnet, rvm, two_inputs = found.values()
+    assert every == Description("model.onnx", "...", output="...", input=Picture(name="..."))  # the defaults are told
+    assert modnet.size.of(1080, 1920) == (512, 896)
+    assert set(rvm.constants) == {"r1i", "r2i", "r3i", "r4i", "downsample_ratio"}
+    assert two_inputs.trimap is not None
 
 
 def test_what_a_foreign_model_gives_is_checked(tmp_path):
