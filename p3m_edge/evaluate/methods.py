@@ -98,6 +98,7 @@ class CheckpointMethod(Method):
 
             torch.set_num_threads(options.threads)
         self._device = _torch_device(options.device)
+        self._where = "" if self._device.type == "cpu" else f", on {self._device.type}"
         self._arch, self._options = info.arch, options
         if options.strategy == "deployed":
             self._deployed = Deploy(network, outputs="alpha").to(self._device)
@@ -111,7 +112,7 @@ class CheckpointMethod(Method):
         strategy = self._options.strategy
         if strategy == "deployed":
             width, height = self._options.size
-            return f"deployed, {width}x{height}", self._predict_deployed
+            return f"deployed, {width}x{height}{self._where}", self._predict_deployed
         from p3m_edge.evaluate import strategies
 
         arch, sets = _LEAST_SIDE
@@ -121,7 +122,8 @@ class CheckpointMethod(Method):
             with _memory_errors():
                 return strategies.predict(self._network, rgb, strategy, minimum_side=minimum)
 
-        return strategy.upper() + (f", sides of at least {minimum}" if minimum else ""), predict
+        least = f", sides of at least {minimum}" if minimum else ""
+        return f"{strategy.upper()}{least}{self._where}", predict
 
     def _predict_deployed(self, rgb: Image, _trimap: Image) -> NDArray[Any]:
         import torch
