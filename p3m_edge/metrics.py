@@ -155,7 +155,8 @@ def flicker(alphas: Iterable[NDArray[Any]], frames: Iterable[NDArray[np.uint8]],
         100 * mean over t of sqrt(mean over S[t] of (p[t] - p[t-1])^2)
 
     It is the dtSSD of the still pixels against a truth that stands still with them; pairs of frames without any are
-    left out. It is blind to flicker on what moves, and to a constant error.
+    left out. It is blind to flicker on what moves, and to a constant error. The trail of a matte that lags behind
+    counts where it fades over pixels that stand still again.
 
     Parameters
     ----------

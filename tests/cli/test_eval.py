@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,43 @@ def test_a_process_with_several_methods(tmp_path):
     assert "net (NOT TRAINED)" in text
     assert "![worst](worst-2-cf-set.png)" in text
     assert imageio.read_image(tmp_path / "out/worst-1-red-set.png").rgb.shape[0] > 2 * 192
+
+
+def test_killed_and_started_again(tmp_path):
+    """Nothing that was finished is lost or measured twice."""
+    make_set(tmp_path / "set", 1)
+    for folder in ("image", "alpha"):
+        for number in range(1, 150):
+            (tmp_path / "set" / folder / f"p{number}.png").hardlink_to(tmp_path / "set" / folder / "p0.png")
+    red_model(tmp_path)
+    command = [sys.executable, "-m", "p3m_edge", "eval", "set", "--model", "red.toml", "--out", "out", "--worst", "0"]
+    journal = tmp_path / "out/journal.jsonl"
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (journal.exists() and journal.stat().st_size):
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() != 0, "it was done before it could be killed"
+    before = journal.read_bytes()
+    assert 0 < before.count(b"\n") < 150
+    assert not (tmp_path / "out/report.json").exists()
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert journal.read_bytes().startswith(before)
+    assert journal.read_bytes().count(b"\n") == 150 + (not before.endswith(b"\n"))
+    assert len(json.loads((tmp_path / "out/report.json").read_text())["results"][0]["pictures"]) == 150
+
+
+def test_real_portraits(shared, tmp_path, capsys):
+    """Closed-form matting is far better than a guess on two portraits with human-annotated mattes."""
+    for name in ("gt_res_1", "gt_fig_train_2"):
+        for folder, file in (("image", "image.jpg"), ("alpha", "alpha.png")):
+            (tmp_path / "set" / folder).mkdir(parents=True, exist_ok=True)
+            source = shared / "data/portraits" / name / file
+            (tmp_path / "set" / folder / f"{name}{source.suffix}").write_bytes(source.read_bytes())
+    guess = red_model(tmp_path / "guess", "[input]\nscale = 0\nmean = [-0.5, 0, 0]")
+    code, report = run(capsys, tmp_path / "set", "--model", "cf", "--model", guess, "--trimap-kernel", "10")
+    assert code == 0
+    found, half = (result["means"]["8bit"]["MAD_TRIMAP"]["value"] for result in report["results"])
+    assert found < half / 3
 
 
 def test_the_ppt_matrix(tmp_path, capsys):
