@@ -148,6 +148,18 @@ def test_the_centres_agree_at_every_level_with_fit():
         assert abs(int(changed.sum()) - int(at_level(target[0], level).sum())) <= rim
 
 
+def test_fit_comes_before_scale():
+    """Half of the target's extent, from a source of another size."""
+    network, x = build("tiny").eval(), images(1, HEIGHT, WIDTH, 4)
+    source, target = ellipse(256, 192, 100, 120, 80, 80)[None], ellipse(HEIGHT, WIDTH, 80, 48, 40, 40)[None]
+    paste = FeaturePaste(network, (0,), probability=1.0, from_epoch=0, scale=(0.5, 0.5), fit=True)
+    with torch.no_grad():
+        plain = network.encoder.stem(x)
+        with paste.apply(images(1, 256, 192, 3), source, target, np.random.default_rng(0), epoch=0):
+            changed = (network.encoder.stem(x) != plain).any(dim=1)
+    assert float(changed.sum()) == pytest.approx(float(target.sum()) / 4, rel=0.05)
+
+
 def step(network: P3MNet, x: Tensor) -> Tensor:
     output = network(x)
     loss = output.global_logits.square().mean() + output.local_alpha.mean() + output.side2.square().mean()
