@@ -82,10 +82,12 @@ class Grade:
         height, width = picture.shape[:2]
         x = np.linspace(-1, 1, width, dtype=np.float32)[None]
         y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-        grey = (picture @ np.array([0.3, 0.59, 0.11], np.float32))[..., None]
-        result = (grey + self.saturation * (picture - grey)) * self.gain
-        result = 0.45 + self.contrast * (result - 0.45) + self.lift
-        return np.clip(result * (1 - self.vignette * (x * x + y * y))[..., None], 0, 1)
+        grey = np.array([0.3, 0.59, 0.11])
+        colours = self.gain[:, None] * (self.saturation * np.eye(3) + (1 - self.saturation) * grey[None])
+        matrix = np.concatenate([self.contrast * colours, np.full((3, 1), 0.45 * (1 - self.contrast) + self.lift)], 1)
+        result = cv2.transform(picture, matrix)
+        result *= (1 - self.vignette * (x * x + y * y))[..., None]
+        return np.clip(result, 0, 1, out=result)
 
 
 def draw_grade(look: Look, rng: np.random.Generator) -> Grade:

@@ -13,9 +13,8 @@ from p3m_edge.data.synth.head import EYE, MOUTH, NOSE
 from p3m_edge.data.synth.person import Person
 from p3m_edge.data.synth.raster import Array, blur, curve, noise, srgb
 
-_SIDE = 512
 _REACH = 1.45
-"""The picture spans (u, v) of -_REACH.._REACH; beyond it the skin is plain."""
+"""The picture, square, spans (u, v) of -_REACH.._REACH; beyond it the skin is plain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +26,7 @@ class Paint:
 
     def at(self, u: Array, v: Array) -> tuple[Array, Array]:
         """Colour ``[..., 3]`` and gloss ``[...]`` at the coordinates (u, v)."""
-        scale = (_SIDE - 1) / (2 * _REACH)
+        scale = (self.gloss.shape[0] - 1) / (2 * _REACH)
         x, y = ((u + _REACH) * scale).astype(np.float32), ((_REACH - v) * scale).astype(np.float32)
         mode = {"interpolation": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
         return cv2.remap(self.colour, x, y, **mode), cv2.remap(self.gloss, x, y, **mode)
@@ -36,14 +35,15 @@ class Paint:
 class _Canvas:
     """The picture while it is painted; coordinates are (u, v)."""
 
-    def __init__(self, base: Array) -> None:
-        self.colour = np.empty((_SIDE, _SIDE, 3), np.float32)
+    def __init__(self, base: Array, side: int) -> None:
+        self.side = side
+        self.colour = np.empty((self.side, self.side, 3), np.float32)
         self.colour[...] = base
-        self.gloss = np.ones((_SIDE, _SIDE), np.float32)
-        self.tint = np.ones((_SIDE // 4, _SIDE // 4, 3), np.float32)
-        axis = np.linspace(-_REACH, _REACH, _SIDE, dtype=np.float32)
+        self.gloss = np.ones((self.side, self.side), np.float32)
+        self.tint = np.ones((self.side // 4, self.side // 4, 3), np.float32)
+        axis = np.linspace(-_REACH, _REACH, self.side, dtype=np.float32)
         self.u, self.v = axis[None], -axis[:, None]
-        self.unit = _SIDE / (2 * _REACH)
+        self.unit = self.side / (2 * _REACH)
 
     def pixels(self, points: Array | Sequence[Sequence[float]]) -> NDArray[np.float32]:
         uv = np.asarray(points, np.float32)
@@ -63,8 +63,8 @@ class _Canvas:
         """Paint a polygon, or a line of the width ``line``; ``soft`` is the blur of its edge, both in units."""
         where = self.pixels(points)
         margin = int((3 * soft + line) * self.unit) + 3
-        x0, y0 = np.clip(np.floor(where.min(0)).astype(int) - margin, 0, _SIDE)
-        x1, y1 = np.clip(np.ceil(where.max(0)).astype(int) + margin, 0, _SIDE)
+        x0, y0 = np.clip(np.floor(where.min(0)).astype(int) - margin, 0, self.side)
+        x1, y1 = np.clip(np.ceil(where.max(0)).astype(int) + margin, 0, self.side)
         if x1 <= x0 or y1 <= y0:
             return
         mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
@@ -88,28 +88,33 @@ class _Canvas:
         self.tint *= 1 + weight[..., None] * (colour - 1)
 
 
-def paint(person: Person, rng: np.random.Generator) -> Paint:
-    """Paint a person's face."""
-    canvas = _Canvas(person.skin)
+def paint(person: Person, rng: np.random.Generator, side: int) -> Paint:
+    """Paint a person's face on a picture of ``side`` pixels."""
+    canvas = _Canvas(person.skin, side)
     _skin(canvas, person, rng)
     if person.age > 0.3:
         _age(canvas, person, rng)
     gaze = (float(rng.normal(0, 0.016)), float(rng.normal(0, 0.006)))
     opening = float(np.clip(rng.normal(1, 0.13) - 0.2 * person.smile * person.open_mouth, 0.45, 1.25))
-    for side in (-1, 1):
-        _eye(canvas, person, side, gaze, opening, rng)
-        _brow(canvas, person, side, rng)
-    for side in (-1, 1):
-        nostril = _ellipse(side * 0.075 * person.nose_width, NOSE - 0.105, 0.034, 0.017)
+    for half in (-1, 1):
+        _eye(canvas, person, half, gaze, opening, rng)
+        _brow(canvas, person, half, rng)
+    for half in (-1, 1):
+        nostril = _ellipse(half * 0.075 * person.nose_width, NOSE - 0.105, 0.034, 0.017)
         canvas.fill(nostril, person.skin * 0.1, 0.85, 0.009)
     _mouth(canvas, person, rng)
-    canvas.gloss *= np.clip(0.75 + 0.45 * noise(rng, _SIDE, _SIDE, 30, 2), 0.2, 1.6)
+    canvas.gloss *= np.clip(0.75 + 0.45 * _noise(canvas, rng, 30, 2), 0.2, 1.6)
     return Paint(np.clip(canvas.colour, 0.001, 1), canvas.gloss)
 
 
 def _ellipse(u: float, v: float, wide: float, high: float, count: int = 28) -> Array:
     turn = np.linspace(0, 2 * np.pi, count, endpoint=False, dtype=np.float32)
     return np.stack([u + wide * np.cos(turn), v + high * np.sin(turn)], 1)
+
+
+def _noise(canvas: _Canvas, rng: np.random.Generator, cell: float, octaves: int) -> Array:
+    """A random field; ``cell`` is in pixels of a picture of 512."""
+    return noise(rng, canvas.side, canvas.side, cell * canvas.side / 512, octaves)
 
 
 def _skin(canvas: _Canvas, person: Person, rng: np.random.Generator) -> None:
@@ -126,8 +131,8 @@ def _skin(canvas: _Canvas, person: Person, rng: np.random.Generator) -> None:
     canvas.spot(0, NOSE, 0.13, 0.13, blood, rng.uniform(0.4, 1.0))
     canvas.spot(0, MOUTH - 0.24, 0.2, 0.1, blood, 0.4)
     canvas.spot(0, 0.6, 0.7, 0.25, np.array([1.0, 1.0, 0.92], np.float32), 0.7)
-    canvas.colour *= cv2.resize(canvas.tint, (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
-    uneven = 0.05 * noise(rng, _SIDE, _SIDE, 70, 3) + 0.035 * noise(rng, _SIDE, _SIDE, 4, 2)
+    canvas.colour *= cv2.resize(canvas.tint, (canvas.side, canvas.side), interpolation=cv2.INTER_LINEAR)
+    uneven = 0.05 * _noise(canvas, rng, 70, 3) + 0.035 * _noise(canvas, rng, 4, 2)
     canvas.colour *= 1 + uneven[..., None] * np.array([0.8, 1.1, 1.1], np.float32)
     if (rng.random() < 0.25 and not person.masculine) or rng.random() < 0.12:
         spots = rng.normal(0, 1, (int(rng.integers(30, 160)), 2)) * (0.42, 0.16) + (0, -0.2)
@@ -145,7 +150,7 @@ def _skin(canvas: _Canvas, person: Person, rng: np.random.Generator) -> None:
         cheeks = np.exp(-np.square((np.abs(canvas.u) - 0.85) / 0.22)) * np.exp(-np.square((canvas.v + 0.55) / 0.35))
         lip = np.exp(-np.square((canvas.v - MOUTH - 0.1) / 0.05)) * np.exp(-np.square(canvas.u / 0.2))
         amount = np.clip(shade + cheeks + lip, 0, 1) * min(0.15 + 1.6 * person.beard, 0.9)
-        grain = np.clip(0.75 + 0.7 * noise(rng, _SIDE, _SIDE, 2.2, 1), 0, 1.4)
+        grain = np.clip(0.75 + 0.7 * _noise(canvas, rng, 2.2, 1), 0, 1.4)
         dark = 0.25 * person.hair + np.array([0.016, 0.015, 0.016], np.float32)
         canvas.colour += (amount * grain * 0.62)[..., None] * (dark + 0.25 * canvas.colour - canvas.colour)
         canvas.gloss *= 1 - 0.7 * amount
@@ -233,7 +238,7 @@ def _eye(
 
 def _only_inside(canvas: _Canvas, before: Array, polygon: Array) -> None:
     """Take back what was painted outside a polygon."""
-    mask = np.zeros((_SIDE, _SIDE), np.uint8)
+    mask = np.zeros((canvas.side, canvas.side), np.uint8)
     cv2.fillPoly(mask, [np.rint(canvas.pixels(polygon) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     x, y, w, h = cv2.boundingRect(np.rint(canvas.pixels(polygon)).astype(np.int32))
     x0, y0, x1, y1 = x - 20, y - 20, x + w + 20, y + h + 20

@@ -19,7 +19,7 @@ from p3m_edge.data.synth.raster import Array, over
 
 _STEPS = 18
 _RUN = 4  # steps that are drawn in one colour
-_SHADES = 16
+_SHADES = 10
 _FINE = 2  # hair is drawn at twice the picture's resolution
 
 # Lowest elevation of the scalp (radians) over the azimuth from the front (0) to the back (pi).
@@ -79,9 +79,9 @@ def draw_cut(style: str, rng: np.random.Generator, age: float) -> Cut:
         "fringe": Cut(r(0.7, 2.4), 0.12, r(0.1, 0.3), 0.5, 0.95, "front", r(0, 0.04), clump=0.4),
         "bob": Cut(r(1.5, 2.0), 0.08, r(0.2, 0.4), 0.5, 0.95, "side", r(0, 0.05), clump=0.4),
         "long": Cut(r(2.6, 4.4), 0.12, r(0.2, 0.4), 0.5, 0.95, "side", r(0, 0.06), r(1, 2), 0.55, 0.03),
-        "wavy": Cut(r(1.8, 3.6), 0.15, r(0.3, 0.5), 0.5, 0.9, "side", r(0.06, 0.14), r(2, 4), 0.7, 0.04),
-        "curly": Cut(r(0.5, 2.2), 0.25, r(0.5, 0.9), 0.25, 0.5, "out", r(0.06, 0.12), r(3, 6), 0.8, 0.06),
-        "afro": Cut(r(0.35, 0.95), 0.1, 1.2, 0.01, 0, "out", r(0.04, 0.07), r(4, 6), 0.4, 0.08),
+        "wavy": Cut(r(1.8, 3.6), 0.15, r(0.3, 0.5), 0.5, 0.9, "side", r(0.05, 0.12), r(1.5, 3), 0.65, 0.035),
+        "curly": Cut(r(0.5, 2.2), 0.25, r(0.5, 0.9), 0.25, 0.5, "out", r(0.05, 0.1), r(2, 3.2), 0.65, 0.05),
+        "afro": Cut(r(0.35, 0.95), 0.1, 1.2, 0.01, 0, "out", r(0.03, 0.06), r(2.5, 3.2), 0.4, 0.06),
         "bun": Cut(r(1.5, 1.9), 0.1, 0.02, 0.0, 1, "tie", clump=0.4),
         "tail": Cut(r(2.8, 4.2), 0.12, 0.02, 0.4, 1, "tie", r(0, 0.06), clump=0.4, frizz=0.03),
     }  # fmt: skip
@@ -306,9 +306,11 @@ def draw(
     loose = np.zeros(len(pixels), bool)
     loose[::31] = True
     inner = (strands.depth < 0.55) & ~loose
-    inner[::2] = False
-    length = float(np.median(np.linalg.norm(strands.points[:, -1] - strands.points[:, 0], axis=1)))
-    thick = int(np.clip(round(0.03 * pose.scale * min(1.0, length)), 1, 7))
+    inner &= np.arange(len(inner)) % 3 == 0
+    lengths = np.linalg.norm(strands.points[:, -1] - strands.points[:, 0], axis=1)
+    length = float(np.median(lengths))
+    inner &= lengths > 0.6 * length  # not in a fringe, where it would show as spikes
+    thick = int(np.clip(round(0.055 * pose.scale * min(1.0, length)), 1, 10))
     for chosen, tone, wide in ((inner, 0.6, thick), (~loose, 1.0, 1)):
         if not chosen.any() or (tone < 1 and wide < 2):
             continue
@@ -346,7 +348,7 @@ def _draw_runs(
         return
     fixed = np.rint(points * (_FINE * 16) - 8).astype(np.int32)
     order = np.argsort(z)
-    for part in np.array_split(order, min(6, len(order))):
+    for part in np.array_split(order, min(4, len(order))):
         by_shade = part[np.argsort(tone[part].mean(1))]
         for group in np.array_split(by_shade, min(_SHADES, len(by_shade))):
             colour = np.append(tone[group].mean(0), 1.0) * (255 * opacity)

@@ -102,22 +102,35 @@ def noise(
     rng: np.random.Generator, height: int, width: int, cell: float, octaves: int = 3, decay: float = 0.5
 ) -> Array:
     """A smooth random field of about -1..1 whose largest features are ``cell`` pixels wide; ``[H, W]``."""
-    total = np.zeros((height, width), np.float32)
+    coarse = (max(2, -(-height // 2)), max(2, -(-width // 2)))
+    half: Array | None = None
+    full: Array | None = None
     weight = 1.0
-    for _ in range(octaves):
-        cell = max(cell, 1.0)
-        grid = (max(2, math.ceil(width / cell) + 3), max(2, math.ceil(height / cell) + 3))
-        values = rng.random((grid[1], grid[0]), np.float32) * 2 - 1
-        ox, oy = rng.random(2)
-        matrix = np.array([[1 / cell, 0, 0.5 + ox], [0, 1 / cell, 0.5 + oy]])
-        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-        total += weight * cv2.warpAffine(
-            values, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101
-        )
-        weight, cell = weight * decay, cell / 2
-        if cell < 1:
+    for octave in range(octaves):
+        if octave and cell < 1:
             break
-    return total
+        cell = max(cell, 1.0)
+        if cell >= 6:  # smooth enough for half the resolution
+            field = weight * _field(rng, *coarse, cell / 2)
+            half = field if half is None else half + field
+        else:
+            field = weight * _field(rng, height, width, cell)
+            full = field if full is None else full + field
+        weight, cell = weight * decay, cell / 2
+    if half is None:
+        return np.asarray(full, np.float32)
+    large = cv2.resize(half, (width, height), interpolation=cv2.INTER_LINEAR)
+    return large if full is None else large + full
+
+
+def _field(rng: np.random.Generator, height: int, width: int, cell: float) -> Array:
+    """Random values on a grid of ``cell`` pixels, interpolated, at a random offset."""
+    across, down = math.ceil(width / cell) + 2, math.ceil(height / cell) + 2
+    values = rng.random((down, across), np.float32) * 2 - 1
+    size = (round(across * cell) + 1, round(down * cell) + 1)
+    large = cv2.resize(values, size, interpolation=cv2.INTER_CUBIC if cell >= 2 else cv2.INTER_LINEAR)
+    y, x = (rng.random(2) * cell).astype(int)
+    return large[y : y + height, x : x + width]
 
 
 def blur(picture: Array, sigma: float) -> Array:
