@@ -84,7 +84,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         document = {"plan": planned, "config": request.config}
         console.emit(document, lambda out: _render_plan(out, planned))
         return 0
-    with _Reporter(console) as reporter:
+    with Reporter(console) as reporter:
         result = runs.train(request, reporter)
     if result is not None:  # the first of several processes
         console.emit(result, lambda out: _render_result(out, result))
@@ -146,7 +146,7 @@ def _preview(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-class _Reporter:
+class Reporter:
     """Shows how it goes: a bar on a terminal, a line now and then elsewhere; only the first process does."""
 
     def __init__(self, console: Console) -> None:
@@ -155,7 +155,7 @@ class _Reporter:
         self._task: Any = None
         self._shown = -1
 
-    def __enter__(self) -> _Reporter:
+    def __enter__(self) -> Reporter:
         if self._console.err.is_terminal:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 

@@ -108,7 +108,7 @@ class Run:
     epochs: Count
     max_steps: Whole
     batch: Count
-    seed: Whole
+    seed: Annotated[int, Meta(ge=0, lt=2**32)]
     device: Literal["auto", "cpu", "cuda", "mps"]
     devices: Count
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]

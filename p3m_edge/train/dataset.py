@@ -27,7 +27,7 @@ from p3m_edge.errors import InputError
 from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD
 from p3m_edge.train.config import Config, Data
 from p3m_edge.train.losses import Batch
-from p3m_edge.train.order import Draw
+from p3m_edge.train.order import HELD_OUT, PASTE, Draw, numbers
 
 _TRIES = 8  # pictures tried in the place of an unreadable one
 
@@ -59,19 +59,21 @@ class Files:
 
 @dataclass(frozen=True)
 class Synthetic:
-    """Generated portraits; every epoch has new ones."""
+    """Generated portraits; every epoch has new ones. The held-out ones are never those of an epoch."""
 
     seed: int
     count: int
     width: int
     height: int
+    held_out: bool = False
 
     def __len__(self) -> int:
         return self.count
 
     def read(self, draw: Draw) -> Sample:
         """Generate the portrait."""
-        seed = int(generator(self.seed, *draw).integers(2**32))
+        rng = numbers(HELD_OUT, self.seed, *draw) if self.held_out else generator(self.seed, *draw)
+        seed = int(rng.integers(2**32))
         return portrait(seed, self.width, self.height)
 
 
@@ -151,7 +153,7 @@ class Portraits(Dataset[Pictures]):
         seed = self.config.run.seed
         sample = self.source.read(draw)
         # Random numbers of its own: with the probability 0 it must not change what the other steps draw.
-        pasting = np.random.default_rng([seed, *draw, 1])
+        pasting = numbers(PASTE, seed, *draw)
         if self.paste is not None:
             sample = self.paste(sample, pasting)
         sample = self.transform(sample, generator(seed, *draw))

@@ -83,8 +83,7 @@ def open_inputs(data: str, faces: str | None, config: Config) -> Inputs:
 def _generated(seed: int, faces: FaceSource | None, config: Config) -> Inputs:
     width, height = config.data.synth_size
     count = config.data.synth_count
-    # Seeds beside one another give unlike portraits; the held-out ones have a seed that is no training's.
-    held_out = Synthetic(seed + 2**32, _held_out_count(count + 1, config), width, height)
+    held_out = Synthetic(seed, _held_out_count(count + 1, config), width, height, held_out=True)
     description = f"generated portraits (seed {seed}, {count} an epoch, {width}x{height})"
     return Inputs(description, Synthetic(seed, count, width, height), held_out, False, f"synth:{seed}:{count}", faces)
 

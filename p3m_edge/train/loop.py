@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from p3m_edge import model
-from p3m_edge.data.sample import generator
 from p3m_edge.errors import InputError, P3MEdgeError
 from p3m_edge.imageio import write_png
 from p3m_edge.model.p3mnet import P3MNet, P3MOutput
@@ -26,7 +25,7 @@ from p3m_edge.train.feature_paste import FeaturePaste
 from p3m_edge.train.loader import Feed
 from p3m_edge.train.logs import Logs
 from p3m_edge.train.losses import Losses, total
-from p3m_edge.train.order import Order
+from p3m_edge.train.order import STEP, Order, numbers
 from p3m_edge.train.state import State
 from p3m_edge.train.stop import StopRequest
 
@@ -223,8 +222,7 @@ class Loop:
         epoch = step // parts.order.steps
         if parts.paste is None or epoch < parts.config.feature_paste.from_epoch:
             return nullcontext()
-        # No picture has so high a number: the step has random numbers of its own in each process.
-        rng = generator(parts.config.run.seed, step, 2**32 + parts.order.rank)
+        rng = numbers(STEP, parts.config.run.seed, step, parts.order.rank)
         with parts.fabric.autocast():
             return parts.paste.apply(
                 normalise(pictures.source_image), pictures.source_mask, pictures.face_mask, rng, epoch=epoch

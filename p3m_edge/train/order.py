@@ -14,6 +14,16 @@ from torch.utils.data import Sampler
 from p3m_edge.data.sample import generator
 
 
+# What random numbers are for, besides those of :func:`p3m_edge.data.sample.generator`.
+PASTE, STEP, HELD_OUT = 1, 2, 3
+
+
+def numbers(purpose: int, seed: int, first: int, second: int) -> np.random.Generator:
+    """Random numbers that nothing else has; the last three are below 2**32."""
+    # NumPy takes the words [a, b, c] and [a, b, c, 0] for the same, so a fourth one above 0 sets them apart.
+    return np.random.default_rng([seed, first, second, purpose])
+
+
 class Draw(NamedTuple):
     """One picture of one epoch; both count from 0."""
 

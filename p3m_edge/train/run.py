@@ -63,7 +63,6 @@ def resumed(out: Path, overrides: Iterable[str]) -> TrainRequest:
         section, key = name.split(".")
         if old[section][key] != new[section][key] and name not in CHANGEABLE:
             raise UsageError(f"{name} cannot be changed when a run goes on", hint=f"these can: {', '.join(CHANGEABLE)}")
-    state.check_architecture(stored, config.model.arch, out / STATE)
     return TrainRequest(config, stored.inputs["data"], out, stored.inputs["faces"] or None, resume=True)
 
 

@@ -66,10 +66,14 @@ def training(portraits, tmp_path) -> Callable[..., TrainResult]:
     """Train the tiny network in this process."""
 
     def run(
-        *overrides: str, data: str | Path = portraits, out: Path = tmp_path / "run", told: Told | None = None, **more
-    ):
+        *overrides: str,
+        data: Path = portraits,
+        out_name: str = "run",
+        told: Told | None = None,
+        faces: str | None = None,
+    ) -> TrainResult:
         config = configs.load("smoke", overrides=(*TINY, *overrides))
-        result = train(TrainRequest(config, str(data), out, **more), told or Told())
+        result = train(TrainRequest(config, str(data), tmp_path / out_name, faces), told or Told())
         assert result is not None
         return result
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ def end_at(process: subprocess.Popen[str], log: Path, step: int, number: int) ->
     return process.returncode
 
 
-def assert_equal(ours: object, theirs: object, where: str = "") -> None:
+def assert_equal(ours: Any, theirs: Any, where: str = "") -> None:
     if isinstance(ours, torch.Tensor):
         assert torch.equal(ours, theirs), where
     elif isinstance(ours, dict):

@@ -1,0 +1,235 @@
+"""What a training does and writes, on the tiny network."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from p3m_edge import model
+from p3m_edge.cli import main
+from p3m_edge.data.faces import synthetic_faces
+from p3m_edge.errors import InputError, P3MEdgeError, UsageError
+from p3m_edge.train import config as configs
+from p3m_edge.train.state import load, save
+from tests.train.conftest import Told, write_set
+
+
+def tensors(path):
+    return model.load_checkpoint(path).state_dict()
+
+
+def same(first, second):
+    """Whether the tensors are equal, but for the norms' counters, which files of weights do not hold."""
+    return all(
+        torch.equal(value, second[key]) for key, value in first.items() if not key.endswith("num_batches_tracked")
+    )
+
+
+def grey(path) -> np.ndarray:
+    return np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_what_is_in_the_runs_folder(training, tmp_path, portraits):
+    told = Told()
+    result = training("run.licence=CC0", "log.tensorboard=true", told=told)
+    run = tmp_path / "run"
+    assert result.step == result.plan.steps == 2 * result.plan.steps_per_epoch == 10
+    assert told.steps == list(range(1, 11))
+    assert [int(row["step"]) for row in rows(run / "log.csv")] == told.steps
+    judged = rows(run / "validation.csv")
+    assert [int(row["step"]) for row in judged] == [5, 10]
+    assert min(float(row["sad"]) for row in judged) == result.best_sad
+    assert sorted(path.name for path in (run / "sheets").iterdir()) == ["step-0000005.png", "step-0000010.png"]
+    assert list((run / "tensorboard").iterdir())
+    stored = configs.load(file=run / "config.toml")
+    assert stored == configs.from_table(load(run / "state.pt").config)
+    assert stored.run.licence == "CC0"
+    info = model.inspect_checkpoint(result.last)
+    assert (info.arch, info.trained, info.licence) == ("tiny", True, "CC0")
+    assert "10 steps" in info.provenance
+    assert "no P3M-CP" in info.provenance
+    assert str(portraits) not in info.provenance  # paths of the machine stay on it
+    assert same(tensors(result.last), load(run / "state.pt").model)
+
+
+def test_it_learns(training):
+    worse = training("run.max_steps=1", "optim.lr=1e-9", out_name="worse")
+    better = training("run.epochs=16", "optim.lr=5e-3", out_name="better")
+    assert better.losses["total"] < 0.8 * worse.losses["total"]
+    assert better.best_sad < 0.8 * worse.best_sad
+
+
+def test_equal_seeds_give_equal_weights_and_others_others(training):
+    first, second, other = (
+        training(f"run.seed={seed}", out_name=name) for name, seed in (("first", 3), ("second", 3), ("other", 4))
+    )
+    assert same(tensors(first.last), tensors(second.last))
+    assert not same(tensors(first.last), tensors(other.last))
+
+
+def test_workers_prepare_the_same_pictures(training):
+    alone, helped = (training(f"data.workers={n}", "data.jpeg=0.5", out_name=str(n)) for n in (0, 2))
+    assert same(tensors(alone.last), tensors(helped.last))
+
+
+def test_copy_paste_with_probability_zero_is_plain_training(training):
+    settings = ('copy_paste.methods=["icp", "fcp"]', "feature_paste.from_epoch=0")
+    never = ("image_paste.probability=0", "feature_paste.probability=0")
+    plain = training(out_name="plain")
+    unused = training(*settings, *never, faces="synth:2", out_name="unused")
+    used = training(*settings, faces="synth:2", out_name="used")
+    assert same(tensors(plain.last), tensors(unused.last))
+    assert not same(tensors(plain.last), tensors(used.last))
+    provenance = model.inspect_checkpoint(used.last).provenance
+    assert "P3M-ICP and P3M-FCP" in provenance
+    assert synthetic_faces(0, 2).licence in provenance
+
+
+def test_the_averaged_weights_are_judged_and_kept(training, tmp_path):
+    result = training("optim.ema=0.9", "optim.lr=1e-2")
+    stored = load(tmp_path / "run/state.pt")
+    averaged = {key.removeprefix("module."): value for key, value in stored.ema.items() if key.startswith("module.")}
+    kept = tensors(result.last)
+    assert all(torch.equal(kept[key], averaged[key]) for key in kept if not key.endswith("num_batches_tracked"))
+    assert not same(kept, stored.model)
+
+
+def test_frozen_norms_keep_their_statistics(training):
+    result = training("run.freeze_batchnorm=true", "optim.lr=1e-2")
+    state = tensors(result.last)
+    statistics = [value for key, value in state.items() if key.endswith(("running_mean", "running_var"))]
+    assert statistics
+    assert all(torch.equal(value, torch.full_like(value, float(value.flatten()[0]))) for value in statistics)
+
+
+def test_it_stops_when_nothing_gets_better(training):
+    result = training("run.epochs=9", "optim.lr=1e-30", "run.freeze_batchnorm=true", "validation.patience=2")
+    assert result.reason == "no improvement"
+    assert result.step == 3 * result.plan.steps_per_epoch
+    assert result.best_step == result.plan.steps_per_epoch
+
+
+def test_a_loss_that_is_not_finite_stops_it_and_keeps_the_batch(training, tmp_path):
+    with pytest.raises(P3MEdgeError, match="not finite in step") as caught:
+        training("optim.lr=1e37", "run.epochs=5")
+    assert "optim.lr" in str(caught.value.hint)
+    (path,) = (tmp_path / "run").glob("not-finite-step-*-rank-0.npz")
+    kept = np.load(path)
+    assert kept["image"].shape == (2, 3, 32, 32)
+    assert kept["names"].shape == (2,)
+    assert all(bool(torch.isfinite(value).all()) for value in load(tmp_path / "run/state.pt").model.values())
+
+
+@pytest.fixture
+def damaged(portraits, tmp_path):
+    """A copy of the set in which so many pictures are cut short."""
+
+    def make(count: int):
+        root = shutil.copytree(portraits, tmp_path / "damaged")
+        for path in sorted((root / "blurred_image").iterdir())[:count]:
+            path.write_bytes(path.read_bytes()[:300])
+        return root
+
+    return make
+
+
+def test_a_picture_cut_short_is_named_skipped_and_counted(damaged, training, tmp_path):
+    told = Told()
+    result = training("run.epochs=3", "run.seed=1", data=damaged(1), told=told)
+    assert result.step == 15
+    assert result.unreadable == len(told.warnings) == 3
+    assert all("p00.png" in line for line in told.warnings)
+    assert (tmp_path / "run/unreadable.txt").read_text().count("p00.png") == 3
+
+
+def test_too_many_of_them_stop_it(damaged, training):
+    with pytest.raises(InputError, match="of 9 pictures cannot be used") as caught:
+        training("run.seed=1", data=damaged(4))
+    assert "unreadable.txt" in str(caught.value.hint)
+
+
+def test_odd_pictures_are_trained_on(training, tmp_path):
+    root = write_set(tmp_path / "odd", 6)
+
+    def put(folder: str, name: str, array: np.ndarray) -> None:
+        assert cv2.imwrite(str(root / folder / name), array)
+
+    put("mask", "p00.png", np.zeros_like(grey(root / "mask/p00.png")))  # nobody there, nothing unknown
+    put("mask", "p01.png", np.full_like(grey(root / "mask/p01.png"), 255))
+    put("mask", "p02.png", grey(root / "mask/p02.png").astype(np.uint16) * 257)
+    put("mask", "p03.png", np.repeat(grey(root / "mask/p03.png")[..., None], 3, axis=2))
+    for folder in ("blurred_image", "mask", "facemask"):  # one pixel
+        put(folder, "p04.png", np.full((1, 1), 200, np.uint8))
+    told = Told()
+    result = training("run.epochs=4", data=root, told=told)
+    assert (result.unreadable, told.warnings) == (0, [])
+
+
+def test_a_mask_of_another_size_is_skipped(training, tmp_path):
+    root = write_set(tmp_path / "sizes", 6)
+    assert cv2.imwrite(str(root / "mask/p00.png"), np.zeros((9, 9), np.uint8))
+    told = Told()
+    training("run.seed=1", data=root, told=told)
+    assert told.warnings
+    assert all("mask/p00.png is 9 x 9 pixels" in line for line in told.warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("model.arch=r34", "model.arch cannot be changed when a run goes on"),
+        ("optim.lr=1", "optim.lr cannot be changed"),
+        ("run.batch=4", "run.batch cannot be changed"),
+    ],
+)
+def test_a_run_goes_on_with_its_own_settings(change, message, training, tmp_path, capsys):
+    training()
+    assert main(["train", "--out", str(tmp_path / "run"), "--resume", "--set", change]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_finished_run_can_be_made_longer(training, tmp_path, capsys):
+    training()
+    assert main(["train", "--out", str(tmp_path / "run"), "--resume", "--epochs", "3", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["plan"]["first_step"], result["step"]) == (10, 15)
+    longer = training("run.epochs=3", out_name="longer")
+    assert same(tensors(result["last"]), tensors(longer.last))
+
+
+def test_a_set_that_has_changed_is_noticed(training, tmp_path, capsys):
+    root = write_set(tmp_path / "set", 6)
+    training(data=root)
+    for folder in ("blurred_image", "mask", "facemask"):
+        (root / folder / "p05.png").unlink()
+    assert main(["train", "--out", str(tmp_path / "run"), "--resume", "--epochs", "3"]) == 2
+    assert "the data set is not the one" in capsys.readouterr().err
+
+
+def test_a_state_that_does_not_fit_its_network(training, tmp_path, capsys):
+    training()
+    path = tmp_path / "run/state.pt"
+    stored = load(path)
+    save(replace(stored, model={**stored.model, "encoder.stem.conv.weight": torch.zeros(1)}), path)
+    assert main(["train", "--out", str(tmp_path / "run"), "--resume", "--epochs", "3"]) == 5
+    assert "does not fit" in capsys.readouterr().err
+    save(replace(stored, rng=stored.rng * 2), path)
+    assert main(["train", "--out", str(tmp_path / "run"), "--resume", "--epochs", "3"]) == 2
+    assert "has 2 processes, not 1" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_in_use(training, tmp_path):
+    training()
+    with pytest.raises(UsageError, match="is not empty") as caught:
+        training()
+    assert "--resume" in str(caught.value.hint)
