@@ -124,7 +124,7 @@ def test_unknown_pixels_from_which_no_crop_fits_are_not_drawn():
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "sides"), [(200, 300, {64, 96, 128}), (100, 300, {64, 96}), (70, 90, {64}), (50, 90, {50})]
+    ("height", "width", "sides"), [(200, 300, {64, 96, 128}), (112, 300, {64, 96}), (70, 90, {64}), (50, 90, {50})]
 )
 def test_the_crops_side_follows_the_rule_for_small_pictures(height, width, sides):
     """The slope of a ramp tells how much of the width the crop has."""
@@ -135,7 +135,7 @@ def test_the_crops_side_follows_the_rule_for_small_pictures(height, width, sides
         whole = Sample("ramp", picture, np.zeros((height, width), np.uint8))
         sample = published((64, 96, 128), 64)(whole, rng(seed))
         slope = abs(int(sample.image[0, -1, 0]) - int(sample.image[0, 0, 0])) / 255 * (width - 1)
-        drawn.add(min({50, 64, 96, 128}, key=lambda side: abs(side - slope)))
+        drawn.add(min({height, 64, 96, 128}, key=lambda side: abs(side - slope)))
     assert drawn == sides
 
 

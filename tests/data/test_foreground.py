@@ -83,12 +83,13 @@ def test_an_entry_is_made_once_and_used_again(tmp_path):
 
 def test_an_entry_belongs_to_the_content_and_not_to_the_name(tmp_path):
     renamed = replace(portrait(), name="other")
-    changed = portrait()
-    changed.alpha[0, 0] ^= 1
+    other_alpha, other_image = portrait(), portrait()
+    other_alpha.alpha[0, 0] ^= 1
+    other_image.image[0, 0] ^= 1
     folder = tmp_path / "cache"
-    for number, sample in enumerate((portrait(), renamed, changed)):
+    for number, sample in enumerate((portrait(), renamed, other_alpha, other_image)):
         cached(open_set(write_set(tmp_path / f"set{number}", [sample])).items[0], folder)
-    assert len(list(folder.iterdir())) == 2
+    assert len(list(folder.iterdir())) == 3
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "size"])

@@ -20,6 +20,10 @@ def square(value: int) -> tuple[int, int]:
     return value * value, os.getpid()
 
 
+def hears_ctrl_c(_value: int) -> bool:
+    return signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
 def fail_at_five(value: int) -> int:
     if value == 5:
         raise InputError("five is bad")
@@ -50,6 +54,12 @@ def test_nothing_and_a_handful():
 def test_an_error_arrives_as_it_is(workers):
     with pytest.raises(InputError, match="five is bad"):
         parallel_map(fail_at_five, range(20), workers=workers)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signal masks there")
+def test_ctrl_c_is_the_business_of_the_parent_alone():
+    assert parallel_map(hears_ctrl_c, range(4), workers=2) == [False] * 4
+    assert hears_ctrl_c(0)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
