@@ -34,7 +34,7 @@ The embedded detector finds FRONTAL faces only; a second face in a picture may e
 All pictures are encoded afresh as 8-bit PNG: no metadata, thumbnails or colour profiles. File names are kept.
 A further run skips what is done with the same settings. A picture that cannot be used does not stop the others (exit
 code 1). With --verify a face that is found again ends in review/, and the exit code is 3. Without OUT, --verify looks
-at a folder that is there already, and moves what shows a face into its review/."""
+at the blurred_image/ of a folder that is there already, and moves what shows a face into its review/."""
 EXAMPLES = """
 p3m-edge data anonymize photos/ anonymous/ --verify
 p3m-edge data anonymize photos/ anonymous/ --detector cascade --detector yunet.onnx

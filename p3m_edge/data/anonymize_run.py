@@ -66,17 +66,20 @@ def verify_all(checks: Sequence[Check], folder: Path, spec: str, workers: int) -
 
 
 def find_checks(folder: Path) -> list[Check]:
-    """The pictures of ``blurred_image/``, or those directly in the folder, with their face masks.
+    """The pictures of ``blurred_image/`` below a folder, with their face masks.
 
     Raises
     ------
     InputError
-        There are none, or the folder cannot be read.
+        There are none, or the folder cannot be read. A folder of ordinary pictures is refused: they are originals,
+        which nobody wants moved.
     """
     pictures = folder / "blurred_image"
-    found = list_images(pictures if pictures.is_dir() else folder)
+    if not pictures.is_dir():
+        raise InputError(f"{folder} has no blurred_image/ to look at", hint="to anonymise pictures, give OUT too")
+    found = list_images(pictures)
     if not found:
-        raise InputError(f"{folder} holds no pictures")
+        raise InputError(f"{pictures} holds no pictures")
     masks = {path.stem: path for path in list_images(folder / "facemask")} if (folder / "facemask").is_dir() else {}
     return [Check(path, masks.get(path.stem)) for path in found]
 

@@ -282,13 +282,15 @@ def _map(box: Box, back: NDArray[np.float64]) -> Box:
 def _group(found: Sequence[tuple[int, Box]]) -> list[list[tuple[int, Box]]]:
     """Boxes that mean one face: centres within 0.4 of the larger one's width, widths within a factor of 2."""
     groups: list[list[tuple[int, Box]]] = []
-    for item in found:
-        for group in groups:
-            if _same(_mean([box for _, box in group]), item[1]):
-                group.append(item)
-                break
+    means: list[Box] = []
+    for number, box in found:
+        near = next((i for i, mean in enumerate(means) if _same(mean, box)), None)
+        if near is None:
+            groups.append([(number, box)])
+            means.append(box)
         else:
-            groups.append([item])
+            groups[near].append((number, box))
+            means[near] = _mean([member for _, member in groups[near]])
     return groups
 
 
