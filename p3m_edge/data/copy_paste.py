@@ -152,10 +152,9 @@ def paste(sample: Sample, drawn: Paste) -> Sample:
     assert sample.face_mask is not None
     left, top, width, height = cv2.boundingRect(_binary(sample.face_mask))
     window = (slice(top, top + height), slice(left, left + width))
-    matrix = drawn.matrix - np.array([[0, 0, left], [0, 0, top]])
-    covered = warp(drawn.face.mask, matrix, height, width) != 0
+    covered = warp(drawn.face.mask, drawn.matrix, height, width, corner=(left, top)) != 0
     inside = (sample.face_mask[window] != 0) & covered
-    pasted = warp(drawn.face.image, matrix, height, width)[inside]
+    pasted = warp(drawn.face.image, drawn.matrix, height, width, corner=(left, top))[inside]
 
     def merged(picture: Image) -> Image:
         picture = picture.copy()
@@ -166,7 +165,7 @@ def paste(sample: Sample, drawn: Paste) -> Sample:
     return replace(sample, image=merged(sample.image), foreground=foreground)
 
 
-def warp(picture: Image, matrix: Matrix, height: int, width: int) -> Image:
+def warp(picture: Image, matrix: Matrix, height: int, width: int, *, corner: tuple[int, int] = (0, 0)) -> Image:
     """Carry a source picture or mask to the target.
 
     Both are sampled at the same places: a picture linearly, a mask at the nearest pixel. A picture that shrinks to
@@ -179,19 +178,21 @@ def warp(picture: Image, matrix: Matrix, height: int, width: int) -> Image:
     matrix
         From the source to the target.
     height, width
-        Of the result.
+        Of the part of the target that is wanted.
+    corner
+        Its first pixel, (x, y).
 
     Returns
     -------
     Image
         ``[height, width, 3]``, continued by its edges beyond the source, or ``[height, width]``, 0 beyond it.
     """
-    size = (width, height)
     if picture.ndim == 2:
-        nearest = cv2.INTER_NEAREST
-        return np.asarray(cv2.warpAffine(picture, matrix, size, flags=nearest, borderValue=0), dtype=np.uint8)
+        x, y = _places(matrix, height, width, corner)
+        return np.asarray(cv2.remap(picture, x, y, cv2.INTER_NEAREST, borderValue=0), dtype=np.uint8)
     picture, matrix = _shrunk(picture, matrix)
-    warped = cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    x, y = _places(matrix, height, width, corner)
+    warped = cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(warped, dtype=np.uint8)
 
 
@@ -222,6 +223,17 @@ def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
     """Refuse an unknown name with a :class:`UsageError`."""
     if value not in known:
         raise UsageError(f"unknown {name} {value!r}", hint=suggestion(value, known))
+
+
+def _places(
+    matrix: Matrix, height: int, width: int, corner: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Where in the source each pixel of a part of the target comes from: x and y, ``[height, width]``."""
+    inverse = np.linalg.inv(matrix[:, :2])
+    right = corner[0] + np.arange(width) - matrix[0, 2]
+    down = (corner[1] + np.arange(height) - matrix[1, 2])[:, None]
+    x, y = (row[0] * right + row[1] * down for row in inverse)
+    return x.astype(np.float32), y.astype(np.float32)
 
 
 def _shrunk(picture: Image, matrix: Matrix) -> tuple[Image, Matrix]:
