@@ -1,7 +1,8 @@
 """What happens to a sample on its way into a batch: the published augmentation, and more as options.
 
 Each function returns a :data:`~p3m_edge.data.sample.Transform`. Picture, alpha, trimap, face mask, foreground and
-background stay consistent: ``I = aF + (1-a)B`` holds after a step as it did before, or F and B are dropped.
+background stay together: ``I = aF + (1-a)B`` holds after a step as it did before, up to rounding, or F and B are
+dropped. The exception is published: resizing takes each array by itself, which moves thin edges off the equation.
 """
 
 from __future__ import annotations

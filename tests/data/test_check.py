@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from p3m_edge.data.check import Report, check
 from p3m_edge.errors import InputError
@@ -82,6 +83,10 @@ def test_what_cannot_be_read(tmp_path):
     cut = [tmp_path / "image" / "portrait0.png", tmp_path / "alpha" / "portrait1.png"]
     for path in cut:
         path.write_bytes(path.read_bytes()[:-30])
+    photo = (tmp_path / "image" / "portrait4.png").with_suffix(".jpg")
+    Image.fromarray(portrait(seed=4).image).save(photo, quality=90)
+    photo.write_bytes(photo.read_bytes()[:-200])
+    photo.with_suffix(".png").unlink()
     (tmp_path / "facemask" / "portrait2.png").write_bytes(b"")
     write_png(tmp_path / "alpha" / "portrait3.png", portrait(seed=3).image)
     report = check(tmp_path)
@@ -90,6 +95,7 @@ def test_what_cannot_be_read(tmp_path):
         ("unreadable", tmp_path.name, "alpha/portrait1.png"),
         ("unreadable", tmp_path.name, "facemask/portrait2.png"),
         ("unreadable", tmp_path.name, "alpha/portrait3.png"),
+        ("unreadable", tmp_path.name, "image/portrait4.jpg"),
     ]
     assert "colour picture" in report.problems[3].message
     foreground, face = report.splits[0].foreground, report.splits[0].face
