@@ -278,3 +278,15 @@ def test_centre_is_in_pixels():
     mask = np.zeros((20, 30), np.uint8)
     mask[4:7, 10:20] = 1
     np.testing.assert_allclose(centre(mask), [14.5, 5.0])
+
+
+def test_nothing_comes_from_beyond_the_source():
+    """A face that fills its picture ends where the picture ends."""
+    source = Face(smooth(40, 30, 1), np.full((40, 30), 255, np.uint8), "close-up")
+    target = replace(sample(), face_mask=np.full((150, 210), 255, np.uint8))
+    step = ImagePaste(Faces(source), probability=1.0, variant="vanilla", fit=False)
+    drawn = step.draw(target, generator(0, 0, 0))
+    assert drawn is not None
+    assert int((warp(source.mask, drawn.matrix, 150, 210) != 0).sum()) == 40 * 30
+    changed = (step(target, generator(0, 0, 0)).image != target.image).any(axis=2)
+    assert 0.95 * 40 * 30 < changed.sum() <= 40 * 30
