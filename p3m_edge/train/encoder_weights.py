@@ -90,7 +90,7 @@ def load_encoder(network: P3MNet, path: Path) -> EncoderReport:
         )
     network.load_state_dict({**state, **{name: value.to(state[name].dtype) for name, value in found.items()}})
     missing = tuple(sorted(wanted - found.keys()))
-    listed = tuple(line for line in unused if not line.partition(":")[0].endswith(_COUNTER))
+    listed = tuple(line for line in sorted(unused) if not line.partition(":")[0].endswith(_COUNTER))
     return EncoderReport(path.name, len(found), len(wanted), missing, listed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 
@@ -42,18 +43,34 @@ class Feed:
         Raises
         ------
         P3MEdgeError
-            Of the kind that a worker met.
+            Of the kind that a worker met; or a worker was killed.
         """
         batches = iter(self._loader)
+        _ignore_deaths()
         for number in range(len(self._loader)):
             start = time.perf_counter()
             try:
                 batch = next(batches)
             except P3MEdgeError as error:
                 raise _plain(error) from error
+            except (ConnectionError, EOFError, FileNotFoundError, RuntimeError) as error:
+                if not self._loader.num_workers:
+                    raise
+                if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+                    raise
+                raise P3MEdgeError(
+                    "a process that prepares pictures was killed, perhaps for want of memory",
+                    hint="go on with --resume, and less: --set data.workers=..., data.cache_mb=...",
+                ) from error
             if number:
                 self.waited += time.perf_counter() - start
             yield batch
+
+
+def _ignore_deaths() -> None:
+    """Keep PyTorch from raising errors anywhere in this process when a worker dies; it also notices by asking."""
+    if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _start_worker(_number: int) -> None:

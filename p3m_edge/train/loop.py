@@ -153,16 +153,8 @@ class Loop:
         """
         if self.progress.step == 0:
             self._save()
-        try:
-            with StopRequest() as request:
-                self._steps(feed, request)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise P3MEdgeError(
-                "a process that prepares pictures was killed, perhaps for want of memory",
-                hint="go on with --resume --set data.workers=... or data.cache_mb=..., smaller",
-            ) from error
+        with StopRequest() as request:
+            self._steps(feed, request)
 
     def _steps(self, feed: Feed, request: StopRequest) -> None:
         start = time.perf_counter()

@@ -13,7 +13,6 @@ from torch.utils.data import Sampler
 
 from p3m_edge.data.sample import generator
 
-
 # What random numbers are for, besides those of :func:`p3m_edge.data.sample.generator`.
 PASTE, STEP, HELD_OUT = 1, 2, 3
 
