@@ -24,7 +24,7 @@ region or against their alpha. Then count the rest. Exit code 1 when there is so
 EXAMPLES = """
 p3m-edge data check P3M-10k
 p3m-edge data check P3M-10k/validation/P3M-500-P
-p3m-edge data check portraits --json > report.json
+p3m-edge data check portraits --json
 """
 _SHOWN = 20  # problems of one kind
 
