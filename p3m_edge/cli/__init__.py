@@ -42,6 +42,8 @@ VERBS: dict[str, str] = {
     "eval": "evaluate checkpoints, artefacts and other methods as the paper does",
     "data anonymize": "blur the faces of ordinary portraits: a P3M-style data set",
     "train": "train P3M-Net, with P3M-CP",
+    "data synth": "draw synthetic portraits with exact mattes",
+    "ablate-cp": "measure what P3M-CP changes, on synthetic portraits",
     "doctor": "say what can be built, run and verified on this machine, and what is missing",
 }
 

@@ -7,10 +7,10 @@ import math
 import cv2
 import numpy as np
 
-from p3m_edge.data.synth.head import EYE, Pose, Shape, View, directions, look_up, see
+from p3m_edge.data.synth.head import Pose, Shape, View, directions, look_up, see
 from p3m_edge.data.synth.light import Light, diffuse, display, gloss
 from p3m_edge.data.synth.person import Person
-from p3m_edge.data.synth.raster import Array, blur, coverage, curve, inflate, layer, noise, normals, over
+from p3m_edge.data.synth.raster import Array, blur, coverage, curve, f32, inflate, layer, noise, normals, over
 
 Placed = tuple[Array, int, int]
 """A premultiplied layer with its first row and column in the picture."""
@@ -94,7 +94,7 @@ def glasses(pose: Pose, light: Light, height: int, width: int, rng: np.random.Ge
     dark = rng.random() < 0.25
     tint = rng.uniform(0, 0.06, 3).astype(np.float32)
     glass = coverage([pose.project(rim)[0] - corner for rim in lenses], *cover.shape)
-    streak = np.clip(noise(rng, *cover.shape, 0.5 * pose.scale, 2), 0, 1) * glass
+    streak = np.clip(noise(rng, cover.shape[0], cover.shape[1], 0.5 * pose.scale, 2), 0, 1) * glass
     over(drawn, layer(np.sqrt(tint), glass * (rng.uniform(0.75, 0.97) if dark else 0.06)))
     over(drawn, layer(np.ones(3, np.float32), streak * (0.25 if dark else 0.16)))
     frame = rng.uniform(0.01, 0.06, 3) if rng.random() < 0.6 else rng.uniform(0.02, 0.6, 3)
@@ -165,7 +165,7 @@ class Hat:
         v = direction[..., 1] * np.sqrt(2 / np.maximum(1 + direction[..., 2], 1e-3))
         limit = self.grow * 0.97 * look_up(self.shape.radius, u, v).reshape(distance.shape)
         pressed = points * np.minimum(1, limit / distance)
-        return (points + under * (pressed - points)).astype(np.float32)
+        return f32((points + under * (pressed - points)).astype(np.float32))
 
     def draw(self, pose: Pose, light: Light, height: int, width: int) -> list[Placed]:
         """The hat before everything else of the head; the brim's far half is left out."""
@@ -187,7 +187,7 @@ class Hat:
     def _rise(self, view: View) -> Array:
         square = np.minimum(view.u**2 + view.v**2, 3.999)
         shrink = np.sqrt(1 - square / 4)
-        return view.u * shrink * self.up[0] + view.v * shrink * self.up[1] + (1 - square / 2) * self.up[2]
+        return f32(view.u * shrink * self.up[0] + view.v * shrink * self.up[1] + (1 - square / 2) * self.up[2])
 
     def _cloth(self, view: View, rise: Array, scale: float) -> Array:
         h, w = view.cover.shape
@@ -203,7 +203,7 @@ class Hat:
             )
         elif self.kind == "brim":
             band = np.clip((self.edge + 0.2 - rise) / 0.02, 0, 1)[..., None]
-            return (self.colour + band * (self.second - self.colour)) * grain[..., None]
+            return f32((self.colour + band * (self.second - self.colour)) * grain[..., None])
         return self.colour * grain[..., None]
 
     def _brim(self, pose: Pose, light: Light, height: int, width: int) -> list[Placed]:
@@ -221,7 +221,7 @@ class Hat:
             outer = outer - 0.12 * self.up
             inner = centre + np.sin(arc[::-1])[:, None] * side * 0.86 + front * (1.0 * np.cos(arc[::-1]))[:, None]
             rim = np.concatenate([outer, inner])
-        pixels, depth = pose.project(rim.astype(np.float32))
+        pixels, _ = pose.project(rim.astype(np.float32))
         if self.kind == "peak" and float((pose.turn @ front)[2]) < -0.3:
             return []
         placed = _crop([pixels], height, width)
@@ -229,7 +229,7 @@ class Hat:
             return []
         y, x, cover = placed
         normal = normals(inflate(cover, 0.08 * pose.scale))
-        grain = 1 + 0.12 * noise(self.rng, *cover.shape, max(1.5, 0.05 * pose.scale), 2)
+        grain = 1 + 0.12 * noise(self.rng, cover.shape[0], cover.shape[1], max(1.5, 0.05 * pose.scale), 2)
         below = 0.55 if float((pose.turn @ self.up)[2]) < 0 else 1.0
         linear = below * self.colour * grain[..., None] * diffuse(light, normal)
         return [(layer(display(linear), cover), y, x)]

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.data.synth.raster import Array, blur, noise
+from p3m_edge.data.synth.raster import Array, blur, f32, noise
 
 KINDS = ("studio", "room", "street", "foliage", "bokeh", "sky", "wall", "clutter", "blotches")
 _WEIGHTS = np.array([14, 14, 13, 18, 10, 8, 11, 8, 4]) / 100
@@ -71,7 +71,7 @@ def _gradient(rng: np.random.Generator, height: int, width: int, palette: Array)
     else:
         t = np.hypot((x - rng.uniform(0.2, 0.8)) * 1.1, y - rng.uniform(0.2, 0.8))
     t = np.clip(t, 0, 1)[..., None]
-    return palette[0] * (1 - t) + (0.5 * palette[0] + 0.5 * palette[1]) * t
+    return f32(palette[0] * (1 - t) + (0.5 * palette[0] + 0.5 * palette[1]) * t)
 
 
 def _bytes(colour: Array) -> tuple[float, float, float]:
@@ -320,7 +320,7 @@ def _blotches(rng: np.random.Generator, canvas: Array, palette: Array) -> Array:
         [noise(rng, height, width, width / rng.uniform(1.5, 8), 6, rng.uniform(0.5, 0.8)) for _ in range(2)], -1
     )
     first, second = palette[1] - palette[0], palette[2] - palette[0]
-    return np.clip(canvas + 0.6 * fields[..., :1] * first + 0.6 * fields[..., 1:] * second, 0.02, 0.98)
+    return f32(np.clip(canvas + 0.6 * fields[..., :1] * first + 0.6 * fields[..., 1:] * second, 0.02, 0.98))
 
 
 def _defocus(picture: Array, radius: float, rng: np.random.Generator) -> Array:
@@ -337,4 +337,4 @@ def _defocus(picture: Array, radius: float, rng: np.random.Generator) -> Array:
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * side + 1, 2 * side + 1)).astype(np.float32)
     small = cv2.filter2D(small, -1, disc / disc.sum(), borderType=cv2.BORDER_REFLECT_101)
     large = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.sqrt(np.clip(large, 0, 1))
+    return f32(np.sqrt(np.clip(large, 0, 1)))

@@ -9,7 +9,7 @@ import numpy as np
 from p3m_edge.data.synth import cloth
 from p3m_edge.data.synth.light import Light
 from p3m_edge.data.synth.person import Person
-from p3m_edge.data.synth.raster import Array, blur, coverage, curve, limb, noise, over, tube
+from p3m_edge.data.synth.raster import Array, blur, coverage, curve, f32, limb, noise, over, tube
 from p3m_edge.data.synth.shading import cut_out, finish, received
 
 _SKIN_WRAP = (0.38, 0.22, 0.16)
@@ -46,7 +46,14 @@ def draw_figure(person: Person, rng: np.random.Generator, x: float, y: float, sc
 
 
 def render(
-    figure: Figure, person: Person, outfit: cloth.Outfit, light: Light, shade: Array, rng: np.random.Generator
+    figure: Figure,
+    person: Person,
+    outfit: cloth.Outfit,
+    light: Light,
+    shade: Array,
+    rng: np.random.Generator,
+    *,
+    uncovered: bool,
 ) -> tuple[Array, list[tuple[Array, int, int]]]:
     """Draw a body.
 
@@ -58,6 +65,8 @@ def render(
         ``[H, W]``: the share of the key light that the head and the hair let through.
     rng
         Draws pose and folds.
+    uncovered
+        No hand may come before the face.
 
     Returns
     -------
@@ -67,7 +76,7 @@ def render(
         Layers that come before the head and its hair, each with its first row and column.
     """
     body = np.zeros((*shade.shape, 4), np.float32)
-    arms = draw_arms(figure, rng)
+    arms = draw_arms(figure, rng, uncovered=uncovered)
     for arm in arms:
         if arm.place == "behind":
             for piece in _arm(figure, person, outfit, light, arm, rng, shade):
@@ -125,24 +134,35 @@ def _flesh(
 
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """An arm by its joints in body coordinates (shoulder, elbow, wrist), and whether it is ``behind`` the trunk,
-    ``before`` it, or ``nearer`` than the head."""
+    """An arm.
+
+    Attributes
+    ----------
+    joints
+        Shoulder, elbow and wrist in body coordinates.
+    place
+        ``behind`` the trunk, ``before`` it, or ``nearer`` than the head.
+    held
+        What is in its hand: nothing, ``phone`` or ``cup``.
+    """
 
     joints: Array
     place: str
     held: str
 
 
-def draw_arms(figure: Figure, rng: np.random.Generator) -> list[Arm]:
+def draw_arms(figure: Figure, rng: np.random.Generator, *, uncovered: bool) -> list[Arm]:
     """Draw how the arms are held: down, on the hip, before the body, at the head or up."""
     arms = []
     both = str(rng.choice(["down", "hip", "front", "head", "up"], p=[0.62, 0.12, 0.14, 0.08, 0.04]))
+    if uncovered and both == "head":
+        both = "down"
     for side in (-1, 1):
         pose = both if rng.random() < 0.4 else str(rng.choice(["down", "front", "hip"], p=[0.7, 0.18, 0.12]))
         start = np.array([side * figure.shoulder * 0.8, -0.98])
 
-        def off(base: np.ndarray[tuple[int], np.dtype[np.float64]], x: float, y: float, side: int = side) -> Array:
-            return (base + np.array([side * x, y])).astype(np.float32)
+        def off(base: Array, x: float, y: float, side: int = side) -> Array:
+            return f32((base + np.array([side * x, y])).astype(np.float32))
 
         if pose == "down":
             elbow = off(start, rng.uniform(0.05, 0.6), -2.75)
@@ -222,7 +242,7 @@ def _hand(spine: Array, thick: float, rng: np.random.Generator) -> list[Array]:
 
     def at(distance: float, turn: float, base: Array) -> Array:
         way = np.array([np.cos(angle + turn), np.sin(angle + turn)], np.float32)
-        return (base + distance * size * way).astype(np.float32)
+        return f32((base + distance * size * way).astype(np.float32))
 
     across = np.array([-np.sin(angle), np.cos(angle)], np.float32)
     end = at(0.5, 0, wrist)

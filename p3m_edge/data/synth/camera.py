@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.data.synth.raster import Array, blur
+from p3m_edge.data.synth.raster import Array, blur, f32
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Grade:
         grey = np.array([0.3, 0.59, 0.11])
         colours = self.gain[:, None] * (self.saturation * np.eye(3) + (1 - self.saturation) * grey[None])
         matrix = np.concatenate([self.contrast * colours, np.full((3, 1), 0.45 * (1 - self.contrast) + self.lift)], 1)
-        result = cv2.transform(picture, matrix)
+        result: Array = f32(cv2.transform(picture, matrix))
         result *= (1 - self.vignette * (x * x + y * y))[..., None]
         return np.clip(result, 0, 1, out=result)
 
@@ -107,12 +107,12 @@ def develop(image: NDArray[np.uint8], look: Look, rng: np.random.Generator) -> N
     sigma = float(rng.beta(1, 2.5)) * look.noise
     compress, quality = rng.random() < look.jpeg, int(rng.integers(look.quality[0], look.quality[1] + 1))
     if sigma > 0:
-        grain = rng.standard_normal(image.shape, np.float32)
+        grain: Array = rng.standard_normal(image.shape, np.float32)
         if rng.random() < 0.5:
             grain = 1.6 * blur(grain, 0.7)
         value = image.astype(np.float32)
         image = np.clip(value + 255 * sigma * grain * (0.6 + 0.5 * np.sqrt(value / 255)), 0, 255).astype(np.uint8)
     if compress:
         _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        image = np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+        image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), np.uint8)
     return image

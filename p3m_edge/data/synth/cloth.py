@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from p3m_edge.data.synth.light import Light
-from p3m_edge.data.synth.raster import Array, coverage, curve, noise, tube
+from p3m_edge.data.synth.raster import Array, coverage, curve, f32, noise, tube
 from p3m_edge.data.synth.shading import cut_out, finish, received
 
 if TYPE_CHECKING:
@@ -62,10 +62,13 @@ def draw_outfit(person: Person, rng: np.random.Generator) -> Outfit:
         "tee": rng.choice([0.38, 1.0], p=[0.7, 0.3]),
         "vneck": rng.choice([0.35, 0.96]),
     }
+    white = np.full(3, 0.72, np.float32)
+    long = not person.masculine and rng.random() < 0.4
     return Outfit(
-        cut, pattern, _draw_colour(rng), _draw_colour(rng), _draw_colour(rng) if rng.random() < 0.5 else np.full(3, 0.72, np.float32),
-        float(sleeves.get(cut, 0.97)), float(rng.uniform(1.08, 1.5)), bool(rng.random() < 0.08), float(rng.uniform(0.5, 1.5)),
-        float(rng.uniform(5.2, 6.4) if person.masculine or rng.random() < 0.6 else rng.uniform(8, 13)),
+        cut=cut, pattern=pattern, colour=_draw_colour(rng), second=_draw_colour(rng),
+        inner=_draw_colour(rng) if rng.random() < 0.5 else white, sleeve=float(sleeves.get(cut, 0.97)),
+        loose=float(rng.uniform(1.08, 1.5)), scarf=bool(rng.random() < 0.08), folds=float(rng.uniform(0.5, 1.5)),
+        hem=float(rng.uniform(8, 13) if long else rng.uniform(5.2, 6.4)),
     )  # fmt: skip
 
 
@@ -77,7 +80,7 @@ def _draw_colour(rng: np.random.Generator) -> Array:
     hue = rng.choice([rng.uniform(0, 6), rng.normal(3.9, 0.25)])
     strength = rng.uniform(0.15, 0.6) if kind < 0.75 else rng.uniform(0.6, 0.95)
     wheel = np.clip(np.abs((hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
-    return ((1 - strength + strength * wheel) * rng.uniform(0.2, 0.9)).astype(np.float32) ** 2
+    return f32(((1 - strength + strength * wheel) * rng.uniform(0.2, 0.9)).astype(np.float32) ** 2)
 
 
 def piece(
@@ -118,9 +121,9 @@ def piece(
         part = replace(part, cover=cover)
     fold = _folds(rng, -(-height // 2), -(-width // 2), scale / 2) * outfit.folds
     lit = received(part, light, bulge, (0.15, 0.15, 0.15), fold * 0.12 * scale)
-    fold = cv2.resize(fold, (width, height), interpolation=cv2.INTER_LINEAR)
-    pattern = _pattern(outfit, colour, height, width, part.figure, fold, rng)
-    pattern *= np.clip(1 + 0.35 * fold, 0.5, 1.15)[..., None]
+    wide = cv2.resize(fold, (width, height), interpolation=cv2.INTER_LINEAR)
+    pattern = _pattern(outfit, colour, height, width, part.figure, wide, rng)
+    pattern *= np.clip(1 + 0.35 * wide, 0.5, 1.15)[..., None]
     return [(finish(pattern * lit, cover), part.y, part.x)]
 
 
@@ -212,7 +215,7 @@ def _garment(n: float, w: float, outfit: Outfit) -> list[tuple[float, float]]:
 def _collar(cut: str, n: float) -> list[tuple[float, float]]:
     return {
         "shirt": [(n * 1.12, 0.2), (n * 1.3, 0.02), (n * 0.95, -0.62), (0.06, -0.42), (n * 0.55, -0.1)],
-        "jacket": [(n * 1.15, 0.2), (n * 1.75, -0.15), (n * 1.75, -1.0), (n * 1.2, -1.15), (0.05, -3.2), (n * 0.8, -0.9)],
+        "jacket": [(n * 1.15, 0.2), (n * 1.75, -0.15), (n * 1.75, -1), (n * 1.2, -1.15), (0.05, -3.2), (n * 0.8, -0.9)],
         "hoodie": [(n * 1.1, 0.45), (n * 1.85, 0.2), (n * 1.9, -0.25), (n * 1.0, -0.62), (0.1, -0.55), (n * 0.7, -0.2)],
     }[cut]  # fmt: skip
 
@@ -247,7 +250,7 @@ def _pattern(
 
     def bands(t: Array, share: float = 0.5) -> Array:
         phase = np.abs((t / period) % 1 - 0.5) * 2
-        return np.clip((phase - (1 - share)) / soft + 0.5, 0, 1)
+        return f32(np.clip((phase - (1 - share)) / soft + 0.5, 0, 1))
 
     name = outfit.pattern
     if name == "stripes":
@@ -265,7 +268,7 @@ def _pattern(
         grain = 1 + 0.22 * noise(rng, height, width, max(1.3, 0.04 * scale), 1)
     elif name == "knit":
         rows = np.sin(x * 38) * np.sin(y * 26 + np.abs(np.sin(x * 19)) * 2)
-        return colour * ((1 + 0.18 * rows * np.clip(scale / 40, 0, 1)) * grain)[..., None]
+        return f32(colour * ((1 + 0.18 * rows * np.clip(scale / 40, 0, 1)) * grain)[..., None])
     else:
         return colour * grain[..., None]
-    return (colour + mix[..., None] * (outfit.second - colour)) * grain[..., None]
+    return f32((colour + mix[..., None] * (outfit.second - colour)) * grain[..., None])

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from p3m_edge.data.synth.head import EYE, MOUTH, NOSE
 from p3m_edge.data.synth.person import Person
@@ -28,8 +27,9 @@ class Paint:
         """Colour ``[..., 3]`` and gloss ``[...]`` at the coordinates (u, v)."""
         scale = (self.gloss.shape[0] - 1) / (2 * _REACH)
         x, y = ((u + _REACH) * scale).astype(np.float32), ((_REACH - v) * scale).astype(np.float32)
-        mode = {"interpolation": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
-        return cv2.remap(self.colour, x, y, **mode), cv2.remap(self.gloss, x, y, **mode)
+        linear, edge = cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
+        colour = cv2.remap(self.colour, x, y, linear, borderMode=edge)
+        return colour, cv2.remap(self.gloss, x, y, linear, borderMode=edge)
 
 
 class _Canvas:
@@ -45,7 +45,7 @@ class _Canvas:
         self.u, self.v = axis[None], -axis[:, None]
         self.unit = self.side / (2 * _REACH)
 
-    def pixels(self, points: Array | Sequence[Sequence[float]]) -> NDArray[np.float32]:
+    def pixels(self, points: Array | Sequence[Sequence[float]]) -> Array:
         uv = np.asarray(points, np.float32)
         return np.stack([(uv[..., 0] + _REACH) * self.unit, (_REACH - uv[..., 1]) * self.unit], -1) - 0.5
 
@@ -81,7 +81,7 @@ class _Canvas:
             shine += amount[..., 0] * (gloss - shine)
 
     def spot(self, u: float, v: float, wide: float, high: float, colour: Array, strength: float = 1.0) -> None:
-        """Multiply the tint by a colour around a point, falling off like a bell; the tint is coarse, as it is smooth."""
+        """Multiply the tint by a colour around a point, falling off like a bell; the tint is coarse."""
         weight = (
             np.exp(-np.square((self.v[::4] - v) / high)) * np.exp(-np.square((self.u[:, ::4] - u) / wide)) * strength
         )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from p3m_edge.data.synth.head import MOUTH, Pose, Shape, flat, look_up
 from p3m_edge.data.synth.light import Light
-from p3m_edge.data.synth.raster import Array, over
+from p3m_edge.data.synth.raster import Array, f32, over
 
 _STEPS = 18
 _RUN = 4  # steps that are drawn in one colour
@@ -101,7 +101,7 @@ def scalp(direction: Array, recede: float) -> Array:
     azimuth = np.arctan2(np.abs(direction[..., 0]), direction[..., 2])
     elevation = np.arcsin(np.clip(direction[..., 1], -1, 1))
     front = np.clip(1.3 - azimuth, 0, 1)
-    return (elevation - np.interp(azimuth, _AZIMUTH, _HAIRLINE) - recede * front).astype(np.float32)
+    return f32((elevation - np.interp(azimuth, _AZIMUTH, _HAIRLINE) - recede * front).astype(np.float32))
 
 
 def draw_beard(strength: float, rng: np.random.Generator) -> Cut:
@@ -116,7 +116,7 @@ def jaw(direction: Array, _recede: float = 0.0) -> Array:
     line = np.interp(np.abs(u), [0, 0.14, 0.3, 0.6, 0.85, 1.0, 1.1], [-0.52, -0.52, -0.62, -0.52, -0.25, 0.1, 0.1])
     mouth = 1 - np.hypot(u / 0.21, (v - MOUTH + 0.01) / 0.075)
     inside = np.minimum(np.minimum(line - v, v + 1.3), 1.1 - np.abs(u))
-    return np.minimum(inside, -0.5 * mouth).astype(np.float32)
+    return f32(np.minimum(inside, -0.5 * mouth).astype(np.float32))
 
 
 def grow(
@@ -228,7 +228,7 @@ def _aside(position: Array, astray: NDArray[np.bool_]) -> Array:
     reach = np.maximum(np.hypot(x, z + 0.1), 1e-3)
     neck = np.maximum(0.68 / reach - 1, 0) * below
     pushed = np.concatenate([x * (1 + neck) + np.sign(x) * face, y, (z + 0.1) * (1 + neck) - 0.1], 1)
-    return pushed.astype(np.float32)
+    return f32(pushed.astype(np.float32))
 
 
 def _outside(shape: Shape, points: Array, gap: Array) -> Array:
@@ -238,7 +238,7 @@ def _outside(shape: Shape, points: Array, gap: Array) -> Array:
     least = look_up(shape.radius, u, v).reshape(distance.shape) + gap
     below_jaw = np.clip((points[..., 1] + 1.15) / 0.3, 0, 1)  # further down there is only the neck
     push = np.maximum(least * below_jaw - distance, 0)
-    return (points * (1 + push / distance)[..., None]).astype(np.float32)
+    return f32((points * (1 + push / distance)[..., None]).astype(np.float32))
 
 
 def _shorten(points: Array, share: Array) -> Array:
@@ -247,7 +247,7 @@ def _shorten(points: Array, share: Array) -> Array:
     low = np.minimum(at.astype(int), _STEPS - 2)
     weight = (at - low)[..., None]
     rows = np.arange(len(points))[:, None]
-    return points[rows, low] * (1 - weight) + points[rows, low + 1] * weight
+    return f32(points[rows, low] * (1 - weight) + points[rows, low + 1] * weight)
 
 
 def lit(strands: Strands, pose: Pose, colour: Array, light: Light, rng: np.random.Generator) -> Array:
@@ -276,7 +276,7 @@ def lit(strands: Strands, pose: Pose, colour: Array, light: Light, rng: np.rando
         open_air[..., None] * (ambient + 1.2 * body[..., None] * light.key_colour) + 1.2 * rim * light.rim_colour
     )
     shine = (ridge * facing * open_air)[..., None] * light.key_colour * (0.13 + 0.6 * colour)
-    return np.sqrt(np.clip(linear + shine, 0.0004, 1)).astype(np.float32)
+    return f32(np.sqrt(np.clip(linear + shine, 0.0004, 1)).astype(np.float32))
 
 
 def draw(

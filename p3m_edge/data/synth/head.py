@@ -1,8 +1,8 @@
 """A head in three dimensions, star-shaped about its centre, and what of it a camera sees.
 
 Frame of the head: x to its left (right in the picture), y up, z forward; the unit is about 10 cm, from the crown
-at 1.1 to the chin at -1.15. Directions from the centre are laid out flat by Lambert's equal-area map about the face: (u, v) with
-u right and v up, the nose near (0, -0.3), the back of the head on the circle of radius 2.
+at 1.1 to the chin at -1.15. Directions from the centre are laid out flat by Lambert's equal-area map about the face:
+(u, v) with u right and v up, the nose near (0, -0.3), the back of the head on the circle of radius 2.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from p3m_edge.data.synth.person import Person
-from p3m_edge.data.synth.raster import Array, blur, coverage
+from p3m_edge.data.synth.raster import Array, blur, coverage, f32
 
 _CELLS = 400
 _MARCH = 12
@@ -88,7 +88,7 @@ def rotation(yaw: float, pitch: float, roll: float) -> Array:
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
     about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
-    return (about_z @ about_y @ about_x).astype(np.float32)
+    return f32((about_z @ about_y @ about_x).astype(np.float32))
 
 
 @lru_cache(1)
@@ -142,7 +142,7 @@ def _reach(d: Array, centre: tuple[float, float, float], axes: tuple[float, floa
     c = np.array(centre, np.float32)
     a = np.square(d) @ inverse
     b = d @ (inverse * c)
-    return (b + np.sqrt(np.maximum(b * b - a * (float(np.square(c) @ inverse) - 1), 0))) / a
+    return f32((b + np.sqrt(np.maximum(b * b - a * (float(np.square(c) @ inverse) - 1), 0))) / a)
 
 
 def _features(person: Person) -> Array:
@@ -198,7 +198,7 @@ def see(shape: Shape, pose: Pose, height: int, width: int, *, grow: float = 1.0)
     step = 2 if pose.scale > 24 else 1
     xs = (np.arange(x0, x1 + step, step, dtype=np.float32) + 0.5 - pose.x) / pose.scale
     ys = (pose.y - np.arange(y0, y1 + step, step, dtype=np.float32) - 0.5) / pose.scale
-    direction, depth = _march(shape, pose.turn, np.meshgrid(xs, ys), grow)
+    direction, depth = _march(shape, pose.turn, tuple(np.meshgrid(xs, ys)), grow)
     h, w = int(y1 - y0), int(x1 - x0)
 
     def full(field: Array) -> Array:
@@ -229,7 +229,7 @@ def silhouette(shape: Shape, pose: Pose, grow: float = 1.0) -> Array:
     return np.stack([pose.x + pose.scale * x, pose.y - pose.scale * y], 1).astype(np.float32)
 
 
-def _march(shape: Shape, turn: Array, grid: list[Array], grow: float) -> tuple[Array, Array]:
+def _march(shape: Shape, turn: Array, grid: tuple[Array, ...], grow: float) -> tuple[Array, Array]:
     """Where parallel rays meet the surface: directions from the centre in the head's frame, and depth."""
     x, y = grid
     plane = x * x + y * y

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from p3m_edge.data.synth.raster import Array
+from p3m_edge.data.synth.raster import Array, f32
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,20 +72,20 @@ def diffuse(
     if shadow is not None:
         direct *= shadow[..., None]
     edge = np.maximum(normal @ light.rim, 0) * (1 - np.clip(normal[..., 2], 0, 1)) ** 2
-    return direct + sky * (0.35 + 0.65 * np.clip(normal[..., 2:3], 0, 1)) + edge[..., None] * light.rim_colour
+    return f32(direct + sky * (0.35 + 0.65 * np.clip(normal[..., 2:3], 0, 1)) + edge[..., None] * light.rim_colour)
 
 
 def gloss(light: Light, normal: Array, power: float) -> Array:
     """The highlight of the key light, ``[...]``: Blinn and Phong's, seen from the camera."""
     half = _unit(light.key + np.array([0, 0, 1], np.float32))
-    return np.maximum(normal @ half, 0) ** power
+    return f32(np.maximum(normal @ half, 0) ** power)
 
 
 def display(linear: Array) -> Array:
     """Linear light to display values 0..1, with a soft shoulder instead of hard clipping."""
     bounded = np.clip(linear, 0, 1.4)
     bright = np.maximum(bounded - 0.6, 0)
-    return np.sqrt(bounded - 0.625 * bright * bright)
+    return f32(np.sqrt(bounded - 0.625 * bright * bright))
 
 
 def _unit(vector: object) -> Array:

@@ -73,14 +73,27 @@ def draw_person(rng: np.random.Generator) -> Person:
         return float(np.clip(rng.normal(1 + shift, spread), 1 + shift - 2.2 * spread, 1 + shift + 2.2 * spread))
 
     return Person(
-        width=about(0.035), jaw=about(0.06, 0.07 if masculine else -0.04), long=about(0.04, 0.03 if masculine else -0.02),
-        nose_length=about(0.14), nose_width=about(0.13, 0.1 if dark else 0), brow=about(0.3, 0.3 if masculine else -0.3),
-        cheek=about(0.3), lips=about(0.25, 0.15 if dark else 0), chin=about(0.3), weight=float(rng.normal(0.6, 0.9)),
-        age=age, masculine=masculine, skin=srgb(*np.clip(skin, 20, 255)), hair=_draw_hair_colour(rng, age, dark),
-        style=_draw_style(rng, masculine, age), beard=_draw_beard(rng, masculine), smile=smile,
-        open_mouth=bool(smile > 0.5 and rng.random() < 0.6), makeup=0.0 if masculine else float(rng.beta(1, 1.5)),
+        width=about(0.035),
+        jaw=about(0.06, 0.07 if masculine else -0.04),
+        long=about(0.04, 0.03 if masculine else -0.02),
+        nose_length=about(0.14),
+        nose_width=about(0.13, 0.1 if dark else 0),
+        brow=about(0.3, 0.3 if masculine else -0.3),
+        cheek=about(0.3),
+        lips=about(0.25, 0.15 if dark else 0),
+        chin=about(0.3),
+        weight=float(rng.normal(0.6, 0.9)),
+        age=age,
+        masculine=masculine,
+        skin=srgb(*np.clip(skin, 20, 255)),
+        hair=_draw_hair_colour(rng, age, dark),
+        style=_draw_style(rng, masculine, age),
+        beard=_draw_beard(rng, masculine),
+        smile=smile,
+        open_mouth=bool(smile > 0.5 and rng.random() < 0.6),
+        makeup=0.0 if masculine else float(rng.beta(1, 1.5)),
         iris=srgb(*iris),
-    )  # fmt: skip
+    )
 
 
 def _draw_hair_colour(rng: np.random.Generator, age: float, dark: bool) -> Array:

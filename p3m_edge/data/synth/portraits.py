@@ -14,7 +14,7 @@ from p3m_edge.data.synth.background import draw_background
 from p3m_edge.data.synth.camera import Look, develop, draw_grade, expose
 from p3m_edge.data.synth.light import Light, diffuse, display, draw_light, gloss
 from p3m_edge.data.synth.person import Person, draw_person
-from p3m_edge.data.synth.raster import Array, blur, layer, over
+from p3m_edge.data.synth.raster import Array, blur, f32, layer, over
 from p3m_edge.data.synth.scene import Scene, draw_scene
 from p3m_edge.data.trimap import make_trimap
 from p3m_edge.errors import InputError
@@ -105,7 +105,7 @@ def _render(
     figure = body.draw_figure(person, rng, pose.x, pose.y, pose.scale, scene.body_turn)
     outline = head.silhouette(shape, pose)
     shade = body.chin_shadow(height, width, outline, light, pose.scale, 0.75)
-    trunk, nearer = body.render(figure, person, outfit, light, shade, rng)
+    trunk, nearer = body.render(figure, person, outfit, light, shade, rng, uncovered=scene.uncovered)
     over(result, trunk)
     for part in accessories.ears(pose, person, light, height, width, nearer=False):
         over(result, *part)
@@ -211,8 +211,8 @@ def _unmultiply(layered: Array) -> Array:
     spread = cv2.resize(small[..., :3] / np.maximum(small[..., 3:], 1e-3), (width, height))
     alpha = layered[..., 3:]
     trust = np.minimum(alpha * (1 / 0.06), 1)
-    return np.clip(layered[..., :3] * (trust / np.maximum(alpha, 1e-3)) + spread * (1 - trust), 0, 1)
+    return f32(np.clip(layered[..., :3] * (trust / np.maximum(alpha, 1e-3)) + spread * (1 - trust), 0, 1))
 
 
 def _bytes(picture: Array) -> NDArray[np.uint8]:
-    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8), np.uint8)

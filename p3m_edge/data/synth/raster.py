@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
-"""float32 of any shape."""
+Array = NDArray[Any]
+"""Of any shape, float32 unless it is said to be something else."""
 
 _SUBPIXELS = 4  # a shape is drawn four times as large and averaged: 17 levels of coverage a pixel and better
 _SHIFT = 4  # fractional bits of the coordinates that OpenCV gets
@@ -73,13 +74,18 @@ def tube(spine: Array, radii: Array | Sequence[float]) -> Array:
     end = spine[-1] + radius[-1] * (np.cos(turn) * side[-1] + np.sin(turn) * along[-1])
     start = spine[0] - radius[0] * (np.cos(turn) * side[0] + np.sin(turn) * along[0])
     left, right = spine + radius[:, None] * side, spine - radius[:, None] * side
-    return np.concatenate([left, end, right[::-1], start]).astype(np.float32)
+    return f32(np.concatenate([left, end, right[::-1], start]).astype(np.float32))
 
 
 def limb(spine: Array, radii: Array) -> list[Array]:
     """The outlines of a limb's two halves, which overlap at its joint: one outline would cross itself there."""
     middle = len(spine) // 2
     return [tube(spine[: middle + 1], radii[: middle + 1]), tube(spine[middle:], radii[middle:])]
+
+
+def f32(values: Any) -> Array:
+    """As float32."""
+    return np.asarray(values, np.float32)
 
 
 def layer(colour: Array, alpha: Array) -> Array:

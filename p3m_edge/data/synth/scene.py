@@ -12,13 +12,14 @@ from p3m_edge.data.synth import head
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """The head in the picture, the turn of the body (radians), and what is worn on the head."""
+    """The head in the picture, the turn of the body (radians), what is worn, and whether the face must be free."""
 
     pose: head.Pose
     body_turn: float
     hat: bool
     glasses: bool
     earrings: bool
+    uncovered: bool
 
 
 def draw_scene(rng: np.random.Generator, width: int, height: int, *, frontal: bool) -> Scene:
@@ -40,4 +41,4 @@ def draw_scene(rng: np.random.Generator, width: int, height: int, *, frontal: bo
         pitch, roll = rng.normal(0, 0.1), rng.normal(0, 0.07)
     turn = head.rotation(float(yaw), float(pitch), float(roll))
     hat, glasses, earrings = (bool(rng.random() < share) for share in (0.0 if frontal else 0.1, 0.14, 0.2))
-    return Scene(head.Pose(turn, x, y, scale), float(0.6 * yaw + rng.normal(0, 0.25)), hat, glasses, earrings)
+    return Scene(head.Pose(turn, x, y, scale), float(0.6 * yaw + rng.normal(0, 0.25)), hat, glasses, earrings, frontal)

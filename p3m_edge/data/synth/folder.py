@@ -1,0 +1,149 @@
+"""A set of synthetic portraits as files; what is there already is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+
+from p3m_edge.data.anonymize import anonymize
+from p3m_edge.data.detect import Box
+from p3m_edge.data.parallel import Progress, parallel_map
+from p3m_edge.data.sample import Sample
+from p3m_edge.data.synth.portraits import portrait
+from p3m_edge.errors import InputError, OutputError, UsageError
+from p3m_edge.imageio import atomic_write, write_png
+
+MOST = 1_000_000
+"""Portraits of one seed: the numbers of another seed's begin after them."""
+_RECORD = "synth.json"
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a folder of portraits was made with; stored there, so that a later run can continue it."""
+
+    seed: int
+    width: int
+    height: int
+    blurred: bool
+    colours: bool
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a run did.
+
+    Attributes
+    ----------
+    drawn, kept
+        Portraits of this run, and complete ones that were there.
+    """
+
+    out: Path
+    recipe: Recipe
+    drawn: int
+    kept: int
+
+
+def write_set(
+    out: Path,
+    recipe: Recipe,
+    count: int,
+    *,
+    workers: int | None = None,
+    progress: Progress = lambda _done, _total: None,
+) -> Written:
+    """Write portraits 0 to ``count`` - 1 of a recipe.
+
+    Files are written under another name first and then renamed, the image last: a portrait whose image is there is
+    complete, whenever the run before ended.
+
+    Raises
+    ------
+    UsageError
+        There are more than ``MOST``, or the folder holds portraits of another recipe.
+    InputError
+        The recipe's size or seed is out of range.
+    OutputError
+        Something cannot be written.
+    """
+    if not 1 <= count <= MOST:
+        raise UsageError(f"one seed has 1 to {MOST} portraits, not {count}", hint="use another --seed for more")
+    portrait_seed(recipe, 0)
+    _claim(out, recipe)
+    names = [portrait_seed(recipe, index) for index in range(count)]
+    left = [seed for seed in names if not (out / _image_folder(recipe) / _file(seed)).exists()]
+    parallel_map(partial(_write, out, recipe), left, workers=workers, progress=progress)
+    return Written(out, recipe, len(left), count - len(left))
+
+
+def portrait_seed(recipe: Recipe, index: int) -> int:
+    """The seed of one portrait of a set."""
+    if recipe.seed < 0:
+        raise InputError(f"a seed is >= 0, not {recipe.seed}")
+    return recipe.seed * MOST + index
+
+
+def hide_face(sample: Sample) -> Sample:
+    """The portrait with its face hidden as ``p3m-edge data anonymize`` hides faces; as it is where none is seen.
+
+    The foreground and background stay those of the face that was hidden there.
+    """
+    assert sample.face_mask is not None
+    left, top, width, height = cv2.boundingRect(sample.face_mask)
+    if not width:
+        return sample
+    done = anonymize(sample.image, [Box(left, top, width, height, 1.0, "exact")], sample.alpha)
+    return replace(sample, image=done.image, face_mask=done.face_mask)
+
+
+def _claim(out: Path, recipe: Recipe) -> None:
+    record = out / _RECORD
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in _folders(recipe):
+            (out / name).mkdir(exist_ok=True)
+        earlier = record.read_bytes() if record.exists() else None
+    except OSError as error:
+        raise OutputError(f"{out} cannot be used: {error.strerror}") from error
+    if earlier is None:
+        atomic_write(record, msgspec.json.format(msgspec.json.encode(recipe), indent=2) + b"\n")
+        return
+    try:
+        before = msgspec.json.decode(earlier, type=Recipe)
+    except msgspec.MsgspecError as error:
+        raise InputError(f"{record} is damaged: {error}", hint="use another folder") from error
+    if before != recipe:
+        raise UsageError(
+            f"{out} holds portraits of another seed, size or kind", hint=f"see {record}, or use another folder"
+        )
+
+
+def _folders(recipe: Recipe) -> tuple[str, ...]:
+    """Folders of a set; the last one gets a portrait's last file."""
+    colours = ("fg", "bg") if recipe.colours else ()
+    return (*colours, "alpha", "trimap", "facemask", _image_folder(recipe))
+
+
+def _image_folder(recipe: Recipe) -> str:
+    return "blurred_image" if recipe.blurred else "image"
+
+
+def _file(seed: int) -> str:
+    return f"{seed:08d}.png"
+
+
+def _write(out: Path, recipe: Recipe, seed: int) -> None:
+    sample = portrait(seed, recipe.width, recipe.height)
+    if recipe.blurred:
+        sample = hide_face(sample)
+    pictures = {
+        "fg": sample.foreground, "bg": sample.background, "alpha": sample.alpha, "trimap": sample.trimap,
+        "facemask": sample.face_mask, _image_folder(recipe): sample.image,
+    }  # fmt: skip
+    for name in _folders(recipe):
+        write_png(out / name / _file(seed), np.asarray(pictures[name]))

@@ -1,0 +1,118 @@
+"""``p3m-edge data synth`` as a process: the set, resuming after Ctrl-C, JSON, errors."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from p3m_edge.imageio import read_image
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "p3m_edge", "data", "synth", *map(str, arguments)]
+
+
+def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, encoding="utf-8", timeout=300)
+
+
+def test_a_set_is_the_same_on_any_number_of_cores(tmp_path):
+    for workers in (1, 2):
+        done = call(tmp_path / str(workers), "-n", 4, "--size", "96x64", "--workers", workers, "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["drawn"] == 4
+    for file in (tmp_path / "1").rglob("*.png"):
+        assert file.read_bytes() == (tmp_path / "2" / file.relative_to(tmp_path / "1")).read_bytes()
+    folder = tmp_path / "1"
+    name = "00000003.png"
+    image, fg, bg = (read_image(folder / kind / name).rgb.astype(float) for kind in ("image", "fg", "bg"))
+    alpha = read_image(folder / "alpha" / name).rgb / 255
+    assert image.shape == (64, 96, 3)
+    assert np.abs(alpha * fg + (1 - alpha) * bg - image).mean() < 12  # noise and compression remain
+    checked = subprocess.run(
+        [sys.executable, "-m", "p3m_edge", "data", "check", str(folder)], capture_output=True, encoding="utf-8"
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_hidden_faces_and_no_colours(tmp_path):
+    assert call(tmp_path / "out", "-n", 2, "--size", "128x128", "--blur-faces", "--no-colours").returncode == 0
+    folders = {path.name for path in (tmp_path / "out").iterdir()}
+    assert folders == {"synth.json", "blurred_image", "alpha", "trimap", "facemask"}
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+def test_it_goes_on_after_ctrl_c(tmp_path):
+    arguments = (tmp_path / "out", "-n", 60, "--size", "128x128", "--no-colours", "--workers", 2)
+    process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, encoding="utf-8", start_new_session=True)
+    images = tmp_path / "out" / "image"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (images.is_dir() and len(list(images.glob("*.png"))) > 3):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip() == "interrupted"
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+    there = len(list(images.glob("*.png")))
+    assert 3 < there < 60
+    done = call(tmp_path / "out", "-n", there + 2, *arguments[3:], "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["kept"] + json.loads(done.stdout)["drawn"] == there + 2
+    assert json.loads(done.stdout)["drawn"] <= 4
+
+
+def test_a_sheet_to_look_at(tmp_path):
+    done = call("--sheet", tmp_path / "sheet.png", "-n", 2, "--size", "64x64", "--pairs")
+    assert done.returncode == 0, done.stderr
+    assert read_image(tmp_path / "sheet.png").rgb.shape[1] == 4 * 164 + 4
+
+
+def test_measurements_as_json():
+    done = call("--measure", "-n", 2, "--size", "256x256", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["pictures"] == document["looked"] == 2
+    assert 0 < document["composition"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "OUT is missing"),
+        (("out", "--size", "20x20"), "32 to 4096 each"),
+        (("out", "--seed", "-1"), "--seed"),
+        (("out", "--measure"), "writes no set"),
+        (("--sheet", "a.jpg"), "not named .png"),
+        (("--sheet", "a.png", "-n", "1000"), "at most"),
+    ],
+)
+def test_impossible_requests(arguments, words, tmp_path):
+    done = subprocess.run(command(*arguments), capture_output=True, encoding="utf-8", cwd=tmp_path, timeout=60)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_recipe_is_refused_and_a_damaged_record_named(tmp_path):
+    assert call(tmp_path, "-n", 1, "--size", "64x64").returncode == 0
+    other = call(tmp_path, "-n", 1, "--size", "64x64", "--seed", 1)
+    assert other.returncode == 2
+    assert "another seed" in other.stderr
+    (tmp_path / "synth.json").write_text("{")
+    damaged = call(tmp_path, "-n", 1, "--size", "64x64")
+    assert damaged.returncode == 1
+    assert "damaged" in damaged.stderr
+
+
+def test_a_file_in_the_way(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    done = call(tmp_path / "out", "-n", 1)
+    assert done.returncode == 1
+    assert "cannot be used" in done.stderr
+    assert (tmp_path / "out").read_text() == "mine"

@@ -1,0 +1,164 @@
+"""Synthetic portraits: exact mattes, the same in every process, with fine strands and faces that are found."""
+
+import hashlib
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from p3m_edge.data.synth import CLEAN, Look, compose, portrait
+from p3m_edge.data.synth.folder import Recipe, hide_face, write_set
+from p3m_edge.data.synth.measure import (
+    composition_error,
+    face_found,
+    fine_strands,
+    measure,
+    summarise,
+    unknown_share,
+)
+from p3m_edge.data.trimap import make_trimap
+from p3m_edge.errors import InputError, UsageError
+
+SIDE = 256
+
+
+@pytest.fixture(scope="module")
+def clean():
+    return [portrait(seed, SIDE, SIDE, CLEAN) for seed in range(8)]
+
+
+def test_image_is_composed_of_its_parts(clean):
+    for sample in clean:
+        assert composition_error(sample) <= 1
+        mixed = (sample.alpha > 40) & (sample.alpha < 215)
+        # A wrong matte shows there: the colours differ, and the mixture is neither of them.
+        assert mixed.any()
+        wrong = compose(np.where(mixed, 0, sample.alpha).astype(np.uint8), sample.foreground, sample.background)
+        assert np.abs(wrong[mixed].astype(int) - sample.image[mixed]).max() > 20
+
+
+def test_motion_moves_matte_and_colours_together():
+    moved = portrait(3, SIDE, SIDE, Look(motion=1, motion_length=0.05, soft=0, grade=0, grey=0, noise=0, jpeg=0))
+    still = portrait(3, SIDE, SIDE, CLEAN)
+    assert composition_error(moved) <= 1
+    assert np.count_nonzero((moved.alpha > 0) & (moved.alpha < 255)) > 1.5 * np.count_nonzero(
+        (still.alpha > 0) & (still.alpha < 255)
+    )
+    # Light is neither made nor lost but at the border: the blurred premultiplied picture has the same sum.
+    sums = [(s.alpha[..., None] / 255 * s.foreground)[20:-20, 20:-20].sum() for s in (moved, still)]
+    assert sums[0] == pytest.approx(sums[1], rel=0.05)
+
+
+def test_noise_and_compression_leave_the_ground_truth_alone():
+    noisy = portrait(5, SIDE, SIDE, Look(motion=0, soft=0, grade=0, grey=0, noise=0.2, jpeg=1, quality=(20, 20)))
+    clean = portrait(5, SIDE, SIDE, CLEAN)
+    for part in ("alpha", "trimap", "foreground", "background", "face_mask"):
+        assert np.array_equal(getattr(noisy, part), getattr(clean, part)), part
+    assert composition_error(noisy) > 5
+
+
+def test_forms_and_ranges(clean):
+    sample = portrait(1, 160, 96)
+    assert sample.image.shape == sample.foreground.shape == sample.background.shape == (96, 160, 3)
+    assert sample.alpha.shape == sample.trimap.shape == sample.face_mask.shape == (96, 160)
+    for sample in clean:
+        assert np.array_equal(sample.trimap, make_trimap(sample.alpha, 8))
+        assert set(np.unique(sample.face_mask)) <= {0, 255}
+        assert (sample.alpha[sample.face_mask > 0] > 127).all()
+        assert 0.05 < np.mean(sample.alpha > 127) < 0.9
+        assert sample.alpha.min() == 0
+        assert sample.alpha.max() == 255
+
+
+@pytest.mark.parametrize(("seed", "width", "height"), [(-1, 64, 64), (0, 31, 64), (0, 64, 4097)])
+def test_impossible_requests(seed, width, height):
+    with pytest.raises(InputError):
+        portrait(seed, width, height)
+
+
+@pytest.mark.parametrize(("width", "height"), [(32, 32), (32, 300), (300, 40)])
+def test_small_and_narrow_pictures(width, height):
+    for seed in range(4):
+        sample = portrait(seed, width, height)
+        assert sample.image.shape == (height, width, 3)
+        assert np.isfinite(composition_error(sample))
+
+
+def _digest(seed: int) -> str:
+    sample = portrait(seed, 128, 128)
+    parts = (sample.image, sample.alpha, sample.trimap, sample.foreground, sample.background, sample.face_mask)
+    return hashlib.sha256(b"".join(part.tobytes() for part in parts if part is not None)).hexdigest()
+
+
+def test_the_seed_decides_in_every_process():
+    code = "from tests.data.test_synth import _digest; print(_digest(11))"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120, check=True)
+    assert other.stdout.strip() == _digest(11)
+    assert _digest(12) != _digest(11)
+
+
+def test_the_measure_of_strands_knows_their_width():
+    def lines(width: float) -> int:
+        """Twenty vertical lines of 100 pixels, drawn 10 times as large."""
+        fine = np.zeros((1000, 4000), np.uint8)
+        for k in range(20):
+            left = 203 + 190 * k
+            fine[:, left : left + round(10 * width)] = 255
+        return fine_strands(np.asarray(cv2.resize(fine, (400, 100), interpolation=cv2.INTER_AREA), np.uint8))
+
+    assert lines(0.5) == pytest.approx(2000, rel=0.1)
+    assert lines(0.8) == pytest.approx(2000, rel=0.1)
+    assert lines(1.6) == 0
+    assert lines(8) == 0
+    body = np.zeros((100, 100), np.uint8)
+    cv2.circle(body, (50, 50), 30, 255, -1, cv2.LINE_AA)
+    assert fine_strands(body) < 10  # a soft edge is no strand
+
+
+def test_unknown_region_and_strands_of_full_size_portraits():
+    drawn = [portrait(seed) for seed in range(100, 112)]
+    shares = [unknown_share(sample) for sample in drawn]
+    assert 0.02 <= min(shares)
+    assert max(shares) <= 0.15
+    assert sum(fine_strands(sample.alpha) >= 20 for sample in drawn) >= 9
+
+
+def test_an_independent_cascade_finds_most_frontal_faces():
+    pytest.importorskip("skimage")
+    found = [face_found(portrait(seed, 320, 320, frontal=True)) for seed in range(500, 510)]
+    assert sum(found) >= 7
+
+
+def test_a_hidden_face_is_hidden_and_nothing_else():
+    drawn = next(s for s in (portrait(seed, 256, 256, frontal=True) for seed in range(20)) if s.face_mask.any())
+    hidden = hide_face(drawn)
+    changed = (hidden.image != drawn.image).any(axis=2)
+    assert changed[drawn.face_mask > 0].mean() > 0.5
+    assert not changed[hidden.face_mask == 0].any()
+    assert np.array_equal(hidden.alpha, drawn.alpha)
+
+
+def test_a_set_continues_where_it_ended(tmp_path):
+    recipe = Recipe(seed=2, width=64, height=64, blurred=False, colours=True)
+    first = write_set(tmp_path, recipe, 2, workers=1)
+    assert (first.drawn, first.kept) == (2, 0)
+    files = sorted((tmp_path / "image").iterdir())
+    times = [file.stat().st_mtime_ns for file in files]
+    second = write_set(tmp_path, recipe, 3, workers=1)
+    assert (second.drawn, second.kept) == (1, 2)
+    assert [file.stat().st_mtime_ns for file in files] == times
+    for folder in ("image", "alpha", "trimap", "facemask", "fg", "bg"):
+        assert [file.stem for file in sorted((tmp_path / folder).iterdir())] == ["02000000", "02000001", "02000002"]
+    with pytest.raises(UsageError, match="another seed, size or kind"):
+        write_set(tmp_path, Recipe(seed=2, width=96, height=64, blurred=False, colours=True), 3, workers=1)
+
+
+def test_the_summary_counts():
+    measured = [measure(seed, 96, 96, look_for_faces=False) for seed in range(3)]
+    summary = summarise(measured)
+    assert summary.pictures == 3
+    assert summary.looked == summary.found == 0
+    assert summary.composition <= 1
+    assert summary.unknown.smallest <= summary.unknown.median <= summary.unknown.largest
