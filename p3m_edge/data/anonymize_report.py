@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -60,14 +60,14 @@ def summarise(out: Path, settings: Settings | None, records: Sequence[Record], r
 
 
 def write_report(report: Report, stem: str = "report") -> None:
-    """Write both files into the output folder; a file name that is no valid Unicode is escaped.
+    """Write both files into the output folder, without saying where that lies.
 
     Raises
     ------
     OutputError
         They cannot be written.
     """
-    encoded = msgspec.json.encode(report, enc_hook=str)
+    encoded = msgspec.json.encode(replace(report, out=Path()), enc_hook=str)
     atomic_write(report.out / f"{stem}.json", msgspec.json.format(encoded, indent=1) + b"\n")
     atomic_write(report.out / f"{stem}.md", markdown(report).encode("utf-8", "backslashreplace"))
 

@@ -184,9 +184,9 @@ class Anonymizer:
             alpha = None if item.alpha is None else read_mask(item.alpha)
             record = self._hide(image, alpha, job, record)
         except InputError as error:
-            return replace(record, reason=str(error))
+            return replace(record, reason=_without_folders(str(error), item))
         except MemoryError:
-            return replace(record, reason=f"{item.image} does not fit into memory")
+            return replace(record, reason=f"{item.image.name} does not fit into memory")
         self.output.write_record(record)
         return record
 
@@ -230,6 +230,13 @@ class Anonymizer:
             path.unlink(missing_ok=True)  # of an earlier run
         write_png(self.output.review(name), image)
         return replace(record, status="review")
+
+
+def _without_folders(message: str, item: Item) -> str:
+    """A message for the report, which may be handed on: without the folders that the input came from."""
+    for path in (item.image, item.alpha):
+        message = message if path is None else message.replace(str(path), path.name)
+    return message
 
 
 def face_left(left: Sequence[Box]) -> str:
