@@ -50,7 +50,8 @@ def test_interrupted_killed_and_finished(artefacts, tmp_path, capsys):
         stdout, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130
+    # Killed by the signal, in the end, if it fell into Python code that a C library ran: 130 for a shell as well.
+    assert process.returncode in (130, -signal.SIGINT)
     assert stdout == ""
     assert "Traceback" not in stderr
     assert list(out.iterdir()) == []
