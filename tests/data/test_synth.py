@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from p3m_edge.data.sample import Sample
 from p3m_edge.data.synth import CLEAN, Look, compose, portrait
 from p3m_edge.data.synth.folder import Recipe, hide_face, write_set
 from p3m_edge.data.synth.measure import (
@@ -32,6 +33,8 @@ def clean():
 def test_image_is_composed_of_its_parts(clean):
     for sample in clean:
         assert composition_error(sample) <= 1
+        assert sample.foreground is not None
+        assert sample.background is not None
         mixed = (sample.alpha > 40) & (sample.alpha < 215)
         # A wrong matte shows there: the colours differ, and the mixture is neither of them.
         assert mixed.any()
@@ -39,16 +42,27 @@ def test_image_is_composed_of_its_parts(clean):
         assert np.abs(wrong[mixed].astype(int) - sample.image[mixed]).max() > 20
 
 
+def behind(sample: Sample) -> bytes:
+    assert sample.background is not None
+    return sample.background.tobytes()
+
+
+def light(sample: Sample) -> float:
+    assert sample.foreground is not None
+    return float((sample.alpha[..., None] / 255 * sample.foreground).sum())
+
+
 def test_motion_moves_matte_and_colours_together():
-    moved = portrait(3, SIDE, SIDE, Look(motion=1, motion_length=0.05, soft=0, grade=0, grey=0, noise=0, jpeg=0))
-    still = portrait(3, SIDE, SIDE, CLEAN)
+    look = Look(motion=1, motion_length=0.04, soft=0, grade=0, grey=0, noise=0, jpeg=0)
+    pairs = ((portrait(seed, SIDE, SIDE, look), portrait(seed, SIDE, SIDE, CLEAN)) for seed in range(20))
+    # A blur that would leave too much unknown brings another scene: take one that stayed.
+    moved, still = next(pair for pair in pairs if behind(pair[0]) == behind(pair[1]))
     assert composition_error(moved) <= 1
-    assert np.count_nonzero((moved.alpha > 0) & (moved.alpha < 255)) > 1.5 * np.count_nonzero(
-        (still.alpha > 0) & (still.alpha < 255)
-    )
-    # Light is neither made nor lost but at the border: the blurred premultiplied picture has the same sum.
-    sums = [(s.alpha[..., None] / 255 * s.foreground)[20:-20, 20:-20].sum() for s in (moved, still)]
-    assert sums[0] == pytest.approx(sums[1], rel=0.05)
+    mixed = [np.count_nonzero((sample.alpha > 0) & (sample.alpha < 255)) for sample in (moved, still)]
+    assert mixed[0] > 1.4 * mixed[1]
+    # Light is neither made nor lost, but at the border: premultiplied colours and matte keep their sums.
+    assert moved.alpha.mean() == pytest.approx(still.alpha.mean(), rel=0.02)
+    assert light(moved) == pytest.approx(light(still), rel=0.02)
 
 
 def test_noise_and_compression_leave_the_ground_truth_alone():
@@ -61,11 +75,13 @@ def test_noise_and_compression_leave_the_ground_truth_alone():
 
 def test_forms_and_ranges(clean):
     sample = portrait(1, 160, 96)
-    assert sample.image.shape == sample.foreground.shape == sample.background.shape == (96, 160, 3)
-    assert sample.alpha.shape == sample.trimap.shape == sample.face_mask.shape == (96, 160)
+    colours, masks = (sample.image, sample.foreground, sample.background), (sample.trimap, sample.face_mask)
+    assert [part.shape for part in colours if part is not None] == [(96, 160, 3)] * 3
+    assert [part.shape for part in (sample.alpha, *masks) if part is not None] == [(96, 160)] * 3
     for sample in clean:
         assert np.array_equal(sample.trimap, make_trimap(sample.alpha, 8))
         assert set(np.unique(sample.face_mask)) <= {0, 255}
+        assert sample.face_mask is not None
         assert (sample.alpha[sample.face_mask > 0] > 127).all()
         assert 0.05 < np.mean(sample.alpha > 127) < 0.9
         assert sample.alpha.min() == 0
@@ -120,19 +136,21 @@ def test_the_measure_of_strands_knows_their_width():
 def test_unknown_region_and_strands_of_full_size_portraits():
     drawn = [portrait(seed) for seed in range(100, 112)]
     shares = [unknown_share(sample) for sample in drawn]
-    assert 0.02 <= min(shares)
+    assert min(shares) >= 0.02
     assert max(shares) <= 0.15
     assert sum(fine_strands(sample.alpha) >= 20 for sample in drawn) >= 9
 
 
 def test_an_independent_cascade_finds_most_frontal_faces():
     pytest.importorskip("skimage")
-    found = [face_found(portrait(seed, 320, 320, frontal=True)) for seed in range(500, 510)]
+    found = [face_found(portrait(seed, SIDE, SIDE, frontal=True)) for seed in range(500, 510)]
     assert sum(found) >= 7
 
 
 def test_a_hidden_face_is_hidden_and_nothing_else():
-    drawn = next(s for s in (portrait(seed, 256, 256, frontal=True) for seed in range(20)) if s.face_mask.any())
+    drawn = portrait(0, SIDE, SIDE, frontal=True)
+    assert drawn.face_mask is not None
+    assert drawn.face_mask.any()
     hidden = hide_face(drawn)
     changed = (hidden.image != drawn.image).any(axis=2)
     assert changed[drawn.face_mask > 0].mean() > 0.5

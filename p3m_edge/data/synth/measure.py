@@ -18,6 +18,7 @@ from p3m_edge.metrics import UNKNOWN
 
 STRANDS = 20
 """Pixels of fine strand from which on a picture counts as having them."""
+_VIEWS = (detect.View(320), detect.View(480))
 _NEAR = 5  # pixels across, in which a strand stands alone
 
 
@@ -121,7 +122,7 @@ def face_found(sample: Sample) -> bool:
     """Whether the cascade finds a face whose middle lies in the face mask's box."""
     assert sample.face_mask is not None
     left, top, width, height = cv2.boundingRect(sample.face_mask)
-    for box in detect.cascade().detect(sample.image):
+    for box in detect.cascade(_VIEWS, keep=0.5).detect(sample.image):
         x, y = box.x + box.width / 2, box.y + box.height / 2
         if left < x < left + width and top < y < top + height:
             return True
