@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from p3m_edge.cli import options
-from p3m_edge.cli.bench import progress_bar
+from p3m_edge.cli.progress import counting
 from p3m_edge.cli.tables import table
 from p3m_edge.data import anonymize_run as work
 from p3m_edge.data.anonymize_inputs import find_items, read_boxes
@@ -101,8 +99,8 @@ def _anonymize(args: argparse.Namespace, console: Console) -> Report:
     records = [record for record in earlier.values() if record is not None]
     left = [job for job in jobs if earlier.get(job.item.name) is None]
     resumed = len(records)
-    made = work.anonymize_all(left, output, settings, _workers(args))
-    records += _with_progress(made, len(left), "anonymise", console)
+    with counting(console, "anonymise") as progress:
+        records += work.anonymize_all(left, output, settings, args.workers, progress)
     report = summarise(args.out, settings, records, resumed)
     write_report(report)
     return report
@@ -110,24 +108,11 @@ def _anonymize(args: argparse.Namespace, console: Console) -> Report:
 
 def _verify(args: argparse.Namespace, console: Console) -> Report:
     checks = work.find_checks(args.folder)
-    made = work.verify_all(checks, args.folder, args.verifier, _workers(args))
-    report = summarise(args.folder, None, _with_progress(made, len(checks), "verify", console))
+    with counting(console, "verify") as progress:
+        records = work.verify_all(checks, args.folder, args.verifier, args.workers, progress)
+    report = summarise(args.folder, None, records)
     write_report(report, "verify-report")
     return report
-
-
-def _workers(args: argparse.Namespace) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(args.workers or cores)
-
-
-def _with_progress(made: Iterable[Record], total: int, what: str, console: Console) -> list[Record]:
-    records = []
-    with progress_bar(console) as step:
-        for record in made:
-            records.append(record)
-            step(what, len(records), total)
-    return records
 
 
 def _error(report: Report) -> P3MEdgeError | None:

@@ -1,32 +1,24 @@
-"""Anonymising and verifying whole folders, in several processes.
+"""Anonymising and verifying whole folders, in several processes: the cascade holds Python's lock.
 
-Processes, because the cascade holds Python's lock. They ignore Ctrl-C (the parent ends them after the picture in hand)
-and end themselves if the parent is killed; every file appears complete or not at all, so nothing else needs undoing.
+Every file appears complete or not at all, and the record of a picture comes last: nothing needs undoing.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from multiprocessing.connection import wait
+from functools import cache, partial
 from pathlib import Path
-from typing import TypeVar
-
-import cv2
 
 from p3m_edge.data.anonymize import remaining
 from p3m_edge.data.anonymize_set import Anonymizer, Job, Output, Record, Settings, face_left, open_detector
 from p3m_edge.data.detect import Detector
-from p3m_edge.errors import InputError, OutputError, P3MEdgeError
+from p3m_edge.data.parallel import Progress, parallel_map
+from p3m_edge.errors import InputError, OutputError
 from p3m_edge.imageio import list_images, read_image, read_mask
 
-_Task = TypeVar("_Task")
+# One for each process: it opens the detectors once.
+_anonymizer = cache(Anonymizer.open)
 
 
 @dataclass(frozen=True)
@@ -37,22 +29,27 @@ class Check:
     mask: Path | None
 
 
-def anonymize_all(jobs: Sequence[Job], output: Output, settings: Settings, workers: int) -> Iterator[Record]:
-    """Anonymise pictures; the records come as they are done, in any order.
+def anonymize_all(
+    jobs: Sequence[Job], output: Output, settings: Settings, workers: int | None, progress: Progress
+) -> list[Record]:
+    """Anonymise pictures; the records are in the order of the jobs.
 
     Raises
     ------
     InputError, MissingError
-        A detector cannot be opened.
+        A detector cannot be opened: nothing was begun.
     OutputError
         A result cannot be written: nothing further is begun.
     P3MEdgeError
         A process ended unexpectedly.
     """
-    return _spread(_Anonymize(output, settings), jobs, workers)
+    _anonymizer(output, settings)
+    return parallel_map(partial(_anonymize, output, settings), jobs, workers=workers, progress=progress)
 
 
-def verify_all(checks: Sequence[Check], folder: Path, spec: str, workers: int) -> Iterator[Record]:
+def verify_all(
+    checks: Sequence[Check], folder: Path, spec: str, workers: int | None, progress: Progress
+) -> list[Record]:
     """Look at finished pictures again; those in which a face is found go to ``review/`` below ``folder``.
 
     Face mask and alpha of such a picture go with it, and its record (if there is one) says so.
@@ -62,7 +59,8 @@ def verify_all(checks: Sequence[Check], folder: Path, spec: str, workers: int) -
     InputError, MissingError, OutputError, P3MEdgeError
         As :func:`anonymize_all`.
     """
-    return _spread(_Verify(folder, spec), checks, workers)
+    _verifier(spec)
+    return parallel_map(partial(_verify, folder, spec), checks, workers=workers, progress=progress)
 
 
 def find_checks(folder: Path) -> list[Check]:
@@ -84,28 +82,17 @@ def find_checks(folder: Path) -> list[Check]:
     return [Check(path, masks.get(path.stem)) for path in found]
 
 
-@dataclass(frozen=True)
-class _Anonymize:
-    """Opens what does the work, in the process that does it."""
-
-    output: Output
-    settings: Settings
-
-    def __call__(self) -> Callable[[Job], Record]:
-        return Anonymizer.open(self.output, self.settings).process
+def _anonymize(output: Output, settings: Settings, job: Job) -> Record:
+    return _anonymizer(output, settings).process(job)
 
 
-@dataclass(frozen=True)
-class _Verify:
-    folder: Path
-    spec: str
-
-    def __call__(self) -> Callable[[Check], Record]:
-        detector = open_detector(self.spec, again=True)
-        return lambda check: _verify(check, self.folder, detector)
+@cache
+def _verifier(spec: str) -> Detector:
+    return open_detector(spec, again=True)
 
 
-def _verify(check: Check, folder: Path, detector: Detector) -> Record:
+def _verify(folder: Path, spec: str, check: Check) -> Record:
+    detector = _verifier(spec)
     name, output = check.picture.stem, Output(folder)
     known = output.read_record(name)
     record = known or Record(name, check.picture.name, "done")
@@ -135,47 +122,3 @@ def _move(path: Path, folder: Path) -> None:
         path.replace(folder / path.name)
     except OSError as error:
         raise OutputError(f"{path} cannot be moved to {folder}: {error.strerror}") from error
-
-
-def _spread(opener: Callable[[], Callable[[_Task], Record]], tasks: Sequence[_Task], workers: int) -> Iterator[Record]:
-    workers = min(workers, len(tasks))
-    if workers <= 1:
-        work = opener()
-        yield from map(work, tasks)
-        return
-    opener()  # what cannot be opened is told here, once
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (opener,))
-    try:
-        for done in as_completed([pool.submit(_work, task) for task in tasks]):
-            yield done.result()
-    except BrokenProcessPool as error:
-        raise P3MEdgeError(
-            "a process that worked on the pictures was ended from outside, perhaps for want of memory",
-            hint="run it again with fewer --workers: what is done is skipped",
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-# What a process of the pool opens once: there is no other place for it.
-_this_process: Callable[..., Record]
-
-
-def _start(opener: Callable[[], Callable[..., Record]]) -> None:
-    """Prepare a process of the pool."""
-    global _this_process
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    cv2.setNumThreads(1)
-    _this_process = opener()
-
-
-def _work(task: object) -> Record:
-    return _this_process(task)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
