@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from p3m_edge.data.synth.raster import Array, blur, f32, noise
 
 KINDS = ("studio", "room", "street", "foliage", "bokeh", "sky", "wall", "clutter", "blotches")
-_WEIGHTS = np.array([14, 14, 13, 18, 10, 8, 11, 8, 4]) / 100
+_WEIGHTS = np.array([16, 15, 13, 18, 9, 9, 11, 6, 3]) / 100
 
 
 def draw_background(rng: np.random.Generator, height: int, width: int, hints: Array) -> Array:

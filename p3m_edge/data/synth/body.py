@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
 from p3m_edge.data.synth import cloth
@@ -82,11 +83,11 @@ def render(
             for piece in _arm(figure, person, outfit, light, arm, rng, shade):
                 over(body, *piece)
     for piece in cloth.trousers(outfit, figure, light, shade, rng):
-        over(body, *piece)
+        _lay(body, piece, figure.scale)
     trunk = _trunk(figure)
     over(body, *_flesh(figure, person, trunk, light, shade, rng))
     for piece in cloth.render(outfit, figure, light, shade, rng):
-        over(body, *piece)
+        _lay(body, piece, figure.scale)
     nearer = []
     for arm in arms:
         if arm.place != "behind":
@@ -95,8 +96,31 @@ def render(
                 nearer += drawn
             else:
                 for piece in drawn:
-                    over(body, *piece)
+                    _melt(body, piece, figure.place(arm.joints[0]), 0.75 * figure.scale)
+                    _lay(body, piece, figure.scale)
     return body, nearer
+
+
+def _lay(body: Array, piece: tuple[Array, int, int], scale: float) -> None:
+    """Lay a piece on the body, with a shadow round it: colours darken, the matte stays."""
+    above, y, x = piece
+    margin = int(0.2 * scale) + 1
+    wide = cv2.copyMakeBorder(above[..., 3], margin, margin, margin, margin, cv2.BORDER_CONSTANT)
+    left, top = max(x - margin, 0), max(y - margin, 0)
+    part = body[top : y + above.shape[0] + margin, left : x + above.shape[1] + margin]
+    dark = blur(wide, 0.07 * scale)[top - y + margin :, left - x + margin :][: part.shape[0], : part.shape[1]]
+    part[..., :3] *= (1 - 0.45 * dark)[..., None]
+    over(body, above, y, x)
+
+
+def _melt(body: Array, piece: tuple[Array, int, int], shoulder: Array, radius: float) -> None:
+    """Make a sleeve fade into the trunk at the shoulder, where there is a trunk below it; in place."""
+    above, y, x = piece
+    height, width = above.shape[:2]
+    rows = (np.arange(y, y + height, dtype=np.float32)[:, None] - shoulder[1]) / radius
+    columns = (np.arange(x, x + width, dtype=np.float32)[None] - shoulder[0]) / radius
+    near = np.exp(-np.square(np.square(rows) + np.square(columns)))
+    above *= (1 - near * body[y : y + height, x : x + width, 3])[..., None]
 
 
 def _trunk(figure: Figure) -> Array:
@@ -193,7 +217,10 @@ def _arm(
     thick = (1.0 if person.masculine else 0.84) * (1 + 0.07 * person.weight)
     along = np.linspace(0, 1, len(spine), dtype=np.float32)
     radii = thick * np.interp(along, [0, 0.25, 0.5, 0.65, 1], [0.44, 0.4, 0.33, 0.33, 0.19])
-    part = cut_out(figure, [*limb(spine, radii), *_hand(spine, thick, rng)], shade)
+    end = len(spine) - 1
+    covered = max(0, int(outfit.sleeve * end)) if outfit.sleeve > 0.05 else 0
+    bare = limb(spine, radii, max(0, min(covered, end - 1) - 2), end)
+    part = cut_out(figure, [*bare, *_hand(spine, thick, rng)], shade)
     drawn: list[tuple[Array, int, int]] = []
     if arm.held:
         drawn += _held(figure, arm, spine, light, shade, rng)
@@ -201,14 +228,9 @@ def _arm(
         height, width = part.cover.shape
         tone = person.skin * (1 + 0.05 * noise(rng, height, width, scale * 0.3, 2))[..., None]
         drawn.append((finish(tone * received(part, light, 0.3 * scale, _SKIN_WRAP), part.cover), part.y, part.x))
-    if outfit.sleeve > 0.05:
-        last = max(2, int(outfit.sleeve * (len(spine) - 1)))
-        wide = 1 + (outfit.loose - 1) * np.clip(along * 5, 0, 1)
-        middle = len(spine) // 2
-        thickness = radii * wide + 0.04
-        sleeve = [tube(spine[: min(middle, last) + 1], thickness[: min(middle, last) + 1])]
-        if last > middle + 1:
-            sleeve.append(tube(spine[middle : last + 1], thickness[middle : last + 1]))
+    if covered:
+        thickness = radii * (1 + (outfit.loose - 1) * np.clip(along * 5, 0, 1)) + 0.04
+        sleeve = limb(spine, thickness, 0, covered)
         drawn += cloth.piece(outfit, outfit.colour, figure, sleeve, light, 0.42 * scale * outfit.loose, shade, rng)
     return drawn
 

@@ -120,7 +120,7 @@ def piece(
         cover = cover * (1 - coverage([part.figure.place(outline) for outline in without], height, width))
         part = replace(part, cover=cover)
     fold = _folds(rng, -(-height // 2), -(-width // 2), scale / 2) * outfit.folds
-    lit = received(part, light, bulge, (0.15, 0.15, 0.15), fold * 0.12 * scale)
+    lit = received(part, light, bulge, (0.15, 0.15, 0.15), fold * 0.2 * scale)
     wide = cv2.resize(fold, (width, height), interpolation=cv2.INTER_LINEAR)
     pattern = _pattern(outfit, colour, height, width, part.figure, wide, rng)
     pattern *= np.clip(1 + 0.35 * wide, 0.5, 1.15)[..., None]
@@ -139,7 +139,7 @@ def render(
     if outfit.cut == "jacket":
         inner = replace(outfit, pattern="plain", folds=0.5)
         throat = curve(mirror([(n * 1.1, 0.6), (n * 1.02, 0.12), (n * 0.5, -0.2), (0.05, -0.35)]), 5)
-        front = np.array(mirror([(n * 1.4, 0.2), (n * 1.8, -0.3), (n * 1.5, -4.5)]), np.float32)
+        front = np.array(mirror([(n * 1.0, 0.08), (n * 1.45, -0.3), (n * 1.5, -4.5)]), np.float32)
         drawn += piece(inner, outfit.inner, figure, [front], light, 0.8 * scale, shade, rng, without=[throat])
         if rng.random() < 0.45:
             tie = [(0.13, -0.3), (0.1, -0.55), (0.24, -3.2)]
@@ -150,7 +150,7 @@ def render(
     if outfit.cut in ("shirt", "jacket", "hoodie"):
         for side in (-1, 1):
             flap = curve(np.array(_collar(outfit.cut, n)) * (side, 1), 4 if outfit.cut == "hoodie" else 1)
-            drawn += piece(outfit, outfit.colour * 1.05, figure, [flap], light, 0.16 * scale, shade, rng)
+            drawn += piece(outfit, outfit.colour * 1.05, figure, [flap], light, 0.07 * scale, shade, rng)
     if outfit.cut in ("shirt", "jacket"):
         drawn += _buttons(figure, outfit, -0.9 if outfit.cut == "shirt" else -3.6, light, shade)
     if outfit.scarf:
@@ -233,8 +233,8 @@ def _buttons(figure: Figure, outfit: Outfit, top: float, light: Light, shade: Ar
 def _folds(rng: np.random.Generator, height: int, width: int, scale: float) -> Array:
     """Ridges that run together and apart, about -1..1."""
     wide = noise(rng, height, width, 1.7 * scale, 2)
-    ridge = 1 - 2 * np.abs(noise(rng, height, width, 0.9 * scale, 2) + 0.4 * wide)
-    return (0.5 * wide + 0.5 * ridge * np.clip(0.4 + wide, 0, 1)).astype(np.float32)
+    ridge = 1 - 2 * np.sqrt(np.abs(noise(rng, height, width, 1.1 * scale, 3) + 0.5 * wide))
+    return (0.4 * wide + 0.6 * ridge * np.clip(0.5 + wide, 0, 1)).astype(np.float32)
 
 
 def _pattern(

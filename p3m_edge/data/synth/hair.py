@@ -301,6 +301,24 @@ def draw(
         Premultiplied layers ``[H, W, 4]``.
     """
     pixels, depth = pose.project(strands.points)
+    full = (np.zeros((height, width, 4), np.float32), np.zeros((height, width, 4), np.float32))
+    if not len(pixels):
+        return full
+    x0, y0 = np.clip(np.floor(pixels.min((0, 1))).astype(int) - 8, 0, (width - 1, height - 1))
+    x1, y1 = np.clip(np.ceil(pixels.max((0, 1))).astype(int) + 8, (x0 + 1, y0 + 1), (width, height))
+    parts = _draw_crop(
+        strands, colours, pixels - np.array([x0, y0], np.float32), depth, pose.scale, (y1 - y0, x1 - x0), border
+    )
+    for layer, part in zip(full, parts, strict=True):
+        layer[y0:y1, x0:x1] = part
+    return full
+
+
+def _draw_crop(
+    strands: Strands, colours: Array, pixels: Array, depth: Array, scale: float, size: tuple[int, int], border: float
+) -> list[Array]:
+    """:func:`draw` on a rectangle of ``size``; ``pixels`` are the strands' points in it."""
+    height, width = size
     shape = (height * _FINE, width * _FINE, 4)
     layers = (np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
     loose = np.zeros(len(pixels), bool)
@@ -310,7 +328,7 @@ def draw(
     lengths = np.linalg.norm(strands.points[:, -1] - strands.points[:, 0], axis=1)
     length = float(np.median(lengths))
     inner &= lengths > 0.6 * length  # not in a fringe, where it would show as spikes
-    thick = int(np.clip(round(0.055 * pose.scale * min(1.0, length)), 1, 10))
+    thick = int(np.clip(round(0.055 * scale * min(1.0, length)), 1, 10))
     for chosen, tone, wide in ((inner, 0.6, thick), (~loose, 1.0, 1)):
         if not chosen.any() or (tone < 1 and wide < 2):
             continue
@@ -329,7 +347,7 @@ def draw(
             _draw_runs(canvas, pixels[loose][side], z[side], colours[loose].mean(1)[side], 1, 0.6)
         for drawn, canvas in zip(result, fine, strict=True):
             over(drawn, _shrunk(canvas, height, width))
-    return result[0], result[1]
+    return result
 
 
 def _shrunk(canvas: NDArray[np.uint8], height: int, width: int) -> Array:

@@ -77,10 +77,14 @@ def tube(spine: Array, radii: Array | Sequence[float]) -> Array:
     return f32(np.concatenate([left, end, right[::-1], start]).astype(np.float32))
 
 
-def limb(spine: Array, radii: Array) -> list[Array]:
-    """The outlines of a limb's two halves, which overlap at its joint: one outline would cross itself there."""
+def limb(spine: Array, radii: Array, first: int, last: int) -> list[Array]:
+    """The outlines of a limb from the spine's point ``first`` to ``last``, in two that overlap at its joint.
+
+    The joint is the spine's middle; one outline for both halves would cross itself there.
+    """
     middle = len(spine) // 2
-    return [tube(spine[: middle + 1], radii[: middle + 1]), tube(spine[middle:], radii[middle:])]
+    cuts = [(first, min(last, middle)), (max(first, middle), last)]
+    return [tube(spine[low : high + 1], radii[low : high + 1]) for low, high in cuts if high > low]
 
 
 def f32(values: Any) -> Array:
