@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import fields
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from p3m_edge import model
 from p3m_edge.errors import InputError, P3MEdgeError
 from p3m_edge.imageio import write_png
-from p3m_edge.model.p3mnet import P3MNet, P3MOutput
+from p3m_edge.model.p3mnet import P3MOutput
 from p3m_edge.train import optim, state, validate
-from p3m_edge.train.config import Config, to_table
-from p3m_edge.train.dataset import Pictures, Source, normalise, to_batch
-from p3m_edge.train.feature_paste import FeaturePaste
+from p3m_edge.train.config import to_table
+from p3m_edge.train.dataset import Pictures, normalise, to_batch
 from p3m_edge.train.loader import Feed
 from p3m_edge.train.logs import Logs
 from p3m_edge.train.losses import Losses, total
-from p3m_edge.train.order import STEP, Order, numbers
+from p3m_edge.train.order import STEP, numbers
+from p3m_edge.train.parts import Parts, Progress
 from p3m_edge.train.state import State
 from p3m_edge.train.stop import StopRequest
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 LOSSES = tuple(field.name for field in fields(Losses))
 
@@ -41,68 +35,6 @@ class Reporter(Protocol):
     def progress(self, what: str, done: int, total: int) -> None: ...
 
     def warn(self, message: str) -> None: ...
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What the loop works with.
-
-    Attributes
-    ----------
-    config
-        All settings.
-    fabric
-        The processes and their devices.
-    network, optimizer
-        The bare ones.
-    wrapped, stepper
-        The same as Fabric wraps them.
-    average
-        The averaged weights.
-    paste
-        P3M-FCP; None without it.
-    order, held_out
-        Of the training's pictures; and those that are judged.
-    folder
-        Of the run.
-    provenance
-        Of the weights, for a number of steps.
-    inputs
-        Goes into the state as it is.
-    """
-
-    config: Config
-    fabric: Fabric
-    network: P3MNet
-    optimizer: Optimizer
-    wrapped: nn.Module
-    stepper: Optimizer
-    average: optim.Average
-    paste: FeaturePaste | None
-    order: Order
-    held_out: Source
-    folder: Path
-    provenance: Callable[[int], str]
-    inputs: dict[str, str]
-
-    @property
-    def steps(self) -> int:
-        """Of the whole training."""
-        run = self.config.run
-        every = run.epochs * self.order.steps
-        return min(every, run.max_steps) if run.max_steps else every
-
-
-@dataclass
-class Progress:
-    """What changes from step to step, and goes into the state; see :class:`~p3m_edge.train.state.State`."""
-
-    step: int = 0
-    best: float = float("inf")
-    best_step: int = 0
-    stale: int = 0
-    unreadable: int = 0
-    unreadable_now: int = 0
 
 
 class Loop:
@@ -276,8 +208,10 @@ class Loop:
         run, epoch = parts.config.run, (step - 1) // parts.order.steps
         left = self.seconds / (step - first) * (parts.steps - step)
         text = f"epoch {epoch + 1}/{run.epochs}, loss {self.losses['total']:.4f}, {clock(left)} left"
+        if parts.order.rank:
+            return
         self.reporter.progress(text, step, parts.steps)
-        if parts.order.rank == 0 and (step % parts.config.log.every == 0 or step == parts.steps):
+        if step % parts.config.log.every == 0 or step == parts.steps:
             row = {"epoch": epoch, "lr": parts.optimizer.param_groups[0]["lr"], **self.losses}
             self.logs.add(
                 "log", step, {**row, "pictures_per_second": pictures / seconds, "data_wait": waited / seconds}
@@ -323,7 +257,7 @@ class Loop:
     def _save(self) -> None:
         """Save the state of all processes; one of them writes."""
         parts, fabric = self.parts, self.parts.fabric
-        rng = _gather(fabric, state.rng_states(fabric.device), parts.order.ranks)
+        rng = _gather(state.rng_states(fabric.device), parts.order.ranks)
         if parts.order.rank == 0:
             stored = State(
                 arch=parts.network.arch,
@@ -340,12 +274,12 @@ class Loop:
         fabric.barrier()
 
 
-def _gather(fabric: Fabric, states: dict[str, Tensor], ranks: int) -> list[dict[str, Tensor]]:
-    """The states of all processes, on the CPU."""
-    if ranks == 1:
-        return [states]
-    gathered: dict[str, Tensor] = fabric.all_gather({k: v.to(fabric.device) for k, v in states.items()})  # type: ignore[assignment]
-    return [{key: value[rank].cpu() for key, value in gathered.items()} for rank in range(ranks)]
+def _gather(states: dict[str, Tensor], ranks: int) -> list[dict[str, Tensor]]:
+    """Those of all processes."""
+    gathered = [states] * ranks
+    if ranks > 1:
+        torch.distributed.all_gather_object(gathered, states)
+    return gathered
 
 
 def clock(seconds: float) -> str:

@@ -25,8 +25,9 @@ from p3m_edge.train.feature_paste import FeaturePaste
 from p3m_edge.train.inputs import Inputs, open_inputs
 from p3m_edge.train.loader import Feed
 from p3m_edge.train.logs import Logs
-from p3m_edge.train.loop import Loop, Parts, Progress, Reporter
+from p3m_edge.train.loop import Loop, Reporter
 from p3m_edge.train.order import Order
+from p3m_edge.train.parts import Parts, Progress
 from p3m_edge.train.request import TrainPlan, TrainRequest, TrainResult
 from p3m_edge.train.state import State
 

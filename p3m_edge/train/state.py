@@ -153,7 +153,13 @@ def rng_states(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_rng(states: Mapping[str, Tensor], device: torch.device) -> None:
-    """Put the generators back where :func:`rng_states` found them."""
-    torch.set_rng_state(states["cpu"])
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], device)
+    """Put the generators back where :func:`rng_states` found them; raises :class:`ValueError` for other tensors."""
+    for name, now in rng_states(device).items():
+        state = states.get(name, now)
+        if state.dtype != now.dtype or state.shape != now.shape:
+            raise ValueError(f"a state of random numbers is {state.dtype} {list(state.shape)}")
+        state = state.clone()  # PyTorch 2.13 crashes on a view into a larger tensor
+        if name == "cpu":
+            torch.set_rng_state(state)
+        else:
+            torch.cuda.set_rng_state(state, device)

@@ -47,6 +47,7 @@ def test_two_processes_with_two_pictures_are_one_with_four(tmp_path):
     for process in (one, two):
         out, error = process.communicate(timeout=180)
         assert process.returncode == 0, error
+        assert "warning: " not in error
         documents.append(json.loads(out))  # one document, also from two processes
     assert [document["plan"]["processes"] for document in documents] == [1, 2]
     assert [document["plan"]["batch"] for document in documents] == [4, 4]

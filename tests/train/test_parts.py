@@ -115,6 +115,11 @@ def test_a_state_keeps_everything(stored, tmp_path):
     assert all(torch.equal(value, back.model[key]) for key, value in stored.model.items())
     restore_rng(back.rng[0], torch.device("cpu"))
     assert torch.equal(torch.rand(5), expected)
+    view = torch.stack([back.rng[0]["cpu"], back.rng[0]["cpu"]])[1]
+    restore_rng({"cpu": view}, torch.device("cpu"))
+    assert torch.equal(torch.rand(5), expected)
+    with pytest.raises(ValueError, match="random numbers"):
+        restore_rng({"cpu": view[:9]}, torch.device("cpu"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
@@ -124,7 +129,7 @@ def test_a_full_disc_leaves_the_state_before_it(stored, tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size // 2, limits[1]))
     try:
-        with pytest.raises(OutputError, match="the training state .* cannot be written"):
+        with pytest.raises(OutputError, match=r"the training state .* cannot be written"):
             save(replace(stored, step=4), path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
