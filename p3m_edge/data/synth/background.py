@@ -42,6 +42,9 @@ def draw_background(rng: np.random.Generator, height: int, width: int, hints: Ar
             "clutter": _clutter, "blotches": _blotches,
         }[kind]  # fmt: skip
         picture = draw(rng, canvas, palette)
+        if kind in ("room", "street", "wall"):
+            picture = _tilted(rng, picture)
+        picture = picture * (1 + 0.06 * noise(rng, height, width, size / 20, 5, 0.75))[..., None]
         sharp = 0.0 if kind in ("wall", "sky", "blotches", "clutter") else rng.uniform(0.0015, 0.004)
         focus = (
             float(rng.choice([sharp, rng.uniform(0.003, 0.012), rng.uniform(0.012, 0.045)], p=[0.2, 0.35, 0.45])) * size
@@ -64,14 +67,25 @@ def _palette(rng: np.random.Generator, hints: Array) -> Array:
 
 def _gradient(rng: np.random.Generator, height: int, width: int, palette: Array) -> Array:
     """Two colours from end to end, or lit round a centre."""
-    y, x = np.linspace(0, 1, height, dtype=np.float32)[:, None], np.linspace(0, 1, width, dtype=np.float32)[None]
+    y, x = np.linspace(0, 1, 64, dtype=np.float32)[:, None], np.linspace(0, 1, 64, dtype=np.float32)[None]
     if rng.random() < 0.5:
         angle = rng.uniform(0, 2 * np.pi)
         t = 0.5 + np.cos(angle) * (x - 0.5) + np.sin(angle) * (y - 0.5)
     else:
         t = np.hypot((x - rng.uniform(0.2, 0.8)) * 1.1, y - rng.uniform(0.2, 0.8))
     t = np.clip(t, 0, 1)[..., None]
-    return f32(palette[0] * (1 - t) + (0.5 * palette[0] + 0.5 * palette[1]) * t)
+    coarse = palette[0] * (1 - t) + (0.5 * palette[0] + 0.5 * palette[1]) * t
+    return f32(cv2.resize(coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC))
+
+
+def _tilted(rng: np.random.Generator, picture: Array) -> Array:
+    """Seen at an angle: the camera is seldom straight before a wall."""
+    height, width = picture.shape[:2]
+    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
+    inside = 0.5 + (corners - 0.5) * rng.uniform(0.55, 0.9) + rng.uniform(-0.1, 0.1, (4, 2)).astype(np.float32)
+    size = np.array([width, height], np.float32)
+    matrix = cv2.getPerspectiveTransform((inside * size).astype(np.float32), (corners * size).astype(np.float32))
+    return f32(cv2.warpPerspective(picture.astype(np.float32), matrix, (width, height), borderMode=cv2.BORDER_REFLECT))
 
 
 def _bytes(colour: Array) -> tuple[float, float, float]:
@@ -125,10 +139,12 @@ def _street(rng: np.random.Generator, canvas: Array, palette: Array) -> Array:
         colour = palette[rng.integers(1, 6)] * rng.uniform(0.6, 1.1)
         cv2.rectangle(picture, (x, top), (x + w, height), _bytes(colour), -1)
         cell = max(6, int(w / rng.integers(2, 7)))
-        pane = _bytes(np.clip(colour * rng.choice([0.35, 0.6, 1.6]), 0, 1))
+        pane = np.clip(colour * rng.choice([0.35, 0.6, 1.6]), 0, 1)
         for wy in range(top + cell // 3, height, int(cell * rng.uniform(1.0, 1.5)) + 1):
             for wx in range(x + cell // 4, x + w - cell // 2, cell):
-                cv2.rectangle(picture, (wx, wy), (wx + cell // 2, wy + int(cell * 0.6)), pane, -1)
+                cv2.rectangle(
+                    picture, (wx, wy), (wx + cell // 2, wy + int(cell * 0.6)), _bytes(pane * rng.uniform(0.6, 1.3)), -1
+                )
         x += w
     ground = int(rng.uniform(0.65, 1.0) * height)
     cv2.rectangle(picture, (0, ground), (width, height), _bytes(palette[1] * 0.5), -1)

@@ -51,10 +51,12 @@ class Outfit:
     hem: float
 
 
-def draw_outfit(person: Person, rng: np.random.Generator) -> Outfit:
-    """Draw an outfit."""
+def draw_outfit(person: Person, rng: np.random.Generator, *, from_behind: bool) -> Outfit:
+    """Draw an outfit; from behind there are no openings, collars and buttons."""
     weights = [22, 10, 14, 22, 10, 10, 3, 1] if person.masculine else [18, 14, 8, 12, 8, 12, 18, 6]
     cut = CUTS[int(rng.choice(len(CUTS), p=np.array(weights) / sum(weights)))]
+    if from_behind and cut not in ("bare", "straps"):
+        cut = "turtle"
     pattern = PATTERNS[int(rng.choice(len(PATTERNS), p=[0.42, 0.1, 0.08, 0.08, 0.06, 0.06, 0.1, 0.1]))]
     sleeves = {
         "straps": 0.0,
@@ -75,10 +77,10 @@ def draw_outfit(person: Person, rng: np.random.Generator) -> Outfit:
 def _draw_colour(rng: np.random.Generator) -> Array:
     """Mostly grey, dark, white, blue and muted colours, sometimes strong ones."""
     kind = rng.random()
-    if kind < 0.35:
+    if kind < 0.45:
         return (np.full(3, rng.uniform(0.1, 0.95)) * rng.uniform(0.94, 1.0, 3)).astype(np.float32) ** 2
     hue = rng.choice([rng.uniform(0, 6), rng.normal(3.9, 0.25)])
-    strength = rng.uniform(0.15, 0.6) if kind < 0.75 else rng.uniform(0.6, 0.95)
+    strength = rng.uniform(0.1, 0.5) if kind < 0.85 else rng.uniform(0.5, 0.85)
     wheel = np.clip(np.abs((hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
     return f32(((1 - strength + strength * wheel) * rng.uniform(0.2, 0.9)).astype(np.float32) ** 2)
 
@@ -120,7 +122,7 @@ def piece(
         cover = cover * (1 - coverage([part.figure.place(outline) for outline in without], height, width))
         part = replace(part, cover=cover)
     fold = _folds(rng, -(-height // 2), -(-width // 2), scale / 2) * outfit.folds
-    lit = received(part, light, bulge, (0.15, 0.15, 0.15), fold * 0.2 * scale)
+    lit = received(part, light, bulge, (0.15, 0.15, 0.15), fold * 0.15 * scale)
     wide = cv2.resize(fold, (width, height), interpolation=cv2.INTER_LINEAR)
     pattern = _pattern(outfit, colour, height, width, part.figure, wide, rng)
     pattern *= np.clip(1 + 0.35 * wide, 0.5, 1.15)[..., None]
@@ -234,7 +236,7 @@ def _folds(rng: np.random.Generator, height: int, width: int, scale: float) -> A
     """Ridges that run together and apart, about -1..1."""
     wide = noise(rng, height, width, 1.7 * scale, 2)
     ridge = 1 - 2 * np.sqrt(np.abs(noise(rng, height, width, 1.1 * scale, 3) + 0.5 * wide))
-    return (0.4 * wide + 0.6 * ridge * np.clip(0.5 + wide, 0, 1)).astype(np.float32)
+    return f32((0.4 * wide + 0.6 * ridge * np.clip(0.5 + wide, 0, 1)).astype(np.float32))
 
 
 def _pattern(

@@ -24,7 +24,7 @@ _FINE = 2  # hair is drawn at twice the picture's resolution
 
 # Lowest elevation of the scalp (radians) over the azimuth from the front (0) to the back (pi).
 _AZIMUTH = np.array([0, 0.5, 0.85, 1.15, 1.35, 1.5, 1.75, 2.2, np.pi])
-_HAIRLINE = np.array([0.84, 0.8, 0.72, 0.42, 0.12, -0.1, -0.05, -0.35, -0.5])
+_HAIRLINE = np.array([0.77, 0.74, 0.67, 0.42, 0.12, -0.1, -0.05, -0.35, -0.5])
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def grow(
     shape: Shape, cut: Cut, count: int, rng: np.random.Generator, region: Callable[[Array, float], Array] = scalp
 ) -> Strands:
     """Grow hair of one cut on a head, where ``region`` (by default the scalp) says so."""
-    direction = rng.standard_normal((count * (4 if region is scalp else 12), 3)).astype(np.float32)
+    direction = rng.standard_normal((count * (4 if region is scalp else 12), 3), np.float32)
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     margin = region(direction, cut.recede) + rng.normal(0, 0.03, len(direction))
     direction = direction[margin > 0][:count]
@@ -134,8 +134,8 @@ def grow(
     along = np.linspace(0, 1, _STEPS, dtype=np.float32)[None, :, None]
     depth = rng.random(len(direction)).astype(np.float32)
     offset = (roots - grown[nearest, 0])[:, None] * (1 - 0.75 * cut.clump * along)
-    jitter = rng.normal(0, 1, (len(direction), 1, 3)).astype(np.float32) * cut.frizz * along
-    wander = np.cumsum(rng.normal(0, 1, (len(direction), _STEPS, 3)).astype(np.float32), 1) * cut.frizz * 0.18
+    jitter = rng.standard_normal((len(direction), 1, 3), np.float32) * cut.frizz * along
+    wander = np.cumsum(rng.standard_normal((len(direction), _STEPS, 3), np.float32), 1) * cut.frizz * 0.18
     points = grown[nearest] + offset + 2.2 * jitter + wander
     trim = 1 - np.abs(rng.normal(0, cut.spread, (len(direction), 1, 1))).astype(np.float32)
     points = _shorten(points, np.clip(trim, 0.25, 1)[:, 0, 0])
@@ -251,32 +251,38 @@ def _shorten(points: Array, share: Array) -> Array:
 
 
 def lit(strands: Strands, pose: Pose, colour: Array, light: Light, rng: np.random.Generator) -> Array:
-    """Display colours ``[N, T, 3]`` of the strands' points, after Kajiya and Kay's model of hair."""
-    seen = strands.points @ pose.turn.T
-    along = np.gradient(seen, axis=1)
+    """Display colours ``[N, R, 3]`` of the strands' runs, after Kajiya and Kay's model of hair (SIGGRAPH 1989)."""
+    starts, stops = _runs()
+    points = strands.points @ pose.turn.T
+    along = points[:, stops] - points[:, starts]
     along /= np.maximum(np.linalg.norm(along, axis=-1, keepdims=True), 1e-6)
-    outward = seen - np.array([0, -0.2, -0.1], np.float32)
+    outward = points[:, (starts + stops) // 2] - np.array([0, -0.2, -0.1], np.float32)
     outward *= np.array([1, 0.6, 1], np.float32)
     outward /= np.maximum(np.linalg.norm(outward, axis=-1, keepdims=True), 1e-6)
     key = along @ light.key
     half = light.key + np.array([0, 0, 1], np.float32)
     half /= np.linalg.norm(half)
-    shift = 0.12 * rng.normal(0, 1, (len(seen), 1)).astype(np.float32)
+    shift = 0.12 * rng.standard_normal((len(points), 1), np.float32)
     ridge = np.sqrt(np.maximum(1 - np.square(along @ half + shift), 0)) ** 40
     facing = np.clip(0.25 + 0.75 * (outward @ light.key), 0, 1)
     body = np.sqrt(np.maximum(1 - key * key, 0)) * facing
-    t = np.linspace(0, 1, _STEPS, dtype=np.float32)[None]
+    t = ((starts + stops) / 2 / (_STEPS - 1)).astype(np.float32)[None]
     open_air = (0.4 + 0.6 * strands.depth[:, None]) * (0.5 + 0.5 * t)
     sky = 0.5 + 0.5 * outward[..., 1:2]
     ambient = sky * light.above + (1 - sky) * light.below
     rim = np.clip(outward @ light.rim, 0, 1)[..., None] * np.clip(1 - outward[..., 2:3], 0, 1)
-    tone = (colour + 0.004) * (1 + 0.28 * rng.normal(0, 1, (len(seen), 1, 1)).astype(np.float32))
+    tone = (colour + 0.004) * (1 + 0.28 * rng.standard_normal((len(points), 1, 1), np.float32))
     tone = tone * (0.85 + 0.3 * t[..., None])
-    linear = tone * (
-        open_air[..., None] * (ambient + 1.2 * body[..., None] * light.key_colour) + 1.2 * rim * light.rim_colour
-    )
+    received = open_air[..., None] * (ambient + 1.2 * body[..., None] * light.key_colour)
+    linear = tone * (received + 1.2 * rim * light.rim_colour)
     shine = (ridge * facing * open_air)[..., None] * light.key_colour * (0.13 + 0.6 * colour)
     return f32(np.sqrt(np.clip(linear + shine, 0.0004, 1)).astype(np.float32))
+
+
+def _runs() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First and last steps of the runs ``[R]``, which are drawn in one colour each."""
+    starts = np.arange(0, _STEPS - 1, _RUN)
+    return starts, np.minimum(starts + _RUN, _STEPS - 1)
 
 
 def draw(
@@ -287,7 +293,7 @@ def draw(
     Parameters
     ----------
     strands, colours
-        What to draw; display colours ``[N, T, 3]`` for its points.
+        What to draw; display colours ``[N, R, 3]`` for its runs.
     pose
         Of the head.
     height, width
@@ -321,6 +327,7 @@ def _draw_crop(
     height, width = size
     shape = (height * _FINE, width * _FINE, 4)
     layers = (np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
+    starts, stops = _runs()
     loose = np.zeros(len(pixels), bool)
     loose[::31] = True
     inner = (strands.depth < 0.55) & ~loose
@@ -333,10 +340,11 @@ def _draw_crop(
         if not chosen.any() or (tone < 1 and wide < 2):
             continue
         # Tips first, so that they do not show over the roots; the mass ends before the tips do.
-        for start in range(0, _STEPS - 1 - (2 * _RUN if wide > 1 else 0), _RUN)[::-1]:
-            stop = min(start + _RUN + 1, _STEPS)
+        last = len(starts) - (2 if wide > 1 else 0)
+        for run in range(last)[::-1]:
+            start, stop = starts[run], stops[run] + 1
             z = depth[chosen, start:stop].mean(1)
-            shades = tone * colours[chosen, start:stop].mean(1)
+            shades = tone * colours[chosen, run]
             for canvas, side in zip(layers, (z < border, z >= border), strict=True):
                 _draw_runs(canvas, pixels[chosen, start:stop][side], z[side], shades[side], wide)
     result = [_shrunk(canvas, height, width) for canvas in layers]

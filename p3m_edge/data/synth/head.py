@@ -16,7 +16,7 @@ import numpy as np
 from p3m_edge.data.synth.person import Person
 from p3m_edge.data.synth.raster import Array, blur, coverage, f32
 
-_CELLS = 400
+_CELLS = 360
 _MARCH = 12
 EYE = (0.36, 0.03)
 MOUTH = -0.63
@@ -128,7 +128,10 @@ def make_shape(person: Person) -> Shape:
     points = radius[..., None] * d
     du = cv2.Sobel(points, cv2.CV_32F, 1, 0)
     dv = -cv2.Sobel(points, cv2.CV_32F, 0, 1)
-    normal = np.cross(du, dv)
+    normal = np.empty_like(du)
+    for k in range(3):
+        i, j = (k + 1) % 3, (k + 2) % 3
+        normal[..., k] = du[..., i] * dv[..., j] - du[..., j] * dv[..., i]
     normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)
     axis = np.linspace(-2, 2, _CELLS, dtype=np.float32)
     rim = np.clip((np.hypot(axis[None], axis[:, None]) - 1.85) / 0.1, 0, 1)[..., None].astype(np.float32)

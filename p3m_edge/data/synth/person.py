@@ -117,6 +117,6 @@ def _draw_style(rng: np.random.Generator, masculine: bool, age: float) -> str:
 
 
 def _draw_beard(rng: np.random.Generator, masculine: bool) -> float:
-    if not masculine or rng.random() < 0.4:
+    if not masculine or rng.random() < 0.5:
         return 0.0
-    return float(rng.uniform(0.1, 1.0))
+    return float(rng.uniform(0.05, 0.9))

@@ -85,7 +85,7 @@ def compose(
 def _draw(scene: Scene, rng: np.random.Generator, height: int, width: int) -> tuple[Array, Array, Array]:
     """The person as a premultiplied layer, the face's mask, and the background."""
     person = draw_person(rng)
-    outfit = cloth.draw_outfit(person, rng)
+    outfit = cloth.draw_outfit(person, rng, from_behind=scene.from_behind)
     hints = np.sqrt(np.stack([person.skin, person.hair, outfit.colour, outfit.second]))
     background = draw_background(rng, height, width, hints)
     halves = background[: height // 2], background[height // 2 :]

@@ -20,6 +20,7 @@ class Scene:
     glasses: bool
     earrings: bool
     uncovered: bool
+    from_behind: bool
 
 
 def draw_scene(rng: np.random.Generator, width: int, height: int, *, frontal: bool) -> Scene:
@@ -41,4 +42,12 @@ def draw_scene(rng: np.random.Generator, width: int, height: int, *, frontal: bo
         pitch, roll = rng.normal(0, 0.1), rng.normal(0, 0.07)
     turn = head.rotation(float(yaw), float(pitch), float(roll))
     hat, glasses, earrings = (bool(rng.random() < share) for share in (0.0 if frontal else 0.1, 0.14, 0.2))
-    return Scene(head.Pose(turn, x, y, scale), float(0.6 * yaw + rng.normal(0, 0.25)), hat, glasses, earrings, frontal)
+    return Scene(
+        head.Pose(turn, x, y, scale),
+        float(0.6 * yaw + rng.normal(0, 0.25)),
+        hat,
+        glasses,
+        earrings,
+        frontal,
+        bool(abs(yaw) > 1.75),
+    )
