@@ -33,7 +33,8 @@ TEST_EXTRAS = ("dev", "train", *DEMO_EXTRAS)
 MINIMUM_TORCH = (2, 9)
 WINDOWS = os.name == "nt"
 
-TORCH_NOTICE = "This downloads PyTorch (the CPU build: about 200 MB) and about 280 MB of other packages, 360 MB for the tests."
+TORCH_NOTICE = """\
+This downloads PyTorch (the CPU build: about 200 MB) and about 280 MB of other packages, 360 MB for the tests."""
 LINUX_NOTICE = """\
 On Linux the public index serves PyTorch's CUDA build, several GB with its libraries. For the CPU build, stop now
 (Ctrl-C) and give pip the CPU index that PyTorch's installation page names, as PIP_EXTRA_INDEX_URL or in pip's own
