@@ -249,7 +249,7 @@ class Loop:
             model.save_checkpoint(
                 parts.average.network,
                 parts.folder / f"{name}.safetensors",
-                licence=parts.config.run.licence,
+                licence=parts.licence,
                 provenance=parts.provenance(step),
                 trained=True,
             )

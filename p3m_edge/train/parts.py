@@ -43,8 +43,8 @@ class Parts:
         Of the training's pictures; and those that are judged.
     folder
         Of the run.
-    provenance
-        Of the weights, for a number of steps.
+    licence, provenance
+        Of the weights; where they come from depends on the number of steps.
     inputs
         Goes into the state as it is.
     """
@@ -60,6 +60,7 @@ class Parts:
     order: Order
     held_out: Source
     folder: Path
+    licence: str
     provenance: Callable[[int], str]
     inputs: dict[str, str]
 

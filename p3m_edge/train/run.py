@@ -151,6 +151,7 @@ def _parts(
         order=_order(config, inputs, fabric.global_rank, fabric.world_size),
         held_out=inputs.held_out,
         folder=request.out,
+        licence=config.run.licence + (f"; source faces: {inputs.faces.licence}" if inputs.faces is not None else ""),
         provenance=_Provenance(config, inputs, started_with["encoder"]),
         inputs=started_with,
     )
