@@ -7,6 +7,8 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
+import cv2
+
 from p3m_edge.cli import options
 from p3m_edge.cli.progress import counting
 from p3m_edge.cli.tables import table
@@ -17,7 +19,7 @@ from p3m_edge.data.synth.folder import MOST, Recipe, Written, write_set
 from p3m_edge.data.synth.measure import Spread, Summary, measure, summarise
 from p3m_edge.data.synth.portraits import MAX_SIDE, MIN_SIDE
 from p3m_edge.errors import UsageError
-from p3m_edge.imageio import write_png
+from p3m_edge.imageio import atomic_write, write_png
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -52,7 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=options.positive, metavar="N", help="processes (default: one for each core)")
     parser.add_argument("--blur-faces", action="store_true", help="hide the faces: blurred_image/ instead of image/")
     parser.add_argument("--no-colours", action="store_true", help="leave out fg/ and bg/, most of the volume")
-    parser.add_argument("--sheet", type=options.path, metavar="FILE", help="also write the pictures on one sheet (PNG)")
+    parser.add_argument(
+        "--sheet", type=options.path, metavar="FILE", help="also write the pictures on one sheet (PNG or JPEG)"
+    )
     parser.add_argument("--pairs", action="store_true", help="on the sheet, each picture with its alpha")
     parser.add_argument("--measure", action="store_true", help="write no set; measure the portraits")
 
@@ -84,8 +88,8 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"one seed has {MOST} portraits at most", hint="use another --seed for more")
     if args.sheet is not None and args.count > _MOST_ON_SHEET:
         raise UsageError(f"a sheet holds {_MOST_ON_SHEET} portraits at most", hint="use a smaller -n for it")
-    if args.sheet is not None and args.sheet.suffix.lower() != ".png":
-        raise UsageError(f"the sheet {args.sheet} is not named .png")
+    if args.sheet is not None and args.sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise UsageError(f"the sheet {args.sheet} is not named .png or .jpg")
 
 
 def _write_sheet(args: argparse.Namespace, recipe: Recipe, console: Console) -> None:
@@ -93,8 +97,14 @@ def _write_sheet(args: argparse.Namespace, recipe: Recipe, console: Console) -> 
     with counting(console, "sheet") as progress:
         pictures = parallel_map(partial(_cell, recipe, args.pairs), seeds, workers=args.workers, progress=progress)
     cells = [cell for pair in pictures for cell in pair]
-    rows = [cells[start : start + _COLUMNS] for start in range(0, len(cells), _COLUMNS)]
-    write_png(args.sheet, sheet(rows, 160))
+    columns = 2 * _COLUMNS if args.pairs else _COLUMNS
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    picture = sheet(rows, 110 if args.pairs else 160)
+    if args.sheet.suffix.lower() == ".png":
+        write_png(args.sheet, picture)
+        return
+    _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    atomic_write(args.sheet, data.tobytes())
 
 
 def _cell(recipe: Recipe, pairs: bool, seed: int) -> list[tuple[str, Image]]:

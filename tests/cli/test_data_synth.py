@@ -68,9 +68,12 @@ def test_it_goes_on_after_ctrl_c(tmp_path):
 
 
 def test_a_sheet_to_look_at(tmp_path):
-    done = call("--sheet", tmp_path / "sheet.png", "-n", 2, "--size", "64x64", "--pairs")
-    assert done.returncode == 0, done.stderr
-    assert read_image(tmp_path / "sheet.png").rgb.shape[1] == 4 * 164 + 4
+    for name in ("sheet.png", "sheet.jpg"):
+        done = call("--sheet", tmp_path / name, "-n", 2, "--size", "64x64", "--pairs", "--seed", 1)
+        assert done.returncode == 0, done.stderr
+    lossless, lossy = (read_image(tmp_path / name).rgb.astype(int) for name in ("sheet.png", "sheet.jpg"))
+    assert lossless.shape[1] == 4 * 114 + 4
+    assert np.abs(lossless - lossy).mean() < 5
 
 
 def test_measurements_as_json():
@@ -88,7 +91,7 @@ def test_measurements_as_json():
         (("out", "--size", "20x20"), "32 to 4096 each"),
         (("out", "--seed", "-1"), "--seed"),
         (("out", "--measure"), "writes no set"),
-        (("--sheet", "a.jpg"), "not named .png"),
+        (("--sheet", "a.gif"), "not named .png or .jpg"),
         (("--sheet", "a.png", "-n", "1000"), "at most"),
     ],
 )

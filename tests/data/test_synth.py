@@ -134,17 +134,17 @@ def test_the_measure_of_strands_knows_their_width():
 
 
 def test_unknown_region_and_strands_of_full_size_portraits():
-    drawn = [portrait(seed) for seed in range(100, 112)]
+    drawn = [portrait(seed) for seed in range(100, 108)]
     shares = [unknown_share(sample) for sample in drawn]
     assert min(shares) >= 0.02
     assert max(shares) <= 0.15
-    assert sum(fine_strands(sample.alpha) >= 20 for sample in drawn) >= 9
+    assert sum(fine_strands(sample.alpha) >= 20 for sample in drawn) >= 6
 
 
 def test_an_independent_cascade_finds_most_frontal_faces():
     pytest.importorskip("skimage")
-    found = [face_found(portrait(seed, SIDE, SIDE, frontal=True)) for seed in range(500, 510)]
-    assert sum(found) >= 7
+    found = [face_found(portrait(seed, SIDE, SIDE, frontal=True)) for seed in range(500, 506)]
+    assert sum(found) >= 5
 
 
 def test_a_hidden_face_is_hidden_and_nothing_else():
