@@ -46,7 +46,7 @@ def portrait(seed: int, width: int = 512, height: int = 512, look: Look = _DEFAU
     -------
     sample
         With all its parts: ``image`` is ``alpha * foreground + (1 - alpha) * background`` within 1/255 before noise
-        and compression; the face mask is the skin of the face with eyes and mouth, without hair.
+        and compression; the face mask is the face with eyes, mouth and beard, without hair, hat and ears.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def _render(
     shape = head.make_shape(person)
     cut = hair.draw_cut(person.style, rng, person.age)
     hat = accessories.Hat(shape, rng, outfit.second, outfit.inner) if scene.hat else None
-    result, before = _hair(shape, cut, person, pose, light, rng, hat, height, width)
+    result, before, hiding = _hair(shape, cut, person, pose, light, rng, hat, height, width)
     figure = body.draw_figure(person, rng, pose.x, pose.y, pose.scale, scene.body_turn)
     outline = head.silhouette(shape, pose)
     shade = body.chin_shadow(height, width, outline, light, pose.scale, 0.75)
@@ -112,7 +112,7 @@ def _render(
     view = head.see(shape, pose, height, width)
     worn = hat.draw(pose, light, height, width) if hat else []
     shadow = _hair_shadow(before[..., 3], worn, light, pose.scale)
-    canvas = face.paint(person, rng, 512 if pose.scale > 70 else 256)
+    canvas = face.paint(person, rng, 512 if pose.scale > 90 else 256)
     over(result, _face_layer(view, pose, person, canvas, cut, light, shadow), view.y, view.x)
     mask = np.zeros((height, width), np.float32)
     h, w = view.cover.shape
@@ -127,7 +127,9 @@ def _render(
     if scene.glasses:
         for part in accessories.glasses(pose, light, height, width, rng):
             over(result, *part)
-    for part in [(before, 0, 0), *worn, *nearer]:
+    over(result, before)
+    _hide(mask, hiding, 0, 0)  # a beard belongs to the face
+    for part in [*worn, *nearer]:
         over(result, *part)
         _hide(mask, *part)
     return result, mask
@@ -143,9 +145,9 @@ def _hair(
     hat: accessories.Hat | None,
     height: int,
     width: int,
-) -> tuple[Array, Array]:
-    """Hair and beard behind and before the head, as premultiplied layers."""  # fmt: skip
-    count = int(np.clip(30 * pose.scale * (1.3 if cut.length < 0.6 else 1.0), 700, 5500))
+) -> tuple[Array, Array, Array]:
+    """Hair and beard behind and before the head, as premultiplied layers; the hair before it without the beard."""
+    count = int(np.clip(25 * pose.scale * (1.3 if cut.length < 0.6 else 1.0), 600, 4500))
     strands = hair.grow(shape, cut, count, rng)
     if hat:
         strands = replace(strands, points=hat.press(strands.points))
@@ -153,13 +155,13 @@ def _hair(
     behind, before = hair.draw(strands, tones, pose, height, width)
     if person.beard > 0.45:
         beard = hair.draw_beard(person.beard, rng)
-        grown = hair.grow(shape, beard, int(np.clip(22 * pose.scale, 300, 3500)), rng, hair.jaw)
+        grown = hair.grow(shape, beard, int(np.clip(18 * pose.scale, 300, 2500)), rng, hair.jaw)
         tones = hair.lit(grown, pose, 0.8 * person.hair, light, rng)
         under, front = hair.draw(grown, tones, pose, height, width, border=-0.15)
         over(behind, under)
         over(front, before)
-        before = front
-    return behind, before
+        return behind, front, before
+    return behind, before, before
 
 
 def _hide(mask: Array, part: Array, y: int, x: int) -> None:
