@@ -30,7 +30,7 @@ p3m-edge ablate-cp --out levels --set feature_paste.levels=[1,2,3] --json
 """
 _NUMBERS = {
     "train": "portraits to train on (240)", "test": "portraits to test on (60)", "seeds": "trainings of each way (3)",
-    "steps": "of each training (600)", "batch": "pictures a step (8)", "faces": "generated source faces (64)",
+    "steps": "of each training (300)", "batch": "pictures a step (8)", "faces": "generated source faces (64)",
     "size": "side of the network's input, a multiple of 32 (96)",
 }  # fmt: skip
 

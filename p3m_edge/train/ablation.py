@@ -69,7 +69,7 @@ class Setting:
     train: int = 240
     test: int = 60
     seeds: int = 3
-    steps: int = 600
+    steps: int = 300
     batch: int = 8
     size: int = 96
     faces: int = 64
