@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, Protocol
 
@@ -43,7 +44,7 @@ class Loop:
     Parameters
     ----------
     parts, logs, reporter
-        What it works with, writes to and talks to.
+        What it works with, writes to (in the first process alone) and talks to.
     progress
         Fresh, or of a state that has been restored.
 
@@ -59,7 +60,7 @@ class Loop:
         Why it ended: ``epochs``, ``max_steps`` or ``no improvement``.
     """
 
-    def __init__(self, parts: Parts, logs: Logs, reporter: Reporter, progress: Progress) -> None:
+    def __init__(self, parts: Parts, logs: Logs | None, reporter: Reporter, progress: Progress) -> None:
         self.parts = parts
         self.logs = logs
         self.reporter = reporter
@@ -141,16 +142,18 @@ class Loop:
         self.progress.step += 1
         return asked
 
-    def _pasting(self, pictures: Pictures) -> AbstractContextManager[object]:
+    @contextmanager
+    def _pasting(self, pictures: Pictures) -> Iterator[None]:
+        """P3M-FCP for a forward pass, if it is time for it."""
         parts, step = self.parts, self.progress.step
         epoch = step // parts.order.steps
         if parts.paste is None or epoch < parts.config.feature_paste.from_epoch:
-            return nullcontext()
+            yield
+            return
         rng = numbers(STEP, parts.config.run.seed, step, parts.order.rank)
-        with parts.fabric.autocast():
-            return parts.paste.apply(
-                normalise(pictures.source_image), pictures.source_mask, pictures.face_mask, rng, epoch=epoch
-            )
+        faces, masks = normalise(pictures.source_image), pictures.source_mask
+        with parts.fabric.autocast(), parts.paste.apply(faces, masks, pictures.face_mask, rng, epoch=epoch):
+            yield
 
     def _sum(self, values: Tensor) -> Tensor:
         """Sum over the processes."""
@@ -208,7 +211,7 @@ class Loop:
         run, epoch = parts.config.run, (step - 1) // parts.order.steps
         left = self.seconds / (step - first) * (parts.steps - step)
         text = f"epoch {epoch + 1}/{run.epochs}, loss {self.losses['total']:.4f}, {clock(left)} left"
-        if parts.order.rank:
+        if self.logs is None:
             return
         self.reporter.progress(text, step, parts.steps)
         if step % parts.config.log.every == 0 or step == parts.steps:
@@ -234,7 +237,7 @@ class Loop:
         progress.stale = 0 if better else progress.stale + 1
         if better:
             progress.best, progress.best_step = sad, progress.step
-        if parts.order.rank == 0:
+        if self.logs is not None:
             self.logs.add("validation", progress.step, {"sad": sad, "mse": mse, "mad": mad, "pictures": int(pictures)})
             self._keep(judged, better=better)
         if parts.config.validation.patience and progress.stale >= parts.config.validation.patience:

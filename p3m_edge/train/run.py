@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from p3m_edge import __version__
-from p3m_edge.errors import CheckpointError, OutputError, UsageError
+from p3m_edge.errors import CheckpointError, OutputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import atomic_write
 from p3m_edge.model.p3mnet import build
 from p3m_edge.train import config as configs
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 STATE = "state.pt"
+_TEMPORARY = (".state.pt.*", ".*.safetensors.*", ".*.tmp")
+_LOST = ("by peer", "gloo", "NCCL")  # in what PyTorch says when processes cannot talk to each other any more
 # What may differ when a run goes on; all else would make another training of it.
 CHANGEABLE = (
     "run.epochs", "run.max_steps", "run.device", "run.devices", "run.checkpoint_every", "run.licence", "data.workers",
@@ -112,10 +115,18 @@ def train(request: TrainRequest, reporter: Reporter) -> TrainResult | None:
         workers=config.data.workers,
         pin=fabric.device.type == "cuda",
     )
-    with Logs(request.out, progress.step, tensorboard=config.log.tensorboard and fabric.is_global_zero) as logs:
+    writes = fabric.is_global_zero
+    with Logs(request.out, progress.step, tensorboard=config.log.tensorboard) if writes else nullcontext() as logs:
         loop = Loop(parts, logs, reporter, progress)
-        loop.run(feed)
-    return _result(planned, loop) if fabric.is_global_zero else None
+        try:
+            loop.run(feed)
+        except RuntimeError as error:
+            if not any(word in str(error) for word in _LOST):
+                raise
+            raise P3MEdgeError(
+                "another process of the training has ended; what it said is above", hint="--resume goes on"
+            ) from error
+    return _result(planned, loop) if writes else None
 
 
 def _parts(
@@ -278,9 +289,9 @@ def _check_folder(request: TrainRequest) -> None:
 
 def _make_folder(request: TrainRequest, planned: TrainPlan) -> None:
     """The folder, with the effective settings, and without what a killed run left half-written."""
-    for path in request.out.glob(".*"):
-        if path.is_file():
-            path.unlink()
+    for pattern in _TEMPORARY:
+        for path in request.out.glob(pattern):
+            path.unlink(missing_ok=True)
     faces = f", faces: {request.faces}" if request.faces else ""
     text = f"# data: {request.data}{faces}\n# {planned.data}\n\n{configs.to_toml(request.config)}"
     try:

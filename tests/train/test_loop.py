@@ -199,7 +199,10 @@ def test_a_run_goes_on_with_its_own_settings(change, message, training, tmp_path
 
 
 def test_a_finished_run_can_be_made_longer(training, tmp_path, capsys):
-    training()
+    finished = training()
+    assert main(["train", "--out", str(tmp_path / "run"), "--resume", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["step"], result["losses"], result["best_sad"]) == (10, {}, finished.best_sad)
     assert main(["train", "--out", str(tmp_path / "run"), "--resume", "--epochs", "3", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["plan"]["first_step"], result["step"]) == (10, 15)
