@@ -343,7 +343,7 @@ def _defocus(picture: Array, radius: float, rng: np.random.Generator) -> Array:
     """Blur as a lens does: with a disc, in linear light, so that lights stay lights."""
     if radius < 0.6:
         return blur(picture, float(rng.uniform(0, 0.6)))
-    factor = max(1, int(radius / 3))
+    factor = max(1, int(radius / 2))
     height, width = picture.shape[:2]
     small = cv2.resize(
         np.square(np.clip(picture, 0, 1)), (-(-width // factor), -(-height // factor)), interpolation=cv2.INTER_AREA

@@ -106,7 +106,7 @@ def develop(image: NDArray[np.uint8], look: Look, rng: np.random.Generator) -> N
     """Add sensor noise and compress; the clean image itself where the look has neither."""
     sigma = float(rng.beta(1, 2.5)) * look.noise
     compress, quality = rng.random() < look.jpeg, int(rng.integers(look.quality[0], look.quality[1] + 1))
-    if sigma > 0:
+    if sigma > 0.002:  # below half a step of 8 bits nothing remains
         grain: Array = rng.standard_normal(image.shape, np.float32)
         if rng.random() < 0.5:
             grain = 1.6 * blur(grain, 0.7)

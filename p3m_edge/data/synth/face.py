@@ -256,7 +256,7 @@ def _brow(canvas: _Canvas, person: Person, side: int, rng: np.random.Generator) 
     colour = 0.3 * person.hair * (0.5 if person.hair.mean() > 0.3 else 1) + 0.1 * person.skin
     width = 0.052 if person.masculine else 0.036
     canvas.fill(arch, colour, 0.42, 0.014, line=width)
-    count = 85
+    count = 85 if canvas.side > 256 else 32
     at = rng.uniform(0, len(arch) - 1.01, count)
     base = arch[at.astype(int)] + rng.normal(0, width / 2.6, (count, 2)) * (0.4, 1)
     along = at / len(arch)

@@ -18,7 +18,7 @@ from p3m_edge.data.synth.light import Light
 from p3m_edge.data.synth.raster import Array, f32, over
 
 _STEPS = 18
-_RUN = 4  # steps that are drawn in one colour
+_RUN = 6  # steps that are drawn in one colour
 _SHADES = 10
 _FINE = 2  # hair is drawn at twice the picture's resolution
 
@@ -335,12 +335,12 @@ def _draw_crop(
     lengths = np.linalg.norm(strands.points[:, -1] - strands.points[:, 0], axis=1)
     length = float(np.median(lengths))
     inner &= lengths > 0.6 * length  # not in a fringe, where it would show as spikes
-    thick = int(np.clip(round(0.055 * scale * min(1.0, length)), 1, 10))
-    for chosen, tone, wide in ((inner, 0.6, thick), (~loose, 1.0, 1)):
+    thick = int(np.clip(round(0.042 * scale * min(1.0, length)), 1, 10))
+    for chosen, tone, wide in ((inner, 0.75, thick), (~loose, 1.0, 1)):
         if not chosen.any() or (tone < 1 and wide < 2):
             continue
         # Tips first, so that they do not show over the roots; the mass ends before the tips do.
-        last = len(starts) - (2 if wide > 1 else 0)
+        last = len(starts) - (1 if wide > 1 else 0)
         for run in range(last)[::-1]:
             start, stop = starts[run], stops[run] + 1
             z = depth[chosen, start:stop].mean(1)
@@ -348,13 +348,12 @@ def _draw_crop(
             for canvas, side in zip(layers, (z < border, z >= border), strict=True):
                 _draw_runs(canvas, pixels[chosen, start:stop][side], z[side], shades[side], wide)
     result = [_shrunk(canvas, height, width) for canvas in layers]
-    if loose.any():
-        fine = (np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
-        z = depth[loose].mean(1)
-        for canvas, side in zip(fine, (z < border, z >= border), strict=True):
-            _draw_runs(canvas, pixels[loose][side], z[side], colours[loose].mean(1)[side], 1, 0.6)
-        for drawn, canvas in zip(result, fine, strict=True):
-            over(drawn, _shrunk(canvas, height, width))
+    z = depth[loose].mean(1)
+    tones, front = colours[loose].mean(1), z >= border
+    if front.any():
+        fine = np.zeros(shape, np.uint8)
+        _draw_runs(fine, pixels[loose][front], z[front], tones[front], 1, 0.6)
+        over(result[1], _shrunk(fine, height, width))
     return result
 
 

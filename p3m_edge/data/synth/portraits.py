@@ -147,7 +147,7 @@ def _hair(
     width: int,
 ) -> tuple[Array, Array, Array]:
     """Hair and beard behind and before the head, as premultiplied layers; the hair before it without the beard."""
-    count = int(np.clip(25 * pose.scale * (1.3 if cut.length < 0.6 else 1.0), 600, 4500))
+    count = int(np.clip(30 * pose.scale * (1.3 if cut.length < 0.6 else 1.0), 600, 6000))
     strands = hair.grow(shape, cut, count, rng)
     if hat:
         strands = replace(strands, points=hat.press(strands.points))
@@ -155,7 +155,7 @@ def _hair(
     behind, before = hair.draw(strands, tones, pose, height, width)
     if person.beard > 0.45:
         beard = hair.draw_beard(person.beard, rng)
-        grown = hair.grow(shape, beard, int(np.clip(18 * pose.scale, 300, 2500)), rng, hair.jaw)
+        grown = hair.grow(shape, beard, int(np.clip(22 * pose.scale, 300, 3000)), rng, hair.jaw)
         tones = hair.lit(grown, pose, 0.8 * person.hair, light, rng)
         under, front = hair.draw(grown, tones, pose, height, width, border=-0.15)
         over(behind, under)
