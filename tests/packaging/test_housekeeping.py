@@ -100,7 +100,7 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("command", commands())
 def test_commands_on_the_pages_parse(command: str) -> None:
-    verb, arguments = cli.split(shlex.split(command)[1:])
+    verb, arguments = cli.split(shlex.split(command, comments=True)[1:])
     assert cli.build_parser(verb, cli.load(verb)).parse(arguments)
 
 
