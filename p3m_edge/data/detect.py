@@ -94,7 +94,7 @@ def cascade(
     step: float = 1.1,
     neighbours: int = 4,
     keep: float = 0.25,
-    sure: float = 0.5,
+    sure: float = 0.6,
 ) -> Detector:
     """The frontal-face cascade that comes with scikit-image; it needs no download.
 
@@ -126,7 +126,7 @@ def cascade(
 
 def other_cascade() -> Detector:
     """The same cascade looking in other ways than :func:`cascade` does by default, to check what that one left."""
-    return cascade(OTHER_VIEWS, name="cascade, other views", scale_factor=1.1, step=1.2, neighbours=3, sure=0.375)
+    return cascade(OTHER_VIEWS, name="cascade, other views", scale_factor=1.1, step=1.2, neighbours=3, sure=0.5)
 
 
 def yunet(
@@ -173,9 +173,9 @@ def _load_yunet(path: Path, keep: float) -> Any:
 
 
 def merge(boxes: Sequence[Box]) -> tuple[Box, ...]:
-    """Boxes of several detectors as one list: of those that mean one face, the mean with the higher score stays."""
+    """Boxes of several detectors as one list: those that mean one face become one, with the higher score."""
     groups = _group([(0, box) for box in boxes])
-    return _sorted([_mean([box for _, box in group]) for group in groups])
+    return _sorted([_hull([box for _, box in group]) for group in groups])
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class _Cascade:
         for group in _group(found):
             score = len({i for i, _ in group}) / len(self.views)
             if score >= self.setting.keep:
-                box = _mean([box for _, box in group])
+                box = _hull([box for _, box in group])
                 result.append(replace(box, score=score, sure=score >= self.setting.sure))
         return _sorted(result)
 
@@ -230,7 +230,7 @@ class _YuNet:
 
     def detect(self, rgb: Image) -> tuple[Box, ...]:
         found = [(i, box) for i, view in enumerate(self.views) for box in self._look(rgb, view)]
-        result = [_mean([box for _, box in group]) for group in _group(found)]
+        result = [_hull([box for _, box in group]) for group in _group(found)]
         return _sorted([replace(box, sure=box.score >= self.sure) for box in result])
 
     def _look(self, rgb: Image, view: View) -> list[Box]:
@@ -301,9 +301,17 @@ def _same(a: Box, b: Box) -> bool:
 
 
 def _mean(boxes: Sequence[Box]) -> Box:
-    x, y, width, height = np.mean([(b.x, b.y, b.width, b.height) for b in boxes], axis=0)
+    x, y, width, height = np.mean([(b.x, b.y, b.width, b.height) for b in boxes], axis=0).tolist()
+    return replace(boxes[0], x=x, y=y, width=width, height=height)
+
+
+def _hull(boxes: Sequence[Box]) -> Box:
+    """The box around what views, which may disagree, took for a face, without a fifth of the outliers on each side."""
+    x, y = (float(np.quantile(values, 0.2)) for values in ([b.x for b in boxes], [b.y for b in boxes]))
+    right = float(np.quantile([b.x + b.width for b in boxes], 0.8))
+    bottom = float(np.quantile([b.y + b.height for b in boxes], 0.8))
     return Box(
-        float(x), float(y), float(width), float(height),
+        x, y, right - x, bottom - y,
         score=max(b.score for b in boxes),
         detector=" + ".join(dict.fromkeys(b.detector for b in boxes)),
         sure=any(b.sure for b in boxes),
