@@ -94,6 +94,6 @@ def _predict(network: P3MNet, sample: Sample, side: int) -> tuple[NDArray[np.flo
     frame, geometry = preprocess.to_network(sample.image, side, side)
     device = next(network.parameters()).device
     with torch.inference_mode():
-        output = network(normalise(torch.from_numpy(frame).to(device).permute(2, 0, 1)[None]))
+        output = network(normalise(torch.tensor(frame).to(device).permute(2, 0, 1)[None]))
     alpha = preprocess.from_network(output.alpha[0, 0].float().cpu().numpy(), geometry)
     return alpha, _CLASS_VALUES[output.global_logits[0].argmax(dim=0).cpu().numpy()]

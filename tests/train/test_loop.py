@@ -15,8 +15,10 @@ from p3m_edge.cli import main
 from p3m_edge.data.faces import synthetic_faces
 from p3m_edge.errors import InputError, P3MEdgeError, UsageError
 from p3m_edge.train import config as configs
+from p3m_edge.train.request import TrainRequest
+from p3m_edge.train.run import train
 from p3m_edge.train.state import load, save
-from tests.train.conftest import Told, write_set
+from tests.train.conftest import TINY, Told, write_set
 
 
 def tensors(path):
@@ -102,6 +104,17 @@ def test_the_averaged_weights_are_judged_and_kept(training, tmp_path):
     kept = tensors(result.last)
     assert all(torch.equal(kept[key], averaged[key]) for key in kept if not key.endswith("num_batches_tracked"))
     assert not same(kept, stored.model)
+
+
+def test_pictures_of_the_networks_own_size_are_judged_as_they_are(tmp_path):
+    """They come from the cache, which nobody may write to, and reach PyTorch without having been resized."""
+    small = write_set(tmp_path / "small", 3)
+    for path in small.rglob("*.png"):
+        assert cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), (32, 32)))
+    config = configs.load("smoke", None, [*TINY, "run.epochs=1"])
+    result = train(TrainRequest(config, str(small), tmp_path / "run"), Told())
+    assert result is not None
+    assert 0 < result.best_sad < float("inf")
 
 
 def test_frozen_norms_keep_their_statistics(training):
