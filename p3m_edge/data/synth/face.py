@@ -304,17 +304,7 @@ def _mouth(canvas: _Canvas, person: Person, rng: np.random.Generator) -> None:
         multiply=True,
     )
     if person.open_mouth:
-        opening = np.concatenate([middle, gap[::-1]])
-        canvas.fill(opening, srgb(50, 18, 18), 0.95, 0.004)
-        teeth = np.concatenate(
-            [
-                middle * np.array([0.86, 1], np.float32),
-                (gap * np.array([0.8, 1], np.float32) + np.array([0, 0.012], np.float32))[::-1],
-            ]
-        )
-        canvas.fill(teeth, srgb(226, 216, 204), 0.92, 0.004, gloss=2.0)
-        for k in range(-4, 5):
-            canvas.fill([(0.032 * k, MOUTH), (0.031 * k, MOUTH - drop)], srgb(150, 130, 120), 0.3, 0.003, line=0.005)
+        _teeth(canvas, middle, gap, drop)
     else:
         canvas.fill(middle, tone * 0.16, 0.85, 0.005, line=0.013)
     for side in (-1, 1):
@@ -330,3 +320,18 @@ def _mouth(canvas: _Canvas, person: Person, rng: np.random.Generator) -> None:
                 [(side * 0.15, NOSE - 0.04), (side * 0.27, NOSE - 0.14), (side * 0.315, MOUTH + 0.02)], 6, closed=False
             )
             canvas.fill(fold, np.array([0.66, 0.58, 0.56], np.float32), 0.55 * smile, 0.022, line=0.02, multiply=True)
+
+
+def _teeth(canvas: _Canvas, middle: Array, gap: Array, drop: float) -> None:
+    """Between the lips' inner edges, ``drop`` apart."""
+    opening = np.concatenate([middle, gap[::-1]])
+    canvas.fill(opening, srgb(50, 18, 18), 0.95, 0.004)
+    teeth = np.concatenate(
+        [
+            middle * np.array([0.86, 1], np.float32),
+            (gap * np.array([0.8, 1], np.float32) + np.array([0, 0.012], np.float32))[::-1],
+        ]
+    )
+    canvas.fill(teeth, srgb(226, 216, 204), 0.92, 0.004, gloss=2.0)
+    for k in range(-4, 5):
+        canvas.fill([(0.032 * k, MOUTH), (0.031 * k, MOUTH - drop)], srgb(150, 130, 120), 0.3, 0.003, line=0.005)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.data.sample import Sample
-from p3m_edge.data.synth import accessories, body, cloth, face, hair, head
+from p3m_edge.data.synth import accessories, body, cloth, face, hair, head, strands
 from p3m_edge.data.synth.background import draw_background
 from p3m_edge.data.synth.camera import Look, develop, draw_grade, expose
 from p3m_edge.data.synth.light import Light, diffuse, display, draw_light, gloss
@@ -148,16 +148,16 @@ def _hair(
 ) -> tuple[Array, Array, Array]:
     """Hair and beard behind and before the head, as premultiplied layers; the hair before it without the beard."""
     count = int(np.clip(30 * pose.scale * (1.3 if cut.length < 0.6 else 1.0), 600, 6000))
-    strands = hair.grow(shape, cut, count, rng)
+    grown = hair.grow(shape, cut, count, rng)
     if hat:
-        strands = replace(strands, points=hat.press(strands.points))
-    tones = hair.lit(strands, pose, person.hair, light, rng)
-    behind, before = hair.draw(strands, tones, pose, height, width)
+        grown = replace(grown, points=hat.press(grown.points))
+    tones = strands.lit(grown, pose, person.hair, light, rng)
+    behind, before = strands.draw(grown, tones, pose, height, width)
     if person.beard > 0.45:
         beard = hair.draw_beard(person.beard, rng)
         grown = hair.grow(shape, beard, int(np.clip(22 * pose.scale, 300, 3000)), rng, hair.jaw)
-        tones = hair.lit(grown, pose, 0.8 * person.hair, light, rng)
-        under, front = hair.draw(grown, tones, pose, height, width, border=-0.15)
+        tones = strands.lit(grown, pose, 0.8 * person.hair, light, rng)
+        under, front = strands.draw(grown, tones, pose, height, width, border=-0.15)
         over(behind, under)
         over(front, before)
         return behind, front, before
