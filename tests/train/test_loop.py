@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from p3m_edge import model
 from p3m_edge.cli import main
@@ -110,7 +111,8 @@ def test_pictures_of_the_networks_own_size_are_judged_as_they_are(tmp_path):
     """They come from the cache, which nobody may write to, and reach PyTorch without having been resized."""
     small = write_set(tmp_path / "small", 3)
     for path in small.rglob("*.png"):
-        assert cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), (32, 32)))
+        with Image.open(path) as picture:
+            picture.resize((32, 32)).save(path)
     config = configs.load("smoke", None, [*TINY, "run.epochs=1"])
     result = train(TrainRequest(config, str(small), tmp_path / "run"), Told())
     assert result is not None
