@@ -48,8 +48,9 @@ _READING = threading.Lock()
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_AFTER_HEADER = 33
 
-# The text chunk in every PNG file written here: it tells an earlier result from a picture of the user.
-PNG_OWN_TEXT = b"Software\0p3m-edge"
+# A text chunk in every PNG file written here; that of mattes tells an earlier result from a picture of the user.
+_PNG_TEXT = b"Software\0p3m-edge"
+PNG_RESULT_TEXT = _PNG_TEXT + b" run"
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")
 _ORIENTATION = 0x0112
@@ -163,7 +164,9 @@ def list_images(folder: str | PathLike[str]) -> list[Path]:
         raise InputError(f"{folder} cannot be listed: {_reason(error)}") from error
 
 
-def write_png(path: str | PathLike[str], array: NDArray[Any], *, icc_profile: bytes | None = None) -> None:
+def write_png(
+    path: str | PathLike[str], array: NDArray[Any], *, icc_profile: bytes | None = None, result: bool = False
+) -> None:
     """Write a PNG file: the whole of it, or nothing.
 
     Parameters
@@ -174,6 +177,8 @@ def write_png(path: str | PathLike[str], array: NDArray[Any], *, icc_profile: by
         ``[H, W]`` grey, ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA with straight alpha; uint8 or uint16.
     icc_profile
         An RGB profile to embed, as :class:`Picture` carries it.
+    result
+        Mark it as a result of matting, which is no picture to be matted.
 
     Raises
     ------
@@ -195,7 +200,7 @@ def write_png(path: str | PathLike[str], array: NDArray[Any], *, icc_profile: by
     if not done:
         raise OutputError(f"{path} cannot be encoded as PNG: {_describe(array)}")
     data = encoded.tobytes()
-    extra = _png_chunk(b"tEXt", PNG_OWN_TEXT)
+    extra = _png_chunk(b"tEXt", PNG_RESULT_TEXT if result else _PNG_TEXT)
     if icc_profile is not None:
         extra += _png_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc_profile))
     atomic_write(path, data[:_PNG_AFTER_HEADER] + extra + data[_PNG_AFTER_HEADER:])

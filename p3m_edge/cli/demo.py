@@ -153,7 +153,7 @@ def _matte(folder: Path, artefact: Path, console: Console) -> tuple[str, ...]:
     with Matting(artefact) as matting:
         alpha = matting(picture.rgb).astype(np.float32, copy=False)
     for kind, result in recipe.render(picture, alpha, _KINDS):
-        imageio.write_png(folder / f"{kind}.png", result)
+        imageio.write_png(folder / f"{kind}.png", result, result=True)
     return tuple(f"{kind}.png" for kind in _KINDS)
 
 

@@ -167,7 +167,8 @@ def process(
         alpha = matting(picture.rgb).astype(np.float32, copy=False)
         for kind, result in recipe.render(picture, alpha, wanted):
             wanted[kind].parent.mkdir(parents=True, exist_ok=True)
-            imageio.write_png(wanted[kind], result, icc_profile=None if kind == "alpha" else picture.icc_profile)
+            profile = None if kind == "alpha" else picture.icc_profile
+            imageio.write_png(wanted[kind], result, icc_profile=profile, result=True)
     except (P3MEdgeError, OSError, MemoryError) as error:
         return Outcome(source, "failed", reason=_reason(source, error)), _disc_full(error)
     height, width = alpha.shape

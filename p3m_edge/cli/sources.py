@@ -140,7 +140,7 @@ def _number(names: Sequence[PurePath]) -> tuple[PurePath, ...]:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether p3m-edge wrote the picture: its PNG file says so in a text chunk before the pixels."""
+    """Whether the picture is a result of this command: its PNG file says so in a text chunk before the pixels."""
     if path.suffix.lower() != ".png":
         return False
     try:
@@ -150,7 +150,7 @@ def _is_own(path: Path) -> bool:
             while len(header := stream.read(8)) == 8 and header[4:] != b"IDAT":
                 length = int.from_bytes(header[:4], "big")
                 if header[4:] == b"tEXt" and length < 1024:
-                    if stream.read(length) == imageio.PNG_OWN_TEXT:
+                    if stream.read(length) == imageio.PNG_RESULT_TEXT:
                         return True
                     stream.seek(4, os.SEEK_CUR)
                 else:

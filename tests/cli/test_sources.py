@@ -106,8 +106,9 @@ def test_a_loop_of_links_ends(tmp_path):
 
 def test_own_outputs_in_a_folder_are_left_out_but_not_when_named(tmp_path):
     picture = np.zeros((4, 4, 3), np.uint8)
-    imageio.write_png(tmp_path / "a.cutout.png", picture)
+    imageio.write_png(tmp_path / "a.cutout.png", picture, result=True)
+    imageio.write_png(tmp_path / "drawn.png", picture)  # as in a data set made by this project
     make(tmp_path, "a.png", "foreign.alpha.png")
-    assert found(tmp_path, ".") == [("a.png", "."), ("foreign.alpha.png", ".")]
+    assert found(tmp_path, ".") == [("a.png", "."), ("drawn.png", "."), ("foreign.alpha.png", ".")]
     assert [path.name for path in collect([tmp_path]).own] == ["a.cutout.png"]
     assert found(tmp_path, "a.cutout.png") == [("a.cutout.png", ".")]
