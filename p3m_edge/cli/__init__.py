@@ -39,10 +39,10 @@ VERBS: dict[str, str] = {
     "inspect": "show what is in an artefact",
     "targets": "list the targets: engine, precision, parity limits",
     "data check": "find what is missing, unreadable, unequal or double in a data set; count the rest",
-    "eval": "evaluate checkpoints, artefacts and other methods as the paper does",
     "data anonymize": "blur the faces of ordinary portraits: a P3M-style data set",
-    "train": "train P3M-Net, with P3M-CP",
     "data synth": "draw synthetic portraits with exact mattes",
+    "train": "train P3M-Net, with P3M-CP",
+    "eval": "evaluate checkpoints, artefacts and other methods as the paper does",
     "ablate-cp": "measure what P3M-CP changes, on synthetic portraits",
     "doctor": "say what can be built, run and verified on this machine, and what is missing",
 }
@@ -99,6 +99,8 @@ def load(verb: str) -> Verb:
     """
     if verb.startswith("-"):
         raise UsageError(f"unknown option {verb}", hint="options come after the verb; see: p3m-edge --help")
+    if within := [known for known in VERBS if known.startswith(f"{verb} ")]:
+        raise UsageError(f"{verb!r} needs a second word", hint=f"choose from: {', '.join(within)}")
     if verb not in VERBS:
         raise UsageError(f"unknown verb {verb!r}", hint=suggestion(verb, VERBS))
     module = verb.replace(" ", "_").replace("-", "_")

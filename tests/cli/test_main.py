@@ -88,6 +88,8 @@ def test_help_of_every_verb_and_its_examples_parse(verb, capsys):
     [
         (["exprot"], "unknown verb 'exprot'", "did you mean 'export'?"),
         (["--size"], "unknown option --size", "options come after the verb"),
+        (["data"], "'data' needs a second word", "data check, data anonymize, data synth"),
+        (["data", "chekc"], "unknown verb 'data chekc'", "did you mean 'data check'?"),
         (["targets", "--jsno"], "unknown option --jsno", "did you mean '--json'?"),
         (["targets", "surplus"], "unrecognized arguments: surplus", "p3m-edge targets --help"),
         (["inspect"], "required: DIR", "p3m-edge inspect --help"),
