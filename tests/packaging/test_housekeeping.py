@@ -9,6 +9,7 @@ import shutil
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -58,7 +59,7 @@ SAMPLES = blocks("python")
 
 @pytest.fixture(scope="module")
 def samples_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the samples find in their working directory: artefacts, a portrait, a clip."""
+    """What the samples find in their working directory: artefacts, a portrait, a clip, an anonymised set."""
     for package in ("onnx", "onnxruntime", "openvino"):
         pytest.importorskip(package)
     import cv2
@@ -67,6 +68,9 @@ def samples_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_artefact(folder / "out" / "onnx-fp32", "onnxruntime")
     make_artefact(folder / "out" / "openvino-fp16", "openvino")
     assert cv2.imwrite(str(folder / "portrait.jpg"), picture(90, 70))
+    for kind in ("synthetic/facemask", "out-synthetic/facemask", "out-synthetic/blurred_image"):
+        (folder / kind).mkdir(parents=True)
+        assert cv2.imwrite(str(folder / kind / "0.png"), np.full((8, 8), 255, np.uint8))
     clip = cv2.VideoWriter(str(folder / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
     for seed in range(4):
         clip.write(picture(48, 64, seed))
