@@ -14,7 +14,7 @@ from p3m_edge.model.p3mnet import ENCODERS, fuse
 
 
 def test_the_table_of_architectures_is_whole():
-    assert tuple(ENCODERS) == ARCHS
+    assert tuple(ENCODERS) == (*ARCHS, "tiny")  # which is no product: no table lists it
 
 
 @pytest.fixture(scope="module", params=ARCHS)
