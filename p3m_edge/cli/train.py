@@ -46,10 +46,11 @@ _PREVIEW_ROWS = 8
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to train on what, how, and where it goes."""
     what = parser.add_argument_group("what")
-    what.add_argument("--preset", metavar="NAME", help="p3m-r34 (default), p3m-swin-t, p3m-vitae-s or smoke")
+    what.add_argument("--preset", metavar="NAME", help="p3m-r34 (default), p3m-swin-t, p3m-vitae-s, mobile or smoke")
     what.add_argument("--config", type=options.path, metavar="FILE", help="TOML with settings that differ")
     what.add_argument("--data", metavar="DIR|synth:SEED", help="a portrait set, or portraits generated on the fly")
     what.add_argument("--encoder-weights", type=options.path, metavar="FILE", help="ImageNet weights to start from")
+    what.add_argument("--weights", type=options.path, metavar="CKPT", help="a checkpoint to start from")
     paste = parser.add_argument_group("P3M-CP")
     paste.add_argument("--cp", metavar="M[,M]", help="icp (into the picture), fcp (into the features), or both")
     paste.add_argument(
@@ -100,7 +101,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     if args.out is None:
         raise UsageError("which folder is the run to be in?", hint="--out RUN")
     if args.resume:
-        fixed = ("preset", "config", "data", "faces", "cp", "encoder_weights")
+        fixed = ("preset", "config", "data", "faces", "cp", "encoder_weights", "weights")
         given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) is not None]
         if given:
             raise UsageError(f"{given[0]} has no meaning with --resume", hint="the run in --out knows it")
@@ -108,7 +109,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     if args.data is None:
         raise UsageError("what is to be trained on?", hint="--data DIR, or --data synth:0 for generated portraits")
     config = configs.load(args.preset or configs.BASE, args.config, _overrides(args))
-    return TrainRequest(config, args.data, args.out, args.faces, args.encoder_weights)
+    return TrainRequest(config, args.data, args.out, args.faces, args.encoder_weights, args.weights)
 
 
 def _overrides(args: argparse.Namespace) -> list[str]:

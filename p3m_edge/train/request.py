@@ -25,6 +25,8 @@ class TrainRequest:
         A folder or ``synth:COUNT``, for P3M-CP.
     encoder_weights
         A file with weights of the encoder to start from.
+    weights
+        A checkpoint of the same architecture to start from.
     resume
         Go on where the state in ``out`` stopped.
     """
@@ -34,6 +36,7 @@ class TrainRequest:
     out: Path
     faces: str | None = None
     encoder_weights: Path | None = None
+    weights: Path | None = None
     resume: bool = False
 
 

@@ -15,7 +15,8 @@ from torch import nn
 from p3m_edge import __version__
 from p3m_edge.errors import CheckpointError, OutputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import atomic_write
-from p3m_edge.model.p3mnet import build
+from p3m_edge.model.checkpoint import read_checkpoint
+from p3m_edge.model.p3mnet import P3MNet, build
 from p3m_edge.train import config as configs
 from p3m_edge.train import launch, optim, state
 from p3m_edge.train.config import Config
@@ -77,9 +78,7 @@ def plan(request: TrainRequest) -> TrainPlan:
     here, machines = launch.processes(request.config.run)
     inputs = open_inputs(request.data, request.faces, request.config)
     network = build(request.config.model.arch)
-    report = None
-    if request.encoder_weights is not None:
-        report = load_encoder(network, request.encoder_weights)
+    report, _ = _first_weights(network, request)
     stored = state.load(request.out / STATE) if request.resume else None
     order = _order(request.config, inputs, 0, here * machines)
     return _plan(request, inputs, order, name, network, report, stored)
@@ -133,12 +132,12 @@ def _parts(
     request: TrainRequest, fabric: Fabric, inputs: Inputs, stored: State | None
 ) -> tuple[Parts, EncoderReport | None]:
     config = request.config
-    started_with = _started_with(request, inputs) if stored is None else stored.inputs
     torch.manual_seed(config.run.seed)  # the same first weights in every process
     network = build(config.model.arch)
-    report = None
-    if request.encoder_weights is not None:
-        report = load_encoder(network, request.encoder_weights)
+    report, first = _first_weights(network, request)
+    started_with = _started_with(request, inputs, first) if stored is None else stored.inputs
+    if config.run.channels_last:
+        network = network.to(memory_format=torch.channels_last)
     if config.run.sync_batchnorm:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     optimizer = optim.optimizer(network, config.optim)
@@ -163,10 +162,25 @@ def _parts(
         held_out=inputs.held_out,
         folder=request.out,
         licence=config.run.licence + (f"; source faces: {inputs.faces.licence}" if inputs.faces is not None else ""),
-        provenance=_Provenance(config, inputs, started_with["encoder"]),
+        provenance=_Provenance(config, inputs, started_with["start"]),
         inputs=started_with,
     )
     return parts, report
+
+
+def _first_weights(network: P3MNet, request: TrainRequest) -> tuple[EncoderReport | None, str]:
+    """Load what the network starts from; the report of encoder weights, and the line for the provenance."""
+    if request.encoder_weights is not None and request.weights is not None:
+        raise UsageError("--weights holds an encoder already", hint="leave out --encoder-weights")
+    if request.encoder_weights is not None:
+        return load_encoder(network, request.encoder_weights), f"encoder started from {request.encoder_weights.name}"
+    if request.weights is None:
+        return None, "encoder started from random weights"
+    start, info = read_checkpoint(request.weights)
+    if info.arch != network.arch:
+        raise UsageError(f"{request.weights} is a {info.arch}, not a {network.arch}", hint="set model.arch")
+    network.load_state_dict(start.state_dict())
+    return None, f"started from {request.weights.name} (sha256 {info.sha256}: {info.provenance})"
 
 
 def _restore(stored: State, parts: Parts, inputs: Inputs, path: Path) -> Progress:
@@ -251,7 +265,7 @@ class _Provenance:
 
     config: Config
     inputs: Inputs
-    encoder: str
+    start: str
 
     def __call__(self, step: int) -> str:
         config, faces = self.config, self.inputs.faces
@@ -259,17 +273,17 @@ class _Provenance:
         lines = [
             f"trained by p3m-edge {__version__}: {config.model.arch}, {step} steps on {self.inputs.description}",
             methods if faces is None else f"{methods}, source faces: {faces.licence}",
-            f"encoder started from {self.encoder or 'random weights'}",
+            self.start,
         ]
         return "; ".join(lines)
 
 
-def _started_with(request: TrainRequest, inputs: Inputs) -> dict[str, str]:
+def _started_with(request: TrainRequest, inputs: Inputs, first: str) -> dict[str, str]:
     """What a resumption must know besides the settings."""
     return {
         "data": _absolute(request.data),
         "faces": _absolute(request.faces or ""),
-        "encoder": "" if request.encoder_weights is None else request.encoder_weights.name,
+        "start": first,
         "digest": inputs.digest,
     }
 
