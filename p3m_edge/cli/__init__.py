@@ -41,6 +41,7 @@ VERBS: dict[str, str] = {
     "data check": "find what is missing, unreadable, unequal or double in a data set; count the rest",
     "data anonymize": "blur the faces of ordinary portraits: a P3M-style data set",
     "data synth": "draw synthetic portraits with exact mattes",
+    "data compose": "put the people of portrait sets before other backgrounds: a training set from few portraits",
     "train": "train P3M-Net, with P3M-CP",
     "eval": "evaluate checkpoints, artefacts and other methods as the paper does",
     "ablate-cp": "measure what P3M-CP changes, on synthetic portraits",

@@ -13,10 +13,11 @@ import numpy as np
 from p3m_edge.data.anonymize import anonymize
 from p3m_edge.data.detect import Box
 from p3m_edge.data.parallel import Progress, parallel_map
+from p3m_edge.data.recipe import claim
 from p3m_edge.data.sample import Sample
 from p3m_edge.data.synth.portraits import portrait
-from p3m_edge.errors import InputError, OutputError, UsageError
-from p3m_edge.imageio import atomic_write, write_png
+from p3m_edge.errors import InputError, UsageError
+from p3m_edge.imageio import write_png
 
 MOST = 1_000_000
 """Portraits of one seed: the numbers of another seed's begin after them."""
@@ -74,7 +75,7 @@ def write_set(
     if not 1 <= count <= MOST:
         raise UsageError(f"one seed has 1 to {MOST} portraits, not {count}", hint="use another --seed for more")
     portrait_seed(recipe, 0)
-    _claim(out, recipe)
+    claim(out / _RECORD, recipe, _folders(recipe))
     names = [portrait_seed(recipe, index) for index in range(count)]
     left = [seed for seed in names if not (out / _image_folder(recipe) / _file(seed)).exists()]
     parallel_map(partial(_write, out, recipe), left, workers=workers, progress=progress)
@@ -99,28 +100,6 @@ def hide_face(sample: Sample) -> Sample:
         return sample
     done = anonymize(sample.image, [Box(left, top, width, height, 1.0, "exact")], sample.alpha)
     return replace(sample, image=done.image, face_mask=done.face_mask)
-
-
-def _claim(out: Path, recipe: Recipe) -> None:
-    record = out / _RECORD
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name in _folders(recipe):
-            (out / name).mkdir(exist_ok=True)
-        earlier = record.read_bytes() if record.exists() else None
-    except OSError as error:
-        raise OutputError(f"{out} cannot be used: {error.strerror}") from error
-    if earlier is None:
-        atomic_write(record, msgspec.json.format(msgspec.json.encode(recipe), indent=2) + b"\n")
-        return
-    try:
-        before = msgspec.json.decode(earlier, type=Recipe)
-    except msgspec.MsgspecError as error:
-        raise InputError(f"{record} is damaged: {error}", hint="use another folder") from error
-    if before != recipe:
-        raise UsageError(
-            f"{out} holds portraits of another seed, size or kind", hint=f"see {record}, or use another folder"
-        )
 
 
 def _folders(recipe: Recipe) -> tuple[str, ...]:
