@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from p3m_edge.errors import CheckpointError, InputError, OutputError
+from p3m_edge.header import is_safetensors
 from p3m_edge.model import container
 from p3m_edge.model.p3mnet import ENCODERS, P3MNet
 from p3m_edge.model.published import UNUSED, our_name, recognise, without_prefix
@@ -111,7 +112,7 @@ def read_checkpoint(path: str | Path) -> tuple[P3MNet, CheckpointInfo]:
     path = Path(path)
     data = _read(path)
     header = None
-    if container.is_safetensors(data):
+    if is_safetensors(data):
         state, header = container.decode(data, str(path))
     else:
         state = _unpickle(data, path)
@@ -186,7 +187,7 @@ def read_tensors(path: str | Path, nested: tuple[str, ...] = ("state_dict",)) ->
     """
     path = Path(path)
     data = _read(path)
-    tensors = container.decode(data, str(path))[0] if container.is_safetensors(data) else _unpickle(data, path, nested)
+    tensors = container.decode(data, str(path))[0] if is_safetensors(data) else _unpickle(data, path, nested)
     return without_prefix(tensors)
 
 
