@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-import cv2
-
-from p3m_edge.cli import options
+from p3m_edge.cli import picture_sets
 from p3m_edge.cli.progress import counting
 from p3m_edge.cli.tables import table
 from p3m_edge.data.parallel import parallel_map
-from p3m_edge.data.sheet import sheet
+from p3m_edge.data.recipe import numbered
 from p3m_edge.data.synth import portrait
-from p3m_edge.data.synth.folder import MOST, Recipe, Written, write_set
+from p3m_edge.data.synth.folder import Recipe, Written, write_set
 from p3m_edge.data.synth.measure import Spread, Summary, measure, summarise
-from p3m_edge.data.synth.portraits import MAX_SIDE, MIN_SIDE
 from p3m_edge.errors import UsageError
-from p3m_edge.imageio import atomic_write, write_png
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -38,26 +33,13 @@ p3m-edge data synth hidden -n 5000 --size 640x512 --blur-faces --no-colours
 p3m-edge data synth --sheet look.png -n 36 --pairs
 p3m-edge data synth --measure -n 200
 """
-_COLUMNS = 6
-_MOST_ON_SHEET = 400
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """How many, of what size, and where to."""
-    parser.add_argument("out", metavar="OUT", nargs="?", type=options.path, help="where the set goes")
-    parser.add_argument("-n", "--count", type=options.positive, default=36, metavar="N", help="portraits (default: 36)")
-    parser.add_argument("--seed", type=_whole, default=0, metavar="S", help="of all of them (default: 0)")
-    parser.add_argument(
-        "--size", type=_size, default=(512, 512), metavar="WIDTHxHEIGHT",
-        help=f"{MIN_SIDE} to {MAX_SIDE} each (default: 512x512)",
-    )  # fmt: skip
-    parser.add_argument("--workers", type=options.positive, metavar="N", help="processes (default: one for each core)")
+    picture_sets.add_arguments(parser, "portraits")
     parser.add_argument("--blur-faces", action="store_true", help="hide the faces: blurred_image/ instead of image/")
     parser.add_argument("--no-colours", action="store_true", help="leave out fg/ and bg/, most of the volume")
-    parser.add_argument(
-        "--sheet", type=options.path, metavar="FILE", help="also write the pictures on one sheet (PNG or JPEG)"
-    )
-    parser.add_argument("--pairs", action="store_true", help="on the sheet, each picture with its alpha")
     parser.add_argument("--measure", action="store_true", help="write no set; measure the portraits")
 
 
@@ -84,36 +66,23 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("OUT is missing", hint="or --sheet FILE, to look at some, or --measure")
     if args.out is not None and args.measure:
         raise UsageError("--measure writes no set", hint="leave OUT out")
-    if args.count > MOST:
-        raise UsageError(f"one seed has {MOST} portraits at most", hint="use another --seed for more")
-    if args.sheet is not None and args.count > _MOST_ON_SHEET:
-        raise UsageError(f"a sheet holds {_MOST_ON_SHEET} portraits at most", hint="use a smaller -n for it")
-    if args.sheet is not None and args.sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise UsageError(f"the sheet {args.sheet} is not named .png or .jpg")
+    picture_sets.check(args)
 
 
 def _write_sheet(args: argparse.Namespace, recipe: Recipe, console: Console) -> None:
-    seeds = [recipe.seed * MOST + index for index in range(args.count)]
+    seeds = numbered(recipe.seed, args.count)
     with counting(console, "sheet") as progress:
-        pictures = parallel_map(partial(_cell, recipe, args.pairs), seeds, workers=args.workers, progress=progress)
-    cells = [cell for pair in pictures for cell in pair]
-    columns = 2 * _COLUMNS if args.pairs else _COLUMNS
-    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
-    picture = sheet(rows, 110 if args.pairs else 160)
-    if args.sheet.suffix.lower() == ".png":
-        write_png(args.sheet, picture)
-        return
-    _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
-    atomic_write(args.sheet, data.tobytes())
+        pictures = parallel_map(partial(_cell, recipe), seeds, workers=args.workers, progress=progress)
+    picture_sets.write_sheet(args.sheet, pictures, pairs=args.pairs)
 
 
-def _cell(recipe: Recipe, pairs: bool, seed: int) -> list[tuple[str, Image]]:
+def _cell(recipe: Recipe, seed: int) -> tuple[Image, Image]:
     drawn = portrait(seed, recipe.width, recipe.height)
-    return [("", drawn.image), ("", drawn.alpha)] if pairs else [("", drawn.image)]
+    return drawn.image, drawn.alpha
 
 
 def _measure(args: argparse.Namespace, recipe: Recipe, console: Console) -> None:
-    seeds = [recipe.seed * MOST + index for index in range(args.count)]
+    seeds = numbered(recipe.seed, args.count)
     work = partial(measure, width=recipe.width, height=recipe.height, look_for_faces=True)
     with counting(console, "portraits") as progress:
         summary = summarise(parallel_map(work, seeds, workers=args.workers, progress=progress))
@@ -140,16 +109,3 @@ def _render_summary(out: RichConsole, summary: Summary) -> None:
     rows.add_row("frontal faces found by the cascade", f"{summary.found} of {summary.looked}", "")
     rows.add_row("CPU time a portrait", "", three(summary.milliseconds, ".0f") + " ms")
     out.print(rows)
-
-
-def _whole(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,9}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 0")
-    return int(text)
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([0-9]{1,5})[xX×]([0-9]{1,5})", text.strip())
-    if match is None or not all(MIN_SIDE <= int(side) <= MAX_SIDE for side in match.groups()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, {MIN_SIDE} to {MAX_SIDE} each")
-    return int(match[1]), int(match[2])

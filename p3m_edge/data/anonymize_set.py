@@ -17,8 +17,9 @@ import msgspec
 from p3m_edge.data import detect
 from p3m_edge.data.anonymize import anonymize, on_subject, remaining
 from p3m_edge.data.detect import Box, Detector, View
+from p3m_edge.data.recipe import check_apart
 from p3m_edge.data.sample import Image, Item
-from p3m_edge.errors import InputError, OutputError, UsageError
+from p3m_edge.errors import InputError, OutputError
 from p3m_edge.imageio import atomic_write, read_image, read_mask, write_png
 
 CASCADE = "cascade"
@@ -115,9 +116,7 @@ class Output:
         OutputError
             The folder holds something else, or cannot be written.
         """
-        mine, theirs = self.root.resolve(), source.resolve()
-        if mine == theirs or mine in theirs.parents or theirs in mine.parents:
-            raise UsageError(f"{self.root} and {source} lie in each other", hint="choose an output folder elsewhere")
+        check_apart(self.root, source)
         folders = ["blurred_image", "facemask", "review", "records", *(["alpha"] if alphas else [])]
         try:
             if self.root.is_dir() and any(self.root.iterdir()) and not (self.root / "records").is_dir():

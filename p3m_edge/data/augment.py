@@ -219,12 +219,17 @@ def jpeg(quality: tuple[int, int] = (40, 95), *, probability: float = 0.3) -> Tr
         if rng.random() >= probability:
             return sample
         level = int(rng.integers(*quality, endpoint=True))
-        bgr = cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR)
-        _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, level])
+        data = np.frombuffer(encode_jpeg(sample.image, level), np.uint8)
         image = cv2.cvtColor(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
         return replace(sample, image=_uint8(image), foreground=None, background=None)
 
     return apply
+
+
+def encode_jpeg(image: Image, quality: int) -> bytes:
+    """A picture ``[H, W, 3]``, RGB, as a JPEG file of quality 1 to 100."""
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return data.tobytes()
 
 
 def _check_probability(value: float) -> None:

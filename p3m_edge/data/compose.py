@@ -1,207 +1,187 @@
-"""Composites: people cut out of portrait sets, before other backgrounds, in other places and sizes.
+"""Composites: a person cut out of a portrait, before another background, in another place, size and light.
 
-A few portraits with mattes become many pictures. What is drawn depends on the seed and the picture's number alone.
-Shape legend: H and W the composite's size, h and w the portrait's.
+Colours are moved premultiplied, so that nothing of the old background comes along at soft edges, and composed on
+display values, as everywhere in this package. Shape legend: H and W, the composite's size; h and w, the portrait's.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.data.sample import Image, Sample
+from p3m_edge.data import copy_paste
+from p3m_edge.data.augment import colour_jitter
+from p3m_edge.data.compose_place import Figure, Matrix, draw_placement, scale_of
+from p3m_edge.data.sample import Image, Sample, Transform
+from p3m_edge.data.synth.background import gradient
+from p3m_edge.data.synth.portraits import compose
+from p3m_edge.data.synth.raster import Array, layer, unmultiply
+from p3m_edge.errors import InputError
 
-_VISIBLE = 8  # alphas below do not count for the extent of a person
-_TALL = (0.45, 1.3)  # height of a person who is cut off below, as a share of the composite's
-_WHOLE = (0.4, 0.92)  # of one who is not
-_TURN = 12.0  # degrees, at most
-
-
-class Edges(NamedTuple):
-    """Which edges of the portrait cut the person off; there, nothing is known beyond."""
-
-    left: bool
-    top: bool
-    right: bool
-    bottom: bool
-
-
-class Placed(NamedTuple):
-    """A person in the composite's frame: foreground ``[H, W, 3]``, alpha ``[H, W]``, face mask ``[H, W]``."""
-
-    foreground: Image
-    alpha: Image
-    face_mask: Image
+CROP = (0.35, 1.0)
+"""Range of a background's crop, as a share of the largest one."""
+BLUR, SIGMA = 0.35, (1.0, 8.0)
+"""How often a background is out of focus, and the blur's range in pixels of a frame whose shorter side has 512."""
+MATCH, GAIN = 0.5, (0.6, 1.6)
+"""How far a person's mean colour goes towards the background's at most, and the limits of the factor."""
+_BEHIND_LIGHT = colour_jitter(brightness=0.12, contrast=0.25, saturation=0, hue=0, probability=1)
+_PERSON_LIGHT = colour_jitter(brightness=0.05, contrast=0.12, saturation=0.15, hue=3, probability=1)
 
 
-def composite(portrait: Sample, behind: Image, size: tuple[int, int], rng: np.random.Generator) -> Sample:
+def composite(portrait: Sample, background: Image, rng: np.random.Generator) -> Sample:
     """Put a person before a background.
 
     Parameters
     ----------
     portrait
-        With a foreground; read only.
-    behind
-        uint8 ``[h, w, 3]``, RGB, any size; a part of it becomes the background.
-    size
-        Width and height of the composite.
+        With a foreground. Where its alpha is 255, the picture itself is taken as the foreground: they are equal there
+        by definition, and what was hidden in the picture alone stays hidden.
+    background
+        uint8 ``[H, W, 3]``, RGB.
     rng
         All that is random comes from here.
 
     Returns
     -------
     Sample
-        ``image = aF + (1 - a)B`` up to rounding and noise; the face mask is empty where the portrait has none.
+        Of the background's size: ``image = alpha * foreground + (1 - alpha) * background``, rounded. The face mask is
+        empty where the portrait has none.
+
+    Raises
+    ------
+    InputError
+        Nobody is in the portrait, or it has no foreground.
     """
-    background = _background(behind, size, rng)
-    person = _place(portrait, size, rng)
-    foreground = _recoloured(person.foreground, person.alpha, background, rng)
-    share = (person.alpha / np.float32(255))[..., None]
-    image = share * foreground + (1 - share) * background
-    if rng.random() < 0.5:
-        image = image + rng.normal(0, rng.uniform(0, 6), image.shape)
-    return Sample(portrait.name, _uint8(image), person.alpha, None, foreground, background, person.face_mask)
+    figure = Figure.of(portrait.alpha, portrait.face_mask)
+    if figure is None:
+        raise InputError(f"{portrait.name} shows nobody: its alpha is black")
+    size = (background.shape[1], background.shape[0])
+    matrix = draw_placement(figure, size, rng)
+    person = _warped(portrait, matrix, size)
+    alpha = np.rint(np.clip(person[..., 3], 0, 1) * 255).astype(np.uint8)
+    foreground = np.rint(unmultiply(person) * 255).astype(np.uint8)
+    foreground = _relit(foreground, alpha, background, rng)
+    return Sample(
+        portrait.name, compose(alpha, foreground, background), alpha,
+        foreground=foreground, background=background, face_mask=_moved_mask(portrait.face_mask, matrix, size),
+    )  # fmt: skip
 
 
-def empty(behind: Image, size: tuple[int, int], rng: np.random.Generator) -> Sample:
-    """A background without anybody: ``alpha`` and face mask are 0. Not every picture shows a person."""
-    background = _background(behind, size, rng)
+def empty(name: str, background: Image) -> Sample:
+    """A background without anybody: alpha and face mask are 0 everywhere."""
     nothing = np.zeros(background.shape[:2], np.uint8)
-    return Sample("", background, nothing, None, background, background, nothing)
+    return Sample(name, background, nothing, foreground=background, background=background, face_mask=nothing)
 
 
-def _place(portrait: Sample, size: tuple[int, int], rng: np.random.Generator) -> Placed:
-    """Flip, scale, turn and move the person so that no cut edge shows."""
-    assert portrait.foreground is not None
-    if rng.random() < 0.5:
-        portrait = _mirrored(portrait)
-    edges, box = _edges(portrait.alpha), _extent(portrait.alpha)
-    scale = _scale(edges, box, portrait.alpha.shape, size, rng)
-    turn = float(np.clip(rng.normal(0, _TURN / 2), -_TURN, _TURN)) if rng.random() < 0.5 else 0.0
-    shrunk = min(1.0, 2 * scale)  # the mean of pixels first: a warp alone would take single ones
-    matrix = cv2.getRotationMatrix2D((0, 0), turn, scale)
-    matrix[:, 2] = _move(matrix, edges, box, portrait.alpha.shape, size, rng)
-    matrix[:, :2] /= shrunk
-    matrix[:, 2] += (matrix[:, 0] + matrix[:, 1]) * 0.5 * (1 - shrunk)  # pixel centres lie at halves
+def framed(portrait: Sample, size: tuple[int, int], rng: np.random.Generator) -> Sample:
+    """A portrait as it is, mirrored or not, cut and resized to a frame ``(W, H)``; the head stays inside if it can.
 
-    def warp(array: Image, border: int, method: int = cv2.INTER_LINEAR) -> Image:
-        if shrunk < 1:
-            small = (max(1, round(array.shape[1] * shrunk)), max(1, round(array.shape[0] * shrunk)))
-            array = np.asarray(cv2.resize(array, small, interpolation=cv2.INTER_AREA), np.uint8)
-        return np.asarray(cv2.warpAffine(array, matrix, size, flags=method, borderMode=border), np.uint8)
-
-    mask = portrait.face_mask
-    return Placed(
-        warp(portrait.foreground, cv2.BORDER_REPLICATE),
-        warp(portrait.alpha, cv2.BORDER_CONSTANT),
-        np.zeros(size[::-1], np.uint8) if mask is None else 255 * (warp(mask, cv2.BORDER_CONSTANT) > 127).astype("u1"),
-    )
-
-
-def _scale(
-    edges: Edges, box: tuple[int, int, int, int], shape: tuple[int, ...], size: tuple[int, int],
-    rng: np.random.Generator,
-) -> float:  # fmt: skip
-    """The factor of the portrait's size; between two cut edges it must fill the frame."""
-    left, top, right, bottom = box
-    low, high = np.log(_TALL if edges.bottom else _WHOLE)
-    scale = float(np.exp(rng.uniform(low, high))) * size[1] / (bottom - top)
-    if not edges.bottom:
-        scale = min(scale, 1.1 * size[0] / (right - left))
-    if edges.left and edges.right:
-        scale = max(scale, 1.1 * size[0] / shape[1])
-    if edges.top and edges.bottom:
-        scale = max(scale, 1.1 * size[1] / shape[0])
-    return scale
-
-
-def _move(
-    matrix: NDArray[np.float64], edges: Edges, box: tuple[int, int, int, int], shape: tuple[int, ...],
-    size: tuple[int, int], rng: np.random.Generator,
-) -> tuple[float, float]:  # fmt: skip
-    """Where the portrait's origin goes."""
-    height, width = shape[:2]
-    left, top, right, bottom = box
-    corners = matrix[:, :2] @ np.array([[left, right, right, left], [top, top, bottom, bottom]], np.float64)
-
-    def edge(xs: tuple[int, int], ys: tuple[int, int], axis: int) -> NDArray[np.float64]:
-        ends: NDArray[np.float64] = (matrix[:, :2] @ np.array([xs, ys], np.float64))[axis]
-        return ends
-
-    x = size[0] * rng.uniform(0.25, 0.75) - corners[0].mean()
-    if edges.left:
-        x = min(x, -edge((0, 0), (top, bottom), 0).max())
-    if edges.right:
-        x = max(x, size[0] - edge((width, width), (top, bottom), 0).min())
-    tall = float(np.ptp(corners[1]))
-    room = max(size[1] - tall, 0.04 * size[1])
-    y = rng.uniform(0.02 * size[1], room) - corners[1].min()
-    if edges.bottom:
-        needed = size[1] - edge((left, right), (height, height), 1).min()
-        y = max(needed + rng.uniform(0, 0.15) * size[1], size[1] * rng.uniform(0.02, 0.15) - corners[1].min())
-    if edges.top:
-        y = min(y, -edge((left, right), (0, 0), 1).max())
-    return x, y
-
-
-def _background(picture: Image, size: tuple[int, int], rng: np.random.Generator) -> Image:
-    """A part of the picture, perhaps out of focus, in other light; now and then a plain or graded colour."""
-    width, height = size
-    if rng.random() < 0.08:
-        ends = rng.uniform(0, 255, (2, 3))
-        ramp = np.linspace(0, float(rng.uniform(0, 1)), height)[:, None, None]
-        return _uint8(np.broadcast_to((1 - ramp) * ends[0] + ramp * ends[1], (height, width, 3)))
-    share = rng.uniform(0.35, 1) * min(picture.shape[1] / width, picture.shape[0] / height)
-    part = (max(1, int(share * height)), max(1, int(share * width)))
-    top, left = (int(rng.integers(have - want + 1)) for have, want in zip(picture.shape, part, strict=False))
+    All parts that it has are resized by themselves, as in the published augmentation.
+    """
+    height, width = portrait.alpha.shape
+    share = min(width / size[0], height / size[1])
+    wide, high = (max(1, min(side, round(share * frame))) for side, frame in zip((width, height), size, strict=True))
+    figure = Figure.of(portrait.alpha, portrait.face_mask)
+    middle = figure.head.mean(axis=0) if figure is not None else np.array([width, height]) / 2
+    aim = middle - np.array([wide, high]) * rng.uniform((0.4, 0.3), (0.6, 0.5))
+    left, top = (int(np.clip(at, 0, most)) for at, most in zip(aim, (width - wide, height - high), strict=True))
     step = -1 if rng.random() < 0.5 else 1
-    cut = np.ascontiguousarray(picture[top : top + part[0], left : left + part[1]][:, ::step])
-    method = cv2.INTER_AREA if share > 1 else cv2.INTER_CUBIC
-    out = cv2.resize(cut, size, interpolation=method)
-    if rng.random() < 0.35:
-        out = cv2.GaussianBlur(out, (0, 0), float(np.exp(rng.uniform(0, np.log(8)))) * height / 512)
-    return _lit(np.asarray(out, np.uint8), rng, 0.3)
+
+    def fit(array: Image | None, method: int = cv2.INTER_AREA if share > 1 else cv2.INTER_LINEAR) -> Image | None:
+        if array is None:
+            return None
+        part = np.ascontiguousarray(array[top : top + high, left : left + wide][:, ::step])
+        return np.asarray(cv2.resize(part, size, interpolation=method), dtype=np.uint8)
+
+    face = fit(portrait.face_mask, cv2.INTER_NEAREST_EXACT)
+    if face is None:
+        face = np.zeros(size[::-1], np.uint8)
+    image, alpha = fit(portrait.image), fit(portrait.alpha)
+    assert image is not None
+    assert alpha is not None
+    foreground, behind = fit(portrait.foreground), fit(portrait.background)
+    return Sample(portrait.name, image, alpha, foreground=foreground, background=behind, face_mask=face)
 
 
-def _recoloured(foreground: Image, alpha: Image, background: Image, rng: np.random.Generator) -> Image:
-    """The person's colours drawn towards the background's mean, as light does, and changed a little."""
-    inside = alpha > 127
-    if inside.any():
-        pull = rng.uniform(0, 0.35) * (background.mean(axis=(0, 1)) - foreground[inside].mean(axis=0))
-        foreground = _uint8(foreground + pull)
-    return _lit(foreground, rng, 0.15)
+def drawn_background(picture: Image, size: tuple[int, int], rng: np.random.Generator) -> Image:
+    """A random part of a picture as a background ``[H, W, 3]``: mirrored or not, perhaps out of focus, in other light.
+
+    Parameters
+    ----------
+    picture
+        uint8 ``[h, w, 3]``, RGB, of any size.
+    size
+        Width and height of the background.
+    rng
+        All that is random comes from here.
+    """
+    share = rng.uniform(*CROP) * min(picture.shape[1] / size[0], picture.shape[0] / size[1])
+    wide, high = (max(1, int(share * side)) for side in size)
+    top, left = int(rng.integers(picture.shape[0] - high + 1)), int(rng.integers(picture.shape[1] - wide + 1))
+    part = picture[top : top + high, left : left + wide]
+    part = np.ascontiguousarray(part[:, ::-1] if rng.random() < 0.5 else part)
+    behind = cv2.resize(part, size, interpolation=cv2.INTER_AREA if share > 1 else cv2.INTER_CUBIC)
+    if rng.random() < BLUR:
+        sigma = np.exp(rng.uniform(*np.log(SIGMA))) * min(size) / 512
+        behind = cv2.GaussianBlur(behind, (0, 0), float(sigma), borderType=cv2.BORDER_REPLICATE)
+    return _jittered(np.asarray(behind, dtype=np.uint8), _BEHIND_LIGHT, rng)
 
 
-def _lit(picture: Image, rng: np.random.Generator, strength: float) -> Image:
-    """Other brightness, contrast and tint; rarely without colour."""
-    values = picture.astype(np.float32)
-    if rng.random() < 0.08:
-        values = np.repeat(values.mean(axis=2, keepdims=True), 3, axis=2)
-    gain = 1 + rng.uniform(-strength, strength) + rng.uniform(-0.05, 0.05, 3)
-    return _uint8((values - 127.5) * gain + 127.5 + 255 * rng.uniform(-strength, strength) / 2)
+def plain_background(size: tuple[int, int], rng: np.random.Generator) -> Image:
+    """One colour, or a soft gradient between two; uint8 ``[H, W, 3]``."""
+    palette = rng.uniform(0, 1, (2, 3)).astype(np.float32)
+    if rng.random() < 0.5:
+        palette[1] = palette[0]
+    return np.rint(np.clip(gradient(rng, size[1], size[0], palette), 0, 1) * 255).astype(np.uint8)
 
 
-def _mirrored(portrait: Sample) -> Sample:
-    fields = {name: value[:, ::-1] for name, value in vars(portrait).items() if isinstance(value, np.ndarray)}
-    return replace(portrait, **fields)  # type: ignore[arg-type]
+def _warped(portrait: Sample, matrix: Matrix, size: tuple[int, int]) -> Array:
+    """The person in the frame: a premultiplied layer, float32 ``[H, W, 4]``, 0..1; nothing beyond the portrait.
+
+    What shrinks is averaged, not picked: first to twice the size that is wanted at most, and by two at the end.
+    """
+    if portrait.foreground is None:
+        raise InputError(f"{portrait.name} has no foreground, so it cannot stand on another background")
+    left, top, width, height = cv2.boundingRect(portrait.alpha)
+    window = (slice(top, top + height), slice(left, left + width))
+    alpha = portrait.alpha[window]
+    colours = np.where((alpha == 255)[..., None], portrait.image[window], portrait.foreground[window])
+    person = layer(colours.astype(np.float32) / 255, alpha.astype(np.float32) / 255)
+    finer = 2 if scale_of(matrix) < 1 else 1
+    linear = matrix[:, :2] * finer
+    offset = (matrix[:, 2] + matrix[:, :2] @ (left, top)) * finer
+    shrink = min(1.0, scale_of(linear))
+    small = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+    if small != (width, height):
+        person = np.asarray(cv2.resize(person, small, interpolation=cv2.INTER_AREA), np.float32)
+    linear = linear @ np.diag([width / small[0], height / small[1]])
+    offset += linear.sum(axis=1) / 2 - 0.5  # OpenCV counts from the middle of pixels
+    large = (size[0] * finer, size[1] * finer)
+    warped = cv2.warpAffine(person, np.column_stack([linear, offset]), large, flags=cv2.INTER_LINEAR)
+    return np.asarray(warped if finer == 1 else cv2.resize(warped, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _extent(alpha: Image) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of the person; of the whole picture where there is nobody."""
-    left, top, width, height = cv2.boundingRect((alpha >= _VISIBLE).astype(np.uint8))
-    if not width:
-        return 0, 0, alpha.shape[1], alpha.shape[0]
-    return left, top, left + width, top + height
+def _moved_mask(mask: Image | None, matrix: Matrix, size: tuple[int, int]) -> Image:
+    """A face mask ``[h, w]`` in the frame, ``[H, W]``."""
+    if mask is None:
+        return np.zeros(size[::-1], np.uint8)
+    centred = matrix.copy()
+    centred[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5
+    return copy_paste.warp(mask, centred, size[1], size[0])
 
 
-def _edges(alpha: Image) -> Edges:
-    lines = (alpha[:, :2], alpha[:2], alpha[:, -2:], alpha[-2:])
-    return Edges(*(bool((line >= _VISIBLE).any()) for line in lines))
+def _relit(foreground: Image, alpha: Image, background: Image, rng: np.random.Generator) -> Image:
+    """The person's colours a little nearer to the background's light, and a little different."""
+    share = rng.uniform(0, MATCH)
+    weight = alpha.astype(np.float64)
+    if weight.any():
+        mean = (weight[..., None] * foreground).sum(axis=(0, 1)) / weight.sum()
+        gain = np.clip((np.maximum(background.mean(axis=(0, 1)), 8) / np.maximum(mean, 8)) ** share, *GAIN)
+        foreground = np.clip(np.rint(foreground * gain), 0, 255).astype(np.uint8)
+    return _jittered(foreground, _PERSON_LIGHT, rng)
 
 
-def _uint8(values: NDArray[np.floating]) -> Image:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+def _jittered(picture: NDArray[np.uint8], jitter: Transform, rng: np.random.Generator) -> Image:
+    """A picture ``[H, W, 3]`` by itself through a step for samples."""
+    return jitter(Sample("", picture, np.zeros(picture.shape[:2], np.uint8)), rng).image

@@ -10,6 +10,26 @@ import msgspec
 from p3m_edge.errors import InputError, OutputError, UsageError
 from p3m_edge.imageio import atomic_write
 
+MOST = 1_000_000
+"""Pictures of one seed: the numbers of another seed's begin after them."""
+
+
+def numbered(seed: int, count: int) -> range:
+    """The numbers of the first ``count`` pictures of a seed; no two seeds share one.
+
+    Raises
+    ------
+    InputError
+        The seed is negative.
+    UsageError
+        There are more than ``MOST``, or none.
+    """
+    if seed < 0:
+        raise InputError(f"a seed is >= 0, not {seed}")
+    if not 1 <= count <= MOST:
+        raise UsageError(f"one seed has 1 to {MOST} pictures, not {count}", hint="use another --seed for more")
+    return range(seed * MOST, seed * MOST + count)
+
 
 def claim(record: Path, recipe: msgspec.Struct, folders: Sequence[str]) -> None:
     """Make the record's folder and its sub-folders, or take what an earlier run with the same recipe left.
@@ -21,24 +41,49 @@ def claim(record: Path, recipe: msgspec.Struct, folders: Sequence[str]) -> None:
     InputError
         The record is damaged.
     OutputError
-        Something cannot be written.
+        The folder holds something else, or something cannot be written.
     """
     out = record.parent
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in folders:
-            (out / name).mkdir(exist_ok=True)
         earlier = record.read_bytes() if record.exists() else None
+        foreign = next((path for path in out.iterdir() if not path.name.startswith(".")), None)
     except OSError as error:
         raise OutputError(f"{out} cannot be used: {error.strerror}") from error
-    if earlier is None:
+    if earlier is not None:
+        _compare(record, earlier, recipe)
+    elif foreign is not None:
+        raise OutputError(f"{out} cannot be used: it holds {foreign.name}", hint="choose an empty folder")
+    else:  # before anything else, so that a folder that is not empty always has it
         atomic_write(record, msgspec.json.format(msgspec.json.encode(recipe), indent=2) + b"\n")
-        return
+    try:
+        for name in folders:
+            (out / name).mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out} cannot be used: {error.strerror}") from error
+
+
+def check_apart(out: Path, source: Path) -> None:
+    """Refuse an output folder that lies in an input, or an input in it.
+
+    Raises
+    ------
+    UsageError
+        One of them is in the other.
+    """
+    mine, theirs = out.resolve(), source.resolve()
+    if mine == theirs or mine in theirs.parents or theirs in mine.parents:
+        raise UsageError(f"{out} and {source} lie in each other", hint="choose an output folder elsewhere")
+
+
+def _compare(record: Path, earlier: bytes, recipe: msgspec.Struct) -> None:
     try:
         before = msgspec.json.decode(earlier, type=type(recipe))
     except msgspec.MsgspecError as error:
         raise InputError(f"{record} is damaged: {error}", hint="use another folder") from error
-    if before != recipe:
+    other = [name for name in recipe.__struct_fields__ if getattr(before, name) != getattr(recipe, name)]
+    if other:
         raise UsageError(
-            f"{out} holds portraits of another seed, size or kind", hint=f"see {record}, or use another folder"
+            f"{record.parent} holds pictures of other settings: {', '.join(other)}",
+            hint=f"see {record}, or use another folder",
         )

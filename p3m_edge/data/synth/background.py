@@ -31,7 +31,7 @@ def draw_background(rng: np.random.Generator, height: int, width: int, hints: Ar
     """
     kind = KINDS[int(rng.choice(len(KINDS), p=_WEIGHTS))]
     palette = _palette(rng, hints)
-    canvas = _gradient(rng, height, width, palette)
+    canvas = gradient(rng, height, width, palette)
     size = max(height, width)
     if kind == "studio":
         picture = canvas + 0.03 * noise(rng, height, width, size / 3, 2)[..., None]
@@ -65,7 +65,7 @@ def _palette(rng: np.random.Generator, hints: Array) -> Array:
     return colours.astype(np.float32)
 
 
-def _gradient(rng: np.random.Generator, height: int, width: int, palette: Array) -> Array:
+def gradient(rng: np.random.Generator, height: int, width: int, palette: Array) -> Array:
     """Two colours from end to end, or lit round a centre."""
     y, x = np.linspace(0, 1, 64, dtype=np.float32)[:, None], np.linspace(0, 1, 64, dtype=np.float32)[None]
     if rng.random() < 0.5:

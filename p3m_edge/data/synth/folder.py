@@ -13,14 +13,11 @@ import numpy as np
 from p3m_edge.data.anonymize import anonymize
 from p3m_edge.data.detect import Box
 from p3m_edge.data.parallel import Progress, parallel_map
-from p3m_edge.data.recipe import claim
+from p3m_edge.data.recipe import claim, numbered
 from p3m_edge.data.sample import Sample
 from p3m_edge.data.synth.portraits import portrait
-from p3m_edge.errors import InputError, UsageError
 from p3m_edge.imageio import write_png
 
-MOST = 1_000_000
-"""Portraits of one seed: the numbers of another seed's begin after them."""
 _RECORD = "synth.json"
 
 
@@ -66,27 +63,17 @@ def write_set(
     Raises
     ------
     UsageError
-        There are more than ``MOST``, or the folder holds portraits of another recipe.
+        There are too many, or the folder holds portraits of another recipe.
     InputError
         The recipe's size or seed is out of range.
     OutputError
         Something cannot be written.
     """
-    if not 1 <= count <= MOST:
-        raise UsageError(f"one seed has 1 to {MOST} portraits, not {count}", hint="use another --seed for more")
-    portrait_seed(recipe, 0)
+    seeds = numbered(recipe.seed, count)
     claim(out / _RECORD, recipe, _folders(recipe))
-    names = [portrait_seed(recipe, index) for index in range(count)]
-    left = [seed for seed in names if not (out / _image_folder(recipe) / _file(seed)).exists()]
+    left = [seed for seed in seeds if not (out / _image_folder(recipe) / _file(seed)).exists()]
     parallel_map(partial(_write, out, recipe), left, workers=workers, progress=progress)
     return Written(out, recipe, len(left), count - len(left))
-
-
-def portrait_seed(recipe: Recipe, index: int) -> int:
-    """The seed of one portrait of a set."""
-    if recipe.seed < 0:
-        raise InputError(f"a seed is >= 0, not {recipe.seed}")
-    return recipe.seed * MOST + index
 
 
 def hide_face(sample: Sample) -> Sample:

@@ -14,7 +14,7 @@ from p3m_edge.data.synth.background import draw_background
 from p3m_edge.data.synth.camera import Look, develop, draw_grade, expose
 from p3m_edge.data.synth.light import Light, diffuse, display, draw_light, gloss
 from p3m_edge.data.synth.person import Person, draw_person
-from p3m_edge.data.synth.raster import Array, blur, f32, layer, over
+from p3m_edge.data.synth.raster import Array, blur, layer, over, unmultiply
 from p3m_edge.data.synth.scene import Scene, draw_scene
 from p3m_edge.data.trimap import make_trimap
 from p3m_edge.errors import InputError
@@ -68,7 +68,7 @@ def portrait(seed: int, width: int = 512, height: int = 512, look: Look = _DEFAU
         if UNKNOWN[0] <= np.mean(trimap == 128) <= UNKNOWN[1]:
             break
     grade = draw_grade(look, rngs[3])
-    foreground, back = _bytes(grade(_unmultiply(layered))), _bytes(grade(background))
+    foreground, back = _bytes(grade(unmultiply(layered))), _bytes(grade(background))
     image = develop(compose(alpha, foreground, back), look, rngs[3])
     face = np.where(face_mask > 0.5, 255, 0).astype(np.uint8)
     return Sample(f"{seed:06d}", image, alpha, trimap, foreground, back, face)
@@ -203,17 +203,6 @@ def _face_layer(
         * (1 - cap)
     )
     return layer(display(linear + spec[..., None] * light.key_colour), view.cover)
-
-
-def _unmultiply(layered: Array) -> Array:
-    """Colours without their alpha; where there is nothing, those of the surroundings."""
-    height, width = layered.shape[:2]
-    small = cv2.resize(layered, (-(-width // 8), -(-height // 8)), interpolation=cv2.INTER_AREA)
-    small = cv2.GaussianBlur(small, (0, 0), max(height, width) / 480)
-    spread = cv2.resize(small[..., :3] / np.maximum(small[..., 3:], 1e-3), (width, height))
-    alpha = layered[..., 3:]
-    trust = np.minimum(alpha * (1 / 0.06), 1)
-    return f32(np.clip(layered[..., :3] * (trust / np.maximum(alpha, 1e-3)) + spread * (1 - trust), 0, 1))
 
 
 def _bytes(picture: Array) -> NDArray[np.uint8]:

@@ -108,6 +108,17 @@ def over(below: Array, above: Array, y: int = 0, x: int = 0) -> None:
     part += above
 
 
+def unmultiply(layered: Array) -> Array:
+    """Colours ``[H, W, 3]`` of a layer without their alpha; where there is nothing, those of the surroundings."""
+    height, width = layered.shape[:2]
+    small = cv2.resize(layered, (-(-width // 8), -(-height // 8)), interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), max(height, width) / 480)
+    spread = cv2.resize(small[..., :3] / np.maximum(small[..., 3:], 1e-3), (width, height))
+    alpha = layered[..., 3:]
+    trust = np.minimum(alpha * (1 / 0.06), 1)
+    return f32(np.clip(layered[..., :3] * (trust / np.maximum(alpha, 1e-3)) + spread * (1 - trust), 0, 1))
+
+
 def noise(
     rng: np.random.Generator, height: int, width: int, cell: float, octaves: int = 3, decay: float = 0.5
 ) -> Array:

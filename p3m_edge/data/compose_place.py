@@ -1,0 +1,224 @@
+"""Where a person who was cut out of a portrait goes in another frame.
+
+A portrait's own border may cut its person: there, nothing is known of what is beyond. Such a cut is never seen in the
+frame; it lies on the frame's border or outside. Coordinates are (x, y) in pixels, and pixel (0, 0) is the square from
+(0, 0) to (1, 1). Shape legend: h and w, the portrait's size; N, a number of points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.data.sample import Image
+
+Points = NDArray[np.float64]
+"""float64 ``[N, 2]``: x and y."""
+Matrix = NDArray[np.float64]
+"""float64 ``[2, 3]``: an affine map of (x, y, 1) in the portrait to (x, y) in the frame."""
+
+VISIBLE = 13
+"""Alphas below (5 %) count for nothing: mattes have noise."""
+HEIGHT = (0.45, 1.3)
+"""Range of the person's height, as a share of the frame's."""
+TURN = 12.0
+"""Largest rotation to either side, in degrees."""
+INSIDE = 0.6
+"""Least share of the person that is between the frame's left and right borders."""
+_TRIES = 150
+_HEAD_INSIDE = 0.97
+_ABOVE = 0.03  # of the frame's height: the highest hair may be that far outside
+_GRID = 96  # cells along the longer side of the grid that stands for the person
+_HEAD = 0.22  # of a person's height, where there is no face mask
+
+
+class Cuts(NamedTuple):
+    """Points where a border cuts the person off, ``[N, 2]`` each; N is 0 where it does not."""
+
+    left: Points
+    top: Points
+    right: Points
+    bottom: Points
+
+    def mapped(self, linear: NDArray[np.float64]) -> Cuts:
+        """The same in the frame, but for a translation; mirroring lets left and right change places."""
+        left, top, right, bottom = (points @ linear.T for points in self)
+        return Cuts(right, top, left, bottom) if np.linalg.det(linear) < 0 else Cuts(left, top, right, bottom)
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """What placing needs to know of a person.
+
+    Attributes
+    ----------
+    size
+        Width and height of the portrait.
+    height
+        Of the person's box, in pixels.
+    body, weight
+        Points of the person, and the share of the person that each stands for.
+    head
+        Points of the head.
+    cuts
+        Where the portrait's borders cut the person off.
+    """
+
+    size: tuple[int, int]
+    height: int
+    body: Points
+    weight: NDArray[np.float64]
+    head: Points
+    cuts: Cuts
+
+    @classmethod
+    def of(cls, alpha: Image, face_mask: Image | None = None) -> Figure | None:
+        """Look at a person's matte ``[h, w]`` and face mask; None if there is nobody."""
+        visible = np.where(alpha >= VISIBLE, alpha, 0).astype(np.uint8)
+        left, top, width, height = cv2.boundingRect(visible)
+        if not width:
+            return None
+        size = (alpha.shape[1], alpha.shape[0])
+        columns, rows = (max(1, round(side * _GRID / max(size))) for side in size)
+        coarse = cv2.resize(visible.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
+        where = np.argwhere(coarse > 0)
+        body = (where[:, ::-1] + 0.5) * (size[0] / columns, size[1] / rows)
+        weight = coarse[where[:, 0], where[:, 1]].astype(np.float64)
+        box = _head_box(face_mask, (left, top, width, height))
+        inside = ((body >= box[0]) & (body <= box[1])).all(axis=1)
+        head = body[inside] if inside.any() else body[body[:, 1] == body[:, 1].min()]
+        return cls(size, height, body, weight / weight.sum(), head, _cuts(visible))
+
+
+def draw_placement(figure: Figure, size: tuple[int, int], rng: np.random.Generator) -> Matrix:
+    """Draw where a person goes: mirrored or not, the size, the rotation and the place.
+
+    Parameters
+    ----------
+    figure
+        The person.
+    size
+        Width and height of the frame, in pixels.
+    rng
+        All that is random comes from here.
+
+    Returns
+    -------
+    Matrix
+        From the portrait to the frame. The head is inside, at least ``INSIDE`` of the person lies between the left and
+        right borders, and no cut is seen. Where that is too much to ask of a portrait and a frame, the portrait covers
+        the frame, which hides its cuts too, with the head as near to the middle as it can be.
+    """
+    for _ in range(_TRIES):
+        linear = _linear(figure, size, rng)
+        body, head, cuts = figure.body @ linear.T, figure.head @ linear.T, figure.cuts.mapped(linear)
+        margin = edge_margin(linear)
+        offset = np.array([
+            _across(body, cuts, size[0], margin, rng), _down(body, head, cuts, size[1], margin, rng),
+        ])  # fmt: skip
+        if _is_inside(body + offset, figure.weight, head + offset, size) and all(
+            is_hidden(cut + offset, size, margin).all() for cut in cuts
+        ):
+            return np.column_stack([linear, offset])
+    return _covering(figure, size, rng)
+
+
+def is_hidden(points: Points, size: tuple[int, int], margin: float = 0.0) -> NDArray[np.bool_]:
+    """Which points lie on a frame's border or outside, at least ``margin`` pixels; bool ``[N]``."""
+    outside = (points <= -margin) | (points >= np.array(size) + margin)
+    return np.asarray(outside.any(axis=1))
+
+
+def edge_margin(linear: NDArray[np.float64]) -> float:
+    """How far outside a cut must lie for its half-covered pixels to stay outside as well."""
+    return 0.5 * max(1.0, scale_of(linear))
+
+
+def scale_of(linear: NDArray[np.float64]) -> float:
+    """The factor by which a map, ``[2, 2]`` or ``[2, 3]``, enlarges."""
+    return float(np.sqrt(abs(np.linalg.det(linear[:, :2]))))
+
+
+def _linear(figure: Figure, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
+    """The map without its translation, ``[2, 2]``."""
+    mirror = -1.0 if rng.random() < 0.5 else 1.0
+    share = np.exp(rng.uniform(*np.log(HEIGHT)))
+    angle = np.deg2rad(rng.uniform(-TURN, TURN)) if rng.random() < 0.5 else 0.0
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    linear: NDArray[np.float64] = share * size[1] / figure.height * turn @ np.diag([mirror, 1.0])
+    return linear
+
+
+def _across(body: Points, cuts: Cuts, width: int, margin: float, rng: np.random.Generator) -> float:
+    """A horizontal translation that has a good chance."""
+    left, right = body[:, 0].min(), body[:, 0].max()
+    spare = (1 - INSIDE) * (right - left)
+    low, high = sorted((-left - spare, width - right + spare))
+    if rng.random() < 0.7:  # else a cut at the side may be below the frame
+        if len(cuts.left):
+            high = min(high, -margin - cuts.left[:, 0].max())
+        if len(cuts.right):
+            low = max(low, width + margin - cuts.right[:, 0].min())
+    return float(rng.uniform(low, high) if low < high else (low + high) / 2)
+
+
+def _down(body: Points, head: Points, cuts: Cuts, height: int, margin: float, rng: np.random.Generator) -> float:
+    """A vertical translation that has a good chance."""
+    top, bottom = body[:, 1].min(), body[:, 1].max()
+    low, high = -_ABOVE * height - top, height - head[:, 1].max()
+    if len(cuts.top):
+        low = high = -margin - cuts.top[:, 1].max()
+    if len(cuts.bottom):
+        low = max(low, height + margin - cuts.bottom[:, 1].min())
+        depth = rng.beta(1, 3)  # mostly as much of the person as there is
+    else:
+        depth = rng.random()
+        if rng.random() < 0.5:
+            high = max(low, height - bottom)  # the whole person, if that is possible
+    return float(low + depth * max(0.0, high - low))
+
+
+def _is_inside(body: Points, weight: NDArray[np.float64], head: Points, size: tuple[int, int]) -> bool:
+    """Whether enough of the person is in the frame."""
+    between = (body[:, 0] > 0) & (body[:, 0] < size[0])
+    above = np.array([0, _ABOVE * size[1]])
+    heads = ((head > -above) & (head < np.array(size))).all(axis=1)
+    return bool(weight[between].sum() >= INSIDE and heads.mean() >= _HEAD_INSIDE)
+
+
+def _covering(figure: Figure, size: tuple[int, int], rng: np.random.Generator) -> Matrix:
+    """The portrait over the whole frame."""
+    scale = max((frame + 1) / max(side - 1, 0.5) for frame, side in zip(size, figure.size, strict=True))
+    linear = np.diag([scale * (-1 if rng.random() < 0.5 else 1), scale])
+    border = np.array([[0, 0], figure.size]) @ linear.T
+    margin = edge_margin(linear)
+    wanted = np.array([0.5, 0.45]) * size - (figure.head @ linear.T).mean(axis=0)
+    offset = np.clip(wanted, size + margin - border.max(axis=0), -margin - border.min(axis=0))
+    return np.column_stack([linear, offset])
+
+
+def _head_box(face_mask: Image | None, box: tuple[int, int, int, int]) -> tuple[Points, Points]:
+    """The upper left and lower right corner of where the head is."""
+    left, top, width, height = box
+    if face_mask is not None and face_mask.any():
+        x, y, wide, high = cv2.boundingRect((face_mask != 0).astype(np.uint8))
+        return np.array([x - 0.35 * wide, y - 0.5 * high]), np.array([x + 1.35 * wide, y + 1.1 * high])
+    return np.array([left, top]), np.array([left + width, top + _HEAD * height])
+
+
+def _cuts(visible: Image) -> Cuts:
+    """Where a matte ``[h, w]`` without its noise touches the borders; the last two rows may be half of a cut."""
+    height, width = visible.shape
+    columns, rows = ((np.flatnonzero(band) + 0.5) for band in (visible[:2].any(axis=0), visible[:, :2].any(axis=1)))
+    columns_below, rows_right = (
+        (np.flatnonzero(band) + 0.5) for band in (visible[-2:].any(axis=0), visible[:, -2:].any(axis=1))
+    )
+
+    def points(x: NDArray[np.float64] | float, y: NDArray[np.float64] | float) -> Points:
+        return np.column_stack(np.broadcast_arrays(x, y)).reshape(-1, 2).astype(np.float64)
+
+    return Cuts(points(0.0, rows), points(columns, 0.0), points(width, rows_right), points(columns_below, height))

@@ -1,0 +1,236 @@
+"""A set of composites as files; what is there already is kept. See :mod:`p3m_edge.data.compose`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from p3m_edge.data import foreground, sets
+from p3m_edge.data.augment import encode_jpeg
+from p3m_edge.data.cache import Cache
+from p3m_edge.data.compose import composite, drawn_background, empty, framed, plain_background
+from p3m_edge.data.compose_stock import Pick, Recipe, Stock, picks
+from p3m_edge.data.parallel import Progress, parallel_map
+from p3m_edge.data.recipe import MOST, check_apart, claim, numbered
+from p3m_edge.data.sample import Item, Sample
+from p3m_edge.errors import InputError, OutputError, UsageError
+from p3m_edge.imageio import atomic_write, read_image, write_png
+
+LIST = "composed.csv"
+"""Which portrait and which background each picture was made of."""
+FOREGROUNDS = "foregrounds"
+"""Where estimated foregrounds go, if nothing else is said."""
+_RECORD = "compose.json"
+_COLUMNS = ("name", "kind", "set", "portrait", "background", "seed")
+_MEMORY = 300_000_000  # bytes of decoded portraits that a process keeps
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Why pictures were left out."""
+
+    reason: str
+    pictures: int
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What a run did.
+
+    Attributes
+    ----------
+    made, kept
+        Pictures of this run, and complete ones that were there.
+    skipped
+        What could not be used, and how many pictures are missing for it.
+    """
+
+    out: Path
+    recipe: Recipe
+    made: int
+    kept: int
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def missing(self) -> int:
+        """How many pictures are not there."""
+        return sum(one.pictures for one in self.skipped)
+
+
+def write_set(
+    out: Path,
+    stock: Stock,
+    recipe: Recipe,
+    count: int,
+    *,
+    foregrounds: Path | None = None,
+    workers: int | None = None,
+    progress: Progress = lambda _done, _total: None,
+) -> Composed:
+    """Write the first ``count`` composites of a recipe, and the list of what they were made of.
+
+    The image is written last: one that is there is complete, whenever the run before ended. A picture that needs a
+    file that cannot be used is left out, and made by a further run when that is put right.
+
+    Parameters
+    ----------
+    out
+        Gets ``image/``, ``alpha/`` and ``facemask/``, perhaps ``fg/`` and ``bg/``, and the list.
+    stock, recipe
+        What from, and how.
+    count
+        How many pictures.
+    foregrounds
+        Where estimated foregrounds are kept; None: in ``out``.
+    workers
+        How many processes; None: one for each core.
+    progress
+        Called with the number of pictures that are done and of all that are to be made.
+
+    Raises
+    ------
+    UsageError
+        The folder holds composites of another recipe, or there are too many.
+    InputError
+        The record is damaged.
+    OutputError
+        Something cannot be written.
+    MissingError
+        Foregrounds must be estimated, and PyMatting is not installed.
+    """
+    numbers = numbered(recipe.seed, count)
+    claim(out / _RECORD, recipe, _folders(recipe))
+    colours = out / FOREGROUNDS if foregrounds is None else foregrounds
+    _make(colours)
+    there = _there(out, recipe)
+    listed = max([count, *(int(name) - numbers.start + 1 for name in there)])
+    all_picks = list(picks(stock, recipe, listed))
+    left = [pick for pick in all_picks[:count] if pick.name not in there]
+    try:
+        work = partial(_write, out, recipe, colours)
+        reasons = parallel_map(work, left, workers=workers, progress=progress)
+    except BaseException:
+        with suppress(OutputError):
+            _write_list(out, recipe, all_picks)
+        raise
+    _write_list(out, recipe, all_picks)
+    counted = Counter(reason for reason in reasons if reason is not None)
+    skipped = tuple(Skipped(*one) for one in sorted(counted.items()))
+    return Composed(out, recipe, len(left) - counted.total(), count - len(left), skipped)
+
+
+def check_folders(out: Path, portraits: Iterable[Path], backgrounds: Path, foregrounds: Path | None) -> None:
+    """Refuse folders that would mix what goes in with what comes out.
+
+    Raises
+    ------
+    UsageError
+        ``out`` lies in an input or the other way round, or foregrounds would go among the backgrounds.
+    """
+    for source in (*portraits, backgrounds):
+        check_apart(out, source)
+    if foregrounds is not None and foregrounds.resolve() == backgrounds.resolve():
+        raise UsageError(f"{foregrounds} holds the backgrounds", hint="choose another folder for --foregrounds")
+
+
+def draw(recipe: Recipe, colours: Path, pick: Pick) -> Sample:
+    """One picture; estimated foregrounds are kept in the folder ``colours``.
+
+    Raises
+    ------
+    InputError
+        A file cannot be used.
+    MissingError
+        A foreground must be estimated, and PyMatting is not installed.
+    """
+    size = (recipe.width, recipe.height)
+    rngs = [np.random.default_rng([part, pick.number]) for part in (3, 4)]
+    if pick.kind == "whole":
+        assert pick.item is not None
+        portrait = _reader(colours if recipe.colours else None).read(pick.item)
+        return framed(portrait, size, rngs[0])
+    if pick.background is None:
+        behind = plain_background(size, rngs[1])
+    else:
+        behind = drawn_background(read_image(pick.background).rgb, size, rngs[1])
+    if pick.item is None:
+        return empty(pick.name, behind)
+    return composite(_reader(colours).read(pick.item), behind, rngs[0])
+
+
+@cache
+def _reader(colours: Path | None) -> Cache:
+    """The portraits of this process."""
+    return Cache(_MEMORY, partial(_read, colours))
+
+
+def _read(colours: Path | None, item: Item) -> Sample:
+    if colours is None or item.foreground is not None:
+        return sets.read(item)
+    return foreground.cached(item, colours)
+
+
+def _write(out: Path, recipe: Recipe, colours: Path, pick: Pick) -> str | None:
+    """Write a picture's files; the reason, where that is not possible."""
+    try:
+        sample = draw(recipe, colours, pick)
+    except InputError as error:
+        return str(error)
+    except MemoryError:
+        return f"{pick.name} does not fit into memory"
+    parts = {"alpha": sample.alpha, "facemask": sample.face_mask}
+    if recipe.colours:
+        parts |= {"fg": sample.foreground, "bg": sample.background}
+    for folder, picture in parts.items():
+        if picture is None:
+            assert pick.item is not None
+            return f"{pick.item.image} has no {folder}/"
+        write_png(out / folder / f"{pick.name}.png", picture)
+    image = out / "image" / f"{pick.name}{_suffix(recipe)}"
+    if recipe.quality:
+        atomic_write(image, encode_jpeg(sample.image, recipe.quality))
+    else:
+        write_png(image, sample.image)
+    return None
+
+
+def _folders(recipe: Recipe) -> tuple[str, ...]:
+    return ("image", "alpha", "facemask", *(("fg", "bg") if recipe.colours else ()))
+
+
+def _suffix(recipe: Recipe) -> str:
+    return ".jpg" if recipe.quality else ".png"
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be used: {error.strerror}") from error
+
+
+def _there(out: Path, recipe: Recipe) -> set[str]:
+    """The names of the complete pictures of this seed."""
+    names = (path.stem for path in (out / "image").glob(f"[0-9]*{_suffix(recipe)}"))
+    return {name for name in names if name.isdecimal() and int(name) // MOST == recipe.seed}
+
+
+def _write_list(out: Path, recipe: Recipe, all_picks: Sequence[Pick]) -> None:
+    there = _there(out, recipe)
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(_COLUMNS)
+    for pick in all_picks:
+        if pick.name in there:
+            portrait = "" if pick.item is None else pick.item.name
+            behind = "" if pick.background is None else pick.background.name
+            rows.writerow((pick.name, pick.kind, pick.set, portrait, behind, recipe.seed))
+    atomic_write(out / LIST, text.getvalue().encode("utf-8", "backslashreplace"))
