@@ -80,8 +80,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     _check(args)
     stock = open_stock(args.portraits, args.backgrounds)
     recipe = Recipe(
-        args.seed, *args.size, 0 if args.png else args.quality, args.colours, args.whole, args.empty,
-        tuple(one.source for one in stock.portraits), stock.behind,
+        seed=args.seed, width=args.size[0], height=args.size[1], quality=0 if args.png else args.quality,
+        colours=args.colours, whole=args.whole, empty=args.empty,
+        portraits=tuple(one.source for one in stock.portraits), backgrounds=stock.behind,
     )  # fmt: skip
     if args.out is not None:
         return _write_set(args, stock, recipe, console)

@@ -133,7 +133,7 @@ def plain_background(size: tuple[int, int], rng: np.random.Generator) -> Image:
     palette = rng.uniform(0, 1, (2, 3)).astype(np.float32)
     if rng.random() < 0.5:
         palette[1] = palette[0]
-    return np.rint(np.clip(gradient(rng, size[1], size[0], palette), 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(gradient(rng, size[1], size[0], palette), 0, 1) * 255), dtype=np.uint8)
 
 
 def _warped(portrait: Sample, matrix: Matrix, size: tuple[int, int]) -> Array:

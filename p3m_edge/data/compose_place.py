@@ -186,7 +186,7 @@ def _is_inside(body: Points, weight: NDArray[np.float64], head: Points, size: tu
     """Whether enough of the person is in the frame."""
     between = (body[:, 0] > 0) & (body[:, 0] < size[0])
     above = np.array([0, _ABOVE * size[1]])
-    heads = ((head > -above) & (head < np.array(size))).all(axis=1)
+    heads = ((head > -above) & (head < size)).all(axis=1)
     return bool(weight[between].sum() >= INSIDE and heads.mean() >= _HEAD_INSIDE)
 
 
@@ -197,7 +197,7 @@ def _covering(figure: Figure, size: tuple[int, int], rng: np.random.Generator) -
     border = np.array([[0, 0], figure.size]) @ linear.T
     margin = edge_margin(linear)
     wanted = np.array([0.5, 0.45]) * size - (figure.head @ linear.T).mean(axis=0)
-    offset = np.clip(wanted, size + margin - border.max(axis=0), -margin - border.min(axis=0))
+    offset = np.clip(wanted, np.array(size) + margin - border.max(axis=0), -margin - border.min(axis=0))
     return np.column_stack([linear, offset])
 
 
@@ -211,14 +211,16 @@ def _head_box(face_mask: Image | None, box: tuple[int, int, int, int]) -> tuple[
 
 
 def _cuts(visible: Image) -> Cuts:
-    """Where a matte ``[h, w]`` without its noise touches the borders; the last two rows may be half of a cut."""
+    """Where a matte ``[h, w]`` without its noise touches the borders; the last row may be half of a cut: two count."""
     height, width = visible.shape
-    columns, rows = ((np.flatnonzero(band) + 0.5) for band in (visible[:2].any(axis=0), visible[:, :2].any(axis=1)))
-    columns_below, rows_right = (
-        (np.flatnonzero(band) + 0.5) for band in (visible[-2:].any(axis=0), visible[:, -2:].any(axis=1))
-    )
 
-    def points(x: NDArray[np.float64] | float, y: NDArray[np.float64] | float) -> Points:
-        return np.column_stack(np.broadcast_arrays(x, y)).reshape(-1, 2).astype(np.float64)
+    def points(band: Image, along: int, border: int) -> Points:
+        """On the border at 0 or the size, where the band of two rows or columns has something."""
+        found = np.full((int(band.any(axis=along).sum()), 2), float(border))
+        found[:, along] = np.flatnonzero(band.any(axis=along)) + 0.5
+        return found
 
-    return Cuts(points(0.0, rows), points(columns, 0.0), points(width, rows_right), points(columns_below, height))
+    return Cuts(
+        left=points(visible[:, :2], 1, 0), top=points(visible[:2], 0, 0),
+        right=points(visible[:, -2:], 1, width), bottom=points(visible[-2:], 0, height),
+    )  # fmt: skip

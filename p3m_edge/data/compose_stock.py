@@ -148,7 +148,7 @@ def picks(stock: Stock, recipe: Recipe, count: int) -> Iterator[Pick]:
     """
     used = [0] * len(stock.portraits)
     orders: dict[int, list[int]] = {}
-    weights = np.array([one.source.weight for one in stock.portraits])
+    weights = np.array([one.source.weight for one in stock.portraits], float)
     weights /= weights.sum()
     for number in numbered(recipe.seed, count):
         rng = np.random.default_rng([1, number])
