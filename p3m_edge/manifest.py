@@ -27,7 +27,7 @@ _SYSTEM_FILES = frozenset({".DS_Store", ".directory", ".localized", "Thumbs.db",
 
 Level = Literal["device", "program", "typed", "none"]
 OutputName = Literal["alpha", "local_alpha", "global_logits"]
-Unpool = Literal["select", "native", "nearest"]
+Unpool = Literal["select", "native", "nearest", "none"]
 
 
 @dataclass(frozen=True)

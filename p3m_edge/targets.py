@@ -10,8 +10,8 @@ from p3m_edge.errors import MissingError, UsageError, suggestion
 EngineName = Literal["onnxruntime", "openvino", "coreml", "coreai", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8", "pal6", "pal4", "w8a8"]
 
-ARCHS = ("r34", "swin-t", "vitae-s")
-"""The architectures of P3M-Net: its encoders are ResNet-34, Swin-T and ViTAE-S."""
+ARCHS = ("r34", "swin-t", "vitae-s", "mobile")
+"""The architectures: the published ones are named by their encoders, ``mobile`` is ours."""
 
 
 @dataclass(frozen=True)

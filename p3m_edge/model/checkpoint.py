@@ -133,7 +133,9 @@ def read_checkpoint(path: str | Path) -> tuple[P3MNet, CheckpointInfo]:
     )
 
 
-def save_checkpoint(model: P3MNet, path: str | Path, *, licence: str, provenance: str, trained: bool) -> None:
+def save_checkpoint(
+    model: P3MNet, path: str | Path, *, licence: str, provenance: str, trained: bool, half: bool = False
+) -> None:
     """Write a checkpoint of our own format; see :mod:`p3m_edge.model.container`.
 
     The file appears whole or not at all; a file of that name is replaced.
@@ -141,7 +143,7 @@ def save_checkpoint(model: P3MNet, path: str | Path, *, licence: str, provenance
     Parameters
     ----------
     model
-        Any device and mode; saved as float32.
+        Any device and mode.
     path
         The file to write, by custom ``*.safetensors``. Its folder must exist.
     licence
@@ -150,16 +152,19 @@ def save_checkpoint(model: P3MNet, path: str | Path, *, licence: str, provenance
         Where they come from: data, training run, conversion.
     trained
         False for stand-in weights.
+    half
+        Save float16 in place of float32. Who reads the file computes in float32 with the rounded weights.
 
     Raises
     ------
     InputError
-        The network holds values that are not finite.
+        The network holds values beyond half precision, where that is wanted, or values that are not finite.
     OutputError
         The file cannot be written.
     """
+    kind = torch.float16 if half else torch.float32
     tensors = {
-        key: value.detach().to("cpu", torch.float32).contiguous()
+        key: value.detach().to("cpu", kind).contiguous()
         for key, value in model.state_dict().items()
         if not key.endswith(_COUNTER)
     }

@@ -1,25 +1,28 @@
 """P3M-Net as one exportable module: a uint8 frame in, an alpha matte out.
 
 Compared with :class:`p3m_edge.model.p3mnet.P3MNet` the batch norms are folded into their convolutions, the side outputs
-are gone, the normalisation is inside, and the two stages at full resolution work on the four phases of
-:mod:`p3m_edge.model.unpool`: the stem gives its output as four maps of half the size, and the last unpooling and the
-final convolution never assemble the full-resolution map of many channels.
+are gone and the normalisation is inside. In the published networks, the two stages at full resolution work on the four
+phases of :mod:`p3m_edge.model.unpool` (:class:`PhaseForm`): the stem gives its output as four maps of half the size,
+and the last unpooling and the final convolution never assemble the full-resolution map of many channels.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 from torch.nn.utils import fusion
 
+from p3m_edge.errors import UsageError
 from p3m_edge.manifest import OutputName, Unpool
-from p3m_edge.model.layers import ConvUnit, Front
-from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD, P3MNet, fuse
-from p3m_edge.model.unpool import Phases, Winners, lowering, pool_phases, unpool_phases
+from p3m_edge.model.cells import assembled, spread
+from p3m_edge.model.decoder import GlobalOutput, LocalDecoder
+from p3m_edge.model.layers import ConvUnit, Encoder, Front, PoolingEncoder
+from p3m_edge.model.p3mnet import ENCODERS, IMAGENET_MEAN, IMAGENET_STD, P3MNet, fuse
+from p3m_edge.model.unpool import Lowering, Phases, lowering, pool_phases, unpool_phases
 
 Outputs = Literal["all", "alpha"]
 OUTPUTS: dict[Outputs, tuple[OutputName, ...]] = {
@@ -58,23 +61,26 @@ class Deploy(nn.Module):
         ``all``, or ``alpha`` alone.
     unpool
         How poolings and unpoolings are written, see :func:`p3m_edge.model.unpool.lowering`.
+
+    Raises
+    ------
+    UsageError
+        See :func:`unpooling`.
     """
 
     mean: Tensor
 
-    def __init__(self, network: P3MNet, outputs: Outputs = "all", unpool: Unpool = "select") -> None:
+    def __init__(self, network: P3MNet, outputs: Outputs = "all", unpool: Lowering = "select") -> None:
         super().__init__()
+        form = unpooling(network.arch, unpool)
         network = copy.deepcopy(network).float().eval().requires_grad_(requires_grad=False)
         _fold_norms(network)
+        _fold_scale(network.encoder)
         self.arch = network.arch
         self.outputs = outputs
         self.unpool = unpool
-        self.encoder = network.encoder
-        self.global_decoder = network.global_decoder
-        self.local_decoder = network.local_decoder
-        self.stem = PhaseStem(network.encoder.stem)
-        self.head = PhaseHead(network.local_decoder.head)
-        _fold_scale(network.encoder.stem.conv)
+        self.cell = network.cell
+        self.network = PhaseForm(network) if form == "select" else network
         self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1))
         self.eval()
 
@@ -88,39 +94,66 @@ class Deploy(nn.Module):
         """
         with lowering(self.unpool):
             # The mean is subtracted here and not in the stem's bias, because the stem pads with zeros after it.
-            x = image.permute(0, 3, 1, 2).to(torch.float32) - self.mean
-            front = self._front(self.stem(x)) if self.unpool == "select" else self.encoder.front(x)
-            features = self.encoder.trunk(front)
-            coarse = self.global_decoder(features)
-            inner = self.local_decoder.body(features, coarse.guides)
-            local_alpha = torch.sigmoid(self._finish(inner, front.winners))
-        alpha = fuse(coarse.logits, local_alpha)
-        return alpha if self.outputs == "alpha" else DeployOutput(alpha, local_alpha, coarse.logits)
+            coarse, local_alpha = self.network.predict(image.permute(0, 3, 1, 2).to(torch.float32) - self.mean)
+        alpha = assembled(fuse(coarse.logits, local_alpha), self.cell)
+        if self.outputs == "alpha":
+            return alpha
+        return DeployOutput(alpha, assembled(local_alpha, self.cell), spread(coarse.logits, self.cell))
 
-    def _front(self, phases: Phases) -> Front:
-        pooled, winners = pool_phases(phases, self.encoder.kernel)
-        if self.encoder.kernel == 2:
-            return Front(pooled, winners, pooled)
-        ee, eo, oe, oo = phases
-        return Front(pooled, winners, torch.maximum(torch.maximum(ee, eo), torch.maximum(oe, oo)))
 
-    def _finish(self, inner: Tensor, winners: Winners) -> Tensor:
-        if self.unpool != "select":
-            return self.local_decoder.finish(inner, winners)
-        out: Tensor = self.head(unpool_phases(inner, winners, self.encoder.kernel))
-        return out
+def unpooling(arch: str, wanted: Lowering) -> Unpool:
+    """The form of an architecture's unpooling: the wanted one, or ``none`` where nothing is unpooled.
+
+    Raises
+    ------
+    UsageError
+        Where nothing is unpooled, a form is wanted by its name.
+    """
+    if issubclass(ENCODERS[arch], PoolingEncoder):
+        return wanted
+    if wanted != "select":
+        raise UsageError(f"{arch} unpools nothing, so it has no form {wanted!r}", hint="leave out --unpool")
+    return "none"
+
+
+class PhaseForm(nn.Module):
+    """A network whose local decoder unpools, with its two stages at full resolution in phases.
+
+    Parameters
+    ----------
+    network
+        With a :class:`~p3m_edge.model.layers.PoolingEncoder`; its parts are taken over.
+    """
+
+    def __init__(self, network: P3MNet) -> None:
+        super().__init__()
+        self.encoder = cast("PoolingEncoder", network.encoder)
+        self.global_decoder = network.global_decoder
+        self.local_decoder = cast("LocalDecoder", network.local_decoder)
+        self.stem = PhaseStem(self.encoder.stem)
+        self.head = PhaseHead(self.local_decoder.head)
+
+    def predict(self, x: Tensor) -> tuple[GlobalOutput, Tensor]:
+        """The same as :meth:`p3m_edge.model.p3mnet.P3MNet.predict`."""
+        phases = self.stem(x)
+        kernel = self.encoder.kernel
+        pooled, winners = pool_phases(phases, kernel)
+        detail = pooled if kernel == 2 else _largest(phases)
+        features = self.encoder.trunk(Front(pooled, winners, detail))
+        coarse: GlobalOutput = self.global_decoder(features)
+        inner = self.local_decoder.body(features, coarse.guides)
+        return coarse, torch.sigmoid(self.head(unpool_phases(inner, winners, kernel)))
 
 
 class PhaseStem(nn.Module):
-    """The stem's convolution and activation, giving its output as four phases; the input's scale is folded in.
+    """The stem's convolution and activation, giving its output as four phases.
 
     Phase (p, q) is the same convolution with stride 2, its padding moved by (p, q).
     """
 
     def __init__(self, stem: ConvUnit) -> None:
         super().__init__()
-        self.conv = copy.deepcopy(stem.conv)
-        _fold_scale(self.conv)
+        self.conv = stem.conv
         self.act = stem.act
         pad = stem.conv.kernel_size[0] // 2
         self.pads = [(pad - q, pad - 1 + q, pad - p, pad - 1 + p) for p in (0, 1) for q in (0, 1)]
@@ -158,10 +191,17 @@ class PhaseHead(nn.Module):
         return functional.pixel_shuffle(first + second + third + fourth, 2)
 
 
-def _fold_scale(conv: nn.Conv2d) -> None:
-    """Let a convolution take 0..255 less the mean, instead of the normalised picture."""
+def _largest(phases: Phases) -> Tensor:
+    """The maximum of each 2x2 cell."""
+    ee, eo, oe, oo = phases
+    return torch.maximum(torch.maximum(ee, eo), torch.maximum(oe, oo))
+
+
+def _fold_scale(encoder: Encoder) -> None:
+    """Let the convolutions that see the picture take 0..255 less the mean, instead of the normalised picture."""
     scale = 1.0 / (255.0 * torch.tensor(IMAGENET_STD, dtype=torch.float64)).reshape(1, 3, 1, 1)
-    conv.weight.copy_(conv.weight.double() * scale)
+    for stem in encoder.stems():
+        stem.conv.weight.copy_(stem.conv.weight.double() * scale)
 
 
 def _fold_norms(network: nn.Module) -> None:

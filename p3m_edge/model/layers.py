@@ -1,4 +1,4 @@
-"""What the three encoders and the decoders share: the convolution unit, the token blocks, the encoder interface.
+"""What the encoders and the decoders share: the convolution unit, the token blocks, the encoder interface.
 
 Shape legend: B batch, C channels, H and W the size of the network's input, h and w the size of the map at hand.
 """
@@ -16,7 +16,7 @@ from p3m_edge.model.unpool import Kernel, Winners, max_pool
 
 
 class ConvUnit(nn.Module):
-    """Convolution at the same size, then batch norm, then an activation.
+    """Convolution, then batch norm, then an activation.
 
     Every convolution of the network that is followed by a batch norm or an activation is one of these, so that folding
     finds them all. A unit without a norm or an activation holds ``nn.Identity`` in its place.
@@ -26,7 +26,9 @@ class ConvUnit(nn.Module):
     inputs, outputs
         Channels.
     kernel
-        Odd side of the kernel; the padding keeps the size.
+        Side of the kernel; odd, or even where the stride is. The padding keeps the size, divided by the stride.
+    stride
+        Of the convolution.
     bias
         Whether the convolution has a bias.
     norm
@@ -43,18 +45,20 @@ class ConvUnit(nn.Module):
         outputs: int,
         kernel: int = 3,
         *,
+        stride: int = 1,
         bias: bool = True,
         norm: bool = True,
         act: type[nn.Module] | None = nn.ReLU,
         groups: int = 1,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias, groups=groups)
+        padding = (kernel - 1) // 2
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias, groups=groups)
         self.norm: nn.Module = nn.BatchNorm2d(outputs) if norm else nn.Identity()
         self.act: nn.Module = act() if act is not None else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, inputs, h, w]`` -> ``[B, outputs, h, w]``."""
+        """``[B, inputs, h, w]`` -> ``[B, outputs, h / stride, w / stride]``, sizes rounded up."""
         out: Tensor = self.act(self.norm(self.conv(x)))
         return out
 
@@ -105,7 +109,7 @@ class Features(NamedTuple):
         The levels at 1/4, 1/8, 1/16 and 1/32 of the input.
     winners
         Of the five poolings, as :func:`p3m_edge.model.unpool.max_pool` gives them; those of pooling i are at
-        ``1 / 2**(i + 1)`` of the input, in the channels of the level that was pooled.
+        ``1 / 2**(i + 1)`` of the input, in the channels of the level that was pooled. None where nothing is unpooled.
     """
 
     detail: Tensor
@@ -118,7 +122,19 @@ class Features(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """Base of the encoders: a stem at full resolution, and a trunk that needs only what :class:`Front` holds.
+    """Base of the encoders."""
+
+    def stems(self) -> tuple[ConvUnit, ...]:
+        """The units that see the picture."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Features:
+        """``[B, 3, H, W]``, normalised -> the features of all levels."""
+        raise NotImplementedError
+
+
+class PoolingEncoder(Encoder):
+    """Base of the published encoders: a stem at full resolution, and a trunk that needs only what :class:`Front` holds.
 
     Attributes
     ----------
@@ -130,6 +146,10 @@ class Encoder(nn.Module):
 
     kernel: Kernel
     stem: ConvUnit
+
+    def stems(self) -> tuple[ConvUnit, ...]:
+        """The stem."""
+        return (self.stem,)
 
     def front(self, x: Tensor) -> Front:
         """``[B, 3, H, W]`` -> the first level, pooled. The only place where full-resolution features exist."""
@@ -174,7 +194,7 @@ class Reduction(nn.Module):
         return feature, winners, tokens
 
 
-class TokenEncoder(Encoder):
+class TokenEncoder(PoolingEncoder):
     """Base of Swin-T and ViTAE-S: a stem of three convolutions and two poolings, then four stages of tokens.
 
     Tokens are kept as maps ``[B, h, w, C]``.

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from p3m_edge.errors import InputError, UsageError, suggestion
-from p3m_edge.model.decoder import PLANS, GlobalDecoder, LocalDecoder
-from p3m_edge.model.layers import Encoder, initialise
+from p3m_edge.model.cells import assembled, spread
+from p3m_edge.model.decoder import PLANS, GlobalDecoder, GlobalOutput, LocalDecoder
+from p3m_edge.model.layers import Encoder, PoolingEncoder, initialise
+from p3m_edge.model.mobile import CELL, MobileEncoder, MobileGlobalDecoder, MobileLocalDecoder
 from p3m_edge.model.resnet import ResNet34
 from p3m_edge.model.swin import SwinT
 from p3m_edge.model.tiny import Tiny
 from p3m_edge.model.vitae import ViTAES
 from p3m_edge.targets import ARCHS
 
-ENCODERS: dict[str, Callable[[], Encoder]] = {"r34": ResNet34, "swin-t": SwinT, "vitae-s": ViTAES, "tiny": Tiny}
+ENCODERS: dict[str, type[Encoder]] = {
+    "r34": ResNet34,
+    "swin-t": SwinT,
+    "vitae-s": ViTAES,
+    "mobile": MobileEncoder,
+    "tiny": Tiny,
+}
 MULTIPLE = 32
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -53,9 +60,11 @@ class P3MNet(nn.Module):
     Attributes
     ----------
     arch
-        ``r34``, ``swin-t``, ``vitae-s``, or ``tiny`` (:mod:`p3m_edge.model.tiny`).
+        ``r34``, ``swin-t``, ``vitae-s``, ``mobile``, or ``tiny`` (:mod:`p3m_edge.model.tiny`).
     encoder, global_decoder, local_decoder
         Its three parts.
+    cell
+        The decoders predict at 1 / cell of the input's size, see :mod:`p3m_edge.model.cells`.
     """
 
     def __init__(self, arch: str) -> None:
@@ -64,8 +73,15 @@ class P3MNet(nn.Module):
             raise UsageError(f"unknown architecture {arch!r}", hint=suggestion(str(arch), ARCHS))
         self.arch = arch
         self.encoder = ENCODERS[arch]()
-        self.global_decoder = GlobalDecoder(PLANS[arch])
-        self.local_decoder = LocalDecoder(PLANS[arch], self.encoder.kernel)
+        self.global_decoder: GlobalDecoder | MobileGlobalDecoder
+        self.local_decoder: LocalDecoder | MobileLocalDecoder
+        if isinstance(self.encoder, PoolingEncoder):
+            self.cell = 1
+            self.global_decoder = GlobalDecoder(PLANS[arch])
+            self.local_decoder = LocalDecoder(PLANS[arch], self.encoder.kernel)
+        else:
+            self.cell = CELL
+            self.global_decoder, self.local_decoder = MobileGlobalDecoder(), MobileLocalDecoder()
 
     def forward(self, x: Tensor) -> P3MOutput:
         """Matte a batch of pictures.
@@ -82,11 +98,27 @@ class P3MNet(nn.Module):
             ``x`` has another rank, dtype, number of channels or an impossible size.
         """
         _check(x)
+        coarse, local_alpha = self.predict(x)
+        alpha = assembled(fuse(coarse.logits, local_alpha), self.cell)
+        sides = self.global_decoder.sides(coarse.mixed)
+        return P3MOutput(spread(coarse.logits, self.cell), assembled(local_alpha, self.cell), alpha, *sides)
+
+    def predict(self, x: Tensor) -> tuple[GlobalOutput, Tensor]:
+        """What the decoders say of cells of n x n pixels.
+
+        Parameters
+        ----------
+        x
+            As for :meth:`forward`.
+
+        Returns
+        -------
+        tuple
+            With logits ``[B, 3, H/n, W/n]``, and the local alpha ``[B, n * n, H/n, W/n]``.
+        """
         features = self.encoder(x)
-        coarse = self.global_decoder(features)
-        local_alpha = torch.sigmoid(self.local_decoder(features, coarse.guides))
-        alpha = fuse(coarse.logits, local_alpha)
-        return P3MOutput(coarse.logits, local_alpha, alpha, *self.global_decoder.sides(coarse.mixed))
+        coarse: GlobalOutput = self.global_decoder(features)
+        return coarse, torch.sigmoid(self.local_decoder(features, coarse.guides))
 
 
 def build(arch: str) -> P3MNet:
@@ -117,12 +149,12 @@ def fuse(global_logits: Tensor, local_alpha: Tensor) -> Tensor:
     global_logits
         ``[B, 3, H, W]``.
     local_alpha
-        ``[B, 1, H, W]``, 0..1.
+        ``[B, C, H, W]``, 0..1; C is 1, or the pixels of a cell.
 
     Returns
     -------
     Tensor
-        ``[B, 1, H, W]``, 0..1.
+        ``[B, C, H, W]``, 0..1.
     """
     background, unknown, foreground = global_logits[:, 0:1], global_logits[:, 1:2], global_logits[:, 2:3]
     is_background = torch.logical_and(background >= unknown, background >= foreground)

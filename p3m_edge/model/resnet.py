@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from p3m_edge.model.layers import ConvUnit, Encoder, Features, Front
+from p3m_edge.model.layers import ConvUnit, Features, Front, PoolingEncoder
 from p3m_edge.model.unpool import Kernel, max_pool
 
 
@@ -24,7 +24,7 @@ class BasicBlock(nn.Module):
         return functional.relu(self.unit2(self.unit1(x)) + self.shortcut(x))
 
 
-class ResNet34(Encoder):
+class ResNet34(PoolingEncoder):
     """ResNet-34 whose residual stages all run at stride 1, each behind a 3x3 max-pooling of stride 2."""
 
     kernel: Kernel = 3

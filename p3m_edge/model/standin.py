@@ -29,12 +29,16 @@ _BITS = 24
 _GRID = 256.0  # biases and scales are multiples of 1 / 256, so that sums of a few stay on the half-precision grid
 _DEVIATION = 0.1  # of biases and running means
 
+# What a layer does to the variance. One throughout where winners of poolings place pixels; see docs/architecture.md.
+# The mobile network has none, and with more than one its ReLU6 meet both of their ends.
+_GAIN = {"r34": 1.0, "swin-t": 1.0, "vitae-s": 1.0, "mobile": 1.4}
 # For seed 0: which draw, and the bias of the global logits at which each class covers a good part of a photograph.
-_DRAW = {"r34": 0, "swin-t": 1, "vitae-s": 2}
+_DRAW = {"r34": 0, "swin-t": 1, "vitae-s": 2, "mobile": 2}
 _CLASS_BIAS = {
     "r34": (-1.1328125, -6.2890625, 9.3984375),
     "swin-t": (0.390625, 0.0390625, 0.55078125),
     "vitae-s": (-0.171875, -0.37890625, -0.44921875),
+    "mobile": (-0.06640625, 0.37890625, 0.3203125),
 }
 
 
@@ -44,7 +48,7 @@ def standin(arch: str, seed: int = 0) -> P3MNet:
     Parameters
     ----------
     arch
-        ``r34``, ``swin-t`` or ``vitae-s``.
+        One of :data:`p3m_edge.targets.ARCHS`.
     seed
         0 or more; equal seeds give equal bits on every machine.
 
@@ -62,8 +66,8 @@ def standin(arch: str, seed: int = 0) -> P3MNet:
         raise UsageError(f"a seed is 0 or more, not {seed}")
     with torch.device("meta"):
         network = P3MNet(arch)
-    draw = seed + _DRAW[arch]
-    state = {name: _value(name, value, draw) for name, value in network.state_dict().items()}
+    draw, gain = seed + _DRAW[arch], _GAIN[arch]
+    state = {name: _value(name, value, draw, gain) for name, value in network.state_dict().items()}
     for name, module in network.named_modules():
         if isinstance(module, nn.BatchNorm2d):
             state[f"{name}.weight"] = (state[f"{name}.running_var"] + module.eps).sqrt()
@@ -73,7 +77,7 @@ def standin(arch: str, seed: int = 0) -> P3MNet:
     return network.eval()
 
 
-def _value(name: str, like: Tensor, seed: int) -> Tensor:
+def _value(name: str, like: Tensor, seed: int, gain: float) -> Tensor:
     """The tensor of that name; what has a value of its own (a Performer projection, a counter) keeps it."""
     if not like.is_meta:
         return like
@@ -88,7 +92,7 @@ def _value(name: str, like: Tensor, seed: int) -> Tensor:
         return torch.from_numpy(_to_grid(_DEVIATION * np.sqrt(3.0) * values))
     if len(shape) == 1:
         return torch.from_numpy(_to_grid(1.0 + 0.2 * values))
-    deviation = 0.02 if leaf == "relative_position_bias_table" else np.sqrt(1.0 / np.prod(shape[1:]))
+    deviation = 0.02 if leaf == "relative_position_bias_table" else np.sqrt(gain / np.prod(shape[1:]))
     return torch.from_numpy((deviation * np.sqrt(3.0) * values).astype(np.float16).astype(np.float32))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from p3m_edge.model.layers import ConvUnit, Encoder, Features, Front
+from p3m_edge.model.layers import ConvUnit, Features, Front, PoolingEncoder
 from p3m_edge.model.unpool import Kernel, max_pool
 
 
-class Tiny(Encoder):
+class Tiny(PoolingEncoder):
     """Two or three 3x3 units a level, each level behind a 2x2 max-pooling, as in :class:`~p3m_edge.model.resnet`."""
 
     kernel: Kernel = 2

@@ -27,19 +27,18 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from p3m_edge.manifest import Unpool
-
 Kernel = Literal[2, 3]
+Lowering = Literal["select", "native", "nearest"]
 Phases = tuple[Tensor, Tensor, Tensor, Tensor]
 Winners = tuple[Tensor, ...]
 """``kernel**2`` boolean masks ``[B, C, h, w]``, by place in the window in raster order; exactly one is true."""
 
 _LOWEST = float("-inf")
-_lowering: ContextVar[Unpool] = ContextVar("lowering", default="select")
+_lowering: ContextVar[Lowering] = ContextVar("lowering", default="select")
 
 
 @contextmanager
-def lowering(name: Unpool) -> Iterator[None]:
+def lowering(name: Lowering) -> Iterator[None]:
     """Trace :func:`max_pool` and :func:`max_unpool` in another form, for an export.
 
     ``select`` is the form described above. ``native`` writes ONNX ``MaxPool`` with indices and ``MaxUnpool``, which

@@ -18,7 +18,7 @@ from msgspec import Meta
 from p3m_edge.errors import InputError, UsageError, suggestion
 
 BASE = "p3m-r34"
-PRESETS = (BASE, "p3m-swin-t", "p3m-vitae-s", "smoke")
+PRESETS = (BASE, "p3m-swin-t", "p3m-vitae-s", "mobile", "smoke")
 
 Count = Annotated[int, Meta(ge=1)]
 Whole = Annotated[int, Meta(ge=0)]
@@ -31,7 +31,7 @@ Positive = Annotated[float, Meta(gt=0)]
 class Model:
     """Which network; the comments of the preset say what each value means, here and below."""
 
-    arch: Literal["r34", "swin-t", "vitae-s", "tiny"]
+    arch: Literal["r34", "swin-t", "vitae-s", "mobile", "tiny"]
     drop_path: Annotated[float, Meta(ge=0, lt=1)]
 
 
@@ -114,6 +114,8 @@ class Run:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     sync_batchnorm: bool
     freeze_batchnorm: bool
+    channels_last: bool
+    half_weights: bool
     licence: str
     checkpoint_every: Count
 

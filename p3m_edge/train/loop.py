@@ -255,6 +255,7 @@ class Loop:
                 licence=parts.licence,
                 provenance=parts.provenance(step),
                 trained=True,
+                half=parts.config.run.half_weights,
             )
 
     def _save(self) -> None:

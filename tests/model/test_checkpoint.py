@@ -325,6 +325,20 @@ def test_round_trip(tmp_path, arch):
     assert [entry.name for entry in tmp_path.iterdir()] == ["file.safetensors"]
 
 
+def test_half_precision_halves_the_file(own, tmp_path):
+    network = load_checkpoint(own)
+    save_checkpoint(network, tmp_path / "half", licence="-", provenance="-", trained=True, half=True)
+    assert (tmp_path / "half").stat().st_size < 0.52 * own.stat().st_size
+    loaded = load_checkpoint(tmp_path / "half").state_dict()
+    for name, value in network.state_dict().items():
+        assert torch.equal(loaded[name], value.half().to(value.dtype)), name
+    with torch.no_grad():
+        network.get_parameter("encoder.stem.conv.weight")[0, 0, 0, 0] = 1e5
+    with pytest.raises(InputError, match="finite"):
+        save_checkpoint(network, tmp_path / "over", licence="-", provenance="-", trained=True, half=True)
+    assert not (tmp_path / "over").exists()
+
+
 def test_equal_networks_give_equal_files(own, tmp_path):
     save(load_checkpoint(own), tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == own.read_bytes()
@@ -335,7 +349,7 @@ def test_equal_networks_give_equal_files(own, tmp_path):
 def test_other_tools_can_read_it(own):
     tensors = safetensors.torch.load_file(own)
     network = load_checkpoint(own)
-    assert torch.equal(tensors["encoder.stem.conv.weight"], network.encoder.stem.conv.weight)
+    assert torch.equal(tensors["encoder.stem.conv.weight"], network.get_parameter("encoder.stem.conv.weight"))
 
 
 @pytest.mark.parametrize("place", ["first tensor", "last byte", "licence", "length", "end of header"])

@@ -6,12 +6,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from p3m_edge.model.deploy import Deploy, DeployOutput
+from p3m_edge.errors import UsageError
+from p3m_edge.model.deploy import Deploy, DeployOutput, PhaseForm, unpooling
 from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD, P3MNet, fuse
 from p3m_edge.model.standin import standin
 from p3m_edge.model.unpool import from_phases, lowering, to_phases
 from p3m_edge.targets import ARCHS
+from tests.model.reference import PUBLISHED as REFERENCE
 
+PUBLISHED = tuple(REFERENCE.values())
 MEAN = torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1)
 STD = torch.tensor(IMAGENET_STD).reshape(1, 3, 1, 1)
 
@@ -81,7 +84,7 @@ def test_side_outputs_are_not_computed(pair):
     network, deploy = pair
 
     def called(module: nn.Module) -> list[str]:
-        sides = [(name, part) for name, part in module.named_modules() if name.rpartition(".")[2] == "side"]
+        sides = [(name, part) for name, part in module.named_modules() if name.rpartition(".")[2].startswith("side")]
         assert sides
         names: list[str] = []
         hooks = [part.register_forward_hook(lambda *_, name=name: names.append(name)) for name, part in sides]
@@ -107,27 +110,41 @@ def test_the_networks_own_weights_stay_as_they_were():
 def test_the_border_sees_zero_padding_of_the_normalised_picture(pair):
     """Folding the mean into the bias of the padded stem would show at the border, and there alone."""
     network, deploy = pair
-    image = frames(32, 32, 1)
-    shifted = image.permute(0, 3, 1, 2).float() - deploy.mean
-    stem = deploy.stem.conv
-    with torch.inference_mode():
-        wanted = network.encoder.stem(normalised(image))
-        assert_close(from_phases(deploy.stem(shifted)), wanted, 1e-5)
-        bias = stem.bias - (stem.weight * deploy.mean).sum((1, 2, 3))
-        pad = stem.kernel_size[0] // 2
-        raw = image.permute(0, 3, 1, 2).float()
-        folded = network.encoder.stem.act(functional.conv2d(raw, stem.weight, bias, padding=pad))
-    inner = (..., slice(pad, -pad), slice(pad, -pad))
-    assert_close(folded[inner], wanted[inner], 1e-4)
-    assert (folded - wanted).abs().max() > 0.05 * wanted.max()
+    image = frames(64, 64, 1)
+    raw = image.permute(0, 3, 1, 2).float()
+    shifted = raw - deploy.mean
+    form = deploy.network
+    folded = [lambda x: from_phases(form.stem(x))] if isinstance(form, PhaseForm) else form.encoder.stems()
+    for unit, found in zip(network.encoder.stems(), folded, strict=True):
+        plain = form.stem if isinstance(form, PhaseForm) else found
+        weight, stride, pad = plain.conv.weight, unit.conv.stride, unit.conv.padding[0]
+        with torch.inference_mode():
+            wanted = unit(normalised(image))
+            assert_close(found(shifted), wanted, 1e-5)
+            bias = plain.conv.bias - (weight * deploy.mean).sum((1, 2, 3))
+            biased = unit.act(functional.conv2d(raw, weight, bias, stride, pad))
+        inner = (..., slice(pad, -pad), slice(pad, -pad))
+        assert_close(biased[inner], wanted[inner], 1e-4)
+        assert (biased - wanted).abs().max() > 0.05 * wanted.max()
 
 
-def test_the_head_on_phases_equals_the_convolution(pair):
-    network, deploy = pair
+@pytest.mark.parametrize("arch", PUBLISHED)
+def test_the_head_on_phases_equals_the_convolution(arch):
+    network = standin(arch)
+    form = Deploy(network).network
+    assert isinstance(form, PhaseForm)
     head = network.local_decoder.head
     x = torch.from_numpy(np.random.default_rng(5).standard_normal((2, head.in_channels, 12, 8)).astype(np.float32))
     with torch.inference_mode():
-        assert_close(deploy.head(to_phases(x)), head(x), 1e-5)
+        assert_close(form.head(to_phases(x)), head(x), 1e-5)
+
+
+@pytest.mark.parametrize("form", ["native", "nearest"])
+def test_what_unpools_nothing_has_no_other_form(form):
+    assert unpooling("mobile", "select") == "none"
+    assert unpooling("r34", form) == form
+    with pytest.raises(UsageError, match=f"mobile unpools nothing, so it has no form '{form}'"):
+        Deploy(standin("mobile"), unpool=form)
 
 
 def test_alpha_alone_is_the_same_alpha():

@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from torch.nn import functional
 
 from p3m_edge.export import graph
-from p3m_edge.manifest import Unpool
-from p3m_edge.model.unpool import Kernel, lowering, max_pool, max_unpool
+from p3m_edge.model.unpool import Kernel, Lowering, lowering, max_pool, max_unpool
 
 KINDS = ["normal", "quantised", "relu", "equal", "negative"]
 SIZES = [(10, 14), (2, 6), (12, 8)]  # halves: odd, one row, even
@@ -27,7 +26,7 @@ Run = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 class PoolAndUnpool(torch.nn.Module):
     """``x [B, C, H, W]`` pooled, and ``y [B, C, H/2, W/2]`` put where the maxima stood."""
 
-    def __init__(self, kernel: Kernel, unpool: Unpool) -> None:
+    def __init__(self, kernel: Kernel, unpool: Lowering) -> None:
         super().__init__()
         self.kernel, self.unpool = kernel, unpool
 
@@ -38,7 +37,7 @@ class PoolAndUnpool(torch.nn.Module):
 
 
 @cache
-def traced(kernel: Kernel, size: tuple[int, int], unpool: Unpool) -> Any:
+def traced(kernel: Kernel, size: tuple[int, int], unpool: Lowering) -> Any:
     height, width = size
     x = torch.zeros(BATCH, CHANNELS, height, width)
     y = torch.zeros(BATCH, CHANNELS, height // 2, width // 2)
@@ -46,7 +45,7 @@ def traced(kernel: Kernel, size: tuple[int, int], unpool: Unpool) -> Any:
 
 
 @cache
-def compiled(engine: str, kernel: Kernel, size: tuple[int, int], unpool: Unpool) -> Run:
+def compiled(engine: str, kernel: Kernel, size: tuple[int, int], unpool: Lowering) -> Run:
     data = traced(kernel, size, unpool).SerializeToString()
     if engine == "onnxruntime":
         options = onnxruntime.SessionOptions()
@@ -91,7 +90,7 @@ def published(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> tuple[np.ndarray,
     return pooled.numpy(), unpooled.numpy()
 
 
-def assert_same(engine: str, kernel: Kernel, size: tuple[int, int], kind: str, seed: int, unpool: Unpool) -> None:
+def assert_same(engine: str, kernel: Kernel, size: tuple[int, int], kind: str, seed: int, unpool: Lowering) -> None:
     generator = np.random.default_rng(seed)
     x = values(kind, (BATCH, CHANNELS, *size), generator)
     y = values("normal", (BATCH, CHANNELS, size[0] // 2, size[1] // 2), generator)

@@ -127,6 +127,53 @@ def test_of_vitae_the_cells_are_taken_by_their_published_names(tmp_path, shared)
     assert not [n for n in report.missing if n.startswith("encoder.stages.") and not n.endswith("projection")]
 
 
+def efficientnet_lite0() -> dict[str, list[int]]:
+    """Names and shapes as efficientnet-lite-pytorch has them."""
+    shapes = {"_conv_stem.weight": [32, 3, 3, 3], **batch_norm("_bn0", 32)}
+    stages = ((16, 3, 1), (24, 3, 2), (40, 5, 2), (80, 3, 3), (112, 5, 3), (192, 5, 4), (320, 3, 1))
+    number, inputs = 0, 32
+    for outputs, kernel, depth in stages:
+        for _ in range(depth):
+            name, inner = f"_blocks.{number}", inputs * 6 if number else inputs
+            if number:
+                shapes |= {f"{name}._expand_conv.weight": [inner, inputs, 1, 1], **batch_norm(f"{name}._bn0", inner)}
+            shapes[f"{name}._depthwise_conv.weight"] = [inner, 1, kernel, kernel]
+            shapes[f"{name}._project_conv.weight"] = [outputs, inner, 1, 1]
+            shapes |= batch_norm(f"{name}._bn1", inner) | batch_norm(f"{name}._bn2", outputs)
+            number, inputs = number + 1, outputs
+    shapes |= {"_conv_head.weight": [1280, 320, 1, 1], **batch_norm("_bn1", 1280)}
+    return shapes | linear("_fc", 1280, 1000)
+
+
+def test_of_efficientnet_lite0_all_but_the_head_is_taken(tmp_path):
+    weights = drawn(efficientnet_lite0())
+    torch.save(weights, tmp_path / "lite0.pth")
+    network = build("mobile").eval()
+    report = load_encoder(network, tmp_path / "lite0.pth")
+    assert {name.split(".")[1] for name in report.missing} == {"detail", "neck", "neck_context"}
+    assert {line.split(".")[0] for line in report.unused} == {"_conv_head", "_bn1", "_fc"}
+    state = network.state_dict()
+    assert torch.equal(state["encoder.layer4.3.expand.conv.weight"], weights["_blocks.8._expand_conv.weight"])
+    assert torch.equal(state["encoder.context.4.project.norm.bias"], weights["_blocks.15._bn2.bias"])
+
+
+def test_the_stem_of_efficientnet_lite0_sees_half_the_picture(tmp_path):
+    """Its norms have another epsilon than ours, which counts where a variance is small."""
+    weights = drawn(efficientnet_lite0())
+    weights["_bn0.running_var"][::2] = 1e-5
+    torch.save(weights, tmp_path / "lite0.pth")
+    network = build("mobile").eval()
+    load_encoder(network, tmp_path / "lite0.pth")
+    x = torch.randn(1, 3, 64, 96)
+    half = torch.nn.functional.avg_pool2d(x, 2)
+    inner = torch.nn.functional.conv2d(half, weights["_conv_stem.weight"], stride=2, padding=1)
+    norm = [weights[f"_bn0.{name}"] for name in ("running_mean", "running_var", "weight", "bias")]
+    wanted = torch.nn.functional.batch_norm(inner, *norm, eps=1e-3).clamp(0, 6)
+    with torch.inference_mode():
+        found = network.get_submodule("encoder.stem")(x)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_our_own_checkpoint_gives_its_encoder(tmp_path):
     torch.manual_seed(1)
     first = build("tiny")
