@@ -23,7 +23,7 @@ CROP = (0.35, 1.0)
 """Range of a background's crop, as a share of the largest one."""
 BLUR, SIGMA = 0.35, (1.0, 8.0)
 """How often a background is out of focus, and the blur's range in pixels of a frame whose shorter side has 512."""
-MATCH, GAIN = 0.5, (0.6, 1.6)
+MATCH, GAIN = 0.5, (0.7, 1.4)
 """How far a person's mean colour goes towards the background's at most, and the limits of the factor."""
 _BEHIND_LIGHT = colour_jitter(brightness=0.12, contrast=0.25, saturation=0, hue=0, probability=1)
 _PERSON_LIGHT = colour_jitter(brightness=0.05, contrast=0.12, saturation=0.15, hue=3, probability=1)
@@ -177,7 +177,8 @@ def _relit(foreground: Image, alpha: Image, background: Image, rng: np.random.Ge
     weight = alpha.astype(np.float64)
     if weight.any():
         mean = (weight[..., None] * foreground).sum(axis=(0, 1)) / weight.sum()
-        gain = np.clip((np.maximum(background.mean(axis=(0, 1)), 8) / np.maximum(mean, 8)) ** share, *GAIN)
+        ratio = np.log(np.maximum(background.mean(axis=(0, 1)), 8) / np.maximum(mean, 8))
+        gain = np.clip(np.exp(share * (ratio + ratio.mean()) / 2), *GAIN)  # brightness more than tint
         foreground = np.clip(np.rint(foreground * gain), 0, 255).astype(np.uint8)
     return _jittered(foreground, _PERSON_LIGHT, rng)
 

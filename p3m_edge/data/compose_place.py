@@ -27,8 +27,8 @@ HEIGHT = (0.45, 1.3)
 """Range of the person's height, as a share of the frame's."""
 TURN = 12.0
 """Largest rotation to either side, in degrees."""
-INSIDE = 0.6
-"""Least share of the person that is between the frame's left and right borders."""
+INSIDE, SEEN = 0.6, 0.3
+"""Least shares of the person that are between the frame's left and right borders, and in the frame at all."""
 _TRIES = 150
 _HEAD_INSIDE = 0.97
 _ABOVE = 0.03  # of the frame's height: the highest hair may be that far outside
@@ -109,9 +109,9 @@ def draw_placement(figure: Figure, size: tuple[int, int], rng: np.random.Generat
     Returns
     -------
     Matrix
-        From the portrait to the frame. The head is inside, at least ``INSIDE`` of the person lies between the left and
-        right borders, and no cut is seen. Where that is too much to ask of a portrait and a frame, the portrait covers
-        the frame, which hides its cuts too, with the head as near to the middle as it can be.
+        From the portrait to the frame. The head is inside, ``INSIDE`` and ``SEEN`` hold, and no cut is seen. Where that
+        is too much to ask of a portrait and a frame, the portrait covers the frame, which hides its cuts too, with the
+        head as near to the middle as that allows.
     """
     for _ in range(_TRIES):
         linear = _linear(figure, size, rng)
@@ -174,7 +174,7 @@ def _down(body: Points, head: Points, cuts: Cuts, height: int, margin: float, rn
         low = high = -margin - cuts.top[:, 1].max()
     if len(cuts.bottom):
         low = max(low, height + margin - cuts.bottom[:, 1].min())
-        depth = rng.beta(1, 3)  # mostly as much of the person as there is
+        depth = rng.beta(1, 4)  # mostly as much of the person as there is
     else:
         depth = rng.random()
         if rng.random() < 0.5:
@@ -187,16 +187,19 @@ def _is_inside(body: Points, weight: NDArray[np.float64], head: Points, size: tu
     between = (body[:, 0] > 0) & (body[:, 0] < size[0])
     above = np.array([0, _ABOVE * size[1]])
     heads = ((head > -above) & (head < size)).all(axis=1)
-    return bool(weight[between].sum() >= INSIDE and heads.mean() >= _HEAD_INSIDE)
+    seen = between & (body[:, 1] > 0) & (body[:, 1] < size[1])
+    enough = weight[between].sum() >= INSIDE and weight[seen].sum() >= SEEN
+    return bool(enough and heads.mean() >= _HEAD_INSIDE)
 
 
 def _covering(figure: Figure, size: tuple[int, int], rng: np.random.Generator) -> Matrix:
     """The portrait over the whole frame."""
-    scale = max((frame + 1) / max(side - 1, 0.5) for frame, side in zip(size, figure.size, strict=True))
+    least = max((frame + 1) / max(side - 1, 0.5) for frame, side in zip(size, figure.size, strict=True))
+    scale = least * rng.uniform(1, 1.2)
     linear = np.diag([scale * (-1 if rng.random() < 0.5 else 1), scale])
     border = np.array([[0, 0], figure.size]) @ linear.T
     margin = edge_margin(linear)
-    wanted = np.array([0.5, 0.45]) * size - (figure.head @ linear.T).mean(axis=0)
+    wanted = rng.uniform((0.4, 0.35), (0.6, 0.55)) * size - (figure.head @ linear.T).mean(axis=0)
     offset = np.clip(wanted, np.array(size) + margin - border.max(axis=0), -margin - border.min(axis=0))
     return np.column_stack([linear, offset])
 
