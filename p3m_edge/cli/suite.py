@@ -17,7 +17,7 @@ from p3m_edge.benchmarks.results import Measured, Options, Report, ratios
 from p3m_edge.benchmarks.rows import ArtefactRow, EagerRow, Row
 from p3m_edge.benchmarks.statistics import Ratio
 from p3m_edge.cli import export as exporting
-from p3m_edge.cli import options
+from p3m_edge.cli import mobile_figures, options
 from p3m_edge.cli.bench import progress_bar
 from p3m_edge.cli.console import to_json
 from p3m_edge.cli.tables import table
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
     from p3m_edge.cli.console import Console
-    from p3m_edge.manifest import Unpool
+    from p3m_edge.model.unpool import Lowering
 
 HELP = """Measure this project's speed goals: P3M-Net with deterministic stand-in weights at 512x512, exported in the
 forms that the goals compare (kept in OUT for the next run), against eager PyTorch, in interleaved rounds, each in a
@@ -36,20 +36,35 @@ missed is shown, not an error."""
 EXAMPLES = """
 p3m-edge suite
 p3m-edge suite --arch r34 --rounds 10 --out out/suite --json
+p3m-edge suite --choices --rounds 15 --threads 2 --out out/mobile
+p3m-edge suite --sizes portraits/ --out out/mobile
 """
 _EAGER = "eager"
-# Label, target and unpooling of the artefacts of each architecture.
+# Label, network, target and unpooling of the artefacts that are measured for each architecture.
 _SELECT, _PORTABLE = "openvino-fp32", "onnx-fp32"
 _NATIVE, _NEAREST = "onnx-fp32 native", "openvino-fp32 nearest"
-_ARTEFACTS: dict[str, dict[str, tuple[str, Unpool]]] = {
+_LARGE = "r34 openvino-fp32"
+_ARTEFACTS: dict[str, dict[str, tuple[str, str, Lowering]]] = {
     "r34": {
-        _SELECT: ("openvino-fp32", "select"),
-        _NEAREST: ("openvino-fp32", "nearest"),
-        _PORTABLE: ("onnx-fp32", "select"),
-        _NATIVE: ("onnx-fp32", "native"),
+        _SELECT: ("r34", "openvino-fp32", "select"),
+        _NEAREST: ("r34", "openvino-fp32", "nearest"),
+        _PORTABLE: ("r34", "onnx-fp32", "select"),
+        _NATIVE: ("r34", "onnx-fp32", "native"),
     },
-    "swin-t": {_SELECT: ("openvino-fp32", "select")},
-    "vitae-s": {_SELECT: ("openvino-fp32", "select")},
+    "swin-t": {_SELECT: ("swin-t", "openvino-fp32", "select")},
+    "vitae-s": {_SELECT: ("vitae-s", "openvino-fp32", "select")},
+    "mobile": {
+        _SELECT: ("mobile", "openvino-fp32", "select"),
+        _PORTABLE: ("mobile", "onnx-fp32", "select"),
+        _LARGE: ("r34", "openvino-fp32", "select"),
+    },
+}
+
+_SPEEDUPS: dict[str, dict[str, float]] = {
+    "r34": {_SELECT: 1.7, _PORTABLE: 1.25, _NATIVE: 1.6},
+    "swin-t": {_SELECT: 1.45},
+    "vitae-s": {_SELECT: 1.85},
+    "mobile": {},
 }
 
 
@@ -85,14 +100,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--iterations", type=options.positive, default=2, metavar="N", help="calls of each kind a round (default: 2)"
     )
     parser.add_argument(
-        "--size", type=options.size, default=options.Size(512, 512), metavar="WIDTHxHEIGHT",
+        "--size", type=options.size, default=options.SIZE, metavar="WIDTHxHEIGHT",
         help="input size; the goals are those for 512x512 (default)",
     )  # fmt: skip
     parser.add_argument("--threads", type=options.positive, metavar="N", help="default: the usable physical cores")
+    mobile = parser.add_argument_group("the mobile network's charts, in place of the goals")
+    kind = mobile.add_mutually_exclusive_group()
+    kind.add_argument("--choices", action="store_true", help="measure its variants (weights are random)")
+    kind.add_argument(
+        "--sizes",
+        type=options.path,
+        metavar="SET",
+        help="measure the shipped weights at four sizes on a set",
+    )
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Export what is missing, measure, hold the figures against the goals."""
+    if args.choices or args.sizes is not None:
+        if args.arch:
+            raise UsageError("--arch has no meaning with --choices and --sizes", hint="they are about mobile")
+        args.out.mkdir(parents=True, exist_ok=True)
+        return mobile_figures.choices(args, console) if args.choices else mobile_figures.sizes(args, console)
     archs = tuple(dict.fromkeys(args.arch or _ARTEFACTS))
     for arch in archs:
         if arch not in _ARTEFACTS:
@@ -126,11 +155,11 @@ def _rows(out: Path, arch: str, size: options.Size, console: Console) -> tuple[R
     """The rows of one architecture; artefacts that an earlier run left are used again."""
     export = exporting.load_exporter()
     rows: list[Row] = [EagerRow(_EAGER, arch, size.width, size.height)]
-    for label, (target, unpool) in _ARTEFACTS[arch].items():
-        folder = out / f"{arch}-{size.width}x{size.height}" / unpool
+    for label, (network, target, unpool) in _ARTEFACTS[arch].items():
+        folder = out / f"{network}-{size.width}x{size.height}" / unpool
         if not (folder / target).is_dir():
             request = export.ExportRequest(
-                targets=(target,), out=folder, arch=arch, width=size.width, height=size.height, unpool=unpool
+                targets=(target,), out=folder, arch=network, width=size.width, height=size.height, unpool=unpool
             )
             error = exporting.rejection(exporting.export_with_progress(request, console))
             if error is not None:
@@ -156,12 +185,13 @@ def _beside_benchmark_app(report: Report, rows: tuple[Row, ...], settings: Optio
 
 def _goals(arch: str, report: Report) -> Iterator[Goal]:
     measured = {row.label: row.measured for row in report.rows if row.measured is not None}
-    speedup = {"r34": 1.7, "swin-t": 1.45, "vitae-s": 1.85}[arch]
-    wanted = ((_SELECT, speedup), (_PORTABLE, 1.25), (_NATIVE, 1.6))
     against_eager = ratios(report, _EAGER) if _EAGER in measured else {}
-    for label, least in wanted:
+    for label, least in _SPEEDUPS[arch].items():
         if label in against_eager:
             yield _ratio_goal(arch, f"{label}: times as fast as eager", against_eager[label], least=least)
+    if _LARGE in measured and _SELECT in measured:
+        ratio = ratios(report, _LARGE)[_SELECT]
+        yield _ratio_goal(arch, f"{_SELECT}: times as fast as r34's", ratio, least=24)
     if _NEAREST in measured and _SELECT in measured:
         share = ratios(report, _NEAREST)[_SELECT]  # nearest / select: invert it
         low, high = (1 / bound - 1 if bound else None for bound in (share.interval.high, share.interval.low))
