@@ -30,13 +30,13 @@ from p3m_edge.cli.console import Console
 from p3m_edge.errors import UsageError, suggestion
 
 VERBS: dict[str, str] = {
-    "demo": "build, verify, run and measure an embedded default: the whole path in one command",
-    "export": "turn a checkpoint into verified artefacts",
+    "demo": "export, verify, run and measure the mobile network: the whole path in one command",
+    "export": "turn weights into verified artefacts: those of this package, or a checkpoint",
     "verify": "check an artefact on this machine: hashes, manifest, golden vectors",
-    "run": "matte pictures with an artefact",
+    "run": "matte pictures, with an artefact or as it comes",
     "bench": "measure the latency, memory and parity of artefacts",
     "suite": "measure this project's own speed goals against eager PyTorch",
-    "inspect": "show what is in an artefact",
+    "inspect": "show what is in an artefact or a checkpoint",
     "targets": "list the targets: engine, precision, parity limits",
     "data check": "find what is missing, unreadable, unequal or double in a data set; count the rest",
     "data anonymize": "blur the faces of ordinary portraits: a P3M-style data set",
@@ -180,8 +180,8 @@ def _overview() -> str:
     verbs = "\n".join(f"  {name:14} {line}" for name, line in VERBS.items())
     return (
         "usage: p3m-edge VERB [options]\n\n"
-        "Portrait matting on the device: a P3M-Net checkpoint goes in, verified artefacts come out,\n"
-        "and apps run them without PyTorch.\n\n"
+        "Portrait matting on the device: train P3M-Net on your portraits, or take a checkpoint or the weights\n"
+        "of this package; verified artefacts come out, and apps run them without PyTorch.\n\n"
         f"verbs:\n{verbs}\n\n"
         "options:\n"
         "  -h, --help  this text; p3m-edge VERB --help: the verb's options and examples\n"

@@ -1,4 +1,4 @@
-"""``p3m-edge export``: a checkpoint goes in, verified artefacts come out."""
+"""``p3m-edge export``: weights go in, verified artefacts come out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from p3m_edge import shipped
 from p3m_edge.cli import options
 from p3m_edge.cli.tables import megabytes, number, parity_table, table
 from p3m_edge.errors import GateError, InputError, P3MEdgeError, UsageError, missing_package, suggestion
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     from p3m_edge.cli.console import Console
     from p3m_edge.export import ExportRequest, ExportResult, PlannedArtefact, StageEvent
 
-HELP = """Turn a P3M-Net checkpoint into artefacts: folders with a model file, a manifest and golden vectors.
-Each one is compared with PyTorch through the runtime that apps use. One that differs by more than its target
+HELP = """Turn weights into artefacts: folders with a model file, a manifest and golden vectors. The weights are those
+of the mobile network that come with this package, or a checkpoint of P3M-Net.
+Each artefact is compared with PyTorch through the runtime that apps use. One that differs by more than its target
 allows ends as OUT/<target>.rejected, and the exit code is 3."""
 EXAMPLES = """
+p3m-edge export --target onnx-fp32,openvino-fp16 --out out    # the weights of the package
 p3m-edge export --checkpoint P3M-Net_ResNet-34.pth --target onnx-fp32,openvino-fp16 --size 512x512 --out out
 p3m-edge export --checkpoint weights.safetensors --target all --out out --parity-images portraits/
 p3m-edge export --checkpoint weights.safetensors --target onnx-fp32 --size 640x480 --out out --dry-run
@@ -37,7 +40,10 @@ STANDIN_WARNING = "the weights are stand-ins and NOT TRAINED: the artefacts work
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to convert, into what, and how strictly to compare."""
     weights = parser.add_argument_group("weights")
-    weights.add_argument("--checkpoint", type=options.path, metavar="F", help="a checkpoint (.pth, .safetensors)")
+    weights.add_argument(
+        "--checkpoint", type=options.path, metavar="F",
+        help="a checkpoint (.pth, .safetensors; default: the one of this package)",
+    )  # fmt: skip
     weights.add_argument("--standin", action="store_true", help="deterministic weights that are not trained")
     weights.add_argument(
         "--arch", metavar="NAME", help=f"architecture: {', '.join(ARCHS)} (a checkpoint says it by itself)"
@@ -49,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     shape.add_argument("--out", type=options.path, required=True, metavar="DIR", help="artefacts go to DIR/<target>")
     shape.add_argument(
-        "--size", type=options.size, default=options.Size(512, 512), metavar="WIDTHxHEIGHT",
+        "--size", type=options.size, default=options.SIZE, metavar="WIDTHxHEIGHT",
         help="input size, multiples of 32 (default: 512x512)",
     )  # fmt: skip
     shape.add_argument(
@@ -79,11 +85,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Export, and print what became of each target."""
-    check_weights(args.checkpoint, args.arch, standin=args.standin)
+    checkpoint = _checkpoint(args.checkpoint, args.arch, standin=args.standin)
     targets = options.target_names(args.target)
     export = load_exporter()
     request = export.ExportRequest(
-        checkpoint=args.checkpoint,
+        checkpoint=checkpoint,
         arch=args.arch,
         targets=targets,
         out=args.out,
@@ -130,24 +136,24 @@ def load_exporter() -> ModuleType:
     return export
 
 
-def check_weights(checkpoint: Path | None, arch: str | None, *, standin: bool) -> None:
-    """Settle which weights are meant.
+def _checkpoint(checkpoint: Path | None, arch: str | None, *, standin: bool) -> Path | None:
+    """The file with the weights that are meant; None: stand-in weights.
 
     Raises
     ------
     UsageError
-        Neither or both of a checkpoint and stand-in weights, no architecture for the latter, or an unknown one.
+        Both a checkpoint and stand-in weights, no architecture for the latter, an unknown one, or one that needs a
+        checkpoint.
+    CheckpointError
+        The weights of the package are meant and not there.
     """
     if arch is not None and arch not in ARCHS:
         raise UsageError(f"unknown architecture {arch!r}", hint=suggestion(arch, ARCHS))
     if checkpoint is not None and standin:
         raise UsageError("--checkpoint and --standin exclude each other", hint="leave one of them out")
-    if checkpoint is None and not standin:
-        raise UsageError(
-            "which weights?", hint="--checkpoint FILE, or --arch r34 --standin for weights that are not trained"
-        )
     if standin and arch is None:
         raise UsageError("stand-in weights need an architecture", hint=f"--arch {', '.join(ARCHS)}")
+    return checkpoint if checkpoint is not None or standin else shipped.weights_path(arch or shipped.DEFAULT)
 
 
 def _pictures(paths: Sequence[Path]) -> tuple[Path, ...]:

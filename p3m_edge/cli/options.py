@@ -29,6 +29,10 @@ class Size:
         return f"{self.width}x{self.height}"
 
 
+SIZE = Size(512, 512)
+"""The size where none is given: the one that the networks were trained for."""
+
+
 def size(text: str) -> Size:
     """Parse ``WIDTHxHEIGHT``; both multiples of 32, at most 8192.
 

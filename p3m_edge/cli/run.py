@@ -1,4 +1,4 @@
-"""``p3m-edge run``: matte pictures with an artefact."""
+"""``p3m-edge run``: matte pictures."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p3m_edge.cli import mattes, options
+from p3m_edge.cli.default_artefact import default_artefact
 from p3m_edge.cli.mattes import Inputs, Outcome, Recipe
 from p3m_edge.cli.sources import collect, output_names
 from p3m_edge.cli.tables import table
-from p3m_edge.errors import InputError, OutputError, P3MEdgeError, PartialError
+from p3m_edge.errors import InputError, OutputError, P3MEdgeError, PartialError, UsageError
 from p3m_edge.imageio import Picture
+from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX
 from p3m_edge.runtimes import Matting
 
 if TYPE_CHECKING:
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 
 Job = tuple[Path, Mapping[str, Path]]
 
-HELP = """Matte pictures. Each one gives, below --out and in the sub-folder it came from,
+HELP = """Matte pictures, with an artefact that export wrote, or with the weights of this package: their artefact is
+made at the first run, which needs PyTorch, and kept in the user's cache. Each picture gives, below --out and in the
+sub-folder it came from,
   <stem>.alpha.png      the alpha matte (grey)
   <stem>.cutout.png     the subject on transparency, straight colour
   <stem>.composite.png  the subject on --background
@@ -38,6 +42,7 @@ Inputs are never overwritten. Results that exist are left alone and only what is
 them. In a folder, pictures that p3m-edge wrote are not taken as inputs. A picture that cannot be used does not stop
 the others: it is named at the end, and the exit code is 1. Every file appears complete or not at all."""
 EXAMPLES = """
+p3m-edge run portrait.jpg --out mattes
 p3m-edge run out/demo/openvino-fp16 portrait.jpg --out mattes
 p3m-edge run out/demo/onnx-fp32 photos/ --recursive --out mattes
 p3m-edge run out/demo/onnx-fp32 portrait.jpg --out mattes --background '#00ff00'
@@ -63,7 +68,10 @@ class RunReport:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The artefact, the pictures, what to make of them and where to put it."""
-    parser.add_argument("artefact", metavar="ARTEFACT", type=options.path, help="the folder that export wrote")
+    parser.add_argument(
+        "artefact", metavar="ARTEFACT", nargs="?", type=options.path,
+        help="the folder that export wrote (default: made from the weights of this package)",
+    )  # fmt: skip
     parser.add_argument("inputs", metavar="INPUT", nargs="+", type=options.path, help="a picture, or a folder of them")
     parser.add_argument("--out", required=True, metavar="DIR", type=options.path, help="where the results go")
     parser.add_argument("--recursive", action="store_true", help="also the pictures in sub-folders")
@@ -80,6 +88,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resize", choices=("stretch", "letterbox"), default="stretch",
         help="how a picture becomes the network's input (default: stretch)",
     )  # fmt: skip
+    how.add_argument(
+        "--size", type=options.size, metavar="WIDTHxHEIGHT",
+        help="the default artefact's input size, multiples of 32 (default: 512x512)",
+    )  # fmt: skip
     how.add_argument("--device", metavar="NAME", help=options.DEVICE_HELP)
     how.add_argument("--threads", type=options.positive, metavar="N", help="threads (default: the engine's choice)")
 
@@ -88,25 +100,54 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """Matte every picture; those that fail are named at the end."""
     behind = mattes.background(args.background) if args.background is not None else None
     recipe = Recipe(_kinds(args), behind.rgb if isinstance(behind, Picture) else behind, force=args.force)
-    found = collect(args.inputs, recursive=args.recursive)
+    named, inputs = _split(args)
+    found = collect(inputs, recursive=args.recursive)
     protected = [source.path for source in found.pictures]
     if isinstance(behind, Picture):
         protected.append(behind.path)
     names = output_names(found.pictures)
     jobs = [(s.path, recipe.files(args.out, name)) for s, name in zip(found.pictures, names, strict=True)]
     outcomes = [Outcome(path, "failed", reason=reason) for path, reason in found.failures]
-    with Matting(args.artefact, device=args.device, threads=args.threads, resize=args.resize) as matting:
+    artefact = named or default_artefact(args.size or options.SIZE, console)
+    check = named is not None  # the default artefact has just been checked
+    with Matting(artefact, device=args.device, threads=args.threads, resize=args.resize, check=check) as matting:
         manifest = matting.manifest
         if not manifest.model.trained:
             console.warn("the weights of this artefact are stand-ins and NOT TRAINED: its mattes mean nothing")
         _make_folder(args.out)
         outcomes += _process_all(matting, jobs, recipe, Inputs(protected), console)
-    report = _report(args, manifest, outcomes, left_out=len(found.own))
+    report = _report(args, artefact, manifest, outcomes, left_out=len(found.own))
     error = _error(report)
     console.emit(report, lambda out: _render(out, report), error)
     if error is not None:
         raise error
     return 0
+
+
+def _split(args: argparse.Namespace) -> tuple[Path | None, list[Path]]:
+    """The artefact, if one was named, and the inputs.
+
+    The first word is an artefact if it is a folder with a manifest, or has the name of a rejected one, which
+    :class:`Matting` then refuses.
+
+    Raises
+    ------
+    UsageError
+        No input is left, or a size was given for an artefact, which has its own.
+    InputError
+        There is none of the inputs: no artefact is made for them.
+    """
+    words: list[Path] = [*filter(None, [args.artefact]), *args.inputs]
+    first = words[0]
+    if (first / MANIFEST).is_file() or first.resolve().name.endswith(REJECTED_SUFFIX):
+        if len(words) == 1:
+            raise UsageError(f"no pictures were named for the artefact {first}", hint="see: p3m-edge run --help")
+        if args.size is not None:
+            raise UsageError(f"--size is for the default artefact: {first} has its own", hint="leave one of them out")
+        return first, words[1:]
+    if not any(path.exists() for path in words):
+        raise InputError(f"{first} does not exist" if len(words) == 1 else "none of the inputs exists")
+    return None, words
 
 
 def _kinds(args: argparse.Namespace) -> tuple[str, ...]:
@@ -159,10 +200,12 @@ def _progress(console: Console, total: int) -> Iterator[Callable[[Path], None]]:
         yield step
 
 
-def _report(args: argparse.Namespace, manifest: Manifest, outcomes: Sequence[Outcome], left_out: int) -> RunReport:
+def _report(
+    args: argparse.Namespace, artefact: Path, manifest: Manifest, outcomes: Sequence[Outcome], left_out: int
+) -> RunReport:
     count = Counter(outcome.status for outcome in outcomes)
     return RunReport(
-        artefact=args.artefact,
+        artefact=artefact,
         target=manifest.target,
         trained=manifest.model.trained,
         out=args.out,

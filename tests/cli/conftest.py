@@ -1,11 +1,13 @@
 """Artefacts and pictures for the verbs."""
 
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+import p3m_edge
 from tests.artefacts import make_artefact, picture
 
 
@@ -13,6 +15,15 @@ from tests.artefacts import make_artefact, picture
 def artefact(tmp_path_factory) -> Path:
     """A genuine small artefact for ONNX Runtime; tests must not change it."""
     return make_artefact(tmp_path_factory.mktemp("artefacts") / "onnx")
+
+
+@pytest.fixture(scope="session")
+def damaged_installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a copy of the package that has no weights: what runs in it imports that copy."""
+    folder = tmp_path_factory.mktemp("damaged")
+    ignored = shutil.ignore_patterns("*.safetensors", "__pycache__")
+    shutil.copytree(Path(p3m_edge.__file__).parent, folder / "p3m_edge", ignore=ignored)
+    return folder
 
 
 @pytest.fixture

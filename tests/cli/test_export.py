@@ -37,7 +37,7 @@ def export(capsys, *arguments) -> tuple[int, str, str]:
         ([*STANDIN, "--target", "onnx-fp32", "--parity-images", "absent.png"], 1, "absent.png does not exist"),
         (["--arch", "r35", "--standin", "--target", "onnx-fp32"], 2, "did you mean 'r34'?"),
         (["--standin", "--target", "onnx-fp32"], 2, "need an architecture"),
-        (["--arch", "r34", "--target", "onnx-fp32"], 2, "which weights?"),
+        (["--arch", "r34", "--target", "onnx-fp32"], 2, "no weights of r34: only of mobile"),
         (["--checkpoint", "f.pth", "--standin", "--target", "onnx-fp32"], 2, "exclude each other"),
     ],
 )
@@ -64,6 +64,25 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path, capsys):
     code, stdout, _ = export(capsys, *arguments, "--dry-run")
     assert code == 0
     assert "openvino-fp16" in stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_checkpoint_the_weights_of_the_package_are_meant(tmp_path, capsys):
+    for arch in ([], ["--arch", "mobile"]):
+        arguments = [*arch, "--target", "openvino-fp32", "--out", tmp_path / "out", "--dry-run", "--json"]
+        code, stdout, stderr = export(capsys, *arguments)
+        assert code == 0, stderr
+        assert stderr == ""
+        assert [artefact["target"] for artefact in json.loads(stdout)["planned"]] == ["openvino-fp32"]
+
+
+def test_an_installation_without_its_weights(damaged_installation, tmp_path):
+    command = [sys.executable, "-m", "p3m_edge", "export", "--target", "onnx-fp32", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=damaged_installation, capture_output=True, encoding="utf-8", timeout=60)
+    assert done.returncode == 5
+    first, hint = done.stderr.splitlines()
+    assert "mobile.safetensors is missing: this installation is damaged" in first
+    assert hint == "hint: install p3m-edge again"
     assert not (tmp_path / "out").exists()
 
 

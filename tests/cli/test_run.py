@@ -240,8 +240,12 @@ def test_bad_options(arguments, code, message, artefact, photo, tmp_path, capsys
 
 def test_bad_artefacts_and_outputs(artefact, photo, tmp_path, capsys):
     source = photo(tmp_path / "a.png")
-    code, document = run(capsys, tmp_path / "absent", source, "--out", tmp_path / "out")
+    code, document = run(capsys, tmp_path / "absent.rejected", source, "--out", tmp_path / "out")
     assert (code, document["error"]["exit_code"]) == (5, 5)
+    code, document = run(capsys, artefact, "--out", tmp_path / "out")
+    assert (code, "no pictures were named" in document["error"]["message"]) == (2, True)
+    code, document = run(capsys, artefact, source, "--out", tmp_path / "out", "--size", "64x64")
+    assert (code, "has its own" in document["error"]["message"]) == (2, True)
     assert not (tmp_path / "out").exists()
     broken = make_artefact(tmp_path / "broken")
     with (broken / "model.onnx").open("r+b") as stream:

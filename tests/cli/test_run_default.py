@@ -1,0 +1,181 @@
+"""``p3m-edge run`` without an artefact: made once from the weights of the package, by real processes, and kept."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p3m_edge import imageio, manifest, shipped
+from tests.artefacts import picture
+
+for package in ("torch", "onnxscript", "onnxruntime", "openvino"):
+    pytest.importorskip(package)
+
+SIZE = ("--size", "64x64")
+
+
+def command(*arguments: object, hidden: tuple[str, ...] = ()) -> list[str]:
+    """The command line, in a process where some packages cannot be imported."""
+    code = f"import sys; sys.modules.update(dict.fromkeys({hidden!r})); from p3m_edge.cli import main; sys.exit(main())"
+    return [sys.executable, "-c", code, "run", *map(str, arguments)]
+
+
+def run(cache: Path, *arguments: object, hidden: tuple[str, ...] = (), **options: Any):
+    environment = os.environ | {"P3M_EDGE_CACHE": str(cache)}
+    words = command(*arguments, *SIZE, "--json", hidden=hidden)
+    done = subprocess.run(words, env=environment, capture_output=True, encoding="utf-8", timeout=300, **options)
+    return done.returncode, json.loads(done.stdout), done.stderr
+
+
+def exports(stderr: str) -> int:
+    """How many artefacts were made."""
+    return stderr.count("] seal: ")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    path: Path = tmp_path_factory.mktemp("source") / "a.png"
+    imageio.write_png(path, picture(40, 60))
+    return path
+
+
+@pytest.fixture(scope="module")
+def first(source, tmp_path_factory):
+    """The cache after the first run, and what that run said; tests must not change it."""
+    folder = tmp_path_factory.mktemp("first")
+    return folder / "cache", run(folder / "cache", source, "--out", folder / "out")
+
+
+@pytest.fixture
+def cache(first, tmp_path) -> Path:
+    """A copy of that cache."""
+    return Path(shutil.copytree(first[0], tmp_path / "cache"))
+
+
+def artefact(cache: Path) -> Path:
+    (found,) = cache.glob("artefacts/*/openvino-fp32")
+    return found
+
+
+def test_the_first_run_exports_the_weights_of_the_package(first):
+    cache, (code, report, stderr) = first
+    assert code == 0, stderr
+    assert exports(stderr) == 1
+    assert stderr.count(str(artefact(cache))) == 1
+    assert (report["artefact"], report["target"]) == (str(artefact(cache)), "openvino-fp32")
+    assert [report[name] for name in ("trained", "done", "failed")] == [True, 1, 0]
+    assert [Path(path).name for path in report["pictures"][0]["outputs"]] == ["a.alpha.png", "a.cutout.png"]
+    made, weights = manifest.read(artefact(cache)), shipped.read_header()
+    assert (made.model.arch, made.input.width, made.input.height) == ("mobile", 64, 64)
+    assert made.model.checkpoint_sha256 == manifest.sha256(shipped.weights_path())
+    assert (made.model.licence, made.model.provenance) == (weights.licence, weights.provenance)
+    assert made.verified.level == "device"
+
+
+@pytest.mark.parametrize("hidden", [(), ("torch", "onnx", "filelock")], ids=["again", "without torch"])
+def test_later_runs_use_it(hidden, cache, source, tmp_path):
+    code, report, stderr = run(cache, source, "--out", tmp_path / "out", hidden=hidden)
+    assert (code, report["done"], exports(stderr)) == (0, 1, 0), stderr
+    assert report["artefact"] == str(artefact(cache))
+
+
+def test_everything_that_is_no_artefact_is_an_input(cache, source, tmp_path):
+    shutil.copy(source, tmp_path / "b.png")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(source, folder / "c.png")
+    code, report, stderr = run(cache, folder, tmp_path / "b.png", "--out", tmp_path / "out", source)
+    assert (code, report["done"]) == (0, 3), stderr
+    code, report, _ = run(cache, tmp_path / "absent", source, "--out", tmp_path / "out", "--force")
+    assert (code, report["done"], report["failed"]) == (1, 1, 1)
+    assert report["error"]["message"] == "1 of 2 inputs failed"
+
+
+def test_a_damaged_one_is_made_again(cache, source, tmp_path):
+    (artefact(cache) / "manifest.json").unlink()
+    code, _, stderr = run(cache, source, "--out", tmp_path / "out")
+    assert (code, exports(stderr)) == (0, 1), stderr
+    (line,) = [line for line in stderr.splitlines() if "is damaged and made again" in line]
+    assert "holds no manifest.json" in line
+    manifest.check_files(manifest.read(artefact(cache)), artefact(cache))
+
+
+def test_a_damaged_one_without_torch(cache, source, tmp_path):
+    model = artefact(cache) / "model.bin"
+    data = bytearray(model.read_bytes())
+    data[len(data) // 2] ^= 1
+    model.write_bytes(data)
+    code, document, _ = run(cache, source, "--out", tmp_path / "out", hidden=("torch",))
+    assert code == document["error"]["exit_code"] == 4
+    assert "model.bin was changed" in document["error"]["message"]
+    assert model.read_bytes() == data
+
+
+def test_without_torch_and_without_an_artefact(source, tmp_path):
+    code, document, _ = run(tmp_path / "cache", source, "--out", tmp_path / "out", hidden=("torch",))
+    assert code == document["error"]["exit_code"] == 4
+    assert "does not exist" in document["error"]["message"]
+    assert 'pip install "p3m-edge[torch]"' in document["error"]["hint"]
+    assert "exported elsewhere: p3m-edge run ARTEFACT" in document["error"]["hint"]
+    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_engine_is_one_that_is_installed(cache, source, tmp_path):
+    code, report, stderr = run(cache, source, "--out", tmp_path / "out", hidden=("openvino",))
+    assert (code, report["target"], exports(stderr)) == (0, "onnx-fp32", 1), stderr
+    code, document, _ = run(cache, source, "--out", tmp_path / "out", hidden=("openvino", "onnxruntime"))
+    assert code == document["error"]["exit_code"] == 4
+    assert 'pip install "p3m-edge[torch,openvino]"' in document["error"]["hint"]
+
+
+def test_two_at_once_make_it_once(source, tmp_path):
+    environment = os.environ | {"P3M_EDGE_CACHE": str(tmp_path / "cache")}
+    processes = [
+        subprocess.Popen(
+            command(source, "--out", tmp_path / f"out{index}", *SIZE, "--json"),
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+        )
+        for index in range(2)
+    ]  # fmt: skip
+    answers = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], answers
+    assert [json.loads(stdout)["done"] for stdout, _ in answers] == [1, 1]
+    assert exports("".join(stderr for _, stderr in answers)) == 1
+    assert manifest.read(artefact(tmp_path / "cache")).verified.level == "device"
+
+
+def test_a_cache_that_cannot_be_written(source, tmp_path):
+    (tmp_path / "file").touch()
+    code, document, _ = run(tmp_path / "file/cache", source, "--out", tmp_path / "out")
+    assert code == document["error"]["exit_code"] == 1
+    assert "cannot be written" in document["error"]["message"]
+    assert "P3M_EDGE_CACHE" in document["error"]["hint"]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everything")
+def test_a_cache_that_may_only_be_read(source, tmp_path):
+    (tmp_path / "cache").mkdir(mode=0o500)
+    code, document, _ = run(tmp_path / "cache", source, "--out", tmp_path / "out")
+    assert (code, "cannot be written" in document["error"]["message"]) == (1, True)
+
+
+def test_nothing_is_made_for_inputs_that_do_not_exist(tmp_path):
+    code, document, stderr = run(tmp_path / "cache", tmp_path / "absent.jpg", "--out", tmp_path / "out")
+    assert code == document["error"]["exit_code"] == 1
+    assert "absent.jpg does not exist" in document["error"]["message"]
+    assert exports(stderr) == 0
+    assert not (tmp_path / "cache").exists()
+
+
+def test_an_installation_without_its_weights(damaged_installation, source, tmp_path):
+    arguments = ("--out", tmp_path / "out")
+    code, document, _ = run(tmp_path / "cache", source, *arguments, cwd=damaged_installation)
+    assert code == document["error"]["exit_code"] == 5
+    assert "this installation is damaged" in document["error"]["message"]
