@@ -12,10 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from p3m_edge import __version__
+from p3m_edge import __version__, shipped
 from p3m_edge.benchmarks.fingerprint import Fingerprint, fingerprint
 from p3m_edge.cli import probe
 from p3m_edge.cli.tables import megabytes, table
+from p3m_edge.errors import CheckpointError
+from p3m_edge.manifest import sha256
 from p3m_edge.targets import TARGETS, Target
 
 if TYPE_CHECKING:
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 
     from p3m_edge.cli.console import Console
 
-HELP = """Say for each target whether this machine can build it, run it and verify it, and why not.
+HELP = """Say for each target whether this machine can build it, run it and verify it, and why not; and whether the
+weights of this package are whole.
 Every package is tested by importing it in a process of its own, so that one that is installed but broken is
 reported with its cause. Nothing is installed or changed."""
 EXAMPLES = """
@@ -50,6 +53,18 @@ class Package:
     status: Literal["ok", "absent", "broken"]
     version: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    cause: str | None = None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of this package; ``cause`` says why they cannot be used."""
+
+    arch: str
+    status: Literal["ok", "damaged"]
+    sha256: str | None = None
+    licence: str | None = None
+    provenance: str | None = None
     cause: str | None = None
 
 
@@ -81,6 +96,7 @@ class Diagnosis:
     machine: Fingerprint
     int8_features: tuple[str, ...]
     packages: tuple[Package, ...]
+    weights: tuple[Weights, ...]
     targets: tuple[TargetState, ...]
     pip: str | None
 
@@ -109,9 +125,18 @@ def diagnose() -> Diagnosis:
         machine=machine,
         int8_features=tuple(name for name in _INT8_FEATURES if name in machine.features),
         packages=tuple(packages.values()),
+        weights=tuple(map(_weights, shipped.SHIPPED)),
         targets=states,
         pip=_pip(absent),
     )
+
+
+def _weights(arch: str) -> Weights:
+    try:
+        header = shipped.read_header(arch)
+    except CheckpointError as error:
+        return Weights(arch, "damaged", cause=str(error))
+    return Weights(arch, "ok", sha256(shipped.weights_path(arch)), header.licence, header.provenance)
 
 
 def _probe(names: Mapping[str, str | None]) -> dict[str, Package]:
@@ -206,6 +231,7 @@ def _render(out: RichConsole, diagnosis: Diagnosis) -> None:
     facts.add_row("int8 instructions", ", ".join(diagnosis.int8_features) or "none: int8 may be no faster than fp32")
     out.print(facts)
     out.print(_package_table(diagnosis.packages))
+    out.print(_weights_table(diagnosis.weights))
     out.print(_target_table(diagnosis.targets))
     if diagnosis.pip:
         out.print(f"to build and run every available target:\n  {diagnosis.pip}", soft_wrap=True)
@@ -218,6 +244,15 @@ def _package_table(packages: Iterable[Package]) -> object:
         style = {"ok": None, "absent": "dim", "broken": "red"}[package.status]
         details = package.cause or "; ".join(offers)
         rows.add_row(package.name, package.extra or "-", package.status, package.version or "-", details, style=style)
+    return rows
+
+
+def _weights_table(weights: Iterable[Weights]) -> object:
+    rows = table("weights of this package", "architecture", "status", "licence", "SHA-256", "provenance")
+    for item in weights:
+        details = item.cause or item.provenance
+        style = None if item.status == "ok" else "red"
+        rows.add_row(item.arch, item.status, item.licence or "-", item.sha256 or "-", details, style=style)
     return rows
 
 

@@ -1,15 +1,18 @@
-"""``p3m-edge inspect``: what is in an artefact."""
+"""``p3m-edge inspect``: what is in an artefact or a checkpoint."""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from p3m_edge import header as headers
 from p3m_edge import manifest as manifests
 from p3m_edge.cli import options
 from p3m_edge.cli.tables import megabytes, parity_table, table
+from p3m_edge.errors import CheckpointError
 from p3m_edge.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -22,11 +25,17 @@ if TYPE_CHECKING:
 
 HELP = """Show what is in an artefact: model, provenance and licence of its weights, input, outputs, files,
 parity, verification level, versions. A rejected artefact is shown too. Nothing is run or hashed;
-`p3m-edge verify` does that."""
+`p3m-edge verify` does that.
+
+Of a checkpoint (.pth, .safetensors) the file is read and checked, and what it says about itself is shown. That needs
+PyTorch, unless it is one of p3m-edge."""
 EXAMPLES = """
 p3m-edge inspect out/demo/onnx-fp32
 p3m-edge inspect out/demo/openvino-fp16 --json
+p3m-edge inspect run/best.safetensors
 """
+_TRAINED = "trained"
+_NOT_TRAINED = "NOT TRAINED: stand-in weights, its mattes mean nothing"
 
 
 @dataclass(frozen=True)
@@ -43,14 +52,34 @@ class Inspection:
     manifest: Manifest
 
 
+@dataclass(frozen=True)
+class CheckpointFile:
+    """What a checkpoint is; ``sha256`` is that of the whole file, as in the manifests of its artefacts."""
+
+    file: Path
+    bytes: int
+    sha256: str
+    format: str
+    arch: str
+    trained: bool
+    provenance: str
+    licence: str
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The folder."""
-    parser.add_argument("artefact", metavar="DIR", type=options.path, help="the folder that `p3m-edge export` wrote")
+    """The folder or file."""
+    parser.add_argument(
+        "path", metavar="PATH", type=options.path, help="the folder that `p3m-edge export` wrote, or a checkpoint"
+    )
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    """Read the manifest and show it."""
-    inspection = inspect(args.artefact)
+    """Read the manifest or the checkpoint and show it."""
+    if args.path.is_file():
+        checkpoint = inspect_file(args.path)
+        console.emit(checkpoint, lambda out: _render_checkpoint(out, checkpoint))
+        return 0
+    inspection = inspect(args.path)
     console.emit(inspection, lambda out: _render(out, inspection))
     if inspection.absent:
         console.warn(f"missing in {inspection.folder}: {', '.join(inspection.absent)}")
@@ -78,6 +107,42 @@ def inspect(folder: Path) -> Inspection:
     )
 
 
+def inspect_file(path: Path) -> CheckpointFile:
+    """Read a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        It is none, or damaged.
+    MissingError
+        It is not one of ours, and reading others takes PyTorch.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    own = headers.read(data, str(path))
+    if own is not None:
+        says = (own.arch, own.trained, own.provenance, own.licence)
+        return CheckpointFile(path, len(data), hashlib.sha256(data).hexdigest(), "p3m-edge", *says)
+    from p3m_edge.model import inspect_checkpoint
+
+    info = inspect_checkpoint(path)
+    says = (info.arch, info.trained, info.provenance, info.licence)
+    return CheckpointFile(path, len(data), info.sha256, info.format, *says)
+
+
+def _render_checkpoint(out: RichConsole, checkpoint: CheckpointFile) -> None:
+    facts = table(str(checkpoint.file), "what", "value", header=False)
+    facts.add_row("model", f"P3M-Net {checkpoint.arch}")
+    facts.add_row("weights", _TRAINED if checkpoint.trained else _NOT_TRAINED)
+    facts.add_row("provenance", checkpoint.provenance)
+    facts.add_row("licence", checkpoint.licence)
+    facts.add_row("format", f"{checkpoint.format}, {megabytes(checkpoint.bytes)}")
+    facts.add_row("checkpoint", f"SHA-256 {checkpoint.sha256}")
+    out.print(facts)
+
+
 def _render(out: RichConsole, inspection: Inspection) -> None:
     facts = table(str(inspection.folder), "what", "value", header=False)
     for what, value in _rows(inspection):
@@ -96,9 +161,8 @@ def _rows(inspection: Inspection) -> Iterator[tuple[str, str]]:
     model, engine, frame = manifest.model, manifest.engine, manifest.input
     yield "status", inspection.status + (f" ({engine.reason})" if engine.reason else "")
     yield "target", f"{manifest.target} ({engine.name} >= {engine.minimum_version}, {manifest.precision})"
-    trained = "trained" if model.trained else "NOT TRAINED: stand-in weights, its mattes mean nothing"
     yield "model", f"P3M-Net {model.arch}, {model.parameters:,} parameters, unpool {manifest.unpool}"
-    yield "weights", trained
+    yield "weights", _TRAINED if model.trained else _NOT_TRAINED
     yield "provenance", model.provenance
     yield "licence", model.licence
     yield "checkpoint", f"SHA-256 {model.checkpoint_sha256}"

@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
+from p3m_edge import manifest, shipped
 from p3m_edge.cli import demo, main
 from p3m_edge.errors import OutputError
+from p3m_edge.imageio import read_image
 
 
 def test_it_takes_a_new_folder_an_empty_one_and_its_own(tmp_path):
@@ -43,15 +45,22 @@ def test_the_whole_demo_twice(tmp_path):
         done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=900)
         assert done.returncode == 0, done.stderr
         report = json.loads(done.stdout)
-        assert "NOT TRAINED" in done.stderr
+        assert report["model"]["trained"]
+        assert report["model"]["checkpoint_sha256"] == manifest.sha256(shipped.weights_path())
         assert json.loads((tmp_path / "demo/report.json").read_bytes()) == report
         assert [artefact["status"] for artefact in report["artefacts"]] == ["verified", "verified"]
         assert [verdict["status"] for verdict in report["verified"]] == ["passed", "passed"]
         assert {row["status"] for row in report["benchmark"]["rows"]} == {"ok"}
         names = {path.name for path in (tmp_path / "demo").iterdir() if not path.name.startswith(".")}
-        assert names == {"onnx-fp32", "openvino-fp16", "alpha.png", "composite.png", "report.json", "report.md"}
+        assert names == {
+            "onnx-fp32", "openvino-fp16", "alpha.png", "composite.png", "portrait.jpg", "report.json", "report.md",
+        }  # fmt: skip
+        assert names == {"onnx-fp32", "openvino-fp16", *report["files"]}
+        row = read_image(tmp_path / "demo/portrait.jpg").rgb
+        assert row.shape == (396, 1200, 3)
+        assert (tmp_path / "demo/portrait.jpg").stat().st_size <= 200_000
         text = (tmp_path / "demo/report.md").read_text(encoding="utf-8")
-        assert "NOT TRAINED" in text
-        assert "meaningless" in text
+        assert "NOT TRAINED" not in text
+        assert report["model"]["provenance"] in text
         assert "| openvino-fp16 | verified | passed |" in text
         (tmp_path / "demo/alpha.png").write_text("damaged")

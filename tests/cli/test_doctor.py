@@ -5,9 +5,11 @@ import os
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
+from p3m_edge import manifest, shipped
 from p3m_edge.cli import main
 from p3m_edge.cli.doctor import PACKAGES
 from p3m_edge.targets import TARGETS
@@ -26,10 +28,10 @@ sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Hiding
 OPTIONAL = [name for name, extra in PACKAGES.items() if extra is not None]
 
 
-def doctor(path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def doctor(path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(path)}
     command = [sys.executable, "-m", "p3m_edge", "doctor", *arguments]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=240, env=environment)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=240, env=environment, **options)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,19 @@ def test_it_works_with_nothing_optional_installed(bare):
     onnx = next(state for state in diagnosis["targets"] if state["target"] == "onnx-fp32")
     assert onnx["run"]["reason"] == "onnxruntime is not installed"
     assert onnx["pip"] == 'pip install "p3m-edge[onnx,torch]"'
+
+
+def test_it_knows_the_weights_of_the_package(bare, damaged_installation):
+    (weights,) = json.loads(bare.stdout)["weights"]
+    header = shipped.read_header()
+    assert (weights["arch"], weights["status"], weights["cause"]) == ("mobile", "ok", None)
+    assert (weights["licence"], weights["provenance"]) == (header.licence, header.provenance)
+    assert weights["sha256"] == manifest.sha256(shipped.weights_path())
+    done = doctor(damaged_installation, "--json", cwd=damaged_installation)
+    assert done.returncode == 0, done.stderr
+    (weights,) = json.loads(done.stdout)["weights"]
+    assert (weights["status"], weights["sha256"]) == ("damaged", None)
+    assert "is missing" in weights["cause"]
 
 
 def test_broken_packages_are_reported_with_their_cause(tmp_path):

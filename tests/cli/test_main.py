@@ -92,7 +92,7 @@ def test_help_of_every_verb_and_its_examples_parse(verb, capsys):
         (["data", "chekc"], "unknown verb 'data chekc'", "did you mean 'data check'?"),
         (["targets", "--jsno"], "unknown option --jsno", "did you mean '--json'?"),
         (["targets", "surplus"], "unrecognized arguments: surplus", "p3m-edge targets --help"),
-        (["inspect"], "required: DIR", "p3m-edge inspect --help"),
+        (["inspect"], "required: PATH", "p3m-edge inspect --help"),
     ],
 )
 def test_usage_errors_say_what_was_meant(arguments, message, hint, capsys):

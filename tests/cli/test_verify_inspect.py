@@ -1,12 +1,15 @@
-"""``p3m-edge verify`` and ``inspect`` on good, damaged, rejected and foreign artefacts."""
+"""``p3m-edge verify`` and ``inspect`` on good, damaged, rejected and foreign artefacts, and on checkpoints."""
 
 import json
 import shutil
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from p3m_edge import manifest as manifests
+from p3m_edge import shipped
 from p3m_edge.cli import main
 from tests.artefacts import edit_manifest, make_artefact, rehash, scale_constant
 
@@ -131,6 +134,29 @@ def test_inspect_shows_a_rejected_artefact_and_a_missing_file(artefact, tmp_path
     code, document, _ = call(capsys, "verify", folder)
     assert code == 5
     assert "rejected" in document["error"]["message"]
+
+
+def test_inspect_shows_the_weights_of_the_package_without_torch():
+    arguments = ["inspect", str(shipped.weights_path())]
+    for options in ([], ["--json"]):
+        words = [*arguments, *options]
+        code = f"import sys; sys.modules['torch'] = None; from p3m_edge.cli import main; sys.exit(main({words!r}))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert manifests.sha256(shipped.weights_path()) in done.stdout
+    document, header = json.loads(done.stdout), shipped.read_header()
+    assert (document["arch"], document["format"], document["trained"]) == ("mobile", "p3m-edge", True)
+    assert (document["licence"], document["provenance"]) == (header.licence, header.provenance)
+    assert document["bytes"] == shipped.weights_path().stat().st_size
+
+
+def test_inspect_of_a_changed_checkpoint(tmp_path, capsys):
+    changed = bytearray(shipped.weights_path().read_bytes())
+    changed[-1] ^= 1
+    (tmp_path / "changed.safetensors").write_bytes(changed)
+    code, document, _ = call(capsys, "inspect", tmp_path / "changed.safetensors")
+    assert code == document["error"]["exit_code"] == 5
+    assert "has been changed or damaged" in document["error"]["message"]
 
 
 def test_inspect_of_something_else(tmp_path, capsys):

@@ -14,10 +14,13 @@ from packaging.metadata import Metadata
 from packaging.requirements import Requirement
 
 import p3m_edge
+from p3m_edge.shipped import SHIPPED
 from tests.packaging.conftest import Distributions
 from tests.packaging.sources import LINKS, ROOT, project_files
 
 NAME = f"p3m_edge-{p3m_edge.__version__}"
+WEIGHTS = "p3m_edge/weights"
+CARD = f"{WEIGHTS}/README.md"
 
 
 def package_files() -> set[str]:
@@ -40,6 +43,17 @@ def test_wheel_holds_the_package_and_nothing_else(distributions: Distributions) 
     assert len(names) == len(set(names))
     assert set(names) == package_files() | {f"{NAME}.dist-info/{name}" for name in info}
     assert {"p3m_edge/py.typed", "p3m_edge/assets/astronaut.jpg", "p3m_edge/assets/README.md"} <= set(names)
+
+
+def test_both_hold_the_weights_and_their_model_card(distributions: Distributions) -> None:
+    files = {name: (ROOT / name).read_bytes() for arch in SHIPPED for name in (f"{WEIGHTS}/{arch}.safetensors", CARD)}
+    assert sum(map(len, files.values())) <= 8_000_000
+    with zipfile.ZipFile(distributions.wheel) as wheel, tarfile.open(distributions.sdist) as sdist:
+        for name, data in files.items():
+            assert wheel.read(name) == data
+            member = sdist.extractfile(f"{NAME}/{name}")
+            assert member is not None
+            assert member.read() == data
 
 
 def test_sdist_holds_what_the_wheel_is_built_from(distributions: Distributions) -> None:
