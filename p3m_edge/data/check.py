@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.data import sets
+from p3m_edge.data.compose_set import empty_pictures
 from p3m_edge.data.parallel import Progress, parallel_map
 from p3m_edge.data.sample import Item
 from p3m_edge.errors import InputError
@@ -40,7 +41,7 @@ class Problem:
         ``size``
             Not that of the picture.
         ``black alpha``
-            Nothing is foreground.
+            Nothing is foreground, and no list of composites says that nobody is in the picture.
         ``trimap``
             No unknown pixel, values other than 0, 128 and 255, or known regions that contradict the alpha.
         ``double``
@@ -157,8 +158,11 @@ def check(root: str | Path, *, workers: int | None = None, progress: Progress = 
     pairs = [(folder, item) for folder, listing in listings.items() for item in listing.items]
     facts = parallel_map(_examine, [item for _, item in pairs], workers=workers, progress=progress)
     problems = [problem for folder, listing in listings.items() for problem in _unmatched(folder, listing)]
-    for (folder, _), found in zip(pairs, facts, strict=True):
-        problems += [Problem(kind, _name(folder), path, message) for kind, path, message in found.problems]
+    meant = {folder: empty_pictures(folder) for folder in folders}
+    for (folder, item), found in zip(pairs, facts, strict=True):
+        for kind, path, message in found.problems:
+            if kind != "black alpha" or item.name not in meant[folder]:
+                problems.append(Problem(kind, _name(folder), path, message))
     problems += _doubles((_name(folder), item, found) for (folder, item), found in zip(pairs, facts, strict=True))
     reports = [
         _split(folder, listing, [found for (of, _), found in zip(pairs, facts, strict=True) if of == folder])

@@ -210,6 +210,15 @@ def _suffix(recipe: Recipe) -> str:
     return ".jpg" if recipe.quality else ".png"
 
 
+def empty_pictures(folder: Path) -> frozenset[str]:
+    """The names of those pictures of a set that show nobody on purpose, as far as it has a list that says so."""
+    try:
+        lines = (folder / LIST).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return frozenset()
+    return frozenset(row.get("name", "") for row in csv.DictReader(lines) if row.get("kind") == "empty")
+
+
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -114,11 +114,17 @@ def test_bad_files_do_not_stop_the_others(here):
 def test_empty_pictures(here):
     done = call("out", *BASIC, "-n", 3, "--empty", 1, "--png", cwd=here)
     assert done.returncode == 0, done.stderr
+    checked = [sys.executable, "-m", "p3m_edge", "data", "check", "out"]
+    assert subprocess.run(checked, capture_output=True, cwd=here, timeout=300).returncode == 0
     for item in open_set(here / "out").items:
         sample = read(item)
         assert not sample.alpha.any()
         assert sample.face_mask is not None
         assert not sample.face_mask.any()
+    (here / "out" / "composed.csv").write_bytes(b"\xff\n")
+    again = subprocess.run(checked, capture_output=True, encoding="utf-8", cwd=here, timeout=300)
+    assert again.returncode == 1
+    assert "3 black alpha" in again.stderr
 
 
 def test_foregrounds_are_kept_where_they_are_wanted(here):

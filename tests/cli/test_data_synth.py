@@ -106,7 +106,7 @@ def test_another_recipe_is_refused_and_a_damaged_record_named(tmp_path):
     assert call(tmp_path, "-n", 1, "--size", "64x64").returncode == 0
     other = call(tmp_path, "-n", 1, "--size", "64x64", "--seed", 1)
     assert other.returncode == 2
-    assert "another seed" in other.stderr
+    assert "other settings: seed" in other.stderr
     (tmp_path / "synth.json").write_text("{")
     damaged = call(tmp_path, "-n", 1, "--size", "64x64")
     assert damaged.returncode == 1
