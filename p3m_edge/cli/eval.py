@@ -20,7 +20,7 @@ from p3m_edge.errors import PartialError, UsageError
 from p3m_edge.evaluate import ppt, tables
 from p3m_edge.evaluate.journal import Journal
 from p3m_edge.evaluate.method import Method
-from p3m_edge.evaluate.methods import STRATEGIES, Options, open_method
+from p3m_edge.evaluate.methods import NAMES, STRATEGIES, Options, open_method
 from p3m_edge.evaluate.ppt import Mark, Marked
 from p3m_edge.evaluate.results import ROUTES, Evaluation, Result, Route
 from p3m_edge.evaluate.runner import find_set, worst_sheet
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 HELP = """Measure matting methods on portrait sets, and print the protocol with the figures.
 
 A SET is a folder of image/ and alpha/, or P3M-10k's layout; a split's name may follow its folder
-(P3M-10k/P3M-500-P). A model is a checkpoint, an artefact, a TOML description of any other ONNX model, or
-a trimap-based method of pymatting: cf, knn, lbdm, rw. Trimap-based methods are measured in the unknown region.
+(P3M-10k/P3M-500-P). A model is a checkpoint, an artefact, a TOML description of any other ONNX model, a
+baseline (background: nothing is foreground; facebox: a trimap grown from the face box, matted), or a trimap-based
+method of pymatting: cf, knn, lbdm, rw. Trimap-based methods are measured in the unknown region.
 
 With --out, a run that was stopped goes on where it was, and the folder gets report.json, report.md, pictures.csv
 and a sheet of the worst pictures. A picture that cannot be used does not stop the others: it is named at the end,
@@ -46,6 +47,7 @@ EXAMPLES = """
 p3m-edge eval P3M-10k/P3M-500-P --model best.safetensors --out results
 p3m-edge eval P3M-10k/P3M-500-NP --model best.safetensors --strategy hybrid --route both --out results
 p3m-edge eval portraits/ --model best.safetensors --strategy deployed --size 512x512 --model out/onnx-fp16
+p3m-edge eval portraits/ --model best.safetensors --model background --model facebox --out results
 p3m-edge eval portraits/ --model cf --model knn --model modnet.toml --limit 20 --out results
 p3m-edge eval --ppt B=P3M-10k/P3M-500-P N=P3M-10k/P3M-500-NP --model B=blurred.safetensors --model N=normal.safetensors
 """
@@ -64,8 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sets", nargs="+", metavar="SET", help="a set's folder (with --ppt: B=SET or N=SET)")
     parser.add_argument(
         "--model", action="append", required=True, dest="models", metavar="MODEL",
-        help="checkpoint, artefact folder, description.toml, cf, knn, lbdm or rw (with --ppt: B=MODEL or N=MODEL); "
-        "repeatable",
+        help=f"checkpoint, artefact folder, description.toml, {', '.join(NAMES[:-1])} or {NAMES[-1]} "
+        "(with --ppt: B=MODEL or N=MODEL); repeatable",
     )  # fmt: skip
     parser.add_argument("--ppt", action="store_true", help="print the matrix of B and N, training against test")
     parser.add_argument("--limit", type=options.positive, metavar="N", help="take the first N pictures of each set")

@@ -6,6 +6,7 @@ Shape legend: H and W, the picture's size.
 from __future__ import annotations
 
 import hashlib
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class MethodInfo:
     name
         For tables and file names.
     kind
-        ``checkpoint``, ``artefact``, ``onnx`` or ``pymatting``.
+        ``checkpoint``, ``artefact``, ``onnx``, ``pymatting`` or ``baseline``.
     trimap_based
         Whether it is given the trimap; then it is measured in the unknown region alone.
     identity
@@ -46,7 +47,7 @@ class MethodInfo:
     """
 
     name: str
-    kind: Literal["checkpoint", "artefact", "onnx", "pymatting"]
+    kind: Literal["checkpoint", "artefact", "onnx", "pymatting", "baseline"]
     trimap_based: bool
     identity: str
     trained: bool = True
@@ -92,6 +93,15 @@ def at_size(alpha: NDArray[Any], height: int, width: int) -> NDArray[np.float32]
 def nearest(mask: Image, height: int, width: int) -> Image:
     """A trimap at another size, without values between."""
     return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
+
+
+def what_is_at(path: Path) -> Literal["file", "folder"] | None:
+    """None where nothing is, or for a name that no file can have, for which ``Path.exists`` raises."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return None
+    return "folder" if stat.S_ISDIR(mode) else "file"
 
 
 def file_hash(*paths: Path) -> str:

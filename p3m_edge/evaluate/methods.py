@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from numpy.typing import NDArray
 
 from p3m_edge.errors import InputError, MissingError, UsageError, suggestion
-from p3m_edge.evaluate.method import Image, Method, MethodInfo, Predict, file_hash
+from p3m_edge.evaluate.baselines import BASELINES, BackgroundMethod, FaceBoxMethod
+from p3m_edge.evaluate.method import Image, Method, MethodInfo, Predict, file_hash, what_is_at
 from p3m_edge.evaluate.onnx_model import OnnxMethod
 from p3m_edge.evaluate.trimap_based import PYMATTING, PymattingMethod
 from p3m_edge.preprocess import from_network, to_network
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Strategy = Literal["resize", "hybrid", "deployed"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+NAMES = (*BASELINES, *PYMATTING)
+"""What ``--model`` may name instead of a file."""
 
 # The publication gives small pictures a least side for Swin-T, on this set alone.
 _LEAST_SIDE = ("swin-t", ("realworldportrait-636", "rwp-636"))
@@ -56,8 +58,7 @@ def open_method(text: str, options: Options) -> Method:
     Parameters
     ----------
     text
-        A name of :data:`~p3m_edge.evaluate.trimap_based.PYMATTING`, an artefact's folder, a TOML description of an
-        ONNX model, or a checkpoint.
+        One of :data:`NAMES`, an artefact's folder, a TOML description of an ONNX model, or a checkpoint.
     options
         How it is run.
 
@@ -70,12 +71,15 @@ def open_method(text: str, options: Options) -> Method:
     """
     if text in PYMATTING:
         return PymattingMethod(text)
+    if text in BASELINES:
+        return BackgroundMethod() if text == "background" else FaceBoxMethod()
     path = Path(text).expanduser()
-    if os.path.isdir(path):  # noqa: PTH112 - False for a name that no file can have, where Path raises
-        return ArtefactMethod(path, options)
-    if not os.path.exists(path):  # noqa: PTH110 - likewise
-        hint = suggestion(text, PYMATTING) or "a file, a folder, or one of " + ", ".join(PYMATTING)
+    there = what_is_at(path)
+    if there is None:
+        hint = suggestion(text, NAMES) or "a file, a folder, or one of " + ", ".join(NAMES)
         raise UsageError(f"there is no model {text!r}", hint=hint)
+    if there == "folder":
+        return ArtefactMethod(path, options)
     if path.suffix == ".toml":
         if options.device not in (None, "cpu"):
             raise UsageError(f"{path}: models with a description run on the processor, not on {options.device!r}")

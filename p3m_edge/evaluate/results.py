@@ -74,6 +74,8 @@ class PictureScore:
     ----------
     seconds
         Of the prediction alone. Not a benchmark: other work may have run beside it.
+    empty
+        Whether nobody was found: the prediction is 0 everywhere.
     scores
         For each route, measure -> value; face measures only where the picture has a face.
     """
@@ -82,6 +84,7 @@ class PictureScore:
     width: int
     height: int
     seconds: float
+    empty: bool
     scores: dict[Route, dict[str, float]]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from p3m_edge.data.sheet import sheet
 from p3m_edge.errors import InputError
 from p3m_edge.evaluate import journal as journals
 from p3m_edge.evaluate.journal import Journal
-from p3m_edge.evaluate.method import Method, Predict
+from p3m_edge.evaluate.method import Method, Predict, what_is_at
 from p3m_edge.evaluate.results import Failure, PictureScore, Protocol, Result, Route, means
 from p3m_edge.evaluate.scoring import Trimaps, score
 from p3m_edge.metrics import UNKNOWN
@@ -35,7 +34,7 @@ def find_set(text: str | Path) -> DataSet:
         As :func:`p3m_edge.data.sets.open_set`.
     """
     path = Path(text).expanduser()
-    if not os.path.exists(path) and os.path.isdir(path.parent) and splits(path.parent):  # noqa: PTH110, PTH112
+    if what_is_at(path) is None and what_is_at(path.parent) == "folder" and splits(path.parent):
         return open_set(path.parent, path.name)
     return open_set(path)
 
@@ -128,7 +127,7 @@ def _score(method: Method, predict: Predict, item: Item, trimaps: Trimaps, route
     based = method.info.trimap_based
     scores = {route: score(alpha, sample, trimap, route, trimap_based=based) for route in routes}
     height, width = sample.alpha.shape
-    return PictureScore(item.name, width, height, round(seconds, 3), scores)
+    return PictureScore(item.name, width, height, round(seconds, 3), not alpha.any(), scores)
 
 
 def _matte(predict: Predict, item: Item, trimaps: Trimaps) -> tuple[Sample, NDArray[np.uint8], NDArray[Any], float]:

@@ -42,7 +42,9 @@ def tables(evaluation: Evaluation) -> Iterator[Table]:
 def protocols(evaluation: Evaluation) -> Iterator[str]:
     """How each result came about, one line each."""
     for result in evaluation.results:
-        yield f"{title(result)}: {result.protocol.sentence}"
+        empty = sum(picture.empty for picture in result.pictures)
+        nobody = f"; all background in {empty} of {len(result.pictures)} pictures" if empty else ""
+        yield f"{title(result)}: {result.protocol.sentence}{nobody}"
 
 
 def title(result: Result) -> str:

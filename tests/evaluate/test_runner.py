@@ -58,7 +58,10 @@ def test_a_face_is_measured_where_there_is_one():
     face[20:24, 30:34] = 1
     found = score(pred, sample(alpha, face), make_trimap(alpha, 3), "float", trimap_based=False)
     assert found["SAD_FACE"] == pytest.approx(16 / 1000)
-    scores = [PictureScore("a", 1, 1, 0, {"float": found}), PictureScore("b", 1, 1, 0, {"float": without})]
+    scores = [
+        PictureScore("a", 1, 1, 0, False, {"float": found}),
+        PictureScore("b", 1, 1, 0, False, {"float": without}),
+    ]
     mean = means(scores, FLOAT)["float"]
     assert (mean["SAD_FACE"].pictures, mean["SAD_FACE"].value) == (1, found["SAD_FACE"])
     assert mean["SAD"].pictures == 2

@@ -1,0 +1,103 @@
+"""What matting costs nothing to beat: everything is background, and a face box grown into a trimap.
+
+Shape legend: H and W, the picture's size; h and w, the size it is worked on at.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.data import detect
+from p3m_edge.data.detect import Box
+from p3m_edge.evaluate.method import Image, Method, MethodInfo, Predict, at_size
+from p3m_edge.evaluate.trimap_based import PymattingMethod
+from p3m_edge.metrics import BACKGROUND, FOREGROUND, UNKNOWN
+
+BASELINES = ("background", "facebox")
+"""The names on the command line."""
+
+LONGER_SIDE = 512
+"""Larger pictures are shrunk to this and the alpha enlarged: closed-form matting has one equation for each pixel."""
+
+# Of a person who stands or sits upright, in widths and heights of the face from hairline to chin.
+_FACE, _FACE_DOWN = 0.4, 0.45  # half axes of what is surely face
+_NECK, _CHEST, _CHEST_FROM, _CHEST_TO = 0.2, 0.6, 0.6, 2.2  # half widths; below the chin
+_HEAD, _ABOVE = 1.2, 0.9  # half width of what may be hair, and how far it may rise above the hairline
+_MARGIN = 0.02  # of the picture's width
+_BODY, _BODY_TO = 2.2, 8.5  # half width and length, below the chin, of what may be body, arms and clothes
+
+
+class BackgroundMethod(Method):
+    """Nothing is foreground."""
+
+    def __init__(self) -> None:
+        self.info = MethodInfo("background", "baseline", trimap_based=False, identity="1")
+
+    def prepare(self, set_name: str) -> tuple[str, Predict]:
+        return "alpha 0 everywhere", lambda rgb, _trimap: np.zeros(rgb.shape[:2], np.float32)
+
+
+class FaceBoxMethod(Method):
+    """Closed-form matting with a trimap that is grown from the face which the embedded cascade is surest of.
+
+    A picture in which it is sure of none is all background.
+
+    Raises
+    ------
+    MissingError
+        scikit-image or pymatting is not installed.
+    """
+
+    def __init__(self) -> None:
+        self._detector, self._matting = detect.cascade(), PymattingMethod("cf")
+        version = importlib.metadata.version("scikit-image")
+        identity = f"scikit-image {version}, {self._matting.info.identity}, {LONGER_SIDE}, 1"
+        self.info = MethodInfo("facebox", "baseline", trimap_based=False, identity=identity)
+
+    def prepare(self, set_name: str) -> tuple[str, Predict]:
+        words = f"a trimap grown from the face box, closed-form matting, longer side at most {LONGER_SIDE}"
+        _, matte = self._matting.prepare(set_name)
+
+        def predict(rgb: Image, _trimap: Image) -> NDArray[Any]:
+            face = next((box for box in self._detector.detect(rgb) if box.sure), None)
+            if face is None:
+                return np.zeros(rgb.shape[:2], np.float32)
+            height, width = rgb.shape[:2]
+            scale = min(1.0, LONGER_SIDE / max(height, width))
+            size = (max(1, round(width * scale)), max(1, round(height * scale)))
+            small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+            return at_size(matte(small, grown(_scaled(face, scale), size[1], size[0])), height, width)
+
+        return words, predict
+
+
+def grown(face: Box, height: int, width: int) -> Image:
+    """The trimap of an upright person with this face; uint8 ``[H, W]``: 0, 128, 255.
+
+    Foreground are the inner face, a strip for the neck and the upper chest; unknown is what may be hair, body, arms or
+    clothes; all other pixels are background. Where that leaves none, the margins beside the face are it.
+    """
+    middle, chin = face.centre[0], face.y + face.height
+    y, x = np.mgrid[:height, :width].astype(np.float32) + 0.5
+    aside, below = np.abs(x - middle) / face.width, (y - chin) / face.height
+    head = (below <= 0) & (below >= -1 - _ABOVE) & (aside <= _HEAD)
+    body = (below > 0) & (below <= _BODY_TO) & (aside <= np.minimum(_HEAD + below, _BODY))
+    inner = (aside / _FACE) ** 2 + ((y - face.centre[1]) / (_FACE_DOWN * face.height)) ** 2 <= 1
+    neck = (below > -0.5) & (below <= _CHEST_TO) & (aside <= _NECK)
+    chest = (below >= _CHEST_FROM) & (below <= _CHEST_TO) & (aside <= _CHEST)
+    trimap = np.where(head | body, UNKNOWN, BACKGROUND).astype(np.uint8)
+    trimap[inner | neck | chest] = FOREGROUND
+    if (trimap != BACKGROUND).all():  # the solver wants to be told of both
+        margin = max(1, round(_MARGIN * width))
+        trimap[: max(1, round(chin)), :margin] = trimap[: max(1, round(chin)), -margin:] = BACKGROUND
+    return trimap
+
+
+def _scaled(box: Box, scale: float) -> Box:
+    return replace(box, x=box.x * scale, y=box.y * scale, width=box.width * scale, height=box.height * scale)
