@@ -1,0 +1,212 @@
+"""Lists of pictures for those who answer for privacy: what was trained on or measured with, in a form to be tested.
+
+A list is a CSV file with one row for each picture. It says where the picture comes from, tells it by two hashes (of the
+file and of what is to be seen) and has the face detector's verdict; the pictures themselves are not in it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache, partial
+from pathlib import Path
+
+from p3m_edge.data import phash
+from p3m_edge.data.anonymize import remaining
+from p3m_edge.data.anonymize_inputs import find_items
+from p3m_edge.data.anonymize_set import CASCADE, open_detector
+from p3m_edge.data.detect import Detector
+from p3m_edge.data.parallel import Progress, parallel_map
+from p3m_edge.data.sample import Item
+from p3m_edge.errors import InputError
+from p3m_edge.imageio import atomic_write, read_image, read_mask
+from p3m_edge.manifest import sha256
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row; text that is not known is empty.
+
+    Attributes
+    ----------
+    kind
+        What the picture is used as, such as ``portrait`` or ``background``.
+    name
+        Unique in its kind.
+    source, licence, remark
+        In words.
+    sha256
+        Of the file that it came from.
+    phash
+        Of the picture as it is used: :func:`p3m_edge.data.phash.phash`, 16 hexadecimal digits.
+    faces
+        How many faces a detector is sure of in the picture as it is used; empty: none has looked.
+    forms
+        Hashes of what the picture may have become (:func:`p3m_edge.data.phash.forms`), between spaces.
+    """
+
+    kind: str
+    name: str
+    source: str = ""
+    licence: str = ""
+    sha256: str = ""
+    phash: str = ""
+    faces: str = ""
+    remark: str = ""
+    forms: str = ""
+
+
+COLUMNS = tuple(field.name for field in fields(Entry))
+"""Those of the CSV file."""
+
+_GIVEN = ("kind", "source", "licence", "sha256", "remark")  # what an earlier list may say of a picture
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A photograph that two lists share: the names in both, and in how many bits the nearest forms differ."""
+
+    here: str
+    there: str
+    bits: int
+
+
+def list_sets(
+    folders: Sequence[Path],
+    *,
+    with_forms: bool = False,
+    verifier: str = CASCADE,
+    workers: int | None = None,
+    progress: Progress = lambda _done, _total: None,
+) -> list[Entry]:
+    """List the pictures of sets, or of folders of pictures. Their kind is their folder's name.
+
+    Parameters
+    ----------
+    folders
+        Where they are.
+    with_forms
+        Fill :attr:`Entry.forms`.
+    verifier
+        Who looks for faces, with the settings that look again at anonymised pictures: ``cascade``, or a YuNet file.
+    workers, progress
+        As :func:`p3m_edge.data.parallel.parallel_map`.
+
+    Raises
+    ------
+    InputError
+        A folder holds no pictures, or one cannot be read.
+    MissingError
+        The detector is not installed.
+    """
+    _verifier(verifier)
+    jobs = [(folder.resolve().name, item) for folder in folders for item in find_items(folder)]
+    return parallel_map(partial(_entry, verifier, with_forms), jobs, workers=workers, progress=progress)
+
+
+def described(entries: Sequence[Entry], known: Sequence[Entry]) -> list[Entry]:
+    """Add what an earlier list, or one written by hand, says of these pictures.
+
+    Parameters
+    ----------
+    entries
+        Of pictures that were looked at. Kind, source, licence, SHA-256 and remark come from the row with their name.
+    known
+        The list. Its rows that name none of the pictures are kept as they are, behind.
+
+    Raises
+    ------
+    InputError
+        Several rows have the name of one picture, or none has.
+    """
+    rows: dict[str, list[Entry]] = {}
+    for row in known:
+        rows.setdefault(row.name, []).append(row)
+    found = []
+    for entry in entries:
+        named = rows.get(entry.name, [])
+        if len(named) != 1:
+            raise InputError(f"{entry.kind}/{entry.name} is in {len(named)} rows of its description, not one")
+        given = {name: value for name in _GIVEN if (value := getattr(named[0], name))}
+        found.append(replace(entry, **given))
+    names = {entry.name for entry in entries}
+    return found + [row for row in known if row.name not in names]
+
+
+def shared_photographs(here: Iterable[Entry], there: Sequence[Entry]) -> list[Shared]:
+    """Photographs that are in both lists: hashes that differ from the nearest form by at most ``phash.SAME`` bits.
+
+    Forms of either list count, against the other's pictures as they are.
+    """
+    theirs = [(row.name, *_hashes(row)) for row in there if row.phash]
+    found = []
+    for row in here:
+        if row.phash:
+            own, forms = _hashes(row)
+            for name, whole, others in theirs:
+                bits = min(phash.distance(own, others), phash.distance(whole, forms))
+                if bits <= phash.SAME:
+                    found.append(Shared(row.name, name, bits))
+    return found
+
+
+def read_list(path: Path) -> list[Entry]:
+    """Read a list; ``kind`` and ``name`` must be there, other columns may be missing.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or is not a list.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = csv.DictReader(stream)
+            columns = rows.fieldnames or ()
+            if not {"kind", "name"} <= set(columns) <= set(COLUMNS):
+                raise InputError(f"{path} has other columns than {', '.join(COLUMNS)}")
+            return [Entry(**{name: (row[name] or "").strip() for name in columns}) for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as CSV: {error}") from error
+
+
+def write_list(path: Path, entries: Sequence[Entry]) -> None:
+    """Write a list; forms have a column only where there are any.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    columns = [name for name in COLUMNS if name != "forms" or any(entry.forms for entry in entries)]
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(columns)
+    rows.writerows([getattr(entry, name) for name in columns] for entry in entries)
+    atomic_write(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+@cache  # one for each process
+def _verifier(spec: str) -> Detector:
+    return open_detector(spec, again=True)
+
+
+def _entry(verifier: str, with_forms: bool, job: tuple[str, Item]) -> Entry:
+    kind, item = job
+    image = read_image(item.image).rgb
+    mask = None if item.face_mask is None else read_mask(item.face_mask)
+    if mask is not None and mask.shape != image.shape[:2]:
+        raise InputError(f"{item.face_mask} is not of its picture's size")
+    faces = remaining(_verifier(verifier), image, mask)
+    return Entry(
+        kind, item.name,
+        sha256=sha256(item.image), phash=phash.to_text(phash.phash(image)), faces=str(len(faces)),
+        forms=" ".join(map(phash.to_text, phash.forms(image))) if with_forms else "",
+    )  # fmt: skip
+
+
+def _hashes(entry: Entry) -> tuple[int, tuple[int, ...]]:
+    """The picture's own hash, and all of them."""
+    own = phash.from_text(entry.phash)
+    return own, (own, *map(phash.from_text, entry.forms.split()))
