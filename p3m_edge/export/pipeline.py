@@ -18,7 +18,7 @@ from p3m_edge.export import folder as folders
 from p3m_edge.export import parity
 from p3m_edge.export.request import ExportRequest, ExportResult, OnEvent, PlannedArtefact
 from p3m_edge.export.stages import Stages
-from p3m_edge.export.workbench import Built, Workbench
+from p3m_edge.export.workbench import Built, Workbench, check_arch
 from p3m_edge.manifest import EngineRecord, InputRecord, Manifest, OutputRecord, VerifiedRecord
 from p3m_edge.model.p3mnet import MULTIPLE
 from p3m_edge.targets import ARCHS, Target
@@ -144,7 +144,7 @@ def _manifest(bench: Workbench, target: Target, built: Built, folder: Path) -> M
             MULTIPLE,
         ),
         outputs=tuple(OutputRecord(name, 3 if name == "global_logits" else 1) for name in bench.outputs),
-        unpool=request.unpool,
+        unpool=bench.unpool,
         files=manifests.record_files(folder),
         parity=None,
         verified=VerifiedRecord("device", msgspec.to_builtins(machine), machine.packages),
@@ -165,6 +165,8 @@ def _check(request: ExportRequest) -> None:
         raise UsageError("neither a checkpoint nor an architecture was given")
     if request.arch is not None and request.arch not in ARCHS:
         raise UsageError(f"unknown architecture {request.arch!r}", hint=suggestion(request.arch, ARCHS))
+    if request.arch is not None:
+        check_arch(request, request.arch)
     if request.dynamic and request.unpool == "native":
         raise UsageError("--unpool native needs a fixed size", hint="leave out --dynamic, or use select")
     if len(set(request.targets)) < len(request.targets):

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from p3m_edge.manifest import ParityRecord, Unpool
+from p3m_edge.manifest import ParityRecord
 from p3m_edge.model.deploy import Outputs
+from p3m_edge.model.unpool import Lowering
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class ExportRequest:
     dynamic
         Leave width and height open.
     unpool
-        ``select``; ``native`` for ONNX Runtime alone; ``nearest``: another network, to measure the floor of speed.
+        ``select``; ``native`` for ONNX Runtime alone; ``nearest``: another network, to measure the floor of speed. A
+        network that unpools nothing takes ``select`` alone.
     outputs
         ``all``, or ``alpha`` alone (parity then has less to look at).
     parity_images
@@ -49,7 +51,7 @@ class ExportRequest:
     height: int = 512
     batch: int = 1
     dynamic: bool = False
-    unpool: Unpool = "select"
+    unpool: Lowering = "select"
     outputs: Outputs = "all"
     parity_images: tuple[Path, ...] = ()
     limits: dict[str, float] = field(default_factory=dict)

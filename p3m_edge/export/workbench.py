@@ -16,15 +16,15 @@ from p3m_edge.errors import UsageError
 from p3m_edge.export import graph
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.imageio import read_image
-from p3m_edge.manifest import ModelRecord
+from p3m_edge.manifest import ModelRecord, Unpool
 from p3m_edge.model.checkpoint import read_checkpoint
-from p3m_edge.model.deploy import OUTPUTS, Deploy
+from p3m_edge.model.deploy import OUTPUTS, Deploy, unpooling
 from p3m_edge.model.p3mnet import P3MNet
 from p3m_edge.model.standin import LICENCE, PROVENANCE, standin
 from p3m_edge.preprocess import to_network
 
 PORTRAIT = "astronaut.jpg"
-DYNAMIC_ARCHS = ("r34", "vitae-s")
+DYNAMIC_ARCHS = ("r34", "vitae-s", "mobile")
 _NOISE_SEED = 20210414
 _T = TypeVar("_T", bound=np.generic)
 
@@ -57,11 +57,7 @@ class Workbench:
     def __init__(self, request: ExportRequest) -> None:
         self.request = request
         self.network, self.record = _load(request)
-        if request.dynamic and self.network.arch not in DYNAMIC_ARCHS:
-            raise UsageError(
-                f"{self.network.arch} has no dynamic size: its attention windows are laid out for one size",
-                hint=f"give --size; dynamic sizes: {', '.join(DYNAMIC_ARCHS)}",
-            )
+        self.unpool = check_arch(request, self.network.arch)
         self.outputs = OUTPUTS[request.outputs]
         self._graph: Any = None
 
@@ -110,6 +106,22 @@ class Workbench:
         names = singles[0]
         batches = {name: self._batches([single[name].numpy()[0] for single in singles]) for name in names}
         return [{name: batches[name][index] for name in names} for index in range(len(singles))]
+
+
+def check_arch(request: ExportRequest, arch: str) -> Unpool:
+    """The form of the unpooling, if an architecture has what is requested.
+
+    Raises
+    ------
+    UsageError
+        It has no dynamic size, or nothing to unpool in another form.
+    """
+    if request.dynamic and arch not in DYNAMIC_ARCHS:
+        raise UsageError(
+            f"{arch} has no dynamic size: its attention windows are laid out for one size",
+            hint=f"give --size; dynamic sizes: {', '.join(DYNAMIC_ARCHS)}",
+        )
+    return unpooling(arch, request.unpool)
 
 
 def _load(request: ExportRequest) -> tuple[P3MNet, ModelRecord]:

@@ -18,8 +18,9 @@ from onnx import numpy_helper
 from p3m_edge import manifest as manifests
 from p3m_edge import targets
 from p3m_edge.errors import ArtefactError, UsageError
-from p3m_edge.export import export, parity, precision
+from p3m_edge.export import export, parity, plan, precision
 from p3m_edge.export.workbench import PORTRAIT, Workbench
+from p3m_edge.model import save_checkpoint, standin
 from p3m_edge.runtimes import Matting
 from tests.conftest import ROOT
 from tests.export.conftest import IMPLEMENTED, SIZE, request_for
@@ -68,7 +69,7 @@ def test_half_precision_halves_the_file_and_keeps_what_decides_in_single(artefac
         single, half = ((artefacts / f"{engine}-{precision}" / file).stat().st_size for precision in ("fp32", "fp16"))
         assert half < 0.55 * single
     kept = manifests.read(artefacts / "onnx-fp16").fp32_nodes
-    assert any(name.startswith("stem/Conv") for name in kept)
+    assert any(name.startswith("network.stem/Conv") for name in kept)
     assert any("Greater" in name for name in kept)
     assert manifests.read(artefacts / "onnx-fp32").fp32_nodes == ()
     assert len(kept) < len(onnx.load(artefacts / "onnx-fp16/model.onnx").graph.node) / 4
@@ -101,7 +102,7 @@ def test_a_broken_constant_is_caught(artefacts, bench, tmp_path, part):
     model = onnx.load(artefacts / "onnx-fp32/model.onnx")
     if part == "weight":
         # One channel. Of a deeper stage it would not show: without training, every stage damps what comes in.
-        tensor = weight_of(model, "local_decoder.stage1.")
+        tensor = weight_of(model, "network.local_decoder.stage1.")
         values = numpy_helper.to_array(tensor).copy()
         values[0] *= -1
     else:
@@ -195,6 +196,39 @@ def test_native_unpooling_is_refused_where_no_engine_has_it(tmp_path, target):
 def test_swin_has_no_dynamic_size(tmp_path):
     with pytest.raises(UsageError, match="dynamic size"):
         Workbench(request_for(tmp_path, "onnx-fp32", arch="swin-t", dynamic=True))
+    with pytest.raises(UsageError, match="dynamic size"):
+        plan(request_for(tmp_path, "onnx-fp32", arch="swin-t", dynamic=True))
+
+
+@pytest.mark.parametrize("form", ["native", "nearest"])
+def test_mobile_has_no_other_form_of_unpooling(tmp_path, form):
+    request = request_for(tmp_path / "out", "onnx-fp32", arch="mobile", unpool=form)
+    with pytest.raises(UsageError, match=f"mobile unpools nothing, so it has no form '{form}'"):
+        plan(request)
+    path = tmp_path / "mobile.safetensors"
+    save_checkpoint(standin("mobile"), path, licence="-", provenance="-", trained=False)
+    with pytest.raises(UsageError, match="mobile unpools nothing"):
+        export(dataclasses.replace(request, checkpoint=path, arch=None))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 64), (160, 96)])
+def test_mobile_on_every_target(tmp_path, width, height):
+    """Also where 1/64 of a side is no whole number."""
+    request = request_for(tmp_path, *IMPLEMENTED, arch="mobile", width=width, height=height)
+    for result in export(request):
+        assert result.parity.failures == (), result.target
+        manifest = manifests.read(result.folder)
+        assert (manifest.model.arch, manifest.unpool) == ("mobile", "none")
+        assert (manifest.input.width, manifest.input.height) == (width, height)
+    kept = manifests.read(tmp_path / "onnx-fp16").fp32_nodes
+    assert set(kept[:3]) == {"Transpose", "Cast", "Sub"}
+    assert {name.rpartition("/")[0] for name in kept[3:]} == {
+        f"network.encoder.{unit}.{part}" for unit in ("stem", "detail") for part in ("conv", "act")
+    }
+    half = onnx.load(tmp_path / "onnx-fp16/model.onnx")
+    casts = [node for node in half.graph.node if node.op_type == "Cast"]
+    assert len(casts) == 8  # the picture, two stems, two masks of the fusion, three outputs
 
 
 def test_a_rejected_name_is_refused(artefacts, tmp_path):

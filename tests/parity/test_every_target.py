@@ -5,7 +5,7 @@ import pytest
 
 from p3m_edge import manifest as manifests
 from p3m_edge.export import ExportRequest, export
-from p3m_edge.export.workbench import Workbench, portrait_path
+from p3m_edge.export.workbench import DYNAMIC_ARCHS, Workbench, portrait_path
 from p3m_edge.imageio import read_image
 from p3m_edge.runtimes import Matting
 from p3m_edge.targets import ARCHS, TARGETS
@@ -30,8 +30,19 @@ def test_the_exported_artefact_equals_the_network(arch, target, tmp_path):
     assert float(alpha.max()) > float(alpha.min())
 
 
+@pytest.mark.parametrize("target", IMPLEMENTED)
+@pytest.mark.parametrize("size", [(256, 256), (512, 288)])
+def test_the_mobile_network_at_the_sizes_of_devices(target, size, tmp_path):
+    """288 / 64 is no whole number: the map of the context is rounded up."""
+    request = ExportRequest(targets=(target,), out=tmp_path, arch="mobile", width=size[0], height=size[1])
+    (result,) = export(request)
+    assert result.parity.failures == ()
+    with Matting(result.folder, threads=2, cache=False) as matting:
+        assert matting.selftest().passed
+
+
 @pytest.mark.parametrize("target", ["onnx-fp32", "openvino-fp32"])
-@pytest.mark.parametrize("arch", ["r34", "vitae-s"])
+@pytest.mark.parametrize("arch", DYNAMIC_ARCHS)
 def test_a_dynamic_artefact_equals_the_network_at_other_sizes(arch, target, tmp_path):
     (result,) = export(ExportRequest((target,), tmp_path, arch=arch, width=96, height=64, dynamic=True))
     assert result.parity.failures == ()
