@@ -23,6 +23,7 @@ and RUN/last.safetensors. A run that was interrupted goes on with --resume. See 
 EXAMPLES = """
 p3m-edge train --preset smoke --data synth:0 --out run    # a few minutes anywhere, to see that it works
 p3m-edge train --preset p3m-r34 --data P3M-10k --out run --encoder-weights resnet34.pth
+p3m-edge train --preset mobile --teacher P3M-Net.pth --unlabelled photos/blurred_image --out run
 p3m-edge train --data P3M-10k --out run --cp icp,fcp --faces CelebAMask-HQ --set feature_paste.levels=[2,3]
 p3m-edge train --data P3M-10k --faces synth:100 --cp icp --preview sheet.png    # look at P3M-CP, train nothing
 p3m-edge train --out run --resume --epochs 200
@@ -51,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--data", metavar="DIR|synth:SEED", help="a portrait set, or portraits generated on the fly")
     what.add_argument("--encoder-weights", type=options.path, metavar="FILE", help="ImageNet weights to start from")
     what.add_argument("--weights", type=options.path, metavar="CKPT", help="a checkpoint to start from")
+    teach = parser.add_argument_group("a teacher")
+    teach.add_argument("--teacher", type=options.path, metavar="CKPT", help="a larger network to learn from")
+    teach.add_argument(
+        "--unlabelled", metavar="DIR",
+        help="pictures without mattes, for the teacher; if they show faces, p3m-edge data anonymize comes first",
+    )  # fmt: skip
     paste = parser.add_argument_group("P3M-CP")
     paste.add_argument("--cp", metavar="M[,M]", help="icp (into the picture), fcp (into the features), or both")
     paste.add_argument(
@@ -101,15 +108,16 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     if args.out is None:
         raise UsageError("which folder is the run to be in?", hint="--out RUN")
     if args.resume:
-        fixed = ("preset", "config", "data", "faces", "cp", "encoder_weights", "weights")
+        fixed = ("preset", "config", "data", "faces", "cp", "encoder_weights", "weights", "teacher", "unlabelled")
         given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) is not None]
         if given:
             raise UsageError(f"{given[0]} has no meaning with --resume", hint="the run in --out knows it")
         return resumed(args.out, _overrides(args))
-    if args.data is None:
-        raise UsageError("what is to be trained on?", hint="--data DIR, or --data synth:0 for generated portraits")
     config = configs.load(args.preset or configs.BASE, args.config, _overrides(args))
-    return TrainRequest(config, args.data, args.out, args.faces, args.encoder_weights, args.weights)
+    return TrainRequest(
+        config, args.data, args.out, args.faces, args.encoder_weights, args.weights,
+        teacher=args.teacher, unlabelled=args.unlabelled,
+    )  # fmt: skip
 
 
 def _overrides(args: argparse.Namespace) -> list[str]:
@@ -192,13 +200,17 @@ def _render_plan(out: RichConsole, planned: TrainPlan) -> None:
 
 def _plan_rows(planned: TrainPlan) -> list[tuple[str, str]]:
     faces = {True: "blurred", False: "not blurred", None: "not known"}[planned.blurred]
+    teacher = []
+    if (info := planned.teacher) is not None:
+        teacher = [("teacher", f"{info.arch}, sha256 {info.sha256[:12]}, licence: {info.licence}; {info.provenance}")]
     return [
         ("network", f"{planned.arch}, {planned.parameters / 1e6:.2f} million parameters"),
         ("device", f"{planned.device}, {planned.processes} process{'es' * (planned.processes > 1)}"),
         ("data", planned.data),
         ("faces in them", faces),
         ("source faces", planned.faces or "none: no P3M-CP"),
-        ("pictures", f"{planned.pictures} to train on, {planned.held_out} held out"),
+        *teacher,
+        ("pictures", f"{planned.pictures} an epoch, {planned.held_out} held out and judged by {planned.judged_by}"),
         (
             "steps",
             f"{planned.first_step} to {planned.steps}, {planned.steps_per_epoch} an epoch, of {planned.batch} pictures",
@@ -221,7 +233,10 @@ def _render_result(out: RichConsole, result: TrainResult) -> None:
     rows.add_row(
         "loss of the last step", f"{result.losses['total']:.4f}" if result.losses else "no step was left to do"
     )
-    rows.add_row("best on the held-out", f"SAD {result.best_sad:.3f} thousand, after step {result.best_step}")
+    rows.add_row(
+        "best on the held-out",
+        f"SAD {result.best_sad:.3f} thousand by {result.plan.judged_by}, after step {result.best_step}",
+    )
     rows.add_row(
         "speed", f"{result.pictures_per_second:.2f} pictures a second, {result.data_wait:.1%} waiting for data"
     )

@@ -6,6 +6,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
 from p3m_edge.data import sets
 from p3m_edge.data.sample import Image, Item, Sample
 from p3m_edge.errors import UsageError
@@ -83,7 +85,7 @@ class Cache:
 
 def _arrays(sample: Sample) -> Iterator[Image]:
     for value in vars(sample).values():
-        if not isinstance(value, str | None):
+        if isinstance(value, np.ndarray):
             yield value
 
 

@@ -59,6 +59,8 @@ class Sample:
         ``[H, W, 3]``, RGB: ``image = alpha * foreground + (1 - alpha) * background``, as far as known.
     face_mask
         ``[H, W]``: the face is where it is not 0.
+    labelled
+        False for a picture without ground truth, whose alpha is 0 everywhere and means nothing.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Sample:
     foreground: Image | None = None
     background: Image | None = None
     face_mask: Image | None = None
+    labelled: bool = True
 
 
 Transform = Callable[[Sample, np.random.Generator], Sample]

@@ -209,6 +209,12 @@ def read(item: Item) -> Sample:
     )
 
 
+def read_unlabelled(item: Item) -> Sample:
+    """Decode the picture of an item without ground truth; raises :class:`InputError` where that fails."""
+    image = read_image(item.image).rgb
+    return Sample(item.name, image, np.zeros(image.shape[:2], np.uint8), labelled=False)
+
+
 def _choose(root: Path, split: str | None) -> Path:
     """The folder that holds the pictures' folder."""
     found = splits(root)

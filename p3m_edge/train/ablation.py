@@ -33,6 +33,7 @@ from p3m_edge.train import run as runs
 from p3m_edge.train.config import Config
 from p3m_edge.train.loop import Reporter
 from p3m_edge.train.request import TrainRequest
+from p3m_edge.train.state import STATE
 
 VARIANTS: dict[str, tuple[str, ...]] = {"none": (), "ICP": ("icp",), "FCP": ("fcp",), "both": ("icp", "fcp")}
 """What is compared, by the methods of P3M-CP that are on."""
@@ -245,7 +246,7 @@ def _score(
     path = folder / "score.json"
     if path.is_file():
         return msgspec.json.decode(path.read_bytes(), type=Score)
-    if (folder / runs.STATE).is_file():
+    if (folder / STATE).is_file():
         request = runs.resumed(folder, [])
     else:
         config = configuration(setting, methods, seed)

@@ -90,6 +90,20 @@ class FeaturePaste:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """What a teacher is taken for; see :mod:`p3m_edge.train.distillation`."""
+
+    alpha: NotNegative
+    local: NotNegative
+    logits: NotNegative
+    temperature: Positive
+    features: NotNegative
+    levels: Annotated[tuple[Annotated[int, Meta(ge=2, le=5)], ...], Meta(min_length=1)]
+    unlabelled: Annotated[float, Meta(gt=0, lt=1)]
+    standin: bool
+
+
+@dataclass(frozen=True)
 class Optim:
     """How the weights move."""
 
@@ -148,6 +162,7 @@ class Config:
     copy_paste: CopyPaste
     image_paste: ImagePaste
     feature_paste: FeaturePaste
+    distillation: Distillation
     optim: Optim
     run: Run
     validation: Validation
@@ -194,7 +209,17 @@ def from_table(table: Mapping[str, Any]) -> Config:
         raise _explained(str(error)) from None
     if config.data.compose and not config.data.backgrounds:
         raise UsageError("data.compose needs backgrounds", hint="data.backgrounds=FOLDER")
+    levels = config.distillation.levels
+    if len(set(levels)) != len(levels):
+        raise UsageError(f"distillation.levels must be different, not {list(levels)}")
     return config
+
+
+def restored(table: Mapping[str, Any]) -> Config:
+    """The settings of a stored training; those that its version did not know are the defaults."""
+    whole = _preset(BASE)
+    _merge(whole, table, "the stored settings")
+    return from_table(whole)
 
 
 def to_table(config: Config) -> dict[str, dict[str, Any]]:

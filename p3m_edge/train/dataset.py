@@ -7,7 +7,7 @@ H x W pixels, source faces of S x S.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -77,6 +77,42 @@ class Synthetic:
         return portrait(seed, self.width, self.height)
 
 
+@dataclass(frozen=True)
+class Mixed:
+    """Pictures with ground truth and pictures without, in fixed shares.
+
+    An epoch goes once through one of the two, and as often through the other as its share asks for.
+
+    Attributes
+    ----------
+    labelled, unlabelled
+        The two.
+    share
+        Of unlabelled pictures, between 0 and 1.
+    """
+
+    labelled: Source
+    unlabelled: Source
+    share: float
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Labelled and unlabelled pictures of an epoch."""
+        labelled, unlabelled = len(self.labelled), len(self.unlabelled)
+        odds = self.share / (1 - self.share)
+        return max(labelled, round(unlabelled / odds)), max(unlabelled, round(labelled * odds))
+
+    def read(self, draw: Draw) -> Sample:
+        """The first indices are those of labelled pictures."""
+        first, _ = self.counts
+        if draw.item < first:
+            return self.labelled.read(Draw(draw.epoch, draw.item % len(self.labelled)))
+        return self.unlabelled.read(Draw(draw.epoch, (draw.item - first) % len(self.unlabelled)))
+
+
 class Pictures(NamedTuple):
     """A batch on its way to the device, all uint8 but the names.
 
@@ -88,6 +124,8 @@ class Pictures(NamedTuple):
         ``[B, H, W]``; zeros where a picture has no face mask.
     has_colours
         ``[B]``, 0 or 1.
+    labelled
+        ``[B]``, 0 or 1: whether alpha and trimap mean anything.
     source_image, source_mask
         ``[B, 3, S, S]`` and ``[B, S, S]``: the faces that P3M-FCP may paste; S is 0 where it is not used.
     names
@@ -103,6 +141,7 @@ class Pictures(NamedTuple):
     background: Tensor
     face_mask: Tensor
     has_colours: Tensor
+    labelled: Tensor
     source_image: Tensor
     source_mask: Tensor
     names: tuple[str, ...]
@@ -156,7 +195,8 @@ class Portraits(Dataset[Pictures]):
         pasting = numbers(PASTE, seed, *draw)
         if self.paste is not None:
             sample = self.paste(sample, pasting)
-        sample = self.transform(sample, generator(seed, *draw))
+        transform = self.transform if sample.labelled else self.unlabelled_transform
+        sample = transform(sample, generator(seed, *draw))
         return _pack(sample, *self._source_face(draw, pasting))
 
     def _source_face(self, draw: Draw, rng: np.random.Generator) -> tuple[Image, Image]:
@@ -178,6 +218,11 @@ class Portraits(Dataset[Pictures]):
     def transform(self) -> Transform:
         """The augmentation."""
         return augmentation(self.config.data)
+
+    @cached_property
+    def unlabelled_transform(self) -> Transform:
+        """The augmentation of pictures without a matte, which cannot stand before another background."""
+        return augmentation(replace(self.config.data, compose=0.0))
 
     def __getstate__(self) -> dict[str, object]:
         """Without the steps, which a worker makes for itself."""
@@ -216,6 +261,7 @@ def to_batch(pictures: Pictures) -> Batch:
         foreground=normalise(pictures.foreground) if coloured else None,
         background=normalise(pictures.background) if coloured else None,
         has_colours=pictures.has_colours.bool(),
+        labelled=None if bool(pictures.labelled.all()) else pictures.labelled.bool(),
     )
 
 
@@ -238,6 +284,7 @@ def _pack(sample: Sample, source_image: Image, source_mask: Image) -> Pictures:
         background=_planes(sample.background if coloured and sample.background is not None else empty),
         face_mask=_plane(np.zeros_like(sample.alpha) if sample.face_mask is None else sample.face_mask),
         has_colours=torch.tensor([coloured], dtype=torch.uint8),
+        labelled=torch.tensor([sample.labelled], dtype=torch.uint8),
         source_image=_planes(source_image),
         source_mask=_plane(source_mask),
         names=(sample.name,),

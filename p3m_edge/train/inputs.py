@@ -1,11 +1,13 @@
-"""What a training is started with: a set on disc or generated portraits, what is held out of it, and source faces."""
+"""What a training is started with: portraits with mattes and without, what is held out of them, and source faces.
+
+Portraits with mattes are a set on disc or generated. Those without are a plain folder, which needs a teacher.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +18,9 @@ from p3m_edge.data.cache import Cache
 from p3m_edge.data.faces import FaceSource, open_faces, synthetic_faces
 from p3m_edge.data.sample import Item, Sample
 from p3m_edge.errors import InputError, UsageError
+from p3m_edge.imageio import list_images
 from p3m_edge.train.config import Config
-from p3m_edge.train.dataset import Files, Source, Synthetic
+from p3m_edge.train.dataset import Files, Mixed, Source, Synthetic
 
 _SYNTHETIC = re.compile(r"synth:([0-9]{1,9})")
 _TRAIN = "train"
@@ -33,9 +36,11 @@ class Inputs:
     description
         Of the pictures, in a line.
     train, held_out
-        They have no picture in common.
+        They have no picture in common. The held-out ones have mattes, unless no picture has.
     blurred
         Whether faces are blurred; None where that is not known.
+    labelled
+        Whether there are mattes at all.
     digest
         Of the pictures' names and what is held out, to notice a set that has changed.
     faces
@@ -48,19 +53,22 @@ class Inputs:
     blurred: bool | None
     digest: str
     faces: FaceSource | None
+    labelled: bool = True
 
 
-def open_inputs(data: str, faces: str | None, config: Config) -> Inputs:
-    """Open a data set, hold a part of it out, and open the faces.
+def open_inputs(data: str | None, faces: str | None, config: Config, unlabelled: str | None = None) -> Inputs:
+    """Open a data set, a folder of pictures or both, hold a part out, and open the faces.
 
     Parameters
     ----------
     data
-        The folder of a set (its split ``train`` where it has several), or ``synth:SEED``.
+        The folder of a set (its split ``train`` where it has several), or ``synth:SEED``; None: no picture has a matte.
     faces
         A folder, or ``synth:COUNT``; needed where the settings ask for P3M-CP, useless elsewhere.
     config
         All settings.
+    unlabelled
+        A folder of pictures without mattes, for a teacher.
 
     Raises
     ------
@@ -68,7 +76,7 @@ def open_inputs(data: str, faces: str | None, config: Config) -> Inputs:
         A folder cannot be read, or holds nothing of use.
     UsageError
         The set is too small to hold anything out, is one of the test sets, or has no face masks where P3M-CP is
-        wanted; or the faces are missing, or not wanted.
+        wanted; the faces are missing, or not wanted; or the unlabelled pictures are those of the set.
     """
     methods = ", ".join(config.copy_paste.methods)
     if methods and faces is None:
@@ -76,8 +84,15 @@ def open_inputs(data: str, faces: str | None, config: Config) -> Inputs:
     if faces is not None and not methods:
         raise UsageError("--faces has no meaning without P3M-CP", hint="--cp icp, --cp fcp or --cp icp,fcp")
     source = None if faces is None else _faces(faces, config)
+    if data is None:
+        if unlabelled is None:
+            raise UsageError("what is to be trained on?", hint="--data DIR, or --data synth:0 for generated portraits")
+        if methods:
+            raise UsageError("P3M-CP needs --data: pictures without mattes have no face masks either")
+        return _plain(_pictures(unlabelled), unlabelled, config)
     match = _SYNTHETIC.fullmatch(data)
-    return _generated(int(match[1]), source, config) if match else _on_disc(data, source, config)
+    inputs = _generated(int(match[1]), source, config) if match else _on_disc(data, source, config)
+    return inputs if unlabelled is None else _joined(inputs, unlabelled, config)
 
 
 def _generated(seed: int, faces: FaceSource | None, config: Config) -> Inputs:
@@ -97,23 +112,93 @@ def _on_disc(data: str, faces: FaceSource | None, config: Config) -> Inputs:
         raise UsageError(f"{root} has no facemask/, and P3M-CP needs them", hint="p3m-edge data anonymize makes them")
     if len(found.items) < 2:
         raise UsageError(f"{root} has one picture; none is left to train on when one is held out")
-    order = np.random.default_rng(config.run.seed).permutation(len(found.items))
-    cut = _held_out_count(len(found.items), config)
-    held_out, train = (tuple(found.items[i] for i in sorted(part)) for part in (order[:cut], order[cut:]))
-    cache = Cache(config.data.cache_mb * 1_000_000 // max(config.data.workers, 1), _reader(config))
-    description = f"{found.name} ({found.kind}, {len(train)} pictures, {cut} more held out)"
-    return Inputs(
-        description, Files(train, cache), Files(held_out, Cache(0)), found.blurred, _digest(held_out, train), faces
+    held_out, train = _split(found.items, config)
+    description = f"{found.name} ({found.kind}, {len(train)} pictures, {len(held_out)} more held out)"
+    files = Files(train, _cache(config)), Files(held_out, Cache(0))
+    return Inputs(description, *files, found.blurred, _digest(held_out, train), faces)
+
+
+def _plain(items: tuple[Item, ...], folder: str, config: Config) -> Inputs:
+    """Pictures without mattes alone."""
+    if len(items) < 2:
+        raise UsageError(f"{folder} has one picture; none is left to train on when one is held out")
+    held_out, train = _split(items, config)
+    description = f"{_described(folder, train)}, {len(held_out)} more held out"
+    files = Files(train, _cache(config)), Files(held_out, Cache(0, _read))
+    return Inputs(description, *files, _blurred(folder), _digest(held_out, train), None, labelled=False)
+
+
+def _joined(inputs: Inputs, folder: str, config: Config) -> Inputs:
+    """Inputs with mattes, and pictures without to train on as well."""
+    items = _pictures(folder)
+    files = [part for part in (inputs.train, inputs.held_out) if isinstance(part, Files)]
+    known = {item.image.resolve() for part in files for item in part.items}
+    if any(item.image.resolve() in known for item in items):
+        raise UsageError(
+            f"{folder} has pictures of --data", hint="the teacher sees those anyway; leave --unlabelled out"
+        )
+    cache = inputs.train.cache if isinstance(inputs.train, Files) else _cache(config)
+    blurred = (inputs.blurred, _blurred(folder))
+    return replace(
+        inputs,
+        description=f"{inputs.description}, and {_described(folder, items)}",
+        train=Mixed(inputs.train, Files(items, cache), config.distillation.unlabelled),
+        blurred=False if False in blurred else None if None in blurred else True,
+        digest=f"{inputs.digest}:{_digest(items)}",
     )
+
+
+def _pictures(folder: str) -> tuple[Item, ...]:
+    """What is in a plain folder."""
+    root = Path(folder).expanduser().resolve()
+    test = next((name for name in (root.name, root.parent.name) if _TEST_SETS.fullmatch(name)), None)
+    if test is not None:
+        raise UsageError(f"{folder} belongs to {test}, a test set: training must not see it")
+    items = tuple(Item(path.name, path) for path in list_images(root))
+    if not items:
+        raise InputError(f"{folder} holds no pictures", hint="its sub-folders are not looked into")
+    return items
+
+
+def faces_in(folder: str) -> str:
+    """What is known about the faces in a plain folder: ``blurred``, ``not blurred`` or ``not known to be blurred``."""
+    return {True: "blurred", False: "not blurred", None: "not known to be blurred"}[_blurred(folder)]
+
+
+def _blurred(folder: str) -> bool | None:
+    """Whether faces are blurred in a folder of pictures, as far as its name says."""
+    name = Path(folder).expanduser().resolve().name
+    return next((layout.blurred for layout in sets.LAYOUTS if layout.image == name), None)
+
+
+def _described(folder: str, items: tuple[Item, ...]) -> str:
+    name = Path(folder).expanduser().resolve().name
+    return f"{len(items)} pictures without mattes from {name} (faces: {faces_in(folder)})"
+
+
+def _split(items: tuple[Item, ...], config: Config) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+    """What is held out, drawn by the seed, and the rest."""
+    order = np.random.default_rng(config.run.seed).permutation(len(items))
+    cut = _held_out_count(len(items), config)
+    held_out, train = (tuple(items[i] for i in sorted(part)) for part in (order[:cut], order[cut:]))
+    return held_out, train
 
 
 def _held_out_count(count: int, config: Config) -> int:
     return min(max(1, round(count * config.validation.share)), config.validation.limit, count - 1)
 
 
-def _reader(config: Config) -> Callable[[Item], Sample]:
+def _cache(config: Config) -> Cache:
+    """For pictures with and without mattes; one worker's part of it."""
+    size = config.data.cache_mb * 1_000_000 // max(config.data.workers, 1)
     folder = config.data.foregrounds
-    return sets.read if not folder else partial(foreground.cached, folder=Path(folder).expanduser())
+    return Cache(size, partial(_read, foregrounds=Path(folder).expanduser()) if folder else _read)
+
+
+def _read(item: Item, foregrounds: Path | None = None) -> Sample:
+    if item.alpha is None:
+        return sets.read_unlabelled(item)
+    return sets.read(item) if foregrounds is None else foreground.cached(item, folder=foregrounds)
 
 
 def _digest(*parts: tuple[Item, ...]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,15 +18,14 @@ from p3m_edge.model.p3mnet import P3MOutput
 from p3m_edge.train import optim, state, validate
 from p3m_edge.train.config import to_table
 from p3m_edge.train.dataset import Pictures, normalise, to_batch
+from p3m_edge.train.distillation import TOTAL, noted
 from p3m_edge.train.loader import Feed
 from p3m_edge.train.logs import Logs
-from p3m_edge.train.losses import Losses, total
+from p3m_edge.train.losses import total
 from p3m_edge.train.order import STEP, numbers
 from p3m_edge.train.parts import Parts, Progress
 from p3m_edge.train.state import State
 from p3m_edge.train.stop import StopRequest
-
-LOSSES = tuple(field.name for field in fields(Losses))
 
 
 class Reporter(Protocol):
@@ -124,13 +122,10 @@ class Loop:
         step = self.progress.step
         optim.set_rate(parts.optimizer, optim.rate(parts.config.optim, step, parts.steps))
         moved = fabric.to_device(pictures)
-        batch = to_batch(moved)
-        with self._pasting(moved):
-            output: P3MOutput = parts.wrapped(batch.image)
-        losses = total(output, batch, self._sum)
+        losses = self._losses(moved)
         asked = self._share(losses, request.asked, pictures)
         self._require_finite(self.losses["total"], "the loss", pictures)
-        fabric.backward(losses.total)
+        fabric.backward(losses["total"])
         clip = parts.config.optim.clip_norm or float("inf")
         norm = fabric.clip_gradients(parts.wrapped, parts.stepper, max_norm=clip, error_if_nonfinite=False)
         self.losses["grad_norm"] = float(norm) if norm is not None else 0.0
@@ -141,6 +136,18 @@ class Loop:
         parts.average.update()
         self.progress.step += 1
         return asked
+
+    def _losses(self, moved: Pictures) -> dict[str, Tensor]:
+        """Of a batch on its device, by name; ``total`` is what is to be small."""
+        parts, batch = self.parts, to_batch(moved)
+        with self._pasting(moved), noted(parts.network.encoder) as features:
+            output: P3MOutput = parts.wrapped(batch.image)
+        losses: dict[str, Tensor] = vars(total(output, batch, self._sum))
+        if parts.distillation is None:
+            return losses
+        with parts.fabric.autocast():
+            taught = parts.distillation.losses(output, features[-1], batch.image, self._sum)
+        return {**losses, **taught, "total": losses["total"] + taught[TOTAL]}
 
     @contextmanager
     def _pasting(self, pictures: Pictures) -> Iterator[None]:
@@ -162,16 +169,14 @@ class Loop:
         summed: Tensor = self.parts.fabric.all_reduce(values, reduce_op="sum")  # type: ignore[assignment]
         return summed
 
-    def _share(self, losses: Losses, asked: bool, pictures: Pictures) -> bool:
+    def _share(self, losses: dict[str, Tensor], asked: bool, pictures: Pictures) -> bool:
         """Sum what all processes must know: the losses, unreadable pictures, and whether to stop."""
         for line in pictures.unreadable:
             self._note_unreadable(line)
         told = [float(asked), float(len(pictures.unreadable))]
-        values = torch.stack([getattr(losses, name).detach() for name in LOSSES])
+        values = torch.stack([loss.detach() for loss in losses.values()])
         summed = self._sum(torch.cat([values, values.new_tensor(told)])).tolist()
-        self.losses = {
-            name: value / self.parts.order.ranks for name, value in zip(LOSSES, summed[: len(LOSSES)], strict=True)
-        }
+        self.losses = {name: value / self.parts.order.ranks for name, value in zip(losses, summed, strict=False)}
         self._count_unreadable(int(summed[-1]))
         return bool(summed[-2])
 
@@ -224,8 +229,10 @@ class Loop:
         parts, progress = self.parts, self.progress
         items = range(parts.order.rank, len(parts.held_out), parts.order.ranks)
         shown = parts.config.validation.sheet if parts.order.rank == 0 else 0
+        teacher = None if parts.distillation is None else parts.distillation.teacher
+        side = parts.config.data.size
         with parts.fabric.autocast():
-            judged = validate.judge(parts.average.network, parts.held_out, items, parts.config.data.size, shown)
+            judged = validate.judge(parts.average.network, parts.held_out, items, side, shown, teacher)
         for line in judged.unreadable:
             self._note_unreadable(line)
         sums = torch.tensor([judged.sad, judged.mse, judged.mad, judged.pictures], device=parts.fabric.device)
@@ -269,6 +276,7 @@ class Loop:
                 inputs=parts.inputs,
                 model=parts.network.state_dict(),
                 ema=parts.average.state_dict(),
+                projection={} if parts.projection is None else parts.projection.state_dict(),
                 optimizer=parts.optimizer.state_dict(),
                 scaler=fabric.strategy.precision.state_dict(),
                 rng=rng,

@@ -13,9 +13,9 @@ ranks together is the *mean* of what :func:`total` gives on each.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,6 +59,8 @@ class Batch:
         ``[B, 3, H, W]``, normalised like ``image``; None where no picture of the batch has colours.
     has_colours
         ``[B]``, bool: which pictures have both; the others are left out of the composition loss. None: all.
+    labelled
+        ``[B]``, bool: which pictures have a ground truth; the others are left out of all losses. None: all.
     """
 
     image: Tensor
@@ -67,6 +69,7 @@ class Batch:
     foreground: Tensor | None = None
     background: Tensor | None = None
     has_colours: Tensor | None = None
+    labelled: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +90,7 @@ class Losses:
         Of the fused alpha with the true colours; 0 where no picture has any.
     total
         ``(side2 + side1 + side0 + 3 cross_entropy) / 6 + 2 (alpha_unknown + laplacian_unknown)
-        + 3 (alpha_whole + laplacian_whole) + composition``
+        + 3 (alpha_whole + laplacian_whole) + composition``, times the share of pictures that have a ground truth
     """
 
     cross_entropy: Tensor
@@ -115,17 +118,43 @@ def total(output: P3MOutput, batch: Batch, reduce: Callable[[Tensor], Tensor] | 
         Sums a int64 vector over all ranks (``dist.all_reduce`` with SUM, returning the tensor). It is called once,
         on every rank, and takes no gradient. None: there is one process.
     """
+    pictures = len(output.alpha)
+    if batch.labelled is not None:
+        # Rows that are not there still carry gradients of zero, which DistributedDataParallel waits for.
+        output = P3MOutput(*(x[batch.labelled] for x in output))
+        kept: dict[str, Any] = {name: x[batch.labelled] for name, x in vars(batch).items() if x is not None}
+        batch = replace(batch, **kept)
     with torch.autocast(batch.image.device.type, enabled=False):
         terms = _terms(P3MOutput(*(x.float() for x in output)), batch)
-    one = terms["cross_entropy"].divisor.new_ones(())
-    counts = torch.stack([one, *(term.divisor for term in terms.values())]).detach()
+    one = output.alpha.new_ones((), dtype=torch.float32)
+    terms |= {"all": Term(one, _count(pictures, one)), "labelled": Term(one, _count(len(output.alpha), one))}
+    parts = divided(terms, reduce, one_more=("alpha_unknown",))  # |U| + 1 is published
+    share = parts.pop("all") / parts.pop("labelled")
+    return Losses(**parts, total=_weighted(parts) * share)
+
+
+def divided(
+    terms: Mapping[str, Term], reduce: Callable[[Tensor], Tensor] | None = None, one_more: Collection[str] = ()
+) -> dict[str, Tensor]:
+    """The losses of this rank, from sums and from counts over all ranks.
+
+    Parameters
+    ----------
+    terms
+        By name; the same names on every rank.
+    reduce
+        As :func:`total` takes it.
+    one_more
+        The terms that are divided by one more than their count. A term of the others that is absent everywhere is 0.
+    """
+    divisors = [term.divisor for term in terms.values()]
+    counts = torch.stack([divisors[0].new_ones(()), *divisors]).detach()
     ranks, *denominators = (counts if reduce is None else reduce(counts)).unbind()
     parts = {}
     for (name, term), count in zip(terms.items(), denominators, strict=True):
-        # |U| + 1 is published; elsewhere only an absent term has a count of 0, and then its sum is 0 as well.
-        denominator = count + 1 if name == "alpha_unknown" else count.clamp(min=1)
+        denominator = count + 1 if name in one_more else count.clamp(min=1)
         parts[name] = term.value * (ranks / denominator).to(term.value.dtype)
-    return Losses(**parts, total=_weighted(parts))
+    return parts
 
 
 def classes(trimap: Tensor) -> Tensor:
@@ -195,7 +224,7 @@ def composition(
     difference = pred * foreground + (1 - pred) * background - image
     loss = torch.sqrt(difference.square() + _SMOOTH).sum(dim=(1, 2, 3))
     kept = torch.ones_like(loss) if has_colours is None else has_colours.to(loss.dtype)
-    return Term((loss * kept).sum(), kept.sum(dtype=torch.int64) * pred[0].numel())
+    return Term((loss * kept).sum(), kept.sum(dtype=torch.int64) * pred.shape[1:].numel())
 
 
 def _terms(output: P3MOutput, batch: Batch) -> dict[str, Term]:

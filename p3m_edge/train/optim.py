@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, cast
 
 from torch import nn
@@ -14,9 +15,9 @@ from p3m_edge.model.p3mnet import P3MNet
 from p3m_edge.train.config import Optim
 
 
-def optimizer(network: nn.Module, settings: Optim) -> Adam:
+def optimizer(parameters: Iterable[nn.Parameter], settings: Optim) -> Adam:
     """Adam, as published."""
-    return Adam(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    return Adam(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
 
 
 def rate(settings: Optim, step: int, steps: int) -> float:

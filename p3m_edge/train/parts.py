@@ -14,6 +14,7 @@ from p3m_edge.model.p3mnet import P3MNet
 from p3m_edge.train import optim
 from p3m_edge.train.config import Config
 from p3m_edge.train.dataset import Source
+from p3m_edge.train.distillation import Distillation, Projection
 from p3m_edge.train.feature_paste import FeaturePaste
 from p3m_edge.train.order import Order
 
@@ -39,6 +40,9 @@ class Parts:
         The averaged weights.
     paste
         P3M-FCP; None without it.
+    distillation, projection
+        The teacher; and the bare map from the network's features to its own, which learns but is not kept in weights.
+        None without them.
     order, held_out
         Of the training's pictures; and those that are judged.
     folder
@@ -57,6 +61,8 @@ class Parts:
     stepper: Optimizer
     average: optim.Average
     paste: FeaturePaste | None
+    distillation: Distillation | None
+    projection: Projection | None
     order: Order
     held_out: Source
     folder: Path

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from p3m_edge.model.checkpoint import CheckpointInfo
 from p3m_edge.train.config import Config
 from p3m_edge.train.encoder_weights import EncoderReport
 
@@ -18,7 +20,7 @@ class TrainRequest:
     config
         All settings.
     data
-        The folder of a set, or ``synth:SEED``.
+        The folder of a set, or ``synth:SEED``; None where no picture has a matte.
     out
         The run's folder: new or empty, or with ``resume`` one with a state.
     faces
@@ -29,15 +31,21 @@ class TrainRequest:
         A checkpoint of the same architecture to start from.
     resume
         Go on where the state in ``out`` stopped.
+    teacher
+        A checkpoint of any architecture to learn from.
+    unlabelled
+        A folder of pictures without mattes, for the teacher.
     """
 
     config: Config
-    data: str
+    data: str | None
     out: Path
     faces: str | None = None
     encoder_weights: Path | None = None
     weights: Path | None = None
     resume: bool = False
+    teacher: Path | None = None
+    unlabelled: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,13 +59,17 @@ class TrainPlan:
     data, faces, blurred
         On what; ``faces`` is their licence. See :class:`~p3m_edge.train.inputs.Inputs`.
     pictures, held_out
-        How many.
+        How many in an epoch, and how many to judge by.
+    judged_by
+        What mattes of held-out pictures are compared with; the teacher's, where no picture has a true one.
     batch
         Of all processes together.
     steps_per_epoch, steps, first_step
         How long, and from where.
     encoder
         What was loaded from ``encoder_weights``.
+    teacher
+        What its file says; None without one.
     """
 
     arch: str
@@ -69,11 +81,13 @@ class TrainPlan:
     blurred: bool | None
     pictures: int
     held_out: int
+    judged_by: Literal["ground truth", "the teacher"]
     batch: int
     steps_per_epoch: int
     steps: int
     first_step: int
     encoder: EncoderReport | None
+    teacher: CheckpointInfo | None
 
 
 @dataclass(frozen=True)

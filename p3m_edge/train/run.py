@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from p3m_edge import __version__
 from p3m_edge.errors import CheckpointError, OutputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import atomic_write
 from p3m_edge.model.checkpoint import read_checkpoint
@@ -21,6 +19,7 @@ from p3m_edge.train import config as configs
 from p3m_edge.train import launch, optim, state
 from p3m_edge.train.config import Config
 from p3m_edge.train.dataset import Portraits
+from p3m_edge.train.distillation import Distillation, Projection
 from p3m_edge.train.drop_path import add_drop_path
 from p3m_edge.train.encoder_weights import EncoderReport, load_encoder
 from p3m_edge.train.feature_paste import FeaturePaste
@@ -30,13 +29,14 @@ from p3m_edge.train.logs import Logs
 from p3m_edge.train.loop import Loop, Reporter
 from p3m_edge.train.order import Order
 from p3m_edge.train.parts import Parts, Progress
+from p3m_edge.train.provenance import Provenance, licence, started, warnings
 from p3m_edge.train.request import TrainPlan, TrainRequest, TrainResult
-from p3m_edge.train.state import State
+from p3m_edge.train.state import STATE, State
+from p3m_edge.train.teacher import Teacher, open_teacher
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-STATE = "state.pt"
 _TEMPORARY = (".state.pt.*", ".*.safetensors.*", ".*.tmp")
 _LOST = ("by peer", "gloo", "NCCL")  # in what PyTorch says when processes cannot talk to each other any more
 # What may differ when a run goes on; all else would make another training of it.
@@ -59,8 +59,8 @@ def resumed(out: Path, overrides: Iterable[str]) -> TrainRequest:
     """
     stored = state.load(out / STATE)
     try:
-        before = configs.from_table(stored.config)
-    except (UsageError, KeyError) as error:
+        before = configs.restored(stored.config)
+    except UsageError as error:
         raise CheckpointError(f"the settings in {out / STATE} cannot be used: {error}") from error
     config = configs.overridden(before, overrides)
     old, new = configs.to_table(before), configs.to_table(config)
@@ -68,7 +68,17 @@ def resumed(out: Path, overrides: Iterable[str]) -> TrainRequest:
         section, key = name.split(".")
         if old[section][key] != new[section][key] and name not in CHANGEABLE:
             raise UsageError(f"{name} cannot be changed when a run goes on", hint=f"these can: {', '.join(CHANGEABLE)}")
-    return TrainRequest(config, stored.inputs["data"], out, stored.inputs["faces"] or None, resume=True)
+    given = {name: value or None for name, value in stored.inputs.items()}
+    teacher = given.get("teacher")
+    return TrainRequest(
+        config,
+        given["data"],
+        out,
+        given["faces"],
+        resume=True,
+        teacher=None if teacher is None else Path(teacher),
+        unlabelled=given.get("unlabelled"),
+    )
 
 
 def plan(request: TrainRequest) -> TrainPlan:
@@ -76,12 +86,13 @@ def plan(request: TrainRequest) -> TrainPlan:
     _check_folder(request)
     name = launch.device_name(request.config.run)
     here, machines = launch.processes(request.config.run)
-    inputs = open_inputs(request.data, request.faces, request.config)
+    inputs = open_inputs(request.data, request.faces, request.config, request.unlabelled)
     network = build(request.config.model.arch)
     report, _ = _first_weights(network, request)
     stored = state.load(request.out / STATE) if request.resume else None
+    teacher = open_teacher(request, stored)
     order = _order(request.config, inputs, 0, here * machines)
-    return _plan(request, inputs, order, name, network, report, stored)
+    return _plan(request, inputs, order, name, network, report, stored, teacher)
 
 
 def train(request: TrainRequest, reporter: Reporter) -> TrainResult | None:
@@ -96,15 +107,18 @@ def train(request: TrainRequest, reporter: Reporter) -> TrainResult | None:
     config = request.config
     _check_folder(request)
     fabric = launch.fabric(config.run)
-    inputs = open_inputs(request.data, request.faces, config)
+    inputs = open_inputs(request.data, request.faces, config, request.unlabelled)
     stored = state.load(request.out / STATE) if request.resume else None
-    parts, report = _parts(request, fabric, inputs, stored)
+    teacher = open_teacher(request, stored)
+    parts, report = _parts(request, fabric, inputs, stored, teacher)
     progress = Progress()
     if stored is not None:
         progress = _restore(stored, parts, inputs, request.out / STATE)
-    planned = _plan(request, inputs, parts.order, fabric.device.type, parts.network, report, stored)
+    planned = _plan(request, inputs, parts.order, fabric.device.type, parts.network, report, stored, teacher)
     if fabric.is_global_zero:
         _make_folder(request, planned)
+        for line in warnings(inputs, request.unlabelled):
+            reporter.warn(line)
     fabric.barrier()
     feed = Feed(
         Portraits(inputs.train, inputs.faces, config),
@@ -129,18 +143,22 @@ def train(request: TrainRequest, reporter: Reporter) -> TrainResult | None:
 
 
 def _parts(
-    request: TrainRequest, fabric: Fabric, inputs: Inputs, stored: State | None
+    request: TrainRequest, fabric: Fabric, inputs: Inputs, stored: State | None, teacher: Teacher | None
 ) -> tuple[Parts, EncoderReport | None]:
     config = request.config
     torch.manual_seed(config.run.seed)  # the same first weights in every process
     network = build(config.model.arch)
     report, first = _first_weights(network, request)
-    started_with = _started_with(request, inputs, first) if stored is None else stored.inputs
+    started_with = started(request, inputs, first, teacher) if stored is None else stored.inputs
     if config.run.channels_last:
-        network = network.to(memory_format=torch.channels_last)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.run.sync_batchnorm:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-    optimizer = optim.optimizer(network, config.optim)
+    projection = None
+    if teacher is not None and config.distillation.features:
+        projection = Projection(network, teacher.network, config.distillation.levels).to(fabric.device)
+    learning = nn.ModuleList([network] if projection is None else [network, projection])
+    optimizer = optim.optimizer(learning.parameters(), config.optim)
     wrapped, stepper = fabric.setup(network, optimizer)
     average = optim.Average(network, config.optim.ema)
     if config.model.drop_path:
@@ -158,14 +176,23 @@ def _parts(
         stepper=stepper,
         average=average,
         paste=paste,
+        distillation=None if teacher is None else _distillation(teacher, projection, fabric, config),
+        projection=projection,
         order=_order(config, inputs, fabric.global_rank, fabric.world_size),
         held_out=inputs.held_out,
         folder=request.out,
-        licence=config.run.licence + (f"; source faces: {inputs.faces.licence}" if inputs.faces is not None else ""),
-        provenance=_Provenance(config, inputs, started_with["start"]),
+        licence=licence(config, inputs, teacher),
+        provenance=Provenance(config, inputs, teacher, started_with["start"]),
         inputs=started_with,
     )
     return parts, report
+
+
+def _distillation(teacher: Teacher, projection: Projection | None, fabric: Fabric, config: Config) -> Distillation:
+    """The teacher on the training's device."""
+    network = teacher.network.to(fabric.device)
+    wrapped = None if projection is None else fabric.setup_module(projection)
+    return Distillation(network, wrapped, config.distillation)
 
 
 def _first_weights(network: P3MNet, request: TrainRequest) -> tuple[EncoderReport | None, str]:
@@ -197,6 +224,8 @@ def _restore(stored: State, parts: Parts, inputs: Inputs, path: Path) -> Progres
     try:
         parts.network.load_state_dict(stored.model)
         parts.average.load_state_dict(stored.ema)
+        if parts.projection is not None:
+            parts.projection.load_state_dict(stored.projection)
         parts.optimizer.load_state_dict(stored.optimizer)
         parts.fabric.strategy.precision.load_state_dict(stored.scaler)
         state.restore_rng(stored.rng[parts.order.rank], parts.fabric.device)
@@ -219,6 +248,7 @@ def _plan(
     network: nn.Module,
     report: EncoderReport | None,
     stored: State | None,
+    teacher: Teacher | None,
 ) -> TrainPlan:
     run = request.config.run
     steps = run.epochs * order.steps
@@ -232,11 +262,13 @@ def _plan(
         blurred=inputs.blurred,
         pictures=order.count,
         held_out=len(inputs.held_out),
+        judged_by="ground truth" if inputs.labelled else "the teacher",
         batch=order.batch * order.ranks,
         steps_per_epoch=order.steps,
         steps=min(steps, run.max_steps) if run.max_steps else steps,
         first_step=0 if stored is None else stored.step,
         encoder=report,
+        teacher=None if teacher is None else teacher.info,
     )
 
 
@@ -259,39 +291,6 @@ def _result(planned: TrainPlan, loop: Loop) -> TrainResult:
     )
 
 
-@dataclass(frozen=True)
-class _Provenance:
-    """What the files of weights say about where they come from."""
-
-    config: Config
-    inputs: Inputs
-    start: str
-
-    def __call__(self, step: int) -> str:
-        config, faces = self.config, self.inputs.faces
-        methods = " and ".join(f"P3M-{method.upper()}" for method in config.copy_paste.methods) or "no P3M-CP"
-        lines = [
-            f"trained by p3m-edge {__version__}: {config.model.arch}, {step} steps on {self.inputs.description}",
-            methods if faces is None else f"{methods}, source faces: {faces.licence}",
-            self.start,
-        ]
-        return "; ".join(lines)
-
-
-def _started_with(request: TrainRequest, inputs: Inputs, first: str) -> dict[str, str]:
-    """What a resumption must know besides the settings."""
-    return {
-        "data": _absolute(request.data),
-        "faces": _absolute(request.faces or ""),
-        "start": first,
-        "digest": inputs.digest,
-    }
-
-
-def _absolute(text: str) -> str:
-    return text if not text or text.startswith("synth:") else str(Path(text).expanduser().absolute())
-
-
 def _check_folder(request: TrainRequest) -> None:
     out = request.out
     if out.exists() and not out.is_dir():
@@ -306,8 +305,9 @@ def _make_folder(request: TrainRequest, planned: TrainPlan) -> None:
     for pattern in _TEMPORARY:
         for path in request.out.glob(pattern):
             path.unlink(missing_ok=True)
-    faces = f", faces: {request.faces}" if request.faces else ""
-    text = f"# data: {request.data}{faces}\n# {planned.data}\n\n{configs.to_toml(request.config)}"
+    given = ("data", "faces", "teacher", "unlabelled")
+    named = ", ".join(f"{name}: {getattr(request, name)}" for name in given if getattr(request, name) is not None)
+    text = f"# {named}\n# {planned.data}\n\n{configs.to_toml(request.config)}"
     try:
         (request.out / "sheets").mkdir(parents=True, exist_ok=True)
     except OSError as error:

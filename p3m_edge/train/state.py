@@ -22,7 +22,11 @@ from torch import Tensor
 
 from p3m_edge.errors import CheckpointError, OutputError
 
+STATE = "state.pt"
+"""The file's name in a run's folder."""
 SCHEMA = 1
+# What states of earlier versions lack, and what it was then.
+_LATER: dict[str, dict[str, Any]] = {"projection": {}}
 _FORMAT = "p3m-edge training state"
 _UNREADABLE = (
     pickle.UnpicklingError, zipfile.BadZipFile, ArithmeticError, AttributeError, EOFError, ImportError, LookupError,
@@ -41,11 +45,12 @@ class State:
     config
         The effective settings, as :func:`p3m_edge.train.config.to_table` gives them.
     inputs
-        What else the run was started with (``data``, ``faces``, ...), as text.
+        What else the run was started with (``data``, ``faces``, ``teacher_sha256``, ...), as text.
     step
         Steps done; the position in the order of the pictures and in the schedule.
-    model, ema, optimizer, scaler
-        Their state dicts; ``ema`` is empty where weights are not averaged, ``scaler`` where gradients are not scaled.
+    model, ema, projection, optimizer, scaler
+        Their state dicts; ``ema`` is empty where weights are not averaged, ``projection`` where no features are
+        compared with a teacher's, ``scaler`` where gradients are not scaled.
     rng
         For each process the states of PyTorch's generators, uint8.
     best, best_step
@@ -62,6 +67,7 @@ class State:
     step: int
     model: dict[str, Any]
     ema: dict[str, Any]
+    projection: dict[str, Any]
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
     rng: list[dict[str, Tensor]]
@@ -131,7 +137,7 @@ def load(path: Path) -> State:
         raise CheckpointError(
             f"{path} has format version {schema}; this version of p3m-edge reads {SCHEMA}", hint="upgrade p3m-edge"
         )
-    values: dict[str, Any] = {field.name: content.get(field.name) for field in fields(State)}
+    values: dict[str, Any] = {field.name: content.get(field.name, _LATER.get(field.name)) for field in fields(State)}
     missing = [name for name, value in values.items() if value is None]
     if missing:
         raise CheckpointError(f"the training state {path} is damaged: it lacks {', '.join(missing)}")

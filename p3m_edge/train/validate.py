@@ -34,7 +34,7 @@ class Judged:
     unreadable
         A line for each that could not be used.
     rows
-        For a sheet: picture, ground truth, prediction and classes of the first few.
+        For a sheet: picture, ground truth (or what stands for it), prediction and classes of the first few.
     """
 
     sad: float
@@ -45,7 +45,9 @@ class Judged:
     rows: tuple[tuple[tuple[str, NDArray[Any]], ...], ...]
 
 
-def judge(network: P3MNet, source: Source, items: Sequence[int], side: int, shown: int) -> Judged:
+def judge(
+    network: P3MNet, source: Source, items: Sequence[int], side: int, shown: int, teacher: P3MNet | None
+) -> Judged:
     """Matte pictures at one size and compare.
 
     Parameters
@@ -58,6 +60,8 @@ def judge(network: P3MNet, source: Source, items: Sequence[int], side: int, show
         The network's input is a square of this side, as in training and on devices.
     shown
         How many of them go onto the sheet.
+    teacher
+        In evaluation mode; its mattes stand for the truth of pictures that have none.
     """
     sums = np.zeros(3)
     rows: list[tuple[tuple[str, NDArray[Any]], ...]] = []
@@ -71,11 +75,12 @@ def judge(network: P3MNet, source: Source, items: Sequence[int], side: int, show
             unreadable.append(" ".join(str(error).split()))
             continue
         alpha, classes = _predict(network, sample, side)
-        difference = alpha - sample.alpha.astype(np.float32) / 255
+        title, truth = _expected(sample, teacher, side)
+        difference = alpha - truth
         sums += abs(difference).sum() / 1000, (difference**2).mean(), abs(difference).mean()
         if len(rows) < shown:
             rows.append((
-                (sample.name, sample.image), ("ground truth", sample.alpha),
+                (sample.name, sample.image), (title, truth),
                 (f"SAD {abs(difference).sum() / 1000:.2f}", alpha), ("classes", classes),
             ))  # fmt: skip
     for module in training:
@@ -87,6 +92,13 @@ def judge(network: P3MNet, source: Source, items: Sequence[int], side: int, show
 def picture_sheet(judged: Judged) -> NDArray[np.uint8]:
     """The first few pictures, to look at: uint8 ``[H, W, 3]``."""
     return sheet(judged.rows)
+
+
+def _expected(sample: Sample, teacher: P3MNet | None, side: int) -> tuple[str, NDArray[np.float32]]:
+    """What the alpha is compared with, and what that is."""
+    if sample.labelled or teacher is None:
+        return "ground truth", sample.alpha.astype(np.float32) / np.float32(255)
+    return "teacher", _predict(teacher, sample, side)[0]
 
 
 def _predict(network: P3MNet, sample: Sample, side: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import cv2
 import psutil
 import pytest
 
+from p3m_edge import model
 from p3m_edge.cli import main
 from tests.train.conftest import TINY, write_set
 
@@ -45,6 +47,11 @@ def data(tmp_path_factory):
         (["--data", "synth:0", "--out", "run", "--encoder-weights", "absent.pth", "--dry-run"], 5, "absent.pth"),
         (["--out", "run", "--resume"], 5, "there is no training state"),
         (["--out", "run", "--resume", "--data", "synth:0"], 2, "--data has no meaning with --resume"),
+        (["--out", "run", "--resume", "--teacher", "absent.pth"], 2, "--teacher has no meaning with --resume"),
+        (["--data", "synth:0", "--out", "run", "--teacher", "absent.pth"], 5, "there is no teacher"),
+        (["--data", "synth:0", "--out", "run", "--unlabelled", "absent"], 1, "absent cannot be listed"),
+        (["--unlabelled", "absent", "--out", "run", "--cp", "icp", "--faces", "synth:2"], 2, "P3M-CP needs --data"),
+        (["--data", "synth:0", "--out", "run", "--set", "distillation.levels=[4, 4]"], 2, "must be different"),
         (["--data", "synth:0", "--preview", "sheet.png"], 2, "--faces DIR"),
         (
             ["--data", "synth:0", "--set", "run.sync_batchnorm=true", "--out", "run", "--device", "cpu"],
@@ -82,6 +89,56 @@ def test_dry_run_checks_all_and_writes_nothing(data, capsys, tmp_path):
     assert code == 0
     assert "0.25 million parameters" in stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def photos(data, tmp_path):
+    return shutil.copytree(data / "blurred_image", tmp_path / "photos")
+
+
+def test_dry_run_with_a_teacher(data, photos, capsys, tmp_path):
+    teacher = tmp_path / "teacher.safetensors"
+    model.save_checkpoint(model.build("tiny"), teacher, licence="CC-BY", provenance="drawn", trained=True)
+    arguments = (*SMOKE, "--unlabelled", photos, "--teacher", teacher, "--out", tmp_path / "run", "--dry-run")
+    code, stdout, _ = train(capsys, *arguments, "--json")
+    assert code == 0
+    planned = json.loads(stdout)["plan"]
+    assert (planned["judged_by"], planned["blurred"], planned["pictures"]) == ("the teacher", None, 5)
+    assert planned["teacher"]["sha256"] == model.inspect_checkpoint(teacher).sha256
+    code, stdout, _ = train(capsys, *arguments)
+    assert code == 0
+    shown = " ".join(stdout.split())
+    for part in (
+        "judged by the teacher",
+        "not known to be blurred",
+        "licence: CC-BY",
+        planned["teacher"]["sha256"][:12],
+    ):
+        assert part in shown
+    assert not (tmp_path / "run").exists()
+
+
+def test_teachers_and_folders_that_cannot_be_used(data, photos, capsys, tmp_path):
+    damaged, empty = tmp_path / "damaged.safetensors", tmp_path / "empty"
+    model.save_checkpoint(model.build("tiny"), damaged, licence="CC0", provenance="drawn", trained=True)
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-100])
+    empty.mkdir()
+    out = ("--out", tmp_path / "run")
+    code, _, stderr = train(capsys, *SMOKE, "--data", data, "--teacher", damaged, *out)
+    assert code == 5
+    assert "there is no teacher" in stderr
+    damaged.write_bytes(whole)
+    code, _, stderr = train(capsys, *SMOKE, "--teacher", damaged, "--unlabelled", empty, *out)
+    assert code == 1
+    assert "holds no pictures" in stderr
+    code, _, stderr = train(capsys, *SMOKE, "--unlabelled", photos, *out)
+    assert code == 2
+    assert "--teacher CKPT" in stderr
+    code, _, stderr = train(capsys, *SMOKE, "--teacher", damaged, *out)
+    assert code == 2
+    assert "what is to be trained on?" in stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_preview_is_a_sheet_and_nothing_is_trained(data, capsys, tmp_path):

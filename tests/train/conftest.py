@@ -67,13 +67,19 @@ def training(portraits, tmp_path) -> Callable[..., TrainResult]:
 
     def run(
         *overrides: str,
-        data: Path = portraits,
+        data: Path | None = portraits,
         out_name: str = "run",
         told: Told | None = None,
         faces: str | None = None,
+        teacher: Path | None = None,
+        unlabelled: Path | None = None,
     ) -> TrainResult:
         config = configs.load("smoke", overrides=(*TINY, *overrides))
-        result = train(TrainRequest(config, str(data), tmp_path / out_name, faces), told or Told())
+        places = (None if path is None else str(path) for path in (data, unlabelled))
+        request = TrainRequest(
+            config, next(places), tmp_path / out_name, faces, teacher=teacher, unlabelled=next(places)
+        )
+        result = train(request, told or Told())
         assert result is not None
         return result
 

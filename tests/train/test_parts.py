@@ -102,8 +102,8 @@ def stored():
     network = build("tiny")
     return State(
         arch="tiny", config=configs.to_table(configs.load("smoke")), inputs={"data": "x"}, step=3,
-        model=network.state_dict(), ema={}, optimizer={}, scaler={}, rng=[rng_states(torch.device("cpu"))],
-        best=float("inf"), best_step=0, stale=0, unreadable=1, unreadable_now=0,
+        model=network.state_dict(), ema={}, projection={}, optimizer={}, scaler={},
+        rng=[rng_states(torch.device("cpu"))], best=float("inf"), best_step=0, stale=0, unreadable=1, unreadable_now=0,
     )  # fmt: skip
 
 

@@ -1,0 +1,165 @@
+"""Distillation: a network learns from what a larger one says of the same pictures, which need no mattes for that.
+
+The global logits are compared as soft targets (Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network,
+arXiv 1503.02531, section 2), the alphas as the published losses compare them with the truth, and, as an option, the
+encoders' features through a learned map (Romero et al., FitNets, arXiv 1412.6550, section 2.2). Both networks get the
+same input, after augmentation. All pictures of a batch count, whether they have mattes or not.
+
+Shape legend: B pictures of H x W pixels; C channels of a level of h x w.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from p3m_edge.model.layers import Features
+from p3m_edge.model.p3mnet import P3MNet, P3MOutput
+from p3m_edge.train import config
+from p3m_edge.train.losses import Term, alpha_loss, divided, laplacian
+
+TOTAL = "teacher"
+_UNKNOWN_CLASS = 1
+_PROBE = 64  # side of the picture that tells the widths of the levels
+
+
+class Projection(nn.Module):
+    """A 1x1 convolution for each level, from the student's channels to the teacher's. It learns with the student.
+
+    Parameters
+    ----------
+    student, teacher
+        The networks.
+    levels
+        Different numbers from 2 to 5; level k has 1 / 2**k of the input's size.
+    """
+
+    def __init__(self, student: P3MNet, teacher: P3MNet, levels: Sequence[int]) -> None:
+        super().__init__()
+        widths = [[x.shape[1] for x in chosen(_probe(network), levels)] for network in (student, teacher)]
+        self.maps = nn.ModuleList(nn.Conv2d(ours, theirs, 1) for ours, theirs in zip(*widths, strict=True))
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """The student's features ``[B, C, h, w]``, level by level -> the same with the teacher's channels."""
+        return [level(x) for level, x in zip(self.maps, features, strict=True)]
+
+
+class Distillation:
+    """A teacher at work.
+
+    Parameters
+    ----------
+    teacher
+        On the training's device. It is frozen here, and stays in evaluation mode.
+    projection
+        As Fabric wraps it; None where features are not compared.
+    settings
+        Weights and temperature.
+    """
+
+    def __init__(self, teacher: P3MNet, projection: nn.Module | None, settings: config.Distillation) -> None:
+        self.teacher = teacher.requires_grad_(requires_grad=False).eval()
+        self.projection = projection
+        self.settings = settings
+
+    def losses(
+        self, output: P3MOutput, features: Features, image: Tensor, reduce: Callable[[Tensor], Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """The parts, and last their weighted sum, as on every rank of :func:`p3m_edge.train.losses.total`.
+
+        Parameters
+        ----------
+        output, features
+            The student's, of ``image``.
+        image
+            ``[B, 3, H, W]``, the student's input.
+        reduce
+            Sums an int64 vector over all ranks.
+        """
+        settings = self.settings
+        with torch.no_grad(), noted(self.teacher.encoder) as seen:
+            taught: P3MOutput = self.teacher(image)
+        compared: list[tuple[Tensor, Tensor]] = []
+        if self.projection is not None:
+            projected = self.projection(chosen(features, settings.levels))
+            compared = list(zip(projected, chosen(seen[-1], settings.levels), strict=True))
+        with torch.autocast(image.device.type, enabled=False):
+            found = terms(_float(output), _float(taught), settings.temperature)
+            if compared:
+                found["teacher_features"] = feature_loss([(ours.float(), theirs.float()) for ours, theirs in compared])
+        parts = divided(found, reduce)
+        return {**parts, TOTAL: weighted(parts, settings)}
+
+
+def terms(output: P3MOutput, taught: P3MOutput, temperature: float) -> dict[str, Term]:
+    """What is compared of the networks' outputs, all float32; the teacher's classes say where the unknown region is."""
+    unknown = (taught.global_logits.argmax(dim=1, keepdim=True) == _UNKNOWN_CLASS).to(taught.alpha.dtype)
+    return {
+        "teacher_logits": divergence(output.global_logits, taught.global_logits, temperature),
+        "teacher_alpha_unknown": alpha_loss(output.local_alpha, taught.local_alpha, unknown),
+        "teacher_laplacian_unknown": laplacian(output.local_alpha * unknown, taught.local_alpha * unknown),
+        "teacher_alpha_whole": alpha_loss(output.alpha, taught.alpha),
+        "teacher_laplacian_whole": laplacian(output.alpha, taught.alpha),
+    }
+
+
+def divergence(logits: Tensor, taught: Tensor, temperature: float) -> Term:
+    """Kullback-Leibler divergence of ``softmax(logits / T)`` from ``softmax(taught / T)``, times T^2, per pixel.
+
+    The factor keeps the gradients' size while T changes (arXiv 1503.02531, section 2). Logits are ``[B, 3, H, W]``.
+    """
+    ours, theirs = (F.log_softmax(x / temperature, dim=1) for x in (logits, taught))
+    value = F.kl_div(ours, theirs, reduction="sum", log_target=True) * temperature**2
+    return Term(value, torch.tensor(logits[:, 0].numel(), device=logits.device))
+
+
+def feature_loss(pairs: Sequence[tuple[Tensor, Tensor]]) -> Term:
+    """Mean squared difference of features ``[B, C, h, w]``, summed over the levels and the pictures."""
+    differences = [(ours - theirs).square().mean(dim=(1, 2, 3)) for ours, theirs in pairs]
+    return Term(torch.stack(differences).sum(), torch.tensor(len(differences[0]), device=differences[0].device))
+
+
+def weighted(parts: dict[str, Tensor], settings: config.Distillation) -> Tensor:
+    """The sum of the parts, each with the weight that the settings give it."""
+    whole = parts["teacher_alpha_whole"] + parts["teacher_laplacian_whole"]
+    unknown = parts["teacher_alpha_unknown"] + parts["teacher_laplacian_unknown"]
+    total = settings.alpha * whole + settings.local * unknown + settings.logits * parts["teacher_logits"]
+    if "teacher_features" in parts:
+        total = total + settings.features * parts["teacher_features"]
+    return total
+
+
+@contextmanager
+def noted(encoder: nn.Module) -> Iterator[list[Features]]:
+    """What an encoder hands out, call by call, until the context is left."""
+    seen: list[Features] = []
+    hook = encoder.register_forward_hook(lambda _module, _inputs, features: seen.append(features))
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def chosen(features: Features, levels: Sequence[int]) -> list[Tensor]:
+    """The features ``[B, C, h, w]`` of some levels, 2 to 5."""
+    of_level = dict(zip(range(2, 6), (features.e1, features.e2, features.e3, features.e4), strict=True))
+    return [of_level[level] for level in levels]
+
+
+def _probe(network: P3MNet) -> Features:
+    """The features of an empty picture."""
+    training = network.training
+    device = next(network.parameters()).device
+    network.eval()
+    with torch.no_grad():
+        features: Features = network.encoder(torch.zeros((1, 3, _PROBE, _PROBE), device=device))
+    network.train(training)
+    return features
+
+
+def _float(output: P3MOutput) -> P3MOutput:
+    return P3MOutput(*(x.float() for x in output))
