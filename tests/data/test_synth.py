@@ -169,7 +169,7 @@ def test_a_set_continues_where_it_ended(tmp_path):
     assert [file.stat().st_mtime_ns for file in files] == times
     for folder in ("image", "alpha", "trimap", "facemask", "fg", "bg"):
         assert [file.stem for file in sorted((tmp_path / folder).iterdir())] == ["02000000", "02000001", "02000002"]
-    with pytest.raises(UsageError, match="another seed, size or kind"):
+    with pytest.raises(UsageError, match="other settings: width"):
         write_set(tmp_path, Recipe(seed=2, width=96, height=64, blurred=False, colours=True), 3, workers=1)
 
 
