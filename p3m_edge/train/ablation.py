@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import msgspec
@@ -34,6 +35,8 @@ from p3m_edge.train.config import Config
 from p3m_edge.train.loop import Reporter
 from p3m_edge.train.request import TrainRequest
 from p3m_edge.train.state import STATE
+
+Kept = TypeVar("Kept", "Setting", "Score")
 
 VARIANTS: dict[str, tuple[str, ...]] = {"none": (), "ICP": ("icp",), "FCP": ("fcp",), "both": ("icp", "fcp")}
 """What is compared, by the methods of P3M-CP that are on."""
@@ -179,11 +182,7 @@ def _claim(setting: Setting, out: Path) -> None:
     """Note the setting in the folder, or see that it is the one noted."""
     path = out / "setting.json"
     if path.is_file():
-        try:
-            before = msgspec.json.decode(path.read_bytes(), type=Setting)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise InputError(f"{path} cannot be read: {error}") from error
-        if before != setting:
+        if _decoded(path, Setting) != setting:
             raise UsageError(f"{out} holds an ablation of another setting", hint="name another --out")
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -195,6 +194,14 @@ def _claim(setting: Setting, out: Path) -> None:
     except OSError as error:
         raise OutputError(f"{out} cannot be made: {error.strerror}") from error
     atomic_write(path, msgspec.json.encode(setting))
+
+
+def _decoded(path: Path, kind: type[Kept]) -> Kept:
+    """What an earlier call noted."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise InputError(f"{path} cannot be read: {error}", hint=f"delete {path.parent}") from error
 
 
 def _draw(setting: Setting, data: Path, reporter: Reporter) -> None:
@@ -245,7 +252,7 @@ def _score(
     """Train one network, or go on with it, and test it; the score is kept in the run's folder."""
     path = folder / "score.json"
     if path.is_file():
-        return msgspec.json.decode(path.read_bytes(), type=Score)
+        return _decoded(path, Score)
     if (folder / STATE).is_file():
         request = runs.resumed(folder, [])
     else:

@@ -59,7 +59,7 @@ def test_forms_contain_mirrored_and_cropped_ones(astronaut, share, mirrored, cor
     top, left = ((512 - side) * at for at in corner)
     part = astronaut[top : top + side, left : left + side]
     part = np.ascontiguousarray(part[:, ::-1]) if mirrored else part
-    small = cv2.resize(part, (200, 200), interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(part, (200, 200), interpolation=cv2.INTER_AREA), np.uint8)
     assert phash.distance(phash.phash(small), phash.forms(astronaut)) <= 4
     if share == 0.8 or mirrored:
         assert far(astronaut, part) > phash.SAME  # hence the forms

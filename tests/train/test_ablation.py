@@ -13,7 +13,7 @@ import pytest
 from p3m_edge.cli.ablate_cp import markdown
 from p3m_edge.data.sets import open_set, read
 from p3m_edge.data.synth import portrait
-from p3m_edge.errors import UsageError
+from p3m_edge.errors import InputError, UsageError
 from p3m_edge.train import ablation
 
 SETTING = ablation.Setting(train=4, test=2, seeds=1, steps=2, batch=2, size=32, faces=2)
@@ -77,6 +77,20 @@ def test_again_it_takes_what_is_there(done: tuple[Path, dict[str, object]]) -> N
     assert markdown(found) == (out / "report.md").read_text(encoding="utf-8")
     with pytest.raises(UsageError, match="another setting"):
         ablation.ablate(ablation.Setting(train=5), out, Silent())
+
+
+@pytest.mark.parametrize("name", ["setting.json", "runs/both-0/score.json"])
+@pytest.mark.parametrize("damaged", [b"", b'{"blurred": 1', b'{"steps": "many", "blurred": null}', b"\xff\xfe"])
+def test_a_damaged_note_is_one_clear_error(done: tuple[Path, dict[str, object]], name: str, damaged: bytes) -> None:
+    path = done[0] / name
+    before = path.read_bytes()
+    path.write_bytes(damaged)
+    try:
+        with pytest.raises(InputError, match=f"{path.name} cannot be read") as caught:
+            ablation.ablate(SETTING, done[0], Silent())
+        assert caught.value.hint is not None
+    finally:
+        path.write_bytes(before)
 
 
 def test_means_and_spread() -> None:
