@@ -38,8 +38,8 @@ set's fg/, or are estimated once (needs PyMatting). The same seed gives the same
 further run keeps what is there and makes the rest (after Ctrl-C; with a larger -n). A picture that needs a file that
 cannot be used is left out, and does not stop the others (exit code 1). Without OUT, --sheet draws pictures to look at.
 
-Faces stay as they are: data anonymize comes first. For backgrounds without people, look at them: a person there counts
-as background."""
+Faces stay as they are: data anonymize comes first. A person in a background counts as background: look at them. Test
+sets of the papers are refused, since what is made here is for training."""
 EXAMPLES = """
 p3m-edge data compose --portraits anonymous/ --backgrounds places/ -n 4000 --seed 1 train/
 p3m-edge data compose --portraits anonymous/:3 --portraits synthetic/ --backgrounds places/ -n 9000 --whole 0.1 train/

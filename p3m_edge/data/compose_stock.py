@@ -116,7 +116,7 @@ def open_stock(portraits: Sequence[tuple[Path, float]], backgrounds: Path) -> St
     InputError
         A folder cannot be read, is no set, or is empty; a picture has no alpha.
     UsageError
-        A set is there twice, there is none, or the split must be named.
+        A set is there twice, there is none, the split must be named, or a folder belongs to a test set.
     """
     if not portraits:
         raise UsageError("there are no portraits to cut people out of")
@@ -124,6 +124,8 @@ def open_stock(portraits: Sequence[tuple[Path, float]], backgrounds: Path) -> St
     double = next((path for path, count in Counter(root.resolve() for root in roots).items() if count > 1), None)
     if double is not None:
         raise UsageError(f"{double} is given twice", hint="DIR:2 gives a set twice the share")
+    for folder in (*roots, backgrounds):
+        sets.refuse_test_set(folder)
     found = [sets.open_set(root) for root in roots]
     opened = tuple(
         Portraits(_source(name, [_files(item) for item in one.items], weight), one.items)

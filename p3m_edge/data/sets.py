@@ -6,6 +6,7 @@ without the suffix, whatever image format they have. The layouts are the table `
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,9 @@ LAYOUTS = (
 
 # What a set may have beside pictures and alphas, by the field of Item.
 OPTIONAL = {"trimap": "trimap", "foreground": "fg", "background": "bg", "face_mask": "facemask"}
+
+# Of the papers; what is measured on them means nothing if training saw them.
+_TEST_SETS = re.compile(r"P3M-500-N?P|RealWorldPortrait-636|RWP-?636", re.IGNORECASE)
 
 # Where the splits of a set lie: directly under its root (2021) or partly in this folder (2022).
 _NESTED = "validation"
@@ -124,6 +128,14 @@ def open_set(root: str | Path, split: str | None = None) -> DataSet:
     if not listing.items:
         raise InputError(f"{folder / listing.layout.image} holds no pictures")
     return DataSet(folder.resolve().name, listing.layout.kind, folder, listing.items, listing.layout.blurred)
+
+
+def refuse_test_set(folder: Path) -> None:
+    """Raise a :class:`UsageError` if a folder, or the one that it lies in, is a test set of the papers by its name."""
+    folder = folder.resolve()
+    name = next((name for name in (folder.name, folder.parent.name) if _TEST_SETS.fullmatch(name)), None)
+    if name is not None:
+        raise UsageError(f"{folder} belongs to {name}, a test set: training must not see it")
 
 
 def splits(root: str | Path) -> dict[str, Path]:

@@ -24,7 +24,6 @@ from p3m_edge.train.dataset import Files, Mixed, Source, Synthetic
 
 _SYNTHETIC = re.compile(r"synth:([0-9]{1,9})")
 _TRAIN = "train"
-_TEST_SETS = re.compile(r"P3M-500-N?P|RealWorldPortrait-636|RWP-?636", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,7 @@ def _generated(seed: int, faces: FaceSource | None, config: Config) -> Inputs:
 def _on_disc(data: str, faces: FaceSource | None, config: Config) -> Inputs:
     root = Path(data).expanduser()
     found = sets.open_set(root, _TRAIN if _TRAIN in sets.splits(root) else None)
-    if _TEST_SETS.fullmatch(found.name):
-        raise UsageError(f"{root} is {found.name}, a test set: training must not see it")
+    sets.refuse_test_set(found.root)
     if faces is not None and not any(item.face_mask for item in found.items):
         raise UsageError(f"{root} has no facemask/, and P3M-CP needs them", hint="p3m-edge data anonymize makes them")
     if len(found.items) < 2:
@@ -151,9 +149,7 @@ def _joined(inputs: Inputs, folder: str, config: Config) -> Inputs:
 def _pictures(folder: str) -> tuple[Item, ...]:
     """What is in a plain folder."""
     root = Path(folder).expanduser().resolve()
-    test = next((name for name in (root.name, root.parent.name) if _TEST_SETS.fullmatch(name)), None)
-    if test is not None:
-        raise UsageError(f"{folder} belongs to {test}, a test set: training must not see it")
+    sets.refuse_test_set(root)
     items = tuple(Item(path.name, path) for path in list_images(root))
     if not items:
         raise InputError(f"{folder} holds no pictures", hint="its sub-folders are not looked into")

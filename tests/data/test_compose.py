@@ -222,6 +222,10 @@ def test_opening_names_sets_by_what_tells_them_apart(folders, tmp_path):
         open_stock([(coloured, 1.0), (tmp_path / "other" / ".." / "a", 1.0)], behind)
     with pytest.raises(UsageError, match="no portraits"):
         open_stock([], behind)
+    test = write_portraits(tmp_path / "P3M-500-P", [portrait()], image="blurred_image", alpha="mask")
+    for portraits, places in ((test, behind), (coloured, test / "blurred_image")):
+        with pytest.raises(UsageError, match="P3M-500-P, a test set"):
+            open_stock([(portraits, 1.0)], places)
     split = write_portraits(tmp_path / "p3m" / "train", [portrait()])
     write_portraits(tmp_path / "p3m" / "test", [portrait()])
     assert open_stock([(tmp_path / "p3m", 1.0)], behind).portraits[0].items == open_set(split).items
