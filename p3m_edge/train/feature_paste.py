@@ -24,12 +24,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from p3m_edge.data.copy_paste import centre, check_choice, check_scale, check_share, extent
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.model.layers import Encoder, Front, TokenEncoder, channels_first, channels_last
+from p3m_edge.model.mobile import MobileEncoder
 from p3m_edge.model.p3mnet import MULTIPLE
+from p3m_edge.model.resnet import ResNet34
 
 FeatureVariant = Literal["copy-paste", "shuffle"]
 SourceBatchNorm = Literal["frozen", "batch", "update"]
 LEVELS = 6
-"""Level k has 1 / 2**k of the input's size: 0 the stem, 1 the second level, 2 to 5 the levels e1 to e4."""
+"""Level k has 1 / 2**k of the input's size: 0 the stem (not ``mobile``), 1 the second level, 2 to 5 e1 to e4."""
 
 _Change = Callable[[Tensor], Tensor]
 
@@ -96,6 +98,10 @@ class FeaturePaste:
         if from_epoch < 0:
             raise UsageError(f"from_epoch must be 0 or more, not {from_epoch}")
         self.encoder = _encoder(network)
+        if isinstance(self.encoder, MobileEncoder) and 0 in levels:
+            raise UsageError(
+                "the mobile network has no level 0: nothing in it has the picture's full size", hint="levels 1 to 5"
+            )
         self.levels = tuple(sorted(levels))
         self.probability = probability
         self.from_epoch = from_epoch
@@ -233,8 +239,7 @@ def _tap(encoder: Encoder, level: int, change: _Change) -> Callable[[], object]:
 
     The one place that knows where each architecture has its levels, and in which order their axes are.
     """
-    module = _module(encoder, level)
-    if module is None:  # ResNet-34's second level is the pooled stem: the input of the trunk, and no module's output
+    if isinstance(encoder, ResNet34) and level == 1:  # the pooled stem: the input of the trunk, no module's output
         trunk = encoder.trunk
 
         def changed(front: Front) -> Any:
@@ -247,18 +252,20 @@ def _tap(encoder: Encoder, level: int, change: _Change) -> Callable[[], object]:
     def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         return channels_last(change(channels_first(output))) if tokens else change(output)
 
-    return module.register_forward_hook(hook).remove
+    return _module(encoder, level).register_forward_hook(hook).remove
 
 
-def _module(encoder: Encoder, level: int) -> nn.Module | None:
-    """The module whose output is the level's feature, if there is one."""
+def _module(encoder: Encoder, level: int) -> nn.Module:
+    """The module whose output is the level's feature."""
     places: list[Any]
-    if isinstance(encoder, TokenEncoder):
+    if isinstance(encoder, MobileEncoder):
+        places = [None, encoder.detail, encoder.layer1, encoder.layer2, encoder.layer3, encoder.join]
+    elif isinstance(encoder, TokenEncoder):
         norms = [reduction.norm for reduction in encoder.reductions]
         places = [encoder.stem, encoder.stem2, *norms, encoder.norm]
     else:
         places = [encoder.stem, *(getattr(encoder, f"layer{stage}", None) for stage in range(LEVELS - 1))]
-    module: nn.Module | None = places[level]
+    module: nn.Module = places[level]
     return module
 
 

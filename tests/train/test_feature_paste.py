@@ -47,12 +47,24 @@ SOURCE_MASKS = torch.stack([ellipse(*SOURCE, 50, 70, 40, 52), ellipse(*SOURCE, 4
 
 
 def levels_of(encoder: Encoder, x: Tensor) -> tuple[list[Tensor], Features]:
-    """The features of all six levels, the stem's included, as the rest of the network sees them."""
+    """The features of all six levels, the stem's included, as the rest of the network sees them.
+
+    The mobile network has no level 0; its stem stands in the list for what no paste may change.
+    """
     stem: list[Tensor] = []
-    handle = encoder.stem.register_forward_hook(lambda _m, _i, out: stem.append(out))
+    handle = encoder.get_submodule("stem").register_forward_hook(lambda _m, _i, out: stem.append(out))
     features = encoder(x)
     handle.remove()
     return [stem[0], features.half, features.e1, features.e2, features.e3, features.e4], features
+
+
+def place(network: P3MNet, level: int) -> nn.Module | None:
+    """The module whose output is the level; None where ResNet-34 has none."""
+    layers: tuple[str | None, ...] = ("stem", *(f"layer{stage}" for stage in range(LEVELS - 1)))
+    if network.arch == "mobile":
+        layers = (None, "detail", "layer1", "layer2", "layer3", "join")
+    module: nn.Module | None = getattr(network.encoder, layers[level] or "", None)
+    return module
 
 
 def at_level(mask: Tensor, level: int) -> np.ndarray:
@@ -96,6 +108,10 @@ def case(request) -> Case:
 @pytest.mark.parametrize("level", range(LEVELS))
 def test_inside_is_the_source_and_outside_is_untouched(case, level):
     network, targets, sources, plain, borrowed = case
+    if network.arch == "mobile" and level == 0:
+        with pytest.raises(UsageError, match="no level 0"):
+            FeaturePaste(network, (0, 2))
+        return
     paste = FeaturePaste(network, (level,), probability=1.0, from_epoch=0, scale=(0.8, 0.8))
     rng = np.random.default_rng(0)
     with torch.no_grad(), paste.apply(sources, SOURCE_MASKS, TARGET_MASKS, rng, epoch=0) as chosen:
@@ -119,9 +135,14 @@ def test_inside_is_the_source_and_outside_is_untouched(case, level):
             middle = np.array(center_of_mass(changed))
             assert np.abs(middle + 0.5 - (np.array(center_of_mass(pair[1].numpy())) + 0.5) / 2**level).max() < 1
     # Above, nothing changes; below, everything runs on the merged features, winners included.
-    assert all(torch.equal(merged[k], plain[k]) for k in range(level))
-    assert all(not torch.equal(merged[k], plain[k]) for k in range(level, LEVELS))
-    if level < LEVELS - 1:
+    below = (
+        [1] if network.arch == "mobile" and level == 1 else range(level, LEVELS)
+    )  # its detail stands beside the rest
+    assert [k for k in range(LEVELS) if not torch.equal(merged[k], plain[k])] == list(below)
+    assert torch.equal(features.half, merged[1])
+    if network.arch == "mobile":
+        assert features.detail is features.half
+    elif level < LEVELS - 1:
         with torch.no_grad():
             _, winners = max_pool(merged[level], network.encoder.kernel)
         assert all(torch.equal(a, b) for a, b in zip(features.winners[level], winners, strict=True))
@@ -154,9 +175,9 @@ def test_fit_comes_before_scale():
     source, target = ellipse(256, 192, 100, 120, 80, 80)[None], ellipse(HEIGHT, WIDTH, 80, 48, 40, 40)[None]
     paste = FeaturePaste(network, (0,), probability=1.0, from_epoch=0, scale=(0.5, 0.5), fit=True)
     with torch.no_grad():
-        plain = network.encoder.stem(x)
+        plain = network.encoder.get_submodule("stem")(x)
         with paste.apply(images(1, 256, 192, 3), source, target, np.random.default_rng(0), epoch=0):
-            changed = (network.encoder.stem(x) != plain).any(dim=1)
+            changed = (network.encoder.get_submodule("stem")(x) != plain).any(dim=1)
     assert float(changed.sum()) == pytest.approx(float(target.sum()) / 4, rel=0.05)
 
 
@@ -173,13 +194,14 @@ def gradients(network: nn.Module) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("arch", "level"), [("tiny", 0), ("tiny", 1), ("tiny", 2), ("tiny", 4), ("r34", 1), ("r34", 3)]
+    ("arch", "level"),
+    [("tiny", 0), ("tiny", 1), ("tiny", 2), ("tiny", 4), ("r34", 1), ("r34", 3), ("mobile", 1), ("mobile", 5)],
 )
 def test_the_sources_gradient_is_zero(arch, level):
     """Nothing flows back to the source, and the weights get what constants in its place would give them."""
     torch.manual_seed(0)
     network = build(arch).train()
-    module = network.encoder.stem if level == 0 else getattr(network.encoder, f"layer{level - 1}", None)
+    module = place(network, level)
     targets, sources = images(2, 64, 96, 1), images(2, 64, 64, 2).requires_grad_()
     masks = torch.stack([ellipse(64, 64, 30, 34, 24, 28)] * 2)
     goals = torch.stack([ellipse(64, 96, 40, 30, 30, 28)] * 2)
@@ -217,7 +239,7 @@ def test_the_sources_gradient_is_zero(arch, level):
     assert not all(torch.equal(plain[name], value) for name, value in wanted.items())
 
 
-@pytest.mark.parametrize("arch", ["r34", "vitae-s", "tiny"])
+@pytest.mark.parametrize("arch", ["r34", "vitae-s", "mobile", "tiny"])
 @pytest.mark.parametrize("mode", ["frozen", "batch", "update"])
 def test_batch_norm_statistics(arch, mode):
     """The source pass leaves them alone unless that is chosen; the modes and flags of every module come back."""
@@ -321,8 +343,8 @@ def test_scale_stays_in_its_range():
     sides = []
     for seed in range(40):
         with paste.apply(sources, source, everywhere, np.random.default_rng(seed), epoch=0), torch.no_grad():
-            merged = network.encoder.stem(targets)
-        changed = (merged != network.encoder.stem(targets)).any(dim=1)[0].numpy()
+            merged = network.encoder.get_submodule("stem")(targets)
+        changed = (merged != network.encoder.get_submodule("stem")(targets)).any(dim=1)[0].numpy()
         height, width = (np.ptp(axis) + 1 for axis in np.nonzero(changed))
         assert abs(int(height) - int(width)) <= 1
         sides.append(float(height + width) / 2 / 62)
@@ -404,15 +426,17 @@ def test_the_exported_graph_is_the_same(arch):
         rows = [(node.op_type, node.name, *node.input, "->", *node.output) for node in model.graph.node]
         return rows + [(tensor.name, *map(str, tensor.dims)) for tensor in model.graph.initializer]
 
-    before, weight = structure(), network.encoder.stem.conv.weight.detach().clone()
+    stem = network.get_parameter("encoder.stem.conv.weight")
+    before, weight = structure(), stem.detach().clone()
     optimiser = torch.optim.Adam(network.train().parameters(), 1e-3)
-    paste = FeaturePaste(network, range(LEVELS), probability=1.0, from_epoch=0)
+    levels = range(1 if arch == "mobile" else 0, LEVELS)
+    paste = FeaturePaste(network, levels, probability=1.0, from_epoch=0)
     masks = torch.ones(2, 64, 64)
     with paste.apply(images(2, 64, 64, 2), masks, masks, np.random.default_rng(0), epoch=0) as chosen:
         step(network, images(2, 64, 64, 3))
     optimiser.step()
     assert chosen.all()
-    assert not torch.equal(network.encoder.stem.conv.weight, weight)
+    assert not torch.equal(stem, weight)
     assert_no_trace(network)
     assert structure() == before
 
