@@ -42,7 +42,7 @@ VERBS: dict[str, str] = {
     "data anonymize": "blur the faces of ordinary portraits: a P3M-style data set",
     "data synth": "draw synthetic portraits with exact mattes",
     "data compose": "put the people of portrait sets before other backgrounds: a training set from few portraits",
-    "data list": "list the pictures of sets with hashes and a face detector's verdict; find photographs of another list",
+    "data list": "list the pictures of sets with hashes and a face detector's verdict; find those of another list",
     "train": "train P3M-Net, with P3M-CP",
     "eval": "evaluate checkpoints, artefacts and other methods as the paper does",
     "ablate-cp": "measure what P3M-CP changes, on synthetic portraits",

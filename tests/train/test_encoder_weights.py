@@ -167,8 +167,8 @@ def test_the_stem_of_efficientnet_lite0_sees_half_the_picture(tmp_path):
     x = torch.randn(1, 3, 64, 96)
     half = torch.nn.functional.avg_pool2d(x, 2)
     inner = torch.nn.functional.conv2d(half, weights["_conv_stem.weight"], stride=2, padding=1)
-    norm = [weights[f"_bn0.{name}"] for name in ("running_mean", "running_var", "weight", "bias")]
-    wanted = torch.nn.functional.batch_norm(inner, *norm, eps=1e-3).clamp(0, 6)
+    mean, variance, weight, bias = (weights[f"_bn0.{n}"] for n in ("running_mean", "running_var", "weight", "bias"))
+    wanted = torch.nn.functional.batch_norm(inner, mean, variance, weight, bias, eps=1e-3).clamp(0, 6)
     with torch.inference_mode():
         found = network.get_submodule("encoder.stem")(x)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
@@ -182,7 +182,8 @@ def test_our_own_checkpoint_gives_its_encoder(tmp_path):
     decoder = second.local_decoder.head.weight.clone()
     report = load_encoder(second, tmp_path / "first.safetensors")
     assert report.missing == ()
-    assert torch.equal(second.encoder.stem.conv.weight, first.encoder.stem.conv.weight)
+    stem = "encoder.stem.conv.weight"
+    assert torch.equal(second.get_parameter(stem), first.get_parameter(stem))
     assert torch.equal(second.local_decoder.head.weight, decoder)
 
 
