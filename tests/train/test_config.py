@@ -71,7 +71,7 @@ def test_the_command_line_beats_the_file_and_the_file_beats_the_preset(tmp_path)
         ("optim.lr=-1", "optim.lr: expected float > 0", None),
         ("run.batch=2.5", "run.batch: expected int, got float", None),
         ("run.sync_batchnorm=1", "run.sync_batchnorm: expected bool, got int", None),
-        ("model.arch=r35", "model.arch: invalid enum value 'r35'", "choose from: r34, swin-t, vitae-s, tiny"),
+        ("model.arch=r35", "model.arch: invalid enum value 'r35'", "choose from: r34, swin-t, vitae-s, mobile, tiny"),
         ("data.size=500", "data.size: expected int that's a multiple of 32", None),
         ("data.crops=[]", "data.crops: expected array of length >= 1", None),
         ("data.compose=0.5", "data.compose needs backgrounds", "data.backgrounds=FOLDER"),
