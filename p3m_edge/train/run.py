@@ -88,6 +88,7 @@ def plan(request: TrainRequest) -> TrainPlan:
     here, machines = launch.processes(request.config.run)
     inputs = open_inputs(request.data, request.faces, request.config, request.unlabelled)
     network = build(request.config.model.arch)
+    _paste(network, request.config)
     report, _ = _first_weights(network, request)
     stored = state.load(request.out / STATE) if request.resume else None
     teacher = open_teacher(request, stored)
@@ -163,9 +164,6 @@ def _parts(
     average = optim.Average(network, config.optim.ema)
     if config.model.drop_path:
         add_drop_path(network, config.model.drop_path)
-    paste = None
-    if "fcp" in config.copy_paste.methods:
-        paste = FeaturePaste(network, **vars(config.feature_paste))
     torch.manual_seed(int(np.random.SeedSequence([config.run.seed, fabric.global_rank]).generate_state(1)[0]))
     parts = Parts(
         config=config,
@@ -175,7 +173,7 @@ def _parts(
         wrapped=wrapped,
         stepper=stepper,
         average=average,
-        paste=paste,
+        paste=_paste(network, config),
         distillation=None if teacher is None else _distillation(teacher, projection, fabric, config),
         projection=projection,
         order=_order(config, inputs, fabric.global_rank, fabric.world_size),
@@ -193,6 +191,11 @@ def _distillation(teacher: Teacher, projection: Projection | None, fabric: Fabri
     network = teacher.network.to(fabric.device)
     wrapped = None if projection is None else fabric.setup_module(projection)
     return Distillation(network, wrapped, config.distillation)
+
+
+def _paste(network: P3MNet, config: Config) -> FeaturePaste | None:
+    """P3M-FCP, if it is wanted."""
+    return FeaturePaste(network, **vars(config.feature_paste)) if "fcp" in config.copy_paste.methods else None
 
 
 def _first_weights(network: P3MNet, request: TrainRequest) -> tuple[EncoderReport | None, str]:
