@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shape.add_argument(
         "--unpool", choices=("select", "native", "nearest"), default="select",
         help="unpooling: select (exact, every engine; default), native (ONNX Runtime only), "
-        "nearest (not the same network: a speed floor for benchmarks)",
+        "nearest (not the same network: a speed floor for benchmarks); mobile unpools nothing and has no choice",
     )  # fmt: skip
     shape.add_argument(
         "--outputs", choices=("all", "alpha"), default="all", help="all: also local alpha and logits (default: all)"
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     export = load_exporter()
     request = export.ExportRequest(
         checkpoint=checkpoint,
-        arch=args.arch,
+        arch=args.arch or (shipped.DEFAULT if args.checkpoint is None else None),
         targets=targets,
         out=args.out,
         width=args.size.width,

@@ -41,7 +41,14 @@ def test_the_base_preset_names_every_setting():
 
 
 @pytest.mark.parametrize(
-    ("preset", "arch"), [("p3m-r34", "r34"), ("p3m-swin-t", "swin-t"), ("p3m-vitae-s", "vitae-s"), ("smoke", "tiny")]
+    ("preset", "arch"),
+    [
+        ("p3m-r34", "r34"),
+        ("p3m-swin-t", "swin-t"),
+        ("p3m-vitae-s", "vitae-s"),
+        ("mobile", "mobile"),
+        ("smoke", "tiny"),
+    ],
 )
 def test_every_preset_loads_and_survives_toml(preset, arch, tmp_path):
     config = configs.load(preset)
