@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-_WIDTH, _LEFT, _RIGHT, _ROW = 760, 250, 150, 26
+_WIDTH, _LEFT, _RIGHT, _ROW = 760, 250, 235, 26
 _INK, _ACCENT, _MUTED = "#1f2937", "#2563eb", "#9ca3af"
 
 
@@ -36,7 +36,7 @@ def bars(title: str, rows: Sequence[Bar], unit: str) -> str:
     for number, row in enumerate(rows):
         y = top + number * _ROW
         colour = _ACCENT if row.marked else _MUTED
-        note = f"  {row.note}" if row.note else ""
+        note = f", {row.note}" if row.note else ""
         parts += [
             _text(_LEFT - 8, y + 15, row.label, anchor="end", bold=row.marked),
             f'<rect x="{_LEFT}" y="{y + 3}" width="{row.value * scale:.1f}" height="{_ROW - 8}" fill="{colour}"/>',
@@ -47,7 +47,7 @@ def bars(title: str, rows: Sequence[Bar], unit: str) -> str:
 
 def points(title: str, data: Sequence[Point], x_label: str, y_label: str) -> str:
     """Labelled points on axes that start at zero."""
-    left, top, width, height = 70, 44, _WIDTH - 70 - 120, 300
+    left, top, width, height = 70, 60, _WIDTH - 70 - 120, 300
     x_end, y_end = 1.1 * max(p.x for p in data), 1.15 * max(p.y for p in data)
     bottom = top + height
     parts = [

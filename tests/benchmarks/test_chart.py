@@ -20,7 +20,7 @@ def test_bars_are_as_long_as_their_values_say():
     root = _parse(bars("A <title> & more", [Bar("short", 2.0), Bar("long", 8.0, "1/3 of it", marked=True)], "ms"))
     widths = [float(rect.get("width", 0)) for rect in root.iter(f"{_NAMESPACE}rect")][1:]  # the first is the paper
     assert abs(widths[1] / widths[0] - 4) < 0.01
-    assert {"A <title> & more", "short", "long", "2.0 ms", "8.0 ms  1/3 of it"} <= set(_texts(root))
+    assert {"A <title> & more", "short", "long", "2.0 ms", "8.0 ms, 1/3 of it"} <= set(_texts(root))
 
 
 def test_points_lie_where_their_values_say_and_inside_the_picture():
