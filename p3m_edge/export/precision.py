@@ -22,10 +22,13 @@ HEADROOM = 4.0
 
 # Sums over many elements and exponentials: rounding or overflow inside them does not show in what they give out.
 KEEP_OPERATORS = ("LayerNormalization", "ReduceMean", "ReduceSum", "Exp", "Pow", "Sqrt", "Reciprocal", "Div", "Softmax")
-# What sees the picture stays in float32, a small part of the work: rounded, it moves several times as many pixels of
-# the mobile network's matte as all behind it. The winners of the first pooling place single pixels. Rounding breaks
-# near ties in flat areas, so the comparisons behind the stem stay too.
-STEMS = ("network.stem/", "network.stem.", "network.encoder.stem.", "network.encoder.detail.")
+# What sees the picture stays in float32, and so does what magnifies its rounding most: in the mobile network the first
+# depthwise convolution, whose weights are large and of both signs; in the others the comparisons of the first pooling,
+# whose winners place single pixels and are nearly tied in flat areas.
+STEMS = (
+    "network.stem/", "network.stem.", "network.encoder.stem.",
+    "network.encoder.detail.", "network.encoder.layer1.0.depthwise.",
+)  # fmt: skip
 _DECIDING = frozenset({"Pad", "Max", "Greater"})
 
 
