@@ -169,7 +169,7 @@ class GlobalOutput(NamedTuple):
     Attributes
     ----------
     logits
-        ``[B, 3, H, W]``.
+        ``[B, 3, H/n, W/n]``, of cells of n x n pixels; n is 1 here, see :mod:`p3m_edge.model.cells`.
     guides
         The outputs of its stages 4, 3, 2 and 1, which guide the local decoder.
     mixed

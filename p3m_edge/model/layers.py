@@ -58,7 +58,7 @@ class ConvUnit(nn.Module):
         self.act: nn.Module = act() if act is not None else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, inputs, h, w]`` -> ``[B, outputs, h / stride, w / stride]``, sizes rounded up."""
+        """``[B, inputs, h, w]`` -> ``[B, outputs, h / stride, w / stride]``, rounded up (even kernels: whole sizes)."""
         out: Tensor = self.act(self.norm(self.conv(x)))
         return out
 
@@ -109,7 +109,7 @@ class Features(NamedTuple):
         The levels at 1/4, 1/8, 1/16 and 1/32 of the input.
     winners
         Of the five poolings, as :func:`p3m_edge.model.unpool.max_pool` gives them; those of pooling i are at
-        ``1 / 2**(i + 1)`` of the input, in the channels of the level that was pooled. None where nothing is unpooled.
+        ``1 / 2**(i + 1)`` of the input, in the channels of the level that was pooled. Empty where nothing is unpooled.
     """
 
     detail: Tensor

@@ -95,8 +95,10 @@ class MobileEncoder(Encoder):
     ----------
     detail
         ``[B, 3, H, W]`` -> ``[B, 16, H/2, W/2]``.
-    stem, layer1, layer2, layer3, layer4
-        1/4 (16 channels), 1/8 (24), 1/16 (40), 1/32 (112).
+    stem, layer1
+        1/4 (16 channels).
+    layer2, layer3, layer4
+        1/8 (24 channels), 1/16 (40) and 1/32 (112).
     context
         The last stages, at 1/64 (sizes rounded up): what the whole picture shows.
     neck, neck_context, join
