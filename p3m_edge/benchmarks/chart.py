@@ -1,4 +1,4 @@
-"""Charts as SVG text: bars and points, for the documents. Plain shapes and text, legible on light and dark paper."""
+"""Charts as SVG text: bars, points and lines, for documents. Plain shapes and text, legible on light and dark paper."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape
 
 _WIDTH, _LEFT, _RIGHT, _ROW = 760, 250, 235, 26
 _INK, _ACCENT, _MUTED = "#1f2937", "#2563eb", "#9ca3af"
+_COLOURS = (_ACCENT, "#c2410c", "#047857", "#7c3aed")
 
 
 class Bar(NamedTuple):
@@ -25,6 +26,13 @@ class Point(NamedTuple):
     label: str
     x: float
     y: float
+
+
+class Line(NamedTuple):
+    """A line of a line chart: its name, and points (x, y) from left to right."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
 
 
 def bars(title: str, rows: Sequence[Bar], unit: str) -> str:
@@ -47,25 +55,65 @@ def bars(title: str, rows: Sequence[Bar], unit: str) -> str:
 
 def points(title: str, data: Sequence[Point], x_label: str, y_label: str) -> str:
     """Labelled points on axes that start at zero."""
-    left, top, width, height = 70, 60, _WIDTH - 70 - 120, 300
-    x_end, y_end = 1.1 * max(p.x for p in data), 1.15 * max(p.y for p in data)
-    bottom = top + height
-    parts = [
-        f'<path d="M{left} {top}V{bottom}H{left + width}" fill="none" stroke="{_INK}"/>',
-        _text(left + width / 2, bottom + 40, x_label, anchor="middle"),
-        _text(left, top - 8, y_label),
-    ]
-    for step in range(1, 5):
-        x, y = left + width * step / 4, bottom - height * step / 4
-        parts += [
-            f'<path d="M{left} {y:.1f}H{left + width}M{x:.1f} {top}V{bottom}" stroke="{_MUTED}" stroke-width="0.4"/>',
-            _text(x, bottom + 18, f"{x_end * step / 4:.1f}", anchor="middle"),
-            _text(left - 6, y + 4, f"{y_end * step / 4:.1f}", anchor="end"),
-        ]
+    frame = _Frame(1.1 * max(p.x for p in data), 1.15 * max(p.y for p in data))
+    parts = frame.axes(x_label, y_label)
     for point in data:
-        x, y = left + width * point.x / x_end, bottom - height * point.y / y_end
+        x, y = frame.place(point.x, point.y)
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{_ACCENT}"/>', _text(x + 9, y + 4, point.label)]
-    return _svg(title, parts, bottom + 56)
+    return _svg(title, parts, frame.bottom + 56)
+
+
+def lines(title: str, data: Sequence[Line], x_label: str, y_label: str) -> str:
+    """Lines with a dot for each point, on axes that start at zero; each one is named behind its last point."""
+    every = [point for line in data for point in line.points]
+    frame = _Frame(max(x for x, _ in every) or 1.0, 1.1 * max(y for _, y in every) or 1.0)
+    parts = frame.axes(x_label, y_label)
+    for number, line in enumerate(data):
+        colour = _COLOURS[number % len(_COLOURS)]
+        placed = [frame.place(*point) for point in line.points]
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in placed)
+        parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in placed]
+        x, y = placed[-1]
+        parts.append(_text(x + 8, y + 4, f"{line.label} {line.points[-1][1]:.2f}".strip()))
+    return _svg(title, parts, frame.bottom + 56)
+
+
+class _Frame(NamedTuple):
+    """Two axes from zero to these ends, in a fixed place."""
+
+    x_end: float
+    y_end: float
+    left: int = 70
+    top: int = 60
+    width: int = _WIDTH - 70 - 120
+    height: int = 300
+
+    @property
+    def bottom(self) -> int:
+        return self.top + self.height
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point is drawn."""
+        return self.left + self.width * x / self.x_end, self.bottom - self.height * y / self.y_end
+
+    def axes(self, x_label: str, y_label: str) -> list[str]:
+        """The axes with four steps each, and what they are."""
+        right = self.left + self.width
+        parts = [
+            f'<path d="M{self.left} {self.top}V{self.bottom}H{right}" fill="none" stroke="{_INK}"/>',
+            _text(self.left + self.width / 2, self.bottom + 40, x_label, anchor="middle"),
+            _text(self.left, self.top - 8, y_label),
+        ]
+        for step in range(1, 5):
+            x, y = self.place(self.x_end * step / 4, self.y_end * step / 4)
+            grid = f"M{self.left} {y:.1f}H{right}M{x:.1f} {self.top}V{self.bottom}"
+            parts += [
+                f'<path d="{grid}" stroke="{_MUTED}" stroke-width="0.4"/>',
+                _text(x, self.bottom + 18, f"{self.x_end * step / 4:.1f}", anchor="middle"),
+                _text(self.left - 6, y + 4, f"{self.y_end * step / 4:.1f}", anchor="end"),
+            ]
+        return parts
 
 
 def _svg(title: str, parts: Sequence[str], height: float) -> str:

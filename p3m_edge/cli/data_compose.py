@@ -55,8 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a set with mattes (of P3M-10k, its train); given several times, they have shares by WEIGHT (default: 1)",
     )  # fmt: skip
     parser.add_argument(
-        "--backgrounds", metavar="DIR", type=options.path, required=True, help="a folder of pictures without people"
-    )
+        "--backgrounds", metavar="DIR[:WEIGHT]", type=_weighted, action="append", required=True,
+        help="a folder of pictures without people; given several times, they have shares by WEIGHT (default: 1)",
+    )  # fmt: skip
     parser.add_argument(
         "--foregrounds", metavar="DIR", type=options.path,
         help="where estimated foregrounds are kept, and taken from (default: foregrounds/ in OUT)",
@@ -69,6 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds.add_argument(
         "--empty", metavar="SHARE", type=_share, default=0.05, help="of pictures that show nobody (default: 0.05)"
     )
+    kinds.add_argument(
+        "--vary", metavar="SHARE", type=_share, default=0.0,
+        help="of the composed ones in which the person gets other clothes, a bent outline, something to hold, and the "
+        "background objects (default: 0)",
+    )  # fmt: skip
     files = parser.add_argument_group("files")
     files.add_argument("--quality", metavar="Q", type=_quality, default=95, help="of the JPEG, 1 to 100 (default: 95)")
     files.add_argument("--png", action="store_true", help="write image/ as PNG, without loss")
@@ -82,7 +88,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     recipe = Recipe(
         seed=args.seed, width=args.size[0], height=args.size[1], quality=0 if args.png else args.quality,
         colours=args.colours, whole=args.whole, empty=args.empty,
-        portraits=tuple(one.source for one in stock.portraits), backgrounds=stock.behind,
+        portraits=tuple(one.source for one in stock.portraits),
+        backgrounds=tuple(one.source for one in stock.backgrounds), vary=args.vary,
     )  # fmt: skip
     if args.out is not None:
         return _write_set(args, stock, recipe, console)
@@ -99,7 +106,8 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--whole and --empty are more than all pictures together")
     picture_sets.check(args)
     if args.out is not None:
-        check_folders(args.out, [path for path, _ in args.portraits], args.backgrounds, args.foregrounds)
+        portraits, backgrounds = ([path for path, _ in folders] for folders in (args.portraits, args.backgrounds))
+        check_folders(args.out, portraits, backgrounds, args.foregrounds)
 
 
 def _write_set(args: argparse.Namespace, stock: Stock, recipe: Recipe, console: Console) -> int:
@@ -144,7 +152,7 @@ def _render(out: RichConsole, composed: Composed) -> None:
     portraits = sum(source.pictures for source in composed.recipe.portraits)
     out.print(
         f"{composed.out}: {composed.made} pictures made of {portraits} portraits and "
-        f"{composed.recipe.backgrounds.pictures} backgrounds{kept}",
+        f"{sum(source.pictures for source in composed.recipe.backgrounds)} backgrounds{kept}",
         soft_wrap=True,
     )
 

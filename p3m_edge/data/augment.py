@@ -285,7 +285,8 @@ def _recoloured(sample: Sample, affine: NDArray[np.float64]) -> Sample:
     def mapped(colours: Image) -> tuple[Image, NDArray[np.bool_]]:
         values = np.rint(cv2.transform(colours.astype(np.float32), affine))
         clipped = np.clip(values, 0, 255)
-        return _uint8(clipped), np.any(clipped != values, axis=2)
+        outside = clipped != values
+        return _uint8(clipped), outside[..., 0] | outside[..., 1] | outside[..., 2]  # any(axis=2) is slow
 
     image = mapped(sample.image)[0]
     if sample.foreground is None or sample.background is None:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.data import copy_paste
+from p3m_edge.data import compose_vary, copy_paste
 from p3m_edge.data.augment import colour_jitter
 from p3m_edge.data.compose_place import Figure, Matrix, draw_placement, scale_of
 from p3m_edge.data.sample import Image, Sample, Transform
@@ -53,19 +53,44 @@ def composite(portrait: Sample, background: Image, rng: np.random.Generator) -> 
     InputError
         Nobody is in the portrait, or it has no foreground.
     """
-    figure = Figure.of(portrait.alpha, portrait.face_mask)
-    if figure is None:
-        raise InputError(f"{portrait.name} shows nobody: its alpha is black")
+    person, face_mask, _ = _placed(portrait, (background.shape[1], background.shape[0]), rng)
+    alpha, foreground = _parts(person)
+    return _composed(portrait.name, alpha, _relit(foreground, alpha, background, rng), background, face_mask)
+
+
+def varied(
+    portrait: Sample, background: Image, texture: Image, rng: np.random.Generator, variety: np.random.Generator
+) -> Sample:
+    """As :func:`composite`, with a person who wears and holds other things (:mod:`p3m_edge.data.compose_vary`).
+
+    Parameters
+    ----------
+    portrait, background, rng
+        As of :func:`composite`.
+    texture
+        uint8 ``[h, w, 3]``, RGB: a photograph of anything but people.
+    variety
+        What is varied, and how, comes from here.
+
+    Raises
+    ------
+    InputError
+        As of :func:`composite`.
+    """
     size = (background.shape[1], background.shape[0])
-    matrix = draw_placement(figure, size, rng)
-    person = _warped(portrait, matrix, size)
-    alpha = np.rint(np.clip(person[..., 3], 0, 1) * 255).astype(np.uint8)
-    foreground = np.rint(unmultiply(person) * 255).astype(np.uint8)
-    foreground = _relit(foreground, alpha, background, rng)
-    return Sample(
-        portrait.name, compose(alpha, foreground, background), alpha,
-        foreground=foreground, background=background, face_mask=_moved_mask(portrait.face_mask, matrix, size),
-    )  # fmt: skip
+    person, face_mask, head = _placed(portrait, size, rng)
+    cloth, behind, held = (drawn_background(texture, size, variety) for _ in range(3))
+    if variety.random() < compose_vary.BENT:
+        person, sources = compose_vary.bent(person, variety)
+        face_mask = compose_vary.moved(face_mask, sources)
+    if variety.random() < compose_vary.BEHIND:
+        background = compose_vary.cluttered(background, behind, variety)
+    alpha, foreground = _parts(person)
+    foreground = _relit(compose_vary.dressed(foreground, alpha, head, cloth, variety), alpha, background, rng)
+    if variety.random() < compose_vary.HELD:
+        person = layer(foreground.astype(np.float32) / 255, alpha.astype(np.float32) / 255)
+        alpha, foreground = _parts(compose_vary.holding(person, head, held, variety))
+    return _composed(portrait.name, alpha, foreground, background, face_mask)
 
 
 def empty(name: str, background: Image) -> Sample:
@@ -134,6 +159,29 @@ def plain_background(size: tuple[int, int], rng: np.random.Generator) -> Image:
     if rng.random() < 0.5:
         palette[1] = palette[0]
     return np.asarray(np.rint(np.clip(gradient(rng, size[1], size[0], palette), 0, 1) * 255), dtype=np.uint8)
+
+
+def _placed(
+    portrait: Sample, size: tuple[int, int], rng: np.random.Generator
+) -> tuple[Array, Image, compose_vary.Head]:
+    """The person in a frame as a layer, the face mask there, and where the head is."""
+    figure = Figure.of(portrait.alpha, portrait.face_mask)
+    if figure is None:
+        raise InputError(f"{portrait.name} shows nobody: its alpha is black")
+    matrix = draw_placement(figure, size, rng)
+    head = compose_vary.Head.of(figure.head @ matrix[:, :2].T + matrix[:, 2])
+    return _warped(portrait, matrix, size), _moved_mask(portrait.face_mask, matrix, size), head
+
+
+def _parts(person: Array) -> tuple[Image, Image]:
+    """Alpha and colours of a layer, uint8."""
+    alpha = np.rint(np.clip(person[..., 3], 0, 1) * 255).astype(np.uint8)
+    return alpha, np.rint(unmultiply(person) * 255).astype(np.uint8)
+
+
+def _composed(name: str, alpha: Image, foreground: Image, background: Image, face_mask: Image) -> Sample:
+    image = compose(alpha, foreground, background)
+    return Sample(name, image, alpha, foreground=foreground, background=background, face_mask=face_mask)
 
 
 def _warped(portrait: Sample, matrix: Matrix, size: tuple[int, int]) -> Array:

@@ -23,7 +23,7 @@ Matrix = NDArray[np.float64]
 
 VISIBLE = 13
 """Alphas below (5 %) count for nothing: mattes have noise."""
-HEIGHT = (0.45, 1.3)
+HEIGHT = (0.55, 1.5)
 """Range of the person's height, as a share of the frame's."""
 TURN = 12.0
 """Largest rotation to either side, in degrees."""

@@ -16,7 +16,7 @@ import numpy as np
 from p3m_edge.data import foreground, sets
 from p3m_edge.data.augment import encode_jpeg
 from p3m_edge.data.cache import Cache
-from p3m_edge.data.compose import composite, drawn_background, empty, framed, plain_background
+from p3m_edge.data.compose import composite, drawn_background, empty, framed, plain_background, varied
 from p3m_edge.data.compose_stock import Pick, Recipe, Stock, picks
 from p3m_edge.data.parallel import Progress, parallel_map
 from p3m_edge.data.recipe import MOST, check_apart, claim, numbered
@@ -127,7 +127,7 @@ def write_set(
     return Composed(out, recipe, len(left) - counted.total(), count - len(left), skipped)
 
 
-def check_folders(out: Path, portraits: Iterable[Path], backgrounds: Path, foregrounds: Path | None) -> None:
+def check_folders(out: Path, portraits: Iterable[Path], backgrounds: Sequence[Path], foregrounds: Path | None) -> None:
     """Refuse folders that would mix what goes in with what comes out.
 
     Raises
@@ -135,9 +135,9 @@ def check_folders(out: Path, portraits: Iterable[Path], backgrounds: Path, foreg
     UsageError
         ``out`` lies in an input or the other way round, or foregrounds would go among the backgrounds.
     """
-    for source in (*portraits, backgrounds):
+    for source in (*portraits, *backgrounds):
         check_apart(out, source)
-    if foregrounds is not None and foregrounds.resolve() == backgrounds.resolve():
+    if foregrounds is not None and foregrounds.resolve() in [folder.resolve() for folder in backgrounds]:
         raise UsageError(f"{foregrounds} holds the backgrounds", hint="choose another folder for --foregrounds")
 
 
@@ -163,7 +163,10 @@ def draw(recipe: Recipe, colours: Path, pick: Pick) -> Sample:
         behind = drawn_background(read_image(pick.background).rgb, size, rngs[1])
     if pick.item is None:
         return empty(pick.name, behind)
-    return composite(_reader(colours).read(pick.item), behind, rngs[0])
+    portrait = _reader(colours).read(pick.item)
+    if pick.texture is None:
+        return composite(portrait, behind, rngs[0])
+    return varied(portrait, behind, read_image(pick.texture).rgb, rngs[0], np.random.default_rng([5, pick.number]))
 
 
 @cache

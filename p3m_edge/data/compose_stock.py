@@ -43,6 +43,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Whether ``fg/`` and ``bg/`` are written.
     whole, empty
         Shares of pictures that are a portrait as it is, and that show nobody.
+    vary
+        Share of the composed ones whose person is varied (:mod:`p3m_edge.data.compose_vary`).
     """
 
     seed: int
@@ -53,7 +55,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     whole: float
     empty: float
     portraits: tuple[Source, ...]
-    backgrounds: Source
+    backgrounds: tuple[Source, ...]
+    vary: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,19 @@ class Portraits:
 
 
 @dataclass(frozen=True)
+class Backgrounds:
+    """A folder of pictures to stand before."""
+
+    source: Source
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
 class Stock:
     """All that pictures are drawn from."""
 
     portraits: tuple[Portraits, ...]
-    backgrounds: tuple[Path, ...]
-    behind: Source
+    backgrounds: tuple[Backgrounds, ...]
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,8 @@ class Pick:
         The portrait; None where there is none.
     background
         A file; None where the portrait keeps its own, or it is a plain colour.
+    texture
+        A file of the backgrounds, where the person is varied; None where not.
     """
 
     number: int
@@ -94,6 +106,7 @@ class Pick:
     set: str = ""
     item: Item | None = None
     background: Path | None = None
+    texture: Path | None = None
 
     @property
     def name(self) -> str:
@@ -101,7 +114,7 @@ class Pick:
         return f"{self.number:08d}"
 
 
-def open_stock(portraits: Sequence[tuple[Path, float]], backgrounds: Path) -> Stock:
+def open_stock(portraits: Sequence[tuple[Path, float]], backgrounds: Sequence[tuple[Path, float]]) -> Stock:
     """List what there is, without decoding anything.
 
     Parameters
@@ -109,32 +122,34 @@ def open_stock(portraits: Sequence[tuple[Path, float]], backgrounds: Path) -> St
     portraits
         Folders of sets with their weights; of a set with a split ``train``, that one is taken.
     backgrounds
-        A folder of pictures.
+        Folders of pictures with their weights.
 
     Raises
     ------
     InputError
         A folder cannot be read, is no set, or is empty; a picture has no alpha.
     UsageError
-        A set is there twice, there is none, the split must be named, or a folder belongs to a test set.
+        A folder is there twice, there is none, the split must be named, or a folder belongs to a test set.
     """
     if not portraits:
         raise UsageError("there are no portraits to cut people out of")
-    roots = [_root(path) for path, _ in portraits]
-    double = next((path for path, count in Counter(root.resolve() for root in roots).items() if count > 1), None)
-    if double is not None:
-        raise UsageError(f"{double} is given twice", hint="DIR:2 gives a set twice the share")
-    for folder in (*roots, backgrounds):
+    roots, behind = [_root(path) for path, _ in portraits], [path for path, _ in backgrounds]
+    for folders in (roots, behind):
+        double = next((path for path, count in Counter(one.resolve() for one in folders).items() if count > 1), None)
+        if double is not None:
+            raise UsageError(f"{double} is given twice", hint="DIR:2 gives a folder twice the share")
+    for folder in (*roots, *behind):
         sets.refuse_test_set(folder)
     found = [sets.open_set(root) for root in roots]
     opened = tuple(
         Portraits(_source(name, [_files(item) for item in one.items], weight), one.items)
         for name, one, (_, weight) in zip(_names(roots), found, portraits, strict=True)
     )
-    files = tuple(list_images(backgrounds))
-    if not files:
-        raise InputError(f"{backgrounds} holds no pictures", hint="its sub-folders are not looked into")
-    return Stock(opened, files, _source(backgrounds.resolve().name, [[path] for path in files], 1.0))
+    places = tuple(
+        _backgrounds(name, folder, weight)
+        for name, (folder, weight) in zip(_names(behind), backgrounds, strict=True)
+    )  # fmt: skip
+    return Stock(opened, places)
 
 
 def picks(stock: Stock, recipe: Recipe, count: int) -> Iterator[Pick]:
@@ -156,8 +171,9 @@ def picks(stock: Stock, recipe: Recipe, count: int) -> Iterator[Pick]:
         rng = np.random.default_rng([1, number])
         kind = _kind(recipe, rng.random())
         plain = rng.random() < _PLAIN
-        background = stock.backgrounds[int(rng.integers(len(stock.backgrounds)))]
+        background = _background(stock, rng)
         behind = None if plain or kind == "whole" else background
+        texture = _background(stock, rng) if rng.random() < recipe.vary and kind == "composed" else None
         if kind == "empty":
             yield Pick(number, kind, background=behind)
             continue
@@ -167,7 +183,21 @@ def picks(stock: Stock, recipe: Recipe, count: int) -> Iterator[Pick]:
         if place == 0:
             orders[which] = np.random.default_rng([2, recipe.seed, which, turn]).permutation(len(items)).tolist()
         used[which] += 1
-        yield Pick(number, kind, stock.portraits[which].source.name, items[orders[which][place]], behind)
+        yield Pick(number, kind, stock.portraits[which].source.name, items[orders[which][place]], behind, texture)
+
+
+def _background(stock: Stock, rng: np.random.Generator) -> Path:
+    weights = np.array([one.source.weight for one in stock.backgrounds], float)
+    which = int(np.searchsorted(np.cumsum(weights / weights.sum())[:-1], rng.random(), side="right"))
+    files = stock.backgrounds[which].files
+    return files[int(rng.integers(len(files)))]
+
+
+def _backgrounds(name: str, folder: Path, weight: float) -> Backgrounds:
+    files = tuple(list_images(folder))
+    if not files:
+        raise InputError(f"{folder} holds no pictures", hint="its sub-folders are not looked into")
+    return Backgrounds(_source(name, [[path] for path in files], weight), files)
 
 
 def _kind(recipe: Recipe, draw: float) -> Kind:

@@ -17,6 +17,7 @@ from p3m_edge.imageio import write_png
 from p3m_edge.model.p3mnet import P3MOutput
 from p3m_edge.train import optim, state, validate
 from p3m_edge.train.config import to_table
+from p3m_edge.train.curve import CURVE, write_curve
 from p3m_edge.train.dataset import Pictures, normalise, to_batch
 from p3m_edge.train.distillation import TOTAL, noted
 from p3m_edge.train.loader import Feed
@@ -251,8 +252,9 @@ class Loop:
             self.reason = "no improvement"
 
     def _keep(self, judged: validate.Judged, *, better: bool) -> None:
-        """Write the sheet and the weights."""
+        """Write the curve, the sheet and the weights."""
         parts, step = self.parts, self.progress.step
+        write_curve(parts.folder / CURVE, [parts.folder])
         if judged.rows:
             write_png(parts.folder / "sheets" / f"step-{step:07}.png", validate.picture_sheet(judged))
         for name in ("last", "best") if better else ("last",):

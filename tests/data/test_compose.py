@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from p3m_edge.data.augment import published
-from p3m_edge.data.compose import composite, drawn_background, empty, framed, plain_background
+from p3m_edge.data.compose import composite, drawn_background, empty, framed, plain_background, varied
 from p3m_edge.data.compose_set import LIST, write_set
-from p3m_edge.data.compose_stock import Pick, Portraits, Recipe, Source, Stock, open_stock, picks
+from p3m_edge.data.compose_stock import Backgrounds, Pick, Portraits, Recipe, Source, Stock, open_stock, picks
+from p3m_edge.data.compose_vary import Head, bent, dressed, holding, moved
 from p3m_edge.data.recipe import claim, numbered
 from p3m_edge.data.sample import Item, Sample
 from p3m_edge.data.sets import open_set, read
@@ -153,12 +154,13 @@ def stock(*sizes: int, weights: tuple[float, ...] | None = None) -> Stock:
         Portraits(source(f"set{i}", size, weight), tuple(Item(f"{i}-{k}", Path(f"{k}")) for k in range(size)))
         for i, (size, weight) in enumerate(zip(sizes, weights, strict=True))
     )
-    return Stock(portraits, tuple(Path(f"b{k}") for k in range(9)), source("behind", 9))
+    return Stock(portraits, (Backgrounds(source("behind", 9), tuple(Path(f"b{k}") for k in range(9))),))
 
 
-def recipe(one: Stock, seed: int = 0, empty: float = 0.05, whole: float = 0.0) -> Recipe:
+def recipe(one: Stock, seed: int = 0, empty: float = 0.05, whole: float = 0.0, vary: float = 0.0) -> Recipe:
     portraits = tuple(part.source for part in one.portraits)
-    return Recipe(seed, 64, 64, 95, False, whole, empty, portraits, one.behind)
+    behind = tuple(part.source for part in one.backgrounds)
+    return Recipe(seed, 64, 64, 95, False, whole, empty, portraits, behind, vary)
 
 
 def drawn(one: Stock, count: int, **settings: float) -> list[Pick]:
@@ -196,6 +198,101 @@ def test_what_is_drawn_depends_on_seed_and_number_alone():
     assert not {pick.name for pick in other} & {pick.name for pick in drawn(one, 40)}
 
 
+def test_backgrounds_by_the_weights_of_their_folders():
+    two = replace(
+        stock(3),
+        backgrounds=tuple(
+            Backgrounds(source(name, files, weight), tuple(Path(f"{name}{k}") for k in range(files)))
+            for name, files, weight in (("many", 50, 1.0), ("few", 2, 3.0))
+        ),
+    )
+    uses = Counter(str(pick.background)[:3] for pick in drawn(two, 4000) if pick.background is not None)
+    assert 0.72 < uses["few"] / uses.total() < 0.78
+
+
+def test_only_composed_pictures_are_varied():
+    made = drawn(stock(5), 3000, vary=0.5, whole=0.2)
+    kinds = Counter(pick.kind for pick in made if pick.texture is not None)
+    assert set(kinds) == {"composed"}
+    assert 0.45 < kinds["composed"] / sum(pick.kind == "composed" for pick in made) < 0.55
+    assert [replace(pick, texture=None) for pick in made][:20] != made[:20]
+    assert all(pick.texture is None for pick in drawn(stock(5), 200))
+
+
+def test_a_varied_composite_is_another_one_and_keeps_the_equation():
+    changed = []
+    for seed in range(12):
+        shown = portrait(120, 160, seed=seed)
+        made = varied(shown, flat(GREEN, 240, 320), flat(BLUE, 60, 60), rng(seed), rng(seed + 100))
+        assert made.foreground is not None
+        assert made.background is not None
+        share = made.alpha[..., None] / 255
+        expected = share * made.foreground + (1 - share) * made.background
+        assert np.abs(expected - made.image).max() <= 0.5 + 1e-4
+        plain = composite(shown, flat(GREEN, 240, 320), rng(seed))
+        assert made.alpha.shape == plain.alpha.shape == (240, 320)
+        changed.append(np.abs(made.image.astype(int) - plain.image).mean())
+    assert np.median(changed) > 1  # of 255, over the whole frame; most of it is background
+    again = varied(portrait(120, 160), flat(GREEN), flat(BLUE), rng(1), rng(2))
+    assert np.array_equal(again.image, varied(portrait(120, 160), flat(GREEN), flat(BLUE), rng(1), rng(2)).image)
+
+
+def head_and_trunk() -> tuple[np.ndarray, np.ndarray, Head]:
+    """Red, with a strand of hair that hangs beside the trunk; alpha, colours and head."""
+    alpha = np.zeros((200, 200), np.uint8)
+    cv2.circle(alpha, (100, 50), 30, 255, -1)
+    cv2.rectangle(alpha, (60, 85), (140, 199), 255, -1)
+    cv2.line(alpha, (150, 60), (155, 190), 255, 2)
+    return alpha, flat(RED, 200, 200), Head.of(np.array([[70.0, 20.0], [130.0, 80.0]]))
+
+
+def test_cloth_changes_and_head_and_strands_do_not():
+    alpha, colours, head = head_and_trunk()
+    touched = np.zeros((200, 200), bool)
+    for seed in range(30):
+        new = dressed(colours, alpha, head, flat(BLUE, 200, 200), rng(seed))
+        touched |= np.abs(new.astype(int) - colours).max(axis=2) > 2
+    assert touched[100:195, 65:135].mean() > 0.95
+    assert not touched[head.distance(200, 200) < 1].any()
+    assert not touched[60:190, 146:160].any()
+    nothing = np.zeros_like(alpha)
+    assert np.array_equal(dressed(colours, nothing, head, flat(BLUE, 200, 200), rng()), colours)
+
+
+def test_what_is_held_touches_the_trunk_and_never_the_head():
+    alpha, colours, head = head_and_trunk()
+    person = np.dstack([colours / 255 * (alpha / 255)[..., None], alpha / 255]).astype(np.float32)
+    inside = head.distance(200, 200) < 1.2
+    grown = 0
+    for seed in range(40):
+        new = holding(person, head, flat(BLUE, 200, 200), rng(seed))
+        assert (new[..., 3] >= person[..., 3] - 1e-6).all()
+        assert np.array_equal(new[inside], person[inside])
+        more = new[..., 3] > person[..., 3] + 0.5
+        grown += bool(more.any())
+        parts, labels = cv2.connectedComponents((new[..., 3] > 0.5).astype(np.uint8))
+        assert parts <= cv2.connectedComponents((alpha > 127).astype(np.uint8))[0]
+        assert labels.shape == (200, 200)
+    assert grown > 5
+
+
+def test_bending_leaves_the_border_where_it_is():
+    person = np.zeros((160, 120, 4), np.float32)
+    person[40:, 30:90] = 1
+    mask = (person[..., 3] * 255).astype(np.uint8)
+    shifts = []
+    for seed in range(10):
+        new, sources = bent(person, rng(seed))
+        for border in (new[0], new[-1], new[:, 0], new[:, -1]):
+            assert border.shape[-1] == 4
+        assert np.array_equal(new[-1], person[-1])
+        assert np.array_equal(new[:, 0], person[:, 0])
+        other = np.abs((new[..., 3] > 0.5).astype(int) - (moved(mask, sources) > 127)).mean()
+        assert other < 0.01
+        shifts.append(np.abs(new[..., 3] - person[..., 3]).sum())
+    assert min(shifts) > 20
+
+
 @pytest.fixture
 def folders(tmp_path):
     """Two small sets, one of them with colours and face masks, and a few backgrounds."""
@@ -212,38 +309,40 @@ def folders(tmp_path):
 
 def test_opening_names_sets_by_what_tells_them_apart(folders, tmp_path):
     coloured, plain, behind = folders
-    opened = open_stock([(coloured, 1.0), (plain, 2.0)], behind)
+    opened = open_stock([(coloured, 1.0), (plain, 2.0)], [(behind, 1.0)])
     assert [one.source.name for one in opened.portraits] == ["a", "b"]
     assert [one.source.weight for one in opened.portraits] == [1.0, 2.0]
     twin = write_portraits(tmp_path / "other" / "a", [portrait()])
-    names = [one.source.name for one in open_stock([(coloured, 1.0), (twin, 1.0)], behind).portraits]
+    names = [one.source.name for one in open_stock([(coloured, 1.0), (twin, 1.0)], [(behind, 1.0)]).portraits]
     assert names == [f"{tmp_path.name}/a", "other/a"]
     with pytest.raises(UsageError, match="given twice"):
-        open_stock([(coloured, 1.0), (tmp_path / "other" / ".." / "a", 1.0)], behind)
+        open_stock([(coloured, 1.0), (tmp_path / "other" / ".." / "a", 1.0)], [(behind, 1.0)])
+    with pytest.raises(UsageError, match="given twice"):
+        open_stock([(coloured, 1.0)], [(behind, 1.0), (behind, 2.0)])
     with pytest.raises(UsageError, match="no portraits"):
-        open_stock([], behind)
+        open_stock([], [(behind, 1.0)])
     test = write_portraits(tmp_path / "P3M-500-P", [portrait()], image="blurred_image", alpha="mask")
     for portraits, places in ((test, behind), (coloured, test / "blurred_image")):
         with pytest.raises(UsageError, match="P3M-500-P, a test set"):
-            open_stock([(portraits, 1.0)], places)
+            open_stock([(portraits, 1.0)], [(places, 1.0)])
     split = write_portraits(tmp_path / "p3m" / "train", [portrait()])
     write_portraits(tmp_path / "p3m" / "test", [portrait()])
-    assert open_stock([(tmp_path / "p3m", 1.0)], behind).portraits[0].items == open_set(split).items
+    assert open_stock([(tmp_path / "p3m", 1.0)], [(behind, 1.0)]).portraits[0].items == open_set(split).items
 
 
 def test_a_changed_folder_is_another_one(folders):
     coloured, _, behind = folders
-    before = open_stock([(coloured, 1.0)], behind)
-    assert open_stock([(coloured, 1.0)], behind) == before
+    before = open_stock([(coloured, 1.0)], [(behind, 1.0)])
+    assert open_stock([(coloured, 1.0)], [(behind, 1.0)]) == before
     write_png(behind / "3.png", portrait().image)
-    after = open_stock([(coloured, 1.0)], behind)
-    assert after.behind != before.behind
+    after = open_stock([(coloured, 1.0)], [(behind, 1.0)])
+    assert after.backgrounds != before.backgrounds
     assert after.portraits == before.portraits
 
 
 def test_colours_and_masks_on_disc(folders, tmp_path):
     coloured, _, behind = folders
-    one = open_stock([(coloured, 1.0)], behind)
+    one = open_stock([(coloured, 1.0)], [(behind, 1.0)])
     made = replace_recipe(recipe(one, empty=0.2), quality=0, colours=True)
     done = write_set(tmp_path / "out", one, made, 8, workers=1)
     assert (done.made, done.kept, done.skipped) == (8, 0, ())
@@ -271,7 +370,7 @@ def replace_recipe(one: Recipe, **changes: object) -> Recipe:
 
 def test_a_picture_is_the_same_whatever_was_made_before(folders, tmp_path):
     coloured, _, behind = folders
-    one = open_stock([(coloured, 1.0)], behind)
+    one = open_stock([(coloured, 1.0)], [(behind, 1.0)])
     whole = replace_recipe(recipe(one, whole=0.3), quality=0)
     write_set(tmp_path / "all", one, whole, 6, workers=1)
     for count in (2, 5, 6):
@@ -303,7 +402,7 @@ def test_numbers_and_claims(tmp_path):
 
 def test_the_picture_on_disc_is_the_one_that_was_composed(folders, tmp_path):
     coloured, _, behind = folders
-    one = open_stock([(coloured, 1.0)], behind)
+    one = open_stock([(coloured, 1.0)], [(behind, 1.0)])
     lossy = recipe(one)
     write_set(tmp_path / "jpeg", one, lossy, 3, workers=1)
     write_set(tmp_path / "png", one, replace_recipe(lossy, quality=0), 3, workers=1)

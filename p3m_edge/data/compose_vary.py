@@ -1,0 +1,212 @@
+"""Few people made more different: other clothes, another outline, something in their hands, shapes behind them.
+
+A network that sees a handful of people learns their clothes by heart. Here whatever is sure to be the person, but for
+the head, gets other colours, the texture of some photograph, and patches; the outline bends; now and then an object
+belongs to the person, as the papers' annotators counted it. The same objects stand in the background too, so that
+being an object tells nothing. Shape legend: H and W, the composite's size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.data.sample import Image
+from p3m_edge.data.synth.raster import Array, blur, coverage, curve, f32, layer, noise, over
+
+BEND, WAVE = (0.01, 0.045), (0.25, 0.6)
+"""How far the outline bends at most, and the width of its bends, as shares of the frame's shorter side."""
+DYED, TEXTURED, PATCHED, HELD, BEHIND, BENT = 0.7, 0.4, 0.5, 0.2, 0.35, 0.5
+"""How often each of it happens to a person that is varied at all."""
+_CALM = 0.15  # share of the frame along its borders in which bends fade, so that nothing from beyond is seen
+_CORE = 0.012  # as a share of the shorter side: what is narrower than twice that is hair, not cloth
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """An ellipse round the head, in pixels of the frame: its middle (x, y) and its half axes."""
+
+    middle: NDArray[np.float64]
+    axes: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, points: NDArray[np.float64]) -> Head:
+        """Round points ``[N, 2]`` of a head, hair included."""
+        low, high = points.min(axis=0), points.max(axis=0)
+        return cls((low + high) / 2, np.maximum((high - low) / 2, 2.0))
+
+    def distance(self, height: int, width: int) -> Array:
+        """From the middle, in half axes; float32 ``[H, W]``."""
+        rows, columns = np.ogrid[:height, :width]
+        x, y = (columns + 0.5 - self.middle[0]) / self.axes[0], (rows + 0.5 - self.middle[1]) / self.axes[1]
+        return f32(np.sqrt(x * x + y * y).astype(np.float32))
+
+
+def bent(person: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Bend a person's layer ``[H, W, 4]``; nothing moves along the frame's borders.
+
+    Returns
+    -------
+    person
+        The new layer.
+    sources
+        float32 ``[H, W, 2]``: from where each pixel came, to move a mask the same way (:func:`moved`).
+    """
+    height, width = person.shape[:2]
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    side = min(height, width)
+    border = np.minimum(np.minimum(rows, height - 1 - rows), np.minimum(columns, width - 1 - columns))
+    amount = rng.uniform(*BEND) * side * np.clip(border / (_CALM * side), 0, 1)
+    cell = rng.uniform(*WAVE) * side
+    across, down = (noise(rng, height, width, cell, 1) * amount for _ in range(2))
+    sources = np.stack([columns + across, rows + down], axis=-1).astype(np.float32)
+    return f32(cv2.remap(person, sources[..., 0], sources[..., 1], cv2.INTER_LINEAR)), sources
+
+
+def moved(mask: Image, sources: Array) -> Image:
+    """A mask ``[H, W]`` bent as a person was."""
+    return np.asarray(cv2.remap(mask, sources[..., 0], sources[..., 1], cv2.INTER_NEAREST), np.uint8)
+
+
+def dressed(foreground: Image, alpha: Image, head: Head, texture: Image, rng: np.random.Generator) -> Image:
+    """Give a person other clothes: zones in other colours, a photograph's texture, patches. Folds and light stay.
+
+    Parameters
+    ----------
+    foreground, alpha
+        uint8 ``[H, W, 3]`` and ``[H, W]``.
+    head
+        Where nothing changes, and fine hair round it.
+    texture
+        uint8 ``[H, W, 3]``.
+    rng
+        All that is random comes from here.
+    """
+    height, width = alpha.shape
+    side = min(height, width)
+    below = np.clip((head.distance(height, width) - 1.05) / 0.15, 0, 1)
+    cloth = _solid(alpha, max(1, round(_CORE * side))) * below
+    if cloth.sum() < 16:
+        return foreground
+    colours = foreground.astype(np.float32) / 255
+    luma = colours @ f32([0.299, 0.587, 0.114])
+    mean = float((luma * cloth).sum() / cloth.sum())
+    light = np.clip(luma / max(mean, 0.04), 0.25, 2.2)[..., None]  # folds and shadows
+    if rng.random() < DYED:
+        for zone in _zones(height, width, rng):
+            colours = _mixed(colours, _colour(rng) * light ** rng.uniform(0.4, 1), cloth * zone * rng.uniform(0.6, 1))
+    if rng.random() < TEXTURED:
+        weave = texture.astype(np.float32) / 255 * np.sqrt(light)
+        colours = _mixed(colours, weave, cloth * _zones(height, width, rng)[0] * rng.uniform(0.4, 1))
+    if rng.random() < PATCHED:
+        for _ in range(int(rng.integers(1, 8))):
+            shape = _shape(_place(cloth, rng), rng.uniform(0.02, 0.16) * side, height, width, rng)
+            fill = texture[::-1].astype(np.float32) / 255 if rng.random() < 0.2 else _colour(rng)
+            colours = _mixed(colours, fill * np.sqrt(light), cloth * shape)
+    return np.asarray(np.rint(np.clip(colours, 0, 1) * 255), np.uint8)
+
+
+def holding(person: Array, head: Head, texture: Image, rng: np.random.Generator) -> Array:
+    """Lay an object before a person's layer ``[H, W, 4]``, on the trunk or beside it; never before the head."""
+    height, width = person.shape[:2]
+    body = person[..., 3] * (head.distance(height, width) > 1.6)
+    if body.sum() < 16:
+        return person
+    item = _object(_place(body, rng), rng.uniform(0.05, 0.2) * min(height, width), texture, rng)
+    touches = item[..., 3] * (head.distance(height, width) < 1.25)
+    if (item[..., 3] * body).sum() < 0.25 * item[..., 3].sum() or touches.any():
+        return person
+    result = person.copy()
+    over(result, item)
+    return result
+
+
+def cluttered(background: Image, texture: Image, rng: np.random.Generator) -> Image:
+    """A background with one to four of the objects that people may hold, near or out of focus."""
+    height, width = background.shape[:2]
+    result = layer(background.astype(np.float32) / 255, np.ones((height, width), np.float32))
+    sigma = rng.uniform(0, 3) if rng.random() < 0.5 else 0.0
+    for _ in range(int(rng.integers(1, 5))):
+        place = (float(rng.uniform(0, width)), float(rng.uniform(0, height)))
+        over(result, blur(_object(place, rng.uniform(0.05, 0.3) * min(height, width), texture, rng), sigma))
+    return np.asarray(np.rint(np.clip(result[..., :3], 0, 1) * 255), np.uint8)
+
+
+def _solid(alpha: Image, radius: int) -> Array:
+    """Where the person is no strand of hair: as wide as the radius, with its soft edge; ``[H, W]``, 0..1."""
+    disc = [cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1)) for r in (radius, radius + 2)]
+    core = cv2.dilate(cv2.erode(np.where(alpha > 250, np.uint8(255), np.uint8(0)), disc[0]), disc[1])
+    return blur(f32(core.astype(np.float32) / 255), 0.7)
+
+
+def _object(place: tuple[float, float], size: float, texture: Image, rng: np.random.Generator) -> Array:
+    """A shape with colour or texture, lit from a side, perhaps shining; a premultiplied layer ``[H, W, 4]``."""
+    height, width = texture.shape[:2]
+    shape = _shape(place, size, height, width, rng)
+    angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.5)
+    rows, columns = np.ogrid[:height, :width]
+    towards = ((columns - place[0]) * np.cos(angle) + (rows - place[1]) * np.sin(angle)) / max(size, 1)
+    fill = texture.astype(np.float32) / 255 if rng.random() < 0.4 else np.broadcast_to(_colour(rng), (height, width, 3))
+    fill = fill * np.clip(1 + slope * towards, 0.3, 1.7)[..., None].astype(np.float32)
+    if rng.random() < 0.35:
+        spot = (place[0] + size * rng.uniform(-0.4, 0.4), place[1] + size * rng.uniform(-0.4, 0.4))
+        fill = _mixed(f32(fill), f32([1, 1, 1]), blur(_shape(spot, size * 0.25, height, width, rng), size * 0.04) * 0.8)
+    return layer(np.clip(fill, 0, 1), shape)
+
+
+def _shape(place: tuple[float, float], size: float, height: int, width: int, rng: np.random.Generator) -> Array:
+    """How much of each pixel an ellipse, a polygon, a smooth blob or a strap covers; ``[H, W]``."""
+    kind, turn = rng.random(), rng.uniform(0, 2 * np.pi)
+    stretch = np.array([1.0, rng.uniform(0.35, 1)])
+    if kind < 0.35:
+        angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+        points = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    elif kind < 0.6:
+        points = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * rng.uniform(0.7, 1)
+    elif kind < 0.85:
+        angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(5, 10))))
+        points = np.stack([np.cos(angles), np.sin(angles)], axis=1) * rng.uniform(0.5, 1, (len(angles), 1))
+        points = curve(points) if rng.random() < 0.6 else points
+    else:
+        points, stretch = np.array([[-3, -1], [3, -1], [3, 1], [-3, 1]]), np.array([1.0, rng.uniform(0.05, 0.2)])
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    return coverage([(points * stretch * size) @ rotation.T + place], height, width)
+
+
+def _zones(height: int, width: int, rng: np.random.Generator) -> list[Array]:
+    """One to three zones that together are everything; the borders are lines or wander. ``[H, W]`` each, 0..1."""
+    count = int(rng.integers(1, 4))
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    turn = rng.choice([rng.normal(np.pi / 2, 0.15), rng.uniform(0, np.pi)])
+    field = (columns / width - 0.5) * np.cos(turn) + (rows / height - 0.5) * np.sin(turn)
+    field = field + rng.choice([0.03, 0.25]) * noise(rng, height, width, min(height, width) / 4, 2)
+    edges = np.sort(rng.uniform(-0.2, 0.4, count - 1))
+    soft = 120.0
+    steps = [np.ones_like(field), *(np.clip((field - edge) * soft + 0.5, 0, 1) for edge in edges)]
+    return [f32(one - after) for one, after in zip(steps, [*steps[1:], np.zeros_like(field)], strict=True)]
+
+
+def _mixed(below: Array, above: Array, share: Array) -> Array:
+    """``above`` over ``below`` by a share ``[H, W]``."""
+    return f32(below + share[..., None] * (above - below))
+
+
+def _colour(rng: np.random.Generator) -> Array:
+    """A display colour, float32 ``[3]``: grey, dark, white, muted or strong."""
+    value = rng.uniform(0.03, 0.97)
+    strength = rng.choice([rng.uniform(0, 0.15), rng.uniform(0.2, 1)])
+    hue = rng.uniform(0, 6) + np.array([0.0, 4.0, 2.0])
+    wheel = np.clip(np.abs(hue % 6 - 3) - 1, 0, 1)
+    return f32(value * (1 - strength + strength * wheel))
+
+
+def _place(weight: Array, rng: np.random.Generator) -> tuple[float, float]:
+    """A pixel (x, y) drawn by its weight, from a coarse grid."""
+    small = cv2.resize(weight, (32, 32), interpolation=cv2.INTER_AREA).ravel().astype(np.float64)
+    total = small.sum()
+    cell = int(rng.choice(small.size, p=small / total)) if total > 0 else int(rng.integers(small.size))
+    row, column = divmod(cell, 32)
+    return (column + rng.random()) * weight.shape[1] / 32, (row + rng.random()) * weight.shape[0] / 32

@@ -1,0 +1,55 @@
+"""The curve of a training: every validation is a point, stages stand in a row, bad tables are named."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from p3m_edge.errors import InputError
+from p3m_edge.train.curve import write_curve
+
+
+def run(folder: Path, rows: list[tuple[int, float]], batch: int = 4) -> Path:
+    folder.mkdir()
+    (folder / "config.toml").write_text(f"[run]\nbatch = {batch}\ndevices = 1\n")
+    lines = ["step,sad,mse,mad,pictures", *(f"{step},{sad},0.1,0.1,3" for step, sad in rows)]
+    (folder / "validation.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def circles(path: Path) -> list[tuple[float, float]]:
+    tree = ElementTree.parse(path)
+    return [
+        (float(dot.get("cx", 0)), float(dot.get("cy", 0))) for dot in tree.iter("{http://www.w3.org/2000/svg}circle")
+    ]
+
+
+def test_a_point_for_each_validation(tmp_path):
+    write_curve(tmp_path / "curve.svg", [run(tmp_path / "a", [(10, 8.0), (20, 4.0), (40, 2.0)])])
+    (x0, y0), (x1, y1), (x2, y2) = circles(tmp_path / "curve.svg")
+    assert y0 < y1 < y2  # downwards in the picture is down in SAD
+    assert x2 - x1 == pytest.approx(2 * (x1 - x0), abs=0.3)
+    assert (y2 - y1) == pytest.approx((y1 - y0) / 2, abs=0.3)
+
+
+def test_stages_stand_in_a_row_by_the_pictures_seen(tmp_path):
+    stages = [run(tmp_path / "one", [(10, 8.0), (20, 4.0)], batch=8), run(tmp_path / "two", [(10, 3.0)], batch=16)]
+    write_curve(tmp_path / "curve.svg", stages)
+    (x0, _), (x1, _), (x2, _) = circles(tmp_path / "curve.svg")
+    assert x2 - x1 == pytest.approx(2 * (x1 - x0), abs=0.3)
+    text = (tmp_path / "curve.svg").read_text()
+    assert re.search(r">one 4\.00<", text)
+    assert re.search(r">two 3\.00<", text)
+
+
+def test_bad_runs_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere.*no folder of a training"):
+        write_curve(tmp_path / "curve.svg", [tmp_path / "nowhere"])
+    with pytest.raises(InputError, match="no validation"):
+        write_curve(tmp_path / "curve.svg", [run(tmp_path / "a", [])])
+    bad = run(tmp_path / "b", [(1, 1.0)])
+    (bad / "validation.csv").write_text("step,sad\n1,many\n")
+    with pytest.raises(InputError, match="cannot be read"):
+        write_curve(tmp_path / "curve.svg", [bad])
+    assert not (tmp_path / "curve.svg").exists()

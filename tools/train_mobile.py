@@ -1,0 +1,147 @@
+"""Make the weights that the package ships: pictures, then the training, in two stages.
+
+    python tools/train_mobile.py DATA OUT [--only pictures]
+
+DATA holds ``portraits/<name>/image.jpg`` with ``alpha.png`` for every portrait of
+``p3m_edge/weights/training-list.csv``, and ``faces/`` with ``faces.csv`` for the source faces of P3M-ICP. Everything
+goes to OUT; a run that was interrupted is continued by the same line. It needs the extra ``train``, and about two hours
+on two CPU cores. ``--weights`` starts from a checkpoint instead of random numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import skimage
+
+import p3m_edge
+from p3m_edge.data.picture_list import Entry, read_list
+from p3m_edge.imageio import read_image, write_png
+from p3m_edge.train.curve import CURVE, write_curve
+
+LIST = Path(p3m_edge.__file__).parent / "weights" / "training-list.csv"
+DRAWN, SEED = 3200, 2027
+COMPOSED = 6400
+DRAWN_FACES = 12
+MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
+"""Memory that PyTorch gives back and takes again in every step costs a third of the time with glibc's defaults."""
+STAGES = {
+    "stage1": ("--steps", 2300, "--lr", 1.5e-3, "--set", "data.size=256"),
+    "stage2": (
+        "--steps", 900, "--lr", 6e-4, "--batch", 8, "--set", "data.size=512", "--set", "data.crops=[384,448,512,512]",
+        "--set", "optim.warmup_steps=50", "--set", "optim.ema=0.995", "--set", "run.half_weights=true",
+    ),
+}  # fmt: skip
+"""What the stages have of their own: steps, rate, size."""
+
+
+def main() -> int:
+    """Make the pictures, and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", choices=("pictures",), help="stop before the training")
+    parser.add_argument("--weights", type=Path, help="start from these weights instead of random numbers")
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    make_pictures(arguments.data, out)
+    if arguments.only is None:
+        train(out, arguments.weights)
+    return 0
+
+
+def make_pictures(data: Path, out: Path) -> None:
+    """Anonymous and drawn portraits, places, source faces, composites."""
+    entries = read_list(LIST)
+    link_portraits([entry for entry in entries if entry.kind == "portrait"], data, out / "tier-p")
+    command("data", "anonymize", out / "tier-p", out / "anonymous", "--boxes", LIST.with_name("boxes.csv"), "--verify")
+    command("data", "synth", out / "drawn", "-n", DRAWN, "--seed", SEED)
+    command("data", "places", out / "anonymous", out / "places")
+    bundled = Path(skimage.__file__).parent / "data"
+    for entry in entries:
+        if entry.kind == "background" and entry.source.startswith("PyPI scikit-image"):
+            name = Path(entry.source).name
+            shutil.copy(bundled / name, out / "places" / f"skimage_{name}")
+    make_faces(data / "faces", out / "drawn", out / "faces")
+    command(
+        "data", "compose", out / "composed", "-n", COMPOSED, "--seed", 11, "--vary", 0.75, "--whole", 0.1,
+        "--empty", 0.03, "--portraits", out / "anonymous", "--portraits", out / "drawn",
+        "--backgrounds", out / "places", "--backgrounds", out / "drawn" / "bg",
+    )  # fmt: skip
+
+
+def train(out: Path, first: Path | None) -> None:
+    """The stages, each from the last weights of the one before."""
+    before = first
+    for name, settings in STAGES.items():
+        folder = out / name
+        if (folder / "state.pt").exists():
+            command("train", "--out", folder, "--resume")
+        else:
+            start = () if before is None else ("--weights", before)
+            command(
+                "train", "--preset", "mobile", "--data", out / "composed", "--out", folder, *start, *settings,
+                "--cp", "icp", "--faces", out / "faces", "--workers", 1,
+                "--set", "data.colour=0.7", "--set", "data.blur=0.2", "--licence", "Apache-2.0",
+            )  # fmt: skip
+        before = folder / "last.safetensors"
+    write_curve(out / CURVE, [out / name for name in STAGES])
+
+
+def link_portraits(entries: list[Entry], data: Path, out: Path) -> None:
+    """The portraits as a set, by links."""
+    for entry in entries:
+        for folder, file in (("image", "image.jpg"), ("alpha", "alpha.png")):
+            source = (data / "portraits" / entry.name / file).resolve(strict=True)
+            link = out / folder / f"{entry.name}{source.suffix}"
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.exists():
+                link.symlink_to(source)
+
+
+def make_faces(real: Path, drawn: Path, out: Path) -> None:
+    """Real faces, of which the list says who they are, as ellipses in their boxes; and the first drawn ones."""
+    with (real / "faces.csv").open(newline="", encoding="utf-8") as stream:
+        boxes = {f"face_{row['id']}": row for row in csv.DictReader(stream)}
+    for entry in read_list(LIST):
+        if entry.kind == "face source":
+            row = boxes[entry.name]
+            image = read_image(real / row["file"]).rgb
+            left, top, right, bottom = (int(row[key]) for key in ("x0", "y0", "x1", "y1"))
+            mask = np.zeros(image.shape[:2], np.uint8)
+            middle, axes = ((left + right) // 2, (top + bottom) // 2), ((right - left) // 2, (bottom - top) // 2)
+            cv2.ellipse(mask, middle, axes, 0, 0, 360, 255, -1)
+            write_face(out, entry.name, image, mask)
+    large = sorted((drawn / "facemask").glob("*.png"))[:200]
+    large.sort(key=lambda path: -int((read_image(path).rgb[..., 0] > 0).sum()))
+    for path in large[:DRAWN_FACES]:
+        write_face(out, path.stem, read_image(drawn / "image" / path.name).rgb, read_image(path).rgb[..., 0])
+
+
+def write_face(out: Path, name: str, image: np.ndarray, mask: np.ndarray) -> None:
+    """A picture and the mask of its face."""
+    for folder, picture in (("image", image), ("facemask", mask)):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+        write_png(out / folder / f"{name}.png", np.ascontiguousarray(picture))
+
+
+def command(*arguments: object) -> None:
+    """One command of the package; its error ends this script with its exit code."""
+    line = [sys.executable, "-m", "p3m_edge", *map(str, arguments)]
+    print("+", *line[1:], flush=True)
+    code = subprocess.run(line, env={**os.environ, **MEMORY}).returncode
+    if code:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
