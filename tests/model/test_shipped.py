@@ -47,7 +47,7 @@ def test_the_matte_of_the_bundled_portrait_is_sane() -> None:
     shape = frame.shape[:2]
     assert shape == alpha.shape == (512, 512)
     assert alpha[ellipse(shape, (226, 105), (52, 68))].mean() > 0.9  # face and hair
-    # Half of the suit is beyond these weights, as their card says: nothing like it was in the training.
-    assert alpha[ellipse(shape, (215, 330), (60, 120))].mean() > 0.4
+    # The suit; its lower edge is beyond these weights, as their card says.
+    assert alpha[ellipse(shape, (215, 330), (60, 120))].mean() > 0.9
     assert alpha[:48, :48].mean() < 0.1  # the flag
     assert alpha[:48, -48:].mean() < 0.1  # the wall
