@@ -126,6 +126,76 @@ class ParityRecord:
 
 
 @dataclass(frozen=True)
+class PicturesRecord:
+    """Pictures that a quantisation was calibrated or measured with.
+
+    ``digest`` is the SHA-256 of their list (names and SHA-256 of the files, or the generator and its numbers), so that
+    whoever has them can tell; ``source`` is their folder's name without those above it. ``remarks`` say what the set
+    cannot prove.
+    """
+
+    kind: Literal["files", "synthetic"]
+    source: str
+    pictures: int
+    digest: str
+    seed: int
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AccuracyRecord:
+    """Mattes of a quantised network beside those of the same network in float32, over the measuring pictures.
+
+    ``sad`` and ``float_sad`` are means over the pictures, in thousands, against the true mattes; ``rise`` is by which
+    share the first is above the second. They are ``None`` where there are no true mattes. ``mean_difference`` is the
+    mean absolute difference of the two alphas (0..1). ``flips`` is the share of pixels that change between background
+    and foreground, ``unknown_flips`` of those that change to or from unknown; ``None`` without logits.
+    """
+
+    sad: float | None
+    float_sad: float | None
+    rise: float | None
+    mean_difference: float
+    flips: float | None
+    unknown_flips: float | None
+
+
+@dataclass(frozen=True)
+class RungRecord:
+    """One attempt to quantise: what it was, how its mattes are, how fast it is.
+
+    ``accuracy`` decides, and ``failures`` says what was beyond the gate. ``here`` is what this machine's runtime shows
+    at full optimisation, where that is not the same (8-bit products that saturate on older processors). ``speed`` is
+    how many times as fast as the float32 artefact it is on the machine that exported, with its 95 % interval.
+    """
+
+    name: str
+    what: str
+    accuracy: AccuracyRecord
+    failures: tuple[str, ...]
+    here: AccuracyRecord | None
+    speed: tuple[float, float, float]
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class QuantizationRecord:
+    """How an INT8 artefact came about: the rungs that were tried, in order; ``chosen`` is the one in the artefact.
+
+    ``passed`` is false where no rung met the gate: the artefact then holds the best of them and is rejected.
+    """
+
+    form: str
+    calibration: PicturesRecord
+    measuring: PicturesRecord
+    max_drop: float
+    rungs: tuple[RungRecord, ...]
+    chosen: str
+    passed: bool
+
+
+@dataclass(frozen=True)
 class VerifiedRecord:
     """What has been proved, at which level, on which machine, with which versions."""
 
@@ -152,6 +222,7 @@ class Manifest:
     verified: VerifiedRecord
     fp32_nodes: tuple[str, ...] = ()
     p3m_edge: str = ""
+    quantization: QuantizationRecord | None = None
 
 
 def write(manifest: Manifest, folder: Path) -> None:
@@ -191,7 +262,8 @@ def read(folder: Path, *, allow_rejected: bool = False) -> Manifest:
     except OSError as error:
         raise ArtefactError(f"{path} cannot be read: {error.strerror}") from error
     manifest = _parse(raw, path)
-    if not allow_rejected and manifest.parity is not None and not manifest.parity.passed:
+    gates = (manifest.parity, manifest.quantization)
+    if not allow_rejected and any(gate is not None and not gate.passed for gate in gates):
         raise ArtefactError(f"{folder} failed its parity gate and must not be used", hint="export it again")
     return manifest
 

@@ -34,6 +34,7 @@ VERBS: dict[str, str] = {
     "export": "turn weights into verified artefacts: those of this package, or a checkpoint",
     "verify": "check an artefact on this machine: hashes, manifest, golden vectors",
     "run": "matte pictures, with an artefact or as it comes",
+    "sensitivity": "rank the parts of a network by what INT8 or half precision does to alpha",
     "bench": "measure the latency, memory and parity of artefacts",
     "suite": "measure this project's own speed goals against eager PyTorch",
     "inspect": "show what is in an artefact or a checkpoint",

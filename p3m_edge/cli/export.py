@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from p3m_edge import shipped
 from p3m_edge.cli import options
+from p3m_edge.cli.quantization import add_int8_arguments, advice, gate_failures, ladder_table, rung_line
 from p3m_edge.cli.tables import megabytes, number, parity_table, table
 from p3m_edge.errors import GateError, InputError, P3MEdgeError, UsageError, missing_package, suggestion
 from p3m_edge.targets import ARCHS
@@ -32,6 +33,7 @@ p3m-edge export --target onnx-fp32,openvino-fp16 --out out    # the weights of t
 p3m-edge export --checkpoint P3M-Net_ResNet-34.pth --target onnx-fp32,openvino-fp16 --size 512x512 --out out
 p3m-edge export --checkpoint weights.safetensors --target all --out out --parity-images portraits/
 p3m-edge export --checkpoint weights.safetensors --target onnx-fp32 --size 640x480 --out out --dry-run
+p3m-edge export --target openvino-int8,onnx-int8 --calib portraits/ --measure held-out/ --out out
 p3m-edge export --arch r34 --standin --target onnx-fp32 --out out    # weights that are not trained, to try it
 """
 STANDIN_WARNING = "the weights are stand-ins and NOT TRAINED: the artefacts work, but their mattes mean nothing"
@@ -71,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--outputs", choices=("all", "alpha"), default="all", help="all: also local alpha and logits (default: all)"
     )
     shape.add_argument("--force", action="store_true", help="replace artefacts that exist")
+    add_int8_arguments(parser)
     gate = parser.add_argument_group("parity")
     gate.add_argument(
         "--parity-images", type=options.path, nargs="+", action="extend", default=[], metavar="PATH",
@@ -85,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Export, and print what became of each target."""
-    checkpoint = _checkpoint(args.checkpoint, args.arch, standin=args.standin)
+    checkpoint = chosen_checkpoint(args.checkpoint, args.arch, standin=args.standin)
     targets = options.target_names(args.target)
     export = load_exporter()
     request = export.ExportRequest(
@@ -102,6 +105,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
         parity_images=_pictures(args.parity_images),
         limits=dict(args.limit),
         force=args.force,
+        calibration=args.calib,
+        calibration_count=args.calib_count,
+        measuring=args.measure,
+        seed=args.seed,
+        max_drop=args.max_drop,
+        qdq=args.qdq,
     )
     planned = export.plan(request)
     if args.standin:
@@ -114,6 +123,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     results = export_with_progress(request, console)
     error = rejection(results)
     console.emit({"results": results}, lambda out: render_results(out, results), error)
+    for line in advice(results):
+        console.warn(line)
     if error is not None:
         raise error
     return 0
@@ -136,7 +147,7 @@ def load_exporter() -> ModuleType:
     return export
 
 
-def _checkpoint(checkpoint: Path | None, arch: str | None, *, standin: bool) -> Path | None:
+def chosen_checkpoint(checkpoint: Path | None, arch: str | None, *, standin: bool) -> Path | None:
     """The file with the weights that are meant; None: stand-in weights.
 
     Raises
@@ -204,6 +215,8 @@ def export_with_progress(request: ExportRequest, console: Console) -> tuple[Expo
 def _log(event: StageEvent, console: Console) -> None:
     if event.state == "done":
         console.note(f"{event.target} [{event.index + 1}/{event.count}] {event.stage}: {_cost(event)}")
+    elif event.rung is not None:
+        console.note(f"{event.target} [{event.index + 1}/{event.count}] {event.stage}: {rung_line(event.rung)}")
 
 
 def _cost(event: StageEvent) -> str:
@@ -231,6 +244,8 @@ def _shower(progress: Progress) -> Callable[[StageEvent], None]:
             tasks[event.target] = progress.add_task("", total=event.count, target=event.target)
         done = event.state == "done"
         text = f"{event.stage}: {_cost(event)}" if done else event.stage
+        if event.rung is not None:
+            text = f"{event.stage}: {rung_line(event.rung)}"
         progress.update(tasks[event.target], completed=event.index + done, total=event.count, description=text)
 
     return show
@@ -265,9 +280,13 @@ def render_results(out: RichConsole, results: Sequence[ExportResult]) -> None:
     out.print(rows)
     out.print(_stage_table(results))
     for result in results:
+        if result.quantization is not None:
+            out.print(ladder_table(result.target, result.quantization))
+    for result in results:
         if result.status == "rejected":
-            out.print(parity_table(f"parity of {result.target}: FAILED", result.parity))
-            for failure in result.parity.failures:
+            if not result.parity.passed:
+                out.print(parity_table(f"parity of {result.target}: FAILED", result.parity))
+            for failure in (*result.parity.failures, *gate_failures(result.quantization)):
                 out.print(f"{result.target}: {failure}", style="red", soft_wrap=True)
 
 

@@ -130,6 +130,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """A whole number of at least 0, for argparse."""
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 0")
+    return int(text)
+
+
 def path(text: str) -> Path:
     """Parse a path (for argparse); ``~`` is expanded."""
     if not text or "\0" in text:

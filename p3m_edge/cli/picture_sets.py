@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
     """OUT, how many, of what size, and the sheet."""
     parser.add_argument("out", metavar="OUT", nargs="?", type=options.path, help="where the set goes")
     parser.add_argument("-n", "--count", type=options.positive, default=36, metavar="N", help=f"{what} (default: 36)")
-    parser.add_argument("--seed", type=_whole, default=0, metavar="S", help="of all of them (default: 0)")
+    parser.add_argument("--seed", type=options.whole, default=0, metavar="S", help="of all of them (default: 0)")
     parser.add_argument(
         "--size", type=_size, default=(512, 512), metavar="WIDTHxHEIGHT",
         help=f"{MIN_SIDE} to {MAX_SIDE} each (default: 512x512)",
@@ -73,12 +73,6 @@ def write_sheet(path: Path, pictures: Sequence[tuple[Image, Image]], *, pairs: b
         write_png(path, drawn)
     else:
         atomic_write(path, encode_jpeg(drawn, 85))
-
-
-def _whole(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,9}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 0")
-    return int(text)
 
 
 def _size(text: str) -> tuple[int, int]:

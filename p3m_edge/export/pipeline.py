@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
+import math
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
-from p3m_edge import __version__, targets
 from p3m_edge import manifest as manifests
-from p3m_edge.benchmarks.fingerprint import fingerprint
+from p3m_edge import targets
 from p3m_edge.errors import UsageError, missing_package, suggestion
 from p3m_edge.export import folder as folders
-from p3m_edge.export import parity
+from p3m_edge.export import int8, parity
+from p3m_edge.export.calibration import MINIMUM
+from p3m_edge.export.describe import describe
 from p3m_edge.export.request import ExportRequest, ExportResult, OnEvent, PlannedArtefact
 from p3m_edge.export.stages import Stages
 from p3m_edge.export.workbench import Built, Workbench, check_arch
-from p3m_edge.manifest import EngineRecord, InputRecord, Manifest, OutputRecord, VerifiedRecord
+from p3m_edge.manifest import VerifiedRecord
 from p3m_edge.model.p3mnet import MULTIPLE
 from p3m_edge.targets import ARCHS, Target
 
@@ -29,6 +30,7 @@ FORMATS = {"onnxruntime": "p3m_edge.export.onnx", "openvino": "p3m_edge.export.o
 """The module that builds for each engine."""
 
 STAGES = ("load", "trace", "convert", "reference", "parity", "seal")
+INT8_STAGES = ("load", "trace", "pictures", "convert", "reference", "parity", "seal")
 _MAX_SIDE = 8192
 
 
@@ -56,7 +58,7 @@ def plan(request: ExportRequest) -> tuple[PlannedArtefact, ...]:
         final = request.out / name
         folders.check_free(final, force=request.force)
         missing = tuple(module for module in target.build_modules if not _importable(module))
-        planned.append(PlannedArtefact(name, final, STAGES, missing))
+        planned.append(PlannedArtefact(name, final, _stages(target), missing))
     return tuple(planned)
 
 
@@ -86,71 +88,55 @@ def export(request: ExportRequest, on_event: OnEvent = lambda event: None) -> tu
     for artefact in plan(request):
         for module in artefact.missing:
             raise missing_package(module, targets.get(artefact.target).extras[-1])
-    shared: list[Workbench] = []
-
-    def bench() -> Workbench:
-        if not shared:
-            shared.append(Workbench(request))
-        return shared[0]
-
-    return tuple(_export_one(bench, targets.get(name), on_event) for name in request.targets)
+    bench = functools.cache(lambda: Workbench(request))
+    pictures = functools.cache(lambda: int8.Pictures(bench()))
+    return tuple(_export_one(bench, pictures, targets.get(name), on_event) for name in request.targets)
 
 
-def _export_one(make_bench: Callable[[], Workbench], target: Target, on_event: OnEvent) -> ExportResult:
-    stages = Stages(target.name, STAGES, on_event)
+def _export_one(
+    make_bench: Callable[[], Workbench],
+    make_pictures: Callable[[], int8.Pictures],
+    target: Target,
+    on_event: OnEvent,
+) -> ExportResult:
+    stages = Stages(target.name, _stages(target), on_event)
     bench = stages.run("load", make_bench)
     request = bench.request
     gate, loosened = parity.limits(target, request.limits)
     build: Builder = importlib.import_module(FORMATS[target.engine]).build
     with folders.workspace(request.out, target.name, force=request.force) as partial:
         stages.run("trace", bench.graph)
-        built = stages.run("convert", lambda: build(bench, target, partial))
+        quantisation = None
+        if target.precision == "int8":
+            pictures = stages.run("pictures", make_pictures)
+            quantised = stages.run("convert", lambda: int8.build(bench, pictures, target, partial, stages.note))
+            built, quantisation = quantised.built, quantised.record
+        else:
+            built = stages.run("convert", lambda: build(bench, target, partial))
         stages.run("reference", lambda: parity.write_golden(bench, partial))
-        manifest = _manifest(bench, target, built, partial)
+        manifest = dataclasses.replace(describe(bench, target, built, partial), quantization=quantisation)
         record = stages.run("parity", lambda: parity.check(bench, manifest, partial, gate, loosened))
+        passed = record.passed and (quantisation is None or quantisation.passed)
 
         def seal() -> Path:
-            verified = manifest.verified if record.passed else VerifiedRecord("none")
+            verified = manifest.verified if passed else VerifiedRecord("none")
             manifests.write(dataclasses.replace(manifest, parity=record, verified=verified), partial)
-            return folders.settle(partial, request.out / target.name, passed=record.passed)
+            return folders.settle(partial, request.out / target.name, passed=passed)
 
         final = stages.run("seal", seal)
     return ExportResult(
         target.name,
         final,
-        "verified" if record.passed else "rejected",
+        "verified" if passed else "rejected",
         folders.size(final),
         record,
         tuple(stages.times),
+        quantisation,
     )
 
 
-def _manifest(bench: Workbench, target: Target, built: Built, folder: Path) -> Manifest:
-    """The manifest of an artefact whose parity is about to be checked on this machine."""
-    request = bench.request
-    machine = fingerprint()
-    return Manifest(
-        schema=manifests.SCHEMA_VERSION,
-        target=target.name,
-        precision=target.precision,
-        model_file=target.model_file,
-        engine=EngineRecord(target.engine, "built", built.minimum_version, machine.packages),
-        model=bench.record,
-        input=InputRecord(
-            "image",
-            request.batch,
-            None if request.dynamic else request.height,
-            None if request.dynamic else request.width,
-            MULTIPLE,
-        ),
-        outputs=tuple(OutputRecord(name, 3 if name == "global_logits" else 1) for name in bench.outputs),
-        unpool=bench.unpool,
-        files=manifests.record_files(folder),
-        parity=None,
-        verified=VerifiedRecord("device", msgspec.to_builtins(machine), machine.packages),
-        fp32_nodes=built.fp32_nodes,
-        p3m_edge=__version__,
-    )
+def _stages(target: Target) -> tuple[str, ...]:
+    return INT8_STAGES if target.precision == "int8" else STAGES
 
 
 def _check(request: ExportRequest) -> None:
@@ -171,6 +157,10 @@ def _check(request: ExportRequest) -> None:
         raise UsageError("--unpool native needs a fixed size", hint="leave out --dynamic, or use select")
     if len(set(request.targets)) < len(request.targets):
         raise UsageError(f"a target is named twice: {', '.join(request.targets)}")
+    if request.calibration_count < MINIMUM:
+        raise UsageError(f"calibration takes at least {MINIMUM} pictures, not {request.calibration_count}")
+    if not 0 <= request.max_drop < math.inf:
+        raise UsageError(f"the allowed rise of the SAD is a share of at least 0, not {request.max_drop}")
 
 
 def _importable(module: str) -> bool:

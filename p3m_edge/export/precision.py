@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.errors import missing_package
+from p3m_edge.export.ranges import activation_ranges
 from p3m_edge.runtimes import onnxrt
 
 FP16_MAX = float(np.finfo(np.float16).max)
@@ -32,83 +33,47 @@ STEMS = (
 _DECIDING = frozenset({"Pad", "Max", "Greater"})
 
 
-def activation_ranges(model: Any, images: Sequence[NDArray[np.uint8]]) -> dict[str, float]:
-    """The largest absolute value of every float activation.
-
-    Parameters
-    ----------
-    model
-        A float32 ONNX model as :func:`p3m_edge.export.graph.trace` makes it.
-    images
-        Inputs, uint8 ``[N, H, W, 3]``.
-
-    Returns
-    -------
-    dict
-        By name of the value.
-    """
-    import onnx
-
-    onnxruntime = onnxrt.require()
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
-    del probe.graph.output[:]
-    floats = _float_values(probe)
-    names: list[str] = []
-    nodes = list(probe.graph.node)
-    del probe.graph.node[:]
-    for node in nodes:
-        probe.graph.node.append(node)
-        if node.op_type == "Pad":  # a padded -inf is no overflow
-            continue
-        for value in (name for name in node.output if name in floats):
-            # Reduced at once, so that no activation outlives its use.
-            magnitude, largest = f"magnitude_{len(names)}", f"largest_{len(names)}"
-            probe.graph.node.append(onnx.helper.make_node("Abs", [value], [magnitude]))
-            probe.graph.node.append(onnx.helper.make_node("ReduceMax", [magnitude], [largest], keepdims=0))
-            probe.graph.output.append(onnx.helper.make_tensor_value_info(largest, onnx.TensorProto.FLOAT, []))
-            names.append(value)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED  # that of the nodes; the default probes last
-    options.enable_mem_pattern = False
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    entry = session.get_inputs()[0].name
-    ranges = np.max([session.run(None, {entry: image}) for image in images], axis=0)
-    return dict(zip(names, map(float, ranges), strict=True))
-
-
 def to_half(model: Any, images: Sequence[NDArray[np.uint8]]) -> tuple[Any, tuple[str, ...]]:
     """Convert a float32 ONNX model to half precision, inputs and outputs excepted.
 
     Parameters
     ----------
     model, images
-        As for :func:`activation_ranges`.
+        As for :func:`p3m_edge.export.ranges.activation_ranges`.
 
     Returns
     -------
     tuple
         The converted model, and the names of the nodes that stay in float32.
     """
-    onnxrt.require()
-    try:
-        from onnxruntime.transformers.float16 import convert_float_to_float16
-    except ImportError as error:
-        raise missing_package("onnxruntime", "torch", error) from error
-    risky = {name for name, largest in activation_ranges(model, images).items() if not largest <= FP16_MAX / HEADROOM}
+    ranges = activation_ranges(model, images)
+    risky = {name for name, found in ranges.items() if not found.magnitude <= FP16_MAX / HEADROOM}
     deciding = _deciding_nodes(model)
     kept = tuple(
         node.name
         for node in model.graph.node
         if node.op_type in KEEP_OPERATORS or node.name in deciding or risky.intersection([*node.input, *node.output])
     )
+    return _join_islands(_converted(model, kept)), kept
+
+
+def only_half(model: Any, nodes: Sequence[str]) -> Any:
+    """Convert these nodes of a float32 ONNX model to half precision, by their names, and no others."""
+    chosen = set(nodes)
+    return _join_islands(_converted(model, [node.name for node in model.graph.node if node.name not in chosen]))
+
+
+def _converted(model: Any, kept: Sequence[str]) -> Any:
+    """ONNX Runtime's conversion; the nodes that are kept get a cast before and behind them."""
+    onnxrt.require()
+    try:
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+    except ImportError as error:
+        raise missing_package("onnxruntime", "torch", error) from error
     with warnings.catch_warnings():
         # The converter's own words for weights below the smallest half-precision number.
         warnings.filterwarnings("ignore", module=r"onnxruntime\.transformers\.float16")
-        converted = convert_float_to_float16(model, keep_io_types=True, op_block_list=[], node_block_list=list(kept))
-    return _join_islands(converted), kept
+        return convert_float_to_float16(model, keep_io_types=True, op_block_list=[], node_block_list=list(kept))
 
 
 def _deciding_nodes(model: Any) -> set[str]:
@@ -159,13 +124,3 @@ def _join_islands(model: Any) -> Any:
     tidy.graph.sort()
     common.RemoveUnusedNodesPass()(tidy)
     return ir.to_proto(tidy)
-
-
-def _float_values(model: Any) -> set[str]:
-    import onnx
-
-    return {
-        entry.name
-        for entry in (*model.graph.value_info, *model.graph.output)
-        if entry.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-    }

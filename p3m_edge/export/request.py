@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from p3m_edge.manifest import ParityRecord
+from p3m_edge.export.accuracy import MAX_DROP
+from p3m_edge.export.calibration import DEFAULT_COUNT
+from p3m_edge.manifest import ParityRecord, QuantizationRecord, RungRecord
 from p3m_edge.model.deploy import Outputs
 from p3m_edge.model.unpool import Lowering
 
@@ -41,6 +43,16 @@ class ExportRequest:
         Parity limits to use instead of the target's, by the names of :class:`p3m_edge.targets.Limits`.
     force
         Replace artefacts that exist.
+    calibration, calibration_count
+        Of INT8 targets: a folder of portraits or a data set, and how many of them; None: synthetic portraits.
+    measuring
+        What INT8 is judged with: a data set, or a folder of portraits; None: other synthetic portraits.
+    seed
+        Which pictures are chosen.
+    max_drop
+        By which share the SAD of the measuring pictures may rise, 0 or more.
+    qdq
+        Form of ``onnx-int8`` (:mod:`p3m_edge.export.quantize_onnx`).
     """
 
     targets: tuple[str, ...]
@@ -56,6 +68,12 @@ class ExportRequest:
     parity_images: tuple[Path, ...] = ()
     limits: dict[str, float] = field(default_factory=dict)
     force: bool = False
+    calibration: Path | None = None
+    calibration_count: int = DEFAULT_COUNT
+    measuring: Path | None = None
+    seed: int = 0
+    max_drop: float = MAX_DROP
+    qdq: Literal["u8s8", "s8s8"] = "u8s8"
 
 
 @dataclass(frozen=True)
@@ -70,15 +88,19 @@ class PlannedArtefact:
 
 @dataclass(frozen=True)
 class StageEvent:
-    """A stage starts or is done. Seconds and peak memory (MB, of this process) are zero at its start."""
+    """A stage starts or is done, or one that is at work has something to tell: ``rung``.
+
+    Seconds and peak memory (MB, of this process) are zero unless it is done.
+    """
 
     target: str
     stage: str
     index: int
     count: int
-    state: Literal["start", "done"]
+    state: Literal["start", "note", "done"]
     seconds: float = 0.0
     peak_rss_mb: float = 0.0
+    rung: RungRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +122,7 @@ class ExportResult:
     bytes: int
     parity: ParityRecord
     stages: tuple[StageTime, ...]
+    quantization: QuantizationRecord | None = None
 
 
 OnEvent = Callable[[StageEvent], None]

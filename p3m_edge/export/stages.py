@@ -11,6 +11,7 @@ from typing import TypeVar
 import psutil
 
 from p3m_edge.export.request import OnEvent, StageEvent, StageTime
+from p3m_edge.manifest import RungRecord
 
 T = TypeVar("T")
 _SAMPLE_SECONDS = 0.02
@@ -42,6 +43,11 @@ class Stages:
         self.times.append(cost)
         self._on_event(StageEvent(self._target, name, index, count, "done", cost.seconds, cost.peak_rss_mb))
         return result
+
+    def note(self, rung: RungRecord) -> None:
+        """Tell of a rung that was tried in the stage that is at work."""
+        index, count = len(self.times), len(self._names)
+        self._on_event(StageEvent(self._target, self._names[index], index, count, "note", rung=rung))
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from p3m_edge import errors, manifest, targets
 from p3m_edge.errors import ArtefactError, MissingError, P3MEdgeError, UsageError
-from p3m_edge.targets import FP16, FP32, TARGETS
+from p3m_edge.targets import FP16, FP32, INT8, TARGETS
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, P3MEdgeError)]
@@ -103,7 +103,9 @@ def test_limits_follow_the_precision():
             assert limits == FP32
         if name.endswith("fp16"):
             assert limits == FP16
-    assert FP32.local_mean < FP16.local_mean
+        if name.endswith("int8"):
+            assert limits == INT8
+    assert FP32.local_mean < FP16.local_mean < INT8.local_mean
     assert FP32.flips < FP16.flips
 
 

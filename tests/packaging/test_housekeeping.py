@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 import make
 from p3m_edge import cli, manifest
-from p3m_edge.targets import FP16, FP32, TARGETS
+from p3m_edge.targets import FP16, FP32, INT8, TARGETS
 from tests.artefacts import make_artefact, picture
 from tests.packaging.sources import ROOT, project_files
 
@@ -127,10 +127,10 @@ def test_the_pages_list_the_targets_as_they_are() -> None:
 
 
 def test_the_pages_list_the_parity_limits_as_they_are() -> None:
-    shown = {name: (single, half) for _, name, single, half in rows("docs/targets.md", "figure")}
+    shown = {name: tuple(limits) for _, name, *limits in rows("docs/targets.md", "figure")}
     names = ("logits_mean", "local_mean", "pixel_share", "pixel_tolerance", "flips")
-    limits = {name: (getattr(FP32, name), getattr(FP16, name)) for name in names}
-    assert {name: tuple(float(v) if v != "-" else None for v in pair) for name, pair in shown.items()} == limits
+    limits = {name: tuple(getattr(row, name) for row in (FP32, FP16, INT8)) for name in names}
+    assert {name: tuple(float(v) if v != "-" else None for v in row) for name, row in shown.items()} == limits
 
 
 def test_the_readme_lists_the_extras() -> None:

@@ -1,0 +1,131 @@
+"""What a quantised network's mattes are worth: against the truth, and beside those of the same network in float32.
+
+Shape legend: N, the batch; H and W, a picture's size; height and width, the network's input.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge import preprocess
+from p3m_edge.export.calibration import PictureSet
+from p3m_edge.manifest import AccuracyRecord
+from p3m_edge.runtimes.contract import Images, Outputs
+
+Run = Callable[[Images], Outputs]
+"""An inference: uint8 ``[N, height, width, 3]`` in, all outputs of the model by name."""
+
+MAX_DROP = 0.05
+"""By which share the SAD against the truth may rise, if nothing else is said."""
+MAX_DIFFERENCE = 0.005
+"""Largest mean absolute difference from the float32 alpha, where there is no truth."""
+MAX_FLIPS = 1e-4
+"""Largest share of pixels that change between background and foreground."""
+_LEAST_SAD = 1e-6  # thousands: below, a float32 matte counts as perfect, and its error cannot rise by a share
+
+
+class Yardstick:
+    """The measuring pictures with what the float32 network says of them.
+
+    Parameters
+    ----------
+    pictures
+        To measure with.
+    size
+        Height and width of the network's input.
+    batch
+        Of the network's input; a picture fills all of it.
+    run
+        The float32 network.
+    folder
+        Gets its results, so that they need no memory; must outlive this object.
+    """
+
+    def __init__(self, pictures: PictureSet, size: tuple[int, int], batch: int, run: Run, folder: Path) -> None:
+        self._pictures, self._size, self._batch, self._folder = pictures, size, batch, folder
+        sads = []
+        for number, (image, geometry, truth) in enumerate(self._inputs()):
+            outputs = run(image)
+            alpha, classes = outputs["alpha"][0, 0], _classes(outputs)
+            np.save(folder / f"alpha-{number}.npy", alpha)
+            if classes is not None:
+                np.save(folder / f"classes-{number}.npy", classes)
+            sads.append(_sad(alpha, geometry, truth))
+        self._float_sads = sads
+
+    def measure(self, run: Run) -> AccuracyRecord:
+        """Compare another form of the network with the float32 one.
+
+        A value that is not finite makes the figures NaN, which is within no gate.
+        """
+        sads, differences, flips, unknown = [], [], [], []
+        for number, (image, geometry, truth) in enumerate(self._inputs()):
+            outputs = run(image)
+            alpha, classes = outputs["alpha"][0, 0], _classes(outputs)
+            wanted = np.load(self._folder / f"alpha-{number}.npy")
+            differences.append(float(np.abs(alpha - wanted).mean(dtype=np.float64)))
+            sads.append(_sad(alpha, geometry, truth))
+            if classes is not None:
+                before = np.load(self._folder / f"classes-{number}.npy")
+                changed, sure = classes != before, (classes != 1) & (before != 1)
+                flips.append(float(np.mean(changed & sure)))
+                unknown.append(float(np.mean(changed & ~sure)))
+        sad, float_sad = (_mean([v for v in values if v is not None]) for values in (sads, self._float_sads))
+        rise = None if sad is None or float_sad is None else (sad - float_sad) / max(float_sad, _LEAST_SAD)
+        difference = _mean(differences)
+        assert difference is not None  # a picture set is never empty
+        return AccuracyRecord(sad, float_sad, rise, difference, _mean(flips), _mean(unknown))
+
+    def _inputs(self) -> Iterator[tuple[Images, preprocess.Geometry, NDArray[np.float32] | None]]:
+        for _, frame, truth in self._pictures.samples():
+            image, geometry = preprocess.to_network(frame, *self._size)
+            yield np.repeat(image[None], self._batch, axis=0), geometry, truth
+
+
+def failures(accuracy: AccuracyRecord, max_drop: float) -> tuple[str, ...]:
+    """A sentence for each figure beyond the gate: SAD against the truth (without truth, the difference), and flips."""
+    found = []
+    if accuracy.rise is not None:
+        if not accuracy.rise <= max_drop:
+            found.append(f"SAD rises by {accuracy.rise:.1%}, allowed are {max_drop:.1%}")
+    elif not accuracy.mean_difference <= MAX_DIFFERENCE:
+        found.append(f"alpha differs by {accuracy.mean_difference:.4f} on average, allowed are {MAX_DIFFERENCE:g}")
+    if accuracy.flips is not None and not accuracy.flips <= MAX_FLIPS:
+        found.append(
+            f"{accuracy.flips:.3%} of the pixels flip between background and foreground, allowed are {MAX_FLIPS:.2%}"
+        )
+    return tuple(found)
+
+
+def excess(accuracy: AccuracyRecord, max_drop: float) -> float:
+    """The worst figure as a multiple of what is allowed, to tell the best of bad attempts."""
+    shares = [
+        accuracy.mean_difference / MAX_DIFFERENCE if accuracy.rise is None else accuracy.rise / max(max_drop, 1e-9),
+        0.0 if accuracy.flips is None else accuracy.flips / MAX_FLIPS,
+    ]
+    return max(float("inf") if np.isnan(share) else share for share in shares)
+
+
+def _classes(outputs: Outputs) -> NDArray[np.uint8] | None:
+    """Background, unknown or foreground, ``[height, width]``; None without logits."""
+    logits = outputs.get("global_logits")
+    return None if logits is None else logits[0].argmax(axis=0).astype(np.uint8)
+
+
+def _sad(alpha: NDArray[np.float32], geometry: preprocess.Geometry, truth: NDArray[np.float32] | None) -> float | None:
+    """In thousands, at the picture's size; None without truth, NaN where the alpha is not finite."""
+    if truth is None:
+        return None
+    if not np.isfinite(alpha).all():
+        return math.nan
+    matte = preprocess.from_network(alpha, geometry)
+    return float(np.abs(matte - truth).sum(dtype=np.float64)) / 1000
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None

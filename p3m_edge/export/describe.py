@@ -1,0 +1,43 @@
+"""The manifest of an artefact that is being made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from p3m_edge import __version__
+from p3m_edge import manifest as manifests
+from p3m_edge.benchmarks.fingerprint import fingerprint
+from p3m_edge.export.workbench import Built, Workbench
+from p3m_edge.manifest import EngineRecord, InputRecord, Manifest, OutputRecord, VerifiedRecord
+from p3m_edge.model.p3mnet import MULTIPLE
+from p3m_edge.targets import Target
+
+
+def describe(bench: Workbench, target: Target, built: Built, folder: Path) -> Manifest:
+    """The manifest of an artefact whose parity is about to be checked on this machine."""
+    request = bench.request
+    machine = fingerprint()
+    return Manifest(
+        schema=manifests.SCHEMA_VERSION,
+        target=target.name,
+        precision=target.precision,
+        model_file=target.model_file,
+        engine=EngineRecord(target.engine, "built", built.minimum_version, machine.packages),
+        model=bench.record,
+        input=InputRecord(
+            "image",
+            request.batch,
+            None if request.dynamic else request.height,
+            None if request.dynamic else request.width,
+            MULTIPLE,
+        ),
+        outputs=tuple(OutputRecord(name, 3 if name == "global_logits" else 1) for name in bench.outputs),
+        unpool=bench.unpool,
+        files=manifests.record_files(folder),
+        parity=None,
+        verified=VerifiedRecord("device", msgspec.to_builtins(machine), machine.packages),
+        fp32_nodes=built.fp32_nodes,
+        p3m_edge=__version__,
+    )

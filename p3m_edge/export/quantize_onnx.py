@@ -1,0 +1,197 @@
+"""INT8 in ONNX: explicit quantise and dequantise nodes round the convolutions, from one table of calibration ranges.
+
+Two forms (``--qdq``). ``u8s8``: unsigned activations with a zero point, signed weights per channel, for x86 processors,
+where ONNX Runtime is hardly faster than float32 with signed activations. ``s8s8``: signed and symmetric throughout,
+biases in float32, as TensorRT's parser wants it; no speed on a processor is promised.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from p3m_edge import __version__
+from p3m_edge.errors import InputError, missing_package
+from p3m_edge.export import graph
+from p3m_edge.export.accuracy import Run
+from p3m_edge.export.ladder import Rung
+from p3m_edge.export.precision import STEMS
+from p3m_edge.export.ranges import Range
+from p3m_edge.export.workbench import Built
+from p3m_edge.runtimes import onnxrt
+from p3m_edge.targets import Target
+
+Form = Literal["u8s8", "s8s8"]
+OPERATORS = ("Conv", "MatMul", "Gemm")
+"""What is quantised. What stands between (additions, resizing, comparisons of pooling winners) stays in float32."""
+
+
+def rungs(
+    model: Any, ranges: Mapping[str, Range], form: Form, target: Target, sensitive: Callable[[], Sequence[str]]
+) -> Iterator[Rung]:
+    """The ways to quantise a float32 graph, simplest first.
+
+    Parameters
+    ----------
+    model
+        An ``onnx.ModelProto``; it is not changed.
+    ranges
+        Of all its activations (:func:`p3m_edge.export.ranges.activation_ranges`).
+    form
+        ``u8s8`` or ``s8s8``.
+    target
+        Names the file.
+    sensitive
+        Names the nodes that quantisation hurts most; called when it comes to them.
+
+    Raises
+    ------
+    InputError
+        A range is not finite.
+    """
+    _check(ranges)
+
+    def rung(name: str, what: str, kept: Sequence[str] = (), **options: bool) -> Rung:
+        def build(folder: Path) -> Built:
+            graph.save(quantised(model, ranges, form, kept, **options), folder / target.model_file)
+            return Built(minimum_version=graph.MINIMUM_ONNXRUNTIME, fp32_nodes=tuple(kept))
+
+        return Rung(name, what, build)
+
+    yield rung("default", f"{form}, weights per channel, ranges averaged over the pictures")
+    yield rung("widest ranges", "as the first, with the widest ranges of all pictures", widest=True)
+    yield rung("7-bit weights", "as the first, with weights of 7 bits: no product saturates", seven_bits=True)
+    ends = end_nodes(model)
+    yield rung("ends in float32", "as the first; what sees the picture and what makes the matte stay in float32", ends)
+    kept = tuple(dict.fromkeys([*ends, *sensitive()]))
+    yield rung("sensitive parts in float32", "these, and the parts that cause half of the error", kept)
+
+
+def quantised(
+    model: Any,
+    ranges: Mapping[str, Range],
+    form: Form,
+    kept: Sequence[str] = (),
+    *,
+    widest: bool = False,
+    seven_bits: bool = False,
+) -> Any:
+    """A quantised copy of a float32 graph.
+
+    Parameters
+    ----------
+    model, ranges, form
+        As of :func:`rungs`.
+    kept
+        Names of nodes that stay in float32.
+    widest
+        Take the smallest and largest values of all pictures. Otherwise their averages: what few pictures reach is cut
+        off, and all others are resolved more finely.
+    seven_bits
+        Use half of the weights' range.
+
+    Raises
+    ------
+    MissingError
+        ONNX Runtime's quantisation tools cannot be imported.
+    """
+    import onnx
+
+    onnxrt.require()
+    try:
+        from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData
+    except ImportError as error:
+        raise missing_package("onnxruntime", "torch", error) from error
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    table = {
+        name: tuple(np.array([side], np.float32) for side in (found[:2] if widest else found[2:]))
+        for name, found in ranges.items()
+    }
+    symmetric = form == "s8s8"
+    options: dict[str, Any] = {"ActivationSymmetric": symmetric, "WeightSymmetric": True}
+    if symmetric:
+        options["QuantizeBias"] = False
+    activations = QuantType.QInt8 if symmetric else QuantType.QUInt8
+    with _calm():
+        quantizer = QDQQuantizer(
+            copy, True, seven_bits, QuantType.QInt8, activations, TensorsData(CalibrationMethod.MinMax, table),
+            [], list(kept), list(OPERATORS), options,
+        )  # fmt: skip
+        quantizer.quantize_model()
+    return _finish(quantizer.model.model)
+
+
+def judge(path: Path) -> Run:
+    """The file in ONNX Runtime with basic optimisation: exact 8-bit products on every processor.
+
+    At full optimisation, processors with AVX2 and without VNNI add 8-bit products in 16 bits, which saturate.
+    """
+    onnxruntime = onnxrt.require()
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    entry, names = session.get_inputs()[0].name, [output.name for output in session.get_outputs()]
+    return lambda images: dict(zip(names, session.run(names, {entry: images}), strict=True))
+
+
+def end_nodes(model: Any) -> tuple[str, ...]:
+    """The convolutions that see the picture, and those whose result reaches an output through no other one."""
+    nodes = list(model.graph.node)
+    weighted = {node.name for node in nodes if node.op_type in OPERATORS}
+    makers = {name: node for node in nodes for name in node.output}
+    found = {name for name in weighted if name.startswith(STEMS)}
+    waiting = [output.name for output in model.graph.output]
+    seen: set[str] = set()
+    while waiting:
+        node = makers.get(waiting.pop())
+        if node is None or node.name in seen:
+            continue
+        seen.add(node.name)
+        if node.name in weighted:
+            found.add(node.name)
+        else:
+            waiting.extend(node.input)
+    return tuple(node.name for node in nodes if node.name in found)
+
+
+def _check(ranges: Mapping[str, Range]) -> None:
+    bad = next((name for name, found in ranges.items() if not np.isfinite(found.magnitude)), None)
+    if bad is not None:
+        raise InputError(
+            f"the activation {bad} is not finite on a calibration picture",
+            hint="the float32 network overflows or divides by zero: check the checkpoint",
+        )
+
+
+def _finish(model: Any) -> Any:
+    """Nodes in the order of their data, shapes for all values, and nothing of the tool that made it."""
+    import onnx
+    import onnx_ir as ir
+
+    ordered = ir.from_proto(model)
+    ordered.graph.sort()
+    model = ir.to_proto(ordered)
+    model.producer_name, model.producer_version = "p3m-edge", __version__
+    model.ir_version = graph.IR_VERSION
+    del model.metadata_props[:]
+    return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+
+
+@contextmanager
+def _calm() -> Iterator[None]:
+    """Keep the tool's advice to its own command line off the screen."""
+    logger = logging.getLogger()
+    disabled: Callable[[logging.LogRecord], bool] = lambda record: record.levelno >= logging.ERROR  # noqa: E731
+    logger.addFilter(disabled)
+    try:
+        yield
+    finally:
+        logger.removeFilter(disabled)

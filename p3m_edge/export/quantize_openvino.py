@@ -1,0 +1,138 @@
+"""INT8 in OpenVINO, by NNCF's post-training quantisation with bias correction.
+
+Comparisons are left alone: NNCF gives their two inputs different ranges, and then no pooling winner is found again.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.errors import InputError, missing_package
+from p3m_edge.export.calibration import PictureSet
+from p3m_edge.export.ladder import Rung
+from p3m_edge.export.openvino import MINIMUM_OPENVINO
+from p3m_edge.export.precision import STEMS
+from p3m_edge.export.workbench import Built
+from p3m_edge.runtimes import ov
+from p3m_edge.targets import Target
+
+TRANSFORMERS = ("swin-t", "vitae-s")
+"""Architectures with attention, for which NNCF has a mode of its own (SmoothQuant, other patterns)."""
+COMPARING = ("Equal", "Greater", "GreaterEqual", "Select", "Maximum", "Pad", "LogicalAnd", "Multiply", "Subtract")
+"""What decides about pooling winners and puts their values back."""
+
+
+def require() -> ModuleType:
+    """The package ``nncf``, after OpenVINO's telemetry is off.
+
+    Raises
+    ------
+    MissingError
+        It cannot be imported.
+    """
+    ov.require()
+    try:
+        return importlib.import_module("nncf")
+    except ImportError as error:
+        raise missing_package("nncf", "quantize", error) from error
+
+
+def rungs(
+    source: Path,
+    pictures: PictureSet,
+    size: tuple[int, int],
+    batch: int,
+    arch: str,
+    target: Target,
+    sensitive: Callable[[], Sequence[str]],
+) -> Iterator[Rung]:
+    """The ways to quantise a float32 IR, simplest first.
+
+    Parameters
+    ----------
+    source
+        ``model.xml`` in float32.
+    pictures, size, batch
+        To calibrate with, and the network's input.
+    arch
+        Decides about the transformer mode.
+    target
+        Names the file.
+    sensitive
+        Names the parts that quantisation hurts most; called when it comes to them.
+    """
+    nncf = require()
+    mixed, performance = nncf.QuantizationPreset.MIXED, nncf.QuantizationPreset.PERFORMANCE
+
+    def rung(name: str, what: str, kept: Sequence[str] = (), **settings: Any) -> Rung:
+        def build(folder: Path) -> Built:
+            model = ov.require().Core().read_model(source)
+            _quantise(nncf, model, pictures, size, batch, kept, settings, folder / target.model_file)
+            return Built(minimum_version=MINIMUM_OPENVINO, fp32_nodes=tuple(kept))
+
+        return Rung(name, what, build)
+
+    if arch in TRANSFORMERS:
+        what = "NNCF, mixed preset, transformer mode with SmoothQuant, bias correction"
+        yield rung("transformer", what, preset=mixed, model_type=nncf.ModelType.TRANSFORMER)
+    yield rung("default", "NNCF, mixed preset, bias correction", preset=mixed)
+    yield rung("symmetric", "NNCF, symmetric activations, bias correction", preset=performance)
+    yield rung("ends in float32", "NNCF, mixed preset; what sees the picture stays in float32", STEMS, preset=mixed)
+    kept = (*STEMS, *sensitive())
+    yield rung("sensitive parts in float32", "these, and the parts that cause half of the error", kept, preset=mixed)
+
+
+def _quantise(
+    nncf: ModuleType, model: Any, pictures: PictureSet, size: tuple[int, int], batch: int, kept: Sequence[str],
+    settings: dict[str, Any], out: Path,
+) -> None:  # fmt: skip
+    entry = model.input(0).get_any_name()
+
+    def feed(image: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+        return {entry: np.repeat(image, batch, axis=0)}
+
+    patterns = [f"{re.escape(name)}.*" for name in kept]
+    scope = nncf.IgnoredScope(types=list(COMPARING), patterns=patterns, validate=False)
+    with _calm(nncf):
+        dataset = nncf.Dataset(_Images(pictures, size), feed)
+        try:
+            quantised = nncf.quantize(
+                model, dataset, subset_size=len(pictures), ignored_scope=scope, fast_bias_correction=True, **settings
+            )
+        except (nncf.ValidationError, FloatingPointError) as error:
+            raise InputError(f"the network cannot be quantised: {' '.join(str(error).split())}") from error
+    ov.require().save_model(quantised, out, compress_to_fp16=False)
+
+
+class _Images:
+    """Calibration pictures that can be gone through again and again, each decoded when it is asked for."""
+
+    def __init__(self, pictures: PictureSet, size: tuple[int, int]) -> None:
+        self._pictures, self._size = pictures, size
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return self._pictures.images(*self._size)
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+
+@contextmanager
+def _calm(nncf: ModuleType) -> Iterator[None]:
+    """Errors alone: what NNCF tells of its steps is for its developers."""
+    level = nncf.nncf_logger.level
+    nncf.set_log_level(logging.ERROR)
+    try:
+        yield
+    finally:
+        nncf.set_log_level(level)

@@ -1,0 +1,103 @@
+"""The ranges of a float32 network's activations on pictures: what half precision must hold and INT8 must resolve.
+
+One table serves all: :mod:`p3m_edge.export.precision` looks for overflow in it, and both forms of quantised ONNX graphs
+take their scales from it. ONNX Runtime's own calibrators are not used: they keep every picture's results until the end
+(version 1.32), and the option that is meant to prevent it drops them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.errors import InputError
+from p3m_edge.runtimes import onnxrt
+
+
+class Range(NamedTuple):
+    """The smallest and the largest value that an activation had: of all pictures, and on average over the pictures."""
+
+    low: float
+    high: float
+    mean_low: float
+    mean_high: float
+
+    @property
+    def magnitude(self) -> float:
+        """The largest absolute value; NaN if there was one."""
+        return float(np.max(np.abs([self.low, self.high])))
+
+
+def activation_ranges(model: Any, images: Iterable[NDArray[np.uint8]]) -> dict[str, Range]:
+    """Run a float32 network on pictures, one at a time, and keep the ranges of all float activations.
+
+    Parameters
+    ----------
+    model
+        A float32 ONNX model as :func:`p3m_edge.export.graph.trace` makes it.
+    images
+        Inputs, uint8 ``[N, H, W, 3]``.
+
+    Returns
+    -------
+    dict
+        By name of the value. What a padding gives is left out: it may hold -inf.
+
+    Raises
+    ------
+    InputError
+        There are no pictures.
+    """
+    session, names = _probe(model)
+    entry = session.get_inputs()[0].name
+    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    total = np.zeros((len(names), 2))
+    seen = 0
+    for image in images:
+        found = np.array(session.run(None, {entry: image}), dtype=np.float64).reshape(-1, 2)
+        # Both of these carry a NaN on.
+        low, high = np.minimum(low, found[:, 0]), np.maximum(high, found[:, 1])
+        total += found
+        seen += 1
+    if not seen:
+        raise InputError("there is no picture to measure activations with")
+    table = np.column_stack([low, high, total / seen])
+    return {name: Range(*map(float, row)) for name, row in zip(names, table, strict=True)}
+
+
+def _probe(model: Any) -> tuple[Any, list[str]]:
+    """A session whose outputs are smallest and largest value of each activation, in pairs; and their names."""
+    import onnx
+
+    onnxruntime = onnxrt.require()
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    floats = {
+        entry.name
+        for entry in (*probe.graph.value_info, *probe.graph.output)
+        if entry.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    }
+    nodes = list(probe.graph.node)
+    del probe.graph.output[:], probe.graph.node[:]
+    names: list[str] = []
+    for node in nodes:
+        probe.graph.node.append(node)
+        if node.op_type == "Pad":
+            continue
+        for value in (name for name in node.output if name in floats):
+            # Reduced at once, so that no activation outlives its use.
+            for operator in ("ReduceMin", "ReduceMax"):
+                name = f"{operator}_{len(names)}"
+                probe.graph.node.append(onnx.helper.make_node(operator, [value], [name], keepdims=0))
+                probe.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, []))
+            names.append(value)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED  # that of the nodes; the default probes last
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    data = probe.SerializeToString()
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]), names
