@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p3m_edge.benchmarks import files, results
+from p3m_edge.benchmarks.accuracy import Accuracy
+from p3m_edge.benchmarks.changes import Comparison
 from p3m_edge.benchmarks.fingerprint import Fingerprint
 from p3m_edge.benchmarks.results import Measured, Report, Result
 from p3m_edge.benchmarks.statistics import Ratio, Summary
@@ -52,6 +54,10 @@ def tables(report: Report) -> tuple[Table, ...]:
     if report.benchmark_app:
         made.append(_app(report))
     made.append(_verdicts(report))
+    if report.accuracy is not None:
+        made.append(_accuracy(report.accuracy))
+    if report.comparison is not None:
+        made.append(_changes(report.comparison))
     return tuple(made)
 
 
@@ -68,7 +74,7 @@ def side_by_side(report: Report) -> Table | None:
         (label, *(_cell(one, key) for one in reports))
         for key, label in labels.items()
     ]  # fmt: skip
-    columns = tuple(f"{i + 1}: {_machine_name(one.machine)}" for i, one in enumerate(reports))
+    columns = tuple(f"{i + 1}: {machine_name(one.machine)}" for i, one in enumerate(reports))
     return Table("Machines side by side, median of the bare call, ms", ("row", *columns), tuple(rows))
 
 
@@ -141,7 +147,7 @@ def heading(report: Report) -> str:
     machine = report.machine
     cores = f"{machine.usable_cores} of {machine.logical_cores} cores usable"
     memory = f"{machine.memory_bytes / 2**30:.1f} GiB"
-    parts = (_machine_name(machine), machine.architecture, cores, memory, machine.system, machine.python)
+    parts = (machine_name(machine), machine.architecture, cores, memory, machine.system, machine.python)
     return ", ".join(parts)
 
 
@@ -245,6 +251,32 @@ def _verdicts(report: Report) -> Table:
     return Table("Accuracy parity on this machine", columns, tuple(body))
 
 
+def _accuracy(found: Accuracy) -> Table:
+    labels = dict.fromkeys((*found.difference, *found.failures))
+    body = tuple(
+        (
+            label,
+            *(f"{errors[label]:.4g}" if label in errors else _NONE for errors in (found.sad, found.difference)),
+            found.failures.get(label, _NONE),
+        )
+        for label in labels
+    )
+    return Table(
+        f"Mattes of {found.pictures} sample pictures, {found.true_mattes} with a true matte",
+        ("row", "SAD, thousands", "difference x 1000", "why none"), body,
+        f"Means over the pictures; the difference is that of the alpha from {found.reference}'s.",
+    )  # fmt: skip
+
+
+def _changes(found: Comparison) -> Table:
+    body = []
+    for one in found.changes:
+        times = (_NONE if ms is None else _ms(ms) for ms in (one.before_ms, one.after_ms))
+        body.append((one.label, one.verdict, *times, _NONE if one.ratio is None else _ratio(one.ratio), one.note))
+    columns = ("row", "verdict", "before, ms", "now, ms", "before / now", "note")
+    return Table(f"Against the report of {found.created}", columns, tuple(body), "; ".join(found.remarks))
+
+
 def _ranked(report: Report) -> list[Result]:
     rows = {row.label: row for row in report.rows}
     order = [label for ranking in report.rankings for group in ranking.groups for label in group]
@@ -268,7 +300,8 @@ def _cell(report: Report, key: str) -> str:
     return _ms(row.measured.latency.median) if row.measured is not None else row.status
 
 
-def _machine_name(machine: Fingerprint) -> str:
+def machine_name(machine: Fingerprint) -> str:
+    """The board's or processor's name, else the architecture."""
     return machine.board or machine.cpu or machine.architecture
 
 

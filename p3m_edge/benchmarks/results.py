@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from p3m_edge.benchmarks.accuracy import Accuracy
+from p3m_edge.benchmarks.changes import Comparison
 from p3m_edge.benchmarks.fingerprint import Conditions, Fingerprint
 from p3m_edge.benchmarks.statistics import Ratio, Summary, paired_ratio
 from p3m_edge.errors import InputError, UsageError, suggestion
@@ -243,6 +245,10 @@ class Report:
         The rows that are ok, those of one input shape together.
     baseline, ratios
         How many times as fast as the baseline's each row's bare call is; see :func:`ratios`.
+    comparison
+        With an earlier report, if one was given.
+    accuracy
+        The errors of the mattes of sample portraits, if some were matted.
     """
 
     schema: int
@@ -257,6 +263,8 @@ class Report:
     ratios: dict[str, Ratio] = field(default_factory=dict)
     benchmark_app: tuple[AppComparison, ...] = ()
     imported: tuple[Report, ...] = ()
+    comparison: Comparison | None = None
+    accuracy: Accuracy | None = None
 
 
 def identity(manifest: Manifest) -> str:

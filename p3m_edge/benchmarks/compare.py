@@ -1,0 +1,187 @@
+"""Hold a report against an earlier one of the same machine: what became slower, faster, wrong or right.
+
+Rows of two runs share no rounds, so nothing pairs them. A change counts only if the intervals of the two medians lie
+apart *and* the medians differ by more than ``BETWEEN_RUNS``, which stands for what an interval cannot know: that the
+whole machine was in another mood that day (clocks, temperature, neighbours). It is a choice, not a measured figure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from p3m_edge.benchmarks import files, results
+from p3m_edge.benchmarks.changes import Change, Comparison, Verdict
+from p3m_edge.benchmarks.fingerprint import Fingerprint
+from p3m_edge.benchmarks.results import Options, Report, Result
+from p3m_edge.benchmarks.statistics import MINIMUM_COVERAGE, Interval, Ratio, Summary
+from p3m_edge.errors import ArtefactError, RegressionError, UsageError
+
+BETWEEN_RUNS = 0.05
+"""Medians of two runs that are closer than this share are the same, whatever their intervals say."""
+
+FEWEST_ROUNDS = 3
+"""Fewer rounds give no interval worth the name (:data:`~p3m_edge.benchmarks.statistics.MINIMUM_COVERAGE`)."""
+
+# What decides how fast an artefact can be. Software is not among it: its effect is what one wants to see.
+_HARDWARE = ("architecture", "cpu", "board", "features", "physical_cores", "usable_cores")
+_SETTINGS = ("threads", "device")
+_SURROUNDINGS = ("governor", "virtual", "system", "python")
+
+
+def earlier_report(path: Path, machine: Fingerprint, options: Options, labels: Collection[str]) -> Report:
+    """Read an earlier report, and refuse one that says nothing about a run on ``machine``.
+
+    Parameters
+    ----------
+    path
+        A ``report.json``; of several machines in it, the first that is this one counts.
+    machine, options
+        Of the run to be compared; ``threads`` must be resolved.
+    labels
+        Of its rows.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read.
+    ArtefactError
+        It is no report, of another schema, of another machine, or was measured with other threads or device.
+    UsageError
+        It has no row in common, or either run has too few rounds.
+    """
+    found = list(results.all_reports(files.read(path)))
+    differences = [tuple(_differences(one, machine, options)) for one in found]
+    if all(differences):
+        first = differences[0]
+        raise ArtefactError(
+            f"{path} cannot be compared: {'; '.join(text for text, _ in first)}",
+            hint=next((hint for _, hint in first if hint), "measure the baseline on this machine again"),
+        )
+    earlier = found[next(i for i, different in enumerate(differences) if not different)]
+    known = [row.label for row in earlier.rows]
+    if not set(known).intersection(labels):
+        raise UsageError(
+            f"{path} has no row in common with this run: {', '.join(known) or 'it has none'}",
+            hint="rows are matched by label: the name of the artefact's folder",
+        )
+    for who, rounds in (("this run", options.rounds), (str(path), earlier.options.rounds)):
+        if rounds < FEWEST_ROUNDS:
+            raise UsageError(
+                f"{who} has {rounds} rounds, too few to tell a change from the noise",
+                hint=f"--rounds {FEWEST_ROUNDS} is the least, {Options.rounds} the default",
+            )
+    return replace(earlier, imported=())
+
+
+def compare(report: Report, earlier: Report) -> Comparison:
+    """Every row of the two reports, then and now; imported reports are not looked at.
+
+    Raises
+    ------
+    UsageError
+        No row can be compared: each common label stands for another target or input shape.
+    """
+    before = {row.label: row for row in earlier.rows}
+    now = {row.label for row in report.rows}
+    changes = [_change(before.get(row.label), row) for row in report.rows]
+    changes += [Change(row.label, "missing", _median(row)) for row in earlier.rows if row.label not in now]
+    if all(change.verdict in ("not comparable", "new", "missing") for change in changes):
+        notes = "; ".join(f"{change.label} {change.note}" for change in changes if change.verdict == "not comparable")
+        raise UsageError(f"no row can be compared with the earlier report: {notes}")
+    return Comparison(earlier.created, tuple(changes), tuple(_remarks(report, earlier, changes)))
+
+
+def regression(report: Report) -> RegressionError | None:
+    """The error that the comparison of a report stands for; None if nothing became worse, or nothing was compared."""
+    found = report.comparison.regressions if report.comparison is not None else ()
+    if not found:
+        return None
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return RegressionError(f"{found[0].label}: {describe(found[0])}{more}", hint="the earlier report is the baseline")
+
+
+def describe(change: Change) -> str:
+    """What happened to a row, in a few words."""
+    if change.verdict in ("slower", "faster") and change.ratio is not None:
+        factor = change.ratio.value if change.verdict == "faster" else 1 / change.ratio.value
+        text = f"{change.verdict}, {change.before_ms:.4g} ms before, {change.after_ms:.4g} ms now (x{factor:.2f})"
+        return f"{text}; {change.note}" if change.note else text
+    return f"{change.verdict}: {change.note}" if change.note else change.verdict
+
+
+def _differences(earlier: Report, machine: Fingerprint, options: Options) -> Iterator[tuple[str, str | None]]:
+    """What forbids to compare, and what could be done about it."""
+    for name in _HARDWARE:
+        then, now = getattr(earlier.machine, name), getattr(machine, name)
+        if then != now:
+            yield f"another machine ({name.replace('_', ' ')}: {_shown(then)} then, {_shown(now)} now)", None
+            return  # one difference is enough to tell, and the others follow from it
+    for name in _SETTINGS:
+        then, now = getattr(earlier.options, name), getattr(options, name)
+        if then != now:
+            hint = f"measure with --{name} {then}" if then is not None else None
+            yield f"{name} {_shown(then)} then, {_shown(now)} now", hint
+
+
+def _change(before: Result | None, now: Result) -> Change:
+    if before is None:
+        return Change(now.label, "new", None, _median(now))
+    after_ms, before_ms = _median(now), _median(before)
+    same = None if now.identity is None else now.identity == before.identity
+    made = Change(now.label, "same", before_ms, after_ms, same_artefact=same)
+    for name in ("kind", "target", "shape"):
+        if getattr(before, name) != getattr(now, name) and (name != "shape" or None not in (before_ms, after_ms)):
+            return replace(
+                made, verdict="not comparable", note=f"{name} {getattr(before, name)} then, {getattr(now, name)} now"
+            )
+    if now.measured is None:
+        lost = now.status == "parity-failed" and before.status == "ok"
+        return replace(made, verdict="parity lost" if lost else "failed", note=now.reason or now.status)
+    if before.measured is None:
+        return replace(made, verdict="regained", note=f"{before.status} then")
+    ratio = _ratio(before.measured.latency, now.measured.latency)
+    verdict = _verdict(ratio, min(s.measured.latency.interval.coverage for s in (before, now) if s.measured))
+    note = "the artefact has changed" if same is False else ""
+    return replace(made, verdict=verdict, ratio=ratio, note=note)
+
+
+def _ratio(before: Summary, now: Summary) -> Ratio:
+    old, new = before.interval, now.interval
+    interval = Interval(old.low / new.high, old.high / new.low, old.coverage * new.coverage)
+    return Ratio(before.median / now.median, interval)
+
+
+def _verdict(ratio: Ratio, coverage: float) -> Verdict:
+    if coverage < MINIMUM_COVERAGE or abs(math.log(ratio.value)) < math.log1p(BETWEEN_RUNS):
+        return "same"
+    if ratio.interval.low > 1.0:
+        return "faster"
+    return "slower" if ratio.interval.high < 1.0 else "same"
+
+
+def _remarks(report: Report, earlier: Report, changes: Collection[Change]) -> Iterator[str]:
+    timed = [change for change in changes if change.ratio is not None]
+    if len(timed) > 1 and all(change.verdict == "slower" for change in timed):
+        yield "every row is slower: was the machine slower, rather than the artefacts? measure again when it is idle"
+    old, new = earlier.machine.packages, report.machine.packages
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            yield f"{name}: {_shown(old.get(name))} then, {_shown(new.get(name))} now"
+    for name in _SURROUNDINGS:
+        then, now = getattr(earlier.machine, name), getattr(report.machine, name)
+        if then != now:
+            yield f"{name.replace('_', ' ')}: {_shown(then)} then, {_shown(now)} now"
+    yield from (f"in the earlier run: {warning}" for warning in earlier.conditions.warnings)
+
+
+def _median(row: Result) -> float | None:
+    return None if row.measured is None else row.measured.latency.median
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
