@@ -135,6 +135,13 @@ class ArtefactWorker:
             collected += 1
         return {"per_second": collected / (perf_counter() - since)}
 
+    def matte(self, picture: str, out: str) -> Mapping[str, Any]:
+        """Write the alpha of a picture, ``[H, W]`` float32 at its size, as an ``.npy`` file."""
+        import numpy as np
+
+        np.save(out, self._matting(_read(Path(picture))), allow_pickle=False)
+        return {}
+
     def memory(self) -> Mapping[str, Any]:
         """The peak so far."""
         return {"bytes": peak_memory()}
@@ -183,7 +190,7 @@ def _synthetic(width: int, height: int, seed: int) -> NDArray[np.uint8]:
 def main() -> int:
     """Serve until the parent closes the pipe."""
     worker = ArtefactWorker()
-    names = ("load", "first", "selftest", "warmup", "round", "throughput", "memory")
+    names = ("load", "first", "selftest", "warmup", "round", "throughput", "matte", "memory")
     return serve({name: getattr(worker, name) for name in names})
 
 

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING
 
 from p3m_edge import manifest
 from p3m_edge.benchmarks import report as reports
+from p3m_edge.benchmarks import samples as sampling
 from p3m_edge.benchmarks.bundle import import_results, make_bundle
-from p3m_edge.benchmarks.measure import Progress, failure, measure, with_baseline
+from p3m_edge.benchmarks.compare import compare, earlier_report, regression
+from p3m_edge.benchmarks.fingerprint import fingerprint
+from p3m_edge.benchmarks.measure import Progress, default_threads, failure, measure, with_baseline
 from p3m_edge.benchmarks.results import Options, Report
 from p3m_edge.benchmarks.rows import ArtefactRow, EagerRow, Row, artefact_rows
-from p3m_edge.cli import options
+from p3m_edge.benchmarks.samples import Mattes, Sample
+from p3m_edge.cli import bench_page, options
 from p3m_edge.errors import P3MEdgeError, UsageError
 
 if TYPE_CHECKING:
@@ -24,11 +28,15 @@ if TYPE_CHECKING:
 
 HELP = """Measure artefacts in interleaved rounds, each in processes of its own: cold start, first call, latency
 percentiles, a frame end to end, asynchronous throughput, peak memory, and the golden vectors on this machine.
-What lies within the noise is not ranked. An artefact that fails its golden vectors is not timed: exit code 3."""
+What lies within the noise is not ranked. An artefact that fails its golden vectors is not timed: exit code 3.
+With an earlier report.json as --baseline, what became slower beyond the noise, or fails its golden vectors and did
+not then, ends with exit code 6."""
 EXAMPLES = """
 p3m-edge bench out/onnx-fp32 out/openvino-fp16 --out report
 p3m-edge bench out/openvino-fp32 --eager r34 --rounds 20 --threads 2
 p3m-edge bench out/openvino-fp32 --against-benchmark-app
+p3m-edge bench out/onnx-fp32 out/openvino-fp16 --html report.html --samples portraits
+p3m-edge bench out/onnx-fp32 out/openvino-fp16 --baseline report/report.json
 p3m-edge bench --bundle bundle out/onnx-fp32 out/openvino-fp16    # copy the folder to the device, run run_bench.py
 p3m-edge bench --import result.json out/onnx-fp32 out/openvino-fp16    # measure here, show both machines
 p3m-edge bench --import phone.json --import laptop.json --out report
@@ -49,7 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=options.size, metavar="WIDTHxHEIGHT",
         help="input size of the eager row (default: the first artefact's, else 512x512)",
     )  # fmt: skip
-    what.add_argument("--baseline", metavar="LABEL", help="the row that ratios refer to (default: the eager one)")
+    what.add_argument(
+        "--baseline", metavar="LABEL_OR_FILE",
+        help="the row that ratios refer to (default: the eager one); or, ending in .json, an earlier report.json of "
+        "this machine: exit code 6 if a row became slower beyond the noise",
+    )  # fmt: skip
     what.add_argument(
         "--against-benchmark-app", action="store_true", help="also run OpenVINO's benchmark_app on OpenVINO artefacts"
     )
@@ -62,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--import", type=options.path, action="append", default=[], metavar="FILE", dest="imports",
         help="add the result.json of a bundle (or a report.json) to the report; repeatable",
     )  # fmt: skip
+    bench_page.add_arguments(parser)
     parser.add_argument("--out", type=options.path, metavar="FOLDER", help="write report.json and report.md there")
 
 
@@ -106,13 +119,21 @@ def run(args: argparse.Namespace, console: Console) -> int:
     imported = import_results(args.imports, args.artefacts)
     if args.against_benchmark_app and not any(manifest.read(row.folder).engine.name == "openvino" for row in rows):
         raise UsageError("--against-benchmark-app needs an OpenVINO artefact", hint="name one: p3m-edge bench DIR")
+    samples = bench_page.prepare(args)
+    every: list[Row] = [*rows, *_eager_rows(args, rows)]
+    earlier = _earlier(args, every, settings, imported)
     with progress_bar(console) as progress:
-        report = _report(args, rows, settings, imported, progress)
+        report = _report(args, every, settings, imported, progress)
         report, unfinished = _with_app(args, rows, report, progress)
+        report, mattes, unmatted = _with_mattes(args, rows, report, samples, progress)
+    report, incomparable = _with_comparison(report, earlier)
     if args.out is not None:
         for path in reports.write(report, args.out):
             console.note(f"written: {path}")
-    error = failure(report) or unfinished
+    if args.html is not None:
+        bench_page.write(args, rows, report, mattes)
+        console.note(f"written: {args.html}")
+    error = regression(report) or failure(report) or unfinished or unmatted or incomparable
     console.emit(report, lambda out: reports.print_report(report, out), error)
     if console.json:  # the tables show them
         for line in report.conditions.warnings:
@@ -123,19 +144,66 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _report(
+    args: argparse.Namespace, every: list[Row], settings: Options, imported: tuple[Report, ...], progress: Progress
+) -> Report:
+    baseline = None if _baseline_file(args) is not None else args.baseline
+    if not every and imported:
+        if baseline is not None and baseline not in {row.label for row in imported[0].rows}:
+            raise UsageError(f"no row is called {baseline!r}")
+        return replace(with_baseline(imported[0], baseline), imported=imported[1:])
+    report = measure(every, settings, frame=args.frame, baseline=baseline, progress=progress)
+    return replace(report, imported=imported)
+
+
+def _baseline_file(args: argparse.Namespace) -> Path | None:
+    """The earlier report, if ``--baseline`` names one and not a row."""
+    if args.baseline is None or not args.baseline.lower().endswith(".json"):
+        return None
+    return options.path(args.baseline)
+
+
+def _earlier(
+    args: argparse.Namespace, every: list[Row], settings: Options, imported: tuple[Report, ...]
+) -> Report | None:
+    """The earlier report, refused before anything is measured if it cannot be compared with what will be."""
+    path = _baseline_file(args)
+    if path is None:
+        return None
+    if every:
+        settings = replace(settings, threads=settings.threads or default_threads(settings.device))
+        return earlier_report(path, fingerprint(), settings, [row.label for row in every])
+    if imported:
+        first = imported[0]
+        return earlier_report(path, first.machine, first.options, [row.label for row in first.rows])
+    return None  # measure() says that there is nothing to do
+
+
+def _with_comparison(report: Report, earlier: Report | None) -> tuple[Report, P3MEdgeError | None]:
+    """The report held against the earlier one; that it cannot be must not cost what was measured."""
+    if earlier is None:
+        return report, None
+    try:
+        return replace(report, comparison=compare(report, earlier)), None
+    except P3MEdgeError as error:
+        return report, error
+
+
+def _with_mattes(
     args: argparse.Namespace,
     rows: tuple[ArtefactRow, ...],
-    settings: Options,
-    imported: tuple[Report, ...],
+    report: Report,
+    samples: tuple[Sample, ...],
     progress: Progress,
-) -> Report:
-    every: list[Row] = [*rows, *_eager_rows(args, rows)]
-    if not every and imported:
-        if args.baseline is not None and args.baseline not in {row.label for row in imported[0].rows}:
-            raise UsageError(f"no row is called {args.baseline!r}")
-        return replace(with_baseline(imported[0], args.baseline), imported=imported[1:])
-    report = measure(every, settings, frame=args.frame, baseline=args.baseline, progress=progress)
-    return replace(report, imported=imported)
+) -> tuple[Report, Mattes | None, P3MEdgeError | None]:
+    """The report with the errors of the samples' mattes, and these; what goes wrong there must not cost the rest."""
+    if not samples:
+        return report, None, None
+    reference = None if _baseline_file(args) is not None else args.baseline
+    try:
+        mattes = sampling.matte(rows, report, samples, reference=reference, progress=progress)
+    except P3MEdgeError as error:
+        return report, None, error
+    return replace(report, accuracy=mattes.accuracy), mattes, None
 
 
 def _with_app(
@@ -158,7 +226,10 @@ def _with_app(
 
 
 def _bundle(args: argparse.Namespace, rows: tuple[ArtefactRow, ...], settings: Options, console: Console) -> int:
-    refused = {"--import": args.imports, "--eager": args.eager, "--frame": args.frame, "--out": args.out}
+    refused = {
+        "--import": args.imports, "--eager": args.eager, "--frame": args.frame, "--out": args.out, "--html": args.html,
+        "--samples": args.samples, "--baseline": _baseline_file(args),
+    }  # fmt: skip
     for name, value in refused.items():
         if value:
             raise UsageError(f"{name} has no meaning with --bundle", hint="run it where the result is imported")

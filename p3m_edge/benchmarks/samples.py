@@ -1,0 +1,314 @@
+"""Sample portraits through every artefact that was measured, in processes of their own: mattes to look at, and errors.
+
+It runs after the measuring and disturbs no time. Errors are taken at the pictures' full size; what is kept of the
+pictures and mattes is small enough for a page.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge import imageio
+from p3m_edge.benchmarks.accuracy import Accuracy
+from p3m_edge.benchmarks.process import Worker, WorkerError, redact
+from p3m_edge.benchmarks.results import Options, Report
+from p3m_edge.benchmarks.rows import ArtefactRow
+from p3m_edge.errors import InputError
+
+PAGE_SIDE = 768
+"""The longer side of a picture as it is kept, in pixels."""
+
+VISIBLE = 0.01
+"""A difference of an alpha that counts as seen, in the share of pixels."""
+
+_DETAIL = 0.25  # side of the window of detail, as a share of the picture's shorter side
+
+Alpha = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture to be matted: the name that is shown, its file, and that of its true matte."""
+
+    name: str
+    picture: Path
+    truth: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Matte:
+    """What a row made of a picture.
+
+    Attributes
+    ----------
+    alpha
+        ``[h, w]``, uint8, at the portrait's size on the page.
+    sad
+        Against the truth, in thousands, at full size; None without a truth.
+    difference, largest, visible
+        From the reference's alpha, at full size: the mean absolute difference times 1000, the largest one (0..1), and
+        the share of pixels that differ by more than ``VISIBLE``.
+    """
+
+    alpha: Pixels
+    sad: float | None
+    difference: float
+    largest: float
+    visible: float
+
+
+@dataclass(frozen=True, eq=False)
+class Portrait:
+    """A sample portrait with all its mattes.
+
+    Attributes
+    ----------
+    width, height
+        Of the picture, in pixels.
+    photo, truth
+        ``[h, w, 3]`` and ``[h, w]``, uint8, at most ``PAGE_SIDE`` on the longer side.
+    detail
+        The square with the most detailed edge: left, top and side, in pixels of ``photo``.
+    mattes
+        By label.
+    """
+
+    name: str
+    width: int
+    height: int
+    photo: Pixels
+    truth: Pixels | None
+    detail: tuple[int, int, int]
+    mattes: dict[str, Matte]
+
+
+@dataclass(frozen=True, eq=False)
+class Mattes:
+    """All portraits, and what follows from them for the report."""
+
+    portraits: tuple[Portrait, ...]
+    accuracy: Accuracy
+
+
+def check(samples: Iterable[Sample]) -> None:
+    """Decode every picture and true matte, before anything is measured.
+
+    Raises
+    ------
+    InputError
+        One of them cannot be read, or a matte is not of its picture's size.
+    """
+    for sample in samples:
+        _read(sample)
+
+
+def matte(
+    rows: Sequence[ArtefactRow],
+    report: Report,
+    samples: Sequence[Sample],
+    *,
+    reference: str | None = None,
+    progress: Progress | None = None,
+) -> Mattes:
+    """Matte every sample with every artefact that is ok in the report.
+
+    A row that cannot matte a picture (a crash, no memory) has no mattes at all, and its reason in ``accuracy``.
+
+    Parameters
+    ----------
+    rows
+        The artefacts that the report is about.
+    report
+        Says which rows are ok, and with which device and threads they were measured.
+    samples
+        The pictures.
+    reference
+        The label of the row to compare with. None, or a row without mattes (eager, failed): the first in float32,
+        else the first.
+    progress
+        Gets told about every step.
+
+    Raises
+    ------
+    InputError
+        A picture cannot be read.
+    """
+    ok = {row.label for row in report.rows if row.status == "ok"}
+    alive = {row.label: row for row in rows if row.label in ok}
+    failures: dict[str, str] = {}
+    while True:
+        base = next((label for label in _order(report, reference) if label in alive), None)
+        try:
+            portraits = _all(alive, base, report.options, samples, progress)
+            break
+        except _RowError as failed:  # without this row, from the start: the others may have been compared with it
+            failures[failed.label] = redact(failed.reason, alive.pop(failed.label).paths())
+    return Mattes(portraits, _accuracy(portraits, base, failures))
+
+
+class _RowError(Exception):
+    """A row could not matte a picture."""
+
+    def __init__(self, label: str, reason: str) -> None:
+        super().__init__(reason)
+        self.label, self.reason = label, reason
+
+
+def _order(report: Report, reference: str | None) -> list[str]:
+    """Labels in the order in which they may become the reference."""
+    rows = [row for row in report.rows if row.kind == "artefact" and row.status == "ok"]
+    return [row.label for row in sorted(rows, key=lambda row: (row.label != reference, row.precision != "fp32"))]
+
+
+def _all(
+    rows: Mapping[str, ArtefactRow],
+    reference: str | None,
+    options: Options,
+    samples: Sequence[Sample],
+    progress: Progress | None,
+) -> tuple[Portrait, ...]:
+    """Picture by picture, so that the alphas of one picture alone are in memory; the workers live on."""
+    total, done = len(rows) * (1 + len(samples)), 0
+
+    def step(what: str) -> None:
+        nonlocal done
+        if progress is not None:
+            progress(what, done, total)
+        done += 1
+
+    portraits = []
+    with (
+        tempfile.TemporaryDirectory(prefix="p3m-edge-mattes-", ignore_cleanup_errors=True) as folder,
+        ExitStack() as stack,
+    ):
+        workers: dict[str, Worker] = {}
+        for label, row in rows.items():
+            step(f"{label}: start, for the mattes")
+            workers[label] = stack.enter_context(Worker(row.module, timeout=options.timeout, scratch=Path(folder)))
+            _ask(label, workers[label], "load", **_load_arguments(row, options))
+        for sample in samples:
+            alphas = {}
+            for label, worker in workers.items():
+                step(f"{label}: {sample.name}")
+                alphas[label] = _matte(label, worker, sample, Path(folder) / "alpha.npy")
+            portraits.append(_portrait(sample, alphas, reference))
+    return tuple(portraits)
+
+
+def _load_arguments(row: ArtefactRow, options: Options) -> dict[str, object]:
+    return {
+        **row.arguments(), "device": options.device, "threads": options.threads, "hint": "latency", "cache": None,
+        "frame": None, "frame_size": [1, 1], "seed": 0,
+    }  # fmt: skip
+
+
+def _ask(label: str, worker: Worker, op: str, **arguments: object) -> None:
+    try:
+        worker.call(op, **arguments)
+    except WorkerError as error:
+        raise _RowError(label, str(error)) from error
+
+
+def _matte(label: str, worker: Worker, sample: Sample, out: Path) -> Alpha:
+    """The alpha ``[H, W]`` at the picture's size."""
+    _ask(label, worker, "matte", picture=str(sample.picture.absolute()), out=str(out))
+    alpha: Alpha = np.load(out, allow_pickle=False)
+    out.unlink()
+    if not np.isfinite(alpha).all():
+        raise _RowError(label, f"its alpha of {sample.name} is not finite")
+    return alpha
+
+
+def _read(sample: Sample) -> tuple[Pixels, Pixels | None]:
+    picture = imageio.read_image(sample.picture).rgb
+    if sample.truth is None:
+        return picture, None
+    truth = imageio.read_mask(sample.truth)
+    if truth.shape != picture.shape[:2]:
+        (th, tw), (h, w) = truth.shape, picture.shape[:2]
+        raise InputError(f"{sample.truth} is {tw} x {th} pixels, its picture {sample.picture.name} {w} x {h}")
+    return picture, truth
+
+
+def _portrait(sample: Sample, alphas: Mapping[str, Alpha], reference: str | None) -> Portrait:
+    picture, truth = _read(sample)
+    base = None if reference is None else alphas[reference]
+    mattes = {label: _compared(alpha, base, truth) for label, alpha in alphas.items()}
+    photo, small_truth = _small(picture), None if truth is None else _small(truth)
+    edge = np.asarray(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    if small_truth is not None:
+        edge = small_truth
+    elif reference is not None:
+        edge = mattes[reference].alpha
+    height, width = picture.shape[:2]
+    detail = _most_detailed(edge)
+    return Portrait(sample.name, width, height, photo, small_truth, detail, mattes)
+
+
+def _compared(alpha: Alpha, reference: Alpha | None, truth: Pixels | None) -> Matte:
+    apart = np.abs(alpha - (alpha if reference is None else reference))
+    sad = None if truth is None else _mean(np.abs(alpha - truth.astype(np.float32) / 255)) * alpha.size / 1000
+    small = _small(np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8))
+    return Matte(small, sad, 1000 * _mean(apart), float(apart.max()), _mean(apart > VISIBLE))
+
+
+def _mean(values: NDArray[Any]) -> float:
+    return float(values.mean(dtype=np.float64))
+
+
+def _small(picture: Pixels) -> Pixels:
+    height, width = picture.shape[:2]
+    scale = PAGE_SIDE / max(height, width)
+    if scale >= 1:
+        return picture
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _most_detailed(edge: Pixels) -> tuple[int, int, int]:
+    """Left, top and side of the square window with the most hair, as far as an alpha ``[h, w]`` tells.
+
+    That is where values between the extremes go up and down, and the more so, the higher up the subject it is: hair
+    is wanted, not hands.
+    """
+    height, width = edge.shape
+    side = max(1, min(height, width, max(32, round(_DETAIL * min(height, width)))))
+    values = edge.astype(np.float32) / 255
+    detail = np.zeros_like(values)
+    detail[:, 1:] += np.abs(np.diff(values, axis=1))
+    detail[1:] += np.abs(np.diff(values, axis=0))
+    detail *= 4 * values * (1 - values)
+    mass = np.cumsum(values.sum(axis=1, dtype=np.float64))
+    first, last = np.searchsorted(mass, [0.02 * mass[-1], 0.98 * mass[-1]])
+    down = np.clip((np.arange(height) - first) / max(1, last - first), 0, 1)
+    detail *= np.square(1 - down[:, None]).astype(np.float32)
+    sums = cv2.boxFilter(detail, -1, (side, side), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+    inside = sums[: height - side + 1, : width - side + 1]
+    top, left = np.unravel_index(int(np.argmax(inside)), inside.shape)
+    return int(left), int(top), side
+
+
+def _accuracy(portraits: Sequence[Portrait], reference: str | None, failures: dict[str, str]) -> Accuracy:
+    with_truth = [portrait for portrait in portraits if portrait.truth is not None]
+    labels = list(portraits[0].mattes) if portraits else []
+    sads = {label: [portrait.mattes[label].sad for portrait in with_truth] for label in labels}
+    return Accuracy(
+        pictures=len(portraits),
+        true_mattes=len(with_truth),
+        reference=reference,
+        sad={label: fmean(v for v in values if v is not None) for label, values in sads.items() if values},
+        difference={label: fmean(p.mattes[label].difference for p in portraits) for label in labels},
+        failures=failures,
+    )

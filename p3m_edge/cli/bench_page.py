@@ -1,0 +1,189 @@
+"""What ``p3m-edge bench --html`` needs of the command line: sample portraits, and the commands to show on the page."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+
+from p3m_edge import imageio
+from p3m_edge.benchmarks import samples as sampling
+from p3m_edge.benchmarks.page import page
+from p3m_edge.benchmarks.report import write_file
+from p3m_edge.benchmarks.results import Options, Report
+from p3m_edge.benchmarks.rows import ArtefactRow
+from p3m_edge.benchmarks.samples import Mattes, Sample
+from p3m_edge.cli import options
+from p3m_edge.errors import InputError, UsageError
+
+PORTRAIT = "astronaut.jpg"
+MOST = 12
+"""Pictures that a page holds: more would make it too large to be opened, let alone looked at."""
+
+_SUFFIXES = (".html", ".htm")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the page goes, and what is matted for it."""
+    group = parser.add_argument_group("a page to look at")
+    group.add_argument(
+        "--html", type=options.path, metavar="FILE",
+        help="write one self-contained page: latency against accuracy, all figures, mattes to compare",
+    )  # fmt: skip
+    group.add_argument(
+        "--samples", type=options.path, nargs="+", default=[], metavar="PATH",
+        help=f"with --html: pictures, folders or sets with true mattes (image/ and alpha/), {MOST} pictures at most; "
+        f"every artefact mattes them (default: the bundled portrait)",
+    )  # fmt: skip
+
+
+def prepare(args: argparse.Namespace) -> tuple[Sample, ...]:
+    """The samples, checked before anything is measured; none without ``--html`` or without an artefact.
+
+    Raises
+    ------
+    UsageError
+        ``--samples`` has no page or no artefact to be for, there are too many, or the page is not named ``.html``.
+    InputError
+        A picture or its matte cannot be read, or a folder holds none.
+    """
+    if args.html is None:
+        if args.samples:
+            raise UsageError("--samples is for the page", hint="add --html report.html")
+        return ()
+    if args.html.suffix.lower() not in _SUFFIXES:
+        raise UsageError(f"the page {args.html} is not named .html")
+    if args.html.is_dir():
+        raise UsageError(f"the page {args.html} is a folder", hint=f"for example --html {args.html / 'report.html'}")
+    if not args.artefacts:
+        if args.samples:
+            raise UsageError("--samples needs an artefact that mattes them", hint="name one: p3m-edge bench DIR")
+        return ()
+    found = find(args.samples)
+    sampling.check(found)
+    return found
+
+
+def find(paths: Sequence[Path]) -> tuple[Sample, ...]:
+    """The pictures of files, folders and sets, each once; those of a set come with their true mattes.
+
+    Raises
+    ------
+    UsageError
+        There are more than ``MOST``, or a folder holds several splits.
+    InputError
+        A folder cannot be listed, or holds no pictures.
+    """
+    if not paths:
+        return (Sample(PORTRAIT, Path(str(resources.files("p3m_edge") / "assets" / PORTRAIT))),)
+    found: dict[Path, Sample] = {}
+    for path in paths:
+        for sample in _folder(path) if path.is_dir() else [_file(path)]:
+            found.setdefault(sample.picture.absolute(), sample)
+    if len(found) > MOST:
+        raise UsageError(f"{len(found)} samples are too many: a page holds {MOST}", hint="name some of the files")
+    names = [sample.name for sample in found.values()]
+    return tuple(
+        sample if names.count(sample.name) == 1 else
+        Sample(f"{picture.parent.parent.name}/{picture.parent.name}/{sample.name}", sample.picture, sample.truth)
+        for picture, sample in found.items()
+    )  # fmt: skip
+
+
+def _folder(folder: Path) -> list[Sample]:
+    from p3m_edge.data import sets
+
+    if sets.find_layout(folder) is not None:
+        found = [Sample(item.image.name, item.image, item.alpha) for item in sets.survey(folder).items]
+    elif splits := sets.splits(folder):
+        names = " ".join(str(path) for path in splits.values())
+        raise UsageError(f"{folder} has splits: name one", hint=f"--samples {names}")
+    else:
+        found = [Sample(path.name, path) for path in imageio.list_images(folder)]
+    if not found:
+        raise InputError(f"{folder} holds no pictures")
+    return found
+
+
+def _file(path: Path) -> Sample:
+    """A picture; if it lies in a set, with the matte that the set has of it."""
+    from p3m_edge.data import sets
+
+    where = path.absolute().parent
+    layout = sets.find_layout(where.parent)
+    if layout is None or layout.image != where.name:
+        return Sample(path.name, path)
+    alphas = imageio.list_images(where.parent / layout.alpha) if (where.parent / layout.alpha).is_dir() else []
+    return Sample(path.name, path, next((alpha for alpha in alphas if alpha.stem == path.stem), None))
+
+
+def write(args: argparse.Namespace, rows: Sequence[ArtefactRow], report: Report, mattes: Mattes | None) -> None:
+    """Write the page of ``--html``.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    text = page(report, mattes, tuple(commands(args, rows, report)))
+    # File names may hold what is no Unicode; a page must not fail for that.
+    write_file(args.html, text.encode("utf-8", "backslashreplace"))
+
+
+def commands(args: argparse.Namespace, rows: Sequence[ArtefactRow], report: Report) -> Iterator[tuple[str, str]]:
+    """What each command does, and the command; absolute paths are replaced by what the report calls the thing."""
+    artefacts = [_shown(row.folder, row.label) for row in rows]
+    measured = [*artefacts, *_what(args), *_how(args, report)] if rows or args.eager else []
+    imported = [word for path in args.imports for word in ("--import", _shown(path))]
+    app = ["--against-benchmark-app"] if args.against_benchmark_app else []
+    bench = ["p3m-edge", "bench", *measured, *app, *imported]
+    samples = ["--samples", *map(_shown, args.samples)] if args.samples else []
+    end = [*_pair("--baseline", _baseline(args)), "--html", _shown(args.html), *samples]
+    out = _pair("--out", None if args.out is None else _shown(args.out))
+    yield "Measure and write this page", shlex.join([*bench, *end, *out])
+    if rows:
+        yield "Check the artefacts on this machine", shlex.join(["p3m-edge", "verify", *artefacts])
+    if measured and args.out is not None:
+        earlier = f"{_shown(args.out)}/report.json"
+        yield "Hold a later run against this one", shlex.join([*bench, "--baseline", earlier])
+
+
+def _what(args: argparse.Namespace) -> Iterator[str]:
+    for source in args.eager:
+        yield from ("--eager", _shown(Path(source)))
+    yield from _pair("--size", args.size)
+
+
+def _how(args: argparse.Namespace, report: Report) -> Iterator[str]:
+    """The settings, also those that were left to their defaults."""
+    o, usual = report.options, Options()
+    yield from _pair("--rounds", o.rounds)
+    yield from _pair("--iterations", o.iterations) if o.seconds is None else _pair("--seconds", f"{o.seconds:g}")
+    yield from _pair("--warmup", o.warmup)
+    yield from _pair("--threads", o.threads)
+    yield from _pair("--device", o.device)
+    yield from _pair("--seed", o.seed)
+    if args.frame is not None:
+        yield from _pair("--frame", _shown(args.frame))
+    else:
+        yield from _pair("--frame-size", f"{o.frame_width}x{o.frame_height}")
+    if not o.throughput:
+        yield "--no-throughput"
+    if o.timeout != usual.timeout:
+        yield from _pair("--timeout", f"{o.timeout:g}")
+
+
+def _baseline(args: argparse.Namespace) -> str | None:
+    return None if args.baseline is None else _shown(Path(args.baseline))
+
+
+def _pair(name: str, value: object) -> list[str]:
+    return [] if value is None else [name, str(value)]
+
+
+def _shown(path: Path, name: str | None = None) -> str:
+    """A path as it was typed if it tells nothing of this machine, else the name that stands for it."""
+    outside = path.is_absolute() or ".." in path.parts
+    return (name or path.name) if outside else path.as_posix()

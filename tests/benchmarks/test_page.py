@@ -1,0 +1,287 @@
+"""The HTML page and its parts, without a browser: what is drawn, what is escaped, and what the command line refuses."""
+
+import json
+import re
+import shlex
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p3m_edge.benchmarks import samples as sampling
+from p3m_edge.benchmarks.accuracy import Accuracy
+from p3m_edge.benchmarks.page import page
+from p3m_edge.benchmarks.results import Options, Report
+from p3m_edge.benchmarks.rows import ArtefactRow
+from p3m_edge.benchmarks.samples import Sample
+from p3m_edge.benchmarks.scatter import Mark, Place, pareto, scale_is_cut, scatter
+from p3m_edge.cli import build_parser, load, main
+from p3m_edge.cli.bench_page import MOST, commands, find
+from p3m_edge.errors import InputError, UsageError
+from tests.artefacts import make_artefact, picture
+from tests.benchmarks.helpers.samples import eager, report, row
+
+HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">&<b>'"
+
+
+def place(number: int, latency: float, error: float) -> Place:
+    return Place(number, f"row {number}", "fp32", latency, 0.9 * latency, 1.1 * latency, error)
+
+
+NUMBERS = st.floats(0.01, 100)
+
+
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=12))
+def test_the_front_holds_what_no_other_row_beats(values: list[tuple[float, float]]) -> None:
+    places = [place(number, *value) for number, value in enumerate(values)]
+
+    def beats(a: Place, b: Place) -> bool:
+        return a.latency <= b.latency and a.error <= b.error and (a.latency, a.error) != (b.latency, b.error)
+
+    assert set(pareto(places)) == {p for p in places if not any(beats(other, p) for other in places)}
+
+
+def _points(drawn: str) -> dict[int, tuple[float, float]]:
+    found = re.findall(r'<title>(\d+)\..*?<circle cx="([\d.-]+)" cy="([\d.-]+)"', drawn)
+    return {int(number): (float(x), float(y)) for number, x, y in found}
+
+
+def test_points_lie_where_their_values_say() -> None:
+    places = [place(1, 10, 4.0), place(2, 20, 2.0), place(3, 40, 3.0)]
+    points = _points(scatter(places, [Mark("eager <x>", 60.0)], "x", "y"))
+    assert (points[2][0] - points[1][0]) * 2 == pytest.approx(points[3][0] - points[2][0], abs=0.2)
+    assert (points[2][1] - points[1][1]) == pytest.approx(2 * (points[2][1] - points[3][1]), abs=0.3)  # upwards
+    drawn = scatter(places, [Mark("eager <x>", 60.0)], "x", "y")
+    assert "eager &lt;x&gt;" in drawn
+    assert 'class="point p-fp32 behind"><title>3.' in drawn
+    assert "On the Pareto front, fastest first: row 1, row 2." in drawn
+
+
+def test_the_axes_suit_the_values() -> None:
+    wide = [place(1, 1, 1.0), place(2, 1000, 0.5)]
+    assert "logarithmic" in scatter(wide, [], "ms", "y")
+    close = [place(1, 10, 100.0), place(2, 20, 101.0)]
+    assert scale_is_cut(close)
+    assert not scale_is_cut(wide)
+    for places in (wide, close, [place(1, 5, 0.0)], [place(1, 5, 0.0), place(2, 6, 0.0)], [place(1, 5, 1e-9)]):
+        for narrow in (False, True):
+            points = _points(scatter(places, [], "ms", "y", narrow=narrow))
+            assert len(points) == len(places)
+            width, height = (340, 330) if narrow else (860, 430)
+            assert all(0 < x < width and 0 < y < height for x, y in points.values())
+
+
+def _accuracy(**errors: float) -> Accuracy:
+    return Accuracy(1, 0, next(iter(errors)), {}, errors, {})
+
+
+def test_what_failed_is_shown_as_such_and_not_plotted() -> None:
+    made = report(row("good", 10.0), row("wrong", None, status="parity-failed"), row("dead", None, status="failed"))
+    # Even if it had an error, a row that is not ok has no place on the chart.
+    text = page(replace(made, accuracy=_accuracy(good=0.0, wrong=0.1)))
+    assert text.count("parity failed</span>") == 1
+    assert "Not plotted: wrong (parity-failed), dead (failed)." in text
+    assert "because of parity-failed" in text
+    assert [title for title in re.findall(r"<title>(\d+\. \w+)", text) if "wrong" in title] == []
+
+
+def test_no_order_is_claimed_within_the_noise() -> None:
+    text = page(report(row("one", 10.0), row("two", 10.05)))
+    assert "within the noise of two" in text
+    assert "Not to be told apart: one, two." in text
+
+
+def test_whatever_comes_from_outside_is_escaped() -> None:
+    bad = replace(row(HOSTILE, 10.0), arch=HOSTILE, unpool=HOSTILE)
+    failed = replace(row(HOSTILE + "2", None, status="failed"), reason=HOSTILE)
+    made = report(bad, failed, eager("eager " + HOSTILE, 20.0))
+    machine = replace(made.machine, board=HOSTILE, cpu=HOSTILE, system=HOSTILE, packages={HOSTILE: HOSTILE})
+    other = replace(made, created=HOSTILE)
+    made = replace(made, machine=machine, imported=(other,), accuracy=_accuracy(**{HOSTILE: 0.5}))
+    text = page(made, None, [(HOSTILE, HOSTILE)])
+    assert "<img" not in text
+    assert "<b>" not in text
+    assert text.count("</script>") == 1
+    assert text.count("&lt;/script&gt;&lt;img src=x") > 10
+
+
+def test_nothing_is_fetched() -> None:
+    text = page(report(row("a", 10.0)))
+    assert "default-src 'none'" in text.replace("&#x27;", "'")
+    assert set(re.findall(r"""(?:src|href|action|data)\s*=\s*["']?[\w#/]*""", text.split("<script>")[0])) == {
+        'href="data', 'href="#main',
+    }  # fmt: skip
+    assert not re.findall(r"https?://|@import|url\(", text)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("set")
+    (home / "image").mkdir()
+    (home / "alpha").mkdir()
+    for number, (height, width) in enumerate(((60, 90), (900, 600))):
+        cv2.imwrite(str(home / "image" / f"{number}.jpg"), picture(height, width, seed=number + 1))
+    cv2.imwrite(str(home / "alpha" / "1.png"), np.tile(np.linspace(0, 255, 600).astype(np.uint8), (900, 1)))
+    return home
+
+
+def _rows(folder: Path, *labels: str) -> tuple[list[ArtefactRow], Report]:
+    rows = [
+        ArtefactRow(label, make_artefact(folder / label, size=(32, 32), seed=seed)) for seed, label in enumerate(labels)
+    ]
+    options = Options(threads=1, timeout=300)
+    return rows, replace(report(*(row(label, 10.0 + i) for i, label in enumerate(labels))), options=options)
+
+
+def test_mattes_are_those_of_the_runtime_and_their_errors_those_of_the_measures(folder: Path, tmp_path: Path) -> None:
+    from p3m_edge.imageio import read_image, read_mask
+    from p3m_edge.metrics import evaluate
+    from p3m_edge.runtimes import Matting
+
+    rows, made = _rows(tmp_path, "one", "two")
+    (rows[1].folder / "manifest.json").rename(tmp_path / "kept")  # it is gone when the mattes are made
+    found = sampling.matte(rows, made, find([folder]), reference="two")
+    assert found.accuracy.failures.keys() == {"two"}
+    assert found.accuracy.reference == "one"
+    (tmp_path / "kept").rename(rows[1].folder / "manifest.json")
+
+    found = sampling.matte(rows, made, find([folder]), reference="two")
+    assert (found.accuracy.reference, found.accuracy.pictures, found.accuracy.true_mattes) == ("two", 2, 1)
+    assert found.accuracy.measure == "SAD"
+    assert found.accuracy.difference["two"] == 0
+    first, second = found.portraits
+    assert (first.truth, second.photo.shape) == (None, (768, 512, 3))
+    frames = [read_image(folder / "image" / f"{number}.jpg").rgb for number in (0, 1)]
+    with Matting(rows[0].folder, threads=1) as one, Matting(rows[1].folder, threads=1) as two:
+        alphas = [(one(frame), two(frame)) for frame in frames]
+    truth = read_mask(folder / "alpha" / "1.png")
+    assert found.accuracy.sad["one"] == pytest.approx(evaluate(alphas[1][0], truth)["SAD"], rel=1e-4)
+    assert first.mattes["one"].difference == pytest.approx(1000 * np.abs(alphas[0][0] - alphas[0][1]).mean(), rel=1e-4)
+    assert np.abs(first.mattes["one"].alpha - 255 * alphas[0][0]).max() <= 1
+    left, top, side = second.detail
+    assert 0 <= left <= 512 - side
+    assert 0 <= top <= 768 - side
+    text = page(replace(made, accuracy=found.accuracy), found)
+    assert "Mean SAD against the true matte" in text
+    assert "768 pixels on the longer side" in text
+
+
+def test_hair_is_found_at_the_top_of_the_subject() -> None:
+    alpha = np.zeros((400, 300), np.uint8)
+    cv2.ellipse(alpha, (150, 400), (100, 300), 0, 0, 360, 255, -1)
+    rng = np.random.default_rng(0)
+    alpha[100:160, 100:200] = rng.integers(0, 256, (60, 100))  # hair
+    alpha[330:390, 60:160] = rng.integers(0, 256, (60, 100))  # lace at the foot
+    left, top, side = sampling._most_detailed(alpha)
+    assert top < 160 < 330
+    assert left < 200
+    assert left + side > 100
+    flat = np.zeros((10, 1), np.uint8)
+    assert sampling._most_detailed(flat) == (0, 0, 1)
+
+
+def test_samples_of_sets_come_with_their_mattes(folder: Path, tmp_path: Path) -> None:
+    assert [sample.name for sample in find([])] == ["astronaut.jpg"]
+    assert find([])[0].picture.is_file()
+    names = [(sample.name, sample.truth and sample.truth.name) for sample in find([folder])]
+    assert names == [("0.jpg", None), ("1.jpg", "1.png")]
+    one = folder / "image" / "1.jpg"
+    assert find([one])[0].truth == folder / "alpha" / "1.png"
+    assert len(find([one, one, folder])) == 2
+    assert [sample.truth for sample in find([folder / "alpha"])] == [None]  # a plain folder
+    other = tmp_path / "image"
+    other.mkdir()
+    cv2.imwrite(str(other / "1.jpg"), picture(20, 20))
+    assert {sample.name for sample in find([one, other / "1.jpg"])} == {
+        f"{folder.name}/image/1.jpg", f"{tmp_path.name}/image/1.jpg",
+    }  # fmt: skip
+
+
+def test_bad_samples_are_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no pictures"):
+        find([tmp_path / "empty"])
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(MOST + 1):
+        (many / f"{number}.jpg").touch()
+    with pytest.raises(UsageError, match=f"{MOST + 1} samples are too many"):
+        find([many])
+    with pytest.raises(InputError, match="is empty"):
+        sampling.check(find([many / "0.jpg"]))
+    with pytest.raises(InputError, match=r"90 x 60 pixels, its picture 1\.jpg 600 x 900"):
+        sampling.check([Sample("x", folder / "image" / "1.jpg", _grey(tmp_path / "small.png", 60, 90))])
+    (tmp_path / "P3M" / "one" / "image").mkdir(parents=True)
+    (tmp_path / "P3M" / "two" / "image").mkdir(parents=True)
+    with pytest.raises(UsageError, match="has splits: name one"):
+        find([tmp_path / "P3M"])
+
+
+def _grey(path: Path, height: int, width: int) -> Path:
+    cv2.imwrite(str(path), np.zeros((height, width), np.uint8))
+    return path
+
+
+def test_what_the_page_cannot_be_is_said_before_anything_is_measured(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = make_artefact(tmp_path / "plain", size=(32, 32))
+    (tmp_path / "x.html").mkdir()
+    html = tmp_path / "page.html"
+    cases = [
+        (2, "--samples is for the page", [plain, "--samples", folder]),
+        (2, "not named .html", [plain, "--html", tmp_path / "portrait.jpg"]),
+        (2, "is a folder", [plain, "--html", tmp_path / "x.html"]),
+        (1, "does not exist", [plain, "--html", html, "--samples", tmp_path / "none.jpg"]),
+        (2, "no meaning with --bundle", [plain, "--html", html, "--bundle", tmp_path / "bundle"]),
+        (2, "needs an artefact", ["--eager", "mobile", "--html", html, "--samples", folder]),
+    ]
+    for code, message, arguments in cases:
+        assert main(["bench", *map(str, arguments)]) == code, message
+        err = capsys.readouterr().err
+        assert message in err
+        assert "cold start" not in err
+    assert not html.exists()
+
+
+def test_a_page_of_imported_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from p3m_edge.benchmarks import files
+
+    for name, label in (("one.json", "a"), ("two.json", "b")):
+        found = report(row(label, 10.0))
+        (tmp_path / name).write_bytes(
+            files.encode(replace(found, machine=replace(found.machine, board=f"Board {label}")))
+        )
+    arguments = ["--import", str(tmp_path / "one.json"), "--import", str(tmp_path / "two.json")]
+    assert main(["bench", *arguments, "--html", str(tmp_path / "page.html"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] is None
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    for expected in ("Board a", "Board b", "Machines side by side", "nothing to plot", "--import one.json"):
+        assert expected in text
+    assert str(tmp_path) not in text
+
+
+def _arguments(*words: str) -> Namespace:
+    return build_parser("bench", load("bench")).parse(words)
+
+
+def test_commands_show_no_path_of_this_machine() -> None:
+    args = _arguments(
+        "/home/someone/out/fp32", "out/int 8", "--eager", "/home/someone/r34.pth", "--html", "/tmp/x/page.html",
+        "--samples", "/home/someone/me.jpg", "--out", "../reports", "--baseline", "/home/someone/old.json",
+    )  # fmt: skip
+    rows = [ArtefactRow("fp32", args.artefacts[0]), ArtefactRow("int 8", args.artefacts[1])]
+    made = [command for _, command in commands(args, rows, replace(report(row("a", 1.0)), options=Options(threads=3)))]
+    assert made[0].startswith("p3m-edge bench fp32 'out/int 8' --eager r34.pth --rounds 10 --iterations 5 --warmup 3")
+    assert "--threads 3 --device cpu --seed 0 --frame-size 1280x720 --baseline old.json --html page.html" in made[0]
+    assert made[1] == "p3m-edge verify fp32 'out/int 8'"
+    assert "--baseline reports/report.json" in made[2]
+    assert not any("someone" in command or "/tmp" in command or ".." in command for command in made)
+    parsed: Any = _arguments(*shlex.split(made[0])[2:])
+    assert parsed.rounds == 10  # what the page says can be run
