@@ -139,8 +139,11 @@ def _explained(report: Report, found: Accuracy, places: Sequence[Place]) -> str:
         )
     if scale_is_cut(places):
         text += " The errors lie close together: the vertical axis does not start at zero."
-    lines = [text, "The line is the Pareto front: no other row is both faster and more accurate. Bars are the "
-             "intervals of the medians. Circle: float32; square: float16; triangle: int8; diamond: other."]  # fmt: skip
+    front = (
+        "The line is the Pareto front by the medians: no other row is both faster and more accurate. Bars are the "
+        "intervals of the medians; where they overlap, the order may be noise."
+    )
+    lines = [text, f"{front} Circle: float32; square: float16; triangle: int8; diamond: other."]
     if len({row.shape for row in report.rows if row.status == "ok"}) > 1:
         lines.append("The rows have different input sizes.")
     plotted = {place.label for place in places}
@@ -166,6 +169,6 @@ def _reproduce(report: Report, commands: Sequence[tuple[str, str]]) -> str:
     packages = " ".join(f"{name}=={version}" for name, version in report.machine.packages.items() if name != "p3m-edge")
     return (
         f'<section id="reproduce"><h2>To get these figures again</h2>{body}'
-        f'<p class="note">Folders stand here by their names; rows are matched by the content hash in the table. '
+        f'<p class="note">Folders stand here by their names; the table has the content hash of each artefact. '
         f"Packages: {escape(packages)}; p3m-edge {escape(report.machine.packages.get('p3m-edge', '?'))}.</p></section>"
     )
