@@ -145,6 +145,7 @@ def make_faces(real: Path, drawn: Path, out: Path) -> None:
             middle, axes = ((left + right) // 2, (top + bottom) // 2), ((right - left) // 2, (bottom - top) // 2)
             cv2.ellipse(mask, middle, axes, 0, 0, 360, 255, -1)
             write_face(out, entry.name, image, mask)
+    (out / "LICENCE").write_text("generated faces, no rights reserved; three public portraits, see training-list.csv\n")
     large = sorted((drawn / "facemask").glob("*.png"))[:200]
     large.sort(key=lambda path: -int((read_image(path).rgb[..., 0] > 0).sum()))
     for path in large[:DRAWN_FACES]:

@@ -44,7 +44,7 @@ def activation_ranges(model: Any, images: Iterable[NDArray[np.uint8]]) -> dict[s
     Returns
     -------
     dict
-        By name of the value. What a padding gives is left out: it may hold -inf.
+        By name of the value. A padding counts as its input and zero, although pooling pads with -inf.
 
     Raises
     ------
@@ -65,7 +65,12 @@ def activation_ranges(model: Any, images: Iterable[NDArray[np.uint8]]) -> dict[s
     if not seen:
         raise InputError("there is no picture to measure activations with")
     table = np.column_stack([low, high, total / seen])
-    return {name: Range(*map(float, row)) for name, row in zip(names, table, strict=True)}
+    ranges = {name: Range(*map(float, row)) for name, row in zip(names, table, strict=True)}
+    for node in model.graph.node:
+        if node.op_type == "Pad" and node.input[0] in ranges:
+            low, high, mean_low, mean_high = ranges[node.input[0]]
+            ranges[node.output[0]] = Range(min(low, 0.0), max(high, 0.0), min(mean_low, 0.0), max(mean_high, 0.0))
+    return ranges
 
 
 def _probe(model: Any) -> tuple[Any, list[str]]:

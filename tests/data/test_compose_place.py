@@ -78,7 +78,7 @@ def test_sizes_sides_and_rotations(box):
     heights = np.array([scale_of(matrix) * person.height / 128 for matrix in matrices])
     assert heights.min() >= HEIGHT[0] - 1e-9
     assert heights.max() <= HEIGHT[1] + 1e-9
-    assert (heights < 0.6).mean() > 0.1
+    assert (heights < 0.7).mean() > 0.1
     assert (heights > 1.0).mean() > 0.1
     mirrored = np.array([np.linalg.det(matrix[:, :2]) < 0 for matrix in matrices])
     assert 0.4 < mirrored.mean() < 0.6

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from p3m_edge import manifest as manifests
 from p3m_edge import shipped, targets
+from p3m_edge.data.synth import portrait as synthetic
 from p3m_edge.errors import ArtefactError, InputError, UsageError
 from p3m_edge.export import ExportRequest, export, plan, quantize_onnx
 from p3m_edge.export.accuracy import MAX_DIFFERENCE, MAX_FLIPS, Yardstick, excess, failures
@@ -315,13 +316,14 @@ def test_where_none_passes_the_best_is_kept(measuring, tmp_path):
 
 @pytest.fixture(scope="session")
 def quantised_artefacts(once):
-    """The shipped weights as INT8, calibrated and measured with synthetic portraits, as the defaults are."""
+    """The shipped weights as INT8, calibrated with synthetic portraits and measured with a few others."""
     pytest.importorskip("nncf")
 
     def make(out: Path) -> None:
         request = ExportRequest(
-            INT8, out, shipped.weights_path(), width=SIDE, height=SIDE, calibration_count=MINIMUM, max_drop=0.25
-        )
+            INT8, out, shipped.weights_path(), width=SIDE, height=SIDE, calibration_count=MINIMUM, max_drop=0.25,
+            measuring=write_set(out / "drawn", [synthetic(seed, 256, 256) for seed in range(6)]),
+        )  # fmt: skip
         for result in export(request):
             (out / f"{result.target}.status").write_text(result.status)
 
@@ -338,7 +340,7 @@ def test_the_manifest_says_how_it_came_about(quantised_artefacts, target):
     assert record is not None
     assert manifest.precision == "int8"
     assert (record.calibration.kind, record.calibration.pictures) == ("synthetic", MINIMUM)
-    assert record.measuring.pictures == 50
+    assert (record.measuring.kind, record.measuring.source, record.measuring.pictures) == ("files", "drawn", 6)
     assert record.calibration.digest != record.measuring.digest
     assert any("synthetic" in remark for remark in record.calibration.remarks)
     assert record.chosen in {rung.name for rung in record.rungs}

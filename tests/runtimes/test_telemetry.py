@@ -97,6 +97,8 @@ def test_every_import_of_an_engine_is_a_silent_one():
     ]
     assert sorted(imports) == [
         "export/precision.py: from onnxruntime.transformers.float16 import convert_float_to_float16",  # after require()
+        "export/quantize_onnx.py: from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, "
+        "TensorsData",  # likewise
         "runtimes/onnxrt.py: from onnxruntime import InferenceSession, SessionOptions",  # types only
         'runtimes/onnxrt.py: package = importlib.import_module("onnxruntime")',
         "runtimes/ov.py: from openvino import CompiledModel, ConstOutput, Core, InferRequest, Tensor",  # types only
