@@ -68,8 +68,10 @@ def activation_ranges(model: Any, images: Iterable[NDArray[np.uint8]]) -> dict[s
     ranges = {name: Range(*map(float, row)) for name, row in zip(names, table, strict=True)}
     for node in model.graph.node:
         if node.op_type == "Pad" and node.input[0] in ranges:
-            low, high, mean_low, mean_high = ranges[node.input[0]]
-            ranges[node.output[0]] = Range(min(low, 0.0), max(high, 0.0), min(mean_low, 0.0), max(mean_high, 0.0))
+            inner = ranges[node.input[0]]
+            ranges[node.output[0]] = Range(
+                min(inner.low, 0.0), max(inner.high, 0.0), min(inner.mean_low, 0.0), max(inner.mean_high, 0.0)
+            )
     return ranges
 
 
