@@ -1,0 +1,125 @@
+"""``p3m-edge data places`` as a process: the strips, JSON, bad files, Ctrl-C, errors."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from p3m_edge.data.beside import parts
+from p3m_edge.imageio import read_image
+from tests.portraits import portrait, write_set
+
+PORTRAITS = [portrait(96, 128, seed=i) for i in range(3)]
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "p3m_edge", "data", "places", *map(str, arguments)]
+
+
+def call(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, encoding="utf-8", timeout=600, cwd=cwd)
+
+
+@pytest.fixture
+def here(tmp_path):
+    write_set(tmp_path / "in", PORTRAITS)
+    return tmp_path
+
+
+def test_what_is_beside_the_people(here):
+    done = call("in", "out", "--least", 20, "--json", cwd=here)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    wanted = {f"{one.name}_{part.side}.png": part.of(one.image) for one in PORTRAITS for part in parts(one.alpha, 20)}
+    assert document == {"out": "out", "parts": len(wanted), "without": [], "skipped": []}
+    assert {path.name for path in (here / "out").iterdir()} == set(wanted)
+    for name, picture in wanted.items():
+        assert np.array_equal(read_image(here / "out" / name).rgb, picture)
+
+
+def test_where_nothing_is_beside_them_it_says_so(here):
+    done = call("in", "out", cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "out: 0 pictures; nothing beside the person in 3 portraits\n"
+    assert done.stderr == ""
+
+
+def test_bad_files_do_not_stop_the_others(here):
+    image = here / "in" / "image" / "portrait0.png"
+    image.write_bytes(image.read_bytes()[:200])
+    (here / "in" / "alpha" / "portrait1.png").write_text("no picture")
+    done = call("in", "out", "--least", 20, "--json", cwd=here)
+    assert done.returncode == 1
+    document = json.loads(done.stdout)
+    assert document["error"]["message"] == "2 portraits could not be used"
+    assert "portrait0.png" in document["skipped"][0]
+    assert "portrait1.png" in document["skipped"][1]
+    assert document["parts"] == len(list((here / "out").iterdir())) == len(parts(PORTRAITS[2].alpha, 20))
+    again = call("in", "out", "--least", 20, cwd=here)
+    assert again.returncode == 1
+    assert "left out: " in again.stdout
+    assert again.stderr.startswith("error: 2 portraits could not be used")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((), 2, "IN"),
+        (("in",), 2, "OUT"),
+        (("in", "out", "--least", "0"), 2, "whole number"),
+        (("in", "out", "--workers", "some"), 2, "whole number"),
+        (("in", "in/places"), 2, "lie in each other"),
+        (("nowhere", "out"), 1, "nowhere"),
+        (("in/image", "out"), 1, "in/image"),
+        (("P3M-500-P", "out"), 2, "a test set"),
+        (("unpaired", "out"), 1, "have no alpha"),
+        (("in", "file"), 1, "file cannot be used"),
+        (("in", "file/out"), 1, "file/out cannot be used"),
+    ],
+)
+def test_bad_requests(here, arguments, code, message):
+    write_set(here / "P3M-500-P", PORTRAITS[:1], image="blurred_image", alpha="mask")
+    (write_set(here / "unpaired", PORTRAITS) / "alpha" / "portrait1.png").unlink()
+    (here / "file").write_text("")
+    done = call(*arguments, cwd=here)
+    assert done.returncode == code
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert not (here / "out").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+def test_ctrl_c_leaves_whole_pictures_and_another_run_completes_them(here):
+    for number in range(100):
+        for kind in ("image", "alpha"):
+            for one in PORTRAITS:
+                source = here / "in" / kind / f"{one.name}.png"
+                (source.parent / f"{number}-{source.name}").hardlink_to(source)
+    process = subprocess.Popen(
+        command("in", "out", "--least", 20, "--workers", 2),
+        stderr=subprocess.PIPE, encoding="utf-8", start_new_session=True, cwd=here,
+    )  # fmt: skip
+    out = here / "out"
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not (out.is_dir() and len(list(out.glob("*.png"))) > 3):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors.strip() == "interrupted"
+    assert not list(out.rglob("*.tmp"))
+    there = list(out.iterdir())
+    assert len(there) > 3
+    for path in there:
+        assert min(read_image(path).rgb.shape[:2]) >= 20
+    done = call("in", "out", "--least", 20, "--json", cwd=here)
+    assert done.returncode == 0, done.stderr
+    each = sum(len(parts(one.alpha, 20)) for one in PORTRAITS)
+    assert json.loads(done.stdout)["parts"] == len(list(out.iterdir())) == 101 * each > len(there)
