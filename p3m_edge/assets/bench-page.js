@@ -272,7 +272,10 @@
       const portrait = portraits[Number(entry.target.dataset.number)];
       if (!entry.isIntersecting || begun.has(portrait)) continue;
       begun.add(portrait);
-      portrait.start();
+      portrait.start().catch((error) => {
+        portrait.find(".stats").textContent = `The mattes cannot be drawn in this browser: ${error.message}.`;
+        console.error(error);
+      });
     }
   }, { rootMargin: "600px" });
   for (const portrait of portraits) near.observe(portrait.figure);

@@ -38,7 +38,7 @@ class Line(NamedTuple):
 def bars(title: str, rows: Sequence[Bar], unit: str) -> str:
     """Horizontal bars from zero, one row each, in the order given."""
     top = 44
-    longest = max(row.value for row in rows)
+    longest = max(row.value for row in rows) or 1.0
     scale = (_WIDTH - _LEFT - _RIGHT) / longest
     parts = []
     for number, row in enumerate(rows):
@@ -48,7 +48,7 @@ def bars(title: str, rows: Sequence[Bar], unit: str) -> str:
         parts += [
             _text(_LEFT - 8, y + 15, row.label, anchor="end", bold=row.marked),
             f'<rect x="{_LEFT}" y="{y + 3}" width="{row.value * scale:.1f}" height="{_ROW - 8}" fill="{colour}"/>',
-            _text(_LEFT + row.value * scale + 6, y + 15, f"{row.value:.1f} {unit}{note}"),
+            _text(_LEFT + row.value * scale + 6, y + 15, f"{row.value:.1f} {unit}".strip() + note),
         ]
     return _svg(title, parts, top + len(rows) * _ROW + 12)
 

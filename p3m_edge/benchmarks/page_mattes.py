@@ -28,7 +28,7 @@ def section(report: Report, mattes: Mattes | None) -> str:
     """The portraits with their controls and data, or why there are none."""
     if mattes is None:
         return ""
-    head = '<section id="mattes"><h2>Mattes</h2>'
+    head = f'<section id="mattes"><h2>Mattes</h2>{_failures(mattes)}'
     labels = [row.label for row in report.rows if mattes.portraits and row.label in mattes.portraits[0].mattes]
     if not labels:
         return f"{head}<p>No row could be used for the mattes of the sample pictures.</p></section>"
@@ -42,17 +42,22 @@ def section(report: Report, mattes: Mattes | None) -> str:
         f"alphas 8-bit PNG; {len(data) / 1e6:.1f} MB in all); the figures are measured at the full size. Composites "
         "blend the photograph's own pixels, without estimating the subject's colours, so that nothing is hidden."
     )
-    failures = "".join(
-        f"<li><strong>{escape(label)}</strong> has no mattes: {escape(reason)}</li>"
-        for label, reason in mattes.accuracy.failures.items()
-    )
     figures = "".join(_figure(number, portrait) for number, portrait in enumerate(mattes.portraits))
     return (
-        f'{head}<p class="note">{escape(note)}</p>{f"<ul class=failures>{failures}</ul>" if failures else ""}'
+        f'{head}<p class="note">{escape(note)}</p>'
         "<noscript><p>The pictures are drawn by the script in this page, and scripts are switched off.</p></noscript>"
         f"{_controls(report, mattes, ids)}{figures}"
         f'<script type="application/json" id="pictures">{data}</script></section>'
     )
+
+
+def _failures(mattes: Mattes) -> str:
+    """The rows that could not matte, and why."""
+    lines = "".join(
+        f"<li><strong>{escape(label)}</strong> has no mattes: {escape(reason)}</li>"
+        for label, reason in mattes.accuracy.failures.items()
+    )
+    return f'<ul class="failures">{lines}</ul>' if lines else ""
 
 
 def _controls(report: Report, mattes: Mattes, ids: dict[str, str]) -> str:

@@ -28,7 +28,7 @@ def day(created: str) -> str:
     """A time of a report, to the minute."""
     try:
         return datetime.fromisoformat(created).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    except ValueError:  # an imported report may hold anything
+    except (ValueError, OverflowError):  # an imported report may hold anything
         return created
 
 
@@ -51,8 +51,8 @@ def html_table(
         A character per column: ``1`` aligns it on the right.
     """
     heads = "".join(
-        f'<th scope="col" role="columnheader"{_number(figures, i)}>{escape(name)}</th>'
-        for i, name in enumerate(columns)
+        f'<th scope="col" role="columnheader"{_number(figures, i)}>{escape(head)}</th>'
+        for i, head in enumerate(columns)
     )
     body = []
     for cells in rows:
@@ -73,30 +73,28 @@ def html_table(
 def summary(report: Report) -> str:
     """What one wants to know first, as tiles."""
     measured = [(row, row.measured) for row in ordered(report) if row.measured is not None]
-    failed = [row for row in report.rows if row.status != "ok"]
-    tiles = []
+    failed = [row.label for row in report.rows if row.status != "ok"]
+    tiles: list[str] = []
     if measured:
         fastest, found = min(measured, key=lambda pair: pair[1].latency.median)
         ratio = report.ratios.get(fastest.label)
         beside = f"{ratio.value:.2f}x {report.baseline}" if ratio and report.baseline != fastest.label else ""
         tied = [label for label in _tied(report, fastest.label) if label != fastest.label]
         beside += f"{', ' if beside and tied else ''}within the noise of {', '.join(tied)}" if tied else ""
-        tiles.append(("Fastest", fastest.label, f"{_ms(found.latency.median)} ms", beside))
+        tiles.append(_tile("Fastest", fastest.label, f"{_ms(found.latency.median)} ms", beside))
     if report.accuracy is not None and report.accuracy.sad:
         best = min(report.accuracy.sad.items(), key=lambda item: item[1])
-        tiles.append(("Most accurate", best[0], f"SAD {best[1]:.3g}", "thousands, mean of the samples"))
+        tiles.append(_tile("Most accurate", best[0], f"SAD {best[1]:.3g}", "thousands, mean of the samples"))
     artefacts = [row for row in report.rows if row.kind == "artefact" and row.status == "ok"]
     if artefacts:
         smallest = min(artefacts, key=lambda row: row.size_bytes)
-        tiles.append(("Smallest", smallest.label, f"{_mb(smallest.size_bytes)} MB", "without golden vectors"))
-    checked = [row for row in report.rows if row.parity is not None]
-    passed = sum(row.parity is not None and row.parity.passed for row in checked)
-    state = "bad" if failed else "good"
-    names = ", ".join(row.label for row in failed)
-    tiles.append(("Parity here", f"not ok: {names}" if failed else "all rows ok", f"{passed} of {len(checked)}", ""))
-    return f'<section class="tiles" aria-label="Summary">{"".join(_tile(*tile) for tile in tiles[:-1])}' + (
-        f"{_tile(*tiles[-1], state=state)}</section>"
-    )
+        tiles.append(_tile("Smallest", smallest.label, f"{_mb(smallest.size_bytes)} MB", "without golden vectors"))
+    verdicts = [row.parity.passed for row in report.rows if row.parity is not None]
+    if verdicts or failed:
+        label = f"not ok: {', '.join(failed)}" if failed else "all rows ok"
+        passed = f"{sum(verdicts)} of {len(verdicts)}"
+        tiles.append(_tile("Parity here", label, passed, "", state="bad" if failed else "good"))
+    return f'<section class="tiles" aria-label="Summary">{"".join(tiles)}</section>'
 
 
 def _tied(report: Report, label: str) -> tuple[str, ...]:
@@ -192,8 +190,8 @@ def _name(row: Result, number: int) -> str:
     if row.identity is not None:
         parts.append(row.identity[:12])
     return (
-        f'<span class="no {precision_class(row.precision)}">{number}</span> <span class="row-label">'
-        f'{escape(row.label)}</span><span class="what">{escape(", ".join(parts))}</span>'
+        f'<span class="no {precision_class(row.precision)}">{number}</span> {escape(row.label)}'
+        f'<span class="what">{escape(", ".join(parts))}</span>'
     )
 
 

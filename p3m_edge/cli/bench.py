@@ -90,7 +90,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     how.add_argument("--seconds", type=_seconds, metavar="S", help="length of a round, instead of --iterations")
     how.add_argument(
-        "--warmup", type=_whole, default=_DEFAULTS.warmup, metavar="N",
+        "--warmup", type=options.whole, default=_DEFAULTS.warmup, metavar="N",
         help=f"calls before the first round (default: {_DEFAULTS.warmup})",
     )  # fmt: skip
     how.add_argument(
@@ -103,7 +103,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         help=f"size of the synthetic frame (default: {_DEFAULTS.frame_width}x{_DEFAULTS.frame_height})",
     )  # fmt: skip
     how.add_argument("--no-throughput", action="store_true", help="leave out the asynchronous throughput")
-    how.add_argument("--seed", type=_whole, default=0, metavar="N", help="of the order of the rows (default: 0)")
+    how.add_argument("--seed", type=options.whole, default=0, metavar="N", help="of the order of the rows (default: 0)")
     how.add_argument(
         "--timeout", type=_seconds, default=_DEFAULTS.timeout, metavar="S",
         help=f"seconds to wait for an answer of a worker (default: {_DEFAULTS.timeout:g})",
@@ -323,12 +323,6 @@ def _seconds(text: str) -> float:
     if not 0 < value < 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return value
-
-
-def _whole(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,9}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 0")
-    return int(text)
 
 
 def _frame_size(text: str) -> options.Size:

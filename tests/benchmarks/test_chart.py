@@ -23,6 +23,12 @@ def test_bars_are_as_long_as_their_values_say():
     assert {"A <title> & more", "short", "long", "2.0 ms", "8.0 ms, 1/3 of it"} <= set(_texts(root))
 
 
+def test_bars_of_nothing_and_without_a_unit():
+    root = _parse(bars("t", [Bar("a", 0.0), Bar("b", 0.0, "all of it")], ""))
+    assert [rect.get("width") for rect in root.iter(f"{_NAMESPACE}rect")][1:] == ["0.0", "0.0"]
+    assert {"0.0", "0.0, all of it"} <= set(_texts(root))
+
+
 def test_points_lie_where_their_values_say_and_inside_the_picture():
     data = [Point("a", 1.0, 9.0), Point("b", 2.0, 3.0), Point("c", 4.0, 6.0)]
     root = _parse(points("t", data, "latency, ms", "SAD"))

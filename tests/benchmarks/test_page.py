@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from p3m_edge.benchmarks import samples as sampling
 from p3m_edge.benchmarks.accuracy import Accuracy
 from p3m_edge.benchmarks.page import page
+from p3m_edge.benchmarks.page_tables import day
 from p3m_edge.benchmarks.results import Options, Report
 from p3m_edge.benchmarks.rows import ArtefactRow
-from p3m_edge.benchmarks.samples import Sample
+from p3m_edge.benchmarks.samples import Mattes, Sample
 from p3m_edge.benchmarks.scatter import Mark, Place, pareto, scale_is_cut, scatter
 from p3m_edge.cli import build_parser, load, main
 from p3m_edge.cli.bench_page import MOST, commands, find
@@ -89,6 +90,24 @@ def test_what_failed_is_shown_as_such_and_not_plotted() -> None:
     assert "Not plotted: wrong (parity-failed), dead (failed)." in text
     assert "because of parity-failed" in text
     assert [title for title in re.findall(r"<title>(\d+\. \w+)", text) if "wrong" in title] == []
+
+
+def test_the_reasons_stand_there_also_where_no_row_could_matte() -> None:
+    found = Accuracy(1, 0, None, {}, {}, {"one": "no <memory>"})
+    text = page(replace(report(row("one", 10.0)), accuracy=found), Mattes((), found))
+    assert "No row could be used for the mattes" in text
+    assert "<strong>one</strong> has no mattes: no &lt;memory&gt;" in text
+
+
+def test_times_that_an_imported_report_may_hold() -> None:
+    assert day("2026-11-23T10:20:30+02:00") == "2026-11-23 08:20 UTC"
+    for odd in ("", "yesterday", "0001-01-01T00:00:00+23:59"):
+        assert day(odd) == odd
+
+
+def test_where_nothing_was_verified_no_verdict_is_shown() -> None:
+    assert "Parity here" not in page(report(eager("eager r34", 20.0)))
+    assert "Parity here" in page(report(row("one", 10.0)))
 
 
 def test_no_order_is_claimed_within_the_noise() -> None:
