@@ -130,7 +130,7 @@ def _legend(places: Sequence[Place]) -> str:
 def _explained(report: Report, found: Accuracy, places: Sequence[Place]) -> str:
     pictures = f"{found.pictures} sample picture{'s' if found.pictures != 1 else ''}"
     if found.measure == "SAD":
-        text = f"Accuracy: mean SAD (thousands) over the {found.true_mattes} of {pictures} that have a true matte."
+        text = f"Accuracy: mean SAD (thousands) against the true matte; {found.true_mattes} of {pictures} with one."
     else:
         text = (
             f"Accuracy: no sample has a true matte, so the error is the mean absolute difference from the alpha of "
