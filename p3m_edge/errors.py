@@ -20,7 +20,8 @@ code 1, marked as an internal error.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class P3MEdgeError(Exception):
@@ -83,6 +84,23 @@ def missing_package(package: str, extra: str, cause: Exception | None = None) ->
     """The error for an optional package that cannot be imported; it names the extra to install."""
     because = f" ({cause})" if cause is not None and not isinstance(cause, ModuleNotFoundError) else ""
     return MissingError(f"the package {package!r} cannot be imported{because}", hint=f'pip install "p3m-edge[{extra}]"')
+
+
+@contextmanager
+def needing(extra: str) -> Iterator[None]:
+    """Around imports of a room that an extra brings the packages of.
+
+    Raises
+    ------
+    MissingError
+        A package that the room stands on cannot be imported.
+    """
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or "").startswith("p3m_edge"):
+            raise
+        raise missing_package((error.name or "torch").partition(".")[0], extra, error) from error
 
 
 def suggestion(name: str, known: Iterable[str]) -> str | None:

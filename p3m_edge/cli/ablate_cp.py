@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from p3m_edge.cli import options
 from p3m_edge.cli.tables import table
-from p3m_edge.errors import missing_package
+from p3m_edge.errors import needing
 from p3m_edge.imageio import atomic_write
 
 if TYPE_CHECKING:
@@ -47,12 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Ask, and write down the answer."""
-    try:
+    with needing("train"):
         from p3m_edge.train import ablation
-    except ImportError as error:
-        if (error.name or "").startswith("p3m_edge"):
-            raise
-        raise missing_package((error.name or "torch").partition(".")[0], "train", error) from error
     from p3m_edge.cli.console import to_json
     from p3m_edge.cli.train import Reporter
 
