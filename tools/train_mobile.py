@@ -4,14 +4,17 @@
 
 DATA holds ``portraits/<name>/image.jpg`` with ``alpha.png`` for every portrait of
 ``p3m_edge/weights/training-list.csv``, and ``faces/`` with ``faces.csv`` for the source faces of P3M-ICP. Everything
-goes to OUT; a run that was interrupted is continued by the same line. It needs the extra ``train``, and about two hours
-on two CPU cores. ``--weights`` starts from a checkpoint instead of random numbers.
+goes to OUT; a run that was interrupted is continued by the same line. It needs the extras ``train`` and ``bodies``, the
+photographs of scikit-learn (from PyPI) and of Debian's package lomiri-wallpapers-16.04 (installed, or unpacked at
+``--wallpapers``), and about two hours on two CPU cores. ``--weights`` starts from a checkpoint instead of random
+numbers.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -20,7 +23,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import skimage
 
 import p3m_edge
 from p3m_edge.data.picture_list import Entry, read_list
@@ -31,14 +33,15 @@ from p3m_edge.train.curve import CURVE, write_curve
 
 LIST = Path(p3m_edge.__file__).parent / "weights" / "training-list.csv"
 DRAWN, SEED = 3200, 2027
-COMPOSED = 6400
+POSED, POSED_SEED = 1500, 3031
+COMPOSED, COMPOSED_SEED = 6400, 12
 DRAWN_FACES = 12
 MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
 """Memory that PyTorch gives back and takes again in every step costs a third of the time with glibc's defaults."""
 STAGES = {
-    "stage1": ("--steps", 1700, "--lr", 1.5e-3, "--set", "data.size=256"),
+    "stage1": ("--steps", 1200, "--lr", 1.5e-3, "--set", "data.size=256"),
     "stage2": (
-        "--steps", 900, "--lr", 6e-4, "--batch", 8, "--set", "data.size=512", "--set", "data.crops=[384,448,512,512]",
+        "--steps", 1000, "--lr", 6e-4, "--batch", 8, "--set", "data.size=512", "--set", "data.crops=[384,448,512,512]",
         "--set", "optim.warmup_steps=50", "--set", "optim.ema=0.995", "--set", "run.half_weights=true",
     ),
 }  # fmt: skip
@@ -56,32 +59,31 @@ def main() -> int:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", choices=("pictures",), help="stop before the training")
+    parser.add_argument("--wallpapers", type=Path, default=Path("/usr/share/backgrounds"), help="photographs of Debian")
     parser.add_argument("--weights", type=Path, help="start from these weights instead of random numbers")
     arguments = parser.parse_args()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    make_pictures(arguments.data, out)
+    make_pictures(arguments.data, out, arguments.wallpapers)
     if arguments.only is None:
         train(out, arguments.weights)
     return 0
 
 
-def make_pictures(data: Path, out: Path) -> None:
+def make_pictures(data: Path, out: Path, wallpapers: Path) -> None:
     """Anonymous and drawn portraits, places, source faces, composites."""
     entries = read_list(LIST)
     link_portraits([entry for entry in entries if entry.kind == "portrait"], data, out / "tier-p")
     command("data", "anonymize", out / "tier-p", out / "anonymous", "--boxes", LIST.with_name("boxes.csv"), "--verify")
     command("data", "synth", out / "drawn", "-n", DRAWN, "--seed", SEED)
+    command("data", "synth", out / "posed", "-n", POSED, "--seed", POSED_SEED, "--posed", 1)
     command("data", "places", out / "anonymous", out / "places")
-    bundled = Path(skimage.__file__).parent / "data"
-    for entry in entries:
-        if entry.kind == "background" and entry.source.startswith("PyPI scikit-image"):
-            name = Path(entry.source).name
-            shutil.copy(bundled / name, out / "places" / f"skimage_{name}")
+    copy_photographs(entries, wallpapers, out / "places")
     make_faces(data / "faces", out / "drawn", out / "faces")
     command(
-        "data", "compose", out / "composed", "-n", COMPOSED, "--seed", 11, "--vary", 0.75, "--whole", 0.1,
+        "data", "compose", out / "composed", "-n", COMPOSED, "--seed", COMPOSED_SEED, "--vary", 0.75, "--whole", 0.1,
         "--empty", 0.03, "--portraits", out / "anonymous", "--portraits", out / "drawn",
+        "--portraits", f"{out / 'posed'}:1.3",
         "--backgrounds", out / "places", "--backgrounds", out / "drawn" / "bg",
     )  # fmt: skip
 
@@ -130,6 +132,29 @@ def link_portraits(entries: list[Entry], data: Path, out: Path) -> None:
             link.parent.mkdir(parents=True, exist_ok=True)
             if not link.exists():
                 link.symlink_to(source)
+
+
+def copy_photographs(entries: list[Entry], wallpapers: Path, out: Path) -> None:
+    """The photographs of the list that come with packages; each is the file that the list names, or this script ends."""
+    folders = {
+        "PyPI scikit-image": lambda: _package("skimage") / "data", "PyPI scikit-learn": lambda: _package("sklearn"),
+        "Debian lomiri-wallpapers-16.04": lambda: wallpapers,
+    }  # fmt: skip
+    for entry in entries:
+        folder = next((find for start, find in folders.items() if entry.source.startswith(start)), None)
+        if entry.kind != "background" or folder is None:
+            continue
+        file = next(folder().rglob(Path(entry.source).name), None)
+        if file is None or sha256(file) != entry.sha256:
+            sys.exit(f"{entry.name} is missing or another picture: {entry.source}")
+        shutil.copy(file, out / f"{entry.name}{file.suffix}")
+
+
+def _package(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        sys.exit(f"the package {name} is not installed")
+    return Path(spec.origin).parent
 
 
 def make_faces(real: Path, drawn: Path, out: Path) -> None:

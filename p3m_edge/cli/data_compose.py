@@ -64,14 +64,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     kinds = parser.add_argument_group("what is in the pictures")
     kinds.add_argument(
-        "--whole", metavar="SHARE", type=_share, default=0.0,
+        "--whole", metavar="SHARE", type=options.share, default=0.0,
         help="of pictures that are a portrait as it is, before its own background, cut to the size (default: 0)",
     )  # fmt: skip
     kinds.add_argument(
-        "--empty", metavar="SHARE", type=_share, default=0.05, help="of pictures that show nobody (default: 0.05)"
-    )
+        "--empty", metavar="SHARE", type=options.share, default=0.05,
+        help="of pictures that show nobody (default: 0.05)",
+    )  # fmt: skip
     kinds.add_argument(
-        "--vary", metavar="SHARE", type=_share, default=0.0,
+        "--vary", metavar="SHARE", type=options.share, default=0.0,
         help="of the composed ones in which the person gets other clothes, a bent outline, something to hold, and the "
         "background objects (default: 0)",
     )  # fmt: skip
@@ -165,16 +166,6 @@ def _weighted(text: str) -> tuple[Path, float]:
     if not 0 < weight < math.inf:
         raise argparse.ArgumentTypeError(f"the weight of {match[1]!r} is not above 0")
     return options.path(match[1]), weight
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = math.nan
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share of 0 to 1")
-    return share
 
 
 def _quality(text: str) -> int:

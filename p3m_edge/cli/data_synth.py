@@ -6,13 +6,12 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from p3m_edge.cli import picture_sets
+from p3m_edge.cli import options, picture_sets
 from p3m_edge.cli.progress import counting
 from p3m_edge.cli.tables import table
 from p3m_edge.data.parallel import parallel_map
 from p3m_edge.data.recipe import numbered
-from p3m_edge.data.synth import portrait
-from p3m_edge.data.synth.folder import Recipe, Written, write_set
+from p3m_edge.data.synth.folder import Recipe, Written, drawn, prepare, write_set
 from p3m_edge.data.synth.measure import Spread, Summary, measure, summarise
 from p3m_edge.errors import UsageError
 
@@ -29,6 +28,7 @@ Without OUT, --sheet draws pictures to look at, and --measure draws and measures
 strands, time, and how many frontal faces an independent cascade finds (needs scikit-image)."""
 EXAMPLES = """
 p3m-edge data synth portraits -n 5000 --seed 1
+p3m-edge data synth moving -n 2000 --posed 1
 p3m-edge data synth hidden -n 5000 --size 640x512 --blur-faces --no-colours
 p3m-edge data synth --sheet look.png -n 36 --pairs
 p3m-edge data synth --measure -n 200
@@ -40,12 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     picture_sets.add_arguments(parser, "portraits")
     parser.add_argument("--blur-faces", action="store_true", help="hide the faces: blurred_image/ instead of image/")
     parser.add_argument("--no-colours", action="store_true", help="leave out fg/ and bg/, most of the volume")
+    parser.add_argument(
+        "--posed", type=options.share, default=0.0, metavar="SHARE",
+        help="of the people with a body in three dimensions, in any pose (needs the extra bodies; default: 0)",
+    )  # fmt: skip
     parser.add_argument("--measure", action="store_true", help="write no set; measure the portraits")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Write a set, a sheet, or measurements."""
-    recipe = Recipe(args.seed, args.size[0], args.size[1], args.blur_faces, not args.no_colours)
+    recipe = Recipe(args.seed, args.size[0], args.size[1], args.blur_faces, not args.no_colours, args.posed)
     _check(args)
     if args.sheet is not None:
         _write_sheet(args, recipe, console)
@@ -64,6 +68,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _check(args: argparse.Namespace) -> None:
     if args.out is None and args.sheet is None and not args.measure:
         raise UsageError("OUT is missing", hint="or --sheet FILE, to look at some, or --measure")
+    if args.measure and args.posed:
+        raise UsageError("--measure looks at upright people alone", hint="leave --posed out")
     if args.out is not None and args.measure:
         raise UsageError("--measure writes no set", hint="leave OUT out")
     picture_sets.check(args)
@@ -71,14 +77,15 @@ def _check(args: argparse.Namespace) -> None:
 
 def _write_sheet(args: argparse.Namespace, recipe: Recipe, console: Console) -> None:
     seeds = numbered(recipe.seed, args.count)
+    prepare(recipe)
     with counting(console, "sheet") as progress:
         pictures = parallel_map(partial(_cell, recipe), seeds, workers=args.workers, progress=progress)
     picture_sets.write_sheet(args.sheet, pictures, pairs=args.pairs)
 
 
 def _cell(recipe: Recipe, seed: int) -> tuple[Image, Image]:
-    drawn = portrait(seed, recipe.width, recipe.height)
-    return drawn.image, drawn.alpha
+    sample = drawn(recipe, seed)
+    return sample.image, sample.alpha
 
 
 def _measure(args: argparse.Namespace, recipe: Recipe, console: Console) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -126,14 +127,14 @@ def limit(text: str) -> tuple[str, float]:
 def positive(text: str) -> int:
     """Parse a whole number >= 1 (for argparse)."""
     if not re.fullmatch("[0-9]{1,9}", text) or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 999999999")
     return int(text)
 
 
 def whole(text: str) -> int:
     """A whole number of at least 0, for argparse."""
     if not re.fullmatch("[0-9]{1,9}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 999999999")
     return int(text)
 
 
@@ -145,3 +146,14 @@ def path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:  # ~nobody
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def share(text: str) -> float:
+    """Parse a share of 0 to 1 (for argparse)."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share of 0 to 1")
+    return value

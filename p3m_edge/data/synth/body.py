@@ -13,7 +13,7 @@ from p3m_edge.data.synth.person import Person
 from p3m_edge.data.synth.raster import Array, blur, coverage, curve, f32, limb, noise, over, tube
 from p3m_edge.data.synth.shading import cut_out, finish, received
 
-_SKIN_WRAP = (0.38, 0.22, 0.16)
+SKIN_WRAP = (0.38, 0.22, 0.16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +153,7 @@ def _flesh(
         cord = np.exp(-np.square((xs - axis) / 0.1)) * np.exp(-np.square((ys - 0.15) / 0.4))
         relief += scale * (0.05 * bone + 0.04 * cord)
     tone = person.skin * (1 + 0.05 * noise(rng, height, width, scale * 0.5, 3))[..., None]
-    return finish(tone * received(part, light, 0.62 * scale, _SKIN_WRAP, relief, 0.1), part.cover), part.y, part.x
+    return finish(tone * received(part, light, 0.62 * scale, SKIN_WRAP, relief, 0.1), part.cover), part.y, part.x
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +227,7 @@ def _arm(
     if part is not None:
         height, width = part.cover.shape
         tone = person.skin * (1 + 0.05 * noise(rng, height, width, scale * 0.3, 2))[..., None]
-        drawn.append((finish(tone * received(part, light, 0.3 * scale, _SKIN_WRAP), part.cover), part.y, part.x))
+        drawn.append((finish(tone * received(part, light, 0.3 * scale, SKIN_WRAP), part.cover), part.y, part.x))
     if covered:
         thickness = radii * (1 + (outfit.loose - 1) * np.clip(along * 5, 0, 1)) + 0.04
         sleeve = limb(spine, thickness, 0, covered)

@@ -67,14 +67,14 @@ def draw_outfit(person: Person, rng: np.random.Generator, *, from_behind: bool) 
     white = np.full(3, 0.72, np.float32)
     long = not person.masculine and rng.random() < 0.4
     return Outfit(
-        cut=cut, pattern=pattern, colour=_draw_colour(rng), second=_draw_colour(rng),
-        inner=_draw_colour(rng) if rng.random() < 0.5 else white, sleeve=float(sleeves.get(cut, 0.97)),
+        cut=cut, pattern=pattern, colour=draw_colour(rng), second=draw_colour(rng),
+        inner=draw_colour(rng) if rng.random() < 0.5 else white, sleeve=float(sleeves.get(cut, 0.97)),
         loose=float(rng.uniform(1.08, 1.5)), scarf=bool(rng.random() < 0.08), folds=float(rng.uniform(0.5, 1.5)),
         hem=float(rng.uniform(8, 13) if long else rng.uniform(5.2, 6.4)),
     )  # fmt: skip
 
 
-def _draw_colour(rng: np.random.Generator) -> Array:
+def draw_colour(rng: np.random.Generator) -> Array:
     """Mostly grey, dark, white, blue and muted colours, sometimes strong ones."""
     kind = rng.random()
     if kind < 0.45:
@@ -121,12 +121,12 @@ def piece(
     if without:
         cover = cover * (1 - coverage([part.figure.place(outline) for outline in without], height, width))
         part = replace(part, cover=cover)
-    fold = _folds(rng, -(-height // 2), -(-width // 2), scale / 2) * outfit.folds
+    fold = folds(rng, -(-height // 2), -(-width // 2), scale / 2) * outfit.folds
     lit = received(part, light, bulge, (0.15, 0.15, 0.15), fold * 0.15 * scale)
     wide = cv2.resize(fold, (width, height), interpolation=cv2.INTER_LINEAR)
-    pattern = _pattern(outfit, colour, height, width, part.figure, wide, rng)
-    pattern *= np.clip(1 + 0.35 * wide, 0.5, 1.15)[..., None]
-    return [(finish(pattern * lit, cover), part.y, part.x)]
+    weave = pattern(outfit, colour, height, width, part.figure, wide, rng)
+    weave *= np.clip(1 + 0.35 * wide, 0.5, 1.15)[..., None]
+    return [(finish(weave * lit, cover), part.y, part.x)]
 
 
 def render(
@@ -176,7 +176,7 @@ def trousers(
         toe = np.stack([ankle, ankle + np.array([side * 0.25, -0.35])]).astype(np.float32)
         shoes.append(tube(toe, [0.3, 0.26]))
     dark = replace(outfit, pattern=str(rng.choice(["plain", "denim"])))
-    colour = _draw_colour(rng) * 0.6
+    colour = draw_colour(rng) * 0.6
     result = piece(
         replace(dark, pattern="plain"), outfit.second * 0.3, figure, shoes, light, 0.3 * figure.scale, shade, rng
     )
@@ -232,14 +232,14 @@ def _buttons(figure: Figure, outfit: Outfit, top: float, light: Light, shade: Ar
     return [(finish((outfit.second * 0.5 + 0.02) * lit, part.cover), part.y, part.x)]
 
 
-def _folds(rng: np.random.Generator, height: int, width: int, scale: float) -> Array:
+def folds(rng: np.random.Generator, height: int, width: int, scale: float) -> Array:
     """Ridges that run together and apart, about -1..1."""
     wide = noise(rng, height, width, 1.7 * scale, 2)
     ridge = 1 - 2 * np.sqrt(np.abs(noise(rng, height, width, 1.1 * scale, 3) + 0.5 * wide))
     return f32((0.4 * wide + 0.6 * ridge * np.clip(0.5 + wide, 0, 1)).astype(np.float32))
 
 
-def _pattern(
+def pattern(
     outfit: Outfit, colour: Array, height: int, width: int, figure: Figure, fold: Array, rng: np.random.Generator
 ) -> Array:
     """Colours ``[H, W, 3]``; the pattern follows the folds."""

@@ -15,20 +15,29 @@ from p3m_edge.data.detect import Box
 from p3m_edge.data.parallel import Progress, parallel_map
 from p3m_edge.data.recipe import claim, numbered
 from p3m_edge.data.sample import Sample
+from p3m_edge.data.synth import posed
 from p3m_edge.data.synth.portraits import portrait
 from p3m_edge.imageio import write_png
 
 _RECORD = "synth.json"
+_POSED = 9  # of a portrait's random streams, the one that decides about its body
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a folder of portraits was made with; stored there, so that a later run can continue it."""
+    """What a folder of portraits was made with; stored there, so that a later run can continue it.
+
+    Attributes
+    ----------
+    posed
+        Share of the people whose bodies are three-dimensional and in any pose.
+    """
 
     seed: int
     width: int
     height: int
     blurred: bool
     colours: bool
+    posed: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,14 +75,35 @@ def write_set(
         There are too many, or the folder holds portraits of another recipe.
     InputError
         The recipe's size or seed is out of range.
+    MissingError
+        Bodies are to be posed, and Anny is not installed.
     OutputError
         Something cannot be written.
     """
     seeds = numbered(recipe.seed, count)
+    prepare(recipe)
     claim(out / _RECORD, recipe, _folders(recipe))
     left = [seed for seed in seeds if not (out / _image_folder(recipe) / _file(seed)).exists()]
     parallel_map(partial(_write, out, recipe), left, workers=workers, progress=progress)
     return Written(out, recipe, len(left), count - len(left))
+
+
+def prepare(recipe: Recipe) -> None:
+    """What a recipe needs is there, before processes ask for it.
+
+    Raises
+    ------
+    MissingError
+        Bodies are to be posed, and Anny is not installed.
+    """
+    if recipe.posed:
+        posed.prepare()
+
+
+def drawn(recipe: Recipe, seed: int) -> Sample:
+    """A portrait of a recipe, as it is before its face is hidden."""
+    free = recipe.posed > 0 and np.random.default_rng([seed, _POSED]).random() < recipe.posed
+    return portrait(seed, recipe.width, recipe.height, posed=free)
 
 
 def hide_face(sample: Sample) -> Sample:
@@ -104,7 +134,7 @@ def _file(seed: int) -> str:
 
 
 def _write(out: Path, recipe: Recipe, seed: int) -> None:
-    sample = portrait(seed, recipe.width, recipe.height)
+    sample = drawn(recipe, seed)
     if recipe.blurred:
         sample = hide_face(sample)
     pictures = {

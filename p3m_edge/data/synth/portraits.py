@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.data.sample import Sample
-from p3m_edge.data.synth import accessories, body, cloth, face, hair, head, strands
+from p3m_edge.data.synth import accessories, body, cloth, dressed, face, hair, head, strands
 from p3m_edge.data.synth.background import draw_background
 from p3m_edge.data.synth.camera import Look, develop, draw_grade, expose
 from p3m_edge.data.synth.light import Light, diffuse, display, draw_light, gloss
 from p3m_edge.data.synth.person import Person, draw_person
+from p3m_edge.data.synth.posed import pose_body
 from p3m_edge.data.synth.raster import Array, blur, layer, over, unmultiply
 from p3m_edge.data.synth.scene import Scene, draw_scene
 from p3m_edge.data.trimap import make_trimap
-from p3m_edge.errors import InputError
+from p3m_edge.errors import InputError, UsageError
 
 TRIMAP_KERNEL = 15
 """Of the trimaps that go with the portraits, in pixels: the least of the published 15 to 30."""
@@ -28,7 +29,9 @@ _ATTEMPTS = 5
 _DEFAULT = Look()
 
 
-def portrait(seed: int, width: int = 512, height: int = 512, look: Look = _DEFAULT, *, frontal: bool = False) -> Sample:
+def portrait(
+    seed: int, width: int = 512, height: int = 512, look: Look = _DEFAULT, *, frontal: bool = False, posed: bool = False
+) -> Sample:
     """Draw one portrait; the same arguments give the same picture in every process.
 
     Parameters
@@ -41,6 +44,8 @@ def portrait(seed: int, width: int = 512, height: int = 512, look: Look = _DEFAU
         What the camera may do to it.
     frontal
         Turn the face to the camera (within 10 degrees), and leave it uncovered.
+    posed
+        Give the person a body in three dimensions, in any pose; else an upright one, drawn flat.
 
     Returns
     -------
@@ -52,7 +57,13 @@ def portrait(seed: int, width: int = 512, height: int = 512, look: Look = _DEFAU
     ------
     InputError
         The size is out of range, or the seed is negative.
+    UsageError
+        ``frontal`` and ``posed`` exclude each other.
+    MissingError
+        ``posed`` needs Anny.
     """
+    if frontal and posed:
+        raise UsageError("a posed body turns its head where it likes", hint="frontal or posed")
     if seed < 0 or not (MIN_SIDE <= width <= MAX_SIDE and MIN_SIDE <= height <= MAX_SIDE):
         raise InputError(
             f"a portrait has a seed >= 0 and sides of {MIN_SIDE} to {MAX_SIDE}, not {seed}, {width}x{height}"
@@ -61,7 +72,7 @@ def portrait(seed: int, width: int = 512, height: int = 512, look: Look = _DEFAU
     for attempt in range(_ATTEMPTS):
         rngs = [np.random.default_rng([seed, attempt, part]) for part in range(4)]
         scene = draw_scene(rngs[0], width, height, frontal=frontal)
-        layered, face_mask, background = _draw(scene, rngs[1], height, width)
+        layered, face_mask, background = _draw(scene, rngs[1], height, width, posed=posed)
         layered = expose(layered, look, rngs[2])
         alpha = np.rint(np.clip(layered[..., 3], 0, 1) * 255).astype(np.uint8)
         trimap = make_trimap(alpha, kernel)
@@ -82,19 +93,31 @@ def compose(
     return np.rint(share * foreground + (1 - share) * background).astype(np.uint8)
 
 
-def _draw(scene: Scene, rng: np.random.Generator, height: int, width: int) -> tuple[Array, Array, Array]:
+def _draw(
+    scene: Scene, rng: np.random.Generator, height: int, width: int, *, posed: bool
+) -> tuple[Array, Array, Array]:
     """The person as a premultiplied layer, the face's mask, and the background."""
     person = draw_person(rng)
+    framed = dressed.frame(pose_body(person, rng), rng, height, width) if posed else None
+    if framed is not None:
+        scene = replace(scene, pose=framed.head, from_behind=framed.head.turn[2, 2] < 0)
     outfit = cloth.draw_outfit(person, rng, from_behind=scene.from_behind)
     hints = np.sqrt(np.stack([person.skin, person.hair, outfit.colour, outfit.second]))
     background = draw_background(rng, height, width, hints)
     halves = background[: height // 2], background[height // 2 :]
     light = draw_light(rng, *(np.square(half.mean((0, 1))) for half in halves))
-    return *_render(scene, person, outfit, light, rng, height, width), background
+    return *_render(scene, framed, person, outfit, light, rng, height, width), background
 
 
 def _render(
-    scene: Scene, person: Person, outfit: cloth.Outfit, light: Light, rng: np.random.Generator, height: int, width: int
+    scene: Scene,
+    framed: dressed.Framed | None,
+    person: Person,
+    outfit: cloth.Outfit,
+    light: Light,
+    rng: np.random.Generator,
+    height: int,
+    width: int,
 ) -> tuple[Array, Array]:
     """The person as a premultiplied layer ``[H, W, 4]``, and the face's mask ``[H, W]``, 0..1."""
     pose = scene.pose
@@ -102,10 +125,12 @@ def _render(
     cut = hair.draw_cut(person.style, rng, person.age)
     hat = accessories.Hat(shape, rng, outfit.second, outfit.inner) if scene.hat else None
     result, before, hiding = _hair(shape, cut, person, pose, light, rng, hat, height, width)
-    figure = body.draw_figure(person, rng, pose.x, pose.y, pose.scale, scene.body_turn)
-    outline = head.silhouette(shape, pose)
-    shade = body.chin_shadow(height, width, outline, light, pose.scale, 0.75)
-    trunk, nearer = body.render(figure, person, outfit, light, shade, rng, uncovered=scene.uncovered)
+    if framed is not None:
+        trunk, nearer = dressed.render(framed, person, outfit, light, rng, height, width)
+    else:
+        figure = body.draw_figure(person, rng, pose.x, pose.y, pose.scale, scene.body_turn)
+        shade = body.chin_shadow(height, width, head.silhouette(shape, pose), light, pose.scale, 0.75)
+        trunk, nearer = body.render(figure, person, outfit, light, shade, rng, uncovered=scene.uncovered)
     over(result, trunk)
     for part in accessories.ears(pose, person, light, height, width, nearer=False):
         over(result, *part)
