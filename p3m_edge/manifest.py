@@ -164,19 +164,22 @@ class AccuracyRecord:
 class RungRecord:
     """One attempt to quantise: what it was, how its mattes are, how fast it is.
 
-    ``accuracy`` decides, and ``failures`` says what was beyond the gate. ``here`` is what this machine's runtime shows
-    at full optimisation, where that is not the same (8-bit products that saturate on older processors). ``speed`` is
-    how many times as fast as the float32 artefact it is on the machine that exported, with its 95 % interval.
+    ``accuracy`` decides, and ``failures`` says what was beyond the gate; ``accuracy`` and ``speed`` are ``None`` where
+    no network came of it that works. ``here`` is what this machine's runtime shows at full optimisation, where that is
+    not the same (8-bit products that saturate on older processors). ``speed`` is how many times as fast as the float32
+    artefact it is on the machine that exported, with its 95 % interval. ``fp32`` are the parts of the network that stay
+    in float32.
     """
 
     name: str
     what: str
-    accuracy: AccuracyRecord
+    accuracy: AccuracyRecord | None
     failures: tuple[str, ...]
     here: AccuracyRecord | None
-    speed: tuple[float, float, float]
+    speed: tuple[float, float, float] | None
     bytes: int
     seconds: float
+    fp32: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,7 @@ class QuantizationRecord:
     """How an INT8 artefact came about: the rungs that were tried, in order; ``chosen`` is the one in the artefact.
 
     ``passed`` is false where no rung met the gate: the artefact then holds the best of them and is rejected.
+    ``budget_spent``: the time or the number of attempts ended it, and there was more to try.
     """
 
     form: str
@@ -193,6 +197,7 @@ class QuantizationRecord:
     rungs: tuple[RungRecord, ...]
     chosen: str
     passed: bool
+    budget_spent: bool = False
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,13 @@ INT8 = Limits(logits_mean=None, local_mean=1e-1, pixel_tolerance=1e-1, pixel_sha
 """Wide: what an INT8 artefact is worth is measured on pictures (:mod:`p3m_edge.export.accuracy`). These limits are for
 the golden vectors, to tell a broken file or engine from a sound one on any machine."""
 
+CALIBRATION_PICTURES = 128
+"""What INT8 is calibrated with, if nothing else is said; of a folder with fewer pictures, all."""
+MAX_DROP = 0.05
+"""By which share the SAD of an INT8 artefact may rise, if nothing else is said."""
+BUDGET_MINUTES, ATTEMPTS = 60, 16
+"""How long to look for an INT8 artefact that meets its gate, and in how many attempts, if nothing else is said."""
+
 
 @dataclass(frozen=True)
 class Target:

@@ -29,7 +29,10 @@ _FEATURES = {
     "neon_dotprod": "dotprod", "i8mm": "i8mm", "feat_i8mm": "i8mm", "bf16": "bf16", "feat_bf16": "bf16", "sve": "sve",
     "sve2": "sve2", "sme": "sme", "feat_sme": "sme",
 }  # fmt: skip
-_PACKAGES = ("numpy", "opencv-python-headless", "opencv-python", "onnxruntime", "onnxruntime-gpu", "openvino", "torch")
+_PACKAGES = (
+    "numpy", "opencv-python-headless", "opencv-python", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "onnx",
+    "onnxscript", "nncf",
+)  # fmt: skip
 _BUSY = 0.2
 _STOLEN = 0.01
 _LOOK_SECONDS = 0.3

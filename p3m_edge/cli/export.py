@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING
 
 from p3m_edge import shipped
 from p3m_edge.cli import options
-from p3m_edge.cli.quantization import add_int8_arguments, advice, gate_failures, ladder_table, rung_line
+from p3m_edge.cli.quantization import (
+    add_int8_arguments,
+    advice,
+    gate_failures,
+    int8_options,
+    ladder_table,
+    note_line,
+)
 from p3m_edge.cli.tables import megabytes, number, parity_table, table
-from p3m_edge.errors import GateError, InputError, P3MEdgeError, UsageError, missing_package, suggestion
+from p3m_edge.errors import GateError, InputError, P3MEdgeError, UsageError, needing, suggestion
 from p3m_edge.targets import ARCHS
 
 if TYPE_CHECKING:
@@ -105,12 +112,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         parity_images=_pictures(args.parity_images),
         limits=dict(args.limit),
         force=args.force,
-        calibration=args.calib,
-        calibration_count=args.calib_count,
-        measuring=args.measure,
-        seed=args.seed,
-        max_drop=args.max_drop,
-        qdq=args.qdq,
+        **int8_options(args, targets),
     )
     planned = export.plan(request)
     if args.standin:
@@ -138,12 +140,8 @@ def load_exporter() -> ModuleType:
     MissingError
         A package that it stands on cannot be imported; the hint names the extra.
     """
-    try:
+    with needing("torch"):
         from p3m_edge import export
-    except ImportError as error:
-        if (error.name or "").startswith("p3m_edge"):
-            raise
-        raise missing_package((error.name or "torch").partition(".")[0], "torch", error) from error
     return export
 
 
@@ -215,8 +213,8 @@ def export_with_progress(request: ExportRequest, console: Console) -> tuple[Expo
 def _log(event: StageEvent, console: Console) -> None:
     if event.state == "done":
         console.note(f"{event.target} [{event.index + 1}/{event.count}] {event.stage}: {_cost(event)}")
-    elif event.rung is not None:
-        console.note(f"{event.target} [{event.index + 1}/{event.count}] {event.stage}: {rung_line(event.rung)}")
+    elif event.state == "note":
+        console.note(f"{event.target} [{event.index + 1}/{event.count}] {event.stage}: {note_line(event)}")
 
 
 def _cost(event: StageEvent) -> str:
@@ -244,8 +242,8 @@ def _shower(progress: Progress) -> Callable[[StageEvent], None]:
             tasks[event.target] = progress.add_task("", total=event.count, target=event.target)
         done = event.state == "done"
         text = f"{event.stage}: {_cost(event)}" if done else event.stage
-        if event.rung is not None:
-            text = f"{event.stage}: {rung_line(event.rung)}"
+        if event.state == "note":
+            text = f"{event.stage}: {note_line(event)}"
         progress.update(tasks[event.target], completed=event.index + done, total=event.count, description=text)
 
     return show

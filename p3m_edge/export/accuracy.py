@@ -5,28 +5,33 @@ Shape legend: N, the batch; H and W, a picture's size; height and width, the net
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge import preprocess
+from p3m_edge.errors import InputError, P3MEdgeError
 from p3m_edge.export.calibration import PictureSet
 from p3m_edge.manifest import AccuracyRecord
 from p3m_edge.runtimes.contract import Images, Outputs
 
 Run = Callable[[Images], Outputs]
 """An inference: uint8 ``[N, height, width, 3]`` in, all outputs of the model by name."""
+Figure = Literal["error", "flips"]
+"""What the gate looks at: how far alpha is off (SAD, or the difference from float32), and pixels that change class."""
 
-MAX_DROP = 0.05
-"""By which share the SAD against the truth may rise, if nothing else is said."""
 MAX_DIFFERENCE = 0.005
 """Largest mean absolute difference from the float32 alpha, where there is no truth."""
 MAX_FLIPS = 1e-4
 """Largest share of pixels that change between background and foreground."""
 _LEAST_SAD = 1e-6  # thousands: below, a float32 matte counts as perfect, and its error cannot rise by a share
+
+
+class UnfitError(P3MEdgeError):
+    """An attempt to quantise did not give a network that works; others may."""
 
 
 class Yardstick:
@@ -44,6 +49,11 @@ class Yardstick:
         The float32 network.
     folder
         Gets its results, so that they need no memory; must outlive this object.
+
+    Raises
+    ------
+    InputError
+        The float32 network's results are not finite.
     """
 
     def __init__(self, pictures: PictureSet, size: tuple[int, int], batch: int, run: Run, folder: Path) -> None:
@@ -51,7 +61,12 @@ class Yardstick:
         sads = []
         for number, (image, geometry, truth) in enumerate(self._inputs()):
             outputs = run(image)
-            alpha, classes = outputs["alpha"][0, 0], _classes(outputs)
+            if not _finite(outputs):
+                raise InputError(
+                    "the float32 network's results are not finite on a measuring picture",
+                    hint="it overflows or divides by zero: check the checkpoint",
+                )
+            alpha, classes = outputs["alpha"][0, 0], classes_of(outputs)
             np.save(folder / f"alpha-{number}.npy", alpha)
             if classes is not None:
                 np.save(folder / f"classes-{number}.npy", classes)
@@ -61,20 +76,26 @@ class Yardstick:
     def measure(self, run: Run) -> AccuracyRecord:
         """Compare another form of the network with the float32 one.
 
-        A value that is not finite makes the figures NaN, which is within no gate.
+        Raises
+        ------
+        UnfitError
+            Its results are not finite.
         """
-        sads, differences, flips, unknown = [], [], [], []
+        sads, differences = [], []
+        flips: list[float] = []
+        unknown: list[float] = []
         for number, (image, geometry, truth) in enumerate(self._inputs()):
             outputs = run(image)
-            alpha, classes = outputs["alpha"][0, 0], _classes(outputs)
+            if not _finite(outputs):
+                raise UnfitError("its results are not finite on a measuring picture")
+            alpha, classes = outputs["alpha"][0, 0], classes_of(outputs)
             wanted = np.load(self._folder / f"alpha-{number}.npy")
             differences.append(float(np.abs(alpha - wanted).mean(dtype=np.float64)))
             sads.append(_sad(alpha, geometry, truth))
             if classes is not None:
                 before = np.load(self._folder / f"classes-{number}.npy")
-                changed, sure = classes != before, (classes != 1) & (before != 1)
-                flips.append(float(np.mean(changed & sure)))
-                unknown.append(float(np.mean(changed & ~sure)))
+                for share, shares in zip(flipped(before, classes), (flips, unknown), strict=True):
+                    shares.append(share)
         sad, float_sad = (_mean([v for v in values if v is not None]) for values in (sads, self._float_sads))
         rise = None if sad is None or float_sad is None else (sad - float_sad) / max(float_sad, _LEAST_SAD)
         difference = _mean(differences)
@@ -104,27 +125,44 @@ def failures(accuracy: AccuracyRecord, max_drop: float) -> tuple[str, ...]:
 
 def excess(accuracy: AccuracyRecord, max_drop: float) -> float:
     """The worst figure as a multiple of what is allowed, to tell the best of bad attempts."""
-    shares = [
-        accuracy.mean_difference / MAX_DIFFERENCE if accuracy.rise is None else accuracy.rise / max(max_drop, 1e-9),
-        0.0 if accuracy.flips is None else accuracy.flips / MAX_FLIPS,
-    ]
-    return max(float("inf") if np.isnan(share) else share for share in shares)
+    return max(_multiples(accuracy, max_drop).values())
 
 
-def _classes(outputs: Outputs) -> NDArray[np.uint8] | None:
+def worst_figure(accuracy: AccuracyRecord, max_drop: float) -> Figure:
+    """The figure that is furthest beyond what is allowed."""
+    multiples = _multiples(accuracy, max_drop)
+    return max(multiples, key=lambda figure: multiples[figure])
+
+
+def _multiples(accuracy: AccuracyRecord, max_drop: float) -> dict[Figure, float]:
+    """Each figure as a multiple of what is allowed."""
+    rise = accuracy.rise
+    error = accuracy.mean_difference / MAX_DIFFERENCE if rise is None else rise / max(max_drop, 1e-9)
+    return {"error": error, "flips": 0.0 if accuracy.flips is None else accuracy.flips / MAX_FLIPS}
+
+
+def flipped(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> tuple[float, float]:
+    """The shares of pixels that change between background and foreground, and to or from unknown."""
+    changed, sure = before != after, (before != 1) & (after != 1)
+    return float(np.mean(changed & sure)), float(np.mean(changed & ~sure))
+
+
+def classes_of(outputs: Outputs) -> NDArray[np.uint8] | None:
     """Background, unknown or foreground, ``[height, width]``; None without logits."""
     logits = outputs.get("global_logits")
     return None if logits is None else logits[0].argmax(axis=0).astype(np.uint8)
 
 
 def _sad(alpha: NDArray[np.float32], geometry: preprocess.Geometry, truth: NDArray[np.float32] | None) -> float | None:
-    """In thousands, at the picture's size; None without truth, NaN where the alpha is not finite."""
+    """In thousands, at the picture's size; None without truth."""
     if truth is None:
         return None
-    if not np.isfinite(alpha).all():
-        return math.nan
     matte = preprocess.from_network(alpha, geometry)
     return float(np.abs(matte - truth).sum(dtype=np.float64)) / 1000
+
+
+def _finite(outputs: Outputs) -> bool:
+    return all(bool(np.isfinite(values).all()) for values in outputs.values())
 
 
 def _mean(values: list[float]) -> float | None:

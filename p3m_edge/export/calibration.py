@@ -33,6 +33,7 @@ from p3m_edge.export.calibration_pictures import (
 )
 from p3m_edge.imageio import list_images
 from p3m_edge.preprocess import fit, to_network
+from p3m_edge.targets import CALIBRATION_PICTURES
 
 MINIMUM = 32
 """Fewest calibration pictures.
@@ -40,8 +41,6 @@ MINIMUM = 32
 What calibration looks for is the range of each activation. With n pictures of one kind, the chance that the next one
 leaves a range at a given end is at most 1 / (n + 1), whatever the network: 3 % with 32, 0.8 % with 128, 0.3 % with 300.
 """
-DEFAULT_COUNT = 128
-"""Calibration pictures, if nothing else is said; of a folder with fewer, all."""
 FEW = 20
 """With fewer measuring pictures of equal error, one whose error doubles raises the mean by more than 5 %: the gate."""
 DEFAULT_MEASURED = 50
@@ -141,7 +140,7 @@ class PictureSet:
 def open_calibration(
     folder: Path | None,
     *,
-    count: int = DEFAULT_COUNT,
+    count: int = CALIBRATION_PICTURES,
     seed: int = 0,
     progress: Progress = lambda _found, _wanted: None,
 ) -> PictureSet:
@@ -184,15 +183,15 @@ def open_calibration(
             f"{folder} belongs to a published test set: calibration must not see it",
             hint="measuring may; calibrate with the training split or with portraits of your own",
         ) from error
-    choice = choose(root, find_items(root), count, seed, truth=False, progress=progress)
-    if len(choice.pictures) < MINIMUM:
-        left_out = listed([*choice.skipped, *choice.repeated])
+    chosen = _choose(root, count, seed, truth=False, progress=progress)
+    if len(chosen) < MINIMUM:
+        left_out = listed([*chosen.skipped, *chosen.repeated])
         raise InputError(
-            f"{root} has {len(choice.pictures)} different pictures that can be used, and calibration takes at least "
+            f"{root} has {len(chosen)} different pictures that can be used, and calibration takes at least "
             f"{MINIMUM}" + (f" ({left_out})" if left_out else ""),
             hint="add portraits, or give no folder: synthetic portraits are drawn then",
         )
-    return PictureSet("files", _name(root), choice.pictures, False, choice.skipped, choice.repeated)
+    return chosen
 
 
 def open_measuring(
@@ -229,11 +228,7 @@ def open_measuring(
         remark = "measured with synthetic portraits: they are drawn, and say little about photographs"
         chosen = _draw(_MEASURING_SEEDS + seed, DEFAULT_MEASURED if count is None else count, remark)
     else:
-        root = _root(folder)
-        items = find_items(root)
-        truth = any(item.alpha is not None for item in items)
-        choice = choose(root, items, count or len(items), seed, truth=truth, progress=progress)
-        chosen = PictureSet("files", _name(root), choice.pictures, truth, choice.skipped, choice.repeated)
+        chosen = _choose(_root(folder), count, seed, truth=True, progress=progress)
     return replace(chosen, remarks=(*chosen.remarks, *_doubts(chosen)))
 
 
@@ -288,6 +283,15 @@ def _entry(picture: FilePicture) -> Entry:
     return Entry("file", picture.name, phash=own, forms=" ".join(others))
 
 
+def _choose(root: Path, count: int | None, seed: int, *, truth: bool, progress: Progress) -> PictureSet:
+    """Files of a folder, all of them where no count is given; with their alphas if these are wanted and there."""
+    items = find_items(root)
+    truth = truth and any(item.alpha is not None for item in items)
+    found = choose(root, items, len(items) if count is None else count, seed, truth=truth, progress=progress)
+    name = portable(root.resolve().name)
+    return PictureSet("files", name, found.pictures, truth, found.skipped, found.repeated)
+
+
 def _draw(seed: int, count: int, remark: str) -> PictureSet:
     if count > MOST:
         raise UsageError(f"at most {MOST} portraits are drawn, not {count}")
@@ -313,10 +317,6 @@ def _root(folder: Path, preferred: str | None = None) -> Path:
         folders = ", ".join(map(str, splits.values()))
         raise UsageError(f"{folder} has several splits, and none was named", hint=f"give one of {folders}")
     return next(iter(splits.values()))
-
-
-def _name(root: Path) -> str:
-    return portable(root.resolve().name)
 
 
 def _check_seed(seed: int) -> None:

@@ -63,6 +63,11 @@ def check_free(final: Path, *, force: bool) -> None:
         raise OutputError(f"{final} is not an artefact, so it is not replaced", hint="choose another --out")
 
 
+def attempts(final: Path) -> Path:
+    """Where an export of an INT8 target keeps what it has tried, for the next one that is asked for the same."""
+    return final.with_name(f".{final.name}.attempts")
+
+
 def settle(partial: Path, final: Path, *, passed: bool) -> Path:
     """Move a finished artefact to its place, or beside it under ``*.rejected``; what stood there is replaced.
 
@@ -80,8 +85,9 @@ def settle(partial: Path, final: Path, *, passed: bool) -> Path:
         place.rename(old)
     partial.rename(place)
     shutil.rmtree(old, ignore_errors=True)
-    if passed:  # an earlier rejected attempt is out of date
+    if passed:  # an earlier rejected artefact is out of date, and the way to this one of no more use
         shutil.rmtree(final.with_name(final.name + REJECTED_SUFFIX), ignore_errors=True)
+        shutil.rmtree(attempts(final), ignore_errors=True)
     return place
 
 

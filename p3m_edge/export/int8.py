@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
+import hashlib
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge import targets
+from p3m_edge.benchmarks.fingerprint import fingerprint
+from p3m_edge.data.parallel import Progress
 from p3m_edge.export import onnx as onnx_format
 from p3m_edge.export import openvino as openvino_format
 from p3m_edge.export import quantize_onnx, quantize_openvino
-from p3m_edge.export.accuracy import Run, Yardstick
+from p3m_edge.export.accuracy import Figure, Run, Yardstick
+from p3m_edge.export.attempts import Attempts
 from p3m_edge.export.calibration import PictureSet, check_apart, open_calibration, open_measuring
+from p3m_edge.export.control import Budget
 from p3m_edge.export.describe import describe
-from p3m_edge.export.ladder import Climbed, Rung, Tools, climb
-from p3m_edge.export.ranges import Range, activation_ranges
-from p3m_edge.export.sensitivity import most_sensitive, parts_of, rank
+from p3m_edge.export.ladder import Climbed, Rung, Tell, Tools, climb
+from p3m_edge.export.ranges import Range, activation_ranges, check_finite
+from p3m_edge.export.sensitivity import hardest, ordered, rank
 from p3m_edge.export.workbench import Built, Workbench
-from p3m_edge.manifest import PicturesRecord, QuantizationRecord, RungRecord
+from p3m_edge.manifest import PicturesRecord, QuantizationRecord
 from p3m_edge.runtimes.contract import EngineOptions, Images, Outputs
 from p3m_edge.runtimes.engine import Engine, open_engine
 from p3m_edge.targets import Target
 
 _FLOAT = {"onnxruntime": (onnx_format.build, "onnx-fp32"), "openvino": (openvino_format.build, "openvino-fp32")}
 """What builds the float32 network for each engine, and its target."""
-_LOOKED_AT, _HALF = 8, 0.5
-"""Calibration pictures that parts are ranked on, and the share of the error that the worst ones cause together."""
+_LOOKED_AT = 8
+"""Calibration pictures that parts are compared on: those on which the quantised network is furthest off."""
+_ASKED = ("width", "height", "batch", "dynamic", "unpool", "outputs", "max_drop", "qdq")
+"""What a request says about the network and its gate; attempts of another one are of no use."""
+_SECONDS = 5.0
+"""Between two reports of how far something is."""
 
 
 class Pictures:
@@ -47,6 +57,7 @@ class Pictures:
     def __init__(self, bench: Workbench) -> None:
         request = bench.request
         self._bench = bench
+        self._ranges: dict[str, Range] | None = None
         self.calibration = open_calibration(request.calibration, count=request.calibration_count, seed=request.seed)
         self.measuring = open_measuring(request.measuring, seed=request.seed)
         check_apart(self.calibration, self.measuring)
@@ -56,27 +67,27 @@ class Pictures:
         """Height and width of the network's input; of a dynamic one, those of the request."""
         return self._bench.request.height, self._bench.request.width
 
-    @cached_property
-    def ranges(self) -> dict[str, Range]:
-        """Of all activations, on the calibration pictures."""
+    def images(self) -> Iterator[NDArray[np.uint8]]:
+        """The calibration pictures as the network takes them; each fills the batch."""
         batch = self._bench.request.batch
-        images: Iterator[NDArray[np.uint8]] = (
-            np.repeat(image, batch, axis=0) for image in self.calibration.images(*self.size)
-        )
-        return activation_ranges(self._bench.graph(), images)
+        return (np.repeat(image, batch, axis=0) for image in self.calibration.images(*self.size))
 
-    def sensitive(self) -> tuple[str, ...]:
-        """The parts that cause half of the error when they alone are quantised."""
-        images = list(itertools.islice(self.calibration.images(*self.size), _LOOKED_AT))
-        images = [np.repeat(image, self._bench.request.batch, axis=0) for image in images]
-        form = self._bench.request.qdq
-        found = rank(self._bench.graph(), self.ranges, images, self.calibration.digest, form=form)
-        return most_sensitive(found, _HALF)
+    def ranges(self, attempts: Attempts) -> dict[str, Range]:
+        """Of all activations, on the calibration pictures; kept with the attempts too.
 
-    def sensitive_nodes(self) -> tuple[str, ...]:
-        """The weighted nodes of these parts."""
-        parts = parts_of(self._bench.graph())
-        return tuple(node for name in self.sensitive() for node in parts[name])
+        Raises
+        ------
+        InputError
+            An activation is not finite.
+        """
+
+        def make() -> dict[str, Range]:
+            found = self._ranges or activation_ranges(self._bench.graph(), self.images())
+            check_finite(found)
+            return found
+
+        self._ranges = attempts.remember("ranges", dict[str, Range], make)
+        return self._ranges
 
 
 @dataclass(frozen=True)
@@ -87,10 +98,19 @@ class Quantised:
     record: QuantizationRecord
 
 
-def build(
-    bench: Workbench, pictures: Pictures, target: Target, folder: Path, on_rung: Callable[[RungRecord], None]
-) -> Quantised:
+def build(bench: Workbench, pictures: Pictures, target: Target, folder: Path, tried: Path, tell: Tell) -> Quantised:
     """Climb the ladder of a target; the model file ends in ``folder``.
+
+    Parameters
+    ----------
+    bench, pictures, target
+        The network, what it is calibrated and measured with, and what to make.
+    folder
+        Of the artefact.
+    tried
+        Keeps what was found out, so that the same export goes on after an interruption.
+    tell
+        Told of what is done.
 
     Raises
     ------
@@ -100,19 +120,38 @@ def build(
         A picture cannot be read any more, or an activation is not finite.
     """
     request = bench.request
+    attempts = Attempts(tried, _key(bench, pictures, target))
+    budget = Budget(
+        request.budget, request.attempts, sum(rung.seconds for rung in attempts.rungs), len(attempts.rungs)
+    )  # fmt: skip
     with tempfile.TemporaryDirectory(dir=folder, prefix=".float-") as temporary:
         place = Path(temporary)
         make, name = _FLOAT[target.engine]
         reference = targets.get(name)
         made = make(bench, reference, place)
         with _opened(bench, reference, made, place) as float_run:
-            tools = _tools(bench, pictures, target, float_run, place)
-            rungs = _rungs(bench, pictures, target, place / reference.model_file)
-            climbed = climb(rungs, tools, folder, on_rung)
+            order = functools.partial(_order, bench, pictures, attempts, budget, tell)
+            tools = _tools(bench, pictures, target, float_run, place, order)
+            rungs = _rungs(bench, pictures, attempts, target, place / reference.model_file)
+            climbed = climb(rungs, tools, attempts, budget, folder, tell)
     return Quantised(climbed.built, _record(pictures, target, request.max_drop, request.qdq, request.seed, climbed))
 
 
-def _tools(bench: Workbench, pictures: Pictures, target: Target, float_run: Run, place: Path) -> Tools:
+def _key(bench: Workbench, pictures: Pictures, target: Target) -> str:
+    """What the attempts depend on: network, request, pictures, packages, machine."""
+    machine = fingerprint()
+    what = (
+        target.name, bench.network.arch, bench.record.checkpoint_sha256,
+        {name: getattr(bench.request, name) for name in _ASKED},
+        pictures.calibration.digest, pictures.measuring.digest, machine.packages, machine.cpu,
+    )  # fmt: skip
+    return hashlib.sha256(msgspec.json.encode(what)).hexdigest()
+
+
+def _tools(
+    bench: Workbench, pictures: Pictures, target: Target, float_run: Run, place: Path,
+    order: Callable[[Figure], Sequence[str]],
+) -> Tools:  # fmt: skip
     request = bench.request
     yardstick = Yardstick(pictures.measuring, pictures.size, request.batch, float_run, place)
     judge = None
@@ -123,18 +162,55 @@ def _tools(bench: Workbench, pictures: Pictures, target: Target, float_run: Run,
 
     return Tools(
         yardstick, request.max_drop, float_run, bench.network_images()[0],
-        lambda built, folder: _opened(bench, target, built, folder), judge,
+        lambda built, folder: _opened(bench, target, built, folder), order, judge,
     )  # fmt: skip
 
 
-def _rungs(bench: Workbench, pictures: Pictures, target: Target, source: Path) -> Iterator[Rung]:
+def _rungs(
+    bench: Workbench, pictures: Pictures, attempts: Attempts, target: Target, source: Path
+) -> tuple[Rung, ...]:  # fmt: skip
     if target.engine == "onnxruntime":
-        form, nodes = bench.request.qdq, pictures.sensitive_nodes
-        return quantize_onnx.rungs(bench.graph(), pictures.ranges, form, target, nodes)
+        return quantize_onnx.rungs(bench.graph(), pictures.ranges(attempts), bench.request.qdq, target)
     batch, arch = bench.request.batch, bench.network.arch
-    return quantize_openvino.rungs(
-        source, pictures.calibration, pictures.size, batch, arch, target, pictures.sensitive
-    )  # fmt: skip
+    return quantize_openvino.rungs(source, pictures.calibration, pictures.size, batch, arch, target)
+
+
+def _order(
+    bench: Workbench, pictures: Pictures, attempts: Attempts, budget: Budget, tell: Tell, figure: Figure
+) -> Sequence[str]:  # fmt: skip
+    """The parts, that first which causes most of a figure when it alone is quantised, in ONNX for any engine.
+
+    On calibration pictures: those that it is measured with decide about the gate alone.
+    """
+
+    def make() -> tuple[str, ...]:
+        model, form = bench.graph(), bench.request.qdq
+        ranges = pictures.ranges(attempts)
+        everything = quantize_onnx.quantised(model, ranges, form)
+        progress = _progress("looking for the hardest pictures", budget, tell)
+        total = len(pictures.calibration)
+        images = hardest(model, everything, pictures.images(), _LOOKED_AT, figure, progress, total)
+        digest = hashlib.sha256(b"".join(image.tobytes() for image in images)).hexdigest()
+        cache = attempts.folder / f"parts-{figure}.json"
+        progress = _progress(f"ranking the parts by {figure}", budget, tell)
+        return ordered(rank(model, ranges, images, digest, form=form, cache=cache, progress=progress), figure)
+
+    return attempts.remember(f"order-{figure}", tuple[str, ...], make)
+
+
+def _progress(what: str, budget: Budget, tell: Tell) -> Progress:
+    """Tell every few seconds how far something is, and stop it when the budget is spent."""
+    start = last = time.perf_counter()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        budget.check()
+        now = time.perf_counter()
+        if now - last >= _SECONDS or done == total:
+            last = now
+            tell(f"{what}: {done} of {total}, {(now - start) / done * (total - done):.0f} s left")
+
+    return progress
 
 
 @contextmanager
@@ -157,7 +233,7 @@ def _record(
     return QuantizationRecord(
         form if target.engine == "onnxruntime" else "nncf",
         _pictures(pictures.calibration, seed), _pictures(pictures.measuring, seed), max_drop,
-        climbed.rungs, climbed.chosen, climbed.passed,
+        climbed.rungs, climbed.chosen, climbed.passed, climbed.budget_spent,
     )  # fmt: skip
 
 

@@ -1,7 +1,9 @@
-"""INT8 by steps: rungs are tried in order, each is built, measured and timed, and the first that meets the gate wins.
+"""INT8 by attempts: each is built, measured and timed, and the first that meets the gate wins.
 
 What the formats have in common stands here. A format's module says what its rungs are
-(:mod:`p3m_edge.export.quantize_onnx`, :mod:`p3m_edge.export.quantize_openvino`).
+(:mod:`p3m_edge.export.quantize_onnx`, :mod:`p3m_edge.export.quantize_openvino`). Where no rung meets the gate, parts of
+the network stay in float32 in the best of them (:mod:`p3m_edge.export.control`). What was tried is on disc at once
+(:mod:`p3m_edge.export.attempts`).
 """
 
 from __future__ import annotations
@@ -9,14 +11,16 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from p3m_edge.benchmarks.statistics import paired_ratio
 from p3m_edge.errors import P3MEdgeError
-from p3m_edge.export.accuracy import Run, Yardstick, excess, failures
+from p3m_edge.export.accuracy import Figure, Run, UnfitError, Yardstick, excess, failures, worst_figure
+from p3m_edge.export.attempts import Attempts
+from p3m_edge.export.control import Budget, BudgetSpent, fewest
 from p3m_edge.export.folder import size
 from p3m_edge.export.workbench import Built
 from p3m_edge.manifest import RungRecord
@@ -25,6 +29,9 @@ from p3m_edge.runtimes.contract import Images
 ROUNDS = 15
 """Interleaved inferences of float32 and INT8 that a rung's speed is taken from."""
 _WARMUP = 3
+
+Tell = Callable[[RungRecord | str], None]
+"""Told of each attempt when it is over, and of what goes on in between."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +43,13 @@ class Rung:
     name, what
         Short, and in a sentence.
     build
-        Writes the model file into a folder.
+        Writes the model file into a folder; the parts that are named stay in float32. Raises
+        :class:`~p3m_edge.export.accuracy.UnfitError` where this network cannot be quantised in this way.
     """
 
     name: str
     what: str
-    build: Callable[[Path], Built]
+    build: Callable[[Path, Sequence[str]], Built]
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,10 @@ class Tools:
         The float32 network, and an input to time both with.
     open
         The network in a folder, through the runtime that apps use.
+    order
+        Names the parts of the network, that first which causes most of a figure when it alone is quantised.
     judge
-        The same in the form in which its accuracy is judged, where that is not the runtime's; None: it is.
+        The same as ``open`` in the form in which accuracy is judged, where that is not the runtime's; None: it is.
     """
 
     yardstick: Yardstick
@@ -65,72 +75,132 @@ class Tools:
     float_run: Run
     image: Images
     open: Callable[[Built, Path], AbstractContextManager[Run]]
+    order: Callable[[Figure], Sequence[str]]
     judge: Callable[[Path], Run] | None = None
 
 
 @dataclass(frozen=True)
 class Climbed:
-    """What came of it: the model file's description, all rungs that were tried, the best one's name, the verdict."""
+    """What came of it: the model file's description, all attempts, the best one's name, the verdict, why it ended."""
 
     built: Built
     rungs: tuple[RungRecord, ...]
     chosen: str
     passed: bool
+    budget_spent: bool
 
 
 def climb(
-    rungs: Iterable[Rung], tools: Tools, folder: Path, on_rung: Callable[[RungRecord], None] = lambda rung: None
+    rungs: Sequence[Rung],
+    tools: Tools,
+    attempts: Attempts,
+    budget: Budget,
+    folder: Path,
+    tell: Tell = lambda told: None,
 ) -> Climbed:
-    """Try rungs until one meets the gate; the model file of that one, or of the best, ends in ``folder``.
+    """Try rungs until one meets the gate, then the best of them with parts in float32; the result ends in ``folder``.
 
     Parameters
     ----------
     rungs
-        In the order of preference; made when they are needed.
+        In the order of preference.
     tools
         How to measure.
+    attempts
+        Gets what is tried; what an interrupted export has tried is not tried again.
+    budget
+        When to stop.
     folder
         Of the artefact.
-    on_rung
-        Told of each rung that was tried.
+    tell
+        Told of what is done.
 
     Raises
     ------
     P3MEdgeError
-        There was no rung.
+        No attempt gave a network that can be used.
     """
-    tried: list[RungRecord] = []
-    best: tuple[float, Built, str, Path] | None = None
+    if attempts.rungs:
+        tell(f"goes on after {len(attempts.rungs)} attempts of an earlier export")
+    spent = False
     with tempfile.TemporaryDirectory(dir=folder, prefix=".rungs-") as temporary:
-        for number, rung in enumerate(rungs):
-            place = Path(temporary) / str(number)
-            place.mkdir()
-            start = time.perf_counter()
-            built = rung.build(place)
-            record = _measured(rung, built, place, tools, start)
-            tried.append(record)
-            on_rung(record)
-            distance = excess(record.accuracy, tools.max_drop)
-            if not record.failures or best is None or distance < best[0]:
-                best = (distance, built, rung.name, place)
-            if not record.failures:
-                break
-        if best is None:
-            raise P3MEdgeError("there is no way to quantise this network")
-        for file in best[3].iterdir():
-            shutil.move(str(file), folder / file.name)
-    return Climbed(best[1], tuple(tried), best[2], not tried[-1].failures)
+        place = Path(temporary) / "model"
+
+        def passes(rung: Rung, kept: Sequence[str] = ()) -> bool:
+            name = rung.name + (f", {len(kept)} parts in float32" if kept else "")
+            record = attempts.find(name, kept)
+            if record is None:
+                budget.check()
+                tell(f"attempt {len(attempts.rungs) + 1}: {name} ({budget})")
+                built, record = _attempt(rung, name, kept, tools, place)
+                attempts.add(record, built, place, better=_better(record, attempts.best, tools.max_drop))
+                budget.tried()
+                tell(record)
+            return not record.failures
+
+        try:
+            if not any(passes(rung) for rung in rungs):
+                budget.check()
+                base, figure = _base(rungs, attempts, tools.max_drop)
+                fewest(tools.order(figure), lambda kept: passes(base, kept))
+        except BudgetSpent:
+            spent = True
+            tell(f"stopped: {budget}")
+    best = attempts.best
+    if best is None:
+        raise _unusable(attempts.rungs)
+    built = attempts.copy_best(folder)
+    return Climbed(built, attempts.rungs, best.name, not best.failures, spent)
 
 
-def _measured(rung: Rung, built: Built, place: Path, tools: Tools, start: float) -> RungRecord:
-    with tools.open(built, place) as run:
-        accuracy = here = tools.yardstick.measure(run)
-        if tools.judge is not None:
-            accuracy = tools.yardstick.measure(tools.judge(place))
-        speed = _speed(tools.float_run, run, tools.image)
-    return RungRecord(
-        rung.name, rung.what, accuracy, failures(accuracy, tools.max_drop), None if tools.judge is None else here,
-        speed, size(place), time.perf_counter() - start,
+def _base(rungs: Sequence[Rung], attempts: Attempts, max_drop: float) -> tuple[Rung, Figure]:
+    """The rung that came closest to the gate, and the figure that it fails by."""
+    tried = [(rung, attempts.find(rung.name, ())) for rung in rungs]
+    found = [(rung, record.accuracy) for rung, record in tried if record is not None and record.accuracy is not None]
+    if not found:
+        raise _unusable(attempts.rungs)
+    rung, accuracy = min(found, key=lambda each: excess(each[1], max_drop))
+    return rung, worst_figure(accuracy, max_drop)
+
+
+def _unusable(rungs: Sequence[RungRecord]) -> P3MEdgeError:
+    reason = rungs[0].failures[0] if rungs else "no attempt was made"
+    return P3MEdgeError(f"there is no way to quantise this network: {reason}")
+
+
+def _better(record: RungRecord, best: RungRecord | None, max_drop: float) -> bool:
+    """Whether an attempt is to be kept instead of the best so far: of those that pass the last one, else the closest.
+
+    Attempts come in the order of preference, and those with parts in float32 in that of ever fewer parts.
+    """
+    if record.accuracy is None:
+        return False
+    if best is None or best.accuracy is None or not record.failures:
+        return True
+    return bool(best.failures) and excess(record.accuracy, max_drop) < excess(best.accuracy, max_drop)
+
+
+def _attempt(
+    rung: Rung, name: str, kept: Sequence[str], tools: Tools, place: Path
+) -> tuple[Built | None, RungRecord]:  # fmt: skip
+    """Build into an empty folder, measure and time."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    start = time.perf_counter()
+    what = rung.what + (f"; in float32: {', '.join(kept)}" if kept else "")
+    try:
+        built = rung.build(place, kept)
+        with tools.open(built, place) as run:
+            accuracy = here = tools.yardstick.measure(run)
+            if tools.judge is not None:
+                accuracy = tools.yardstick.measure(tools.judge(place))
+            speed = _speed(tools.float_run, run, tools.image)
+    except UnfitError as error:
+        seconds = time.perf_counter() - start
+        return None, RungRecord(name, what, None, (str(error),), None, None, 0, seconds, tuple(kept))
+    return built, RungRecord(
+        name, what, accuracy, failures(accuracy, tools.max_drop), None if tools.judge is None else here, speed,
+        size(place), time.perf_counter() - start, tuple(kept),
     )  # fmt: skip
 
 

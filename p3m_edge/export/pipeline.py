@@ -109,7 +109,8 @@ def _export_one(
         quantisation = None
         if target.precision == "int8":
             pictures = stages.run("pictures", make_pictures)
-            quantised = stages.run("convert", lambda: int8.build(bench, pictures, target, partial, stages.note))
+            tried = folders.attempts(request.out / target.name)
+            quantised = stages.run("convert", lambda: int8.build(bench, pictures, target, partial, tried, stages.note))
             built, quantisation = quantised.built, quantised.record
         else:
             built = stages.run("convert", lambda: build(bench, target, partial))
@@ -161,6 +162,11 @@ def _check(request: ExportRequest) -> None:
         raise UsageError(f"calibration takes at least {MINIMUM} pictures, not {request.calibration_count}")
     if not 0 <= request.max_drop < math.inf:
         raise UsageError(f"the allowed rise of the SAD is a share of at least 0, not {request.max_drop}")
+    if not (request.budget > 0 and request.attempts >= 1):
+        raise UsageError(
+            f"an INT8 target takes time and at least one attempt, not {request.budget:g} minutes and "
+            f"{request.attempts} attempts"
+        )
 
 
 def _importable(module: str) -> bool:

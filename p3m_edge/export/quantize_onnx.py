@@ -8,7 +8,7 @@ biases in float32, as TensorRT's parser wants it; no speed on a processor is pro
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -16,11 +16,10 @@ from typing import Any, Literal
 import numpy as np
 
 from p3m_edge import __version__
-from p3m_edge.errors import InputError, missing_package
+from p3m_edge.errors import missing_package
 from p3m_edge.export import graph
 from p3m_edge.export.accuracy import Run
 from p3m_edge.export.ladder import Rung
-from p3m_edge.export.precision import STEMS
 from p3m_edge.export.ranges import Range
 from p3m_edge.export.workbench import Built
 from p3m_edge.runtimes import onnxrt
@@ -29,12 +28,11 @@ from p3m_edge.targets import Target
 Form = Literal["u8s8", "s8s8"]
 OPERATORS = ("Conv", "MatMul", "Gemm")
 """What is quantised. What stands between (additions, resizing, comparisons of pooling winners) stays in float32."""
+_DEPTH = 3  # of module names: network.encoder.layer1
 
 
-def rungs(
-    model: Any, ranges: Mapping[str, Range], form: Form, target: Target, sensitive: Callable[[], Sequence[str]]
-) -> Iterator[Rung]:
-    """The ways to quantise a float32 graph, simplest first.
+def rungs(model: Any, ranges: Mapping[str, Range], form: Form, target: Target) -> tuple[Rung, ...]:
+    """The ways to quantise a float32 graph, the preferred one first.
 
     Parameters
     ----------
@@ -46,30 +44,22 @@ def rungs(
         ``u8s8`` or ``s8s8``.
     target
         Names the file.
-    sensitive
-        Names the nodes that quantisation hurts most; called when it comes to them.
-
-    Raises
-    ------
-    InputError
-        A range is not finite.
     """
-    _check(ranges)
+    parts = parts_of(model)
 
-    def rung(name: str, what: str, kept: Sequence[str] = (), **options: bool) -> Rung:
-        def build(folder: Path) -> Built:
-            graph.save(quantised(model, ranges, form, kept, **options), folder / target.model_file)
-            return Built(minimum_version=graph.MINIMUM_ONNXRUNTIME, fp32_nodes=tuple(kept))
+    def rung(name: str, what: str, **options: bool) -> Rung:
+        def build(folder: Path, kept: Sequence[str]) -> Built:
+            nodes = tuple(node for part in kept for node in parts[part])
+            graph.save(quantised(model, ranges, form, nodes, **options), folder / target.model_file)
+            return Built(minimum_version=graph.MINIMUM_ONNXRUNTIME, fp32_nodes=nodes)
 
         return Rung(name, what, build)
 
-    yield rung("default", f"{form}, weights per channel, ranges averaged over the pictures")
-    yield rung("widest ranges", "as the first, with the widest ranges of all pictures", widest=True)
-    yield rung("7-bit weights", "as the first, with weights of 7 bits: no product saturates", seven_bits=True)
-    ends = end_nodes(model)
-    yield rung("ends in float32", "as the first; what sees the picture and what makes the matte stay in float32", ends)
-    kept = tuple(dict.fromkeys([*ends, *sensitive()]))
-    yield rung("sensitive parts in float32", "these, and the parts that cause half of the error", kept)
+    return (
+        rung("default", f"{form}, weights per channel, ranges averaged over the pictures"),
+        rung("widest ranges", f"{form}, weights per channel, the widest ranges of all pictures", widest=True),
+        rung("7-bit weights", f"{form}, weights of 7 bits: no product saturates", seven_bits=True),
+    )
 
 
 def quantised(
@@ -127,8 +117,8 @@ def quantised(
     return _finish(quantizer.model.model)
 
 
-def judge(path: Path) -> Run:
-    """The file in ONNX Runtime with basic optimisation: exact 8-bit products on every processor.
+def judge(model: Path | bytes) -> Run:
+    """A file, or a graph, in ONNX Runtime with basic optimisation: exact 8-bit products on every processor.
 
     At full optimisation, processors with AVX2 and without VNNI add 8-bit products in 16 bits, which saturate.
     """
@@ -137,38 +127,26 @@ def judge(path: Path) -> Run:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.enable_mem_pattern = False
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     entry, names = session.get_inputs()[0].name, [output.name for output in session.get_outputs()]
     return lambda images: dict(zip(names, session.run(names, {entry: images}), strict=True))
 
 
-def end_nodes(model: Any) -> tuple[str, ...]:
-    """The convolutions that see the picture, and those whose result reaches an output through no other one."""
-    nodes = list(model.graph.node)
-    weighted = {node.name for node in nodes if node.op_type in OPERATORS}
-    makers = {name: node for node in nodes for name in node.output}
-    found = {name for name in weighted if name.startswith(STEMS)}
-    waiting = [output.name for output in model.graph.output]
-    seen: set[str] = set()
-    while waiting:
-        node = makers.get(waiting.pop())
-        if node is None or node.name in seen:
-            continue
-        seen.add(node.name)
-        if node.name in weighted:
-            found.add(node.name)
-        else:
-            waiting.extend(node.input)
-    return tuple(node.name for node in nodes if node.name in found)
+def parts_of(model: Any) -> dict[str, tuple[str, ...]]:
+    """The weighted nodes of each part of a network, by the part's name, in the graph's order.
+
+    A part is what stands together in the network: a layer of the encoder, a stage or module of a decoder.
+    """
+    found: dict[str, list[str]] = {}
+    for node in model.graph.node:
+        if node.op_type in OPERATORS:
+            found.setdefault(part_name(node.name), []).append(node.name)
+    return {name: tuple(nodes) for name, nodes in found.items()}
 
 
-def _check(ranges: Mapping[str, Range]) -> None:
-    bad = next((name for name, found in ranges.items() if not np.isfinite(found.magnitude)), None)
-    if bad is not None:
-        raise InputError(
-            f"the activation {bad} is not finite on a calibration picture",
-            hint="the float32 network overflows or divides by zero: check the checkpoint",
-        )
+def part_name(node: str) -> str:
+    """The part that a node belongs to."""
+    return ".".join(node.partition("/")[0].split(".")[:_DEPTH])
 
 
 def _finish(model: Any) -> Any:
@@ -187,11 +165,14 @@ def _finish(model: Any) -> Any:
 
 @contextmanager
 def _calm() -> Iterator[None]:
-    """Keep the tool's advice to its own command line off the screen."""
+    """Keep the tool's advice to its own command line off the screen: it goes to the root logger."""
     logger = logging.getLogger()
-    disabled: Callable[[logging.LogRecord], bool] = lambda record: record.levelno >= logging.ERROR  # noqa: E731
-    logger.addFilter(disabled)
+    logger.addFilter(_is_error)
     try:
         yield
     finally:
-        logger.removeFilter(disabled)
+        logger.removeFilter(_is_error)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR

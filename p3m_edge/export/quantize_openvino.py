@@ -6,10 +6,11 @@ Comparisons are left alone: NNCF gives their two inputs different ranges, and th
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.errors import InputError, missing_package
+from p3m_edge.errors import OutputError, P3MEdgeError, missing_package
+from p3m_edge.export.accuracy import UnfitError
 from p3m_edge.export.calibration import PictureSet
 from p3m_edge.export.ladder import Rung
 from p3m_edge.export.openvino import MINIMUM_OPENVINO
-from p3m_edge.export.precision import STEMS
 from p3m_edge.export.workbench import Built
 from p3m_edge.runtimes import ov
 from p3m_edge.targets import Target
@@ -48,15 +49,9 @@ def require() -> ModuleType:
 
 
 def rungs(
-    source: Path,
-    pictures: PictureSet,
-    size: tuple[int, int],
-    batch: int,
-    arch: str,
-    target: Target,
-    sensitive: Callable[[], Sequence[str]],
-) -> Iterator[Rung]:
-    """The ways to quantise a float32 IR, simplest first.
+    source: Path, pictures: PictureSet, size: tuple[int, int], batch: int, arch: str, target: Target
+) -> tuple[Rung, ...]:
+    """The ways to quantise a float32 IR, the preferred one first.
 
     Parameters
     ----------
@@ -68,28 +63,26 @@ def rungs(
         Decides about the transformer mode.
     target
         Names the file.
-    sensitive
-        Names the parts that quantisation hurts most; called when it comes to them.
     """
     nncf = require()
     mixed, performance = nncf.QuantizationPreset.MIXED, nncf.QuantizationPreset.PERFORMANCE
 
-    def rung(name: str, what: str, kept: Sequence[str] = (), **settings: Any) -> Rung:
-        def build(folder: Path) -> Built:
+    def rung(name: str, what: str, **settings: Any) -> Rung:
+        def build(folder: Path, kept: Sequence[str]) -> Built:
             model = ov.require().Core().read_model(source)
             _quantise(nncf, model, pictures, size, batch, kept, settings, folder / target.model_file)
             return Built(minimum_version=MINIMUM_OPENVINO, fp32_nodes=tuple(kept))
 
         return Rung(name, what, build)
 
+    found = [
+        rung("default", "NNCF, mixed preset, bias correction", preset=mixed),
+        rung("symmetric", "NNCF, symmetric activations, bias correction", preset=performance),
+    ]
     if arch in TRANSFORMERS:
         what = "NNCF, mixed preset, transformer mode with SmoothQuant, bias correction"
-        yield rung("transformer", what, preset=mixed, model_type=nncf.ModelType.TRANSFORMER)
-    yield rung("default", "NNCF, mixed preset, bias correction", preset=mixed)
-    yield rung("symmetric", "NNCF, symmetric activations, bias correction", preset=performance)
-    yield rung("ends in float32", "NNCF, mixed preset; what sees the picture stays in float32", STEMS, preset=mixed)
-    kept = (*STEMS, *sensitive())
-    yield rung("sensitive parts in float32", "these, and the parts that cause half of the error", kept, preset=mixed)
+        found.insert(0, rung("transformer", what, preset=mixed, model_type=nncf.ModelType.TRANSFORMER))
+    return tuple(found)
 
 
 def _quantise(
@@ -101,17 +94,23 @@ def _quantise(
     def feed(image: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
         return {entry: np.repeat(image, batch, axis=0)}
 
-    patterns = [f"{re.escape(name)}.*" for name in kept]
+    # A pattern matches from the beginning; `neck` is no part of `neck_context`.
+    patterns = [rf"{re.escape(name)}(?:[./]|$)" for name in kept]
     scope = nncf.IgnoredScope(types=list(COMPARING), patterns=patterns, validate=False)
-    with _calm(nncf):
+    with calm(nncf):
         dataset = nncf.Dataset(_Images(pictures, size), feed)
         try:
             quantised = nncf.quantize(
                 model, dataset, subset_size=len(pictures), ignored_scope=scope, fast_bias_correction=True, **settings
             )
-        except (nncf.ValidationError, FloatingPointError) as error:
-            raise InputError(f"the network cannot be quantised: {' '.join(str(error).split())}") from error
-    ov.require().save_model(quantised, out, compress_to_fp16=False)
+        except (P3MEdgeError, OSError, MemoryError):
+            raise
+        except Exception as error:  # NNCF's own, NumPy's and OpenVINO's; another way to quantise may do without
+            raise UnfitError(f"NNCF cannot quantise the network: {' '.join(str(error).split())}") from error
+    try:
+        ov.require().save_model(quantised, out, compress_to_fp16=False)
+    except RuntimeError as error:  # "iostream error", whatever the reason
+        raise OutputError(f"{out.name} cannot be written", hint="check permissions and free space") from error
 
 
 class _Images:
@@ -128,11 +127,12 @@ class _Images:
 
 
 @contextmanager
-def _calm(nncf: ModuleType) -> Iterator[None]:
-    """Errors alone: what NNCF tells of its steps is for its developers."""
+def calm(nncf: ModuleType) -> Iterator[None]:
+    """Errors alone: what NNCF tells of its steps, partly on stdout, is for its developers."""
     level = nncf.nncf_logger.level
     nncf.set_log_level(logging.ERROR)
     try:
-        yield
+        with redirect_stdout(io.StringIO()):
+            yield
     finally:
         nncf.set_log_level(level)

@@ -7,7 +7,7 @@ take their scales from it. ONNX Runtime's own calibrators are not used: they kee
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,6 +73,22 @@ def activation_ranges(model: Any, images: Iterable[NDArray[np.uint8]]) -> dict[s
                 min(inner.low, 0.0), max(inner.high, 0.0), min(inner.mean_low, 0.0), max(inner.mean_high, 0.0)
             )
     return ranges
+
+
+def check_finite(ranges: Mapping[str, Range]) -> None:
+    """Whether all activations were numbers.
+
+    Raises
+    ------
+    InputError
+        One was not; it is named.
+    """
+    bad = next((name for name, found in ranges.items() if not np.isfinite(found.magnitude)), None)
+    if bad is not None:
+        raise InputError(
+            f"the activation {bad} is not finite on a calibration picture",
+            hint="the float32 network overflows or divides by zero: check the checkpoint",
+        )
 
 
 def _probe(model: Any) -> tuple[Any, list[str]]:

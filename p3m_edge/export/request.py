@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from p3m_edge.export.accuracy import MAX_DROP
-from p3m_edge.export.calibration import DEFAULT_COUNT
 from p3m_edge.manifest import ParityRecord, QuantizationRecord, RungRecord
 from p3m_edge.model.deploy import Outputs
 from p3m_edge.model.unpool import Lowering
+from p3m_edge.targets import ATTEMPTS, BUDGET_MINUTES, CALIBRATION_PICTURES, MAX_DROP
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,8 @@ class ExportRequest:
         By which share the SAD of the measuring pictures may rise, 0 or more.
     qdq
         Form of ``onnx-int8`` (:mod:`p3m_edge.export.quantize_onnx`).
+    budget, attempts
+        Minutes, and how many attempts, after which an INT8 target takes the best that was found.
     """
 
     targets: tuple[str, ...]
@@ -69,11 +70,13 @@ class ExportRequest:
     limits: dict[str, float] = field(default_factory=dict)
     force: bool = False
     calibration: Path | None = None
-    calibration_count: int = DEFAULT_COUNT
+    calibration_count: int = CALIBRATION_PICTURES
     measuring: Path | None = None
     seed: int = 0
     max_drop: float = MAX_DROP
     qdq: Literal["u8s8", "s8s8"] = "u8s8"
+    budget: float = BUDGET_MINUTES
+    attempts: int = ATTEMPTS
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class PlannedArtefact:
 
 @dataclass(frozen=True)
 class StageEvent:
-    """A stage starts or is done, or one that is at work has something to tell: ``rung``.
+    """A stage starts or is done, or one that is at work has something to tell: a ``rung``, or a ``text``.
 
     Seconds and peak memory (MB, of this process) are zero unless it is done.
     """
@@ -101,6 +104,7 @@ class StageEvent:
     seconds: float = 0.0
     peak_rss_mb: float = 0.0
     rung: RungRecord | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
-"""Which parts of a network quantisation hurts: the error of alpha that each part causes when it alone is quantised.
+"""Which parts of a network quantisation hurts: what each part does to the mattes when it alone is quantised.
 
-A part is what stands together in the network: a layer of the encoder, a stage or module of a decoder.
+Parts are those of :func:`p3m_edge.export.quantize_onnx.parts_of`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 
 from p3m_edge.data.parallel import Progress
 from p3m_edge.errors import InputError
+from p3m_edge.export.accuracy import Figure, classes_of, flipped
 from p3m_edge.export.precision import only_half
-from p3m_edge.export.quantize_onnx import OPERATORS, quantised
+from p3m_edge.export.quantize_onnx import judge, parts_of, quantised
 from p3m_edge.export.ranges import Range
 from p3m_edge.imageio import atomic_write
-from p3m_edge.runtimes import onnxrt
+from p3m_edge.runtimes.contract import Outputs
 
 Precision = Literal["int8", "fp16"]
-_DEPTH = 3  # of module names: network.encoder.layer1
-_SCHEMA = 1
+_SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part, its weighted nodes, and what quantising it alone does to alpha.
+    """A part, its weighted nodes, and what quantising it alone does to the mattes.
 
     Attributes
     ----------
@@ -38,17 +38,21 @@ class Part:
         Mean absolute difference of alpha from float32 (0..1), over the pictures.
     worst
         The largest of the pictures' means.
+    flips
+        Share of the pixels that change between background and foreground, on average over the pictures; 0 for a network
+        that gives no logits.
     """
 
     name: str
     nodes: int
     error: float
     worst: float
+    flips: float
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """All parts, the worst first.
+    """All parts, that with the largest error first.
 
     Attributes
     ----------
@@ -69,20 +73,6 @@ class Sensitivity:
     parts: tuple[Part, ...]
 
 
-def parts_of(model: Any) -> dict[str, tuple[str, ...]]:
-    """The nodes with weights of each part, by the part's name, in the graph's order."""
-    found: dict[str, list[str]] = {}
-    for node in model.graph.node:
-        if node.op_type in OPERATORS:
-            found.setdefault(part_name(node.name), []).append(node.name)
-    return {name: tuple(nodes) for name, nodes in found.items()}
-
-
-def part_name(node: str) -> str:
-    """The part that a node belongs to."""
-    return ".".join(node.partition("/")[0].split(".")[:_DEPTH])
-
-
 def rank(
     model: Any,
     ranges: Mapping[str, Range],
@@ -94,7 +84,7 @@ def rank(
     cache: Path | None = None,
     progress: Progress = lambda _done, _total: None,
 ) -> Sensitivity:
-    """Quantise one part after the other and compare alpha with float32.
+    """Quantise one part after the other and compare its mattes with those of float32.
 
     Parameters
     ----------
@@ -127,28 +117,63 @@ def rank(
     identity = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
     empty = Sensitivity(_SCHEMA, precision, form if precision == "int8" else "", identity, len(images), digest, ())
     done = {part.name: part for part in _cached(cache, empty)}
-    wanted = [_alpha(model)(image) for image in images] if set(parts) - set(done) else []
+    run = judge(model.SerializeToString())
+    wanted = [run(image) for image in images] if set(parts) - set(done) else []
     for number, (name, nodes) in enumerate(parts.items()):
         if name not in done:
             others = [node for part, names in parts.items() if part != name for node in names]
             changed = _changed(model, ranges, precision, form, nodes, others)
-            errors = [_difference(a, b) for a, b in zip(wanted, map(_alpha(changed), images), strict=True)]
-            done[name] = Part(name, len(nodes), float(np.mean(errors)), float(np.max(errors)))
+            found = map(judge(changed.SerializeToString()), images)
+            errors, flips = zip(*(_difference(a, b) for a, b in zip(wanted, found, strict=True)), strict=True)
+            done[name] = Part(
+                name, len(nodes), float(np.mean(errors)), float(np.max(errors)), float(np.mean(flips))
+            )  # fmt: skip
             if cache is not None:
                 _write(cache, empty, done)
         progress(number + 1, len(parts))
     return _with(empty, done)
 
 
-def most_sensitive(found: Sensitivity, share: float) -> tuple[str, ...]:
-    """The parts, worst first, that together cause at least this share of all parts' errors."""
-    total, reached, names = sum(part.error for part in found.parts), 0.0, []
-    for part in found.parts:
-        if reached >= share * total:
-            break
-        names.append(part.name)
-        reached += part.error
-    return tuple(names)
+def ordered(found: Sensitivity, figure: Figure) -> tuple[str, ...]:
+    """The parts, that first which causes most of a figure; where it causes none, the error decides."""
+    parts = found.parts if figure == "error" else sorted(found.parts, key=lambda part: -part.flips)
+    return tuple(part.name for part in parts)
+
+
+def hardest(
+    model: Any,
+    changed: Any,
+    images: Iterable[NDArray[np.uint8]],
+    count: int,
+    figure: Figure,
+    progress: Progress = lambda _done, _total: None,
+    total: int = 0,
+) -> list[NDArray[np.uint8]]:
+    """The pictures on which a quantised network differs most from the float32 one, the worst first.
+
+    Pixels flip in few pictures, and in most none does: parts compared on any pictures would all look harmless.
+
+    Parameters
+    ----------
+    model, changed
+        The float32 ``onnx.ModelProto``, and the quantised one.
+    images
+        To choose from, uint8 ``[N, H, W, 3]``; ``count`` of them are in memory at a time.
+    count
+        How many to choose.
+    figure
+        What to choose by; where it is the same, the error decides.
+    progress, total
+        Called with the number of pictures that are done, and this one.
+    """
+    run, other = (judge(each.SerializeToString()) for each in (model, changed))
+    found: list[tuple[float, float, int, NDArray[np.uint8]]] = []
+    for number, image in enumerate(images):
+        error, flips = _difference(run(image), other(image))
+        found.append((flips if figure == "flips" else error, error, -number, image))
+        found = sorted(found, key=lambda each: each[:3], reverse=True)[:count]
+        progress(number + 1, total)
+    return [image for *_, image in found]
 
 
 def _changed(
@@ -159,30 +184,16 @@ def _changed(
     return quantised(model, ranges, form, others) if precision == "int8" else only_half(model, nodes)
 
 
-def _alpha(model: Any) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """Images in, alpha out, with basic optimisation: 8-bit products do not saturate, on any processor."""
-    onnxruntime = onnxrt.require()
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.enable_mem_pattern = False
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    entry = session.get_inputs()[0].name
-
-    def run(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        alpha: NDArray[np.float32] = session.run(["alpha"], {entry: image})[0]
-        return alpha
-
-    return run
-
-
-def _difference(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> float:
-    return float(np.abs(wanted - found).mean(dtype=np.float64))
+def _difference(wanted: Outputs, found: Outputs) -> tuple[float, float]:
+    """Mean absolute difference of alpha, and the share of pixels that flip."""
+    error = float(np.abs(wanted["alpha"] - found["alpha"]).mean(dtype=np.float64))
+    before, after = classes_of(wanted), classes_of(found)
+    return error, 0.0 if before is None or after is None else flipped(before, after)[0]
 
 
 def _with(empty: Sensitivity, done: Mapping[str, Part]) -> Sensitivity:
-    ordered = sorted(done.values(), key=lambda part: (-part.error, part.name))
-    return replace(empty, parts=tuple(ordered))
+    parts = sorted(done.values(), key=lambda part: (-part.error, part.name))
+    return replace(empty, parts=tuple(parts))
 
 
 def _cached(cache: Path | None, empty: Sensitivity) -> tuple[Part, ...]:

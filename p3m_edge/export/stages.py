@@ -44,10 +44,11 @@ class Stages:
         self._on_event(StageEvent(self._target, name, index, count, "done", cost.seconds, cost.peak_rss_mb))
         return result
 
-    def note(self, rung: RungRecord) -> None:
-        """Tell of a rung that was tried in the stage that is at work."""
+    def note(self, told: RungRecord | str) -> None:
+        """Tell of a rung that was tried in the stage that is at work, or of something else in words."""
         index, count = len(self.times), len(self._names)
-        self._on_event(StageEvent(self._target, self._names[index], index, count, "note", rung=rung))
+        rung, text = (None, told) if isinstance(told, str) else (told, "")
+        self._on_event(StageEvent(self._target, self._names[index], index, count, "note", rung=rung, text=text))
 
 
 @contextmanager

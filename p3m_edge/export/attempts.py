@@ -1,0 +1,149 @@
+"""What an export of an INT8 target has found out, on disc beside the artefact, so that an interruption loses nothing.
+
+The folder holds ``attempts.json``, the model file of the best attempt, and results by name. Everything is written under
+another name first, and what does not belong together is thrown away when it is opened.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from p3m_edge import manifest as manifests
+from p3m_edge.errors import OutputError
+from p3m_edge.export.workbench import Built
+from p3m_edge.imageio import atomic_write
+from p3m_edge.manifest import FileRecord, RungRecord
+
+T = TypeVar("T")
+_INDEX = "attempts.json"
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The number of the best attempt, which is the name of its folder too; what is in there."""
+
+    number: int
+    built: Built
+    files: dict[str, FileRecord]
+
+
+@dataclass(frozen=True)
+class _Index:
+    schema: int
+    key: str
+    rungs: tuple[RungRecord, ...] = ()
+    best: _Best | None = None
+
+
+class Attempts:
+    """The attempts of one target.
+
+    Parameters
+    ----------
+    folder
+        Made when there is something to keep; it must not be used by two exports at once.
+    key
+        Says what the results depend on. Those of another key are removed.
+
+    Raises
+    ------
+    OutputError
+        What is there cannot be read or removed.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._folder = folder
+        self._index = _Index(_SCHEMA, key)
+        try:
+            found = _read(folder)
+            if found is not None and (found.schema, found.key) == (_SCHEMA, key):
+                self._index = found
+                self._clean()
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError as error:
+            raise OutputError(f"{folder} cannot be used: {error.strerror}", hint="delete it") from error
+
+    @property
+    def folder(self) -> Path:
+        """Where everything is."""
+        return self._folder
+
+    @property
+    def rungs(self) -> tuple[RungRecord, ...]:
+        """All attempts, in their order."""
+        return self._index.rungs
+
+    @property
+    def best(self) -> RungRecord | None:
+        """The one whose model file is kept."""
+        best = self._index.best
+        return None if best is None else self._index.rungs[best.number]
+
+    def find(self, name: str, fp32: Sequence[str]) -> RungRecord | None:
+        """The attempt of that name with these parts in float32, if it was made."""
+        return next((rung for rung in self.rungs if rung.name == name and rung.fp32 == tuple(fp32)), None)
+
+    def add(self, record: RungRecord, built: Built | None, place: Path, *, better: bool) -> None:
+        """Keep an attempt; if it is the best so far, the files in ``place`` are moved here."""
+        number, best = len(self.rungs), self._index.best
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if better and built is not None:
+            files = manifests.record_files(place)
+            shutil.move(place, self._place(number))
+            best = _Best(number, built, files)
+        self._write(replace(self._index, rungs=(*self.rungs, record), best=best))
+        self._clean()
+
+    def copy_best(self, folder: Path) -> Built:
+        """Copy the files of the best attempt into ``folder``, and say what they are."""
+        best = self._index.best
+        assert best is not None
+        for name in best.files:
+            shutil.copyfile(self._place(best.number) / name, folder / name)
+        return best.built
+
+    def remember(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
+        """A result by its name: read if it is here, else made and written."""
+        path = self._folder / f"{name}.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=kind)
+        except (OSError, msgspec.MsgspecError):
+            result = make()
+        if not self._folder.exists():
+            self._write(self._index)
+        atomic_write(path, msgspec.json.encode(result))
+        return result
+
+    def _place(self, number: int) -> Path:
+        return self._folder / str(number)
+
+    def _write(self, index: _Index) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(self._folder / _INDEX, msgspec.json.encode(index))
+        self._index = index
+
+    def _clean(self) -> None:
+        """Remove model files of others than the best: it may have been interrupted between two steps."""
+        best = self._index.best
+        for path in self._folder.iterdir():
+            if path.is_dir() and (best is None or path != self._place(best.number)):
+                shutil.rmtree(path)
+
+
+def _read(folder: Path) -> _Index | None:
+    """What is written in the folder, if it is sound."""
+    try:
+        found = msgspec.json.decode((folder / _INDEX).read_bytes(), type=_Index)
+        best = found.best
+        sound = best is None or manifests.record_files(folder / str(best.number)) == best.files
+    except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
+        return None
+    return found if sound else None

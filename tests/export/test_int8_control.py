@@ -1,0 +1,338 @@
+"""INT8 under a budget: the ladder, accuracy control, what an interruption leaves, and the command line around it."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from p3m_edge import manifest as manifests
+from p3m_edge import shipped
+from p3m_edge.errors import ArtefactError, OutputError, P3MEdgeError
+from p3m_edge.export.accuracy import UnfitError, Yardstick
+from p3m_edge.export.attempts import Attempts
+from p3m_edge.export.calibration import MINIMUM, open_measuring
+from p3m_edge.export.control import Budget, BudgetSpent, fewest
+from p3m_edge.export.ladder import Rung, Tools, climb
+from p3m_edge.export.workbench import Built
+from p3m_edge.imageio import write_png
+from p3m_edge.model.checkpoint import load_checkpoint, save_checkpoint
+from p3m_edge.runtimes import Matting
+from tests.portraits import portrait, write_set
+
+PARTS = tuple("abcdefgh")
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 29])
+def test_the_fewest_parts_are_found_in_few_attempts(count):
+    order = [str(number) for number in range(count)]
+    for needed in range(1, count + 1):
+        tried: list[int] = []
+
+        def passes(kept: Sequence[str], needed: int = needed, tried: list[int] = tried) -> bool:
+            assert list(kept) == order[: len(kept)]
+            tried.append(len(kept))
+            return len(kept) >= needed
+
+        fewest(order, passes)
+        assert len(tried) <= count.bit_length()
+        assert 0 not in tried  # that is what was tried before
+        assert count not in tried  # that is the float32 network
+        passed = [number for number in tried if number >= needed]
+        assert passed == sorted(passed, reverse=True)
+        assert (passed or [count])[-1] == needed
+
+
+def test_a_budget_of_attempts_and_of_time():
+    budget = Budget(60, 2)
+    for _ in range(2):
+        budget.check()
+        budget.tried()
+    with pytest.raises(BudgetSpent):
+        budget.check()
+    assert str(budget).startswith("2 of 2 attempts")
+    Budget(1e-9, 9).check()  # the first attempt is always made
+    with pytest.raises(BudgetSpent):
+        Budget(1, 9, seconds=61, tried=1).check()  # what an interrupted export has used counts
+    Budget(2, 9, seconds=61, tried=1).check()
+
+
+class Ladder:
+    """Rungs that write their error and what is kept; parts in float32 take their share of the error away."""
+
+    def __init__(self, folder: Path, *, parts: Sequence[str] = PARTS, **errors: float) -> None:
+        self.errors, self.parts, self.folder = errors, parts, folder
+        for part in ("measuring", "float"):
+            (folder / part).mkdir(parents=True)
+        for index in range(2):  # without mattes: what counts is the difference from float32, at most 0.005
+            write_png(folder / "measuring" / f"{index}.png", portrait(96, 96, seed=index).image)
+        measuring = open_measuring(folder / "measuring")
+        yardstick = Yardstick(measuring, (64, 64), 1, self.network(0.0), folder / "float")
+        image = np.zeros((1, 64, 64, 3), np.uint8)
+        self.tools = Tools(
+            yardstick, 0.05, self.network(0.0), image, lambda built, place: self.open(place), self.order
+        )  # fmt: skip
+        self.built: list[str] = []
+        self.told: list[str] = []
+        self.ordered = 0
+
+    def network(self, error: float) -> Any:
+        return lambda images: {"alpha": np.full((1, 1, *images.shape[1:3]), 0.5 + error, np.float32)}
+
+    def order(self, figure: str) -> Sequence[str]:
+        assert figure == "error"
+        self.ordered += 1
+        return self.parts
+
+    @contextmanager
+    def open(self, place: Path) -> Iterator[Any]:
+        yield self.network(float((place / "model.onnx").read_text()))
+
+    def rungs(self) -> tuple[Rung, ...]:
+        return tuple(Rung(name, f"rung {name}", self.build(name)) for name in self.errors)
+
+    def build(self, name: str) -> Callable[[Path, Sequence[str]], Built]:
+        def build(folder: Path, kept: Sequence[str]) -> Built:
+            assert not list(folder.iterdir())
+            if np.isinf(self.errors[name]):
+                raise UnfitError(f"{name} does not work")
+            self.built.append(name + "".join(kept))
+            (folder / "model.onnx").write_text(str(self.errors[name] * (1 - len(kept) / len(self.parts))))
+            return Built("1", tuple(kept))
+
+        return build
+
+    def climb(self, key: str = "key", attempts: int = 99) -> Any:
+        out = self.folder / "out"
+        out.mkdir(exist_ok=True)
+        tried = Attempts(self.folder / "attempts", key)
+        budget = Budget(60, attempts, tried=len(tried.rungs))
+        return climb(self.rungs(), self.tools, tried, budget, out, lambda told: self.told.append(str(told)))
+
+
+def test_the_first_rung_that_passes_wins(tmp_path):
+    ladder = Ladder(tmp_path, bad=0.4, broken=np.inf, good=1e-4, later=0.0)
+    climbed = ladder.climb()
+    assert (climbed.passed, climbed.chosen, climbed.budget_spent) == (True, "good", False)
+    assert ladder.built == ["bad", "good"]
+    assert [rung.name for rung in climbed.rungs] == ["bad", "broken", "good"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.onnx"]
+    assert (tmp_path / "out/model.onnx").read_text() == "0.0001"
+    bad, broken, good = climbed.rungs
+    assert bad.failures
+    assert (broken.failures, broken.accuracy, broken.speed) == (("broken does not work",), None, None)
+    assert good.speed[1] <= good.speed[0] <= good.speed[2]
+    assert not ladder.ordered
+
+
+def test_parts_stay_in_float32_where_no_rung_passes(tmp_path):
+    """Those of the best rung, and as few as will do: 0.012 less five eighths of it is below 0.005."""
+    ladder = Ladder(tmp_path, worse=0.3, better=0.012)
+    climbed = ladder.climb()
+    assert ladder.ordered == 1
+    assert ladder.built == ["worse", "better", "betterabcd", "betterabcdef", "betterabcde"]
+    assert [not rung.failures for rung in climbed.rungs] == [False, False, False, True, True]
+    assert (climbed.passed, climbed.chosen) == (True, "better, 5 parts in float32")
+    assert climbed.built.fp32_nodes == climbed.rungs[-1].fp32 == PARTS[:5]
+    assert climbed.rungs[-1].what == "rung better; in float32: a, b, c, d, e"
+    assert float((tmp_path / "out/model.onnx").read_text()) == pytest.approx(0.0045)
+
+
+def test_where_nothing_passes_the_best_is_kept(tmp_path):
+    ladder = Ladder(tmp_path, worst=0.5, best=0.3, middle=0.4, parts=("a",))
+    climbed = ladder.climb()
+    assert (climbed.passed, climbed.chosen, climbed.budget_spent) == (False, "best", False)
+    assert (tmp_path / "out/model.onnx").read_text() == "0.3"
+
+
+def test_nothing_that_works_is_an_error(tmp_path):
+    with pytest.raises(P3MEdgeError, match="no way to quantise this network: one does not work"):
+        Ladder(tmp_path, one=np.inf, two=np.inf).climb()
+
+
+def test_a_spent_budget_leaves_the_best_and_more_goes_on(tmp_path):
+    ladder = Ladder(tmp_path, worse=0.3, better=0.012)
+    first = ladder.climb(attempts=1)
+    assert (first.chosen, first.passed, first.budget_spent) == ("worse", False, True)
+    second = ladder.climb(attempts=3)
+    assert ladder.told.count("goes on after 1 attempts of an earlier export") == 1
+    assert second.rungs[:1] == first.rungs
+    assert len(second.rungs) == 3
+    built = len(ladder.built)
+    assert ladder.climb(attempts=3) == second  # nothing is left to do
+    assert len(ladder.built) == built
+    whole = ladder.climb()
+    other = Ladder(tmp_path / "other", worse=0.3, better=0.012).climb()
+    assert [rung.name for rung in whole.rungs] == [rung.name for rung in other.rungs]
+    assert whole.chosen == other.chosen == "better, 5 parts in float32"
+    ladder.climb("another key", attempts=1)
+    assert len(Attempts(tmp_path / "attempts", "another key").rungs) == 1
+
+
+def test_only_what_is_whole_is_read(tmp_path):
+    ladder = Ladder(tmp_path, worse=0.3, better=0.2)
+    ladder.climb(attempts=2)
+    folder = tmp_path / "attempts"
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "attempts.json"]
+    (folder / "7").mkdir()  # moved there, and killed before it was recorded
+    assert len(Attempts(folder, "key").rungs) == 2
+    assert not (folder / "7").exists()
+    found = Attempts(folder, "key")
+    assert found.remember("numbers", tuple[int, ...], lambda: (1, 2)) == (1, 2)
+    assert Attempts(folder, "key").remember("numbers", tuple[int, ...], lambda: (3,)) == (1, 2)
+    (folder / "numbers.json").write_text("[1, ")
+    assert Attempts(folder, "key").remember("numbers", tuple[int, ...], lambda: (3,)) == (3,)
+    (folder / "1/model.onnx").write_text("0.2 and more")
+    assert not Attempts(folder, "key").rungs
+    assert not folder.exists()
+    folder.write_text("a file")
+    with pytest.raises(OutputError, match="attempts"):
+        Attempts(folder, "key").remember("numbers", tuple[int, ...], lambda: (3,))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder to calibrate with, and one to measure with."""
+    folder = tmp_path_factory.mktemp("pictures")
+    samples = [portrait(64, 64, seed=i) for i in range(MINIMUM + 6)]
+    return write_set(folder / "calib", samples[:MINIMUM]), write_set(folder / "measure", samples[MINIMUM:])
+
+
+def command(out: Path, pictures: tuple[Path, Path], *options: str, target: str = "onnx-int8") -> list[str]:
+    """An export of the shipped network that cannot meet its gate at once: no rise at all is allowed."""
+    return [
+        sys.executable, "-m", "p3m_edge", "export", "--target", target, "--size", "64x64", "--out", str(out),
+        "--calib", str(pictures[0]), "--measure", str(pictures[1]), "--calib-count", str(MINIMUM), "--max-drop", "0",
+        *options,
+    ]  # fmt: skip
+
+
+def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=300)
+
+
+def one_error(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line that tells what went wrong."""
+    assert "Traceback" not in done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    return line
+
+
+@pytest.mark.parametrize("option", ["--budget=0", "--budget=-1", "--budget=nan", "--budget=soon", "--attempts=0"])
+def test_a_budget_of_nothing(option, pictures, tmp_path):
+    done = run(command(tmp_path / "out", pictures, option))
+    assert done.returncode == 2
+    assert option.split("=")[0] in one_error(done)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("target", ["onnx-int8", "openvino-int8"])
+def test_a_gate_that_is_not_met_within_the_budget(target, pictures, tmp_path):
+    if target == "openvino-int8":
+        pytest.importorskip("nncf")
+    options = ("--arch", "mobile", "--standin", "--json")
+    done = run(command(tmp_path, pictures, "--attempts", "1", *options, target=target))
+    assert done.returncode == 3, done.stderr
+    (result,) = json.loads(done.stdout)["results"]
+    assert result["status"] == "rejected"
+    record = result["quantization"]
+    assert (record["passed"], record["budget_spent"], len(record["rungs"])) == (False, True, 1)
+    folder = tmp_path / f"{target}.rejected"
+    assert manifests.read(folder, allow_rejected=True).quantization is not None
+    with pytest.raises(ArtefactError, match="rejected"):
+        Matting(folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".{target}.attempts", folder.name]
+
+
+def started(arguments: list[str], sign: str) -> subprocess.Popen[str]:
+    """A process that has said this on stderr."""
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if sign in line:
+            return process
+    raise AssertionError("".join(seen))
+
+
+@pytest.mark.parametrize(
+    ("interruption", "number"), [(signal.SIGKILL, 2), pytest.param(signal.SIGINT, 5, marks=pytest.mark.full)]
+)  # fmt: skip
+def test_the_same_line_goes_on_after_an_interruption(interruption, number, pictures, tmp_path):
+    """Attempts 1 to 3 are ways to quantise; those after them belong to accuracy control, with its ranking."""
+    line = command(tmp_path, pictures, "--attempts", str(number), "--arch", "mobile", "--standin", "--json")
+    with started(line, f"attempt {number}: ") as process:
+        process.send_signal(interruption)
+        code = process.wait(60)
+    attempts = tmp_path / ".onnx-int8.attempts"
+    before = msgspec.json.decode((attempts / "attempts.json").read_bytes())["rungs"]
+    ranges = (attempts / "ranges.json").stat().st_mtime_ns
+    assert len(before) == number - 1
+    if interruption == signal.SIGINT:
+        assert code == 130
+        assert [path.name for path in tmp_path.iterdir()] == [attempts.name]
+    done = run(line)
+    assert done.returncode == 3, done.stderr
+    assert f"goes on after {number - 1} attempts of an earlier export" in done.stderr
+    assert done.stderr.count(": attempt ") == 1
+    assert "ranking" not in done.stderr
+    after = json.loads(done.stdout)["results"][0]["quantization"]["rungs"]
+    assert after[:-1] == before  # to the last digit of their seconds
+    assert len(after) == number
+    assert (attempts / "ranges.json").stat().st_mtime_ns == ranges
+
+
+def test_another_request_begins_anew_and_success_leaves_nothing_behind(pictures, tmp_path):
+    old = Attempts(tmp_path / ".onnx-int8.attempts", "of another request")
+    assert old.remember("ranges", dict[str, float], lambda: {"image": 1.0}) == {"image": 1.0}
+    # The trained network, any rise of the SAD, and no logits, so that no pixel's class can change.
+    done = run(command(tmp_path, pictures, "--max-drop", "9", "--outputs", "alpha"))
+    assert done.returncode == 0, done.stderr
+    assert "goes on" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["onnx-int8"]
+
+
+@pytest.mark.parametrize("target", ["onnx-int8", "openvino-int8"])
+def test_activations_that_are_not_finite(target, pictures, tmp_path):
+    """Weights are finite, their products are not: the network overflows."""
+    if target == "openvino-int8":
+        pytest.importorskip("nncf")
+    network = load_checkpoint(shipped.weights_path())
+    with torch.no_grad():
+        network.get_parameter("global_decoder.head.weight").mul_(1e38)
+    path = tmp_path / "large.safetensors"
+    save_checkpoint(network, path, licence="none", provenance="a test", trained=False)
+    done = run(command(tmp_path / "out", pictures, "--checkpoint", str(path), target=target))
+    assert done.returncode == 1, done.stderr
+    assert "not finite" in one_error(done)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="the limit of a running process is Linux's")
+@pytest.mark.parametrize("target", ["onnx-int8", "openvino-int8"])
+def test_a_disc_that_fills_up_between_two_attempts(target, pictures, tmp_path):
+    """A limit on the size of files stands for the disc that is full."""
+    if target == "openvino-int8":
+        pytest.importorskip("nncf")
+    line = command(tmp_path, pictures, "--arch", "mobile", "--standin", target=target)
+    process = started(line, "attempt 2: ")
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (2**16, 2**16))
+    _, stderr = process.communicate(timeout=300)
+    done = subprocess.CompletedProcess(process.args, process.returncode, "", stderr)
+    assert done.returncode == 1, stderr
+    assert "cannot be written" in one_error(done)
+    assert [path.name for path in tmp_path.iterdir()] == [f".{target}.attempts"]
+    kept = msgspec.json.decode((tmp_path / f".{target}.attempts/attempts.json").read_bytes())
+    assert (len(kept["rungs"]), kept["best"]["number"]) == (1, 0)
