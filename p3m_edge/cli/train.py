@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from p3m_edge.cli import options
 from p3m_edge.cli.tables import table
-from p3m_edge.errors import UsageError, missing_package
+from p3m_edge.errors import UsageError, needing
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -25,6 +25,7 @@ p3m-edge train --preset smoke --data synth:0 --out run    # a few minutes anywhe
 p3m-edge train --preset p3m-r34 --data P3M-10k --out run --encoder-weights resnet34.pth
 p3m-edge train --preset mobile --teacher P3M-Net.pth --unlabelled photos/blurred_image --out run
 p3m-edge train --data P3M-10k --out run --cp icp,fcp --faces CelebAMask-HQ --set feature_paste.levels=[2,3]
+p3m-edge train --qat --weights run/best.safetensors --data P3M-10k --out tuned    # for INT8
 p3m-edge train --data P3M-10k --faces synth:100 --cp icp --preview sheet.png    # look at P3M-CP, train nothing
 p3m-edge train --out run --resume --epochs 200
 torchrun --nproc-per-node 4 -m p3m_edge train --data P3M-10k --out run --set run.sync_batchnorm=true
@@ -52,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--data", metavar="DIR|synth:SEED", help="a portrait set, or portraits generated on the fly")
     what.add_argument("--encoder-weights", type=options.path, metavar="FILE", help="ImageNet weights to start from")
     what.add_argument("--weights", type=options.path, metavar="CKPT", help="a checkpoint to start from")
+    # None and not False, as what else has no meaning with --resume
+    what.add_argument("--qat", action="store_true", default=None, help="go on from --weights, rounding as INT8 does")
     teach = parser.add_argument_group("a teacher")
     teach.add_argument("--teacher", type=options.path, metavar="CKPT", help="a larger network to learn from")
     teach.add_argument(
@@ -78,12 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Train, preview, or say what would be done."""
-    try:
+    with needing("train"):
         from p3m_edge.train import run as runs
-    except ImportError as error:
-        if (error.name or "").startswith("p3m_edge"):
-            raise
-        raise missing_package((error.name or "torch").partition(".")[0], "train", error) from error
     if args.preview is not None:
         return _preview(args, console)
     request = _request(args)
@@ -102,21 +101,26 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _request(args: argparse.Namespace) -> TrainRequest:
     """What the command line asks for."""
     from p3m_edge.train import config as configs
+    from p3m_edge.train import qat
     from p3m_edge.train.request import TrainRequest
     from p3m_edge.train.run import resumed
 
     if args.out is None:
         raise UsageError("which folder is the run to be in?", hint="--out RUN")
     if args.resume:
-        fixed = ("preset", "config", "data", "faces", "cp", "encoder_weights", "weights", "teacher", "unlabelled")
+        fixed = (
+            "preset", "config", "data", "faces", "cp", "encoder_weights", "weights", "qat", "teacher", "unlabelled",
+        )  # fmt: skip
         given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) is not None]
         if given:
             raise UsageError(f"{given[0]} has no meaning with --resume", hint="the run in --out knows it")
         return resumed(args.out, _overrides(args))
-    config = configs.load(args.preset or configs.BASE, args.config, _overrides(args))
+    preset = args.preset or (qat.preset(args.weights) if args.qat and args.weights is not None else configs.BASE)
+    config = configs.load(preset, args.config, _overrides(args), qat=bool(args.qat))
+    teacher = args.teacher or (args.weights if args.qat else None)
     return TrainRequest(
         config, args.data, args.out, args.faces, args.encoder_weights, args.weights,
-        teacher=args.teacher, unlabelled=args.unlabelled,
+        teacher=teacher, unlabelled=args.unlabelled,
     )  # fmt: skip
 
 
@@ -204,7 +208,11 @@ def _plan_rows(planned: TrainPlan) -> list[tuple[str, str]]:
     if (info := planned.teacher) is not None:
         teacher = [("teacher", f"{info.arch}, sha256 {info.sha256[:12]}, licence: {info.licence}; {info.provenance}")]
     return [
-        ("network", f"{planned.arch}, {planned.parameters / 1e6:.2f} million parameters"),
+        (
+            "network",
+            f"{planned.arch}, {planned.parameters / 1e6:.2f} million parameters"
+            + ", rounded as INT8 while it learns" * planned.qat,
+        ),
         ("device", f"{planned.device}, {planned.processes} process{'es' * (planned.processes > 1)}"),
         ("data", planned.data),
         ("faces in them", faces),

@@ -19,6 +19,8 @@ from p3m_edge.errors import InputError, UsageError, suggestion
 
 BASE = "p3m-r34"
 PRESETS = (BASE, "p3m-swin-t", "p3m-vitae-s", "mobile", "smoke")
+QAT = "qat"
+"""What quantisation-aware training changes in a preset."""
 
 Count = Annotated[int, Meta(ge=1)]
 Whole = Annotated[int, Meta(ge=0)]
@@ -104,6 +106,14 @@ class Distillation:
 
 
 @dataclass(frozen=True)
+class Qat:
+    """Quantisation-aware training; see :mod:`p3m_edge.train.qat`."""
+
+    enabled: bool
+    pictures: Count
+
+
+@dataclass(frozen=True)
 class Optim:
     """How the weights move."""
 
@@ -163,13 +173,14 @@ class Config:
     image_paste: ImagePaste
     feature_paste: FeaturePaste
     distillation: Distillation
+    qat: Qat
     optim: Optim
     run: Run
     validation: Validation
     log: Log
 
 
-def load(preset: str = BASE, file: Path | None = None, overrides: Iterable[str] = ()) -> Config:
+def load(preset: str = BASE, file: Path | None = None, overrides: Iterable[str] = (), *, qat: bool = False) -> Config:
     """The settings of a preset, changed by a file, changed by ``SECTION.KEY=VALUE``.
 
     Parameters
@@ -180,6 +191,8 @@ def load(preset: str = BASE, file: Path | None = None, overrides: Iterable[str] 
         TOML, with any part of the settings.
     overrides
         Values as TOML writes them; text may go without quotes.
+    qat
+        Change the preset to quantisation-aware training, before the file and the overrides do.
 
     Raises
     ------
@@ -188,9 +201,11 @@ def load(preset: str = BASE, file: Path | None = None, overrides: Iterable[str] 
     InputError
         The file cannot be read.
     """
+    if preset not in PRESETS:
+        raise UsageError(f"unknown preset {preset!r}", hint=suggestion(preset, PRESETS))
     table = _preset(BASE)
-    if preset != BASE:
-        _merge(table, _preset(preset), preset)
+    for name in (preset, QAT) if qat else (preset,):
+        _merge(table, _preset(name), name)
     if file is not None:
         _merge(table, _read(file), str(file))
     return from_table(_with(table, overrides))
@@ -250,8 +265,6 @@ def _with(table: dict[str, dict[str, Any]], overrides: Iterable[str]) -> dict[st
 
 
 def _preset(name: str) -> dict[str, Any]:
-    if name not in PRESETS:
-        raise UsageError(f"unknown preset {name!r}", hint=suggestion(name, PRESETS))
     return tomllib.loads((files("p3m_edge.train") / "presets" / f"{name}.toml").read_text("utf-8"))
 
 

@@ -15,7 +15,7 @@ from p3m_edge import model
 from p3m_edge.errors import InputError, P3MEdgeError
 from p3m_edge.imageio import write_png
 from p3m_edge.model.p3mnet import P3MOutput
-from p3m_edge.train import optim, state, validate
+from p3m_edge.train import optim, qat, state, validate
 from p3m_edge.train.config import to_table
 from p3m_edge.train.curve import CURVE, write_curve
 from p3m_edge.train.dataset import Pictures, normalise, to_batch
@@ -257,9 +257,12 @@ class Loop:
         write_curve(parts.folder / CURVE, [parts.folder])
         if judged.rows:
             write_png(parts.folder / "sheets" / f"step-{step:07}.png", validate.picture_sheet(judged))
+        network = parts.average.network
+        if parts.config.qat.enabled:
+            network = qat.rounded(network)
         for name in ("last", "best") if better else ("last",):
             model.save_checkpoint(
-                parts.average.network,
+                network,
                 parts.folder / f"{name}.safetensors",
                 licence=parts.licence,
                 provenance=parts.provenance(step),

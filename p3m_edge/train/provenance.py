@@ -34,7 +34,9 @@ class Provenance:
         ]
         if not self.inputs.labelled:
             lines.append(_JUDGED_BY_TEACHER)
-        if self.teacher is not None:
+        if config.qat.enabled:
+            lines.append("rounded as INT8 while it learned (QAT), taught by what it started from")
+        elif self.teacher is not None:
             info = self.teacher.info
             kind = info.arch if info.trained else f"{info.arch} that nobody trained"
             lines.append(f"taught by a {kind} (sha256 {info.sha256}, licence: {info.licence}; {info.provenance})")

@@ -32,7 +32,7 @@ class TrainRequest:
     resume
         Go on where the state in ``out`` stopped.
     teacher
-        A checkpoint of any architecture to learn from.
+        A checkpoint of any architecture to learn from; for quantisation-aware training, that of ``weights``.
     unlabelled
         A folder of pictures without mattes, for the teacher.
     """
@@ -66,6 +66,8 @@ class TrainPlan:
         Of all processes together.
     steps_per_epoch, steps, first_step
         How long, and from where.
+    qat
+        Whether it is rounded as INT8 while it learns.
     encoder
         What was loaded from ``encoder_weights``.
     teacher
@@ -86,6 +88,7 @@ class TrainPlan:
     steps_per_epoch: int
     steps: int
     first_step: int
+    qat: bool
     encoder: EncoderReport | None
     teacher: CheckpointInfo | None
 

@@ -16,7 +16,7 @@ from p3m_edge.imageio import atomic_write
 from p3m_edge.model.checkpoint import read_checkpoint
 from p3m_edge.model.p3mnet import P3MNet, build
 from p3m_edge.train import config as configs
-from p3m_edge.train import launch, optim, state
+from p3m_edge.train import launch, optim, qat, state
 from p3m_edge.train.config import Config
 from p3m_edge.train.dataset import Portraits
 from p3m_edge.train.distillation import Distillation, Projection
@@ -84,6 +84,7 @@ def resumed(out: Path, overrides: Iterable[str]) -> TrainRequest:
 def plan(request: TrainRequest) -> TrainPlan:
     """Check everything that can be checked beforehand, and say what :func:`train` would do; raises as it does."""
     _check_folder(request)
+    qat.check(request)
     name = launch.device_name(request.config.run)
     here, machines = launch.processes(request.config.run)
     inputs = open_inputs(request.data, request.faces, request.config, request.unlabelled)
@@ -107,6 +108,7 @@ def train(request: TrainRequest, reporter: Reporter) -> TrainResult | None:
     """
     config = request.config
     _check_folder(request)
+    qat.check(request)
     fabric = launch.fabric(config.run)
     inputs = open_inputs(request.data, request.faces, config, request.unlabelled)
     stored = state.load(request.out / STATE) if request.resume else None
@@ -151,6 +153,8 @@ def _parts(
     network = build(config.model.arch)
     report, first = _first_weights(network, request)
     started_with = started(request, inputs, first, teacher) if stored is None else stored.inputs
+    if config.qat.enabled and teacher is not None:  # a run that goes on finds the same quantisers in the same weights
+        network = qat.quantised(teacher.network, qat.Calibration(inputs, config))
     if config.run.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.run.sync_batchnorm:
@@ -270,6 +274,7 @@ def _plan(
         steps_per_epoch=order.steps,
         steps=min(steps, run.max_steps) if run.max_steps else steps,
         first_step=0 if stored is None else stored.step,
+        qat=request.config.qat.enabled,
         encoder=report,
         teacher=None if teacher is None else teacher.info,
     )

@@ -62,5 +62,7 @@ def _check_sense(request: TrainRequest, path: Path, info: CheckpointInfo) -> Non
         )
     if not any((settings.alpha, settings.local, settings.logits, settings.features)):
         raise UsageError("the teacher teaches nothing: all weights are 0", hint="distillation.alpha=3, for example")
+    if request.config.qat.enabled:
+        return  # which starts as its own teacher, rounded
     if request.data is None and request.weights is not None and request.weights.read_bytes() == path.read_bytes():
         raise UsageError("the network starts as its own teacher, and there are no mattes to learn from", hint="--data")

@@ -1,0 +1,251 @@
+"""Quantisation-aware training (QAT): a trained network goes on learning while its numbers are rounded as INT8 does it.
+
+NNCF knows where engines round: it puts quantisers into the network, in the form of the ladder's default
+(:mod:`p3m_edge.export.quantize_openvino`), and takes the ranges of activations from pictures. What rounds in their
+places are the modules below, with PyTorch's kernels: gradients go straight through where a value is in its range (Jacob
+et al., arXiv 1712.05877, section 3). NNCF's own kernels would have to be compiled on the user's machine first.
+
+Activations keep their ranges. A weight's range follows the weight, as every export takes it: the largest magnitude of
+an output channel is 127. So the rounded weights are a checkpoint like any other, in which an export finds the same
+integers; the ranges of activations are measured by it again.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from p3m_edge.errors import InputError, UsageError
+from p3m_edge.export import quantize_openvino
+from p3m_edge.model.checkpoint import inspect_checkpoint
+from p3m_edge.model.p3mnet import P3MNet
+from p3m_edge.train import launch
+from p3m_edge.train.config import Config, to_table
+from p3m_edge.train.dataset import Portraits, normalise
+from p3m_edge.train.inputs import Inputs
+from p3m_edge.train.order import Order
+from p3m_edge.train.request import TrainRequest
+
+PRESETS = {"mobile": "mobile", "r34": "p3m-r34", "tiny": "smoke"}
+"""Architectures that can learn so, and their presets. The others have attention, which is quantised in another form."""
+# What must be so: statistics and weights that do not change behind the quantisers, and numbers that can be rounded.
+_NEEDED: dict[str, object] = {
+    "run.freeze_batchnorm": True, "run.precision": "32-true", "run.sync_batchnorm": False, "optim.ema": 0.0,
+    "model.drop_path": 0.0,
+}  # fmt: skip
+# NNCF's names for what decides about pooling winners (quantize_openvino.COMPARING has OpenVINO's), and for what the
+# network and the local decoder do outside their modules: the fusion, the side outputs and the unpooling.
+_LEFT_ALONE = ("__eq__", "eq", "__gt__", "gt", "__ge__", "ge", "where", "maximum", "pad", "logical_and", "mul", "sub")
+_OWN = r"(local_decoder)?/[^/]+/\d+$"  # NNCF matches from the beginning
+_HOOKS = "__nncf_hooks"
+_HIGHEST = 127
+_SMALLEST = torch.finfo(torch.float32).tiny
+
+
+class Pictures(Protocol):
+    """Inputs of the network, float32 ``[1, 3, H, W]``, that can be gone through again and again."""
+
+    def __iter__(self) -> Iterator[Tensor]: ...
+
+    def __len__(self) -> int: ...
+
+
+class RoundedWeight(nn.Module):
+    """A weight in 8 bits, symmetric, with a scale for each output channel.
+
+    Parameters
+    ----------
+    name
+        Of the parameter.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """``[O, ...]`` -> the same, with at most 255 values in a channel."""
+        largest = weight.detach().abs().flatten(1).amax(dim=1)
+        scale = (largest / _HIGHEST).clamp_min(_SMALLEST)
+        zero = torch.zeros_like(scale, dtype=torch.int32)
+        return torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, -_HIGHEST, _HIGHEST)
+
+
+class RoundedActivation(nn.Module):
+    """An activation in 8 bits, in the range of a quantiser of NNCF: of all channels together, or of each.
+
+    Parameters
+    ----------
+    quantiser
+        NNCF's.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, quantiser: Any) -> None:
+        super().__init__()
+        self.lowest, self.highest, scale, zero_point = quantiser.get_parameters_for_torch_fq()
+        self.per_channel = bool(quantiser.per_channel)
+        self.register_buffer("scale", scale.detach().reshape(-1).clone())
+        self.register_buffer("zero_point", zero_point.detach().reshape(-1).to(torch.int32).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, h, w]`` -> the same, with at most 256 values, or as many in a channel."""
+        form = self.scale, self.zero_point
+        if self.per_channel:
+            return torch.fake_quantize_per_channel_affine(x, *form, 1, self.lowest, self.highest)
+        return torch.fake_quantize_per_tensor_affine(x, *form, self.lowest, self.highest)
+
+
+class Calibration:
+    """The first pictures of a training, as the network sees them; see :class:`Pictures`."""
+
+    def __init__(self, inputs: Inputs, config: Config) -> None:
+        self._portraits = Portraits(inputs.train, inputs.faces, config)
+        order = Order(len(inputs.train), 1, config.run.seed)
+        self._draws = [order.draws(step)[0] for step in range(min(config.qat.pictures, order.steps))]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (normalise(self._portraits[draw].image) for draw in self._draws)
+
+    def __len__(self) -> int:
+        return len(self._draws)
+
+
+def preset(weights: Path) -> str:
+    """The preset for the architecture of a checkpoint.
+
+    Raises
+    ------
+    UsageError
+        The architecture cannot learn so.
+    CheckpointError
+        There is no checkpoint.
+    """
+    arch = inspect_checkpoint(weights).arch
+    _check_arch(arch)
+    return PRESETS[arch]
+
+
+def check(request: TrainRequest) -> None:
+    """Refuse what does not go together with QAT, if it is wanted.
+
+    Raises
+    ------
+    UsageError
+        See the messages.
+    MissingError
+        NNCF is not installed.
+    """
+    config = request.config
+    if not config.qat.enabled:
+        return
+    if not request.resume and request.weights is None:
+        raise UsageError("--qat goes on from trained weights, and there are none", hint="--weights CKPT")
+    if not request.resume and request.teacher != request.weights:
+        raise UsageError("--qat learns from the weights that it starts from", hint="leave out --teacher")
+    _check_arch(config.model.arch)
+    if "fcp" in config.copy_paste.methods:
+        raise UsageError(
+            "P3M-FCP sends faces through the encoder as well, which --qat cannot follow", hint="--cp icp, or none"
+        )
+    table = to_table(config)
+    for name, value in _NEEDED.items():
+        section, key = name.split(".")
+        if table[section][key] != value:
+            raise UsageError(f"--qat needs {name}={str(value).lower()}, not {str(table[section][key]).lower()}")
+    if launch.processes(config.run) != (1, 1):
+        raise UsageError("--qat trains in one process", hint="run.devices=1, without torchrun")
+    quantize_openvino.require()
+
+
+def quantised(network: P3MNet, pictures: Pictures) -> P3MNet:
+    """A copy of a network that rounds.
+
+    Parameters
+    ----------
+    network
+        On the CPU; it is put into evaluation mode.
+    pictures
+        The ranges of activations are taken from them.
+
+    Raises
+    ------
+    MissingError
+        NNCF is not installed.
+    InputError
+        A picture cannot be read, or an activation is not finite.
+    """
+    nncf = quantize_openvino.require()
+    kind = importlib.import_module("nncf.torch.quantization.layers").BaseQuantizer
+    scope = nncf.IgnoredScope(types=list(_LEFT_ALONE), patterns=[_OWN], validate=False)
+    with quantize_openvino.calm(nncf):
+        try:
+            copy: P3MNet = nncf.quantize(
+                network.eval(),
+                nncf.Dataset(pictures),
+                preset=nncf.QuantizationPreset.MIXED,
+                subset_size=len(pictures),
+                ignored_scope=scope,
+                # Training does what the correction of biases is there for.
+                advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=True),
+            )
+        except (nncf.ValidationError, FloatingPointError) as error:
+            raise InputError(f"the network cannot be quantised: {' '.join(str(error).split())}") from error
+    weights = {name for name, _ in copy.named_parameters()}
+    made: dict[nn.Module, nn.Module] = {}  # one quantiser may stand in several places
+    for name, module in list(copy.named_modules(remove_duplicate=False)):
+        if isinstance(module, kind):
+            weight = _weight(name)
+            if module not in made:
+                made[module] = RoundedWeight(weight) if weight in weights else RoundedActivation(module)
+            copy.set_submodule(name, made[module])
+    _follow_maxima(copy)
+    return copy
+
+
+def rounded(network: P3MNet) -> P3MNet:
+    """A plain network with the weights that a quantised one computes with."""
+    state = {name: value for name, value in network.state_dict().items() if not name.startswith(_HOOKS)}
+    for module in network.modules():
+        if isinstance(module, RoundedWeight):
+            state[module.name] = module(state[module.name])
+    with torch.device("meta"):
+        plain = P3MNet(network.arch)
+    plain.load_state_dict(state, assign=True)
+    return plain
+
+
+def _check_arch(arch: str) -> None:
+    if arch not in PRESETS:
+        raise UsageError(
+            f"--qat cannot train {arch}: its attention is quantised in another form",
+            hint=f"it trains {', '.join(PRESETS)}",
+        )
+
+
+def _weight(hook: str) -> str:
+    """The parameter that a hook in front of an operation would round.
+
+    ``pre_hooks.encoder/stem/conv/conv2d/0__1.0`` stands at the second input, the weight, of ``encoder.stem.conv``.
+    """
+    _, _, operation = hook.partition(".pre_hooks.")
+    operation, _, port = operation.rpartition("__")
+    module, _, _ = operation.rpartition("/")[0].rpartition("/")
+    return f"{module.replace('/', '.')}.weight" if port == "1.0" else ""
+
+
+def _follow_maxima(network: nn.Module) -> None:
+    """Round behind poolings in training too: :mod:`p3m_edge.model.unpool` takes maxima by ``where`` with gradients."""
+    for kind in ("pre_hooks", "post_hooks"):
+        hooks = network.get_submodule(f"{_HOOKS}.{kind}")
+        assert isinstance(hooks, nn.ModuleDict)
+        for name, modules in list(hooks.items()):
+            if "/maximum/" in name:
+                hooks[name.replace("/maximum/", "/where/")] = modules
