@@ -127,7 +127,7 @@ def climb(
         place = Path(temporary) / "model"
 
         def passes(rung: Rung, kept: Sequence[str] = ()) -> bool:
-            name = rung.name + (f", {len(kept)} parts in float32" if kept else "")
+            name = rung.name + (f", {len(kept)} part{'s' * (len(kept) > 1)} in float32" if kept else "")
             record = attempts.find(name, kept)
             if record is None:
                 budget.check()
