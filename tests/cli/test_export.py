@@ -11,6 +11,7 @@ from p3m_edge.cli import main
 pytest.importorskip("torch")
 
 STANDIN = ["--arch", "r34", "--standin"]
+INT8 = ["--target", "onnx-int8"]
 
 
 def export(capsys, *arguments) -> tuple[int, str, str]:
@@ -42,6 +43,17 @@ def export(capsys, *arguments) -> tuple[int, str, str]:
         (["--standin", "--target", "onnx-fp32"], 2, "need an architecture"),
         (["--arch", "r34", "--target", "onnx-fp32"], 2, "no weights of r34: only of mobile"),
         (["--checkpoint", "f.pth", "--standin", "--target", "onnx-fp32"], 2, "exclude each other"),
+        ([*INT8, "--calib-count", "0"], 2, "whole number"),
+        ([*INT8, "--calib-count", "31"], 2, "at least 32 pictures, not 31"),
+        ([*INT8, "--seed", "-1"], 2, "whole number"),
+        ([*INT8, "--seed", "1000000000"], 2, "whole number from 0 to 999999999"),
+        ([*INT8, "--max-drop", "-0.1"], 2, "not a share"),
+        ([*INT8, "--max-drop", "nan"], 2, "not a share"),
+        ([*INT8, "--max-drop", "5%"], 2, "not a share"),
+        ([*INT8, "--qdq", "u4s8"], 2, "invalid choice"),
+        ([*INT8, "--budget", "0"], 2, "not a number of minutes above 0"),
+        ([*INT8, "--attempts", "0"], 2, "whole number"),
+        (["--target", "openvino-int8", "--qdq", "s8s8"], 2, "--qdq is for onnx-int8, not for openvino-int8"),
     ],
 )
 def test_bad_requests_fail_before_anything_is_built(arguments, code, message, tmp_path, capsys):
@@ -53,6 +65,22 @@ def test_bad_requests_fail_before_anything_is_built(arguments, code, message, tm
     assert "Traceback" not in stderr
     assert stdout == ""
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["--calib x", "--calib-count 64", "--measure x", "--seed 0", "--max-drop 0.05", "--qdq u8s8", "--budget 5"],
+)
+def test_what_is_for_int8_is_refused_without_such_a_target(given, tmp_path, capsys):
+    line = ["--target", "onnx-fp32,openvino-fp16", *given.split(), "--out", tmp_path / "out", "--dry-run"]
+    code, stdout, stderr = export(capsys, *line)
+    assert code == 2
+    assert stderr.startswith(f"error: {given.split()[0]} is for INT8 targets, and none was named")
+    assert stdout == ""
+    line[1] += ",onnx-int8"
+    code, stdout, _ = export(capsys, *line, "--json")
+    assert code == 0
+    assert [("pictures" in one["stages"]) for one in json.loads(stdout)["planned"]] == [False, False, True]
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path, capsys):
