@@ -14,7 +14,7 @@ from p3m_edge.cli import options
 from p3m_edge.cli.export import chosen_checkpoint, load_exporter
 from p3m_edge.cli.progress import counting
 from p3m_edge.cli.tables import number, table
-from p3m_edge.errors import OutputError
+from p3m_edge.errors import OutputError, UsageError
 from p3m_edge.imageio import atomic_write
 
 if TYPE_CHECKING:
@@ -52,9 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", choices=("int8", "fp16"), default="int8", help="what a part is brought to (default: int8)"
     )
-    parser.add_argument(
-        "--qdq", choices=("u8s8", "s8s8"), default="u8s8", help="form of INT8, as of export (default: u8s8)"
-    )
+    parser.add_argument("--qdq", choices=("u8s8", "s8s8"), help="form of INT8, as of export (default: u8s8)")
     parser.add_argument(
         "--calib", type=options.path, metavar="DIR", help="portraits: a folder or a data set (default: synthetic ones)"
     )
@@ -72,8 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     """Rank the parts, and show them."""
     checkpoint = chosen_checkpoint(args.checkpoint, args.arch, standin=args.standin)
-    if args.out is not None:
-        _make(args.out)
+    _check(args)
     export = load_exporter()
     from p3m_edge.export.calibration import open_calibration
     from p3m_edge.export.ranges import activation_ranges
@@ -81,12 +78,16 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from p3m_edge.export.workbench import Workbench
 
     height, width = args.size.height, args.size.width
+    arch = args.arch or (shipped.DEFAULT if args.checkpoint is None else None)
+    bench = Workbench(export.ExportRequest(("onnx-fp32",), Path(), checkpoint, arch, width, height))
+    if args.standin:
+        console.warn("the weights are stand-ins and NOT TRAINED: the ranking says nothing about trained ones")
     calibration = open_calibration(args.calib, count=args.calib_count, seed=args.seed)
     for remark in calibration.remarks:
         console.warn(remark)
-    arch = args.arch or (shipped.DEFAULT if args.checkpoint is None else None)
-    request = export.ExportRequest(("onnx-fp32",), Path(), checkpoint, arch, width, height)
-    model = Workbench(request).graph()
+    if args.out is not None:  # before the hours of work, and not for input that cannot be used
+        _make(args.out)
+    model = bench.graph()
     images = list(itertools.islice(calibration.images(height, width), args.pictures))
     if args.precision == "int8":
         with counting(console, "ranges") as progress:
@@ -96,7 +97,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         ranges = {}
     with counting(console, "parts") as progress:
         found = rank(
-            model, ranges, images, calibration.digest, precision=args.precision, form=args.qdq,
+            model, ranges, images, calibration.digest, precision=args.precision, form=args.qdq or "u8s8",
             cache=None if args.out is None else args.out / FILE, progress=progress,
         )  # fmt: skip
     if args.out is not None:
@@ -104,6 +105,16 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console.note(f"written: {args.out / FILE}, {args.out / PICTURE}")
     console.emit(found, lambda out: _render(out, found))
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.precision != "int8" and args.qdq is not None:
+        raise UsageError(f"--qdq is a form of INT8, not of {args.precision}", hint="leave it out")
+    if args.pictures > args.calib_count:
+        raise UsageError(
+            f"--pictures {args.pictures} are more than the {args.calib_count} of --calib-count they are taken from",
+            hint=f"give --calib-count {args.pictures}",
+        )
 
 
 def _make(folder: Path) -> None:
