@@ -28,6 +28,7 @@ from p3m_edge.export.control import Budget
 from p3m_edge.export.describe import describe
 from p3m_edge.export.ladder import Climbed, Rung, Tell, Tools, climb
 from p3m_edge.export.ranges import Range, activation_ranges, check_finite
+from p3m_edge.export.request import ExportRequest
 from p3m_edge.export.sensitivity import hardest, ordered, rank
 from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.manifest import PicturesRecord, QuantizationRecord
@@ -45,22 +46,27 @@ _SECONDS = 5.0
 """Between two reports of how far something is."""
 
 
-class Pictures:
-    """The pictures of one export, and what all its INT8 targets take from them; each part is made once, if needed.
+def open_pictures(request: ExportRequest) -> tuple[PictureSet, PictureSet]:
+    """The calibration and the measuring set of a request, which share no picture.
 
     Raises
     ------
     UsageError, InputError
         As :mod:`p3m_edge.export.calibration`.
     """
+    calibration = open_calibration(request.calibration, count=request.calibration_count, seed=request.seed)
+    measuring = open_measuring(request.measuring, seed=request.seed)
+    check_apart(calibration, measuring)
+    return calibration, measuring
 
-    def __init__(self, bench: Workbench) -> None:
-        request = bench.request
+
+class Pictures:
+    """The pictures of one export, and what all its INT8 targets take from them; the ranges are measured once."""
+
+    def __init__(self, bench: Workbench, calibration: PictureSet, measuring: PictureSet) -> None:
         self._bench = bench
         self._ranges: dict[str, Range] | None = None
-        self.calibration = open_calibration(request.calibration, count=request.calibration_count, seed=request.seed)
-        self.measuring = open_measuring(request.measuring, seed=request.seed)
-        check_apart(self.calibration, self.measuring)
+        self.calibration, self.measuring = calibration, measuring
 
     @property
     def size(self) -> tuple[int, int]:

@@ -30,7 +30,6 @@ FORMATS = {"onnxruntime": "p3m_edge.export.onnx", "openvino": "p3m_edge.export.o
 """The module that builds for each engine."""
 
 STAGES = ("load", "trace", "convert", "reference", "parity", "seal")
-INT8_STAGES = ("load", "trace", "pictures", "convert", "reference", "parity", "seal")
 _MAX_SIDE = 8192
 
 
@@ -58,7 +57,7 @@ def plan(request: ExportRequest) -> tuple[PlannedArtefact, ...]:
         final = request.out / name
         folders.check_free(final, force=request.force)
         missing = tuple(module for module in target.build_modules if not _importable(module))
-        planned.append(PlannedArtefact(name, final, _stages(target), missing))
+        planned.append(PlannedArtefact(name, final, STAGES, missing))
     return tuple(planned)
 
 
@@ -89,7 +88,9 @@ def export(request: ExportRequest, on_event: OnEvent = lambda event: None) -> tu
         for module in artefact.missing:
             raise missing_package(module, targets.get(artefact.target).extras[-1])
     bench = functools.cache(lambda: Workbench(request))
-    pictures = functools.cache(lambda: int8.Pictures(bench()))
+    # What is wrong with the pictures is said before anything is built.
+    sets = int8.open_pictures(request) if any(targets.get(name).precision == "int8" for name in request.targets) else ()
+    pictures = functools.cache(lambda: int8.Pictures(bench(), *sets))
     return tuple(_export_one(bench, pictures, targets.get(name), on_event) for name in request.targets)
 
 
@@ -99,7 +100,7 @@ def _export_one(
     target: Target,
     on_event: OnEvent,
 ) -> ExportResult:
-    stages = Stages(target.name, _stages(target), on_event)
+    stages = Stages(target.name, STAGES, on_event)
     bench = stages.run("load", make_bench)
     request = bench.request
     gate, loosened = parity.limits(target, request.limits)
@@ -108,7 +109,7 @@ def _export_one(
         stages.run("trace", bench.graph)
         quantisation = None
         if target.precision == "int8":
-            pictures = stages.run("pictures", make_pictures)
+            pictures = make_pictures()
             tried = folders.attempts(request.out / target.name)
             quantised = stages.run("convert", lambda: int8.build(bench, pictures, target, partial, tried, stages.note))
             built, quantisation = quantised.built, quantised.record
@@ -134,10 +135,6 @@ def _export_one(
         tuple(stages.times),
         quantisation,
     )
-
-
-def _stages(target: Target) -> tuple[str, ...]:
-    return INT8_STAGES if target.precision == "int8" else STAGES
 
 
 def _check(request: ExportRequest) -> None:
