@@ -41,7 +41,7 @@ MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MAL
 STAGES = {
     "stage1": ("--steps", 1200, "--lr", 1.5e-3, "--set", "data.size=256"),
     "stage2": (
-        "--steps", 1000, "--lr", 6e-4, "--batch", 8, "--set", "data.size=512", "--set", "data.crops=[384,448,512,512]",
+        "--steps", 800, "--lr", 6e-4, "--batch", 8, "--set", "data.size=512", "--set", "data.crops=[384,448,512,512]",
         "--set", "optim.warmup_steps=50", "--set", "optim.ema=0.995", "--set", "run.half_weights=true",
     ),
 }  # fmt: skip
@@ -135,16 +135,16 @@ def link_portraits(entries: list[Entry], data: Path, out: Path) -> None:
 
 
 def copy_photographs(entries: list[Entry], wallpapers: Path, out: Path) -> None:
-    """The photographs of the list that come with packages; each is the file that the list names, or this script ends."""
+    """The photographs of the list that come with packages; each must be the very file that the list names."""
     folders = {
-        "PyPI scikit-image": lambda: _package("skimage") / "data", "PyPI scikit-learn": lambda: _package("sklearn"),
-        "Debian lomiri-wallpapers-16.04": lambda: wallpapers,
+        "PyPI scikit-image": _package("skimage"), "PyPI scikit-learn": _package("sklearn"),
+        "Debian lomiri-wallpapers-16.04": wallpapers,
     }  # fmt: skip
     for entry in entries:
-        folder = next((find for start, find in folders.items() if entry.source.startswith(start)), None)
+        folder = next((path for start, path in folders.items() if entry.source.startswith(start)), None)
         if entry.kind != "background" or folder is None:
             continue
-        file = next(folder().rglob(Path(entry.source).name), None)
+        file = next(folder.rglob(Path(entry.source).name), None)
         if file is None or sha256(file) != entry.sha256:
             sys.exit(f"{entry.name} is missing or another picture: {entry.source}")
         shutil.copy(file, out / f"{entry.name}{file.suffix}")

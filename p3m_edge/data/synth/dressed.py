@@ -24,6 +24,7 @@ from p3m_edge.data.synth.raster import Array, blur, f32, noise, over
 _FINE = 2  # bodies are drawn at twice the picture's resolution
 _SHADOW_CELLS = 320
 _BIAS = 0.025  # metres: nearer than that, nothing casts a shadow
+_RELIEF = 0.035  # how deep folds are, in head units
 _CLOTH_WRAP = (0.15, 0.15, 0.15)
 
 
@@ -217,8 +218,8 @@ class _Painter:
             for kind, picture in kinds.items()
         }
         wide = cv2.resize(self._folds, (width * _FINE, height * _FINE), interpolation=cv2.INTER_LINEAR)
-        self._slope = np.stack([-cv2.Sobel(wide, cv2.CV_32F, 1, 0), cv2.Sobel(wide, cv2.CV_32F, 0, 1)], -1)
-        self._slope *= 0.035 * max(pose.scale, 8) * _FINE
+        slope = np.stack([-cv2.Sobel(wide, cv2.CV_32F, 1, 0), cv2.Sobel(wide, cv2.CV_32F, 0, 1)], -1)
+        self._slope = f32(slope * (_RELIEF * max(pose.scale, 8) * _FINE))
 
     def layer(self, faces: NDArray[np.intp]) -> Array:
         """Some triangles as a premultiplied layer ``[H, W, 4]``."""
