@@ -46,6 +46,8 @@ STAGES = {
     ),
 }  # fmt: skip
 """What the stages have of their own: steps, rate, size."""
+KEPT = 0.75
+"""What the result keeps of the weights that the training started from, if it did not start from random numbers."""
 LICENCE = (
     "Apache-2.0 (p3m-edge). Trained on generated portraits and on eight anonymised photographs of the P3M-Net "
     "repository (MIT); P3M-CP source faces: generated ones and three public portraits (see training-list.csv beside "
@@ -104,23 +106,24 @@ def train(out: Path, first: Path | None) -> None:
             )  # fmt: skip
         before = folder / "last.safetensors"
     write_curve(out / CURVE, [out / name for name in STAGES])
-    average([out / name / "last.safetensors" for name in STAGES], out / "mobile.safetensors")
+    last = out / list(STAGES)[-1] / "last.safetensors"
+    average({last: 1.0} if first is None else {first: KEPT, last: 1 - KEPT}, out / "mobile.safetensors")
 
 
-def average(files: list[Path], out: Path) -> None:
-    """The mean of several checkpoints of one training: better on pictures unlike those of the training than each."""
-    networks = [load_checkpoint(file) for file in files]
-    states = [network.state_dict() for network in networks]
+def average(shares: dict[Path, float], out: Path) -> None:
+    """The weighted mean of checkpoints of one training: better on pictures unlike those of the training than each."""
+    networks = {file: load_checkpoint(file) for file in shares}
+    states = {file: network.state_dict() for file, network in networks.items()}
+    last = next(reversed(shares))
     mean = {
-        name: sum(state[name].double() for state in states).div(len(states)).to(value.dtype)
+        name: sum(states[file][name].double() * share for file, share in shares.items()).to(value.dtype)
         if value.is_floating_point() else value
-        for name, value in states[-1].items()
+        for name, value in states[last].items()
     }  # fmt: skip
-    networks[-1].load_state_dict(mean)
-    last = inspect_checkpoint(files[-1])
-    names = ", ".join(f"{file.parent.name}/{file.name} (sha256 {sha256(file)})" for file in files)
-    provenance = f"mean of {names}; the last of them: {last.provenance}"
-    save_checkpoint(networks[-1], out, licence=LICENCE, provenance=provenance, trained=True, half=True)
+    networks[last].load_state_dict(mean)
+    names = ", ".join(f"{share:g} of {file.name} (sha256 {sha256(file)})" for file, share in shares.items())
+    provenance = f"mean of {names}; the last of them: {inspect_checkpoint(last).provenance}"
+    save_checkpoint(networks[last], out, licence=LICENCE, provenance=provenance, trained=True, half=True)
 
 
 def link_portraits(entries: list[Entry], data: Path, out: Path) -> None:

@@ -28,7 +28,8 @@ def command(*arguments: object) -> list[str]:
 
 
 def call(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, encoding="utf-8", timeout=600, cwd=cwd)
+    wide = {**os.environ, "COLUMNS": "160"}  # else tables fold long names
+    return subprocess.run(command(*arguments), capture_output=True, encoding="utf-8", timeout=600, cwd=cwd, env=wide)
 
 
 @pytest.fixture(scope="module")

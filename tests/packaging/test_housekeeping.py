@@ -66,7 +66,8 @@ def samples_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("samples")
     make_artefact(folder / "out" / "onnx-fp32", "onnxruntime")
-    make_artefact(folder / "out" / "openvino-fp16", "openvino")
+    for precision in ("fp16", "fp32"):
+        make_artefact(folder / "out" / f"openvino-{precision}", "openvino")
     assert cv2.imwrite(str(folder / "portrait.jpg"), picture(90, 70))
     for kind in ("synthetic/facemask", "out-synthetic/facemask", "out-synthetic/blurred_image"):
         (folder / kind).mkdir(parents=True)
