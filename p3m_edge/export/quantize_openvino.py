@@ -32,6 +32,9 @@ TRANSFORMERS = ("swin-t", "vitae-s")
 COMPARING = ("Equal", "Greater", "GreaterEqual", "Select", "Maximum", "Pad", "LogicalAnd", "Multiply", "Subtract")
 """What decides about pooling winners and puts their values back."""
 
+RESIZING = ("Interpolate",)
+"""What is in float32 as soon as a part is."""
+
 
 def require() -> ModuleType:
     """The package ``nncf``, after OpenVINO's telemetry is off.
@@ -96,7 +99,9 @@ def _quantise(
 
     # A pattern matches from the beginning; `neck` is no part of `neck_context`.
     patterns = [rf"{re.escape(name)}(?:[./]|$)" for name in kept]
-    scope = nncf.IgnoredScope(types=list(COMPARING), patterns=patterns, validate=False)
+    # Resizes belong to no part: were they left in integers, no number of parts in float32 would keep the logits.
+    types = [*COMPARING, *(RESIZING if kept else ())]
+    scope = nncf.IgnoredScope(types=types, patterns=patterns, validate=False)
     with calm(nncf):
         dataset = nncf.Dataset(_Images(pictures, size), feed)
         try:

@@ -255,6 +255,29 @@ def test_openvinos_comparisons_are_left_alone(onnx_model, tmp_path, bench):
     assert found[()] > 0
 
 
+def test_where_a_part_is_in_float32_resizes_are_too(mobile, measuring, tmp_path):
+    """They belong to no part: in integers, they would change the logits however many parts are in float32."""
+    pytest.importorskip("nncf")
+    openvino = pytest.importorskip("openvino")
+    from p3m_edge.export import quantize_openvino
+
+    onnx.save(mobile[0], tmp_path / "model.onnx")
+    target = targets.get("openvino-int8")
+    rung = quantize_openvino.rungs(tmp_path / "model.onnx", measuring, (SIDE, SIDE), 1, "mobile", target)[0]
+    found = {}
+    for kept in ((), ("network.encoder.stem",)):
+        folder = tmp_path / str(len(kept))
+        folder.mkdir()
+        rung.build(folder, kept)
+        model = openvino.Core().read_model(folder / target.model_file)
+        quantisers = [operation for operation in model.get_ops() if operation.get_type_name() == "FakeQuantize"]
+        readers = [reader.get_node() for one in quantisers for reader in one.output(0).get_target_inputs()]
+        found[kept] = Counter(reader.get_type_name() for reader in readers)
+    assert found[()]["Interpolate"] > 0
+    assert found[("network.encoder.stem",)]["Interpolate"] == 0
+    assert found[("network.encoder.stem",)]["Convolution"] > 20
+
+
 def test_a_range_that_is_not_finite_is_named(mobile):
     _, _, ranges = mobile
     name = next(iter(ranges))
