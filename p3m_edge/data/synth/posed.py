@@ -60,7 +60,7 @@ class Body:
 
 
 def prepare() -> None:
-    """Load the body model, which keeps a file of its own: before processes do so at the same time.
+    """Load the body model, before processes ask for it.
 
     Raises
     ------
@@ -74,9 +74,14 @@ def prepare() -> None:
 def _model() -> Any:
     try:
         import anny
+        from anny.paths import get_anny_cache_path
+        from filelock import FileLock
     except ImportError as error:
         raise missing_package("anny", "bodies", error) from error
-    return anny.Anny(skinning_method="lbs")
+    cache = get_anny_cache_path()
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / "p3m-edge.lock"):  # Anny's file must not be read before it is whole
+        return anny.Anny(skinning_method="lbs")
 
 
 def pose_body(person: Person, rng: np.random.Generator) -> Body:
