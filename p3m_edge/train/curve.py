@@ -54,5 +54,5 @@ def _read(run: Path) -> tuple[list[tuple[int, float]], int]:
         return rows, int(settings["batch"]) * int(settings["devices"])
     except FileNotFoundError as error:
         raise InputError(f"{error.filename} is missing: {run} is no folder of a training") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise InputError(f"{run} has a table or settings that cannot be read: {error}") from error

@@ -147,3 +147,16 @@ def test_posed_people_without_the_body_model(tmp_path):
     assert done.returncode == 4, done.stderr
     assert "p3m-edge[bodies]" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_posed_people_where_the_body_model_has_no_place_for_its_file(tmp_path):
+    (tmp_path / "file").touch()
+    done = subprocess.run(
+        command(tmp_path / "out", "-n", 1, "--posed", 1), capture_output=True, encoding="utf-8", timeout=300,
+        env={**os.environ, "ANNY_CACHE_DIR": str(tmp_path / "file" / "cache")},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {tmp_path / 'file' / 'cache'} cannot be used")
+    assert "ANNY_CACHE_DIR" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()

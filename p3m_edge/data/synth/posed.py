@@ -6,8 +6,11 @@ F, triangles.
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 from p3m_edge.data.synth.mesh import vertex_normals
 from p3m_edge.data.synth.person import Person
 from p3m_edge.data.synth.raster import Array, f32
-from p3m_edge.errors import missing_package
+from p3m_edge.errors import OutputError, missing_package
 
 _AXES = f32([[1, 0, 0], [0, 0, 1], [0, -1, 0]])  # Anny's frame (z up, facing -y) to ours
 _LIMBS = {
@@ -66,6 +69,8 @@ def prepare() -> None:
     ------
     MissingError
         Anny is not installed.
+    OutputError
+        Its cache cannot be written.
     """
     _model()
 
@@ -74,14 +79,26 @@ def prepare() -> None:
 def _model() -> Any:
     try:
         import anny
-        from anny.paths import get_anny_cache_path
+        from anny import paths
         from filelock import FileLock
     except ImportError as error:
         raise missing_package("anny", "bodies", error) from error
-    cache = get_anny_cache_path()
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / "p3m-edge.lock"):  # Anny's file must not be read before it is whole
-        return anny.Anny(skinning_method="lbs")
+    cache = Path(paths.get_anny_cache_path())
+    whole = cache / f"p3m-edge-{version('anny')}"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / "p3m-edge.lock"):
+            if not whole.exists():  # Anny writes its file in place: half of it must never be found there
+                with tempfile.TemporaryDirectory(dir=cache, prefix=".building-") as temporary:
+                    building = Path(temporary) / whole.name
+                    paths.set_anny_cache_path(building)
+                    anny.Anny(skinning_method="lbs")
+                    building.rename(whole)
+            paths.set_anny_cache_path(whole)
+            return anny.Anny(skinning_method="lbs")
+    except OSError as error:
+        hint = "ANNY_CACHE_DIR names another folder"
+        raise OutputError(f"{cache} cannot be used: {error.strerror or error}", hint=hint) from error
 
 
 def pose_body(person: Person, rng: np.random.Generator) -> Body:
