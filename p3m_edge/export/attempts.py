@@ -7,6 +7,7 @@ another name first, and what does not belong together is thrown away when it is 
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from p3m_edge.manifest import FileRecord, RungRecord
 
 T = TypeVar("T")
 _INDEX = "attempts.json"
-_SCHEMA = 1
+_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class _Index:
     key: str
     rungs: tuple[RungRecord, ...] = ()
     best: _Best | None = None
+    seconds: float = 0.0
 
 
 class Attempts:
@@ -82,6 +84,11 @@ class Attempts:
         return self._index.rungs
 
     @property
+    def seconds(self) -> float:
+        """What the attempts and the remembered results have taken."""
+        return self._index.seconds
+
+    @property
     def best(self) -> RungRecord | None:
         """The one whose model file is kept."""
         best = self._index.best
@@ -99,7 +106,8 @@ class Attempts:
             files = manifests.record_files(place)
             shutil.move(place, self._place(number))
             best = _Best(number, built, files)
-        self._write(replace(self._index, rungs=(*self.rungs, record), best=best))
+        seconds = self.seconds + record.seconds
+        self._write(replace(self._index, rungs=(*self.rungs, record), best=best, seconds=seconds))
         self._clean()
 
     def copy_best(self, folder: Path) -> Built:
@@ -116,10 +124,13 @@ class Attempts:
         try:
             return msgspec.json.decode(path.read_bytes(), type=kind)
         except (OSError, msgspec.MsgspecError):
+            begin = time.perf_counter()
             result = make()
+        spent = time.perf_counter() - begin
         if not self._folder.exists():
             self._write(self._index)
         atomic_write(path, msgspec.json.encode(result))
+        self._write(replace(self._index, seconds=self.seconds + spent))
         return result
 
     def _place(self, number: int) -> Path:

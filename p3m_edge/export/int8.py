@@ -127,9 +127,7 @@ def build(bench: Workbench, pictures: Pictures, target: Target, folder: Path, tr
     """
     request = bench.request
     attempts = Attempts(tried, _key(bench, pictures, target))
-    budget = Budget(
-        request.budget, request.attempts, sum(rung.seconds for rung in attempts.rungs), len(attempts.rungs)
-    )  # fmt: skip
+    budget = Budget(request.budget, request.attempts, attempts.seconds, len(attempts.rungs))
     with tempfile.TemporaryDirectory(dir=folder, prefix=".float-") as temporary:
         place = Path(temporary)
         make, name = _FLOAT[target.engine]
@@ -184,7 +182,7 @@ def _rungs(
 def _order(
     bench: Workbench, pictures: Pictures, attempts: Attempts, budget: Budget, tell: Tell, figure: Figure
 ) -> Sequence[str]:  # fmt: skip
-    """The parts, that first which causes most of a figure when it alone is quantised, in ONNX for any engine.
+    """The parts, that first which causes most of a figure for what it computes, in ONNX for any engine.
 
     On calibration pictures: those that it is measured with decide about the gate alone.
     """

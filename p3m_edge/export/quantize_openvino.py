@@ -74,7 +74,7 @@ def rungs(
         def build(folder: Path, kept: Sequence[str]) -> Built:
             model = ov.require().Core().read_model(source)
             _quantise(nncf, model, pictures, size, batch, kept, settings, folder / target.model_file)
-            return Built(minimum_version=MINIMUM_OPENVINO, fp32_nodes=tuple(kept))
+            return Built(minimum_version=MINIMUM_OPENVINO, fp32_nodes=(*kept, *(RESIZING if kept else ())))
 
         return Rung(name, what, build)
 

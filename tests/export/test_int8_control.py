@@ -189,7 +189,9 @@ def test_only_what_is_whole_is_read(tmp_path):
     assert len(Attempts(folder, "key").rungs) == 2
     assert not (folder / "7").exists()
     found = Attempts(folder, "key")
+    before = found.seconds
     assert found.remember("numbers", tuple[int, ...], lambda: (1, 2)) == (1, 2)
+    assert Attempts(folder, "key").seconds == found.seconds > before > 0
     assert Attempts(folder, "key").remember("numbers", tuple[int, ...], lambda: (3,)) == (1, 2)
     (folder / "numbers.json").write_text("[1, ")
     assert Attempts(folder, "key").remember("numbers", tuple[int, ...], lambda: (3,)) == (3,)
