@@ -76,6 +76,7 @@ def compared(sets: Path, out: Path, teacher: Path, seed: int) -> dict[str, float
     return {name: error(sets, weights) for name, weights in students.items()}
 
 
+@pytest.mark.full
 def test_a_student_with_a_teacher_beats_one_without(sets, tmp_path):
     """Seeds scatter by some hundredths of SAD; what the teacher is worth is several tenths."""
     teacher = fitted(sets, tmp_path / "teacher", "teacher", 0, "many")
