@@ -143,7 +143,8 @@ def rank(
 def ordered(found: Sensitivity, figure: Figure) -> tuple[str, ...]:
     """The parts, that first which causes most of a figure for what it computes.
 
-    Where two cause none of it, the error decides. A part with little to compute costs little time in float32: several of those may do for one that is worse.
+    Where two cause none of it, the error decides. A part with little to compute costs little time in float32: several
+    of those may do for one that is worse.
     """
 
     def key(part: Part) -> tuple[float, float]:

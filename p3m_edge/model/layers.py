@@ -155,7 +155,7 @@ class PoolingEncoder(Encoder):
         """``[B, 3, H, W]`` -> the first level, pooled. The only place where full-resolution features exist."""
         e0 = self.stem(x)
         pooled, winners = max_pool(e0, self.kernel)
-        return Front(pooled, winners, pooled if self.kernel == 2 else functional.max_pool2d(e0, 2))
+        return Front(pooled, winners, pooled if self.kernel == 2 else functional.max_pool2d(e0, 2, 2))
 
     def trunk(self, front: Front) -> Features:
         """Everything below the full resolution."""

@@ -257,10 +257,10 @@ class MobileLocalDecoder(nn.Module):
     def forward(self, features: Features, guides: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         """The logits of the local alpha, ``[B, 4, H/2, W/2]``: the pixels of a cell row by row."""
         g4, g3, g2, g1 = guides
-        quarter = functional.max_pool2d(features.detail, 2)
+        quarter = functional.max_pool2d(features.detail, 2, 2)
         l4 = self.stage4(features.e4)
         l3 = self.stage3(self.tfi3(g4, l4, features.e3))
-        l2 = self.stage2(self.sbfi2(self.tfi2(g3, l3, features.e2), functional.max_pool2d(quarter, 2)))
+        l2 = self.stage2(self.sbfi2(self.tfi2(g3, l3, features.e2), functional.max_pool2d(quarter, 2, 2)))
         l1 = self.stage1(self.sbfi1(self.tfi1(g2, l2, features.e1), quarter))
         out: Tensor = self.head(self.stage0(self.tfi0(g1, l1, features.half)))
         return out
