@@ -29,7 +29,7 @@ from typing import Any, Iterator
 ROOT = Path(__file__).resolve().parent
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 DEMO_EXTRAS = ("onnx", "openvino", "torch")
-TEST_EXTRAS = ("dev", "train", "bodies", "quantize", *DEMO_EXTRAS)
+TEST_EXTRAS = ("dev", "train", "bodies", "quantize", "coreml", *DEMO_EXTRAS)
 MINIMUM_TORCH = (2, 9)
 WINDOWS = os.name == "nt"
 

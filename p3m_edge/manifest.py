@@ -116,13 +116,18 @@ class ParityItem:
 
 @dataclass(frozen=True)
 class ParityRecord:
-    """The parity gate: limits, the pictures, the verdict. ``loosened`` lists limits that the user relaxed."""
+    """The parity gate: limits, the pictures, the verdict. ``loosened`` lists limits that the user relaxed.
+
+    ``headroom``: how many times larger all results in half precision could have been before one overflows, where the
+    artefact was interpreted.
+    """
 
     passed: bool
     limits: Limits
     items: tuple[ParityItem, ...]
     failures: tuple[str, ...] = ()
     loosened: tuple[str, ...] = ()
+    headroom: float | None = None
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,11 @@ class Target:
     limits: Limits | None
 
     @property
+    def climbs(self) -> bool:
+        """Whether it is calibrated with pictures, and made in several attempts (:mod:`p3m_edge.export.ladder`)."""
+        return self.precision == "int8" and self.engine in ("onnxruntime", "openvino")
+
+    @property
     def implemented(self) -> bool:
         """Whether this version can build the target."""
         return self.limits is not None
@@ -99,8 +104,8 @@ TARGETS: dict[str, Target] = {
         Target("openvino-fp32", "openvino", "fp32", "model.xml", _OPENVINO, ("torch", "openvino"), FP32),
         Target("openvino-fp16", "openvino", "fp16", "model.xml", _OPENVINO, ("torch", "openvino"), FP16),
         Target("openvino-int8", "openvino", "int8", "model.xml", (*_OPENVINO, "nncf"), ("torch", "quantize"), INT8),
-        Target("coreml-fp32", "coreml", "fp32", "model.mlpackage", ("coremltools",), ("torch", "coreml"), None),
-        Target("coreml-fp16", "coreml", "fp16", "model.mlpackage", ("coremltools",), ("torch", "coreml"), None),
+        Target("coreml-fp32", "coreml", "fp32", "model.mlpackage", ("coremltools",), ("torch", "coreml"), FP32),
+        Target("coreml-fp16", "coreml", "fp16", "model.mlpackage", ("coremltools",), ("torch", "coreml"), FP16),
         Target("coreml-int8", "coreml", "int8", "model.mlpackage", ("coremltools",), ("torch", "coreml"), None),
         Target("coreml-pal6", "coreml", "pal6", "model.mlpackage", ("coremltools",), ("torch", "coreml"), None),
         Target("coreml-pal4", "coreml", "pal4", "model.mlpackage", ("coremltools",), ("torch", "coreml"), None),

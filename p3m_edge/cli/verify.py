@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -10,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from p3m_edge import manifest as manifests
 from p3m_edge.cli import options
 from p3m_edge.cli.tables import number, table
-from p3m_edge.errors import GateError, P3MEdgeError
+from p3m_edge.errors import GateError, P3MEdgeError, needing
 from p3m_edge.runtimes import Matting, UnverifiedWarning, golden
 from p3m_edge.runtimes.contract import EngineInfo
 from p3m_edge.runtimes.golden import SelfTest
@@ -21,9 +23,15 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
     from p3m_edge.cli.console import Console
+    from p3m_edge.export.mil.examine import FunctionReport
 
+PACKAGE = ".mlpackage"
 HELP = """Check artefacts on this machine, with the runtime that apps use: the manifest, the hash of every file, and
 the golden vectors: frames that the artefact carries, with the reference alpha. The artefact is not changed.
+
+Where Core ML does not run, a Core ML artefact is interpreted operator by operator, which proves the program and says
+nothing about a device. Of any *.mlpackage, verify tells whether it can be interpreted, what half precision does to its
+outputs, what overflows, and what Apple's rules for the Neural Engine say.
 
 Exit code 3: the golden vectors fail; 4: the engine or device is not here; 5: the artefact is corrupt, tampered with
 or of another version. Of several artefacts, the highest code counts."""
@@ -31,6 +39,7 @@ EXAMPLES = """
 p3m-edge verify out/demo/onnx-fp32
 p3m-edge verify out/demo/onnx-fp32 out/demo/openvino-fp16 --json
 p3m-edge verify out/demo/openvino-fp16 --device GPU
+p3m-edge verify out/coreml-fp16 Foreign.mlpackage
 """
 
 
@@ -46,6 +55,8 @@ class Verification:
         Why it did not pass; 0 if it did.
     engine, selftest
         What ran it, and the figures; None with ``error``.
+    program
+        Of a Core ML package: what its functions are, and what came of interpreting them.
     """
 
     folder: Path
@@ -58,11 +69,14 @@ class Verification:
     engine: EngineInfo | None
     selftest: SelfTest | None
     seconds: float
+    program: tuple[FunctionReport, ...] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folders and the engine's options."""
-    parser.add_argument("artefacts", metavar="DIR", nargs="+", type=options.path, help="a folder that export wrote")
+    parser.add_argument(
+        "artefacts", metavar="DIR", nargs="+", type=options.path, help="a folder that export wrote, or a *.mlpackage"
+    )
     parser.add_argument("--device", metavar="NAME", help=options.DEVICE_HELP)
     parser.add_argument("--threads", type=options.positive, metavar="N", help="threads (default: the engine's choice)")
 
@@ -84,6 +98,11 @@ def verify(folder: Path, device: str | None = None, threads: int | None = None) 
     """Check manifest and hashes, load the model and run its golden vectors; errors become part of the verdict."""
     start = time.perf_counter()
     try:
+        if folder.suffix == PACKAGE:
+            return _examined(folder, start)
+        interpreted = _interpreted(folder, start)
+        if interpreted is not None:
+            return interpreted
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnverifiedWarning)  # verifying is what it asks for
             matting = Matting(folder, device, threads)
@@ -95,12 +114,53 @@ def verify(folder: Path, device: str | None = None, threads: int | None = None) 
         return Verification(
             folder, "error", str(error), error.hint, error.exit_code, None, None, None, None, round(seconds, 3)
         )
+    return _judged(folder, info.target, info.trained, info.engine, found, start)
+
+
+def _interpreted(folder: Path, start: float) -> Verification | None:
+    """The verdict on a Core ML artefact where Core ML is not; None: it is another artefact, or this is a Mac."""
+    manifest = manifests.read(folder)
+    if manifest.engine.name != "coreml" or sys.platform == "darwin":
+        return None
+    manifests.check_files(manifest, folder)
+    with needing("coreml"):
+        from p3m_edge.export.mil.engine import interpret
+    engine, _ = interpret(manifest, folder)
+    with engine:
+        found = golden.selftest(manifest, folder, engine.infer)
+        return _judged(folder, manifest.target, manifest.model.trained, engine.info, found, start)
+
+
+def _examined(path: Path, start: float) -> Verification:
+    """The verdict on any Core ML package."""
+    with needing("coreml"):
+        from p3m_edge.export.mil.examine import examine
+    functions = examine(path)
+    seconds = round(time.perf_counter() - start, 3)
+    message, hint, code = None, None, 0
+    for function in functions:
+        if function.unknown:
+            message, code = f"not interpreted: {', '.join(function.unknown)}", P3MEdgeError.exit_code
+            hint = "these operators are not known here; the package may still run on a device"
+        elif function.failure:
+            message, code = function.failure, P3MEdgeError.exit_code
+        elif function.overflows:
+            first = function.overflows[0]
+            message, code = f"{len(function.overflows)} results overflow half precision: {first.name}", 3
+            hint = "keep them in float32, or scale what goes in"
+    status: Literal["passed", "failed", "error"] = "passed" if not code else "failed" if code == 3 else "error"
+    return Verification(path, status, message, hint, code, None, None, None, None, seconds, functions)
+
+
+def _judged(
+    folder: Path, target: str, trained: bool, engine: EngineInfo, found: SelfTest, start: float
+) -> Verification:  # fmt: skip
     seconds = round(time.perf_counter() - start, 3)
     status: Literal["passed", "failed"] = "passed" if found.passed else "failed"
     message = None if found.passed else f"{len(found.failures)} of its figures exceed their limits"
     hint = None if found.passed else "do not use it on this machine; other threads, device or engine version may differ"
     code = 0 if found.passed else GateError.exit_code
-    return Verification(folder, status, message, hint, code, info.target, info.trained, info.engine, found, seconds)
+    return Verification(folder, status, message, hint, code, target, trained, engine, found, seconds)
 
 
 def failure(results: Sequence[Verification]) -> P3MEdgeError | None:
@@ -123,6 +183,8 @@ def render(out: RichConsole, results: Sequence[Verification], *, figures: bool =
     for result in results:
         if figures and result.selftest is not None:
             _render_figures(out, result.folder, result.selftest)
+        for function in result.program:
+            _render_function(out, result.folder, function)
     verdicts = table("verified", "artefact", "target", "verdict", "engine", "device", "seconds", right=("seconds",))
     for result in results:
         engine = result.engine
@@ -136,6 +198,27 @@ def render(out: RichConsole, results: Sequence[Verification], *, figures: bool =
             style="red" if result.exit_code else None,
         )
     out.print(verdicts)
+
+
+def _render_function(out: RichConsole, path: Path, function: FunctionReport) -> None:
+    """What came of interpreting one function, its operators, and the advice."""
+    figures = table(
+        f"{path}: {function.name}",
+        "output",
+        "mean error of rounding",
+        "largest",
+        right=("mean error of rounding", "largest"),
+    )
+    for output in function.outputs:
+        figures.add_row(output.name, number(output.mean), number(output.largest))
+    if function.headroom is not None:
+        figures.caption = f"results could be {function.headroom:.3g} times larger before one overflows half precision"
+    out.print(figures)
+    out.print(
+        "operators: " + ", ".join(f"{name} {count}" for name, count in function.operators.items()), soft_wrap=True
+    )
+    for said in function.advice:
+        out.print(f"Neural Engine: {said.rule} ({said.count}: {', '.join(said.examples)})", soft_wrap=True)
 
 
 def _render_figures(out: RichConsole, folder: Path, selftest: SelfTest) -> None:

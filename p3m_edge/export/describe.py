@@ -37,7 +37,7 @@ def describe(bench: Workbench, target: Target, built: Built, folder: Path) -> Ma
         unpool=bench.unpool,
         files=manifests.record_files(folder),
         parity=None,
-        verified=VerifiedRecord("device", msgspec.to_builtins(machine), machine.packages),
+        verified=VerifiedRecord(built.level, msgspec.to_builtins(machine), machine.packages),
         fp32_nodes=built.fp32_nodes,
         p3m_edge=__version__,
     )

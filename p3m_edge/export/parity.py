@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from p3m_edge import manifest as manifests
 from p3m_edge import metrics
 from p3m_edge.errors import UsageError, suggestion
+from p3m_edge.export.mil.engine import open_highest
 from p3m_edge.export.workbench import Workbench
 from p3m_edge.manifest import Manifest, ParityItem, ParityRecord
 from p3m_edge.runtimes import golden
-from p3m_edge.runtimes.contract import EngineOptions
-from p3m_edge.runtimes.engine import open_engine
 from p3m_edge.targets import Limits, Target
 
+MINIMUM_HEADROOM = 4.0
+"""How many times larger results in half precision could be before one overflows: other pictures have other ranges."""
 _GOLDEN_PICTURES = 2  # the bundled portrait and noise: a user's pictures do not travel with the artefact
 
 
@@ -58,7 +59,8 @@ def write_golden(bench: Workbench, folder: Path) -> None:
 def check(bench: Workbench, manifest: Manifest, folder: Path, gate: Limits, loosened: tuple[str, ...]) -> ParityRecord:
     """Run every parity picture through the artefact in ``folder`` and hold the differences against the limits."""
     differences, items = [], []
-    with open_engine(manifest, folder, EngineOptions(cache=False)) as engine:
+    opened, headroom = open_highest(manifest, folder)
+    with opened as engine:
         images = zip(bench.pictures, bench.network_images(), bench.references, strict=True)
         for picture, image, reference in images:
             wanted: dict[str, NDArray[np.float32]] = {name: reference[name] for name in bench.outputs}
@@ -67,7 +69,13 @@ def check(bench: Workbench, manifest: Manifest, folder: Path, gate: Limits, loos
             differences.append(difference)
             items.append(_item(difference, wanted["alpha"][0, 0], found["alpha"][0, 0]))
     verdict = golden.judge(tuple(differences), gate)
-    return ParityRecord(verdict.passed, gate, tuple(items), verdict.failures, loosened)
+    failures = verdict.failures
+    if headroom.value is not None and not headroom.value >= MINIMUM_HEADROOM:
+        failures += (
+            f"{headroom.at}: {headroom.value:.2g} times its result overflows half precision, and other pictures may "
+            f"give more: wanted is {MINIMUM_HEADROOM:g}",
+        )
+    return ParityRecord(not failures, gate, tuple(items), failures, loosened, headroom.value)
 
 
 def _item(difference: golden.Difference, wanted: NDArray[np.float32], found: NDArray[np.float32]) -> ParityItem:

@@ -26,7 +26,11 @@ from p3m_edge.targets import ARCHS, Target
 
 Builder = Callable[[Workbench, Target, Path], Built]
 
-FORMATS = {"onnxruntime": "p3m_edge.export.onnx", "openvino": "p3m_edge.export.openvino"}
+FORMATS = {
+    "onnxruntime": "p3m_edge.export.onnx",
+    "openvino": "p3m_edge.export.openvino",
+    "coreml": "p3m_edge.export.coreml",
+}
 """The module that builds for each engine."""
 
 STAGES = ("load", "trace", "convert", "reference", "parity", "seal")
@@ -54,6 +58,10 @@ def plan(request: ExportRequest) -> tuple[PlannedArtefact, ...]:
             raise UsageError(
                 f"{name} cannot be built with --unpool native", hint="only ONNX Runtime has MaxUnpool: use select"
             )
+        if target.engine == "coreml" and request.dynamic:
+            raise UsageError(f"{name} has a fixed size: accelerators run no other", hint="leave out --dynamic")
+        if target.engine == "coreml" and request.batch != 1:
+            raise UsageError(f"{name} takes one image at a time, not {request.batch}", hint="leave out --batch")
         final = request.out / name
         folders.check_free(final, force=request.force)
         missing = tuple(module for module in target.build_modules if not _importable(module))
@@ -89,7 +97,7 @@ def export(request: ExportRequest, on_event: OnEvent = lambda event: None) -> tu
             raise missing_package(module, targets.get(artefact.target).extras[-1])
     bench = functools.cache(lambda: Workbench(request))
     # What is wrong with the pictures is said before anything is built.
-    sets = int8.open_pictures(request) if any(targets.get(name).precision == "int8" for name in request.targets) else ()
+    sets = int8.open_pictures(request) if any(targets.get(name).climbs for name in request.targets) else ()
     pictures = functools.cache(lambda: int8.Pictures(bench(), *sets))
     return tuple(_export_one(bench, pictures, targets.get(name), on_event) for name in request.targets)
 
@@ -106,9 +114,9 @@ def _export_one(
     gate, loosened = parity.limits(target, request.limits)
     build: Builder = importlib.import_module(FORMATS[target.engine]).build
     with folders.workspace(request.out, target.name, force=request.force) as partial:
-        stages.run("trace", bench.graph)
+        stages.run("trace", lambda: bench.program if target.engine == "coreml" else bench.graph())
         quantisation = None
-        if target.precision == "int8":
+        if target.climbs:
             pictures = make_pictures()
             tried = folders.attempts(request.out / target.name)
             quantised = stages.run("convert", lambda: int8.build(bench, pictures, target, partial, tried, stages.note))

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from p3m_edge.errors import UsageError
 from p3m_edge.export import graph
+from p3m_edge.export import program as programs
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.imageio import read_image
-from p3m_edge.manifest import ModelRecord, Unpool
+from p3m_edge.manifest import Level, ModelRecord, Unpool
 from p3m_edge.model.checkpoint import read_checkpoint
 from p3m_edge.model.deploy import OUTPUTS, Deploy, unpooling
 from p3m_edge.model.p3mnet import P3MNet
@@ -31,10 +32,11 @@ _T = TypeVar("_T", bound=np.generic)
 
 @dataclass(frozen=True)
 class Built:
-    """What a format module says about the model file that it wrote."""
+    """What a format module says about the model file that it wrote; ``level``: at which it can be verified here."""
 
     minimum_version: str
     fp32_nodes: tuple[str, ...] = ()
+    level: Level = "device"
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,12 @@ class Workbench:
             deploy = Deploy(self.network, request.outputs, request.unpool)
             self._graph = graph.trace(deploy, request.height, request.width, request.batch, dynamic=request.dynamic)
         return self._graph
+
+    @cached_property
+    def program(self) -> torch.export.ExportedProgram:
+        """The network as PyTorch's operators (:mod:`p3m_edge.export.program`)."""
+        request = self.request
+        return programs.trace(Deploy(self.network, request.outputs, request.unpool), request.height, request.width)
 
     @cached_property
     def references(self) -> list[dict[str, NDArray[np.float32]]]:

@@ -120,6 +120,7 @@ class EngineModule(Protocol):
 ENGINES: dict[str, str] = {
     "onnxruntime": "p3m_edge.runtimes.onnxrt",
     "openvino": "p3m_edge.runtimes.ov",
+    "coreml": "p3m_edge.runtimes.coreml",
 }
 
 

@@ -8,7 +8,7 @@ of the eager module in float32. Any runtime in any language can test itself with
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from p3m_edge.errors import ArtefactError
 from p3m_edge.manifest import GOLDEN, Manifest
+from p3m_edge.runtimes.contract import Images, Outputs
 from p3m_edge.targets import TARGETS, Limits
 
 Arrays = Mapping[str, NDArray[np.float32]]
@@ -143,6 +144,22 @@ def read(folder: Path, manifest: Manifest) -> tuple[GoldenVector, ...]:
             if vector.outputs[output.name].shape != (batch, output.channels, height, width):
                 raise ArtefactError(f"{path}: {output.name}_{index} does not fit image_{index}")
     return vectors
+
+
+def selftest(manifest: Manifest, folder: Path, infer: Callable[[Images, Sequence[str]], Outputs]) -> SelfTest:
+    """Run the golden vectors, all outputs, and hold them against the parity limits.
+
+    Raises
+    ------
+    ArtefactError
+        The golden vectors cannot be read.
+    """
+    limits, names = limits_of(manifest), tuple(output.name for output in manifest.outputs)
+    items = []
+    for index, vector in enumerate(read(folder, manifest)):
+        found = infer(vector.image, names)
+        items.append(compare(f"golden {index}", vector.outputs, found, limits.pixel_tolerance))
+    return judge(tuple(items), limits)
 
 
 def compare(image: str, reference: Arrays, found: Arrays, tolerance: float) -> Difference:

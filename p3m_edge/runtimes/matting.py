@@ -293,12 +293,7 @@ class Matting:
         ArtefactError
             The golden vectors cannot be read.
         """
-        limits = golden.limits_of(self.manifest)
-        items = []
-        for index, vector in enumerate(golden.read(self.folder, self.manifest)):
-            found = self.engine.infer(vector.image, self.engine.outputs)
-            items.append(golden.compare(f"golden {index}", vector.outputs, found, limits.pixel_tolerance))
-        return golden.judge(tuple(items), limits)
+        return golden.selftest(self.manifest, self.folder, self.engine.infer)
 
     def close(self) -> None:
         """Finish what is at work and free the model; closing again does nothing."""

@@ -10,8 +10,11 @@ from p3m_edge.imageio import read_image
 from p3m_edge.runtimes import Matting
 from p3m_edge.targets import ARCHS, TARGETS
 
-FLOATS = tuple(name for name, target in TARGETS.items() if target.implemented and target.precision != "int8")
-"""INT8 is judged by what trained weights make of pictures: tests/export/test_int8.py."""
+FLOATS = tuple(
+    name for name, target in TARGETS.items()
+    if target.implemented and target.precision != "int8" and target.engine != "coreml"
+)  # fmt: skip
+"""INT8 is judged by what trained weights make of pictures: tests/export/test_int8.py; Core ML does not run here."""
 pytestmark = pytest.mark.full
 
 
@@ -29,6 +32,15 @@ def test_the_exported_artefact_equals_the_network(arch, target, tmp_path):
     assert alpha.shape == frame.shape[:2]
     assert alpha.dtype == np.float32
     assert float(alpha.max()) > float(alpha.min())
+
+
+@pytest.mark.parametrize("target", ["coreml-fp32", "coreml-fp16"])
+@pytest.mark.parametrize("arch", ARCHS)
+def test_the_core_ml_program_equals_the_network(arch, target, tmp_path):
+    pytest.importorskip("coremltools")
+    (result,) = export(ExportRequest(targets=(target,), out=tmp_path, arch=arch))
+    assert result.parity.failures == ()
+    assert manifests.read(result.folder).verified.level in ("program", "device")
 
 
 @pytest.mark.parametrize("target", FLOATS)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from p3m_edge.errors import ArtefactError, P3MEdgeError
 from p3m_edge.export.mil import shaping  # noqa: F401 - enters its operators
-from p3m_edge.export.mil.operators import OPERATORS, Arguments, tensor
+from p3m_edge.export.mil.operators import MOVING, OPERATORS, Arguments, tensor
 from p3m_edge.export.mil.package import Package, calm
 
 Mode = Literal["exact", "typed"]
@@ -50,7 +50,8 @@ class Result:
     overflows
         Results typed as half precision beyond its range, in both modes.
     largest
-        The largest magnitude among all results typed as half precision; 0 without any.
+        The largest magnitude among all results typed as half precision that are computed and not just moved; 0 without
+        any.
     largest_at
         The operation that has it.
     states
@@ -118,6 +119,11 @@ class Interpreter:
     def inputs(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the inputs, states aside."""
         return {name: tuple(var.shape) for name, var in self._function.inputs.items() if not _is_state(var)}
+
+    @property
+    def outputs(self) -> frozenset[str]:
+        """Names of the outputs."""
+        return frozenset(var.name for var in self._function.outputs)
 
     @property
     def operators(self) -> dict[str, int]:
@@ -249,18 +255,19 @@ def _is_state(var: Any) -> bool:
     return bool(types.is_state(var.sym_type))
 
 
-def _numpy_type(var: Any) -> np.dtype[Any]:
+def numpy_type(var: Any) -> np.dtype[Any]:
+    """The type of a value as NumPy has it."""
     from coremltools.converters.mil.mil import types
 
     return np.dtype(types.nptype_from_builtin(var.dtype))
 
 
 def _is_half(var: Any) -> bool:
-    return bool(_numpy_type(var) == np.float16)
+    return bool(numpy_type(var) == np.float16)
 
 
 def _kind(var: Any) -> str:
-    return _KINDS[_numpy_type(var).kind]
+    return _KINDS[numpy_type(var).kind]
 
 
 def _fits(shape: Sequence[int], wanted: Sequence[Any]) -> bool:
@@ -285,9 +292,10 @@ def _noted(operation: Any, var: Any, result: Tensor, mode: Mode, seen: _Seen) ->
     """A result as the mode wants it; magnitudes of half precision are noted."""
     if not result.is_floating_point() or not _is_half(var) or not result.numel():
         return result
-    largest = float(result.abs().amax())
-    if not largest <= HALF_MAX:  # also what is no number
-        seen.overflows.append(Overflow(operation.name, operation.op_type, largest))
-    if not largest <= seen.largest:
-        seen.largest, seen.largest_at = largest, operation.name
+    if operation.op_type not in MOVING:
+        largest = float(result.abs().amax())
+        if not largest <= HALF_MAX:  # also what is no number
+            seen.overflows.append(Overflow(operation.name, operation.op_type, largest))
+        if not largest <= seen.largest:
+            seen.largest, seen.largest_at = largest, operation.name
     return result.half().float() if mode == "typed" else result

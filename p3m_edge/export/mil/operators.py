@@ -51,15 +51,19 @@ class Arguments:
 
 
 Handler = Callable[[Arguments], Any]
+MOVING = set[str]()
+"""Operators that move values, and give none that was not there."""
 OPERATORS: dict[str, Handler] = {}
 """By the operator's name in MIL; each gives a tensor, or several where the operator has several results."""
 
 
-def operator(*names: str) -> Callable[[Handler], Handler]:
+def operator(name: str, *, moves: bool = False) -> Callable[[Handler], Handler]:
     """Enter a function into :data:`OPERATORS`."""
 
     def enter(function: Handler) -> Handler:
-        OPERATORS.update(dict.fromkeys(names, function))
+        OPERATORS[name] = function
+        if moves:
+            MOVING.add(name)
         return function
 
     return enter

@@ -12,19 +12,19 @@ from torch import Tensor
 from p3m_edge.export.mil.operators import Arguments, operator
 
 
-@operator("reshape")
+@operator("reshape", moves=True)
 def _reshape(given: Arguments) -> Tensor:
     x = given["x"]
     shape = [x.shape[axis] if size == 0 else size for axis, size in enumerate(given.integers("shape"))]
     return x.reshape(shape)
 
 
-@operator("transpose")
+@operator("transpose", moves=True)
 def _transpose(given: Arguments) -> Tensor:
     return given["x"].permute(given.integers("perm"))
 
 
-@operator("expand_dims")
+@operator("expand_dims", moves=True)
 def _expand_dims(given: Arguments) -> Tensor:
     x, axes = given["x"], given.integers("axes")
     for axis in sorted(axis % (x.ndim + len(axes)) for axis in axes):
@@ -32,7 +32,7 @@ def _expand_dims(given: Arguments) -> Tensor:
     return x
 
 
-@operator("squeeze")
+@operator("squeeze", moves=True)
 def _squeeze(given: Arguments) -> Tensor:
     x, axes = given["x"], given.constant("axes")
     if axes is None:
@@ -40,7 +40,7 @@ def _squeeze(given: Arguments) -> Tensor:
     return x.squeeze(tuple(axis % x.ndim for axis in given.integers("axes")))
 
 
-@operator("concat")
+@operator("concat", moves=True)
 def _concat(given: Arguments) -> Tensor:
     values, axis = given.many("values"), given.constant("axis")
     if given.constant("interleave", False):
@@ -48,12 +48,12 @@ def _concat(given: Arguments) -> Tensor:
     return torch.cat(values, axis)
 
 
-@operator("stack")
+@operator("stack", moves=True)
 def _stack(given: Arguments) -> Tensor:
     return torch.stack(given.many("values"), given.constant("axis"))
 
 
-@operator("split")
+@operator("split", moves=True)
 def _split(given: Arguments) -> tuple[Tensor, ...]:
     x, axis, sizes = given["x"], given.constant("axis"), given.constant("split_sizes")
     if sizes is None:
@@ -61,13 +61,13 @@ def _split(given: Arguments) -> tuple[Tensor, ...]:
     return x.split(sizes, axis)
 
 
-@operator("slice_by_index")
+@operator("slice_by_index", moves=True)
 def _slice_by_index(given: Arguments) -> Tensor:
     x = given["x"]
     return torch.from_numpy(np.ascontiguousarray(x.numpy()[_index(given, x.ndim)]))  # PyTorch has no negative steps
 
 
-@operator("slice_update")
+@operator("slice_update", moves=True)
 def _slice_update(given: Arguments) -> Tensor:
     x = given["x"].numpy().copy()
     x[_index(given, x.ndim)] = given["update"].numpy()
@@ -85,13 +85,13 @@ def _index(given: Arguments, rank: int) -> tuple[Any, ...]:
     return tuple(chosen)
 
 
-@operator("crop")
+@operator("crop", moves=True)
 def _crop(given: Arguments) -> Tensor:
     x, (top, bottom), (left, right) = given["x"], given.integers("crop_height"), given.integers("crop_width")
     return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
 
 
-@operator("slice_by_size")
+@operator("slice_by_size", moves=True)
 def _slice_by_size(given: Arguments) -> Tensor:
     x = given["x"]
     for axis, (begin, size) in enumerate(zip(given.integers("begin"), given.integers("size"), strict=True)):
@@ -100,7 +100,7 @@ def _slice_by_size(given: Arguments) -> Tensor:
     return x
 
 
-@operator("pad")
+@operator("pad", moves=True)
 def _pad(given: Arguments) -> Tensor:
     x, pad, mode = given["x"], given.integers("pad"), given.constant("mode", "constant")
     pairs = list(zip(pad[::2], pad[1::2], strict=True))
@@ -111,12 +111,12 @@ def _pad(given: Arguments) -> Tensor:
     return torch.from_numpy(np.pad(x.numpy(), inner, "reflect" if mode == "reflect" else "edge"))
 
 
-@operator("tile")
+@operator("tile", moves=True)
 def _tile(given: Arguments) -> Tensor:
     return given["x"].repeat(given.integers("reps"))
 
 
-@operator("gather")
+@operator("gather", moves=True)
 def _gather(given: Arguments) -> Tensor:
     x, indices, axis = given["x"], given["indices"].to(torch.int64), given.constant("axis", 0)
     if given.constant("batch_dims", 0):
@@ -126,18 +126,18 @@ def _gather(given: Arguments) -> Tensor:
     return flat.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
-@operator("gather_along_axis")
+@operator("gather_along_axis", moves=True)
 def _gather_along_axis(given: Arguments) -> Tensor:
     x, axis = given["x"], given.constant("axis", 0)
     return torch.gather(x, axis, given["indices"].to(torch.int64).remainder(x.shape[axis]))
 
 
-@operator("fill")
+@operator("fill", moves=True)
 def _fill(given: Arguments) -> Tensor:
     return given["value"].expand(given.integers("shape")).clone()
 
 
-@operator("reverse")
+@operator("reverse", moves=True)
 def _reverse(given: Arguments) -> Tensor:
     x = given["x"]
     return x.flip(given.integers("axes") if given.constant("axes") is not None else list(range(x.ndim)))
@@ -151,23 +151,23 @@ def _cumsum(given: Arguments) -> Tensor:
     return torch.cumsum(x, axis)
 
 
-@operator("flatten2d")
+@operator("flatten2d", moves=True)
 def _flatten(given: Arguments) -> Tensor:
     x, axis = given["x"], given.constant("axis", 1)
     return x.reshape(int(np.prod(x.shape[:axis], dtype=int)), -1)
 
 
-@operator("pixel_shuffle")
+@operator("pixel_shuffle", moves=True)
 def _pixel_shuffle(given: Arguments) -> Tensor:
     return F.pixel_shuffle(given["x"], given.constant("upscale_factor"))
 
 
-@operator("pixel_unshuffle")
+@operator("pixel_unshuffle", moves=True)
 def _pixel_unshuffle(given: Arguments) -> Tensor:
     return F.pixel_unshuffle(given["x"], given.constant("downscale_factor"))
 
 
-@operator("depth_to_space")
+@operator("depth_to_space", moves=True)
 def _depth_to_space(given: Arguments) -> Tensor:
     x, block = given["x"], given.constant("block_size")
     batch, channels, height, width = x.shape
@@ -175,7 +175,7 @@ def _depth_to_space(given: Arguments) -> Tensor:
     return blocks.permute(0, 3, 4, 1, 5, 2).reshape(batch, channels // block**2, height * block, width * block)
 
 
-@operator("space_to_depth")
+@operator("space_to_depth", moves=True)
 def _space_to_depth(given: Arguments) -> Tensor:
     x, block = given["x"], given.constant("block_size")
     batch, channels, height, width = x.shape

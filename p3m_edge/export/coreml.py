@@ -1,0 +1,72 @@
+"""The Core ML targets: an ML Program in a package, converted by coremltools in a process of its own.
+
+The program takes an image (RGB, 0..255) and gives alpha as an image (``GRAYSCALE_FLOAT16``, 0..1), so that an app
+passes a ``CVPixelBuffer`` and gets one; local alpha and logits are multi-arrays, for verification, and so is alpha in
+float32. It runs on no Linux: there it is verified operator by operator (:mod:`p3m_edge.export.mil`).
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+import torch
+
+from p3m_edge.errors import P3MEdgeError
+from p3m_edge.export.mil.convert import Order
+from p3m_edge.export.mil.package import require
+from p3m_edge.export.program import deciding
+from p3m_edge.export.workbench import Built, Workbench
+from p3m_edge.model.deploy import OUTPUTS
+from p3m_edge.targets import Target
+
+MINIMUM_IOS = "16"
+
+
+def build(bench: Workbench, target: Target, folder: Path) -> Built:
+    """Write ``model.mlpackage`` into ``folder``.
+
+    Raises
+    ------
+    MissingError
+        coremltools cannot be imported.
+    P3MEdgeError
+        The conversion failed, or its process was killed.
+    """
+    require()
+    request = bench.request
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as temporary:
+        source = Path(temporary) / "program.pt2"
+        torch.export.save(bench.program, source)
+        kept = () if target.precision == "fp32" else deciding(bench.program)
+        order = Order(
+            str(source), str(folder / target.model_file), request.height, request.width,
+            tuple(OUTPUTS[request.outputs]), target.precision, MINIMUM_IOS, kept,
+        )  # fmt: skip
+        _convert(order)
+    return Built(MINIMUM_IOS, kept, "device" if sys.platform == "darwin" else "program")
+
+
+def _convert(order: Order) -> None:
+    """Run :mod:`p3m_edge.export.mil.convert` and wait for it."""
+    line = [sys.executable, "-m", "p3m_edge.export.mil.convert"]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        try:
+            _, told = process.communicate(msgspec.json.encode(order))
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        lines = told.decode(errors="replace").strip().splitlines()
+        reason = lines[-1] if lines else _ending(process.returncode)
+        raise P3MEdgeError(f"coremltools cannot convert the network: {reason}")
+
+
+def _ending(code: int) -> str:
+    return (
+        f"its process was ended by {signal.Signals(-code).name}" if code < 0 else f"its process ended with code {code}"
+    )

@@ -1,0 +1,164 @@
+"""A traced network becomes a Core ML package: coremltools, in a process of its own.
+
+``python -m p3m_edge.export.mil.convert`` reads an :class:`Order` as JSON from stdin. coremltools logs on its own,
+patches other packages and may take the process down with it; none of that reaches the export.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from p3m_edge import __version__
+from p3m_edge.export.mil.package import calm, require
+from p3m_edge.targets import Precision
+
+_DEBUG = "executorch_debug_handle_mapping.json"  # as large as the graph, of use to ExecuTorch alone
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to convert.
+
+    Attributes
+    ----------
+    source, out
+        A file of ``torch.export.save``, and the package to write.
+    height, width
+        Of the image.
+    outputs
+        Names of the outputs, alpha first.
+    precision
+        Of a Core ML target.
+    minimum
+        The oldest iOS that must run it.
+    fp32
+        Names of nodes that stay in float32 where the rest is in half precision.
+    """
+
+    source: str
+    out: str
+    height: int
+    width: int
+    outputs: tuple[str, ...]
+    precision: Precision
+    minimum: str
+    fp32: tuple[str, ...] = ()
+
+
+def convert(order: Order) -> None:
+    """Write the package.
+
+    Raises
+    ------
+    Exception
+        Whatever coremltools and PyTorch raise.
+    """
+    ct = require()
+    import torch
+
+    with calm():
+        model = ct.convert(
+            torch.export.load(order.source),
+            inputs=[ct.ImageType("image", (1, 3, order.height, order.width), color_layout=ct.colorlayout.RGB)],
+            outputs=[_output(ct, name, order) for name in order.outputs],
+            compute_precision=_precision(ct, order),
+            minimum_deployment_target=getattr(ct.target, f"iOS{order.minimum}"),
+            convert_to="mlprogram", skip_model_load=True,
+        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)  # a range of zero, a sum that overflows: weights are lost
+            model = _compressed(ct, model, order.precision)
+        specification = model.get_spec()
+        for function in specification.mlProgram.functions.values():
+            for block in function.block_specializations.values():
+                share_constants(block)
+        for key in list(specification.description.metadata.userDefined):  # the date: the same input, the same file
+            del specification.description.metadata.userDefined[key]
+        specification.description.metadata.versionString = f"p3m-edge {__version__}"
+        slim = ct.models.MLModel(specification, skip_model_load=True, weights_dir=model.weights_dir)
+        with tempfile.TemporaryDirectory(dir=Path(order.out).parent, prefix=".package-") as temporary:
+            path = Path(temporary) / "model.mlpackage"
+            slim.save(str(path))
+            (path / _DEBUG).unlink(missing_ok=True)
+            shutil.move(path, order.out)
+
+
+def _precision(ct: Any, order: Order) -> Any:
+    if order.precision == "fp32":
+        return ct.precision.FLOAT32
+    kept = set(order.fp32)
+    return ct.transform.FP16ComputePrecision(op_selector=lambda operation: operation.name not in kept)
+
+
+def _output(ct: Any, name: str, order: Order) -> Any:
+    if name == "alpha" and order.precision != "fp32":  # an image has half precision at most
+        return ct.ImageType(name, color_layout=ct.colorlayout.GRAYSCALE_FLOAT16)
+    return ct.TensorType(name)
+
+
+_BITS: dict[str, tuple[Literal["quantise", "palettise"], int]] = {
+    "int8": ("quantise", 8), "pal6": ("palettise", 6), "pal4": ("palettise", 4),
+}  # fmt: skip
+
+
+def _compressed(ct: Any, model: Any, precision: Precision) -> Any:
+    """The model with its weights in fewer bits; everything is computed in half precision all the same."""
+    if precision not in _BITS:
+        return model
+    how, bits = _BITS[precision]
+    coreml = ct.optimize.coreml
+    if how == "quantise":
+        config = coreml.OptimizationConfig(
+            coreml.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=512)
+        )
+        return coreml.linear_quantize_weights(model, config)
+    config = coreml.OptimizationConfig(coreml.OpPalettizerConfig(mode="kmeans", nbits=bits, weight_threshold=512))
+    return coreml.palettize_weights(model, config)
+
+
+def share_constants(block: Any) -> None:
+    """Let constants that are equal be one: each operation brings its own strides, pads and kinds of padding."""
+    first: dict[bytes, str] = {}
+    renamed: dict[str, str] = {}
+    results = set(block.outputs)
+    kept = []
+    for operation in block.operations:
+        if operation.type == "const" and operation.outputs[0].name not in results:
+            output = operation.outputs[0]
+            key = output.type.SerializeToString() + operation.attributes["val"].SerializeToString()
+            known = first.setdefault(key, output.name)
+            if known != output.name:
+                renamed[output.name] = known
+                continue
+        kept.append(operation)
+    for operation in kept:
+        for binding in operation.inputs.values():
+            for argument in binding.arguments:
+                if argument.WhichOneof("binding") == "name" and argument.name in renamed:
+                    argument.name = renamed[argument.name]
+    kept = [type(each).FromString(each.SerializeToString()) for each in kept]
+    del block.operations[:]
+    block.operations.extend(kept)
+
+
+def main() -> int:
+    """Convert what stdin orders; what goes wrong is one line on stderr."""
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    try:
+        convert(order)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the parent says it
+        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201 - to the parent
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Core ML: runs ``model.mlpackage`` on a Mac, on processor, graphics processor or Neural Engine. Not run on a device.
+
+Apps on iOS and macOS load the package themselves; this is for checking and timing an artefact on a Mac from Python.
+"""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from p3m_edge.errors import MissingError, missing_package, suggestion
+from p3m_edge.manifest import InputRecord, Manifest
+from p3m_edge.runtimes.contract import (
+    EngineInfo,
+    EngineOptions,
+    Images,
+    Loaded,
+    Outputs,
+    Runner,
+    check_version,
+    mismatch,
+    unreadable,
+)
+
+UNITS = {"CPU": "CPU_ONLY", "GPU": "CPU_AND_GPU", "NE": "CPU_AND_NE", "ALL": "ALL"}
+"""What may do the work, by the name on the command line; Core ML decides for each operator."""
+Predict = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+def require() -> ModuleType:
+    """The package ``coremltools``.
+
+    Raises
+    ------
+    MissingError
+        This is no Mac, or the package cannot be imported.
+    """
+    if sys.platform != "darwin":
+        raise MissingError(
+            f"Core ML runs on Apple's systems alone, not on {platform.system()}",
+            hint="p3m-edge verify DIR interprets the artefact here",
+        )
+    try:
+        return importlib.import_module("coremltools")
+    except ImportError as error:
+        raise missing_package("coremltools", "coreml", error) from error
+
+
+def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
+    """Compile and load the package.
+
+    Raises
+    ------
+    MissingError
+        This is no Mac, a package is absent, or the device is unknown.
+    ArtefactError
+        The system is older than the artefact allows, or Core ML cannot load the package.
+    """
+    coremltools = require()
+    check_version(manifest, _as_ios(platform.mac_ver()[0]))
+    device = (options.device or "CPU").upper()
+    if device not in UNITS:
+        raise MissingError(f"Core ML has no device {device!r}", hint=suggestion(device, UNITS))
+    try:
+        loaded = coremltools.models.MLModel(str(model), compute_units=coremltools.ComputeUnit[UNITS[device]])
+    except Exception as error:  # Core ML's own, as RuntimeError and others
+        raise unreadable(model, "Core ML", error) from error
+    names = {output.name for output in loaded.get_spec().description.output}
+    missing = [output.name for output in manifest.outputs if output.name not in names]
+    if missing:
+        raise mismatch(model, f"it has no output {', '.join(missing)}")
+    info = EngineInfo(
+        "coreml", platform.mac_ver()[0], device, platform.machine(), "graph", options.hint, None, 1, "none"
+    )  # fmt: skip
+    return Loaded(info, (runner(loaded.predict, manifest.input),))
+
+
+def runner(predict: Predict, record: InputRecord) -> Runner:
+    """What Core ML takes and gives as the contract has it: images in, images and multi-arrays out."""
+
+    def run(images: Images, outputs: tuple[str, ...]) -> Outputs:
+        found = predict({record.name: Image.fromarray(images[0])})
+        return {name: _array(found[name]) for name in outputs}
+
+    return run
+
+
+def _array(value: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """An image of one channel, or a multi-array, as float32 ``[1, C, H, W]``."""
+    array = np.asarray(value, dtype=np.float32)
+    return array.reshape((1, 1, *array.shape)) if array.ndim == 2 else array
+
+
+def _as_ios(macos: str) -> str:
+    """The iOS release of the same year: 13 is 16, 14 is 17, 15 is 18; from 26 on they are the same."""
+    major, _, rest = macos.partition(".")
+    number = int(major)
+    return f"{number + 3 if number < 26 else number}.{rest or 0}"

@@ -1,0 +1,155 @@
+"""Core ML artefacts: the program equals the network, its size, what verifies it where Core ML is not, mistakes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("coremltools")
+
+from p3m_edge import manifest as manifests
+from p3m_edge import shipped
+from p3m_edge.cli import main
+from p3m_edge.errors import MissingError, UsageError
+from p3m_edge.export import ExportRequest, export
+from p3m_edge.export.mil.engine import as_image
+from p3m_edge.export.mil.interpreter import Interpreter
+from p3m_edge.export.mil.package import read
+from p3m_edge.model.checkpoint import load_checkpoint
+from p3m_edge.runtimes import Matting, coreml, golden
+from p3m_edge.targets import ARCHS
+
+WIDTH, HEIGHT = 96, 64
+FULL, HALF = "coreml-fp32", "coreml-fp16"
+elsewhere = pytest.mark.skipif(sys.platform == "darwin", reason="here, Core ML itself verifies")
+
+
+def request_for(out: Path, *names: str, **options: Any) -> ExportRequest:
+    return ExportRequest(names, out, width=WIDTH, height=HEIGHT, **options)
+
+
+@pytest.fixture(scope="session")
+def mobile(once):
+    """The shipped weights in both precisions."""
+    return once("coreml", lambda out: export(request_for(out, FULL, HALF, checkpoint=shipped.weights_path())))
+
+
+def package_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in (folder / "model.mlpackage").rglob("*") if path.is_file())
+
+
+@elsewhere
+@pytest.mark.parametrize("arch", ARCHS)
+def test_the_program_in_float32_is_the_network(arch, tmp_path):
+    """Convolutions, comparisons, windows and attention, as PyTorch computes them."""
+    (result,) = export(request_for(tmp_path, FULL, arch=arch))
+    assert result.parity.failures == ()
+    assert max(item.local_mean or 0 for item in result.parity.items) < 1e-6
+    assert max(item.flips or 0 for item in result.parity.items) == 0
+    assert manifests.read(result.folder).verified.level == "program"
+
+
+@elsewhere
+def test_half_precision_is_measured_and_has_headroom(mobile):
+    record = manifests.read(mobile / HALF).parity
+    assert record is not None
+    assert record.passed
+    assert record.headroom is not None
+    assert record.headroom > 4
+    assert max(item.local_mean or 0 for item in record.items) > 1e-5
+    single = manifests.read(mobile / FULL).parity
+    assert single is not None
+    assert single.headroom is None
+
+
+def test_a_package_is_as_large_as_its_weights(mobile):
+    parameters = sum(value.numel() for value in load_checkpoint(shipped.weights_path()).parameters())
+    for name, bytes_each in ((FULL, 4), (HALF, 2)):
+        assert package_bytes(mobile / name) <= 1.02 * bytes_each * parameters
+
+
+def test_image_in_and_image_out(mobile):
+    description = read(mobile / HALF / "model.mlpackage").specification.description
+    (image,) = description.input
+    assert (image.name, image.type.imageType.width, image.type.imageType.height) == ("image", WIDTH, HEIGHT)
+    kinds = {output.name: output.type.WhichOneof("Type") for output in description.output}
+    assert kinds == {"alpha": "imageType", "local_alpha": "multiArrayType", "global_logits": "multiArrayType"}
+    assert not description.metadata.userDefined  # a date among it
+    full = read(mobile / FULL / "model.mlpackage").specification.description
+    assert {output.type.WhichOneof("Type") for output in full.output} == {"multiArrayType"}
+
+
+@elsewhere
+def test_the_runtime_says_that_core_ml_is_not_here(mobile):
+    with (
+        pytest.warns(UserWarning, match="verified: program"),
+        pytest.raises(MissingError, match="Apple's systems alone"),
+    ):
+        Matting(mobile / HALF)
+
+
+@elsewhere
+def test_verify_interprets_it(mobile, capsys):
+    assert main(["verify", str(mobile / HALF), str(mobile / FULL), "--json"]) == 0
+    half, full = json.loads(capsys.readouterr().out)["artefacts"]
+    assert (half["status"], full["status"]) == ("passed", "passed")
+    assert half["engine"]["name"] == "interpreter"
+    assert half["engine"]["device"] == "program"
+    assert full["selftest"]["items"][0]["local_mean"] < 1e-6 < half["selftest"]["items"][0]["local_mean"]
+
+
+@elsewhere
+def test_changed_weights_are_found(mobile, tmp_path, capsys):
+    import shutil
+
+    copy = tmp_path / HALF
+    shutil.copytree(mobile / HALF, copy)
+    weights = copy / "model.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 0x40
+    weights.write_bytes(bytes(data))
+    assert main(["verify", str(copy)]) == 5
+    assert "was changed" in capsys.readouterr().err
+
+
+def test_the_engines_runner_with_a_program_behind_it(mobile):
+    """As Core ML answers on a Mac: an image for alpha, multi-arrays for the others."""
+    manifest = manifests.read(mobile / HALF)
+    interpreter = Interpreter(read(mobile / HALF / manifest.model_file))
+
+    def predict(given: Any) -> dict[str, Any]:
+        found = interpreter.run({"image": as_image(np.asarray(given["image"])[None])}, "typed").outputs
+        return {**found, "alpha": Image.fromarray(found["alpha"][0, 0])}
+
+    run = coreml.runner(predict, manifest.input)
+    assert golden.selftest(manifest, mobile / HALF, lambda images, names: run(images, tuple(names))).passed
+
+
+def test_releases_of_macos_are_those_of_ios():
+    assert [coreml._as_ios(version) for version in ("13.0", "14.5.1", "15", "26.1")] == [
+        "16.0",
+        "17.5.1",
+        "18.0",
+        "26.1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dynamic": True}, "fixed size"),
+        ({"batch": 2}, "one image at a time"),
+        ({"unpool": "native", "arch": "r34"}, "native"),
+    ],
+)
+def test_what_core_ml_cannot_do_is_said_at_once(options, message, tmp_path):
+    given = {"arch": "mobile", **options}
+    with pytest.raises(UsageError, match=message):
+        export(request_for(tmp_path / "out", HALF, **given))
+    assert not (tmp_path / "out").exists()
