@@ -139,13 +139,11 @@ def _counted(images: Iterator[NDArray[np.uint8]], total: int, progress: Progress
 
 
 def _render(out: RichConsole, found: Sensitivity) -> None:
-    right = ("nodes", "MACs, M", "mean error of alpha", "worst picture", "share")
+    right = ("nodes", "mean error of alpha", "worst picture", "share")
     rows = table(f"parts in {found.precision}, alone", "part", *right, right=right)
     total = sum(part.error for part in found.parts) or 1.0
     for part in found.parts:
         share = f"{part.error / total:.0%}"
-        rows.add_row(
-            part.name, str(part.nodes), f"{part.macs / 1e6:.1f}", number(part.error), number(part.worst), share
-        )
+        rows.add_row(part.name, str(part.nodes), number(part.error), number(part.worst), share)
     rows.caption = f"{found.pictures} pictures, against float32"
     out.print(rows)

@@ -64,7 +64,7 @@ def fewest(order: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> Non
     Parameters
     ----------
     order
-        The parts, that first which should stay in float32.
+        The parts, that first which hurts most.
     passes
         Makes an attempt with these parts in float32, and says whether it meets the gate.
     """

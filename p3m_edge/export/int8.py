@@ -182,7 +182,7 @@ def _rungs(
 def _order(
     bench: Workbench, pictures: Pictures, attempts: Attempts, budget: Budget, tell: Tell, figure: Figure
 ) -> Sequence[str]:  # fmt: skip
-    """The parts, that first which causes most of a figure for what it computes, in ONNX for any engine.
+    """The parts, that first which causes most of a figure when it alone is quantised, in ONNX for any engine.
 
     On calibration pictures: those that it is measured with decide about the gate alone.
     """

@@ -65,7 +65,7 @@ class Tools:
     open
         The network in a folder, through the runtime that apps use.
     order
-        Names the parts of the network, that first which should stay in float32 to better a figure.
+        Names the parts of the network, that first which causes most of a figure when it alone is quantised.
     judge
         The same as ``open`` in the form in which accuracy is judged, where that is not the runtime's; None: it is.
     """

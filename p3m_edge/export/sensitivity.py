@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from p3m_edge.data.parallel import Progress
 from p3m_edge.errors import InputError
 from p3m_edge.export.accuracy import Figure, classes_of, flipped
-from p3m_edge.export.macs import macs_of
 from p3m_edge.export.precision import only_half
 from p3m_edge.export.quantize_onnx import judge, parts_of, quantised
 from p3m_edge.export.ranges import Range
@@ -26,7 +25,7 @@ from p3m_edge.imageio import atomic_write
 from p3m_edge.runtimes.contract import Outputs
 
 Precision = Literal["int8", "fp16"]
-_SCHEMA = 3
+_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,6 @@ class Part:
 
     Attributes
     ----------
-    macs
-        Multiply-accumulate operations for one picture: what there is to gain.
     error
         Mean absolute difference of alpha from float32 (0..1), over the pictures.
     worst
@@ -48,7 +45,6 @@ class Part:
 
     name: str
     nodes: int
-    macs: int
     error: float
     worst: float
     flips: float
@@ -118,7 +114,6 @@ def rank(
     if not images:
         raise InputError("there is no picture to measure the parts with")
     parts = parts_of(model)
-    macs = macs_of(model, *images[0].shape[1:3])
     identity = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
     empty = Sensitivity(_SCHEMA, precision, form if precision == "int8" else "", identity, len(images), digest, ())
     done = {part.name: part for part in _cached(cache, empty)}
@@ -131,8 +126,7 @@ def rank(
             found = map(judge(changed.SerializeToString()), images)
             errors, flips = zip(*(_difference(a, b) for a, b in zip(wanted, found, strict=True)), strict=True)
             done[name] = Part(
-                name, len(nodes), sum(macs[node] for node in nodes),
-                float(np.mean(errors)), float(np.max(errors)), float(np.mean(flips)),
+                name, len(nodes), float(np.mean(errors)), float(np.max(errors)), float(np.mean(flips))
             )  # fmt: skip
             if cache is not None:
                 _write(cache, empty, done)
@@ -141,16 +135,9 @@ def rank(
 
 
 def ordered(found: Sensitivity, figure: Figure) -> tuple[str, ...]:
-    """The parts, that first which causes most of a figure for what it computes.
-
-    Where two cause none of it, the error decides. A part with little to compute costs little time in float32: several
-    of those may do for one that is worse.
-    """
-
-    def key(part: Part) -> tuple[float, float]:
-        return (-(part.flips if figure == "flips" else part.error) / max(part.macs, 1), -part.error / max(part.macs, 1))
-
-    return tuple(part.name for part in sorted(found.parts, key=key))
+    """The parts, that first which causes most of a figure; where it causes none, the error decides."""
+    parts = found.parts if figure == "error" else sorted(found.parts, key=lambda part: -part.flips)
+    return tuple(part.name for part in parts)
 
 
 def hardest(
