@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,9 @@ class ImageForm(nn.Module):
 
 def trace(deploy: Deploy, height: int, width: int) -> torch.export.ExportedProgram:
     """The network as a graph of PyTorch's operators, without those that coremltools cannot convert."""
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # PyTorch copies its own specifications of trees, of a kind that it has deprecated itself.
+        warnings.filterwarnings("ignore", category=FutureWarning, message=r".*LeafSpec")
         program = torch.export.export(ImageForm(deploy).eval(), (torch.zeros(1, 3, height, width),))
         return program.run_decompositions(_DECOMPOSED)
 
