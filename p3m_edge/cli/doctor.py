@@ -187,6 +187,10 @@ def _finish(name: str, extra: str | None, process: subprocess.Popen[str] | None)
     return Package(name, extra, status, answer["version"], answer["details"], answer["cause"])
 
 
+_ENGINES = {"coreml": "coremltools"}
+"""The package of an engine that is not named as the engine is."""
+
+
 def _build_modules(target: Target) -> tuple[str, ...]:
     return ("torch", *target.build_modules)
 
@@ -196,9 +200,15 @@ def _target_state(target: Target, packages: Mapping[str, Package]) -> TargetStat
         never = Ability(possible=False, reason=_NOT_YET)
         return TargetState(target.name, never, never, never, None)
     build = _ability(_build_modules(target), packages)
-    running = _ability((target.engine,), packages)
-    absent = _absent_extras((*_build_modules(target), target.engine), packages)
-    return TargetState(target.name, build, running, running, _pip(absent))
+    engine = _ENGINES.get(target.engine, target.engine)
+    running = verifying = _ability((engine,), packages)
+    if target.engine == "coreml" and sys.platform != "darwin":
+        running = Ability(
+            possible=False, reason="Core ML runs on Apple's systems alone; verify interprets its programs"
+        )
+        verifying = build
+    absent = _absent_extras((*_build_modules(target), engine), packages)
+    return TargetState(target.name, build, running, verifying, _pip(absent))
 
 
 def _ability(modules: Iterable[str], packages: Mapping[str, Package]) -> Ability:

@@ -35,8 +35,9 @@ def trace(deploy: Deploy, height: int, width: int) -> torch.export.ExportedProgr
     with torch.no_grad(), warnings.catch_warnings():
         # PyTorch copies its own specifications of trees, of a kind that it has deprecated itself.
         warnings.filterwarnings("ignore", category=FutureWarning, message=r".*LeafSpec")
-        program = torch.export.export(ImageForm(deploy).eval(), (torch.zeros(1, 3, height, width),))
-        return program.run_decompositions(_DECOMPOSED)
+        whole = torch.export.export(ImageForm(deploy).eval(), (torch.zeros(1, 3, height, width),))
+        program: torch.export.ExportedProgram = whole.run_decompositions(_DECOMPOSED)
+    return program
 
 
 def deciding(program: torch.export.ExportedProgram) -> tuple[str, ...]:
@@ -44,7 +45,8 @@ def deciding(program: torch.export.ExportedProgram) -> tuple[str, ...]:
 
     What sees the picture, and what magnifies its rounding most: the rule is that of :mod:`p3m_edge.export.precision`.
     """
-    found, reached = set(), set()
+    found: set[torch.fx.Node] = set()
+    reached: set[torch.fx.Node] = set()
     nodes = [node for node in program.graph.nodes if node.op == "call_function"]
     for node in nodes:  # in topological order
         stack = list((node.meta.get("nn_module_stack") or {}).values())
@@ -70,7 +72,7 @@ _DECIDING = frozenset({
 def _crop_then_pad(x: Tensor, pad: list[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """Core ML pads by nothing below zero: what PyTorch cuts off so is sliced off before."""
     if min(pad) >= 0 and (value is None or value >= LOWEST):
-        return NotImplemented
+        return NotImplemented  # type: ignore[no-any-return]  # PyTorch then leaves it as it is
     value = None if value is None else max(value, LOWEST)
     for pair in range(len(pad) // 2):
         before, after = pad[2 * pair : 2 * pair + 2]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import platform
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -43,7 +42,7 @@ def require() -> ModuleType:
     MissingError
         This is no Mac, or the package cannot be imported.
     """
-    if sys.platform != "darwin":
+    if platform.system() != "Darwin":
         raise MissingError(
             f"Core ML runs on Apple's systems alone, not on {platform.system()}",
             hint="p3m-edge verify DIR interprets the artefact here",

@@ -98,7 +98,10 @@ def _function(package: Package, name: str) -> FunctionReport:
         return FunctionReport(name, {}, {}, unknown, None, (), (), None, said)
     interpreter = Interpreter(package, name)
     images = {each.name for each in package.specification.description.input if each.type.HasField("imageType")}
-    failure, outputs, overflows, headroom = None, (), (), None
+    failure: str | None = None
+    outputs: tuple[OutputError, ...] = ()
+    overflows: tuple[Overflow, ...] = ()
+    headroom: float | None = None
     try:
         given = {name: _noise(shape, image=name in images) for name, shape in interpreter.inputs.items()}
         exact, typed = interpreter.run(given, "exact"), interpreter.run(given, "typed")

@@ -243,7 +243,7 @@ def unknown_operators(operations: Sequence[Any]) -> tuple[str, ...]:
 
 def _sources(operation: Any) -> list[Any]:
     """The inputs of an operation, tuples opened."""
-    found = []
+    found: list[Any] = []
     for value in operation.inputs.values():
         found.extend(value if isinstance(value, (list, tuple)) else [value])
     return [var for var in found if var is not None]
@@ -259,7 +259,8 @@ def numpy_type(var: Any) -> np.dtype[Any]:
     """The type of a value as NumPy has it."""
     from coremltools.converters.mil.mil import types
 
-    return np.dtype(types.nptype_from_builtin(var.dtype))
+    found: np.dtype[Any] = np.dtype(types.nptype_from_builtin(var.dtype))
+    return found
 
 
 def _is_half(var: Any) -> bool:

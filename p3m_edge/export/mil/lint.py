@@ -85,7 +85,9 @@ def _other_factors(side: int) -> bool:
 
 
 def _large_kernel(operation: Any) -> bool:
-    return operation.op_type == "conv" and max(operation.weight.shape[2:]) > 5 and max(operation.x.shape[2:]) >= 256
+    if operation.op_type != "conv":
+        return False
+    return bool(max(operation.weight.shape[2:]) > 5 and max(operation.x.shape[2:]) >= 256)
 
 
 def _gather(operation: Any) -> bool:

@@ -150,12 +150,12 @@ def _elu(given: Arguments) -> Tensor:
 
 @operator("sigmoid_hard")
 def _sigmoid_hard(given: Arguments) -> Tensor:
-    return (given["x"] * given.constant("alpha") + given.constant("beta")).clamp(0, 1)
+    return torch.clamp(given["x"] * float(given.constant("alpha")) + float(given.constant("beta")), 0, 1)
 
 
 @operator("linear_activation")
 def _linear_activation(given: Arguments) -> Tensor:
-    return given["x"] * given.constant("alpha") + given.constant("beta")
+    return given["x"] * float(given.constant("alpha")) + float(given.constant("beta"))
 
 
 @operator("gelu")

@@ -58,7 +58,7 @@ def _split(given: Arguments) -> tuple[Tensor, ...]:
     x, axis, sizes = given["x"], given.constant("axis"), given.constant("split_sizes")
     if sizes is None:
         sizes = x.shape[axis] // given.constant("num_splits")
-    return x.split(sizes, axis)
+    return torch.split(x, sizes, axis)
 
 
 @operator("slice_by_index", moves=True)

@@ -230,6 +230,8 @@ def test_states_keep_what_they_are_given(tmp_path):
     import coremltools as ct
 
     class Smooth(nn.Module):
+        memory: Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("memory", torch.zeros(1, 1, 4, 6))
