@@ -17,9 +17,11 @@ import msgspec
 import torch
 
 from p3m_edge.errors import P3MEdgeError
+from p3m_edge.export.graph import INPUT
 from p3m_edge.export.mil.convert import Order
 from p3m_edge.export.mil.package import require
 from p3m_edge.export.program import deciding
+from p3m_edge.export.swift import FILE, source
 from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.model.deploy import OUTPUTS
 from p3m_edge.targets import Target
@@ -28,7 +30,7 @@ MINIMUM_IOS = "16"
 
 
 def build(bench: Workbench, target: Target, folder: Path) -> Built:
-    """Write ``model.mlpackage`` into ``folder``.
+    """Write ``model.mlpackage``, and Swift for it, into ``folder``.
 
     Raises
     ------
@@ -40,14 +42,19 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
     require()
     request = bench.request
     with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as temporary:
-        source = Path(temporary) / "program.pt2"
-        torch.export.save(bench.program, source)
+        traced = Path(temporary) / "program.pt2"
+        torch.export.save(bench.program, traced)
         kept = () if target.precision == "fp32" else deciding(bench.program)
         order = Order(
-            str(source), str(folder / target.model_file), request.height, request.width,
+            str(traced), str(folder / target.model_file), request.height, request.width,
             tuple(OUTPUTS[request.outputs]), target.precision, MINIMUM_IOS, kept,
         )  # fmt: skip
         _convert(order)
+    swift = source(
+        target.name, bench.network.arch, target.model_file, request.width, request.height, INPUT,
+        image=target.precision != "fp32",
+    )  # fmt: skip
+    (folder / FILE).write_text(swift, encoding="utf-8")
     return Built(MINIMUM_IOS, kept, "device" if sys.platform == "darwin" else "program")
 
 

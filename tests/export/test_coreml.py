@@ -85,6 +85,19 @@ def test_image_in_and_image_out(mobile):
     assert {output.type.WhichOneof("Type") for output in full.output} == {"multiArrayType"}
 
 
+def test_the_swift_file_is_that_of_the_artefact(mobile):
+    """Names and sizes are the program's; nothing here can compile it."""
+    for name, kind in ((HALF, "imageBufferValue"), (FULL, "multiArrayValue")):
+        text = (mobile / name / "Matte.swift").read_text()
+        (image,) = read(mobile / name / "model.mlpackage").specification.description.input
+        assert f"width = {image.type.imageType.width}\n" in text
+        assert f"height = {image.type.imageType.height}\n" in text
+        assert f'["{image.name}": MLFeatureValue(pixelBuffer: frame)]' in text
+        assert f'featureValue(for: "alpha")?.{kind}' in text
+        assert text.count("{") == text.count("}") == 7
+        assert "Matte.swift" in manifests.read(mobile / name).files
+
+
 @elsewhere
 def test_the_runtime_says_that_core_ml_is_not_here(mobile):
     with (

@@ -1,0 +1,78 @@
+"""The Swift file of a Core ML artefact: what an app needs to matte a frame with it. Compiled by nobody yet."""
+
+from __future__ import annotations
+
+FILE = "Matte.swift"
+_SOURCE = """// Made by p3m-edge for {target} ({arch}, {width}x{height}). Not compiled and not run on a device.
+// Add {model_file} to the app's target; Xcode compiles it to a .mlmodelc, whose URL goes to init.
+
+import CoreML
+import CoreVideo
+import Foundation
+
+public final class Matte {{
+    public static let width = {width}
+    public static let height = {height}
+
+    public enum Failure: Error {{
+        case size(width: Int, height: Int)
+        case format(OSType)
+        case output
+    }}
+
+    private let model: MLModel
+
+    public init(compiledModel url: URL, units: MLComputeUnits = .all) throws {{
+        let configuration = MLModelConfiguration()
+        configuration.computeUnits = units
+        model = try MLModel(contentsOf: url, configuration: configuration)
+    }}
+
+    /// Mattes one frame. Safe to call from one thread at a time.
+    ///
+    /// - Parameter frame: {width} x {height} pixels, `kCVPixelFormatType_32BGRA`; Core ML turns it into the RGB that
+    ///   the network takes. Mean and scale are in the network: pass the pixels as they are.
+    /// - Returns: {returns}
+    public func alpha(of frame: CVPixelBuffer) throws -> {type} {{
+        let width = CVPixelBufferGetWidth(frame), height = CVPixelBufferGetHeight(frame)
+        guard width == Matte.width, height == Matte.height else {{
+            throw Failure.size(width: width, height: height)
+        }}
+        let format = CVPixelBufferGetPixelFormatType(frame)
+        guard format == kCVPixelFormatType_32BGRA else {{
+            throw Failure.format(format)
+        }}
+        let input = try MLDictionaryFeatureProvider(dictionary: ["{input}": MLFeatureValue(pixelBuffer: frame)])
+        let output = try model.prediction(from: input)
+        guard let alpha = output.featureValue(for: "alpha")?.{value} else {{
+            throw Failure.output
+        }}
+        return alpha
+    }}
+}}
+"""
+_IMAGE = ("one channel, `kCVPixelFormatType_OneComponent16Half`, 0 to 1.", "CVPixelBuffer", "imageBufferValue")
+_ARRAY = ("`[1, 1, {height}, {width}]`, float32, 0 to 1.", "MLMultiArray", "multiArrayValue")
+
+
+def source(
+    target: str, arch: str, model_file: str, width: int, height: int, input_name: str, *, image: bool
+) -> str:  # fmt: skip
+    """Swift for one artefact.
+
+    Parameters
+    ----------
+    target, arch, model_file
+        What it is.
+    width, height
+        Of the frame, in pixels.
+    input_name
+        Of the program's input.
+    image
+        Whether alpha is an image; else it is a multi-array.
+    """
+    returns, kind, value = _IMAGE if image else _ARRAY
+    return _SOURCE.format(
+        target=target, arch=arch, model_file=model_file, width=width, height=height, input=input_name,
+        returns=returns.format(width=width, height=height), type=kind, value=value,
+    )  # fmt: skip
