@@ -5,9 +5,11 @@ NNCF knows where engines round: it puts quantisers into the network, in the form
 places are the modules below, with PyTorch's kernels: gradients go straight through where a value is in its range (Jacob
 et al., arXiv 1712.05877, section 3). NNCF's own kernels would have to be compiled on the user's machine first.
 
-Activations keep their ranges. A weight's range follows the weight, as every export takes it: the largest magnitude of
+An activation's range follows the activation while the network learns, because an export measures it again: in a fixed
+one, values beyond it are cut off, have no gradient, and grow until the range that is measured at the end is a wide one
+that the network has never seen. A weight's range follows the weight, as every export takes it: the largest magnitude of
 an output channel is 127. So the rounded weights are a checkpoint like any other, in which an export finds the same
-integers; the ranges of activations are measured by it again.
+integers.
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ _OWN = r"(local_decoder)?/[^/]+/\d+$"  # NNCF matches from the beginning
 _HOOKS = "__nncf_hooks"
 _HIGHEST = 127
 _SMALLEST = torch.finfo(torch.float32).tiny
+_FOLLOWS = 0.1
+"""The share that a batch has in the range of an activation."""
 
 
 class Pictures(Protocol):
@@ -77,7 +81,10 @@ class RoundedWeight(nn.Module):
 
 
 class RoundedActivation(nn.Module):
-    """An activation in 8 bits, in the range of a quantiser of NNCF: of all channels together, or of each.
+    """An activation in 8 bits, in a range that is first that of a quantiser of NNCF, and follows the activation.
+
+    Of all channels together, or of each; 0 is always in it. In training, it takes a share of each batch's range, the
+    mean of those of its pictures.
 
     Parameters
     ----------
@@ -87,6 +94,8 @@ class RoundedActivation(nn.Module):
 
     scale: Tensor
     zero_point: Tensor
+    low: Tensor
+    high: Tensor
 
     def __init__(self, quantiser: Any) -> None:
         super().__init__()
@@ -94,13 +103,29 @@ class RoundedActivation(nn.Module):
         self.per_channel = bool(quantiser.per_channel)
         self.register_buffer("scale", scale.detach().reshape(-1).clone())
         self.register_buffer("zero_point", zero_point.detach().reshape(-1).to(torch.int32).clone())
+        self.register_buffer("low", (self.lowest - self.zero_point) * self.scale)
+        self.register_buffer("high", (self.highest - self.zero_point) * self.scale)
+        self._symmetric = self.lowest < 0 and not bool(self.zero_point.any())
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, h, w]`` -> the same, with at most 256 values, or as many in a channel."""
+        if self.training:
+            self._follow(x.detach())
         form = self.scale, self.zero_point
         if self.per_channel:
             return torch.fake_quantize_per_channel_affine(x, *form, 1, self.lowest, self.highest)
         return torch.fake_quantize_per_tensor_affine(x, *form, self.lowest, self.highest)
+
+    def _follow(self, x: Tensor) -> None:
+        kept = x.flatten(2) if self.per_channel else x.flatten(1)
+        for edge, seen in ((self.low, kept.amin(dim=-1)), (self.high, kept.amax(dim=-1))):
+            edge.lerp_(seen.mean(dim=0).reshape(-1), _FOLLOWS)
+        low, high = self.low.clamp_max(0), self.high.clamp_min(0)
+        if self._symmetric:
+            self.scale.copy_((torch.maximum(-low, high) / self.highest).clamp_min(_SMALLEST))
+            return
+        self.scale.copy_(((high - low) / (self.highest - self.lowest)).clamp_min(_SMALLEST))
+        self.zero_point.copy_((self.lowest - torch.round(low / self.scale)).clamp(self.lowest, self.highest))
 
 
 class Calibration:
