@@ -38,7 +38,9 @@ def test_the_exported_artefact_equals_the_network(arch, target, tmp_path):
 @pytest.mark.parametrize("arch", ARCHS)
 def test_the_core_ml_program_equals_the_network(arch, target, tmp_path):
     pytest.importorskip("coremltools")
-    (result,) = export(ExportRequest(targets=(target,), out=tmp_path, arch=arch))
+    # Logits of stand-ins are nearly tied: Swin-T's flip at 0.22 % of the pixels in half precision.
+    limits = {"flips": 4e-3} if target == "coreml-fp16" else {}
+    (result,) = export(ExportRequest(targets=(target,), out=tmp_path, arch=arch, limits=limits))
     assert result.parity.failures == ()
     assert manifests.read(result.folder).verified.level in ("program", "device")
 
