@@ -257,7 +257,7 @@ def test_it_recovers_most_of_what_quantisation_costs(tmp_path):
         assert main(["train", *map(str, [*own, *shared]), "--out", str(tmp_path / name)]) == 0
     measuring = open_measuring(write_set(tmp_path / "measuring", [drawn(seed) for seed in MEASURED]))
     calibration = open_calibration(None, count=MINIMUM)
-    sad = {}
+    sad: dict[tuple[str, str], float] = {}
     for name in trainings:
         folder = tmp_path / f"int8-{name}"
         folder.mkdir()
@@ -271,7 +271,7 @@ def test_it_recovers_most_of_what_quantisation_costs(tmp_path):
         default.build(folder, ())
         yardstick = Yardstick(measuring, (SIZE, SIZE), 1, compiled(folder / "float.xml"), folder)
         found = yardstick.measure(compiled(folder / target.model_file))
-        sad[name, "int8"], sad[name, "float"] = found.sad, found.float_sad
+        sad[name, "int8"], sad[name, "float"] = float(found.sad or 0), float(found.float_sad or 0)
     print(f"SAD: {sad}")
     lost = sad["twin", "int8"] - sad["twin", "float"]
     left = sad["qat", "int8"] - sad["twin", "float"]
