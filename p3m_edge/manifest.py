@@ -189,14 +189,16 @@ class RungRecord:
 
 @dataclass(frozen=True)
 class QuantizationRecord:
-    """How an INT8 artefact came about: the rungs that were tried, in order; ``chosen`` is the one in the artefact.
+    """How an artefact in fewer bits came about: the rungs that were tried, in order; ``chosen`` is the one in it.
+
+    ``calibration`` is ``None`` where the weights alone have fewer bits.
 
     ``passed`` is false where no rung met the gate: the artefact then holds the best of them and is rejected.
     ``budget_spent``: the time or the number of attempts ended it, and there was more to try.
     """
 
     form: str
-    calibration: PicturesRecord
+    calibration: PicturesRecord | None
     measuring: PicturesRecord
     max_drop: float
     rungs: tuple[RungRecord, ...]

@@ -87,6 +87,11 @@ class Target:
         return self.precision == "int8" and self.engine in ("onnxruntime", "openvino")
 
     @property
+    def compressed(self) -> bool:
+        """Whether its weights alone have fewer bits (:mod:`p3m_edge.export.compression`)."""
+        return self.engine == "coreml" and self.precision in ("int8", "pal6", "pal4")
+
+    @property
     def implemented(self) -> bool:
         """Whether this version can build the target."""
         return self.limits is not None
@@ -106,9 +111,9 @@ TARGETS: dict[str, Target] = {
         Target("openvino-int8", "openvino", "int8", "model.xml", (*_OPENVINO, "nncf"), ("torch", "quantize"), INT8),
         Target("coreml-fp32", "coreml", "fp32", "model.mlpackage", ("coremltools",), ("torch", "coreml"), FP32),
         Target("coreml-fp16", "coreml", "fp16", "model.mlpackage", ("coremltools",), ("torch", "coreml"), FP16),
-        Target("coreml-int8", "coreml", "int8", "model.mlpackage", ("coremltools",), ("torch", "coreml"), None),
-        Target("coreml-pal6", "coreml", "pal6", "model.mlpackage", ("coremltools",), ("torch", "coreml"), None),
-        Target("coreml-pal4", "coreml", "pal4", "model.mlpackage", ("coremltools",), ("torch", "coreml"), None),
+        Target("coreml-int8", "coreml", "int8", "model.mlpackage", ("coremltools",), ("torch", "coreml"), INT8),
+        Target("coreml-pal6", "coreml", "pal6", "model.mlpackage", ("coremltools",), ("torch", "coreml"), INT8),
+        Target("coreml-pal4", "coreml", "pal4", "model.mlpackage", ("coremltools",), ("torch", "coreml"), INT8),
         Target("coreml-w8a8", "coreml", "w8a8", "model.mlpackage", ("coremltools",), ("torch", "coreml"), None),
         Target("coreai-fp16", "coreai", "fp16", "model.aimodel", ("coreai_torch",), ("torch", "coreml"), None),
         Target("trt-fp32", "tensorrt", "fp32", "model.engine", ("onnx",), ("torch", "tensorrt"), None),

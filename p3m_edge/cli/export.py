@@ -41,6 +41,7 @@ p3m-edge export --checkpoint P3M-Net_ResNet-34.pth --target onnx-fp32,openvino-f
 p3m-edge export --checkpoint weights.safetensors --target all --out out --parity-images portraits/
 p3m-edge export --checkpoint weights.safetensors --target onnx-fp32 --size 640x480 --out out --dry-run
 p3m-edge export --target openvino-int8,onnx-int8 --calib portraits/ --measure held-out/ --out out
+p3m-edge export --target coreml-fp16,coreml-int8 --measure held-out/ --out out
 p3m-edge export --arch r34 --standin --target onnx-fp32 --out out    # weights that are not trained, to try it
 """
 STANDIN_WARNING = "the weights are stand-ins and NOT TRAINED: the artefacts work, but their mattes mean nothing"

@@ -176,6 +176,8 @@ def _rows(inspection: Inspection) -> Iterator[tuple[str, str]]:
         yield "output", f"{output.name}: {output.dtype} {output.layout}, channels: {output.channels}"
     if manifest.fp32_nodes:
         yield "kept in fp32", f"nodes: {len(manifest.fp32_nodes)}: {', '.join(manifest.fp32_nodes)}"
+    if manifest.parity is not None and manifest.parity.headroom is not None:
+        yield "headroom", f"{manifest.parity.headroom:.3g} times: how much larger results could be in half precision"
     machine = manifest.verified.machine
     where = ", ".join(str(machine[name]) for name in ("cpu", "architecture", "system") if machine.get(name))
     yield "verified", manifest.verified.level + (f" on {where}" if where else "")

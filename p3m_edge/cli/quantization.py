@@ -28,6 +28,9 @@ _FIELDS = {
 }  # fmt: skip
 """The options, and the fields of :class:`p3m_edge.export.ExportRequest` that they set."""
 
+_MEASURING = ("measure", "seed", "max_drop")
+"""Those that also mean something where the weights alone have fewer bits."""
+
 
 def add_int8_arguments(parser: argparse.ArgumentParser) -> None:
     """What INT8 is calibrated and judged with; :func:`int8_options` reads it."""
@@ -71,14 +74,21 @@ def int8_options(args: argparse.Namespace, names: Iterable[str]) -> dict[str, An
     UsageError
         An option was given that means nothing to any of the targets with these names.
     """
-    quantised = [name for name in names if targets.get(name).precision == "int8"]
+    chosen = [targets.get(name) for name in names]
+    measured = [target.name for target in chosen if target.climbs or target.compressed]
+    climbing = [target.name for target in chosen if target.climbs]
     given = [name for name in _FIELDS if getattr(args, name) is not None]
     for name in given:
         option = f"--{name.replace('_', '-')}"
-        if not quantised:
+        if not measured:
             raise UsageError(f"{option} is for INT8 targets, and none was named", hint="for example --target onnx-int8")
-        if name == "qdq" and "onnx-int8" not in quantised:
-            raise UsageError(f"{option} is for onnx-int8, not for {', '.join(quantised)}", hint=f"leave out {option}")
+        if name not in _MEASURING and not climbing:
+            raise UsageError(
+                f"{option} is for targets that are calibrated, not for {', '.join(measured)}",
+                hint=f"leave out {option}",
+            )
+        if name == "qdq" and "onnx-int8" not in climbing:
+            raise UsageError(f"{option} is for onnx-int8, not for {', '.join(climbing)}", hint=f"leave out {option}")
     return {_FIELDS[name]: getattr(args, name) for name in given}
 
 
@@ -97,23 +107,23 @@ def rung_line(rung: RungRecord) -> str:
 def ladder_table(target: str, record: QuantizationRecord) -> Table:
     """All rungs of a target."""
     right = ("SAD float32", "SAD", "rise", "difference", "flips", "to unknown", "times as fast", "size")
-    rows = table(f"INT8 of {target}", "rung", "verdict", *right, right=right)
+    rows = table(f"mattes of {target}", "rung", "verdict", *right, right=right)
     for rung in record.rungs:
         name = rung.name + (" *" if rung.name == record.chosen else "")
-        if rung.accuracy is None or rung.speed is None:
+        a = rung.accuracy
+        if a is None:
             rows.add_row(name, "failed", *("-" for _ in right), style="red")
             continue
-        a, (speed, low, high) = rung.accuracy, rung.speed
+        speed = "-" if rung.speed is None else "{:.2f} ({:.2f} to {:.2f})".format(*rung.speed)
         rows.add_row(
             name, "failed" if rung.failures else "passed",
             number(a.float_sad), number(a.sad), "-" if a.rise is None else f"{a.rise:+.1%}", number(a.mean_difference),
-            number(a.flips), number(a.unknown_flips), f"{speed:.2f} ({low:.2f} to {high:.2f})",
+            number(a.flips), number(a.unknown_flips), speed,
             megabytes(rung.bytes), style="red" if rung.failures else None,
         )  # fmt: skip
-    rows.caption = (
-        f"* in the artefact; measured with {record.measuring.pictures} pictures ({record.measuring.source}), "
-        f"calibrated with {record.calibration.pictures} ({record.calibration.source})"
-    )
+    rows.caption = f"* in the artefact; measured with {record.measuring.pictures} pictures ({record.measuring.source})"
+    if record.calibration is not None:
+        rows.caption += f", calibrated with {record.calibration.pictures} ({record.calibration.source})"
     return rows
 
 
@@ -135,7 +145,7 @@ def advice(results: Iterable[ExportResult]) -> Iterator[str]:
         record = result.quantization
         if record is None:
             continue
-        for remark in (*record.calibration.remarks, *record.measuring.remarks):
+        for remark in (*(record.calibration.remarks if record.calibration else ()), *record.measuring.remarks):
             remarks.setdefault(f"INT8: {remark}")
         chosen = _chosen(record)
         if chosen.accuracy is None or chosen.speed is None:

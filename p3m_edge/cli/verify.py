@@ -123,7 +123,7 @@ def _interpreted(folder: Path, start: float) -> Verification | None:
     if manifest.engine.name != "coreml" or sys.platform == "darwin":
         return None
     manifests.check_files(manifest, folder)
-    with needing("coreml"):
+    with needing("torch,coreml"):
         from p3m_edge.export.mil.engine import interpret
     engine, _ = interpret(manifest, folder)
     with engine:
@@ -133,7 +133,7 @@ def _interpreted(folder: Path, start: float) -> Verification | None:
 
 def _examined(path: Path, start: float) -> Verification:
     """The verdict on any Core ML package."""
-    with needing("coreml"):
+    with needing("torch,coreml"):
         from p3m_edge.export.mil.examine import examine
     functions = examine(path)
     seconds = round(time.perf_counter() - start, 3)

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import torch
 
-from p3m_edge.errors import P3MEdgeError
+from p3m_edge.errors import OutputError, P3MEdgeError
 from p3m_edge.export.graph import INPUT
 from p3m_edge.export.mil.convert import Order
 from p3m_edge.export.mil.package import require
@@ -27,6 +27,7 @@ from p3m_edge.model.deploy import OUTPUTS
 from p3m_edge.targets import Target
 
 MINIMUM_IOS = "16"
+CONVERTER = [sys.executable, "-m", "p3m_edge.export.mil.convert"]
 
 
 def build(bench: Workbench, target: Target, folder: Path) -> Built:
@@ -36,6 +37,8 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
     ------
     MissingError
         coremltools cannot be imported.
+    OutputError
+        The disc is full.
     P3MEdgeError
         The conversion failed, or its process was killed.
     """
@@ -43,7 +46,10 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
     request = bench.request
     with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as temporary:
         traced = Path(temporary) / "program.pt2"
-        torch.export.save(bench.program, traced)
+        try:
+            torch.export.save(bench.program, traced)
+        except (OSError, RuntimeError) as error:  # PyTorch's writer has words of its own for a full disc
+            raise OutputError(f"{traced.parent} cannot be written: {' '.join(str(error).split())[:200]}") from error
         kept = () if target.precision == "fp32" else deciding(bench.program)
         order = Order(
             str(traced), str(folder / target.model_file), request.height, request.width,
@@ -60,8 +66,9 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
 
 def _convert(order: Order) -> None:
     """Run :mod:`p3m_edge.export.mil.convert` and wait for it."""
-    line = [sys.executable, "-m", "p3m_edge.export.mil.convert"]
-    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        CONVERTER, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
         try:
             _, told = process.communicate(msgspec.json.encode(order))
         except BaseException:
@@ -69,11 +76,10 @@ def _convert(order: Order) -> None:
             raise
     if process.returncode:
         lines = told.decode(errors="replace").strip().splitlines()
-        reason = lines[-1] if lines else _ending(process.returncode)
+        reason = lines[-1] if lines and process.returncode > 0 else _ending(process.returncode)
         raise P3MEdgeError(f"coremltools cannot convert the network: {reason}")
 
 
 def _ending(code: int) -> str:
-    return (
-        f"its process was ended by {signal.Signals(-code).name}" if code < 0 else f"its process ended with code {code}"
-    )
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    return f"its process {how}"

@@ -236,10 +236,11 @@ def _record(
 ) -> QuantizationRecord:
     return QuantizationRecord(
         form if target.engine == "onnxruntime" else "nncf",
-        _pictures(pictures.calibration, seed), _pictures(pictures.measuring, seed), max_drop,
+        pictures_record(pictures.calibration, seed), pictures_record(pictures.measuring, seed), max_drop,
         climbed.rungs, climbed.chosen, climbed.passed, climbed.budget_spent,
     )  # fmt: skip
 
 
-def _pictures(chosen: PictureSet, seed: int) -> PicturesRecord:
+def pictures_record(chosen: PictureSet, seed: int) -> PicturesRecord:
+    """What the manifest says of a set."""
     return PicturesRecord(chosen.kind, chosen.source, len(chosen), chosen.digest, seed, chosen.remarks)

@@ -13,9 +13,9 @@ from pathlib import Path
 from p3m_edge import manifest as manifests
 from p3m_edge import targets
 from p3m_edge.errors import UsageError, missing_package, suggestion
+from p3m_edge.export import compression, int8, parity
 from p3m_edge.export import folder as folders
-from p3m_edge.export import int8, parity
-from p3m_edge.export.calibration import MINIMUM
+from p3m_edge.export.calibration import MINIMUM, PictureSet, open_measuring
 from p3m_edge.export.describe import describe
 from p3m_edge.export.request import ExportRequest, ExportResult, OnEvent, PlannedArtefact
 from p3m_edge.export.stages import Stages
@@ -34,6 +34,8 @@ FORMATS = {
 """The module that builds for each engine."""
 
 STAGES = ("load", "trace", "convert", "reference", "parity", "seal")
+MEASURED = ("load", "trace", "convert", "reference", "parity", "measure", "seal")
+"""Of a target whose weights have fewer bits."""
 _MAX_SIDE = 8192
 
 
@@ -65,7 +67,7 @@ def plan(request: ExportRequest) -> tuple[PlannedArtefact, ...]:
         final = request.out / name
         folders.check_free(final, force=request.force)
         missing = tuple(module for module in target.build_modules if not _importable(module))
-        planned.append(PlannedArtefact(name, final, STAGES, missing))
+        planned.append(PlannedArtefact(name, final, stages_of(target), missing))
     return tuple(planned)
 
 
@@ -97,18 +99,23 @@ def export(request: ExportRequest, on_event: OnEvent = lambda event: None) -> tu
             raise missing_package(module, targets.get(artefact.target).extras[-1])
     bench = functools.cache(lambda: Workbench(request))
     # What is wrong with the pictures is said before anything is built.
-    sets = int8.open_pictures(request) if any(targets.get(name).climbs for name in request.targets) else ()
+    chosen = [targets.get(name) for name in request.targets]
+    sets = int8.open_pictures(request) if any(target.climbs for target in chosen) else ()
+    measuring = sets[1:] or (
+        (open_measuring(request.measuring, seed=request.seed),) if any(target.compressed for target in chosen) else ()
+    )
     pictures = functools.cache(lambda: int8.Pictures(bench(), *sets))
-    return tuple(_export_one(bench, pictures, targets.get(name), on_event) for name in request.targets)
+    return tuple(_export_one(bench, pictures, measuring, target, on_event) for target in chosen)
 
 
 def _export_one(
     make_bench: Callable[[], Workbench],
     make_pictures: Callable[[], int8.Pictures],
+    measuring: tuple[PictureSet, ...],
     target: Target,
     on_event: OnEvent,
 ) -> ExportResult:
-    stages = Stages(target.name, STAGES, on_event)
+    stages = Stages(target.name, stages_of(target), on_event)
     bench = stages.run("load", make_bench)
     request = bench.request
     gate, loosened = parity.limits(target, request.limits)
@@ -126,6 +133,12 @@ def _export_one(
         stages.run("reference", lambda: parity.write_golden(bench, partial))
         manifest = dataclasses.replace(describe(bench, target, built, partial), quantization=quantisation)
         record = stages.run("parity", lambda: parity.check(bench, manifest, partial, gate, loosened))
+        if target.compressed and record.passed:
+            quantisation = stages.run(
+                "measure",
+                lambda: compression.judge(bench, measuring[0], manifest, partial, target.precision, stages.note),
+            )
+            manifest = dataclasses.replace(manifest, quantization=quantisation)
         passed = record.passed and (quantisation is None or quantisation.passed)
 
         def seal() -> Path:
@@ -143,6 +156,11 @@ def _export_one(
         tuple(stages.times),
         quantisation,
     )
+
+
+def stages_of(target: Target) -> tuple[str, ...]:
+    """The stages of an export to a target."""
+    return MEASURED if target.compressed else STAGES
 
 
 def _check(request: ExportRequest) -> None:

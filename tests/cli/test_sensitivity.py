@@ -72,6 +72,7 @@ def inputs(portraits, tmp_path_factory):
     return here
 
 
+@pytest.mark.full  # three whole processes
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 def test_it_goes_on_after_ctrl_c_and_reads_what_is_done(portraits, here):
     line = (*SMALL, "--calib", portraits, "--out", "out")

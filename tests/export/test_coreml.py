@@ -16,17 +16,20 @@ pytest.importorskip("coremltools")
 from p3m_edge import manifest as manifests
 from p3m_edge import shipped
 from p3m_edge.cli import main
-from p3m_edge.errors import MissingError, UsageError
+from p3m_edge.errors import MissingError, P3MEdgeError, UsageError
 from p3m_edge.export import ExportRequest, export
+from p3m_edge.export import coreml as export_coreml
 from p3m_edge.export.mil.engine import as_image
 from p3m_edge.export.mil.interpreter import Interpreter
 from p3m_edge.export.mil.package import read
 from p3m_edge.model.checkpoint import load_checkpoint
 from p3m_edge.runtimes import Matting, coreml, golden
 from p3m_edge.targets import ARCHS
+from tests.portraits import portrait, write_set
 
 WIDTH, HEIGHT = 96, 64
 FULL, HALF = "coreml-fp32", "coreml-fp16"
+_ATTENTIVE = sorted(set(ARCHS) - {"r34", "mobile"})
 elsewhere = pytest.mark.skipif(sys.platform == "darwin", reason="here, Core ML itself verifies")
 
 
@@ -45,7 +48,7 @@ def package_bytes(folder: Path) -> int:
 
 
 @elsewhere
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", ["r34", "mobile", *(pytest.param(a, marks=pytest.mark.full) for a in _ATTENTIVE)])
 def test_the_program_in_float32_is_the_network(arch, tmp_path):
     """Convolutions, comparisons, windows and attention, as PyTorch computes them."""
     (result,) = export(request_for(tmp_path, FULL, arch=arch))
@@ -56,12 +59,17 @@ def test_the_program_in_float32_is_the_network(arch, tmp_path):
 
 
 @elsewhere
-def test_half_precision_is_measured_and_has_headroom(mobile):
+def test_half_precision_is_measured_and_has_headroom(mobile, capsys):
     record = manifests.read(mobile / HALF).parity
     assert record is not None
     assert record.passed
     assert record.headroom is not None
     assert record.headroom > 4
+    assert manifests.read(mobile / HALF).engine.versions["coremltools"]
+    assert main(["inspect", str(mobile / HALF)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "verified program on" in shown
+    assert f"headroom {record.headroom:.3g} times" in shown
     assert max(item.local_mean or 0 for item in record.items) > 1e-5
     single = manifests.read(mobile / FULL).parity
     assert single is not None
@@ -72,6 +80,41 @@ def test_a_package_is_as_large_as_its_weights(mobile):
     parameters = sum(value.numel() for value in load_checkpoint(shipped.weights_path()).parameters())
     for name, bytes_each in ((FULL, 4), (HALF, 2)):
         assert package_bytes(mobile / name) <= 1.02 * bytes_each * parameters
+
+
+@elsewhere
+@pytest.mark.parametrize(
+    ("target", "share"),
+    [
+        pytest.param("coreml-int8", 0.53, marks=pytest.mark.full),
+        pytest.param("coreml-pal6", 0.41, marks=pytest.mark.full),
+        ("coreml-pal4", 0.28),
+    ],
+)
+def test_weights_in_fewer_bits_are_smaller_and_measured(target, share, mobile, tmp_path):
+    """At this size palettes of 16 values fail the parity gate by a hair: it is wider here."""
+    portraits = write_set(tmp_path / "measure", [portrait(HEIGHT, WIDTH, seed=seed) for seed in range(4)])
+    request = request_for(
+        tmp_path, target, checkpoint=shipped.weights_path(), measuring=portraits, max_drop=9.0,
+        limits={"pixel_share": 0.5, "flips": 0.5, "local_mean": 0.2},
+    )  # fmt: skip
+    (result,) = export(request)
+    assert result.parity.failures == ()
+    half = manifests.read(mobile / HALF).parity
+    assert half is not None
+    for item, before in zip(result.parity.items, half.items, strict=True):
+        assert (item.local_mean or 0) > (before.local_mean or 0) > 0
+    record = result.quantization
+    assert record is not None
+    (rung,) = record.rungs
+    assert rung.accuracy is not None
+    assert record.passed == (not rung.failures) == (result.status == "verified")
+    assert (record.calibration, record.measuring.pictures) == (None, 4)
+    assert package_bytes(result.folder) <= share * package_bytes(mobile / HALF)
+    written = manifests.read(result.folder, allow_rejected=True)
+    assert written.quantization == record
+    program = Interpreter(read(result.folder / "model.mlpackage"))
+    assert any(name.startswith("constexpr_") for name in program.operators)
 
 
 def test_image_in_and_image_out(mobile):
@@ -151,6 +194,17 @@ def test_releases_of_macos_are_those_of_ios():
         "18.0",
         "26.1",
     ]
+
+
+def test_a_conversion_that_fails_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    """The process that converts is killed, or finds another Python's ruins."""
+    killed = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+    failing = [sys.executable, "-c", "raise SystemExit('ValueError: no such operator')"]
+    for line, message in ((killed, "ended by SIGKILL"), (failing, "ValueError: no such operator")):
+        monkeypatch.setattr(export_coreml, "CONVERTER", line)
+        with pytest.raises(P3MEdgeError, match=message):
+            export(request_for(tmp_path, FULL, checkpoint=shipped.weights_path()))
+        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

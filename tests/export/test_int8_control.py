@@ -239,7 +239,7 @@ def test_a_budget_of_nothing(option, pictures, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("target", ["onnx-int8", "openvino-int8"])
+@pytest.mark.parametrize("target", ["onnx-int8", pytest.param("openvino-int8", marks=pytest.mark.full)])
 def test_a_gate_that_is_not_met_within_the_budget(target, pictures, tmp_path):
     if target == "openvino-int8":
         pytest.importorskip("nncf")
@@ -328,7 +328,7 @@ def test_activations_that_are_not_finite(target, pictures, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="the limit of a running process is Linux's")
-@pytest.mark.parametrize("target", ["onnx-int8", "openvino-int8"])
+@pytest.mark.parametrize("target", ["onnx-int8", pytest.param("openvino-int8", marks=pytest.mark.full)])
 def test_a_disc_that_fills_up_between_two_attempts(target, pictures, tmp_path):
     """A limit on the size of files stands for the disc that is full."""
     if target == "openvino-int8":

@@ -138,6 +138,7 @@ def options(*settings: str) -> list[str]:
     return [part for setting in (*TINY, *settings) for part in ("--set", setting)]
 
 
+@pytest.mark.full
 def test_killed_and_resumed_it_ends_where_an_undisturbed_one_does(weights, portraits, tmp_path):
     settings = options("run.epochs=1000", "run.max_steps=12", "run.checkpoint_every=3", "qat.pictures=4")
 

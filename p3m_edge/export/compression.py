@@ -1,0 +1,70 @@
+"""Weights in fewer bits, judged by the mattes: beside those of the same network in float32, on the measuring pictures.
+
+The limits are those of :mod:`p3m_edge.export.accuracy`. Nothing is calibrated, and there is one attempt.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from p3m_edge.export.accuracy import UnfitError, Yardstick, failures
+from p3m_edge.export.calibration import PictureSet
+from p3m_edge.export.folder import size
+from p3m_edge.export.int8 import pictures_record
+from p3m_edge.export.mil.engine import open_highest
+from p3m_edge.export.workbench import Workbench
+from p3m_edge.manifest import Manifest, QuantizationRecord, RungRecord
+from p3m_edge.model.deploy import OUTPUTS, Deploy
+from p3m_edge.runtimes.contract import Images, Outputs
+from p3m_edge.targets import Precision
+
+WAYS: dict[Precision, str] = {
+    "int8": "weights in 8 bits, symmetric, a scale for each channel",
+    "pal6": "weights in palettes of 64 values, by k-means",
+    "pal4": "weights in palettes of 16 values, by k-means",
+}
+
+
+def judge(
+    bench: Workbench, measuring: PictureSet, manifest: Manifest, folder: Path, precision: Precision,
+    tell: Callable[[str], None],
+) -> QuantizationRecord:  # fmt: skip
+    """Measure the artefact in ``folder``.
+
+    Raises
+    ------
+    InputError
+        The float32 network's results are not finite, or a picture has changed since it was chosen.
+    """
+    request = bench.request
+    deploy = Deploy(bench.network, request.outputs, request.unpool)
+    tell(f"measuring with {len(measuring)} pictures")
+    start = time.perf_counter()
+
+    def float_run(images: Images) -> Outputs:
+        with torch.inference_mode():
+            found = deploy(torch.from_numpy(images))
+        values = (found,) if isinstance(found, torch.Tensor) else found
+        return {name: value.numpy() for name, value in zip(OUTPUTS[request.outputs], values, strict=True)}
+
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".measure-") as temporary:
+        place = (request.height, request.width)
+        yardstick = Yardstick(measuring, place, request.batch, float_run, Path(temporary))
+        opened, _ = open_highest(manifest, folder)
+        accuracy, failed = None, ()
+        with opened as engine:
+            try:
+                accuracy = yardstick.measure(lambda images: engine.infer(images, engine.outputs))
+                failed = failures(accuracy, request.max_drop)
+            except UnfitError as error:
+                failed = (str(error),)
+    seconds = time.perf_counter() - start
+    model = size(folder / manifest.model_file)
+    rung = RungRecord(precision, WAYS[precision], accuracy, failed, None, None, model, seconds)
+    record = pictures_record(measuring, request.seed)
+    return QuantizationRecord("weights", None, record, request.max_drop, (rung,), precision, not failed)
