@@ -18,7 +18,7 @@ from p3m_edge.export.folder import size
 from p3m_edge.export.int8 import pictures_record
 from p3m_edge.export.mil.engine import open_highest
 from p3m_edge.export.workbench import Workbench
-from p3m_edge.manifest import Manifest, QuantizationRecord, RungRecord
+from p3m_edge.manifest import AccuracyRecord, Manifest, QuantizationRecord, RungRecord
 from p3m_edge.model.deploy import OUTPUTS, Deploy
 from p3m_edge.runtimes.contract import Images, Outputs
 from p3m_edge.targets import Precision
@@ -56,7 +56,8 @@ def judge(
         place = (request.height, request.width)
         yardstick = Yardstick(measuring, place, request.batch, float_run, Path(temporary))
         opened, _ = open_highest(manifest, folder)
-        accuracy, failed = None, ()
+        accuracy: AccuracyRecord | None = None
+        failed: tuple[str, ...] = ()
         with opened as engine:
             try:
                 accuracy = yardstick.measure(lambda images: engine.infer(images, engine.outputs))

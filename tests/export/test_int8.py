@@ -347,6 +347,7 @@ def test_the_manifest_says_how_it_came_about(quantised_artefacts, target):
     manifest = manifests.read(folder, allow_rejected=True)
     record = manifest.quantization
     assert record is not None
+    assert record.calibration is not None
     assert manifest.precision == "int8"
     assert (record.calibration.kind, record.calibration.pictures) == ("synthetic", MINIMUM)
     assert (record.measuring.kind, record.measuring.source, record.measuring.pictures) == ("files", "drawn", 6)
