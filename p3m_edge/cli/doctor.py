@@ -18,6 +18,7 @@ from p3m_edge.cli import probe
 from p3m_edge.cli.tables import megabytes, table
 from p3m_edge.errors import CheckpointError
 from p3m_edge.manifest import sha256
+from p3m_edge.runtimes import coreml
 from p3m_edge.targets import TARGETS, Target
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def _target_state(target: Target, packages: Mapping[str, Package]) -> TargetStat
     build = _ability(_build_modules(target), packages)
     engine = _ENGINES.get(target.engine, target.engine)
     running = verifying = _ability((engine,), packages)
-    if target.engine == "coreml" and sys.platform != "darwin":
+    if target.engine == "coreml" and not coreml.here():
         running = Ability(
             possible=False, reason="Core ML runs on Apple's systems alone; verify interprets its programs"
         )

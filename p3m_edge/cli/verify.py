@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from p3m_edge import manifest as manifests
 from p3m_edge.cli import options
 from p3m_edge.cli.tables import number, table
 from p3m_edge.errors import GateError, P3MEdgeError, needing
-from p3m_edge.runtimes import Matting, UnverifiedWarning, golden
+from p3m_edge.runtimes import Matting, UnverifiedWarning, coreml, golden
 from p3m_edge.runtimes.contract import EngineInfo
 from p3m_edge.runtimes.golden import SelfTest
 
@@ -120,7 +119,7 @@ def verify(folder: Path, device: str | None = None, threads: int | None = None) 
 def _interpreted(folder: Path, start: float) -> Verification | None:
     """The verdict on a Core ML artefact where Core ML is not; None: it is another artefact, or this is a Mac."""
     manifest = manifests.read(folder)
-    if manifest.engine.name != "coreml" or sys.platform == "darwin":
+    if manifest.engine.name != "coreml" or coreml.here():
         return None
     manifests.check_files(manifest, folder)
     with needing("torch,coreml"):
@@ -137,19 +136,23 @@ def _examined(path: Path, start: float) -> Verification:
         from p3m_edge.export.mil.examine import examine
     functions = examine(path)
     seconds = round(time.perf_counter() - start, 3)
-    message, hint, code = None, None, 0
-    for function in functions:
-        if function.unknown:
-            message, code = f"not interpreted: {', '.join(function.unknown)}", P3MEdgeError.exit_code
-            hint = "these operators are not known here; the package may still run on a device"
-        elif function.failure:
-            message, code = function.failure, P3MEdgeError.exit_code
-        elif function.overflows:
-            first = function.overflows[0]
-            message, code = f"{len(function.overflows)} results overflow half precision: {first.name}", 3
-            hint = "keep them in float32, or scale what goes in"
-    status: Literal["passed", "failed", "error"] = "passed" if not code else "failed" if code == 3 else "error"
+    bad = next((function for function in functions if not function.sound), None)
+    message, hint, code = (None, None, 0) if bad is None else _why(bad)
+    status: Literal["passed", "failed", "error"] = "passed"
+    if code:
+        status = "failed" if code == GateError.exit_code else "error"
     return Verification(path, status, message, hint, code, None, None, None, None, seconds, functions)
+
+
+def _why(function: FunctionReport) -> tuple[str, str | None, int]:
+    """What is wrong with a function, what to do about it, and the exit code."""
+    if function.unknown:
+        hint = "these operators are not known here; the package may still run on a device"
+        return f"not interpreted: {', '.join(function.unknown)}", hint, P3MEdgeError.exit_code
+    if function.failure:
+        return function.failure, None, P3MEdgeError.exit_code
+    text = f"{len(function.overflows)} results overflow half precision: {function.overflows[0].name}"
+    return text, "keep them in float32, or scale what goes in", GateError.exit_code
 
 
 def _judged(

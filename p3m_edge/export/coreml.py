@@ -24,6 +24,7 @@ from p3m_edge.export.program import deciding
 from p3m_edge.export.swift import FILE, source
 from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.model.deploy import OUTPUTS
+from p3m_edge.runtimes.coreml import here
 from p3m_edge.targets import Target
 
 MINIMUM_IOS = "16"
@@ -51,17 +52,20 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
         except (OSError, RuntimeError) as error:  # PyTorch's writer has words of its own for a full disc
             raise OutputError(f"{traced.parent} cannot be written: {' '.join(str(error).split())[:200]}") from error
         kept = () if target.precision == "fp32" else deciding(bench.program)
+        # In the private folder: what a killed export has left running must not write into that of the next one.
+        package = Path(temporary) / target.model_file
         order = Order(
-            str(traced), str(folder / target.model_file), request.height, request.width,
+            str(traced), str(package), request.height, request.width,
             tuple(OUTPUTS[request.outputs]), target.precision, MINIMUM_IOS, kept,
         )  # fmt: skip
         _convert(order)
+        package.rename(folder / target.model_file)
     swift = source(
         target.name, bench.network.arch, target.model_file, request.width, request.height, INPUT,
         image=target.precision != "fp32",
     )  # fmt: skip
     (folder / FILE).write_text(swift, encoding="utf-8")
-    return Built(MINIMUM_IOS, kept, "device" if sys.platform == "darwin" else "program")
+    return Built(MINIMUM_IOS, kept, "device" if here() else "program")
 
 
 def _convert(order: Order) -> None:

@@ -69,10 +69,10 @@ _DECIDING = frozenset({
 """Of the pooling behind the stem, if its winners are used."""
 
 
-def _crop_then_pad(x: Tensor, pad: list[int], mode: str = "constant", value: float | None = None) -> Tensor:
+def _crop_then_pad(x: Tensor, pad: list[int], mode: str = "constant", value: float | None = None) -> Any:
     """Core ML pads by nothing below zero: what PyTorch cuts off so is sliced off before."""
     if min(pad) >= 0 and (value is None or value >= LOWEST):
-        return NotImplemented  # type: ignore[no-any-return]  # PyTorch then leaves it as it is
+        return NotImplemented  # PyTorch then leaves it as it is
     value = None if value is None else max(value, LOWEST)
     for pair in range(len(pad) // 2):
         before, after = pad[2 * pair : 2 * pair + 2]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from p3m_edge.errors import MissingError, missing_package, suggestion
+from p3m_edge.errors import ArtefactError, MissingError, missing_package, suggestion
 from p3m_edge.manifest import InputRecord, Manifest
 from p3m_edge.runtimes.contract import (
     EngineInfo,
@@ -24,7 +24,6 @@ from p3m_edge.runtimes.contract import (
     Loaded,
     Outputs,
     Runner,
-    check_version,
     mismatch,
     unreadable,
 )
@@ -32,6 +31,11 @@ from p3m_edge.runtimes.contract import (
 UNITS = {"CPU": "CPU_ONLY", "GPU": "CPU_AND_GPU", "NE": "CPU_AND_NE", "ALL": "ALL"}
 """What may do the work, by the name on the command line; Core ML decides for each operator."""
 Predict = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+def here() -> bool:
+    """Whether this system has Core ML."""
+    return platform.system() == "Darwin"
 
 
 def require() -> ModuleType:
@@ -42,7 +46,7 @@ def require() -> ModuleType:
     MissingError
         This is no Mac, or the package cannot be imported.
     """
-    if platform.system() != "Darwin":
+    if not here():
         raise MissingError(
             f"Core ML runs on Apple's systems alone, not on {platform.system()}",
             hint="p3m-edge verify DIR interprets the artefact here",
@@ -64,7 +68,12 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
         The system is older than the artefact allows, or Core ML cannot load the package.
     """
     coremltools = require()
-    check_version(manifest, _as_ios(platform.mac_ver()[0]))
+    minimum, release = manifest.engine.minimum_version, platform.mac_ver()[0]
+    if _as_ios(release) < int(minimum):
+        raise ArtefactError(
+            f"the artefact needs iOS {minimum} or the macOS of that year; this is macOS {release}",
+            hint="export it again, for an older system",
+        )
     device = (options.device or "CPU").upper()
     if device not in UNITS:
         raise MissingError(f"Core ML has no device {device!r}", hint=suggestion(device, UNITS))
@@ -98,8 +107,7 @@ def _array(value: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
     return array.reshape((1, 1, *array.shape)) if array.ndim == 2 else array
 
 
-def _as_ios(macos: str) -> str:
+def _as_ios(macos: str) -> int:
     """The iOS release of the same year: 13 is 16, 14 is 17, 15 is 18; from 26 on they are the same."""
-    major, _, rest = macos.partition(".")
-    number = int(major)
-    return f"{number + 3 if number < 26 else number}.{rest or 0}"
+    major = int(macos.partition(".")[0])
+    return major + 3 if major < 26 else major

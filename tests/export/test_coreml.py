@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 pytest.importorskip("coremltools")
@@ -19,10 +20,11 @@ from p3m_edge.cli import main
 from p3m_edge.errors import MissingError, P3MEdgeError, UsageError
 from p3m_edge.export import ExportRequest, export
 from p3m_edge.export import coreml as export_coreml
+from p3m_edge.export import program as programs
 from p3m_edge.export.mil.engine import as_image
-from p3m_edge.export.mil.interpreter import Interpreter
+from p3m_edge.export.mil.interpreter import Interpreter, numpy_type
 from p3m_edge.export.mil.package import read
-from p3m_edge.model.checkpoint import load_checkpoint
+from p3m_edge.model.checkpoint import load_checkpoint, save_checkpoint
 from p3m_edge.runtimes import Matting, coreml, golden
 from p3m_edge.targets import ARCHS
 from tests.portraits import portrait, write_set
@@ -74,6 +76,60 @@ def test_half_precision_is_measured_and_has_headroom(mobile, capsys):
     single = manifests.read(mobile / FULL).parity
     assert single is not None
     assert single.headroom is None
+
+
+@elsewhere
+def test_what_sees_the_picture_stays_in_float32(mobile):
+    """And the manifest names it: these nodes, and none but casts besides, give float32."""
+    manifest = manifests.read(mobile / HALF)
+    package = read(mobile / HALF / manifest.model_file)
+    single = {
+        operation.name
+        for operation in package.program.functions["main"].operations
+        if operation.op_type not in ("const", "cast") and numpy_type(operation.outputs[0]) == np.float32
+    }
+    assert single
+    assert single <= set(manifest.fp32_nodes)
+    assert any(name.startswith("conv") for name in single)
+
+
+@elsewhere
+def test_results_near_overflow_are_refused(mobile, tmp_path):
+    """The same classes, with logits that half precision can just hold."""
+    vectors = golden.read(mobile / FULL, manifests.read(mobile / FULL))
+    factor = 30000 / max(float(np.abs(vector.outputs["global_logits"]).max()) for vector in vectors)
+    network = load_checkpoint(shipped.weights_path())
+    with torch.no_grad():
+        for part in ("weight", "bias"):
+            network.get_parameter(f"global_decoder.head.{part}").mul_(factor)
+    large = tmp_path / "large.safetensors"
+    save_checkpoint(network, large, licence="none", provenance="a test", trained=False)
+    (result,) = export(request_for(tmp_path, HALF, checkpoint=large))
+    assert result.status == "rejected"
+    assert any("overflows half precision" in failure for failure in result.parity.failures)
+    assert result.parity.headroom is not None
+    assert 0 < result.parity.headroom < 4
+
+
+def test_padding_below_zero_and_by_minus_infinity_is_rewritten():
+    """What Core ML cannot pad, in PyTorch's own operators: the same values, with a finite lowest one."""
+
+    class Shifted(torch.nn.Module):
+        arch = "none"
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            x = image.permute(0, 3, 1, 2)
+            return torch.nn.functional.pad(x, (1, -1, -2, 2), value=float("-inf"))
+
+    made: Any = Shifted()
+    traced = programs.trace(made, 6, 8)
+    pads = [node for node in traced.graph.nodes if node.target == torch.ops.aten.pad.default]
+    assert pads
+    assert all(min(node.args[1]) >= 0 and node.args[3] == programs.LOWEST for node in pads)
+    x = torch.randn(1, 3, 6, 8)
+    (found,) = traced.module()(x)
+    wanted = torch.nn.functional.pad(x, (1, -1, -2, 2), value=programs.LOWEST)
+    assert torch.equal(found, wanted)
 
 
 def test_a_package_is_as_large_as_its_weights(mobile):
@@ -188,12 +244,7 @@ def test_the_engines_runner_with_a_program_behind_it(mobile):
 
 
 def test_releases_of_macos_are_those_of_ios():
-    assert [coreml._as_ios(version) for version in ("13.0", "14.5.1", "15", "26.1")] == [
-        "16.0",
-        "17.5.1",
-        "18.0",
-        "26.1",
-    ]
+    assert [coreml._as_ios(version) for version in ("13.0", "14.5.1", "15", "26.1")] == [16, 17, 18, 26]
 
 
 def test_a_conversion_that_fails_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):

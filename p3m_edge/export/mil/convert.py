@@ -155,7 +155,7 @@ def main() -> int:
     try:
         convert(order)
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent says it
-        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201 - to the parent
+        sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())}\n")
         return 1
     return 0
 

@@ -34,7 +34,7 @@ class FunctionReport:
     Attributes
     ----------
     inputs
-        Names and shapes.
+        Names and shapes; None: an open size.
     operators
         How often each occurs.
     unknown
@@ -52,7 +52,7 @@ class FunctionReport:
     """
 
     name: str
-    inputs: dict[str, tuple[int, ...]]
+    inputs: dict[str, tuple[int | None, ...]]
     operators: dict[str, int]
     unknown: tuple[str, ...]
     failure: str | None
@@ -114,11 +114,12 @@ def _function(package: Package, name: str) -> FunctionReport:
     )  # fmt: skip
 
 
-def _noise(shape: tuple[int, ...], *, image: bool) -> NDArray[np.float32]:
-    if not all(isinstance(side, (int, np.integer)) for side in shape):
-        raise P3MEdgeError(f"the input has an open size: {list(shape)}")
+def _noise(shape: tuple[int | None, ...], *, image: bool) -> NDArray[np.float32]:
+    sides = tuple(side for side in shape if side is not None)
+    if len(sides) < len(shape):
+        raise P3MEdgeError("an input has an open size, and is not run")
     generator = np.random.default_rng(_SEED)
-    values = generator.integers(0, 256, shape) if image else generator.random(shape)
+    values = generator.integers(0, 256, sides) if image else generator.random(sides)
     return values.astype(np.float32)
 
 

@@ -27,6 +27,7 @@ Mode = Literal["exact", "typed"]
 HALF_MAX = 65504.0
 """The largest number in half precision."""
 _CONSTANT, _COMPRESSED = "const", "constexpr_"
+_AS = {"float": torch.float32, "int": torch.int32, "bool": torch.bool}
 _KINDS = {"f": "float", "i": "int", "u": "int", "b": "bool"}
 
 
@@ -116,9 +117,9 @@ class Interpreter:
         self._uses = Counter(var.name for each in self._operations for var in _sources(each))
 
     @property
-    def inputs(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the inputs, states aside."""
-        return {name: tuple(var.shape) for name, var in self._function.inputs.items() if not _is_state(var)}
+    def inputs(self) -> dict[str, tuple[int | None, ...]]:
+        """Names and shapes of the inputs, states aside; None: an open size."""
+        return {name: _shape(var) for name, var in self._function.inputs.items() if not _is_state(var)}
 
     @property
     def outputs(self) -> frozenset[str]:
@@ -197,10 +198,9 @@ class Interpreter:
             if name not in inputs:
                 raise P3MEdgeError(f"the input {name!r} is missing")
             value = tensor(inputs[name])
-            if not _fits(value.shape, var.shape):
+            if not _fits(value.shape, var):
                 raise P3MEdgeError(f"the input {name!r} has the shape {list(value.shape)}, not {list(var.shape)}")
-            wanted = _kind(var)
-            value = value.to(torch.float32) if wanted == "float" else value
+            value = value.to(_AS[_kind(var)])
             values[name] = value.half().float() if mode == "typed" and _is_half(var) else value
         return values
 
@@ -215,6 +215,9 @@ class Interpreter:
             result = OPERATORS[operation.op_type](Arguments(operation.op_type, {**given, **defaults}))
         except NotImplementedError as error:
             raise P3MEdgeError(f"{operation.name}: {operation.op_type} with {error} is not known here") from error
+        except Exception as error:  # PyTorch's and NumPy's, for arguments that they cannot take
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise P3MEdgeError(f"{operation.name}: {operation.op_type} cannot be computed: {reason}") from error
         return result if isinstance(result, (tuple, list)) else (result,)
 
     def _value(self, var: Any, values: Mapping[str, Tensor]) -> Any:
@@ -271,17 +274,23 @@ def _kind(var: Any) -> str:
     return _KINDS[numpy_type(var).kind]
 
 
-def _fits(shape: Sequence[int], wanted: Sequence[Any]) -> bool:
-    """Whether a shape is the one of the program, whose open sizes are symbols."""
+def _shape(var: Any) -> tuple[int | None, ...]:
+    """The shape in the program, where open sizes are symbols; None stands for them."""
+    return tuple(int(side) if isinstance(side, (int, np.integer)) else None for side in var.shape)
+
+
+def _fits(shape: Sequence[int], var: Any) -> bool:
+    """Whether a shape is the one of the program."""
+    wanted = _shape(var)
     return len(shape) == len(wanted) and all(
-        not isinstance(want, (int, np.integer)) or size == want for size, want in zip(shape, wanted, strict=True)
+        want is None or size == want for size, want in zip(shape, wanted, strict=True)
     )
 
 
 def _checked(operation: Any, var: Any, result: Tensor) -> Tensor:
     """A result, if it has the shape and the kind that the program says."""
     kind = "bool" if result.dtype == torch.bool else "float" if result.is_floating_point() else "int"
-    if not _fits(result.shape, var.shape) or kind != _kind(var):
+    if not _fits(result.shape, var) or kind != _kind(var):
         raise ArtefactError(
             f"{operation.name}: {operation.op_type} gives {kind} {list(result.shape)}, "
             f"and the program says {_kind(var)} {list(var.shape)}"

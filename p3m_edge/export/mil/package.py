@@ -37,11 +37,6 @@ class Package:
     program: Any
 
     @property
-    def version(self) -> int:
-        """Core ML's specification version: 7 is iOS 16, 8 iOS 17, 9 iOS 18."""
-        return int(self.specification.specificationVersion)
-
-    @property
     def functions(self) -> tuple[str, ...]:
         """Names of its functions, the default one first."""
         default = self.specification.description.defaultFunctionName or "main"

@@ -26,7 +26,10 @@ def converted(
         else:
             program = torch.export.export(module.eval(), examples).run_decompositions({})
         made = ct.convert(
-            program, inputs=[ct.TensorType(name=name, shape=value.shape) for name, value in inputs.items()],
+            program,
+            inputs=[
+                ct.TensorType(name=name, shape=value.shape, dtype=value.dtype.type) for name, value in inputs.items()
+            ],
             compute_precision=ct.precision.FLOAT16 if half or states else ct.precision.FLOAT32,
             minimum_deployment_target=ct.target.iOS18, convert_to="mlprogram", skip_model_load=True,
             **({"states": list(states)} if states else {}),
@@ -52,6 +55,7 @@ def built(body: Callable[[Any, Any], Any], shape: tuple[int, ...], folder: Path)
 
 def saved(model: Any, folder: Path) -> Package:
     """Written, and read."""
+    folder.mkdir(exist_ok=True)
     path = folder / "made.mlpackage"
     with calm():
         model.save(str(path))

@@ -19,7 +19,7 @@ from p3m_edge.export.mil import operators
 from p3m_edge.export.mil.examine import examine
 from p3m_edge.export.mil.interpreter import HALF_MAX, Interpreter
 from p3m_edge.export.mil.lint import RULES
-from p3m_edge.export.mil.package import read
+from p3m_edge.export.mil.package import calm, read
 from tests.export.mil.conftest import built, converted
 
 X = {"in0": np.linspace(-3, 3, 60, dtype=np.float32).reshape(2, 6, 5)}
@@ -87,6 +87,42 @@ def test_an_operator_that_is_not_known_is_named(tmp_path, capsys):
     _, err = capsys.readouterr()
     assert "argsort" in err
     assert "Traceback" not in err
+
+
+def test_what_cannot_be_computed_is_one_line(tmp_path, monkeypatch, capsys):
+    backwards = built(lambda m, x: m.cumsum(x=x, axis=1, reverse=True), (2, 6, 5), tmp_path)
+    with pytest.raises(P3MEdgeError, match="cumsum with exclusive and reverse is not known here"):
+        Interpreter(backwards).run(X)
+    package = converted(nn.ReLU(), X, tmp_path / "relu")
+    monkeypatch.setitem(operators.OPERATORS, "relu", lambda given: torch.zeros(2) @ torch.zeros(3))
+    assert main(["verify", str(package.path)]) == 1
+    _, err = capsys.readouterr()
+    assert "relu cannot be computed: " in err
+    assert "internal error" not in err
+
+
+def test_whole_numbers_go_in_and_open_sizes_are_not_run(tmp_path, capsys):
+    import coremltools as ct
+
+    class Chosen(nn.Module):
+        def forward(self, index: torch.Tensor) -> torch.Tensor:
+            return torch.arange(6.0).reshape(2, 3)[index]
+
+    index = {"in0": np.array([1, 0, 1], np.int32)}
+    (found,) = Interpreter(converted(Chosen(), index, tmp_path / "whole")).run(index).outputs.values()
+    assert np.array_equal(found, [[3, 4, 5], [0, 1, 2], [3, 4, 5]])
+    (report,) = examine(tmp_path / "whole/made.mlpackage")
+    assert report.sound
+    with calm():
+        traced = torch.jit.trace(nn.ReLU(), torch.zeros(1, 3, 8, 8))
+        shape = ct.Shape((1, 3, ct.RangeDim(8, 64, default=8), 8))
+        made = ct.convert(traced, inputs=[ct.TensorType(name="in0", shape=shape)], skip_model_load=True,
+                          minimum_deployment_target=ct.target.iOS16, convert_to="mlprogram")  # fmt: skip
+        made.save(str(tmp_path / "open.mlpackage"))
+    assert main(["verify", str(tmp_path / "open.mlpackage"), "--json"]) == 1
+    (verdict,) = json.loads(capsys.readouterr().out)["artefacts"]
+    assert "open size" in verdict["message"]
+    assert verdict["program"][0]["inputs"]["in0"] == [1, 3, None, 8]
 
 
 def test_inputs_that_do_not_fit(tmp_path):
