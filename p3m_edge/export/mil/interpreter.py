@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from p3m_edge.errors import ArtefactError, P3MEdgeError
-from p3m_edge.export.mil import shaping  # noqa: F401 - enters its operators
-from p3m_edge.export.mil.operators import MOVING, OPERATORS, Arguments, tensor
+from p3m_edge.export.mil.arguments import Arguments, tensor
+from p3m_edge.export.mil.operators import MOVING, OPERATORS
 from p3m_edge.export.mil.package import Package, calm
 
 Mode = Literal["exact", "typed"]

@@ -9,22 +9,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from p3m_edge.export.mil.operators import Arguments, operator
+from p3m_edge.export.mil.arguments import Arguments, Handler, entering
+
+TABLE: dict[str, Handler] = {}
+operator = entering(TABLE)
 
 
-@operator("reshape", moves=True)
+@operator("reshape")
 def _reshape(given: Arguments) -> Tensor:
     x = given["x"]
     shape = [x.shape[axis] if size == 0 else size for axis, size in enumerate(given.integers("shape"))]
     return x.reshape(shape)
 
 
-@operator("transpose", moves=True)
+@operator("transpose")
 def _transpose(given: Arguments) -> Tensor:
     return given["x"].permute(given.integers("perm"))
 
 
-@operator("expand_dims", moves=True)
+@operator("expand_dims")
 def _expand_dims(given: Arguments) -> Tensor:
     x, axes = given["x"], given.integers("axes")
     for axis in sorted(axis % (x.ndim + len(axes)) for axis in axes):
@@ -32,7 +35,7 @@ def _expand_dims(given: Arguments) -> Tensor:
     return x
 
 
-@operator("squeeze", moves=True)
+@operator("squeeze")
 def _squeeze(given: Arguments) -> Tensor:
     x, axes = given["x"], given.constant("axes")
     if axes is None:
@@ -40,7 +43,7 @@ def _squeeze(given: Arguments) -> Tensor:
     return x.squeeze(tuple(axis % x.ndim for axis in given.integers("axes")))
 
 
-@operator("concat", moves=True)
+@operator("concat")
 def _concat(given: Arguments) -> Tensor:
     values, axis = given.many("values"), given.constant("axis")
     if given.constant("interleave", False):
@@ -48,12 +51,12 @@ def _concat(given: Arguments) -> Tensor:
     return torch.cat(values, axis)
 
 
-@operator("stack", moves=True)
+@operator("stack")
 def _stack(given: Arguments) -> Tensor:
     return torch.stack(given.many("values"), given.constant("axis"))
 
 
-@operator("split", moves=True)
+@operator("split")
 def _split(given: Arguments) -> tuple[Tensor, ...]:
     x, axis, sizes = given["x"], given.constant("axis"), given.constant("split_sizes")
     if sizes is None:
@@ -61,13 +64,13 @@ def _split(given: Arguments) -> tuple[Tensor, ...]:
     return torch.split(x, sizes, axis)
 
 
-@operator("slice_by_index", moves=True)
+@operator("slice_by_index")
 def _slice_by_index(given: Arguments) -> Tensor:
     x = given["x"]
     return torch.from_numpy(np.ascontiguousarray(x.numpy()[_index(given, x.ndim)]))  # PyTorch has no negative steps
 
 
-@operator("slice_update", moves=True)
+@operator("slice_update")
 def _slice_update(given: Arguments) -> Tensor:
     x = given["x"].numpy().copy()
     x[_index(given, x.ndim)] = given["update"].numpy()
@@ -85,13 +88,13 @@ def _index(given: Arguments, rank: int) -> tuple[Any, ...]:
     return tuple(chosen)
 
 
-@operator("crop", moves=True)
+@operator("crop")
 def _crop(given: Arguments) -> Tensor:
     x, (top, bottom), (left, right) = given["x"], given.integers("crop_height"), given.integers("crop_width")
     return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
 
 
-@operator("slice_by_size", moves=True)
+@operator("slice_by_size")
 def _slice_by_size(given: Arguments) -> Tensor:
     x = given["x"]
     for axis, (begin, size) in enumerate(zip(given.integers("begin"), given.integers("size"), strict=True)):
@@ -100,7 +103,7 @@ def _slice_by_size(given: Arguments) -> Tensor:
     return x
 
 
-@operator("pad", moves=True)
+@operator("pad")
 def _pad(given: Arguments) -> Tensor:
     x, pad, mode = given["x"], given.integers("pad"), given.constant("mode", "constant")
     pairs = list(zip(pad[::2], pad[1::2], strict=True))
@@ -111,12 +114,12 @@ def _pad(given: Arguments) -> Tensor:
     return torch.from_numpy(np.pad(x.numpy(), inner, "reflect" if mode == "reflect" else "edge"))
 
 
-@operator("tile", moves=True)
+@operator("tile")
 def _tile(given: Arguments) -> Tensor:
     return given["x"].repeat(given.integers("reps"))
 
 
-@operator("gather", moves=True)
+@operator("gather")
 def _gather(given: Arguments) -> Tensor:
     x, indices, axis = given["x"], given["indices"].to(torch.int64), given.constant("axis", 0)
     if given.constant("batch_dims", 0):
@@ -126,48 +129,40 @@ def _gather(given: Arguments) -> Tensor:
     return flat.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
-@operator("gather_along_axis", moves=True)
+@operator("gather_along_axis")
 def _gather_along_axis(given: Arguments) -> Tensor:
     x, axis = given["x"], given.constant("axis", 0)
     return torch.gather(x, axis, given["indices"].to(torch.int64).remainder(x.shape[axis]))
 
 
-@operator("fill", moves=True)
+@operator("fill")
 def _fill(given: Arguments) -> Tensor:
     return given["value"].expand(given.integers("shape")).clone()
 
 
-@operator("reverse", moves=True)
+@operator("reverse")
 def _reverse(given: Arguments) -> Tensor:
     x = given["x"]
     return x.flip(given.integers("axes") if given.constant("axes") is not None else list(range(x.ndim)))
 
 
-@operator("cumsum")
-def _cumsum(given: Arguments) -> Tensor:
-    x, axis = given["x"], given.constant("axis", 0)
-    if given.constant("exclusive", False) or given.constant("reverse", False):
-        raise NotImplementedError("exclusive and reverse")
-    return torch.cumsum(x, axis)
-
-
-@operator("flatten2d", moves=True)
+@operator("flatten2d")
 def _flatten(given: Arguments) -> Tensor:
     x, axis = given["x"], given.constant("axis", 1)
     return x.reshape(int(np.prod(x.shape[:axis], dtype=int)), -1)
 
 
-@operator("pixel_shuffle", moves=True)
+@operator("pixel_shuffle")
 def _pixel_shuffle(given: Arguments) -> Tensor:
     return F.pixel_shuffle(given["x"], given.constant("upscale_factor"))
 
 
-@operator("pixel_unshuffle", moves=True)
+@operator("pixel_unshuffle")
 def _pixel_unshuffle(given: Arguments) -> Tensor:
     return F.pixel_unshuffle(given["x"], given.constant("downscale_factor"))
 
 
-@operator("depth_to_space", moves=True)
+@operator("depth_to_space")
 def _depth_to_space(given: Arguments) -> Tensor:
     x, block = given["x"], given.constant("block_size")
     batch, channels, height, width = x.shape
@@ -175,7 +170,7 @@ def _depth_to_space(given: Arguments) -> Tensor:
     return blocks.permute(0, 3, 4, 1, 5, 2).reshape(batch, channels // block**2, height * block, width * block)
 
 
-@operator("space_to_depth", moves=True)
+@operator("space_to_depth")
 def _space_to_depth(given: Arguments) -> Tensor:
     x, block = given["x"], given.constant("block_size")
     batch, channels, height, width = x.shape
