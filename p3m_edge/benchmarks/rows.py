@@ -10,9 +10,9 @@ from pathlib import Path
 from p3m_edge import manifest
 from p3m_edge.benchmarks.results import Result, identity
 from p3m_edge.errors import ArtefactError, CheckpointError, UsageError, missing_package, suggestion
+from p3m_edge.runtimes.contract import engine_module
 from p3m_edge.targets import ARCHS
 
-_EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino", "coreml": "coreml", "tensorrt": "tensorrt"}
 _MULTIPLE = 32
 
 
@@ -112,8 +112,7 @@ def _describe_artefact(row: ArtefactRow) -> Result:
     engine = found.engine.name
     if found.engine.status != "built":
         raise ArtefactError(f"{row.folder} holds no built model: {found.engine.reason}")
-    if importlib.util.find_spec(engine) is None:
-        raise missing_package(engine, _EXTRAS.get(engine, "all"))
+    engine_module(engine).require()
     return Result(
         label=row.label,
         kind="artefact",

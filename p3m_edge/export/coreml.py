@@ -7,6 +7,7 @@ float32. It runs on no Linux: there it is verified operator by operator (:mod:`p
 
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import msgspec
 import torch
 
-from p3m_edge.errors import OutputError, P3MEdgeError
+from p3m_edge.errors import P3MEdgeError
 from p3m_edge.export.graph import INPUT
 from p3m_edge.export.mil.convert import Order
 from p3m_edge.export.mil.package import require
@@ -38,7 +39,7 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
     ------
     MissingError
         coremltools cannot be imported.
-    OutputError
+    OSError
         The disc is full.
     P3MEdgeError
         The conversion failed, or its process was killed.
@@ -47,10 +48,9 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
     request = bench.request
     with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as temporary:
         traced = Path(temporary) / "program.pt2"
-        try:
-            torch.export.save(bench.program, traced)
-        except (OSError, RuntimeError) as error:  # PyTorch's writer has words of its own for a full disc
-            raise OutputError(f"{traced.parent} cannot be written: {' '.join(str(error).split())[:200]}") from error
+        written = io.BytesIO()  # PyTorch's own writer ends the process where the disc is full
+        torch.export.save(bench.program, written)
+        traced.write_bytes(written.getbuffer())
         kept = () if target.precision == "fp32" else deciding(bench.program)
         # In the private folder: what a killed export has left running must not write into that of the next one.
         package = Path(temporary) / target.model_file

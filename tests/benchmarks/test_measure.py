@@ -194,8 +194,8 @@ def test_a_damaged_artefact_is_refused_before_anything_runs(copy: Path) -> None:
 
 
 def test_an_engine_that_is_not_here_is_refused_before_anything_runs(copy: Path) -> None:
-    edit_manifest(copy, engine__name="coreml")
-    with pytest.raises(MissingError, match="coreml"):
+    edit_manifest(copy, engine__name="tensorrt")
+    with pytest.raises(MissingError, match="tensorrt"):
         measure(artefact_rows([copy]), ONE)
     edit_manifest(copy, engine__name="onnxruntime", engine__status="not-built", engine__reason="no compiler")
     with pytest.raises(ArtefactError, match="no compiler"):

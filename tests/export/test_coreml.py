@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from p3m_edge.errors import MissingError, P3MEdgeError, UsageError
 from p3m_edge.export import ExportRequest, export
 from p3m_edge.export import coreml as export_coreml
 from p3m_edge.export import program as programs
+from p3m_edge.export import workbench as export_workbench
 from p3m_edge.export.mil.engine import as_image
 from p3m_edge.export.mil.interpreter import Interpreter, numpy_type
 from p3m_edge.export.mil.package import read
@@ -256,6 +259,30 @@ def test_a_conversion_that_fails_is_one_line_and_leaves_nothing(tmp_path, monkey
         with pytest.raises(P3MEdgeError, match=message):
             export(request_for(tmp_path, FULL, checkpoint=shipped.weights_path()))
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="the limit of a process' files is Linux's")
+def test_a_full_disc_is_one_line(tmp_path):
+    line = [sys.executable, "-m", "p3m_edge", "export", "--target", HALF, "--size", f"{WIDTH}x{HEIGHT}"]
+    done = subprocess.run(
+        [*line, "--out", str(tmp_path / "out")], capture_output=True, text=True, timeout=300, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    (error,) = (text for text in done.stderr.splitlines() if text.startswith("error: "))
+    assert "cannot be written" in error
+    assert "Traceback" not in done.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@elsewhere
+def test_bench_and_run_say_that_core_ml_is_not_here(mobile, tmp_path):
+    picture = str(export_workbench.portrait_path())
+    for arguments in (["bench", str(mobile / HALF)], ["run", str(mobile / HALF), picture, "--out", str(tmp_path)]):
+        line = [sys.executable, "-m", "p3m_edge", *arguments]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 4
+        assert "Apple's systems alone" in done.stderr
 
 
 @pytest.mark.parametrize(
