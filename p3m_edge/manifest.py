@@ -208,12 +208,25 @@ class QuantizationRecord:
 
 
 @dataclass(frozen=True)
+class UnitRecord:
+    """A unit of the machine that passed the golden vectors, and the largest value of each error on it."""
+
+    unit: str
+    errors: dict[str, float]
+
+
+@dataclass(frozen=True)
 class VerifiedRecord:
-    """What has been proved, at which level, on which machine, with which versions."""
+    """What has been proved, at which level, on which machine, with which versions.
+
+    ``units``: what a Core ML artefact ran on, where the result of a Mac was imported. ``CPU``: the processor alone;
+    ``GPU``, ``NE``, ``ALL``: Core ML had the graphics processor, the Neural Engine or all of them as well.
+    """
 
     level: Level
     machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    units: tuple[UnitRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -239,8 +252,12 @@ class Manifest:
 
 def write(manifest: Manifest, folder: Path) -> None:
     """Write ``manifest.json`` into ``folder`` (which is still private to the export)."""
-    data = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    (folder / MANIFEST).write_bytes(data + b"\n")
+    (folder / MANIFEST).write_bytes(encode(manifest))
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The text of ``manifest.json``."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
 
 
 def read(folder: Path, *, allow_rejected: bool = False) -> Manifest:

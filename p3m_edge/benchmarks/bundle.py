@@ -14,21 +14,27 @@ import msgspec
 from p3m_edge import manifest
 from p3m_edge.benchmarks import files, results
 from p3m_edge.benchmarks.device import PLAN, SCHEMA_VERSION, Item, Plan
-from p3m_edge.benchmarks.results import Options, Report
+from p3m_edge.benchmarks.results import Options, Report, Result
 from p3m_edge.benchmarks.rows import ArtefactRow
 from p3m_edge.benchmarks.wheel import distribution, make_wheel
 from p3m_edge.errors import ArtefactError, MissingError, OutputError, UsageError
+from p3m_edge.runtimes.golden import limits_of
 
 SCRIPT = "run_bench.py"
 README = "README.txt"
-# Module to distribution: what the runtime imports, and the engines that a bundle can carry.
+# Module to distribution: what the runtime imports; and for each engine that a bundle can carry, module to requirement,
+# where {} is the oldest version that may load the artefact.
 _RUNTIME = {
     "numpy": "numpy",
     "cv2": "opencv-python-headless",
     "msgspec": "msgspec",
     "psutil": "psutil",
 }
-_ENGINES = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
+_ENGINES = {
+    "onnxruntime": {"onnxruntime": "onnxruntime>={}"},
+    "openvino": {"openvino": "openvino>={}"},
+    "coreml": {"PIL": "pillow", "coremltools": "coremltools>=8.0"},  # since 8.0 it can ask for the compute plan
+}
 _README = """\
 This folder measures portrait-matting artefacts on the machine that it is copied to.
 
@@ -43,9 +49,15 @@ latency, memory and parity with a description of the machine (no host name, no u
 Bring that file back and add it to a report:
 
     p3m-edge bench --import {result} ARTEFACT...
-
+{notes}
 Artefacts in this bundle:
 {artefacts}
+"""
+_CORE_ML = """
+Core ML runs on Apple's systems alone: copy this folder to a Mac. A Core ML artefact is measured on the processor
+(CPU), with the graphics processor (GPU), with the Neural Engine (NE) and with all of them (ALL), and Core ML is asked
+where it runs each operator. This takes minutes: Core ML compiles the network for each. --device NE measures one alone.
+Import the result beside the artefact, and its manifest says `verified: device` if all that was measured passed.
 """
 
 
@@ -120,7 +132,7 @@ def import_results(paths: Iterable[Path], artefacts: Iterable[Path]) -> tuple[Re
     UsageError
         A result was given twice.
     """
-    known = {results.identity(manifest.read(folder)) for folder in artefacts}
+    known = {results.identity(found): found for found in map(manifest.read, artefacts)}
     found: list[Report] = []
     for path in paths:
         for report in results.all_reports(files.read(path)):
@@ -130,11 +142,24 @@ def import_results(paths: Iterable[Path], artefacts: Iterable[Path]) -> tuple[Re
                     f"{path} measured another artefact than those given: {', '.join(strangers)}",
                     hint="give the artefacts that were in the bundle",
                 )
+            for row in report.rows:
+                if row.identity in known:
+                    _check_row(path, row, known[row.identity])
             alone = replace(report, imported=())
             if alone in found:
                 raise UsageError(f"{path} holds a result that was given already")
             found.append(alone)
     return tuple(found)
+
+
+def _check_row(path: Path, row: Result, found: manifest.Manifest) -> None:
+    """Whether a result is about an artefact as its manifest has it."""
+    if (row.engine, row.target) != (found.engine.name, found.target):
+        raise ArtefactError(f"{path} has {row.label} as {row.target} of {row.engine}; the artefact is {found.target}")
+    if row.parity is not None and row.parity.limits not in (None, limits_of(found)):
+        raise ArtefactError(
+            f"{path} held {row.label} against other limits than the artefact's", hint="run the bundle of this artefact"
+        )
 
 
 def _fill(home: Path, rows: Sequence[ArtefactRow], manifests: Sequence[manifest.Manifest], options: Options) -> None:
@@ -157,6 +182,7 @@ def _fill(home: Path, rows: Sequence[ArtefactRow], manifests: Sequence[manifest.
         script=SCRIPT,
         packages=" ".join(f'"{package}"' for package in needed.values()),
         result=files.RESULT,
+        notes=_CORE_ML if any(found.engine.name == "coreml" for found in manifests) else "",
         artefacts="\n".join(f"    {item.label}: {item.identity}" for item in items),
     )
     (home / README).write_text(text, encoding="utf-8", newline="\n")
@@ -173,7 +199,8 @@ def _needed(manifests: Iterable[manifest.Manifest]) -> dict[str, str]:
         engine = one.engine.name
         if engine not in _ENGINES:
             raise MissingError(f"artefacts of the engine {engine!r} cannot be bundled yet")
-        needed[engine] = f"{_ENGINES[engine]}>={one.engine.minimum_version}"
+        for module, requirement in _ENGINES[engine].items():
+            needed[module] = requirement.format(one.engine.minimum_version)
     return needed
 
 

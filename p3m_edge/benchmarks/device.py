@@ -12,7 +12,7 @@ from p3m_edge import manifest
 from p3m_edge.benchmarks import files, report, results
 from p3m_edge.benchmarks.measure import failure, measure
 from p3m_edge.benchmarks.results import Options
-from p3m_edge.benchmarks.rows import ArtefactRow
+from p3m_edge.benchmarks.rows import ArtefactRow, unit_rows
 from p3m_edge.errors import ArtefactError, P3MEdgeError
 
 SCHEMA_VERSION = 1
@@ -49,13 +49,16 @@ def run(home: Path, scratch: Path, *, rounds: int | None, threads: int | None, d
     scratch
         A folder for temporary files, inside the bundle.
     rounds, threads, device
-        Instead of the bundle's own options; None: those.
+        Instead of the bundle's own options; None: those. Unless a device is named, here or for the bundle, a Core ML
+        artefact is measured on each of its units.
     """
     try:
         plan = read_plan(home)
         given = {name: v for name, v in {"rounds": rounds, "threads": threads, "device": device}.items() if v}
         options = msgspec.convert({**msgspec.to_builtins(plan.options), **given}, Options)
         rows = [ArtefactRow(item.label, home / item.folder) for item in plan.artefacts]
+        if device is None and options.device == Options().device:
+            rows = [each for row in rows for each in unit_rows(row)]
         made = measure(rows, options, scratch=scratch, progress=_progress)
         report.write_file(home / files.RESULT, files.encode(made))
     except P3MEdgeError as refusal:

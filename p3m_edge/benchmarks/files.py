@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
 
-from p3m_edge.benchmarks.results import SCHEMA_VERSION, Report, Result
+from p3m_edge.benchmarks import placement
+from p3m_edge.benchmarks.results import SCHEMA_VERSION, Parity, Report, Result, worst
 from p3m_edge.benchmarks.statistics import Summary
 from p3m_edge.errors import ArtefactError, InputError
+from p3m_edge.runtimes import golden
 
 REPORT = "report.json"
 RESULT = "result.json"
@@ -64,6 +67,8 @@ def _problems(report: Report) -> Iterator[str]:
     ranked = [label for ranking in report.rankings for group in ranking.groups for label in group]
     if sorted(ranked) != sorted(ok):
         yield "the rankings do not hold exactly the rows that are ok"
+    if not report.machine.system.startswith("macOS") and any(_on_core_ml(row) for row in report.rows):
+        yield f"Core ML does not run on {report.machine.system}"
     if not {*report.ratios, *filter(None, [report.baseline])} <= set(labels):
         yield "a ratio belongs to no row"
     for other in report.imported:
@@ -79,6 +84,12 @@ def _row_problems(row: Result) -> Iterator[str]:
         yield "it must be measured exactly if it is ok"
     if row.status == "ok" and row.kind == "artefact" and (row.parity is None or not row.parity.passed):
         yield "it is ok without having passed the golden vectors"
+    if row.parity is not None:
+        yield from _parity_problems(row.parity)
+    if _on_core_ml(row) and (row.parity is None or not row.parity.items or row.used is None):
+        yield "it is ok without the figures of its golden vectors"
+    if row.placement is not None:
+        yield from placement.problems(row.placement)
     if row.measured is None:
         return
     found = row.measured
@@ -92,6 +103,24 @@ def _row_problems(row: Result) -> Iterator[str]:
         yield "a start has an impossible duration"
     if min(found.memory.cold, found.memory.running, found.memory.throughput or 1) <= 0:
         yield "a memory peak is not positive"
+
+
+def _on_core_ml(row: Result) -> bool:
+    """Whether a row says to have run there."""
+    return row.engine == "coreml" and row.status == "ok"
+
+
+def _parity_problems(parity: Parity) -> Iterator[str]:
+    """The verdict is made again from the figures, if they are there."""
+    if not parity.items:
+        return
+    figures = [value for item in parity.items for value in asdict(item).values() if isinstance(value, float)]
+    if not all(math.isfinite(value) and value >= 0 for value in figures):
+        yield "an error is not a number, or negative"
+    elif parity.limits is None or golden.judge(parity.items, parity.limits).passed != parity.passed:
+        yield "its verdict is not that of its figures"
+    elif parity.worst != worst(parity.items):
+        yield "its largest errors are not those of its pictures"
 
 
 def _sane(summary: Summary) -> bool:

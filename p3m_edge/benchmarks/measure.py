@@ -25,8 +25,10 @@ from typing import Any
 import msgspec
 import psutil
 
+from p3m_edge import manifest
 from p3m_edge.benchmarks import results
 from p3m_edge.benchmarks.fingerprint import Watch, fingerprint, usable_cores
+from p3m_edge.benchmarks.placement import Placement
 from p3m_edge.benchmarks.process import Worker, WorkerError, redact
 from p3m_edge.benchmarks.results import Measured, Memory, Options, Parity, Ranking, Report, Result, Start, Used
 from p3m_edge.benchmarks.rows import ArtefactRow, Row, describe
@@ -305,6 +307,19 @@ class _Run:
         for _ in range(_SECOND_STARTS):
             with self._worker(entry) as worker:
                 entry.second_starts.append(self._start(worker, entry, "latency"))
+        if entry.result.engine == "coreml":
+            entry.result = replace(entry.result, placement=self._placement(entry.row))
+
+    def _placement(self, row: ArtefactRow) -> Placement:
+        """In a process of its own: that it crashes must not cost the row."""
+        package = row.folder / manifest.read(row.folder).model_file
+        with Worker(row.module, timeout=self._options.timeout, scratch=self._folder) as worker:
+            try:
+                device = row.device or self._options.device
+                return msgspec.convert(worker.call("placement", package=str(package), device=device), Placement)
+            except WorkerError as error:
+                worker.kill()
+                return Placement((), redact(str(error), row.paths()))
 
     def _worker(self, entry: _Entry) -> Worker:
         return Worker(entry.row.module, timeout=self._options.timeout, scratch=self._folder)
@@ -313,17 +328,16 @@ class _Run:
         cache = self._folder / f"cache-{self._entries.index(entry)}-{hint}"
         cache.mkdir(exist_ok=True)
         options = self._options
-        loaded = worker.call(
-            "load",
-            **entry.row.arguments(),
-            device=options.device,
-            threads=options.threads,
-            hint=hint,
-            cache=str(cache),
-            frame=None if self._frame is None else str(self._frame.absolute()),
-            frame_size=[options.frame_width, options.frame_height],
-            seed=options.seed,
-        )
+        common = {
+            "device": options.device,
+            "threads": options.threads,
+            "hint": hint,
+            "cache": str(cache),
+            "frame": None if self._frame is None else str(self._frame.absolute()),
+            "frame_size": [options.frame_width, options.frame_height],
+            "seed": options.seed,
+        }
+        loaded = worker.call("load", **common | entry.row.arguments())
         ready = (perf_counter() - worker.started) * 1e3
         first = worker.call("first")
         entry.memory.setdefault("cold", worker.call("memory")["bytes"])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from p3m_edge.benchmarks import files, results
 from p3m_edge.benchmarks.accuracy import Accuracy
 from p3m_edge.benchmarks.changes import Comparison
 from p3m_edge.benchmarks.fingerprint import Fingerprint
+from p3m_edge.benchmarks.placement import NEURAL_ENGINE, Device, Operator
 from p3m_edge.benchmarks.results import Measured, Report, Result
 from p3m_edge.benchmarks.statistics import Ratio, Summary
 from p3m_edge.errors import OutputError
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
 MARKDOWN = "report.md"
 _NONE = "-"
 _DIGITS = set("-0123456789")
+_WITH_NEURAL_ENGINE = ("NE", "ALL")
+_EXAMPLES = 3
 _ERRORS = ("logits_mean", "local_mean", "flips", "alpha_mean")
+_Key = tuple[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ def tables(report: Report) -> tuple[Table, ...]:
     if report.benchmark_app:
         made.append(_app(report))
     made.append(_verdicts(report))
+    made += placements(report)
     if report.accuracy is not None:
         made.append(_accuracy(report.accuracy))
     if report.comparison is not None:
@@ -66,10 +72,10 @@ def side_by_side(report: Report) -> Table | None:
     reports = list(results.all_reports(report))
     if len(reports) < 2:
         return None
-    labels: dict[str, str] = {}
+    labels: dict[_Key, str] = {}
     for one in reports:
         for row in one.rows:
-            labels.setdefault(row.identity or row.label, row.label)
+            labels.setdefault(_key(row), row.label)
     rows = [
         (label, *(_cell(one, key) for one in reports))
         for key, label in labels.items()
@@ -156,6 +162,8 @@ def remarks(report: Report) -> Iterator[str]:
     for row in report.rows:
         if row.status != "ok":
             yield f"{row.label} {row.status}: {row.reason}"
+        if row.placement is not None and row.placement.reason is not None:
+            yield f"{row.label}: no compute plan: {row.placement.reason}"
     for ranking in report.rankings:
         for group in ranking.groups:
             if len(group) > 1:
@@ -166,6 +174,7 @@ def remarks(report: Report) -> Iterator[str]:
 def _settings(report: Report) -> str:
     o, machine, state = report.options, report.machine, report.conditions
     calls = f"{o.seconds:g} s" if o.seconds is not None else f"{o.iterations} calls of each kind"
+    devices = ", ".join(dict.fromkeys(row.device or o.device for row in report.rows))
     load = " to ".join(_NONE if v is None else f"{v:g}" for v in (state.load_before, state.load_after))
     lines = (
         f"Measured {report.created} with {', '.join(f'{k} {v}' for k, v in machine.packages.items())}.",
@@ -173,7 +182,7 @@ def _settings(report: Report) -> str:
         f"physical cores: {machine.physical_cores or 'unknown'}; "
         f"virtual: {'unknown' if machine.virtual is None else 'yes' if machine.virtual else 'no'}.",
         f"{o.rounds} interleaved rounds of {calls} in shuffled order (seed {o.seed}), {o.warmup} calls of warm-up, "
-        f"{o.threads} threads, device {o.device}; frame {o.frame_width}x{o.frame_height} ({report.frame}).",
+        f"{o.threads} threads, device {devices}; frame {o.frame_width}x{o.frame_height} ({report.frame}).",
         f"Busy before the run: {state.busy_before:.0%} of the cores; load average {load}"
         + ("." if state.stolen is None else f"; stolen by the hypervisor: {state.stolen:.2%}."),
     )
@@ -251,6 +260,44 @@ def _verdicts(report: Report) -> Table:
     return Table("Accuracy parity on this machine", columns, tuple(body))
 
 
+def placements(report: Report) -> list[Table]:
+    """Where Core ML means to run what, and what it does not give to the Neural Engine where it may."""
+    planned = [(row, row.placement.operators) for row in report.rows if row.placement and row.placement.operators]
+    if not planned:
+        return []
+    devices: tuple[Device | None, ...] = (*get_args(Device), None)
+    body = tuple(
+        (row.label, str(len(found)), *(_share([one for one in found if one.device == device]) for device in devices))
+        for row, found in planned
+    )
+    columns = ("row", "operators", *(device or "not told" for device in devices))
+    made = [Table("Compute plan: operators by preferred device, and their share of the cost", columns, body)]
+    off = []
+    for row, found in planned:
+        if (row.device or report.options.device).upper() not in _WITH_NEURAL_ENGINE:
+            continue
+        kinds: dict[tuple[str, str], list[Operator]] = {}
+        for one in found:
+            if one.device != NEURAL_ENGINE:
+                kinds.setdefault((one.kind, one.device or "not told"), []).append(one)
+        for (kind, device), some in sorted(kinds.items(), key=lambda item: -_cost(item[1])):
+            could = sum(NEURAL_ENGINE in one.supported for one in some)
+            names = ", ".join(one.name for one in some[:_EXAMPLES]) + (", ..." if len(some) > _EXAMPLES else "")
+            off.append((row.label, kind, device, _share(some), str(could), names))
+    if off:
+        columns = ("row", "operator", "runs on", "how many, cost", "of them could", "which")
+        made.append(Table("Off the Neural Engine", columns, tuple(off)))
+    return made
+
+
+def _share(operators: Sequence[Operator]) -> str:
+    return f"{len(operators)} ({_cost(operators):.1%})" if operators else _NONE
+
+
+def _cost(operators: Sequence[Operator]) -> float:
+    return math.fsum(one.cost or 0.0 for one in operators)
+
+
 def _accuracy(found: Accuracy) -> Table:
     labels = dict.fromkeys((*found.difference, *found.failures))
     body = tuple(
@@ -293,8 +340,13 @@ def _ranks(report: Report) -> dict[str, str]:
     return ranks
 
 
-def _cell(report: Report, key: str) -> str:
-    row = next((row for row in report.rows if (row.identity or row.label) == key), None)
+def _key(row: Result) -> _Key:
+    """By what a row is found in the report of another machine."""
+    return row.identity or row.label, row.device
+
+
+def _cell(report: Report, key: _Key) -> str:
+    row = next((row for row in report.rows if _key(row) == key), None)
     if row is None:
         return _NONE
     return _ms(row.measured.latency.median) if row.measured is not None else row.status

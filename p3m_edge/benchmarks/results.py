@@ -6,16 +6,20 @@ A report names artefacts by label and content hash, never by path, and machines 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from p3m_edge.benchmarks.accuracy import Accuracy
 from p3m_edge.benchmarks.changes import Comparison
 from p3m_edge.benchmarks.fingerprint import Conditions, Fingerprint
+from p3m_edge.benchmarks.placement import Placement
 from p3m_edge.benchmarks.statistics import Ratio, Summary, paired_ratio
 from p3m_edge.errors import InputError, UsageError, suggestion
 from p3m_edge.manifest import Manifest
+from p3m_edge.runtimes.golden import Difference
+from p3m_edge.targets import Limits
 
 SCHEMA_VERSION = 1
 
@@ -91,12 +95,20 @@ class Memory:
 class Parity:
     """What the golden vectors said on this machine, through the runtime that apps use.
 
-    ``worst`` holds the largest value of each measured error.
+    Attributes
+    ----------
+    worst
+        The largest value of each measured error.
+    limits, items
+        What the verdict was made from, so that whoever reads the report can make it again. Without ``items`` a
+        figure was not finite, or the report is an old one.
     """
 
     passed: bool
     failures: tuple[str, ...]
     worst: dict[str, float]
+    limits: Limits | None = None
+    items: tuple[Difference, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -174,6 +186,10 @@ class Result:
         The network's input that was measured, pixels; for a dynamic artefact the frame decides. None: not measured.
     reason
         Why ``status`` is not ``ok``; ``measured`` is None then.
+    device
+        The device that this row asked for; None: that of the options, as all rows.
+    placement
+        Of a Core ML artefact, where it was measured: the plan for each operator.
     """
 
     label: str
@@ -194,6 +210,8 @@ class Result:
     reason: str | None
     parity: Parity | None
     measured: Measured | None
+    device: str | None = None
+    placement: Placement | None = None
 
     @property
     def shape(self) -> str:
@@ -271,6 +289,16 @@ def identity(manifest: Manifest) -> str:
     """The content hash of an artefact: SHA-256 over the names and hashes of its files."""
     lines = (f"{name}\0{record.sha256}\n" for name, record in sorted(manifest.files.items()))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def worst(items: tuple[Difference, ...]) -> dict[str, float]:
+    """The largest value of each error over the pictures; what is not finite does not count."""
+    found: dict[str, float] = {}
+    for item in items:
+        for name, value in asdict(item).items():
+            if isinstance(value, float) and math.isfinite(value):
+                found[name] = max(value, found.get(name, 0.0))
+    return found
 
 
 def ratios(report: Report, baseline_label: str) -> dict[str, Ratio]:

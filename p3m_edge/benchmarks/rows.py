@@ -10,6 +10,7 @@ from pathlib import Path
 from p3m_edge import manifest
 from p3m_edge.benchmarks.results import Result, identity
 from p3m_edge.errors import ArtefactError, CheckpointError, UsageError, missing_package, suggestion
+from p3m_edge.runtimes import coreml
 from p3m_edge.runtimes.contract import engine_module
 from p3m_edge.targets import ARCHS
 
@@ -18,10 +19,11 @@ _MULTIPLE = 32
 
 @dataclass(frozen=True)
 class ArtefactRow:
-    """An artefact folder, under the label that the report uses."""
+    """An artefact folder, under the label that the report uses; ``device``: instead of that of the options."""
 
     label: str
     folder: Path
+    device: str | None = None
 
     @property
     def module(self) -> str:
@@ -29,8 +31,9 @@ class ArtefactRow:
         return "p3m_edge.benchmarks.worker"
 
     def arguments(self) -> dict[str, object]:
-        """What the worker's ``load`` needs to find it."""
-        return {"folder": str(self.folder.absolute())}
+        """What the worker's ``load`` needs to find it, and what it gets instead of the options."""
+        device = {} if self.device is None else {"device": self.device}
+        return {"folder": str(self.folder.absolute()), **device}
 
     def paths(self) -> dict[str, str]:
         """Paths that must not reach the report, and what stands for them."""
@@ -89,6 +92,13 @@ def artefact_rows(folders: Iterable[Path]) -> tuple[ArtefactRow, ...]:
     return tuple(rows)
 
 
+def unit_rows(row: ArtefactRow) -> tuple[ArtefactRow, ...]:
+    """A Core ML artefact on each unit that it may be given; of any other, the row as it is."""
+    if manifest.read(row.folder).engine.name != "coreml":
+        return (row,)
+    return tuple(ArtefactRow(f"{row.label} {unit}", row.folder, unit) for unit in coreml.UNITS)
+
+
 def describe(row: Row) -> Result:
     """The row's part of the report that is known before measuring; checks that it can be measured here.
 
@@ -132,6 +142,7 @@ def _describe_artefact(row: ArtefactRow) -> Result:
         reason=None,
         parity=None,
         measured=None,
+        device=row.device,
     )
 
 

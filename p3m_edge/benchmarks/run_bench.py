@@ -11,6 +11,7 @@ import argparse
 import importlib
 import importlib.util
 import json
+import platform
 import shutil
 import sys
 from pathlib import Path
@@ -34,6 +35,8 @@ def main() -> int:
         wheel, needed = HERE / plan["wheel"], dict(plan["needed"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         return _fail(f"bundle.json is missing or damaged ({error}): copy the bundle again", 5)
+    if "coremltools" in needed and platform.system() != "Darwin":
+        return _fail(f"Core ML runs on Apple's systems alone, not on {platform.system()}: copy the bundle to a Mac", 4)
     missing = [package for module, package in needed.items() if importlib.util.find_spec(module) is None]
     if missing:
         line = " ".join(f'"{package}"' for package in missing)

@@ -75,13 +75,24 @@ class ArtefactWorker:
 
     def selftest(self) -> Mapping[str, Any]:
         """The golden vectors on this machine; figures that are not finite show in the failures alone."""
+        from p3m_edge.benchmarks.results import worst
+
         found = self._matting.selftest()
-        worst: dict[str, float] = {}
-        for item in found.items:
-            for name, value in asdict(item).items():
-                if isinstance(value, float) and math.isfinite(value):
-                    worst[name] = max(value, worst.get(name, 0.0))
-        return {"passed": found.passed, "failures": found.failures, "worst": worst}
+        items = [asdict(item) for item in found.items]
+        figures = [value for item in items for value in item.values() if isinstance(value, float)]
+        return {
+            "passed": found.passed,
+            "failures": found.failures,
+            "worst": worst(found.items),
+            "limits": asdict(found.limits),
+            "items": items if all(map(math.isfinite, figures)) else [],
+        }
+
+    def placement(self, package: str, device: str) -> Mapping[str, Any]:
+        """Core ML's plan for a package; the artefact need not be loaded."""
+        from p3m_edge.benchmarks.placement import plan
+
+        return asdict(plan(Path(package), device))
 
     def warmup(self, calls: int) -> Mapping[str, Any]:
         """Calls that do not count."""
@@ -190,7 +201,7 @@ def _synthetic(width: int, height: int, seed: int) -> NDArray[np.uint8]:
 def main() -> int:
     """Serve until the parent closes the pipe."""
     worker = ArtefactWorker()
-    names = ("load", "first", "selftest", "warmup", "round", "throughput", "matte", "memory")
+    names = ("load", "first", "selftest", "placement", "warmup", "round", "throughput", "matte", "memory")
     return serve({name: getattr(worker, name) for name in names})
 
 

@@ -17,11 +17,13 @@ from p3m_edge.benchmarks.bundle import import_results, make_bundle
 from p3m_edge.benchmarks.compare import compare, earlier_report, regression
 from p3m_edge.benchmarks.fingerprint import fingerprint
 from p3m_edge.benchmarks.measure import Progress, default_threads, failure, measure, with_baseline
+from p3m_edge.benchmarks.proof import record
 from p3m_edge.benchmarks.results import Options, Report
 from p3m_edge.benchmarks.rows import ArtefactRow, EagerRow, Row, artefact_rows
 from p3m_edge.benchmarks.samples import Mattes, Sample
 from p3m_edge.cli import bench_page, options
 from p3m_edge.errors import P3MEdgeError, UsageError
+from p3m_edge.runtimes import coreml
 
 if TYPE_CHECKING:
     from p3m_edge.cli.console import Console
@@ -30,7 +32,11 @@ HELP = """Measure artefacts in interleaved rounds, each in processes of its own:
 percentiles, a frame end to end, asynchronous throughput, peak memory, and the golden vectors on this machine.
 What lies within the noise is not ranked. An artefact that fails its golden vectors is not timed: exit code 3.
 With an earlier report.json as --baseline, what became slower beyond the noise, or fails its golden vectors and did
-not then, ends with exit code 6."""
+not then, ends with exit code 6.
+
+Core ML runs on a Mac alone: a bundle measures there on processor, graphics processor, Neural Engine and all of them, and
+asks for Core ML's plan of each operator. --import with the artefact beside it measures no Core ML here; if all that the
+result holds passed, it writes `verified: device` with that machine into the artefact's manifest."""
 EXAMPLES = """
 p3m-edge bench out/onnx-fp32 out/openvino-fp16 --out report
 p3m-edge bench out/openvino-fp32 --eager r34 --rounds 20 --threads 2
@@ -40,6 +46,8 @@ p3m-edge bench out/onnx-fp32 out/openvino-fp16 --baseline report/report.json
 p3m-edge bench --bundle bundle out/onnx-fp32 out/openvino-fp16    # copy the folder to the device, run run_bench.py
 p3m-edge bench --import result.json out/onnx-fp32 out/openvino-fp16    # measure here, show both machines
 p3m-edge bench --import phone.json --import laptop.json --out report
+p3m-edge bench --bundle for-a-mac out/coreml-fp16
+p3m-edge bench --import result.json out/coreml-fp16    # its manifest says verified: device, if all of it passed
 """
 _DEFAULTS = Options()
 _MAX_FRAME_SIDE = 16384
@@ -119,6 +127,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     imported = import_results(args.imports, args.artefacts)
     if args.against_benchmark_app and not any(manifest.read(row.folder).engine.name == "openvino" for row in rows):
         raise UsageError("--against-benchmark-app needs an OpenVINO artefact", hint="name one: p3m-edge bench DIR")
+    if imported:
+        rows = tuple(row for row in rows if coreml.here() or manifest.read(row.folder).engine.name != "coreml")
     samples = bench_page.prepare(args)
     every: list[Row] = [*rows, *_eager_rows(args, rows)]
     earlier = _earlier(args, every, settings, imported)
@@ -127,6 +137,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         report, unfinished = _with_app(args, rows, report, progress)
         report, mattes, unmatted = _with_mattes(args, rows, report, samples, progress)
     report, incomparable = _with_comparison(report, earlier)
+    for line in record(imported, args.artefacts):
+        console.note(line)
     if args.out is not None:
         for path in reports.write(report, args.out):
             console.note(f"written: {path}")
@@ -196,7 +208,7 @@ def _with_mattes(
     progress: Progress,
 ) -> tuple[Report, Mattes | None, P3MEdgeError | None]:
     """The report with the errors of the samples' mattes, and these; what goes wrong there must not cost the rest."""
-    if not samples:
+    if not samples or not rows:
         return report, None, None
     reference = None if _baseline_file(args) is not None else args.baseline
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from p3m_edge import header as headers
 from p3m_edge import manifest as manifests
 from p3m_edge.cli import options
-from p3m_edge.cli.tables import megabytes, parity_table, table
+from p3m_edge.cli.tables import megabytes, number, parity_table, proved, table
 from p3m_edge.errors import CheckpointError
 from p3m_edge.manifest import Manifest
 
@@ -178,9 +178,9 @@ def _rows(inspection: Inspection) -> Iterator[tuple[str, str]]:
         yield "kept in fp32", f"nodes: {len(manifest.fp32_nodes)}: {', '.join(manifest.fp32_nodes)}"
     if manifest.parity is not None and manifest.parity.headroom is not None:
         yield "headroom", f"{manifest.parity.headroom:.3g} times: how much larger results could be in half precision"
-    machine = manifest.verified.machine
-    where = ", ".join(str(machine[name]) for name in ("cpu", "architecture", "system") if machine.get(name))
-    yield "verified", manifest.verified.level + (f" on {where}" if where else "")
+    yield "verified", proved(manifest.verified)
+    for unit in manifest.verified.units:
+        yield f"largest errors, {unit.unit}", ", ".join(f"{name} {number(v)}" for name, v in unit.errors.items())
     yield "verified with", _pairs(manifest.verified.versions) or "-"
     yield "built with", _pairs({"p3m-edge": manifest.p3m_edge} | engine.versions)
 

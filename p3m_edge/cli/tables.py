@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from p3m_edge.manifest import ParityRecord
+    from p3m_edge.manifest import ParityRecord, VerifiedRecord
     from p3m_edge.targets import Limits
 
 _FIGURES = (
@@ -34,6 +34,14 @@ def number(value: float | None) -> str:
 def megabytes(size: float) -> str:
     """Bytes as MB (10^6)."""
     return f"{size / 1e6:.1f} MB"
+
+
+def proved(verified: VerifiedRecord) -> str:
+    """What a manifest says has been proved: level, machine and units."""
+    machine = verified.machine
+    where = ", ".join(str(machine[name]) for name in ("cpu", "architecture", "system") if machine.get(name))
+    units = ", ".join(unit.unit for unit in verified.units)
+    return verified.level + (f" on {where}" if where else "") + (f"; units: {units}" if units else "")
 
 
 def limits_text(limits: Limits) -> str:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 from p3m_edge import manifest as manifests
 from p3m_edge.cli import options
-from p3m_edge.cli.tables import number, table
+from p3m_edge.cli.tables import number, proved, table
 from p3m_edge.errors import GateError, P3MEdgeError, needing
+from p3m_edge.manifest import Manifest, VerifiedRecord
 from p3m_edge.runtimes import Matting, UnverifiedWarning, coreml, golden
 from p3m_edge.runtimes.contract import EngineInfo
 from p3m_edge.runtimes.golden import SelfTest
@@ -56,6 +57,8 @@ class Verification:
         What ran it, and the figures; None with ``error``.
     program
         Of a Core ML package: what its functions are, and what came of interpreting them.
+    verified
+        What the manifest says has been proved before, and where.
     """
 
     folder: Path
@@ -69,6 +72,7 @@ class Verification:
     selftest: SelfTest | None
     seconds: float
     program: tuple[FunctionReport, ...] = ()
+    verified: VerifiedRecord | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,13 +111,13 @@ def verify(folder: Path, device: str | None = None, threads: int | None = None) 
             matting = Matting(folder, device, threads)
         with matting:
             found = matting.selftest()
-            info = matting.info
+            engine = matting.info.engine
     except P3MEdgeError as error:
         seconds = time.perf_counter() - start
         return Verification(
             folder, "error", str(error), error.hint, error.exit_code, None, None, None, None, round(seconds, 3)
         )
-    return _judged(folder, info.target, info.trained, info.engine, found, start)
+    return _judged(folder, matting.manifest, engine, found, start)
 
 
 def _interpreted(folder: Path, start: float) -> Verification | None:
@@ -127,7 +131,7 @@ def _interpreted(folder: Path, start: float) -> Verification | None:
     engine, _ = interpret(manifest, folder)
     with engine:
         found = golden.selftest(manifest, folder, engine.infer)
-        return _judged(folder, manifest.target, manifest.model.trained, engine.info, found, start)
+        return _judged(folder, manifest, engine.info, found, start)
 
 
 def _examined(path: Path, start: float) -> Verification:
@@ -155,15 +159,16 @@ def _why(function: FunctionReport) -> tuple[str, str | None, int]:
     return text, "keep them in float32, or scale what goes in", GateError.exit_code
 
 
-def _judged(
-    folder: Path, target: str, trained: bool, engine: EngineInfo, found: SelfTest, start: float
-) -> Verification:  # fmt: skip
+def _judged(folder: Path, manifest: Manifest, engine: EngineInfo, found: SelfTest, start: float) -> Verification:
     seconds = round(time.perf_counter() - start, 3)
     status: Literal["passed", "failed"] = "passed" if found.passed else "failed"
     message = None if found.passed else f"{len(found.failures)} of its figures exceed their limits"
     hint = None if found.passed else "do not use it on this machine; other threads, device or engine version may differ"
     code = 0 if found.passed else GateError.exit_code
-    return Verification(folder, status, message, hint, code, target, trained, engine, found, seconds)
+    return Verification(
+        folder, status, message, hint, code, manifest.target, manifest.model.trained, engine, found, seconds,
+        verified=manifest.verified,
+    )  # fmt: skip
 
 
 def failure(results: Sequence[Verification]) -> P3MEdgeError | None:
@@ -201,6 +206,9 @@ def render(out: RichConsole, results: Sequence[Verification], *, figures: bool =
             style="red" if result.exit_code else None,
         )
     out.print(verdicts)
+    for result in results:
+        if result.verified is not None and result.verified.units:
+            out.print(f"{result.folder}: the manifest says {proved(result.verified)}", soft_wrap=True)
 
 
 def _render_function(out: RichConsole, path: Path, function: FunctionReport) -> None:

@@ -1,0 +1,113 @@
+"""Core ML's compute plan: where it means to run each operator, and what share of the work that is.
+
+Asked for on a Mac (macOS 14.4 or newer). Not run on a device.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from p3m_edge.runtimes import coreml
+
+Device = Literal["CPU", "GPU", "NE"]
+NEURAL_ENGINE: Device = "NE"
+_DEVICES: dict[str, Device] = {
+    "MLCPUComputeDevice": "CPU", "MLGPUComputeDevice": "GPU", "MLNeuralEngineComputeDevice": "NE",
+}  # fmt: skip
+_ROUNDING = 1e-2  # of the shares of some hundred operators, added up
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operation of the program.
+
+    Attributes
+    ----------
+    name, kind
+        Of its first output, and the operator's as Core ML calls it (``ios16.conv``).
+    device
+        What Core ML prefers; None: it does not say.
+    supported
+        What could run it, of the units that were allowed.
+    cost
+        Its estimated share of the work, 0..1; None: Core ML does not say.
+    """
+
+    name: str
+    kind: str
+    device: Device | None
+    supported: tuple[Device, ...]
+    cost: float | None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Every operation but the constants, in order; without any, ``reason`` says why."""
+
+    operators: tuple[Operator, ...]
+    reason: str | None = None
+
+
+def plan(package: Path, unit: str) -> Placement:
+    """Ask Core ML for its plan; whatever keeps it from answering becomes the reason.
+
+    Parameters
+    ----------
+    package
+        The ``*.mlpackage``; it is compiled into a temporary folder.
+    unit
+        What may do the work: a key of :data:`p3m_edge.runtimes.coreml.UNITS`.
+
+    Raises
+    ------
+    MissingError
+        This is no Mac, or coremltools is absent.
+    """
+    coremltools = coreml.require()
+    try:
+        plans = importlib.import_module("coremltools.models.compute_plan")
+        with tempfile.TemporaryDirectory() as folder:
+            compiled = coremltools.models.utils.compile_model(str(package), str(Path(folder) / "model.mlmodelc"))
+            found = plans.MLComputePlan.load_from_path(
+                path=compiled, compute_units=coremltools.ComputeUnit[coreml.UNITS[unit.upper()]]
+            )
+            return Placement(tuple(_operators(found)))
+    except Exception as error:  # noqa: BLE001 - an older macOS or coremltools, or Core ML's own
+        return Placement((), " ".join(f"{type(error).__name__}: {error}".split()))
+
+
+def _operators(found: Any) -> Iterator[Operator]:
+    functions = found.model_structure.program.functions
+    function = functions.get("main") or next(iter(functions.values()))
+    for operation in function.block.operations:
+        if operation.operator_name.rpartition(".")[2] == "const":
+            continue
+        usage = found.get_compute_device_usage_for_mlprogram_operation(operation)
+        cost = found.get_estimated_cost_for_mlprogram_operation(operation)
+        supported = () if usage is None else filter(None, map(_device, usage.supported_compute_devices))
+        yield Operator(
+            operation.outputs[0].name if operation.outputs else "",
+            operation.operator_name,
+            None if usage is None else _device(usage.preferred_compute_device),
+            tuple(supported),
+            None if cost is None else float(cost.weight),
+        )
+
+
+def _device(found: object) -> Device | None:
+    return _DEVICES.get(type(found).__name__)
+
+
+def problems(placement: Placement) -> Iterator[str]:
+    """How a plan that was read from a file contradicts itself."""
+    if bool(placement.operators) == (placement.reason is not None):
+        yield "a compute plan needs operators, or a reason for having none"
+    costs = [operator.cost for operator in placement.operators if operator.cost is not None]
+    if not all(math.isfinite(cost) and 0 <= cost <= 1 for cost in costs) or math.fsum(costs) > 1 + _ROUNDING:
+        yield "the costs of its compute plan are no shares"
