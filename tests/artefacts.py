@@ -31,12 +31,12 @@ from p3m_edge.targets import TARGETS
 
 ALL_OUTPUTS = ("alpha", "local_alpha", "global_logits")
 _RECORDS = (OutputRecord("alpha", 1), OutputRecord("local_alpha", 1), OutputRecord("global_logits", 3))
-_TARGETS = {"onnxruntime": "onnx-fp32", "openvino": "openvino-fp32"}
+_TARGETS = {"onnxruntime": "onnx-fp32", "openvino": "openvino-fp32", "coreml": "coreml-fp32"}
 
 
 def make_artefact(
     folder: Path,
-    engine: Literal["onnxruntime", "openvino"] = "onnxruntime",
+    engine: Literal["onnxruntime", "openvino", "coreml"] = "onnxruntime",
     size: tuple[int, int] | None = (64, 96),
     batch: int = 1,
     *,
@@ -52,7 +52,7 @@ def make_artefact(
     folder
         Must not exist.
     engine
-        Decides the file's format.
+        Decides the file's format. The package for ``coreml`` is one for the stand-in in ``benchmarks/helpers/mac``.
     size
         ``(height, width)`` of the network; None: dynamic.
     batch
@@ -77,6 +77,9 @@ def make_artefact(
         breaking(model)
     if engine == "onnxruntime":
         onnx.save(model, folder / target.model_file)
+    elif engine == "coreml":
+        (folder / target.model_file).mkdir()
+        onnx.save(model, folder / target.model_file / "model.onnx")
     else:
         _save_openvino(model, folder / target.model_file)
     height, width = size or (None, None)
@@ -87,7 +90,7 @@ def make_artefact(
             target=target.name,
             precision=target.precision,
             model_file=target.model_file,
-            engine=EngineRecord(engine, "built", "1.0", {}),
+            engine=EngineRecord(engine, "built", "16" if engine == "coreml" else "1.0", {}),
             model=ModelRecord("r34", 300, False, "0" * 64, "none", "random weights for tests"),
             input=InputRecord("image", batch, height, width),
             outputs=tuple(record for record in _RECORDS if record.name in outputs),

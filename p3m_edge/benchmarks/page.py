@@ -77,6 +77,7 @@ def _sections(report: Report, mattes: Mattes | None, commands: Sequence[tuple[st
     yield _chart(report, numbers)
     yield page_tables.rows(report, numbers)
     yield page_mattes.section(report, mattes)
+    yield page_tables.placements(report)
     yield page_tables.machine(report)
     yield from (page_tables.imported(one) for one in list(all_reports(report))[1:])
     yield page_tables.side_by_side(report)

@@ -261,6 +261,13 @@ def machine(report: Report) -> str:
     )
 
 
+def placements(report: Report) -> str:
+    """Core ML's plans, if the run was one on a Mac."""
+    tables = reports.placements(report)
+    parts = "".join(f"<h3>{escape(table.title)}</h3>{_plain(table)}" for table in tables)
+    return f'<section id="plan"><h2>Core ML</h2>{parts}</section>' if parts else ""
+
+
 def imported(report: Report) -> str:
     """Another machine's run, folded away."""
     parts = "".join(f"<h3>{escape(table.title)}</h3>{_plain(table)}" for table in reports.tables(report))

@@ -90,12 +90,12 @@ def _operators(found: Any) -> Iterator[Operator]:
             continue
         usage = found.get_compute_device_usage_for_mlprogram_operation(operation)
         cost = found.get_estimated_cost_for_mlprogram_operation(operation)
-        supported = () if usage is None else filter(None, map(_device, usage.supported_compute_devices))
+        supported = [] if usage is None else [_device(one) for one in usage.supported_compute_devices]
         yield Operator(
             operation.outputs[0].name if operation.outputs else "",
             operation.operator_name,
             None if usage is None else _device(usage.preferred_compute_device),
-            tuple(supported),
+            tuple(device for device in supported if device is not None),
             None if cost is None else float(cost.weight),
         )
 

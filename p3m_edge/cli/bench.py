@@ -34,9 +34,9 @@ What lies within the noise is not ranked. An artefact that fails its golden vect
 With an earlier report.json as --baseline, what became slower beyond the noise, or fails its golden vectors and did
 not then, ends with exit code 6.
 
-Core ML runs on a Mac alone: a bundle measures there on processor, graphics processor, Neural Engine and all of them, and
-asks for Core ML's plan of each operator. --import with the artefact beside it measures no Core ML here; if all that the
-result holds passed, it writes `verified: device` with that machine into the artefact's manifest."""
+Core ML runs on a Mac alone: a bundle measures there on processor, graphics processor, Neural Engine and all of them,
+and asks for Core ML's plan of each operator. --import with the artefact beside it measures no Core ML here; if all
+that the result holds passed, it writes `verified: device` with that machine into the artefact's manifest."""
 EXAMPLES = """
 p3m-edge bench out/onnx-fp32 out/openvino-fp16 --out report
 p3m-edge bench out/openvino-fp32 --eager r34 --rounds 20 --threads 2

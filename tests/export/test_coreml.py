@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -221,8 +223,6 @@ def test_verify_interprets_it(mobile, capsys):
 
 @elsewhere
 def test_changed_weights_are_found(mobile, tmp_path, capsys):
-    import shutil
-
     copy = tmp_path / HALF
     shutil.copytree(mobile / HALF, copy)
     weights = copy / "model.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
@@ -244,6 +244,27 @@ def test_the_engines_runner_with_a_program_behind_it(mobile):
 
     run = coreml.runner(predict, manifest.input)
     assert golden.selftest(manifest, mobile / HALF, lambda images, names: run(images, tuple(names))).passed
+
+
+@elsewhere
+@pytest.mark.full
+def test_a_bundle_on_what_says_to_be_a_mac(mobile, tmp_path, capsys):
+    """The whole way of ``verified: device``, with the interpreter behind coremltools' interface; without a Mac."""
+    artefact = shutil.copytree(mobile / HALF, tmp_path / HALF)
+    bundle = tmp_path / "bundle"
+    quick = ["--rounds", "3", "--iterations", "1", "--warmup", "0", "--no-throughput"]
+    assert main(["bench", "--bundle", str(bundle), str(artefact), *quick]) == 0
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "benchmarks/helpers/mac")}
+    line = [sys.executable, str(bundle / "run_bench.py"), "--device", "NE"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=600, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert main(["bench", "--import", str(bundle / "result.json"), str(artefact)]) == 0
+    assert "no compute plan" in capsys.readouterr().out
+    (unit,) = manifests.read(artefact).verified.units
+    assert unit.unit == "NE"
+    assert 1e-5 < unit.errors["local_mean"] < 1e-2
+    assert main(["verify", str(artefact)]) == 0
+    assert "the manifest says device on" in capsys.readouterr().out
 
 
 def test_releases_of_macos_are_those_of_ios():
