@@ -27,7 +27,7 @@ from tests.artefacts import make_artefact, rehash, scale_constant
 MAC = Path(__file__).parent / "helpers" / "mac"
 UNITS = ("CPU", "GPU", "NE", "ALL")
 OPTIONS = Options(rounds=3, iterations=1, warmup=0, frame_width=64, frame_height=48, throughput=False)
-elsewhere = pytest.mark.skipif(sys.platform == "darwin", reason="this is a Mac")
+pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="here, Core ML itself would be at work")
 
 
 def run_bundle(bundle: Path, *arguments: str, mac: bool = True) -> subprocess.CompletedProcess[str]:
@@ -80,7 +80,6 @@ def test_the_bundle_holds_the_package_and_what_a_mac_needs(bundle: Path, artefac
     assert "copy this folder to a Mac" in text
 
 
-@elsewhere
 def test_elsewhere_the_script_says_so_in_one_line(bundle: Path) -> None:
     done = run_bundle(bundle, mac=False)
     assert (done.returncode, done.stdout) == (4, "")
@@ -114,10 +113,11 @@ def test_each_unit_is_a_row_with_figures_and_a_plan(result: Path) -> None:
         assert "const" not in {one.kind for one in row.placement.operators}
 
 
-@elsewhere
 def test_what_passed_is_recorded_and_shown(own: Path, result: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = manifests.read(own)
-    assert main(["bench", "--import", str(result), str(own)]) == 0
+    page = own.parent / "page.html"
+    assert main(["bench", "--import", str(result), str(own), "--html", str(page)]) == 0
+    assert "Off the Neural Engine" in page.read_text(encoding="utf-8")
     out, err = capsys.readouterr()
     shown = " ".join(out.split())
     assert "Compute plan" in shown
