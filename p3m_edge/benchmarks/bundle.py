@@ -33,7 +33,7 @@ _RUNTIME = {
 _ENGINES = {
     "onnxruntime": {"onnxruntime": "onnxruntime>={}"},
     "openvino": {"openvino": "openvino>={}"},
-    "coreml": {"PIL": "pillow", "coremltools": "coremltools>=8.0"},  # since 8.0 it can ask for the compute plan
+    "coreml": {"PIL": "pillow", "coremltools": "coremltools>=9.0", "numpy": "numpy<2.4"},  # as the extra of that name
 }
 _README = """\
 This folder measures portrait-matting artefacts on the machine that it is copied to.
@@ -57,6 +57,7 @@ _CORE_ML = """
 Core ML runs on Apple's systems alone: copy this folder to a Mac. A Core ML artefact is measured on the processor
 (CPU), with the graphics processor (GPU), with the Neural Engine (NE) and with all of them (ALL), and Core ML is asked
 where it runs each operator. This takes minutes: Core ML compiles the network for each. --device NE measures one alone.
+Core ML keeps what it compiles in caches of its own, outside this folder.
 Import the result beside the artefact, and its manifest says `verified: device` if all that was measured passed.
 """
 
