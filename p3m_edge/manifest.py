@@ -28,6 +28,7 @@ _SYSTEM_FILES = frozenset({".DS_Store", ".directory", ".localized", "Thumbs.db",
 Level = Literal["device", "program", "typed", "none"]
 OutputName = Literal["alpha", "local_alpha", "global_logits"]
 Unpool = Literal["select", "native", "nearest", "none"]
+Form = Literal["array", "image"]
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,15 @@ class OutputRecord:
     """One output of the model file, ``[batch, channels, height, width]``, float32.
 
     ``alpha`` (0..1) is what apps use; ``local_alpha`` (0..1) and ``global_logits`` (background, unknown,
-    foreground) are there so that the artefact can be verified.
+    foreground) are there so that the artefact can be verified. ``form``: what it is where the engine itself has images
+    besides arrays (Core ML); the runtime gives arrays.
     """
 
     name: OutputName
     channels: int
     dtype: Literal["float32"] = "float32"
     layout: Literal["NCHW"] = "NCHW"
+    form: Form = "array"
 
 
 @dataclass(frozen=True)

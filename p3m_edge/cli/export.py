@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from p3m_edge import shipped
 from p3m_edge.cli import options
+from p3m_edge.cli.forms import add_form_arguments, form_options
 from p3m_edge.cli.quantization import (
     add_int8_arguments,
     advice,
@@ -42,6 +43,7 @@ p3m-edge export --checkpoint weights.safetensors --target all --out out --parity
 p3m-edge export --checkpoint weights.safetensors --target onnx-fp32 --size 640x480 --out out --dry-run
 p3m-edge export --target openvino-int8,onnx-int8 --calib portraits/ --measure held-out/ --out out
 p3m-edge export --target coreml-fp16,coreml-int8 --measure held-out/ --out out
+p3m-edge export --target coreml-fp16 --deployment-target iOS17 --alpha array --out out
 p3m-edge export --arch r34 --standin --target onnx-fp32 --out out    # weights that are not trained, to try it
 """
 STANDIN_WARNING = "the weights are stand-ins and NOT TRAINED: the artefacts work, but their mattes mean nothing"
@@ -81,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--outputs", choices=("all", "alpha"), default="all", help="all: also local alpha and logits (default: all)"
     )
     shape.add_argument("--force", action="store_true", help="replace artefacts that exist")
+    add_form_arguments(parser)
     add_int8_arguments(parser)
     gate = parser.add_argument_group("parity")
     gate.add_argument(
@@ -113,6 +116,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         parity_images=_pictures(args.parity_images),
         limits=dict(args.limit),
         force=args.force,
+        **form_options(args),
         **int8_options(args, targets),
     )
     planned = export.plan(request)

@@ -173,7 +173,8 @@ def _rows(inspection: Inspection) -> Iterator[tuple[str, str]]:
         f"{frame.name}: {frame.dtype} {shape} {frame.layout} {frame.colour}, multiples of {frame.multiple_of}",
     )
     for output in manifest.outputs:
-        yield "output", f"{output.name}: {output.dtype} {output.layout}, channels: {output.channels}"
+        form = ", an image in the engine's own terms" if output.form == "image" else ""
+        yield "output", f"{output.name}: {output.dtype} {output.layout}, channels: {output.channels}{form}"
     if manifest.fp32_nodes:
         yield "kept in fp32", f"nodes: {len(manifest.fp32_nodes)}: {', '.join(manifest.fp32_nodes)}"
     if manifest.parity is not None and manifest.parity.headroom is not None:

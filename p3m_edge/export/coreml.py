@@ -2,7 +2,8 @@
 
 The program takes an image (RGB, 0..255) and gives alpha as an image (``GRAYSCALE_FLOAT16``, 0..1), so that an app
 passes a ``CVPixelBuffer`` and gets one; local alpha and logits are multi-arrays, for verification, and so is alpha in
-float32. It runs on no Linux: there it is verified operator by operator (:mod:`p3m_edge.export.mil`).
+float32 and where it is wanted (:mod:`p3m_edge.export.forms`). It runs on no Linux: there it is verified operator by
+operator (:mod:`p3m_edge.export.mil`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import msgspec
 import torch
 
 from p3m_edge.errors import P3MEdgeError
-from p3m_edge.export.graph import INPUT
+from p3m_edge.export import forms
 from p3m_edge.export.mil.convert import Order
 from p3m_edge.export.mil.package import require
 from p3m_edge.export.program import deciding
@@ -28,7 +29,6 @@ from p3m_edge.model.deploy import OUTPUTS
 from p3m_edge.runtimes.coreml import here
 from p3m_edge.targets import Target
 
-MINIMUM_IOS = "16"
 CONVERTER = [sys.executable, "-m", "p3m_edge.export.mil.convert"]
 
 
@@ -44,6 +44,19 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
     P3MEdgeError
         The conversion failed, or its process was killed.
     """
+    kept = convert(bench, target, folder)
+    write_swift(bench, target, folder)
+    return Built(str(forms.minimum(target, bench.request)), kept, "device" if here() else "program")
+
+
+def convert(bench: Workbench, target: Target, folder: Path) -> tuple[str, ...]:
+    """Write the package alone; the names of the nodes that stay in float32.
+
+    Raises
+    ------
+    MissingError, OSError, P3MEdgeError
+        As :func:`build`.
+    """
     require()
     request = bench.request
     with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as temporary:
@@ -56,16 +69,17 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
         package = Path(temporary) / target.model_file
         order = Order(
             str(traced), str(package), request.height, request.width,
-            tuple(OUTPUTS[request.outputs]), target.precision, MINIMUM_IOS, kept,
+            tuple(OUTPUTS[request.outputs]), target.precision,
+            forms.minimum(target, request), forms.alpha(target, request.alpha), kept,
         )  # fmt: skip
         _convert(order)
         package.rename(folder / target.model_file)
-    swift = source(
-        target.name, bench.network.arch, target.model_file, request.width, request.height, INPUT,
-        image=target.precision != "fp32",
-    )  # fmt: skip
-    (folder / FILE).write_text(swift, encoding="utf-8")
-    return Built(MINIMUM_IOS, kept, "device" if here() else "program")
+    return kept
+
+
+def write_swift(bench: Workbench, target: Target, folder: Path) -> None:
+    """Write the Swift for an artefact."""
+    (folder / FILE).write_text(source(bench.network.arch, target, bench.request), encoding="utf-8")
 
 
 def _convert(order: Order) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from p3m_edge.export import forms
+from p3m_edge.export.graph import INPUT
+from p3m_edge.export.request import ExportRequest
+from p3m_edge.targets import Target
+
 FILE = "Matte.swift"
 _SOURCE = """// Made by p3m-edge for {target} ({arch}, {width}x{height}). Not compiled and not run on a device.
 // Add {model_file} to the app's target; Xcode compiles it to a .mlmodelc, whose URL goes to init.
@@ -10,6 +15,7 @@ import CoreML
 import CoreVideo
 import Foundation
 
+@available({available}, *)
 public final class Matte {{
     public static let width = {width}
     public static let height = {height}
@@ -51,28 +57,20 @@ public final class Matte {{
     }}
 }}
 """
-_IMAGE = ("one channel, `kCVPixelFormatType_OneComponent16Half`, 0 to 1.", "CVPixelBuffer", "imageBufferValue")
-_ARRAY = ("`[1, 1, {height}, {width}]`, float32, 0 to 1.", "MLMultiArray", "multiArrayValue")
+_KINDS = {
+    "image": ("one channel, `kCVPixelFormatType_OneComponent16Half`, 0 to 1.", "CVPixelBuffer", "imageBufferValue"),
+    "array": ("`[1, 1, {height}, {width}]`, {number}, 0 to 1.", "MLMultiArray", "multiArrayValue"),
+}
 
 
-def source(
-    target: str, arch: str, model_file: str, width: int, height: int, input_name: str, *, image: bool
-) -> str:  # fmt: skip
-    """Swift for one artefact.
-
-    Parameters
-    ----------
-    target, arch, model_file
-        What it is.
-    width, height
-        Of the frame, in pixels.
-    input_name
-        Of the program's input.
-    image
-        Whether alpha is an image; else it is a multi-array.
-    """
-    returns, kind, value = _IMAGE if image else _ARRAY
+def source(arch: str, target: Target, request: ExportRequest) -> str:
+    """Swift for one artefact: of a network, for a target, in the requested form."""
+    width, height = request.width, request.height
+    returns, kind, value = _KINDS[forms.alpha(target, request.alpha)]
+    number = "float32" if target.precision == "fp32" else "half precision"
+    release = forms.minimum(target, request)
     return _SOURCE.format(
-        target=target, arch=arch, model_file=model_file, width=width, height=height, input=input_name,
-        returns=returns.format(width=width, height=height), type=kind, value=value,
+        target=target.name, arch=arch, model_file=target.model_file, width=width, height=height, input=INPUT,
+        returns=returns.format(width=width, height=height, number=number), type=kind, value=value,
+        available=f"iOS {release}, macOS {forms.SYSTEMS[release].removeprefix('macOS')}",
     )  # fmt: skip

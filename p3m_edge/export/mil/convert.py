@@ -18,6 +18,7 @@ import msgspec
 
 from p3m_edge import __version__
 from p3m_edge.export.mil.package import calm, require
+from p3m_edge.manifest import Form
 from p3m_edge.targets import Precision
 
 _DEBUG = "executorch_debug_handle_mapping.json"  # as large as the graph, of use to ExecuTorch alone
@@ -39,6 +40,8 @@ class Order:
         Of a Core ML target.
     minimum
         The oldest iOS that must run it.
+    alpha
+        What alpha is.
     fp32
         Names of nodes that stay in float32 where the rest is in half precision.
     """
@@ -49,7 +52,8 @@ class Order:
     width: int
     outputs: tuple[str, ...]
     precision: Precision
-    minimum: str
+    minimum: int
+    alpha: Form
     fp32: tuple[str, ...] = ()
 
 
@@ -99,7 +103,7 @@ def _precision(ct: Any, order: Order) -> Any:
 
 
 def _output(ct: Any, name: str, order: Order) -> Any:
-    if name == "alpha" and order.precision != "fp32":  # an image has half precision at most
+    if name == "alpha" and order.alpha == "image":
         return ct.ImageType(name, color_layout=ct.colorlayout.GRAYSCALE_FLOAT16)
     return ct.TensorType(name)
 

@@ -1,0 +1,48 @@
+"""What ``export`` says about the forms of a Core ML package."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from p3m_edge.errors import UsageError
+
+_SYSTEMS = {"iOS16": 16, "iOS17": 17, "iOS18": 18, "macOS13": 16, "macOS14": 17, "macOS15": 18}
+"""The names of systems, and the release of iOS of the same year."""
+
+
+def add_form_arguments(parser: argparse.ArgumentParser) -> None:
+    """For which systems, and what comes out; :func:`form_options` reads it."""
+    group = parser.add_argument_group("Core ML targets")
+    group.add_argument(
+        "--deployment-target", type=deployment_target, metavar="SYSTEM",
+        help=f"the oldest system that must run it: {', '.join(_SYSTEMS)} (default: the oldest that can, iOS16)",
+    )  # fmt: skip
+    group.add_argument(
+        "--alpha", choices=("image", "array"),
+        help="alpha as an image in half precision (default), or as a multi-array (default of coreml-fp32)",
+    )  # fmt: skip
+
+
+def form_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The options as :class:`p3m_edge.export.ExportRequest` names them."""
+    return {"minimum_ios": args.deployment_target, "alpha": args.alpha}
+
+
+def deployment_target(text: str) -> int:
+    """Parse the name of a system, or a release of iOS: ``iOS17``, ``17``, ``macOS14``.
+
+    Raises
+    ------
+    UsageError
+        Another one.
+    """
+    name = text.strip()
+    known = {system.lower(): release for system, release in _SYSTEMS.items()}
+    release = known.get(f"ios{name}", known.get(name.lower()))
+    if release is None:
+        raise UsageError(
+            f"{text!r} is no deployment target",
+            hint=f"choose from: {', '.join(_SYSTEMS)}; what they run, newer ones run too",
+        )
+    return release

@@ -1,0 +1,81 @@
+"""The forms of a Core ML package: the oldest system that runs it, and alpha as an image or a multi-array."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from p3m_edge.errors import UsageError
+from p3m_edge.export.request import ExportRequest
+from p3m_edge.manifest import Form
+from p3m_edge.targets import Target
+
+SYSTEMS = {16: "macOS13", 17: "macOS14", 18: "macOS15"}
+"""The releases of iOS that can be asked for, and the macOS of the same year."""
+
+
+def check(target: Target, request: ExportRequest) -> None:
+    """Whether a target comes in the form that is requested.
+
+    Raises
+    ------
+    UsageError
+        It does not; the message says why.
+    """
+    if target.engine != "coreml":
+        return
+    name = target.name
+    if request.dynamic:
+        raise UsageError(f"{name} has a fixed size: accelerators run no other", hint="leave out --dynamic")
+    if request.batch != 1:
+        raise UsageError(f"{name} takes one image at a time, not {request.batch}", hint="leave out --batch")
+    if request.alpha == "image" and alpha(target, None) == "array":
+        raise UsageError(f"{name} gives float32, and an image holds half precision at most", hint="--alpha array")
+    minimum(target, request)
+
+
+def check_unused(request: ExportRequest) -> None:
+    """Whether a request without a Core ML target leaves alone what is for these.
+
+    Raises
+    ------
+    UsageError
+        It does not.
+    """
+    given = {"--deployment-target": request.minimum_ios, "--alpha": request.alpha}
+    for option, value in given.items():
+        if value is not None:
+            raise UsageError(
+                f"{option} is for Core ML targets, and none was named", hint="for example --target coreml-fp16"
+            )
+
+
+def minimum(target: Target, request: ExportRequest) -> int:
+    """The oldest iOS that must run the package: what is requested, or else the oldest that can.
+
+    Raises
+    ------
+    UsageError
+        An unknown one is requested, or one that cannot; the message says what needs a newer one.
+    """
+    oldest, what = max(_needs(target, request))
+    wanted = request.minimum_ios
+    if wanted is None:
+        return oldest
+    if wanted not in SYSTEMS:
+        raise UsageError(f"iOS {wanted} is no deployment target here", hint=f"known: {', '.join(map(str, SYSTEMS))}")
+    if wanted < oldest:
+        raise UsageError(
+            f"{target.name}: {what} needs iOS {oldest}, and iOS {wanted} is to run it",
+            hint=f"--deployment-target iOS{oldest}",
+        )
+    return wanted
+
+
+def _needs(target: Target, request: ExportRequest) -> Iterator[tuple[int, str]]:
+    """Releases of iOS, and what needs each."""
+    yield min(SYSTEMS), "an ML Program with images of half precision"
+
+
+def alpha(target: Target, wanted: Form | None) -> Form:
+    """What alpha is in the engine's own terms: what is wanted, or else an image where it can be one."""
+    return wanted or ("image" if target.engine == "coreml" and target.precision != "fp32" else "array")
