@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,6 +77,15 @@ class InputRecord:
     dtype: Literal["uint8"] = "uint8"
     layout: Literal["NHWC"] = "NHWC"
     colour: Literal["RGB"] = "RGB"
+
+
+@dataclass(frozen=True)
+class FunctionRecord:
+    """A function of a package that has several: its name, and the size of the frame that it takes."""
+
+    name: str
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -221,7 +230,11 @@ class VerifiedRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole of ``manifest.json``."""
+    """The whole of ``manifest.json``.
+
+    ``functions``: where one package takes several sizes, its function for each; ``input`` is that of the first, which
+    is the default. Empty: there is one size.
+    """
 
     schema: int
     target: str
@@ -238,6 +251,20 @@ class Manifest:
     fp32_nodes: tuple[str, ...] = ()
     p3m_edge: str = ""
     quantization: QuantizationRecord | None = None
+    functions: tuple[FunctionRecord, ...] = ()
+
+    @property
+    def function(self) -> str | None:
+        """The function that takes ``input``; None: there is but one, and it needs no name."""
+        sizes = {(each.width, each.height): each.name for each in self.functions}
+        return sizes.get((self.input.width or 0, self.input.height or 0))
+
+    def by_size(self) -> tuple[Manifest, ...]:
+        """One for each function, with its ``input``, the default first; itself alone where there is one size."""
+        if not self.functions:
+            return (self,)
+        frames = (replace(self.input, width=each.width, height=each.height) for each in self.functions)
+        return tuple(replace(self, input=frame) for frame in frames)
 
 
 def write(manifest: Manifest, folder: Path) -> None:
@@ -295,6 +322,8 @@ def _parse(raw: bytes, path: Path) -> Manifest:
         manifest = msgspec.convert(document, Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ArtefactError(f"{path} is not a valid manifest: {error}") from error
+    if manifest.function is None and manifest.functions:
+        raise ArtefactError(f"{path} is not a valid manifest: none of its functions takes its input")
     if manifest.schema != SCHEMA_VERSION:
         raise ArtefactError(f"{path} has schema {manifest.schema}, which this version does not read")
     return manifest

@@ -1,10 +1,11 @@
-"""What ``export`` says about the forms of a Core ML package."""
+"""What ``export`` is told about the forms of a Core ML package."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
+from p3m_edge.cli.options import Size, size
 from p3m_edge.errors import UsageError
 
 _SYSTEMS = {"iOS16": 16, "iOS17": 17, "iOS18": 18, "macOS13": 16, "macOS14": 17, "macOS15": 18}
@@ -26,7 +27,26 @@ def add_form_arguments(parser: argparse.ArgumentParser) -> None:
 
 def form_options(args: argparse.Namespace) -> dict[str, Any]:
     """The options as :class:`p3m_edge.export.ExportRequest` names them."""
-    return {"minimum_ios": args.deployment_target, "alpha": args.alpha}
+    first, *others = args.sizes or (args.size,)
+    return {
+        "minimum_ios": args.deployment_target, "alpha": args.alpha,
+        "width": first.width, "height": first.height,
+        "more_sizes": tuple((size.width, size.height) for size in others),
+    }  # fmt: skip
+
+
+def sizes(text: str) -> tuple[Size, ...]:
+    """Parse ``WIDTHxHEIGHT,WIDTHxHEIGHT,...``: two or more.
+
+    Raises
+    ------
+    UsageError
+        One of them is no size, or there is one alone.
+    """
+    found = tuple(size(part) for part in text.split(","))
+    if len(found) < 2:
+        raise UsageError(f"{text!r} is one size, and a package has one function for it", hint=f"--size {found[0]}")
+    return found
 
 
 def deployment_target(text: str) -> int:

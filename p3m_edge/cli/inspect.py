@@ -172,6 +172,8 @@ def _rows(inspection: Inspection) -> Iterator[tuple[str, str]]:
         "input",
         f"{frame.name}: {frame.dtype} {shape} {frame.layout} {frame.colour}, multiples of {frame.multiple_of}",
     )
+    for index, each in enumerate(manifest.functions):
+        yield "function", f"{each.name}: {each.width}x{each.height}" + (" (default)" if index == 0 else "")
     for output in manifest.outputs:
         form = ", an image in the engine's own terms" if output.form == "image" else ""
         yield "output", f"{output.name}: {output.dtype} {output.layout}, channels: {output.channels}{form}"

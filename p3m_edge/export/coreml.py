@@ -20,7 +20,7 @@ import torch
 
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.export import forms
-from p3m_edge.export.mil.convert import Order
+from p3m_edge.export.mil.convert import Order, Part
 from p3m_edge.export.mil.package import require
 from p3m_edge.export.program import deciding
 from p3m_edge.export.swift import FILE, source
@@ -60,21 +60,23 @@ def convert(bench: Workbench, target: Target, folder: Path) -> tuple[str, ...]:
     require()
     request = bench.request
     with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as temporary:
-        traced = Path(temporary) / "program.pt2"
-        written = io.BytesIO()  # PyTorch's own writer ends the process where the disc is full
-        torch.export.save(bench.program, written)
-        traced.write_bytes(written.getbuffer())
-        kept = () if target.precision == "fp32" else deciding(bench.program)
+        parts = []
+        for (width, height), program in zip(request.sizes, bench.programs, strict=True):
+            traced = Path(temporary) / f"{width}x{height}.pt2"
+            written = io.BytesIO()  # PyTorch's own writer ends the process where the disc is full
+            torch.export.save(program, written)
+            traced.write_bytes(written.getbuffer())
+            parts.append(Part(str(traced), height, width, () if target.precision == "fp32" else deciding(program)))
         # In the private folder: what a killed export has left running must not write into that of the next one.
         package = Path(temporary) / target.model_file
         order = Order(
-            str(traced), str(package), request.height, request.width,
+            tuple(parts), tuple(each.name for each in forms.functions(request)), str(package),
             tuple(OUTPUTS[request.outputs]), target.precision,
-            forms.minimum(target, request), forms.alpha(target, request.alpha), kept,
+            forms.minimum(target, request), forms.alpha(target, request.alpha),
         )  # fmt: skip
         _convert(order)
         package.rename(folder / target.model_file)
-    return kept
+    return tuple(dict.fromkeys(name for part in parts for name in part.fp32))
 
 
 def write_swift(bench: Workbench, target: Target, folder: Path) -> None:

@@ -41,6 +41,7 @@ def describe(bench: Workbench, target: Target, built: Built, folder: Path) -> Ma
         verified=VerifiedRecord(built.level, msgspec.to_builtins(machine), machine.packages),
         fp32_nodes=built.fp32_nodes,
         p3m_edge=__version__,
+        functions=forms.functions(request),
     )
 
 

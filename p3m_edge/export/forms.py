@@ -1,4 +1,7 @@
-"""The forms of a Core ML package: the oldest system that runs it, and alpha as an image or a multi-array."""
+"""The forms of a Core ML package: the oldest system that runs it, alpha as an image or a multi-array, one or more sizes.
+
+For several sizes a package has a function each, and one set of weights.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Iterator
 
 from p3m_edge.errors import UsageError
 from p3m_edge.export.request import ExportRequest
-from p3m_edge.manifest import Form
+from p3m_edge.manifest import Form, FunctionRecord
 from p3m_edge.targets import Target
 
 SYSTEMS = {16: "macOS13", 17: "macOS14", 18: "macOS15"}
@@ -21,15 +24,19 @@ def check(target: Target, request: ExportRequest) -> None:
     UsageError
         It does not; the message says why.
     """
-    if target.engine != "coreml":
-        return
     name = target.name
+    if target.engine != "coreml":
+        if request.more_sizes:
+            raise UsageError(f"{name} takes one size: only a Core ML package has several functions", hint="--size")
+        return
     if request.dynamic:
         raise UsageError(f"{name} has a fixed size: accelerators run no other", hint="leave out --dynamic")
     if request.batch != 1:
         raise UsageError(f"{name} takes one image at a time, not {request.batch}", hint="leave out --batch")
     if request.alpha == "image" and alpha(target, None) == "array":
         raise UsageError(f"{name} gives float32, and an image holds half precision at most", hint="--alpha array")
+    if len(set(request.sizes)) < len(request.sizes):
+        raise UsageError(f"a size is named twice: {', '.join(f'{width}x{height}' for width, height in request.sizes)}")
     minimum(target, request)
 
 
@@ -74,6 +81,15 @@ def minimum(target: Target, request: ExportRequest) -> int:
 def _needs(target: Target, request: ExportRequest) -> Iterator[tuple[int, str]]:
     """Releases of iOS, and what needs each."""
     yield min(SYSTEMS), "an ML Program with images of half precision"
+    if request.more_sizes:
+        yield 18, "a package with several functions (--sizes)"
+
+
+def functions(request: ExportRequest) -> tuple[FunctionRecord, ...]:
+    """The functions of a package for several sizes, the default one first; empty for one size."""
+    if not request.more_sizes:
+        return ()
+    return tuple(FunctionRecord(f"size_{width}x{height}", width, height) for width, height in request.sizes)
 
 
 def alpha(target: Target, wanted: Form | None) -> Form:

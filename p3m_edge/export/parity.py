@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from p3m_edge import manifest as manifests
 from p3m_edge import metrics
 from p3m_edge.errors import UsageError, suggestion
-from p3m_edge.export.mil.engine import open_highest
+from p3m_edge.export.mil.engine import Headroom, open_highest
 from p3m_edge.export.workbench import Workbench
 from p3m_edge.manifest import Manifest, ParityItem, ParityRecord
 from p3m_edge.runtimes import golden
@@ -49,25 +49,35 @@ def write_golden(bench: Workbench, folder: Path) -> None:
     """Write ``golden.npz``: network inputs and the reference outputs, for any runtime to test itself with."""
     names = bench.outputs
     arrays: dict[str, NDArray[np.generic]] = {}
-    pairs = zip(bench.network_images(), bench.references, strict=True)
-    for index, (image, reference) in enumerate(list(pairs)[:_GOLDEN_PICTURES]):
+    pairs = (
+        pair
+        for each in bench.by_size
+        for pair in list(zip(each.network_images(), each.references, strict=True))[:_GOLDEN_PICTURES]
+    )
+    for index, (image, reference) in enumerate(pairs):
         arrays[f"image_{index}"] = image
         arrays |= {f"{name}_{index}": reference[name] for name in names}
     np.savez_compressed(folder / manifests.GOLDEN, allow_pickle=False, **arrays)
 
 
 def check(bench: Workbench, manifest: Manifest, folder: Path, gate: Limits, loosened: tuple[str, ...]) -> ParityRecord:
-    """Run every parity picture through the artefact in ``folder`` and hold the differences against the limits."""
+    """Run every parity picture through the artefact in ``folder`` and hold the differences against the limits.
+
+    Every size is held against them.
+    """
     differences, items = [], []
-    opened, headroom = open_highest(manifest, folder)
-    with opened as engine:
-        images = zip(bench.pictures, bench.network_images(), bench.references, strict=True)
-        for picture, image, reference in images:
-            wanted: dict[str, NDArray[np.float32]] = {name: reference[name] for name in bench.outputs}
-            found = engine.infer(image, engine.outputs)
-            difference = golden.compare(picture.name, wanted, found, gate.pixel_tolerance)
-            differences.append(difference)
-            items.append(_item(difference, wanted["alpha"][0, 0], found["alpha"][0, 0]))
+    headroom = Headroom()
+    for each, sized in zip(bench.by_size, manifest.by_size(), strict=True):
+        opened, _ = open_highest(sized, folder, headroom)
+        with opened as engine:
+            images = zip(each.pictures, each.network_images(), each.references, strict=True)
+            for picture, image, reference in images:
+                wanted: dict[str, NDArray[np.float32]] = {name: reference[name] for name in bench.outputs}
+                found = engine.infer(image, engine.outputs)
+                name = golden.named(picture.name, sized)
+                difference = golden.compare(name, wanted, found, gate.pixel_tolerance)
+                differences.append(difference)
+                items.append(_item(difference, wanted["alpha"][0, 0], found["alpha"][0, 0]))
     verdict = golden.judge(tuple(differences), gate)
     failures = verdict.failures
     if headroom.value is not None and not headroom.value >= MINIMUM_HEADROOM:

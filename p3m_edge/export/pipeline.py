@@ -118,7 +118,7 @@ def _export_one(
     gate, loosened = parity.limits(target, request.limits)
     build: Builder = importlib.import_module(FORMATS[target.engine]).build
     with folders.workspace(request.out, target.name, force=request.force) as partial:
-        stages.run("trace", lambda: bench.program if target.engine == "coreml" else bench.graph())
+        stages.run("trace", lambda: bench.programs if target.engine == "coreml" else bench.graph())
         quantisation = None
         if target.climbs:
             pictures = make_pictures()
@@ -163,9 +163,10 @@ def stages_of(target: Target) -> tuple[str, ...]:
 def _check(request: ExportRequest) -> None:
     if not request.targets:
         raise UsageError("no target was given", hint="see p3m-edge targets")
-    for name, side in (("width", request.width), ("height", request.height)):
-        if not 0 < side <= _MAX_SIDE or side % MULTIPLE:
-            raise UsageError(f"the {name} {side} must be a multiple of {MULTIPLE} from {MULTIPLE} to {_MAX_SIDE}")
+    for size in request.sizes:
+        for name, side in zip(("width", "height"), size, strict=True):
+            if not 0 < side <= _MAX_SIDE or side % MULTIPLE:
+                raise UsageError(f"the {name} {side} must be a multiple of {MULTIPLE} from {MULTIPLE} to {_MAX_SIDE}")
     if request.batch < 1:
         raise UsageError(f"the batch must be at least 1, not {request.batch}")
     if request.checkpoint is None and request.arch is None:

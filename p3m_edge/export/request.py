@@ -58,6 +58,8 @@ class ExportRequest:
         The oldest iOS that must run a Core ML package (:mod:`p3m_edge.export.forms`); None: the oldest that can.
     alpha
         What alpha is in a Core ML package; None: an image, in float32 a multi-array.
+    more_sizes
+        Further (width, height) for which a Core ML package has a function.
     """
 
     targets: tuple[str, ...]
@@ -83,6 +85,12 @@ class ExportRequest:
     attempts: int = ATTEMPTS
     minimum_ios: int | None = None
     alpha: Form | None = None
+    more_sizes: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Every (width, height) of the network's input, the default one first."""
+        return ((self.width, self.height), *self.more_sizes)
 
 
 @dataclass(frozen=True)

@@ -78,10 +78,12 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
     if device not in UNITS:
         raise MissingError(f"Core ML has no device {device!r}", hint=suggestion(device, UNITS))
     try:
-        loaded = coremltools.models.MLModel(str(model), compute_units=coremltools.ComputeUnit[UNITS[device]])
+        loaded = coremltools.models.MLModel(
+            str(model), compute_units=coremltools.ComputeUnit[UNITS[device]], function_name=manifest.function
+        )
     except Exception as error:  # Core ML's own, as RuntimeError and others
         raise unreadable(model, "Core ML", error) from error
-    names = {output.name for output in loaded.get_spec().description.output}
+    names = declared(loaded.get_spec().description, manifest.function)
     missing = [output.name for output in manifest.outputs if output.name not in names]
     if missing:
         raise mismatch(model, f"it has no output {', '.join(missing)}")
@@ -89,6 +91,12 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
         "coreml", platform.mac_ver()[0], device, platform.machine(), "graph", options.hint, None, 1, "none"
     )  # fmt: skip
     return Loaded(info, (runner(loaded.predict, manifest.input),))
+
+
+def declared(description: Any, function: str | None) -> set[str]:
+    """The outputs that a package's description names, of one of its functions or of the only one."""
+    parts = [description] if function is None else [each for each in description.functions if each.name == function]
+    return {output.name for part in parts for output in part.output}
 
 
 def runner(predict: Predict, record: InputRecord) -> Runner:

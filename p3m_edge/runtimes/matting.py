@@ -23,7 +23,7 @@ from p3m_edge.runtimes import golden
 from p3m_edge.runtimes.contract import EngineInfo, EngineOptions, Hint, Images, engine_module
 from p3m_edge.runtimes.engine import Engine, Ticket, open_engine
 from p3m_edge.runtimes.golden import SelfTest
-from p3m_edge.runtimes.size import fitting_size, fixed_size
+from p3m_edge.runtimes.size import at_size, fitting_size, fixed_size
 
 Alpha = NDArray[np.float32] | NDArray[np.uint8]
 DType = Literal["float32", "uint8"]
@@ -86,7 +86,7 @@ class Matting:
     size
         ``(width, height)`` of the network for artefacts of dynamic size. None: the frame's aspect at an area of at
         most 512 x 512 pixels and never larger than the frame, each side rounded to the multiple that the network
-        needs. For artefacts of fixed size it must be None or that size.
+        needs. For artefacts of fixed size it must be None or that size; of several, one of them (None: the first).
     cache, cache_dir
         Whether and where compiled models are kept between starts (:mod:`p3m_edge.runtimes.cache`).
     check
@@ -127,7 +127,7 @@ class Matting:
         _check_name("colour order", colour, get_args(Colour))
         _check_name("dtype", dtype, _DTYPES)
         self.folder = Path(folder)
-        self.manifest: Manifest = manifests.read(self.folder)
+        self.manifest: Manifest = at_size(manifests.read(self.folder), size)
         self._size = fixed_size(self.manifest.input, size)
         self._resize, self._colour, self._dtype = resize, colour, _DTYPES[dtype]
         if check:

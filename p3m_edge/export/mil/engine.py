@@ -38,16 +38,20 @@ class Headroom:
             self.value, self.at = result.headroom, result.largest_at
 
 
-def open_highest(manifest: Manifest, folder: Path) -> tuple[Engine, Headroom]:
+def open_highest(
+    manifest: Manifest, folder: Path, headroom: Headroom | None = None
+) -> tuple[Engine, Headroom]:  # fmt: skip
     """An artefact at the level that its manifest claims: on the device, or as a program."""
     if manifest.verified.level == "program":
-        return interpret(manifest, folder)
-    return open_engine(manifest, folder, EngineOptions(cache=False)), Headroom()
+        return interpret(manifest, folder, headroom)
+    return open_engine(manifest, folder, EngineOptions(cache=False)), headroom or Headroom()
 
 
-def interpret(manifest: Manifest, folder: Path) -> tuple[Engine, Headroom]:
-    """A Core ML artefact with the interpreter at work."""
-    headroom = Headroom()
+def interpret(
+    manifest: Manifest, folder: Path, headroom: Headroom | None = None
+) -> tuple[Engine, Headroom]:  # fmt: skip
+    """A Core ML artefact with the interpreter at work; what a headroom has noted before counts too."""
+    headroom = headroom or Headroom()
     return Engine(manifest, load(manifest, folder / manifest.model_file, headroom)), headroom
 
 
@@ -61,7 +65,7 @@ def load(manifest: Manifest, model: Path, headroom: Headroom) -> Loaded:
     P3MEdgeError
         It has operators that are not known.
     """
-    interpreter = Interpreter(read(model))
+    interpreter = Interpreter(read(model), manifest.function)
     record = manifest.input
     expected = {record.name: (1, 3, record.height, record.width)}
     if interpreter.inputs != expected:
