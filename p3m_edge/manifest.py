@@ -233,7 +233,8 @@ class Manifest:
     """The whole of ``manifest.json``.
 
     ``functions``: where one package takes several sizes, its function for each; ``input`` is that of the first, which
-    is the default. Empty: there is one size.
+    is the default. Empty: there is one size. ``smoothing``: the weight of the matte before in that of the next frame,
+    where the model file keeps it as a state; None: it keeps nothing.
     """
 
     schema: int
@@ -252,6 +253,7 @@ class Manifest:
     p3m_edge: str = ""
     quantization: QuantizationRecord | None = None
     functions: tuple[FunctionRecord, ...] = ()
+    smoothing: float | None = None
 
     @property
     def function(self) -> str | None:

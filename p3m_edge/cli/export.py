@@ -45,6 +45,7 @@ p3m-edge export --target openvino-int8,onnx-int8 --calib portraits/ --measure he
 p3m-edge export --target coreml-fp16,coreml-int8 --measure held-out/ --out out
 p3m-edge export --target coreml-fp16 --deployment-target iOS17 --alpha array --out out
 p3m-edge export --target coreml-fp16 --sizes 512x512,512x288,288x512 --out out
+p3m-edge export --target coreml-fp16 --temporal 0.3 --out out
 p3m-edge export --arch r34 --standin --target onnx-fp32 --out out    # weights that are not trained, to try it
 """
 STANDIN_WARNING = "the weights are stand-ins and NOT TRAINED: the artefacts work, but their mattes mean nothing"

@@ -174,6 +174,8 @@ def _rows(inspection: Inspection) -> Iterator[tuple[str, str]]:
     )
     for index, each in enumerate(manifest.functions):
         yield "function", f"{each.name}: {each.width}x{each.height}" + (" (default)" if index == 0 else "")
+    if manifest.smoothing is not None:
+        yield "smoothing", f"{manifest.smoothing:g} of the matte before, kept as a state"
     for output in manifest.outputs:
         form = ", an image in the engine's own terms" if output.form == "image" else ""
         yield "output", f"{output.name}: {output.dtype} {output.layout}, channels: {output.channels}{form}"

@@ -22,7 +22,7 @@ from p3m_edge.errors import P3MEdgeError
 from p3m_edge.export import forms
 from p3m_edge.export.mil.convert import Order, Part
 from p3m_edge.export.mil.package import require
-from p3m_edge.export.program import deciding
+from p3m_edge.export.program import STATE, deciding
 from p3m_edge.export.swift import FILE, source
 from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.model.deploy import OUTPUTS
@@ -73,6 +73,7 @@ def convert(bench: Workbench, target: Target, folder: Path) -> tuple[str, ...]:
             tuple(parts), tuple(each.name for each in forms.functions(request)), str(package),
             tuple(OUTPUTS[request.outputs]), target.precision,
             forms.minimum(target, request), forms.alpha(target, request.alpha),
+            None if request.smoothing is None else STATE,
         )  # fmt: skip
         _convert(order)
         package.rename(folder / target.model_file)

@@ -42,6 +42,7 @@ def describe(bench: Workbench, target: Target, built: Built, folder: Path) -> Ma
         fp32_nodes=built.fp32_nodes,
         p3m_edge=__version__,
         functions=forms.functions(request),
+        smoothing=request.smoothing,
     )
 
 

@@ -1,6 +1,6 @@
-"""The forms of a Core ML package: the oldest system that runs it, alpha as an image or a multi-array, one or more sizes.
+"""The forms of a Core ML package: the oldest system that runs it, what alpha is, sizes, and mattes that are smoothed.
 
-For several sizes a package has a function each, and one set of weights.
+For several sizes a package has a function each, and one set of weights. Mattes are smoothed over the frames by a state.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from p3m_edge.targets import Target
 
 SYSTEMS = {16: "macOS13", 17: "macOS14", 18: "macOS15"}
 """The releases of iOS that can be asked for, and the macOS of the same year."""
+STRONGEST = 0.9
+"""Of weights of the matte before: beyond, the steps towards the next one are lost in the rounding of the state."""
 
 
 def check(target: Target, request: ExportRequest) -> None:
@@ -28,6 +30,8 @@ def check(target: Target, request: ExportRequest) -> None:
     if target.engine != "coreml":
         if request.more_sizes:
             raise UsageError(f"{name} takes one size: only a Core ML package has several functions", hint="--size")
+        if request.smoothing is not None:
+            raise UsageError(f"{name} keeps nothing between frames: only a Core ML package has states")
         return
     if request.dynamic:
         raise UsageError(f"{name} has a fixed size: accelerators run no other", hint="leave out --dynamic")
@@ -37,6 +41,8 @@ def check(target: Target, request: ExportRequest) -> None:
         raise UsageError(f"{name} gives float32, and an image holds half precision at most", hint="--alpha array")
     if len(set(request.sizes)) < len(request.sizes):
         raise UsageError(f"a size is named twice: {', '.join(f'{width}x{height}' for width, height in request.sizes)}")
+    if request.smoothing is not None and not 0 < request.smoothing <= STRONGEST:
+        raise UsageError(f"the weight of the matte before is above 0 up to {STRONGEST:g}, not {request.smoothing:g}")
     minimum(target, request)
 
 
@@ -83,6 +89,8 @@ def _needs(target: Target, request: ExportRequest) -> Iterator[tuple[int, str]]:
     yield min(SYSTEMS), "an ML Program with images of half precision"
     if request.more_sizes:
         yield 18, "a package with several functions (--sizes)"
+    if request.smoothing is not None:
+        yield 18, "a state (--temporal)"
 
 
 def functions(request: ExportRequest) -> tuple[FunctionRecord, ...]:

@@ -60,6 +60,8 @@ class ExportRequest:
         What alpha is in a Core ML package; None: an image, in float32 a multi-array.
     more_sizes
         Further (width, height) for which a Core ML package has a function.
+    smoothing
+        A Core ML package with a state: the weight, above 0 up to 0.9, of the matte before in that of the next frame.
     """
 
     targets: tuple[str, ...]
@@ -86,6 +88,7 @@ class ExportRequest:
     minimum_ios: int | None = None
     alpha: Form | None = None
     more_sizes: tuple[tuple[int, int], ...] = ()
+    smoothing: float | None = None
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:

@@ -28,14 +28,14 @@ public final class Matte {{
     }}
 
     private let model: MLModel
-
+{state}
     public init(compiledModel url: URL, {parameter}units: MLComputeUnits = .all) throws {{
         let configuration = MLModelConfiguration()
         configuration.computeUnits = units
 {choice}        model = try MLModel(contentsOf: url, configuration: configuration)
-    }}
-
-    /// Mattes one frame. Safe to call from one thread at a time.
+{begin}    }}
+{reset}
+    /// Mattes one frame. Safe to call from one thread at a time.{note}
     ///
     /// - Parameter frame: {frame} pixels, `kCVPixelFormatType_32BGRA`; Core ML turns it into the RGB that
     ///   the network takes. Mean and scale are in the network: pass the pixels as they are.
@@ -50,7 +50,7 @@ public final class Matte {{
             throw Failure.format(format)
         }}
         let input = try MLDictionaryFeatureProvider(dictionary: ["{input}": MLFeatureValue(pixelBuffer: frame)])
-        let output = try model.prediction(from: input)
+        let output = try model.prediction(from: input{using})
         guard let alpha = output.featureValue(for: "alpha")?.{value} else {{
             throw Failure.output
         }}
@@ -79,8 +79,23 @@ def source(arch: str, target: Target, request: ExportRequest) -> str:
         frame="of `size`," if functions else f"{request.width} x {request.height}",
         parameter=f"size: Size = .{functions[0].name}, " if functions else "",
         choice=_CHOICE if functions else "",
+        **{part: "" if request.smoothing is None else text for part, text in _STATE.items()},
     )  # fmt: skip
 
+
+_STATE = {
+    "state": "    private var state: MLState\n",
+    "begin": "        state = model.makeState()\n",
+    "reset": """
+    /// Forgets the frames before. Call it when a frame does not follow the one before it, such as in another scene.
+    public func reset() {
+        state = model.makeState()
+    }
+""",
+    "note": " Frames are to come in their order:\n    /// each matte is mixed with the one before it.",
+    "using": ", using: state",
+}
+"""What a state adds."""
 
 _CHOICE = """        configuration.functionName = size.rawValue
         self.size = size

@@ -116,7 +116,8 @@ class Workbench:
     def program(self) -> torch.export.ExportedProgram:
         """The network as PyTorch's operators (:mod:`p3m_edge.export.program`)."""
         request = self.request
-        return programs.trace(Deploy(self.network, request.outputs, request.unpool), request.height, request.width)
+        deploy = Deploy(self.network, request.outputs, request.unpool)
+        return programs.trace(deploy, request.height, request.width, request.smoothing)
 
     @cached_property
     def references(self) -> list[dict[str, NDArray[np.float32]]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
 from p3m_edge import __version__
 from p3m_edge.export.mil.package import calm, require
@@ -64,6 +65,8 @@ class Order:
         The oldest iOS that must run it.
     alpha
         What alpha is.
+    state
+        The buffer, of alpha's shape, that becomes a state.
     """
 
     parts: tuple[Part, ...]
@@ -73,6 +76,7 @@ class Order:
     precision: Precision
     minimum: int
     alpha: Form
+    state: str | None = None
 
 
 def convert(order: Order) -> None:
@@ -98,6 +102,7 @@ def _function(ct: Any, order: Order, part: Part) -> Any:
         torch.export.load(part.source),
         inputs=[ct.ImageType("image", (1, 3, part.height, part.width), color_layout=ct.colorlayout.RGB)],
         outputs=[_output(ct, name, order) for name in order.outputs],
+        states=_states(ct, order, part),
         compute_precision=_precision(ct, order.precision, part),
         minimum_deployment_target=getattr(ct.target, f"iOS{order.minimum}"),
         convert_to="mlprogram", skip_model_load=True,
@@ -148,6 +153,13 @@ def _output(ct: Any, name: str, order: Order) -> Any:
     if name == "alpha" and order.alpha == "image":
         return ct.ImageType(name, color_layout=ct.colorlayout.GRAYSCALE_FLOAT16)
     return ct.TensorType(name)
+
+
+def _states(ct: Any, order: Order, part: Part) -> list[Any] | None:
+    if order.state is None:
+        return None
+    values = ct.TensorType(shape=(1, 1, part.height, part.width), dtype=np.float16)  # Core ML has no other states
+    return [ct.StateType(values, order.state)]
 
 
 _BITS: dict[str, tuple[Literal["quantise", "palettise"], int]] = {
