@@ -91,7 +91,7 @@ def _pictures(bench: Workbench, manifest: Manifest, folder: Path, headroom: Head
     opened, _ = open_highest(manifest, folder, headroom)
     with opened as engine:
         for picture, image, reference in zip(bench.pictures, bench.network_images(), bench.references, strict=True):
-            wanted = {name: reference[name] for name in bench.outputs}
+            wanted: dict[str, NDArray[np.float32]] = {name: reference[name] for name in bench.outputs}
             yield picture.name, wanted, engine.infer(image, engine.outputs)
 
 

@@ -1,4 +1,4 @@
-"""The forms of a Core ML package: the oldest system, what alpha is, several sizes, smoothed mattes; what there is not."""
+"""The forms of a Core ML package: the oldest system, what alpha is, several sizes, smoothed mattes."""
 
 from __future__ import annotations
 
