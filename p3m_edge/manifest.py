@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ _SYSTEM_FILES = frozenset({".DS_Store", ".directory", ".localized", "Thumbs.db",
 Level = Literal["device", "program", "typed", "none"]
 OutputName = Literal["alpha", "local_alpha", "global_logits"]
 Unpool = Literal["select", "native", "nearest", "none"]
+Form = Literal["array", "image"]
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,28 @@ class InputRecord:
 
 
 @dataclass(frozen=True)
+class FunctionRecord:
+    """A function of a package that has several: its name, and the size of the frame that it takes."""
+
+    name: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
 class OutputRecord:
     """One output of the model file, ``[batch, channels, height, width]``, float32.
 
     ``alpha`` (0..1) is what apps use; ``local_alpha`` (0..1) and ``global_logits`` (background, unknown,
-    foreground) are there so that the artefact can be verified.
+    foreground) are there so that the artefact can be verified. ``form``: what it is where the engine itself has images
+    besides arrays (Core ML); the runtime gives arrays.
     """
 
     name: OutputName
     channels: int
     dtype: Literal["float32"] = "float32"
     layout: Literal["NCHW"] = "NCHW"
+    form: Form = "array"
 
 
 @dataclass(frozen=True)
@@ -231,7 +243,12 @@ class VerifiedRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole of ``manifest.json``."""
+    """The whole of ``manifest.json``.
+
+    ``functions``: where one package takes several sizes, its function for each; ``input`` is that of the first, which
+    is the default. Empty: there is one size. ``smoothing``: the weight of the matte before in that of the next frame,
+    where the model file keeps it as a state; None: it keeps nothing.
+    """
 
     schema: int
     target: str
@@ -248,6 +265,21 @@ class Manifest:
     fp32_nodes: tuple[str, ...] = ()
     p3m_edge: str = ""
     quantization: QuantizationRecord | None = None
+    functions: tuple[FunctionRecord, ...] = ()
+    smoothing: float | None = None
+
+    @property
+    def function(self) -> str | None:
+        """The function that takes ``input``; None: there is but one, and it needs no name."""
+        sizes = {(each.width, each.height): each.name for each in self.functions}
+        return sizes.get((self.input.width or 0, self.input.height or 0))
+
+    def by_size(self) -> tuple[Manifest, ...]:
+        """One for each function, with its ``input``, the default first; itself alone where there is one size."""
+        if not self.functions:
+            return (self,)
+        frames = (replace(self.input, width=each.width, height=each.height) for each in self.functions)
+        return tuple(replace(self, input=frame) for frame in frames)
 
 
 def write(manifest: Manifest, folder: Path) -> None:
@@ -309,6 +341,8 @@ def _parse(raw: bytes, path: Path) -> Manifest:
         manifest = msgspec.convert(document, Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ArtefactError(f"{path} is not a valid manifest: {error}") from error
+    if manifest.function is None and manifest.functions:
+        raise ArtefactError(f"{path} is not a valid manifest: none of its functions takes its input")
     if manifest.schema != SCHEMA_VERSION:
         raise ArtefactError(f"{path} has schema {manifest.schema}, which this version does not read")
     return manifest

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from p3m_edge import shipped
 from p3m_edge.cli import options
+from p3m_edge.cli.forms import add_form_arguments, form_options, sizes
 from p3m_edge.cli.quantization import (
     add_int8_arguments,
     advice,
@@ -42,6 +43,9 @@ p3m-edge export --checkpoint weights.safetensors --target all --out out --parity
 p3m-edge export --checkpoint weights.safetensors --target onnx-fp32 --size 640x480 --out out --dry-run
 p3m-edge export --target openvino-int8,onnx-int8 --calib portraits/ --measure held-out/ --out out
 p3m-edge export --target coreml-fp16,coreml-int8 --measure held-out/ --out out
+p3m-edge export --target coreml-fp16 --deployment-target iOS17 --alpha array --out out
+p3m-edge export --target coreml-fp16 --sizes 512x512,512x288,288x512 --out out
+p3m-edge export --target coreml-fp16 --temporal 0.3 --out out
 p3m-edge export --arch r34 --standin --target onnx-fp32 --out out    # weights that are not trained, to try it
 """
 STANDIN_WARNING = "the weights are stand-ins and NOT TRAINED: the artefacts work, but their mattes mean nothing"
@@ -64,9 +68,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="target, repeatable, commas allowed; all: those that this machine can build (see p3m-edge targets)",
     )  # fmt: skip
     shape.add_argument("--out", type=options.path, required=True, metavar="DIR", help="artefacts go to DIR/<target>")
-    shape.add_argument(
+    either = shape.add_mutually_exclusive_group()
+    either.add_argument(
         "--size", type=options.size, default=options.SIZE, metavar="WIDTHxHEIGHT",
         help="input size, multiples of 32 (default: 512x512)",
+    )  # fmt: skip
+    either.add_argument(
+        "--sizes", type=sizes, metavar="WIDTHxHEIGHT,...",
+        help="Core ML: one package with a function for each size, and one set of weights (iOS18); the first is default",
     )  # fmt: skip
     shape.add_argument(
         "--batch", type=options.positive, default=1, metavar="N", help="frames per inference (default: 1)"
@@ -81,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--outputs", choices=("all", "alpha"), default="all", help="all: also local alpha and logits (default: all)"
     )
     shape.add_argument("--force", action="store_true", help="replace artefacts that exist")
+    add_form_arguments(parser)
     add_int8_arguments(parser)
     gate = parser.add_argument_group("parity")
     gate.add_argument(
@@ -104,8 +114,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
         arch=args.arch or (shipped.DEFAULT if args.checkpoint is None else None),
         targets=targets,
         out=args.out,
-        width=args.size.width,
-        height=args.size.height,
         batch=args.batch,
         dynamic=args.dynamic,
         unpool=args.unpool,
@@ -113,6 +121,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         parity_images=_pictures(args.parity_images),
         limits=dict(args.limit),
         force=args.force,
+        **form_options(args),
         **int8_options(args, targets),
     )
     planned = export.plan(request)

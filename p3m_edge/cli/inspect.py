@@ -172,8 +172,13 @@ def _rows(inspection: Inspection) -> Iterator[tuple[str, str]]:
         "input",
         f"{frame.name}: {frame.dtype} {shape} {frame.layout} {frame.colour}, multiples of {frame.multiple_of}",
     )
+    for index, each in enumerate(manifest.functions):
+        yield "function", f"{each.name}: {each.width}x{each.height}" + (" (default)" if index == 0 else "")
+    if manifest.smoothing is not None:
+        yield "smoothing", f"{manifest.smoothing:g} of the matte before, kept as a state"
     for output in manifest.outputs:
-        yield "output", f"{output.name}: {output.dtype} {output.layout}, channels: {output.channels}"
+        form = ", an image in the engine's own terms" if output.form == "image" else ""
+        yield "output", f"{output.name}: {output.dtype} {output.layout}, channels: {output.channels}{form}"
     if manifest.fp32_nodes:
         yield "kept in fp32", f"nodes: {len(manifest.fp32_nodes)}: {', '.join(manifest.fp32_nodes)}"
     if manifest.parity is not None and manifest.parity.headroom is not None:

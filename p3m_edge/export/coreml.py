@@ -2,7 +2,8 @@
 
 The program takes an image (RGB, 0..255) and gives alpha as an image (``GRAYSCALE_FLOAT16``, 0..1), so that an app
 passes a ``CVPixelBuffer`` and gets one; local alpha and logits are multi-arrays, for verification, and so is alpha in
-float32. It runs on no Linux: there it is verified operator by operator (:mod:`p3m_edge.export.mil`).
+float32 and where it is wanted (:mod:`p3m_edge.export.forms`). It runs on no Linux: there it is verified operator by
+operator (:mod:`p3m_edge.export.mil`).
 """
 
 from __future__ import annotations
@@ -18,17 +19,16 @@ import msgspec
 import torch
 
 from p3m_edge.errors import P3MEdgeError
-from p3m_edge.export.graph import INPUT
-from p3m_edge.export.mil.convert import Order
+from p3m_edge.export import forms
+from p3m_edge.export.mil.convert import Order, Part
 from p3m_edge.export.mil.package import require
-from p3m_edge.export.program import deciding
+from p3m_edge.export.program import STATE, deciding
 from p3m_edge.export.swift import FILE, source
 from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.model.deploy import OUTPUTS
 from p3m_edge.runtimes.coreml import here
 from p3m_edge.targets import Target
 
-MINIMUM_IOS = "16"
 CONVERTER = [sys.executable, "-m", "p3m_edge.export.mil.convert"]
 
 
@@ -44,28 +44,45 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
     P3MEdgeError
         The conversion failed, or its process was killed.
     """
+    kept = convert(bench, target, folder)
+    write_swift(bench, target, folder)
+    return Built(str(forms.minimum(target, bench.request)), kept, "device" if here() else "program")
+
+
+def convert(bench: Workbench, target: Target, folder: Path) -> tuple[str, ...]:
+    """Write the package alone; the names of the nodes that stay in float32.
+
+    Raises
+    ------
+    MissingError, OSError, P3MEdgeError
+        As :func:`build`.
+    """
     require()
     request = bench.request
     with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as temporary:
-        traced = Path(temporary) / "program.pt2"
-        written = io.BytesIO()  # PyTorch's own writer ends the process where the disc is full
-        torch.export.save(bench.program, written)
-        traced.write_bytes(written.getbuffer())
-        kept = () if target.precision == "fp32" else deciding(bench.program)
+        parts = []
+        for (width, height), program in zip(request.sizes, bench.programs, strict=True):
+            traced = Path(temporary) / f"{width}x{height}.pt2"
+            written = io.BytesIO()  # PyTorch's own writer ends the process where the disc is full
+            torch.export.save(program, written)
+            traced.write_bytes(written.getbuffer())
+            parts.append(Part(str(traced), height, width, () if target.precision == "fp32" else deciding(program)))
         # In the private folder: what a killed export has left running must not write into that of the next one.
         package = Path(temporary) / target.model_file
         order = Order(
-            str(traced), str(package), request.height, request.width,
-            tuple(OUTPUTS[request.outputs]), target.precision, MINIMUM_IOS, kept,
+            tuple(parts), tuple(each.name for each in forms.functions(request)), str(package),
+            tuple(OUTPUTS[request.outputs]), target.precision,
+            forms.minimum(target, request), forms.alpha(target, request.alpha),
+            None if request.smoothing is None else STATE,
         )  # fmt: skip
         _convert(order)
         package.rename(folder / target.model_file)
-    swift = source(
-        target.name, bench.network.arch, target.model_file, request.width, request.height, INPUT,
-        image=target.precision != "fp32",
-    )  # fmt: skip
-    (folder / FILE).write_text(swift, encoding="utf-8")
-    return Built(MINIMUM_IOS, kept, "device" if here() else "program")
+    return tuple(dict.fromkeys(name for part in parts for name in part.fp32))
+
+
+def write_swift(bench: Workbench, target: Target, folder: Path) -> None:
+    """Write the Swift for an artefact."""
+    (folder / FILE).write_text(source(bench.network.arch, target, bench.request), encoding="utf-8")
 
 
 def _convert(order: Order) -> None:

@@ -9,8 +9,9 @@ import msgspec
 from p3m_edge import __version__
 from p3m_edge import manifest as manifests
 from p3m_edge.benchmarks.fingerprint import fingerprint
+from p3m_edge.export import forms
 from p3m_edge.export.workbench import Built, Workbench
-from p3m_edge.manifest import EngineRecord, InputRecord, Manifest, OutputRecord, VerifiedRecord
+from p3m_edge.manifest import EngineRecord, Form, InputRecord, Manifest, OutputName, OutputRecord, VerifiedRecord
 from p3m_edge.model.p3mnet import MULTIPLE
 from p3m_edge.targets import Target
 
@@ -33,11 +34,19 @@ def describe(bench: Workbench, target: Target, built: Built, folder: Path) -> Ma
             None if request.dynamic else request.width,
             MULTIPLE,
         ),
-        outputs=tuple(OutputRecord(name, 3 if name == "global_logits" else 1) for name in bench.outputs),
+        outputs=tuple(_output(name, forms.alpha(target, request.alpha)) for name in bench.outputs),
         unpool=bench.unpool,
         files=manifests.record_files(folder),
         parity=None,
         verified=VerifiedRecord(built.level, msgspec.to_builtins(machine), machine.packages),
         fp32_nodes=built.fp32_nodes,
         p3m_edge=__version__,
+        functions=forms.functions(request),
+        smoothing=request.smoothing,
     )
+
+
+def _output(name: OutputName, alpha: Form) -> OutputRecord:
+    if name == "alpha":
+        return OutputRecord(name, 1, form=alpha)
+    return OutputRecord(name, 3 if name == "global_logits" else 1)

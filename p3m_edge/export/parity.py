@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,17 @@ from numpy.typing import NDArray
 from p3m_edge import manifest as manifests
 from p3m_edge import metrics
 from p3m_edge.errors import UsageError, suggestion
-from p3m_edge.export.mil.engine import open_highest
+from p3m_edge.export.mil.engine import Headroom, open_highest
+from p3m_edge.export.program import smoothed
 from p3m_edge.export.workbench import Workbench
 from p3m_edge.manifest import Manifest, ParityItem, ParityRecord
 from p3m_edge.runtimes import golden
+from p3m_edge.runtimes.contract import Outputs
 from p3m_edge.targets import Limits, Target
 
 MINIMUM_HEADROOM = 4.0
 """How many times larger results in half precision could be before one overflows: other pictures have other ranges."""
+_Compared = tuple[str, dict[str, NDArray[np.float32]], Outputs]  # a picture's name, what is wanted, what is found
 _GOLDEN_PICTURES = 2  # the bundled portrait and noise: a user's pictures do not travel with the artefact
 
 
@@ -49,23 +53,27 @@ def write_golden(bench: Workbench, folder: Path) -> None:
     """Write ``golden.npz``: network inputs and the reference outputs, for any runtime to test itself with."""
     names = bench.outputs
     arrays: dict[str, NDArray[np.generic]] = {}
-    pairs = zip(bench.network_images(), bench.references, strict=True)
-    for index, (image, reference) in enumerate(list(pairs)[:_GOLDEN_PICTURES]):
+    pairs = (
+        pair
+        for each in bench.by_size
+        for pair in list(zip(each.network_images(), each.references, strict=True))[:_GOLDEN_PICTURES]
+    )
+    for index, (image, reference) in enumerate(pairs):
         arrays[f"image_{index}"] = image
         arrays |= {f"{name}_{index}": reference[name] for name in names}
     np.savez_compressed(folder / manifests.GOLDEN, allow_pickle=False, **arrays)
 
 
 def check(bench: Workbench, manifest: Manifest, folder: Path, gate: Limits, loosened: tuple[str, ...]) -> ParityRecord:
-    """Run every parity picture through the artefact in ``folder`` and hold the differences against the limits."""
+    """Run every parity picture through the artefact in ``folder`` and hold the differences against the limits.
+
+    Every size is held against them, and where mattes are smoothed, also frames in a row.
+    """
     differences, items = [], []
-    opened, headroom = open_highest(manifest, folder)
-    with opened as engine:
-        images = zip(bench.pictures, bench.network_images(), bench.references, strict=True)
-        for picture, image, reference in images:
-            wanted: dict[str, NDArray[np.float32]] = {name: reference[name] for name in bench.outputs}
-            found = engine.infer(image, engine.outputs)
-            difference = golden.compare(picture.name, wanted, found, gate.pixel_tolerance)
+    headroom = Headroom()
+    for each, sized in zip(bench.by_size, manifest.by_size(), strict=True):
+        for name, wanted, found in (*_pictures(each, sized, folder, headroom), *_frames(each, sized, folder, headroom)):
+            difference = golden.compare(golden.named(name, sized), wanted, found, gate.pixel_tolerance)
             differences.append(difference)
             items.append(_item(difference, wanted["alpha"][0, 0], found["alpha"][0, 0]))
     verdict = golden.judge(tuple(differences), gate)
@@ -76,6 +84,30 @@ def check(bench: Workbench, manifest: Manifest, folder: Path, gate: Limits, loos
             f"give more: wanted is {MINIMUM_HEADROOM:g}",
         )
     return ParityRecord(not failures, gate, tuple(items), failures, loosened, headroom.value)
+
+
+def _pictures(bench: Workbench, manifest: Manifest, folder: Path, headroom: Headroom) -> Iterator[_Compared]:
+    """Every picture by itself."""
+    opened, _ = open_highest(manifest, folder, headroom)
+    with opened as engine:
+        for picture, image, reference in zip(bench.pictures, bench.network_images(), bench.references, strict=True):
+            wanted: dict[str, NDArray[np.float32]] = {name: reference[name] for name in bench.outputs}
+            yield picture.name, wanted, engine.infer(image, engine.outputs)
+
+
+def _frames(bench: Workbench, manifest: Manifest, folder: Path, headroom: Headroom) -> Iterator[_Compared]:
+    """The pictures as frames of a sequence, the first once more at the end, and again from the start; alpha alone."""
+    if manifest.smoothing is None:
+        return
+    images, references = bench.network_images(), [reference["alpha"] for reference in bench.references]
+    images, references = [*images, images[0]], [*references, references[0]]
+    opened, _ = open_highest(manifest, folder, headroom, sequence=True)
+    with opened as engine:
+        for sequence in (1, 2):
+            wanted = smoothed(references, manifest.smoothing)
+            for index, (image, alpha) in enumerate(zip(images, wanted, strict=True)):
+                yield f"sequence {sequence}, frame {index + 1}", {"alpha": alpha}, engine.infer(image)
+            engine.reset()
 
 
 def _item(difference: golden.Difference, wanted: NDArray[np.float32], found: NDArray[np.float32]) -> ParityItem:

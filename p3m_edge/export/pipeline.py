@@ -13,7 +13,7 @@ from pathlib import Path
 from p3m_edge import manifest as manifests
 from p3m_edge import targets
 from p3m_edge.errors import UsageError, missing_package, suggestion
-from p3m_edge.export import compression, int8, parity
+from p3m_edge.export import compression, forms, int8, parity
 from p3m_edge.export import folder as folders
 from p3m_edge.export.calibration import MINIMUM, PictureSet, open_measuring
 from p3m_edge.export.describe import describe
@@ -60,10 +60,7 @@ def plan(request: ExportRequest) -> tuple[PlannedArtefact, ...]:
             raise UsageError(
                 f"{name} cannot be built with --unpool native", hint="only ONNX Runtime has MaxUnpool: use select"
             )
-        if target.engine == "coreml" and request.dynamic:
-            raise UsageError(f"{name} has a fixed size: accelerators run no other", hint="leave out --dynamic")
-        if target.engine == "coreml" and request.batch != 1:
-            raise UsageError(f"{name} takes one image at a time, not {request.batch}", hint="leave out --batch")
+        forms.check(target, request)
         final = request.out / name
         folders.check_free(final, force=request.force)
         missing = tuple(module for module in target.build_modules if not _importable(module))
@@ -121,7 +118,7 @@ def _export_one(
     gate, loosened = parity.limits(target, request.limits)
     build: Builder = importlib.import_module(FORMATS[target.engine]).build
     with folders.workspace(request.out, target.name, force=request.force) as partial:
-        stages.run("trace", lambda: bench.program if target.engine == "coreml" else bench.graph())
+        stages.run("trace", lambda: bench.programs if target.engine == "coreml" else bench.graph())
         quantisation = None
         if target.climbs:
             pictures = make_pictures()
@@ -166,9 +163,10 @@ def stages_of(target: Target) -> tuple[str, ...]:
 def _check(request: ExportRequest) -> None:
     if not request.targets:
         raise UsageError("no target was given", hint="see p3m-edge targets")
-    for name, side in (("width", request.width), ("height", request.height)):
-        if not 0 < side <= _MAX_SIDE or side % MULTIPLE:
-            raise UsageError(f"the {name} {side} must be a multiple of {MULTIPLE} from {MULTIPLE} to {_MAX_SIDE}")
+    for size in request.sizes:
+        for name, side in zip(("width", "height"), size, strict=True):
+            if not 0 < side <= _MAX_SIDE or side % MULTIPLE:
+                raise UsageError(f"the {name} {side} must be a multiple of {MULTIPLE} from {MULTIPLE} to {_MAX_SIDE}")
     if request.batch < 1:
         raise UsageError(f"the batch must be at least 1, not {request.batch}")
     if request.checkpoint is None and request.arch is None:
@@ -179,6 +177,8 @@ def _check(request: ExportRequest) -> None:
         check_arch(request, request.arch)
     if request.dynamic and request.unpool == "native":
         raise UsageError("--unpool native needs a fixed size", hint="leave out --dynamic, or use select")
+    if not any(targets.get(name).engine == "coreml" for name in request.targets):
+        forms.check_unused(request)
     if len(set(request.targets)) < len(request.targets):
         raise UsageError(f"a target is named twice: {', '.join(request.targets)}")
     if request.calibration_count < MINIMUM:

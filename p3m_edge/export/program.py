@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from p3m_edge.export.precision import STEMS
 from p3m_edge.model.deploy import Deploy, DeployOutput
 
+STATE = "previous"
+"""The name of the state, which is that of the buffer that it is made of."""
 LOWEST = -16376.0
 """What stands for minus infinity: a quarter of half precision's range, which nothing takes for something else."""
 
@@ -30,12 +34,52 @@ class ImageForm(nn.Module):
         return (found,) if isinstance(found, Tensor) else tuple(found)
 
 
-def trace(deploy: Deploy, height: int, width: int) -> torch.export.ExportedProgram:
-    """The network as a graph of PyTorch's operators, without those that coremltools cannot convert."""
+class SmoothedForm(ImageForm):
+    """The same with a state: alpha is mixed with that of the frame before.
+
+    ``alpha[t] = (1 - weight) alpha + weight alpha[t - 1]``, and the first frame's as it is. Core ML's states begin as
+    zeros, in half precision. So that zeros mean "no frame yet", this one holds alpha + 1; that is exact to 2**-11. It
+    is as wide as the frame, a multiple of 32: the Neural Engine fails on other states (coremltools, issue 2631).
+    """
+
+    previous: Tensor
+
+    def __init__(self, deploy: Deploy, height: int, width: int, weight: float) -> None:
+        super().__init__(deploy)
+        self.weight = weight
+        self.register_buffer(STATE, torch.zeros(1, 1, height, width))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Outputs as of :class:`ImageForm`."""
+        alpha, *others = super().forward(image)
+        seen = self.previous.clamp(max=1)
+        # In half precision the first difference is exact, which keeps the matte within 0..1.
+        smooth = alpha + self.weight * ((self.previous - seen) - seen * alpha)
+        self.previous[:] = smooth + 1
+        return smooth, *others
+
+
+def smoothed(alphas: Iterable[NDArray[np.float32]], weight: float) -> Iterator[NDArray[np.float32]]:
+    """What :class:`SmoothedForm` makes of mattes in a row, computed in NumPy; its state in half precision."""
+    before: NDArray[np.float32] | None = None
+    for alpha in alphas:
+        smooth = alpha if before is None else alpha + np.float32(weight) * (before - alpha)
+        yield smooth
+        before = (smooth + 1).astype(np.float16).astype(np.float32) - 1
+
+
+def trace(
+    deploy: Deploy, height: int, width: int, smoothing: float | None = None
+) -> torch.export.ExportedProgram:  # fmt: skip
+    """The network as a graph of PyTorch's operators, without those that coremltools cannot convert.
+
+    ``smoothing``: the weight of :class:`SmoothedForm`; None: :class:`ImageForm`.
+    """
+    form = ImageForm(deploy) if smoothing is None else SmoothedForm(deploy, height, width, smoothing)
     with torch.no_grad(), warnings.catch_warnings():
         # PyTorch copies its own specifications of trees, of a kind that it has deprecated itself.
         warnings.filterwarnings("ignore", category=FutureWarning, message=r".*LeafSpec")
-        whole = torch.export.export(ImageForm(deploy).eval(), (torch.zeros(1, 3, height, width),))
+        whole = torch.export.export(form.eval(), (torch.zeros(1, 3, height, width),))
         program: torch.export.ExportedProgram = whole.run_decompositions(_DECOMPOSED)
     return program
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from p3m_edge.manifest import ParityRecord, QuantizationRecord, RungRecord
+from p3m_edge.manifest import Form, ParityRecord, QuantizationRecord, RungRecord
 from p3m_edge.model.deploy import Outputs
 from p3m_edge.model.unpool import Lowering
 from p3m_edge.targets import ATTEMPTS, BUDGET_MINUTES, CALIBRATION_PICTURES, MAX_DROP
@@ -54,6 +54,14 @@ class ExportRequest:
         Form of ``onnx-int8`` (:mod:`p3m_edge.export.quantize_onnx`).
     budget, attempts
         Minutes, and how many attempts, after which an INT8 target takes the best that was found.
+    minimum_ios
+        The oldest iOS that must run a Core ML package (:mod:`p3m_edge.export.forms`); None: the oldest that can.
+    alpha
+        What alpha is in a Core ML package; None: an image, in float32 a multi-array.
+    more_sizes
+        Further (width, height) for which a Core ML package has a function.
+    smoothing
+        A Core ML package with a state: the weight, above 0 up to 0.9, of the matte before in that of the next frame.
     """
 
     targets: tuple[str, ...]
@@ -77,6 +85,15 @@ class ExportRequest:
     qdq: Literal["u8s8", "s8s8"] = "u8s8"
     budget: float = BUDGET_MINUTES
     attempts: int = ATTEMPTS
+    minimum_ios: int | None = None
+    alpha: Form | None = None
+    more_sizes: tuple[tuple[int, int], ...] = ()
+    smoothing: float | None = None
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Every (width, height) of the network's input, the default one first."""
+        return ((self.width, self.height), *self.more_sizes)
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from p3m_edge.export import forms
+from p3m_edge.export.graph import INPUT
+from p3m_edge.export.request import ExportRequest
+from p3m_edge.manifest import FunctionRecord
+from p3m_edge.targets import Target
+
 FILE = "Matte.swift"
-_SOURCE = """// Made by p3m-edge for {target} ({arch}, {width}x{height}). Not compiled and not run on a device.
+_SOURCE = """// Made by p3m-edge for {target} ({arch}, {sizes}). Not compiled and not run on a device.
 // Add {model_file} to the app's target; Xcode compiles it to a .mlmodelc, whose URL goes to init.
 
 import CoreML
 import CoreVideo
 import Foundation
 
+@available({available}, *)
 public final class Matte {{
-    public static let width = {width}
-    public static let height = {height}
-
+{size}
     public enum Failure: Error {{
         case size(width: Int, height: Int)
         case format(OSType)
@@ -21,21 +28,21 @@ public final class Matte {{
     }}
 
     private let model: MLModel
-
-    public init(compiledModel url: URL, units: MLComputeUnits = .all) throws {{
+{state}
+    public init(compiledModel url: URL, {parameter}units: MLComputeUnits = .all) throws {{
         let configuration = MLModelConfiguration()
         configuration.computeUnits = units
-        model = try MLModel(contentsOf: url, configuration: configuration)
-    }}
-
-    /// Mattes one frame. Safe to call from one thread at a time.
+{choice}        model = try MLModel(contentsOf: url, configuration: configuration)
+{begin}    }}
+{reset}
+    /// Mattes one frame. Safe to call from one thread at a time.{note}
     ///
-    /// - Parameter frame: {width} x {height} pixels, `kCVPixelFormatType_32BGRA`; Core ML turns it into the RGB that
+    /// - Parameter frame: {frame} pixels, `kCVPixelFormatType_32BGRA`; Core ML turns it into the RGB that
     ///   the network takes. Mean and scale are in the network: pass the pixels as they are.
     /// - Returns: {returns}
     public func alpha(of frame: CVPixelBuffer) throws -> {type} {{
         let width = CVPixelBufferGetWidth(frame), height = CVPixelBufferGetHeight(frame)
-        guard width == Matte.width, height == Matte.height else {{
+        guard width == {place}.width, height == {place}.height else {{
             throw Failure.size(width: width, height: height)
         }}
         let format = CVPixelBufferGetPixelFormatType(frame)
@@ -43,7 +50,7 @@ public final class Matte {{
             throw Failure.format(format)
         }}
         let input = try MLDictionaryFeatureProvider(dictionary: ["{input}": MLFeatureValue(pixelBuffer: frame)])
-        let output = try model.prediction(from: input)
+        let output = try model.prediction(from: input{using})
         guard let alpha = output.featureValue(for: "alpha")?.{value} else {{
             throw Failure.output
         }}
@@ -51,28 +58,65 @@ public final class Matte {{
     }}
 }}
 """
-_IMAGE = ("one channel, `kCVPixelFormatType_OneComponent16Half`, 0 to 1.", "CVPixelBuffer", "imageBufferValue")
-_ARRAY = ("`[1, 1, {height}, {width}]`, float32, 0 to 1.", "MLMultiArray", "multiArrayValue")
+_KINDS = {
+    "image": ("one channel, `kCVPixelFormatType_OneComponent16Half`, 0 to 1.", "CVPixelBuffer", "imageBufferValue"),
+    "array": ("`[1, 1, height, width]`, {number}, 0 to 1.", "MLMultiArray", "multiArrayValue"),
+}
 
 
-def source(
-    target: str, arch: str, model_file: str, width: int, height: int, input_name: str, *, image: bool
-) -> str:  # fmt: skip
-    """Swift for one artefact.
-
-    Parameters
-    ----------
-    target, arch, model_file
-        What it is.
-    width, height
-        Of the frame, in pixels.
-    input_name
-        Of the program's input.
-    image
-        Whether alpha is an image; else it is a multi-array.
-    """
-    returns, kind, value = _IMAGE if image else _ARRAY
+def source(arch: str, target: Target, request: ExportRequest) -> str:
+    """Swift for one artefact: of a network, for a target, in the requested form."""
+    functions = forms.functions(request)
+    returns, kind, value = _KINDS[forms.alpha(target, request.alpha)]
+    release = forms.minimum(target, request)
     return _SOURCE.format(
-        target=target, arch=arch, model_file=model_file, width=width, height=height, input=input_name,
-        returns=returns.format(width=width, height=height), type=kind, value=value,
+        target=target.name, arch=arch, model_file=target.model_file, input=INPUT, type=kind, value=value,
+        sizes=", ".join(f"{width}x{height}" for width, height in request.sizes),
+        available=f"iOS {release}, macOS {forms.SYSTEMS[release].removeprefix('macOS')}",
+        returns=returns.format(number="float32" if target.precision == "fp32" else "half precision"),
+        size=_sizes(functions) if functions else _size(request.width, request.height),
+        place="size" if functions else "Matte",
+        frame="of `size`," if functions else f"{request.width} x {request.height}",
+        parameter=f"size: Size = .{functions[0].name}, " if functions else "",
+        choice=_CHOICE if functions else "",
+        **{part: "" if request.smoothing is None else text for part, text in _STATE.items()},
     )  # fmt: skip
+
+
+_STATE = {
+    "state": "    private var state: MLState\n",
+    "begin": "        state = model.makeState()\n",
+    "reset": """
+    /// Forgets the frames before. Call it when a frame does not follow the one before it, such as in another scene.
+    public func reset() {
+        state = model.makeState()
+    }
+""",
+    "note": " Frames are to come in their order:\n    /// each matte is mixed with the one before it.",
+    "using": ", using: state",
+}
+"""What a state adds."""
+
+_CHOICE = """        configuration.functionName = size.rawValue
+        self.size = size
+"""
+
+
+def _size(width: int, height: int) -> str:
+    return f"    public static let width = {width}\n    public static let height = {height}\n"
+
+
+def _sizes(functions: Sequence[FunctionRecord]) -> str:
+    """The sizes as an enumeration whose raw values are the package's functions."""
+    lines = [
+        "    /// The sizes of the frame. The package has a function for each; they share its weights.",
+        "    public enum Size: String, CaseIterable {",
+        *(f"        case {each.name}" for each in functions),
+    ]
+    for side in ("width", "height"):
+        lines += [
+            "", f"        public var {side}: Int {{", "            switch self {",
+            *(f"            case .{each.name}: return {getattr(each, side)}" for each in functions),
+            "            }", "        }",
+        ]  # fmt: skip
+    return "\n".join([*lines, "    }", "", "    public let size: Size", ""])

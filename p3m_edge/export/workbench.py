@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -56,12 +56,22 @@ class Workbench:
         The checkpoint or a parity picture cannot be used, or the request does not fit the architecture.
     """
 
-    def __init__(self, request: ExportRequest) -> None:
+    def __init__(self, request: ExportRequest, weights: tuple[P3MNet, ModelRecord] | None = None) -> None:
         self.request = request
-        self.network, self.record = _load(request)
+        self.network, self.record = weights or _load(request)
         self.unpool = check_arch(request, self.network.arch)
         self.outputs = OUTPUTS[request.outputs]
         self._graph: Any = None
+
+    @cached_property
+    def by_size(self) -> tuple[Workbench, ...]:
+        """One for each size of the request, of the same network; itself is that of the first."""
+        weights = (self.network, self.record)
+        others = (
+            replace(self.request, width=width, height=height, more_sizes=())
+            for width, height in self.request.more_sizes
+        )
+        return self, *(Workbench(request, weights) for request in others)
 
     @cached_property
     def pictures(self) -> tuple[Picture, ...]:
@@ -97,11 +107,17 @@ class Workbench:
             self._graph = graph.trace(deploy, request.height, request.width, request.batch, dynamic=request.dynamic)
         return self._graph
 
+    @property
+    def programs(self) -> list[torch.export.ExportedProgram]:
+        """That of every size."""
+        return [each.program for each in self.by_size]
+
     @cached_property
     def program(self) -> torch.export.ExportedProgram:
         """The network as PyTorch's operators (:mod:`p3m_edge.export.program`)."""
         request = self.request
-        return programs.trace(Deploy(self.network, request.outputs, request.unpool), request.height, request.width)
+        deploy = Deploy(self.network, request.outputs, request.unpool)
+        return programs.trace(deploy, request.height, request.width, request.smoothing)
 
     @cached_property
     def references(self) -> list[dict[str, NDArray[np.float32]]]:

@@ -54,6 +54,9 @@ class EngineOptions:
         Keep compiled models, so that the next start is faster (engines that gain nothing by it keep none).
     cache_dir
         Where; None: ``P3M_EDGE_CACHE`` or the user's cache folder (:func:`p3m_edge.runtimes.cache.root`).
+    sequence
+        The images are frames in a row: a model file with a state (``smoothing`` in the manifest) keeps it from one to
+        the next, until :meth:`p3m_edge.runtimes.engine.Engine.reset`. Else, and without a state, each is by itself.
     """
 
     device: str | None = None
@@ -61,6 +64,7 @@ class EngineOptions:
     hint: Hint = "latency"
     cache: bool = True
     cache_dir: Path | None = None
+    sequence: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,10 +107,14 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model that is ready to run: one runner for each inference that may be at work at the same time."""
+    """A model that is ready to run: one runner for each inference that may be at work at the same time.
+
+    A model with a state has one runner, and ``reset`` empties the state.
+    """
 
     info: EngineInfo
     runners: tuple[Runner, ...]
+    reset: Callable[[], None] = lambda: None
 
 
 class EngineModule(Protocol):

@@ -30,7 +30,7 @@ from p3m_edge.runtimes.contract import (
 
 UNITS = {"CPU": "CPU_ONLY", "GPU": "CPU_AND_GPU", "NE": "CPU_AND_NE", "ALL": "ALL"}
 """What may do the work, by the name on the command line; Core ML decides for each operator."""
-Predict = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+Predict = Callable[[Mapping[str, Any], Any], Mapping[str, Any]]
 
 
 def here() -> bool:
@@ -78,24 +78,45 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
     if device not in UNITS:
         raise MissingError(f"Core ML has no device {device!r}", hint=suggestion(device, UNITS))
     try:
-        loaded = coremltools.models.MLModel(str(model), compute_units=coremltools.ComputeUnit[UNITS[device]])
+        loaded = coremltools.models.MLModel(
+            str(model), compute_units=coremltools.ComputeUnit[UNITS[device]], function_name=manifest.function
+        )
     except Exception as error:  # Core ML's own, as RuntimeError and others
         raise unreadable(model, "Core ML", error) from error
-    names = {output.name for output in loaded.get_spec().description.output}
+    names = declared(loaded.get_spec().description, manifest.function)
     missing = [output.name for output in manifest.outputs if output.name not in names]
     if missing:
         raise mismatch(model, f"it has no output {', '.join(missing)}")
     info = EngineInfo(
         "coreml", platform.mac_ver()[0], device, platform.machine(), "graph", options.hint, None, 1, "none"
     )  # fmt: skip
-    return Loaded(info, (runner(loaded.predict, manifest.input),))
+    states: list[Any] = []
+
+    def state() -> Any:
+        """What goes in beside the image: None, or the state, a new one for a frame by itself."""
+        if manifest.smoothing is None:
+            return None
+        if not (options.sequence and states):
+            states[:] = [loaded.make_state()]
+        return states[0]
+
+    return Loaded(info, (runner(loaded.predict, manifest.input, state),), states.clear)
 
 
-def runner(predict: Predict, record: InputRecord) -> Runner:
-    """What Core ML takes and gives as the contract has it: images in, images and multi-arrays out."""
+def declared(description: Any, function: str | None) -> set[str]:
+    """The outputs that a package's description names, of one of its functions or of the only one."""
+    parts = [description] if function is None else [each for each in description.functions if each.name == function]
+    return {output.name for part in parts for output in part.output}
+
+
+def runner(predict: Predict, record: InputRecord, state: Callable[[], Any] = lambda: None) -> Runner:
+    """What Core ML takes and gives as the contract has it: images in, images and multi-arrays out.
+
+    ``predict`` also gets the state for the image, where the model has one.
+    """
 
     def run(images: Images, outputs: tuple[str, ...]) -> Outputs:
-        found = predict({record.name: Image.fromarray(images[0])})
+        found = predict({record.name: Image.fromarray(images[0])}, state())
         return {name: _array(found[name]) for name in outputs}
 
     return run

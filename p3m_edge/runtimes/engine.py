@@ -73,6 +73,7 @@ class Engine:
         self._input = manifest.input
         self._names = tuple(output.name for output in manifest.outputs)
         self._idle = list(loaded.runners)
+        self._reset = loaded.reset
         self._change = threading.Condition()
         self._workers: ThreadPoolExecutor | None = None
         self._closed = False
@@ -116,6 +117,17 @@ class Engine:
         names = self._check_outputs(outputs)
         check_images(images, self._input)
         return self._run(images, names)
+
+    def reset(self) -> None:
+        """Forget the frames before: the next one begins a sequence. Waits for an inference at work.
+
+        Raises
+        ------
+        UsageError
+            The engine is closed.
+        """
+        with self._runner():
+            self._reset()
 
     def submit(self, images: Images, outputs: Sequence[str] = ALPHA) -> Ticket:
         """Begin an inference and return at once; at most ``info.requests`` are at work, the others wait in order.

@@ -2,7 +2,8 @@
 
 ``golden.npz`` holds for each picture ``i`` the array ``image_<i>`` (uint8 ``[N, H, W, 3]``) and for each output of
 the model ``alpha_<i>``, ``local_alpha_<i>``, ``global_logits_<i>`` (float32 ``[N, C, H, W]``): the reference values
-of the eager module in float32. Any runtime in any language can test itself with it.
+of the eager module in float32. Any runtime in any language can test itself with it. An artefact for several sizes holds
+pictures of each of them, one size after the other.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def limits_of(manifest: Manifest) -> Limits:
 
 
 def read(folder: Path, manifest: Manifest) -> tuple[GoldenVector, ...]:
-    """Read and check ``folder/golden.npz``.
+    """Read and check ``folder/golden.npz``; where an artefact takes several sizes, the pictures of the manifest's.
 
     Raises
     ------
@@ -143,7 +144,13 @@ def read(folder: Path, manifest: Manifest) -> tuple[GoldenVector, ...]:
         for output in manifest.outputs:
             if vector.outputs[output.name].shape != (batch, output.channels, height, width):
                 raise ArtefactError(f"{path}: {output.name}_{index} does not fit image_{index}")
-    return vectors
+    if not manifest.functions:
+        return vectors
+    size = (manifest.input.height, manifest.input.width)
+    fitting = tuple(vector for vector in vectors if vector.image.shape[1:3] == size)
+    if not fitting:
+        raise ArtefactError(f"{path} holds no picture of {size[1]}x{size[0]}")
+    return fitting
 
 
 def selftest(manifest: Manifest, folder: Path, infer: Callable[[Images, Sequence[str]], Outputs]) -> SelfTest:
@@ -158,8 +165,21 @@ def selftest(manifest: Manifest, folder: Path, infer: Callable[[Images, Sequence
     items = []
     for index, vector in enumerate(read(folder, manifest)):
         found = infer(vector.image, names)
-        items.append(compare(f"golden {index}", vector.outputs, found, limits.pixel_tolerance))
+        name = named(f"golden {index}", manifest)
+        items.append(compare(name, vector.outputs, found, limits.pixel_tolerance))
     return judge(tuple(items), limits)
+
+
+def named(picture: str, manifest: Manifest) -> str:
+    """A picture's name, with its size where an artefact takes several."""
+    return f"{picture} at {manifest.input.width}x{manifest.input.height}" if manifest.functions else picture
+
+
+def together(parts: Sequence[SelfTest]) -> SelfTest:
+    """The verdict on an artefact whose sizes were tested one by one."""
+    items = tuple(item for part in parts for item in part.items)
+    failures = tuple(failure for part in parts for failure in part.failures)
+    return SelfTest(not failures, parts[0].limits, items, failures)
 
 
 def compare(image: str, reference: Arrays, found: Arrays, tolerance: float) -> Difference:

@@ -23,7 +23,7 @@ from p3m_edge.runtimes import golden
 from p3m_edge.runtimes.contract import EngineInfo, EngineOptions, Hint, Images, engine_module
 from p3m_edge.runtimes.engine import Engine, Ticket, open_engine
 from p3m_edge.runtimes.golden import SelfTest
-from p3m_edge.runtimes.size import fitting_size, fixed_size
+from p3m_edge.runtimes.size import at_size, fitting_size, fixed_size
 
 Alpha = NDArray[np.float32] | NDArray[np.uint8]
 DType = Literal["float32", "uint8"]
@@ -86,9 +86,12 @@ class Matting:
     size
         ``(width, height)`` of the network for artefacts of dynamic size. None: the frame's aspect at an area of at
         most 512 x 512 pixels and never larger than the frame, each side rounded to the multiple that the network
-        needs. For artefacts of fixed size it must be None or that size.
+        needs. For artefacts of fixed size it must be None or that size; of several, one of them (None: the first).
     cache, cache_dir
         Whether and where compiled models are kept between starts (:mod:`p3m_edge.runtimes.cache`).
+    sequence
+        The frames follow each other, as those of a camera: an artefact that smooths its mattes (``smoothing`` in its
+        manifest) mixes each with the one before, until :meth:`reset`. Else every frame is by itself.
     check
         Compare the files with their hashes before any of them is parsed. Turn it off only for files that this
         process has just written or checked.
@@ -121,13 +124,14 @@ class Matting:
         size: tuple[int, int] | None = None,
         cache: bool = True,
         cache_dir: str | Path | None = None,
+        sequence: bool = False,
         check: bool = True,
     ) -> None:
         _check_name("resize", resize, get_args(Resize))
         _check_name("colour order", colour, get_args(Colour))
         _check_name("dtype", dtype, _DTYPES)
         self.folder = Path(folder)
-        self.manifest: Manifest = manifests.read(self.folder)
+        self.manifest: Manifest = at_size(manifests.read(self.folder), size)
         self._size = fixed_size(self.manifest.input, size)
         self._resize, self._colour, self._dtype = resize, colour, _DTYPES[dtype]
         if check:
@@ -139,7 +143,8 @@ class Matting:
         if self.manifest.unpool == "nearest":
             text = f"{self.folder} has nearest upsampling: a speed floor for benchmarks, not P3M-Net"
             warnings.warn(text, OtherNetworkWarning, stacklevel=2)
-        options = EngineOptions(device, threads, hint, cache, None if cache_dir is None else Path(cache_dir))
+        where = None if cache_dir is None else Path(cache_dir)
+        options = EngineOptions(device, threads, hint, cache, where, sequence)
         self.engine: Engine = open_engine(self.manifest, self.folder, options)
         self._pending: deque[_Pending] = deque()
         self._lock = threading.Lock()
@@ -260,6 +265,16 @@ class Matting:
                 raise UsageError("nothing has been submitted that is not collected yet")
             first = self._pending.popleft()
         return self.finish(self.engine.collect(first.ticket)["alpha"][0, 0], first.geometry)
+
+    def reset(self) -> None:
+        """Forget the frames before: the next one begins a sequence, such as another scene.
+
+        Raises
+        ------
+        UsageError
+            It has been closed.
+        """
+        self.engine.reset()
 
     def network_size(self, frame: NDArray[Any]) -> tuple[int, int]:
         """The network's (width, height) for a frame; it depends on the frame for artefacts of dynamic size alone."""

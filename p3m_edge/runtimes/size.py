@@ -5,10 +5,27 @@ from __future__ import annotations
 import math
 
 from p3m_edge.errors import UsageError
-from p3m_edge.manifest import InputRecord
+from p3m_edge.manifest import InputRecord, Manifest
 
 # An artefact of dynamic size computes at most that many pixels, unless told otherwise: those of the default size.
 _DYNAMIC_AREA = 512 * 512
+
+
+def at_size(manifest: Manifest, size: tuple[int, int] | None) -> Manifest:
+    """The artefact as it is for a size: one that takes several has a function for each. None: the default one.
+
+    Raises
+    ------
+    UsageError
+        It has none for that size.
+    """
+    if size is None or not manifest.functions:
+        return manifest
+    known = {(each.input.width, each.input.height): each for each in manifest.by_size()}
+    if size not in known:
+        names = ", ".join(f"{width}x{height}" for width, height in known)
+        raise UsageError(f"the artefact is made for {names}, not {size[0]}x{size[1]}")
+    return known[size]
 
 
 def fixed_size(record: InputRecord, size: tuple[int, int] | None) -> tuple[int, int] | None:

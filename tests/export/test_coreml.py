@@ -238,7 +238,7 @@ def test_the_engines_runner_with_a_program_behind_it(mobile):
     manifest = manifests.read(mobile / HALF)
     interpreter = Interpreter(read(mobile / HALF / manifest.model_file))
 
-    def predict(given: Any) -> dict[str, Any]:
+    def predict(given: Any, state: None) -> dict[str, Any]:
         found = interpreter.run({"image": as_image(np.asarray(given["image"])[None])}, "typed").outputs
         return {**found, "alpha": Image.fromarray(found["alpha"][0, 0])}
 

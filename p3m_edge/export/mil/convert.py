@@ -15,12 +15,34 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
 from p3m_edge import __version__
 from p3m_edge.export.mil.package import calm, require
+from p3m_edge.manifest import Form
 from p3m_edge.targets import Precision
 
 _DEBUG = "executorch_debug_handle_mapping.json"  # as large as the graph, of use to ExecuTorch alone
+
+
+@dataclass(frozen=True)
+class Part:
+    """A function of the package.
+
+    Attributes
+    ----------
+    source
+        A file of ``torch.export.save``.
+    height, width
+        Of the image.
+    fp32
+        Names of nodes that stay in float32 where the rest is in half precision.
+    """
+
+    source: str
+    height: int
+    width: int
+    fp32: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -29,28 +51,32 @@ class Order:
 
     Attributes
     ----------
-    source, out
-        A file of ``torch.export.save``, and the package to write.
-    height, width
-        Of the image.
+    parts
+        What the package can do: one function, or several that share their weights, the default one first.
+    names
+        Of several.
+    out
+        The package to write.
     outputs
         Names of the outputs, alpha first.
     precision
         Of a Core ML target.
     minimum
         The oldest iOS that must run it.
-    fp32
-        Names of nodes that stay in float32 where the rest is in half precision.
+    alpha
+        What alpha is.
+    state
+        The buffer, of alpha's shape, that becomes a state.
     """
 
-    source: str
+    parts: tuple[Part, ...]
+    names: tuple[str, ...]
     out: str
-    height: int
-    width: int
     outputs: tuple[str, ...]
     precision: Precision
-    minimum: str
-    fp32: tuple[str, ...] = ()
+    minimum: int
+    alpha: Form
+    state: str | None = None
 
 
 def convert(order: Order) -> None:
@@ -62,46 +88,78 @@ def convert(order: Order) -> None:
         Whatever coremltools and PyTorch raise.
     """
     ct = require()
+    out = Path(order.out)
+    with calm(), tempfile.TemporaryDirectory(dir=out.parent, prefix=".parts-") as temporary:
+        model = _merged(ct, order, Path(temporary)) if order.names else _function(ct, order, order.parts[0])
+        save(ct, model, out)
+
+
+def _function(ct: Any, order: Order, part: Part) -> Any:
+    """A model with one function."""
     import torch
 
-    with calm():
-        model = ct.convert(
-            torch.export.load(order.source),
-            inputs=[ct.ImageType("image", (1, 3, order.height, order.width), color_layout=ct.colorlayout.RGB)],
-            outputs=[_output(ct, name, order) for name in order.outputs],
-            compute_precision=_precision(ct, order),
-            minimum_deployment_target=getattr(ct.target, f"iOS{order.minimum}"),
-            convert_to="mlprogram", skip_model_load=True,
-        )  # fmt: skip
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", RuntimeWarning)  # a range of zero, a sum that overflows: weights are lost
-            model = _compressed(ct, model, order.precision)
-        specification = model.get_spec()
-        for function in specification.mlProgram.functions.values():
-            for block in function.block_specializations.values():
-                share_constants(block)
-        for key in list(specification.description.metadata.userDefined):  # the date: the same input, the same file
-            del specification.description.metadata.userDefined[key]
-        specification.description.metadata.versionString = f"p3m-edge {__version__}"
-        slim = ct.models.MLModel(specification, skip_model_load=True, weights_dir=model.weights_dir)
-        with tempfile.TemporaryDirectory(dir=Path(order.out).parent, prefix=".package-") as temporary:
-            path = Path(temporary) / "model.mlpackage"
-            slim.save(str(path))
-            (path / _DEBUG).unlink(missing_ok=True)
-            shutil.move(path, order.out)
+    model = ct.convert(
+        torch.export.load(part.source),
+        inputs=[ct.ImageType("image", (1, 3, part.height, part.width), color_layout=ct.colorlayout.RGB)],
+        outputs=[_output(ct, name, order) for name in order.outputs],
+        states=_states(ct, order, part),
+        compute_precision=_precision(ct, order.precision, part),
+        minimum_deployment_target=getattr(ct.target, f"iOS{order.minimum}"),
+        convert_to="mlprogram", skip_model_load=True,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # a range of zero, a sum that overflows: weights are lost
+        return _compressed(ct, model, order.precision)
 
 
-def _precision(ct: Any, order: Order) -> Any:
-    if order.precision == "fp32":
+def _merged(ct: Any, order: Order, place: Path) -> Any:
+    """A model with several functions, of which equal weights are stored once."""
+    together = ct.utils.MultiFunctionDescriptor()
+    for name, part in zip(order.names, order.parts, strict=True):
+        path = str(place / f"{name}.mlpackage")
+        _function(ct, order, part).save(path)
+        together.add_function(path, "main", name)
+    together.default_function_name = order.names[0]
+    merged = str(place / "merged.mlpackage")
+    ct.utils.save_multifunction(together, merged)
+    return ct.models.MLModel(merged, skip_model_load=True)
+
+
+def save(ct: Any, model: Any, out: Path) -> None:
+    """Write a model as a package: small, and the same from the same input."""
+    specification = model.get_spec()
+    for function in specification.mlProgram.functions.values():
+        for block in function.block_specializations.values():
+            share_constants(block)
+    for key in list(specification.description.metadata.userDefined):  # the date: the same input, the same file
+        del specification.description.metadata.userDefined[key]
+    specification.description.metadata.versionString = f"p3m-edge {__version__}"
+    slim = ct.models.MLModel(specification, skip_model_load=True, weights_dir=model.weights_dir)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".package-") as temporary:
+        path = Path(temporary) / "model.mlpackage"
+        slim.save(str(path))
+        (path / _DEBUG).unlink(missing_ok=True)
+        shutil.move(path, out)
+
+
+def _precision(ct: Any, precision: Precision, part: Part) -> Any:
+    if precision == "fp32":
         return ct.precision.FLOAT32
-    kept = set(order.fp32)
+    kept = set(part.fp32)
     return ct.transform.FP16ComputePrecision(op_selector=lambda operation: operation.name not in kept)
 
 
 def _output(ct: Any, name: str, order: Order) -> Any:
-    if name == "alpha" and order.precision != "fp32":  # an image has half precision at most
+    if name == "alpha" and order.alpha == "image":
         return ct.ImageType(name, color_layout=ct.colorlayout.GRAYSCALE_FLOAT16)
     return ct.TensorType(name)
+
+
+def _states(ct: Any, order: Order, part: Part) -> list[Any] | None:
+    if order.state is None:
+        return None
+    values = ct.TensorType(shape=(1, 1, part.height, part.width), dtype=np.float16)  # Core ML has no other states
+    return [ct.StateType(values, order.state)]
 
 
 _BITS: dict[str, tuple[Literal["quantise", "palettise"], int]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,21 +39,27 @@ class Headroom:
             self.value, self.at = result.headroom, result.largest_at
 
 
-def open_highest(manifest: Manifest, folder: Path) -> tuple[Engine, Headroom]:
+def open_highest(
+    manifest: Manifest, folder: Path, headroom: Headroom | None = None, *, sequence: bool = False
+) -> tuple[Engine, Headroom]:
     """An artefact at the level that its manifest claims: on the device, or as a program."""
     if manifest.verified.level == "program":
-        return interpret(manifest, folder)
-    return open_engine(manifest, folder, EngineOptions(cache=False)), Headroom()
+        return interpret(manifest, folder, headroom, sequence=sequence)
+    return open_engine(manifest, folder, EngineOptions(cache=False, sequence=sequence)), headroom or Headroom()
 
 
-def interpret(manifest: Manifest, folder: Path) -> tuple[Engine, Headroom]:
-    """A Core ML artefact with the interpreter at work."""
-    headroom = Headroom()
-    return Engine(manifest, load(manifest, folder / manifest.model_file, headroom)), headroom
+def interpret(
+    manifest: Manifest, folder: Path, headroom: Headroom | None = None, *, sequence: bool = False
+) -> tuple[Engine, Headroom]:
+    """A Core ML artefact with the interpreter at work; what a headroom has noted before counts too."""
+    headroom = headroom or Headroom()
+    return Engine(manifest, load(manifest, folder / manifest.model_file, headroom, sequence=sequence)), headroom
 
 
-def load(manifest: Manifest, model: Path, headroom: Headroom) -> Loaded:
+def load(manifest: Manifest, model: Path, headroom: Headroom, *, sequence: bool = False) -> Loaded:
     """Read a package for interpretation, every result rounded as the program types it.
+
+    ``sequence`` is that of :class:`~p3m_edge.runtimes.contract.EngineOptions`.
 
     Raises
     ------
@@ -61,7 +68,7 @@ def load(manifest: Manifest, model: Path, headroom: Headroom) -> Loaded:
     P3MEdgeError
         It has operators that are not known.
     """
-    interpreter = Interpreter(read(model))
+    interpreter = Interpreter(read(model), manifest.function)
     record = manifest.input
     expected = {record.name: (1, 3, record.height, record.width)}
     if interpreter.inputs != expected:
@@ -70,16 +77,20 @@ def load(manifest: Manifest, model: Path, headroom: Headroom) -> Loaded:
     if not names <= interpreter.outputs:
         raise mismatch(model, f"its outputs are {', '.join(sorted(interpreter.outputs))}")
 
+    states: dict[str, NDArray[Any]] = {}
+
     def run(images: Images, outputs: tuple[str, ...]) -> Outputs:
-        result = interpreter.run({record.name: as_image(images)}, "typed")
+        result = interpreter.run({record.name: as_image(images)}, "typed", states)
         headroom.note(result)
+        if sequence:
+            states.update(result.states)
         return {name: result.outputs[name] for name in outputs}
 
     info = EngineInfo(
         NAME, require().__version__, "program", platform.processor() or platform.machine(), "graph", "latency", None, 1,
         "none",
     )  # fmt: skip
-    return Loaded(info, (run,))
+    return Loaded(info, (run,), states.clear)
 
 
 def as_image(images: NDArray[np.uint8]) -> NDArray[np.float32]:
