@@ -18,6 +18,7 @@ import msgspec
 import torch
 
 from p3m_edge.errors import P3MEdgeError
+from p3m_edge.export import package_size
 from p3m_edge.export.graph import INPUT
 from p3m_edge.export.mil.convert import Order
 from p3m_edge.export.mil.package import require
@@ -42,7 +43,7 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
     OSError
         The disc is full.
     P3MEdgeError
-        The conversion failed, or its process was killed.
+        The conversion failed, its process was killed, or the package is larger than the network's weights account for.
     """
     require()
     request = bench.request
@@ -59,6 +60,7 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
             tuple(OUTPUTS[request.outputs]), target.precision, MINIMUM_IOS, kept,
         )  # fmt: skip
         _convert(order)
+        package_size.check(package, bench.program, target.precision, kept)
         package.rename(folder / target.model_file)
     swift = source(
         target.name, bench.network.arch, target.model_file, request.width, request.height, INPUT,
