@@ -54,10 +54,10 @@ def most(program: torch.export.ExportedProgram, precision: Precision, kept: Coll
     """The bytes that a package may have: weights, what comes with them, 2 %, and the program itself.
 
     Weights that nodes in float32 take, and tensors that are too small to be compressed, have their own size. Compressed
-    ones come with a scale for each channel, or with a palette.
+    ones come with a scale for each channel, or with a palette. Tables (of attention windows) need not be compressed.
     """
-    total = 0.0
     single = _weights_of(program, kept)
+    total = float(sum(_ENTRY + 4 * table.numel() for table in program.constants.values()))
     for name, values in program.state_dict.items():
         width = 4 if precision == "fp32" or name in single else 2
         bits, count = BITS[precision], values.numel()
