@@ -108,8 +108,9 @@ class OutputRecord:
 class ParityItem:
     """How one picture came out, against the eager deploy module. ``None``: the artefact lacks that output.
 
-    The errors are those of :class:`p3m_edge.runtimes.golden.Difference`. ``sad`` (thousands), ``mse``, ``grad`` and
-    ``conn`` compare the two final alphas; they are reported, not gated.
+    The errors are those of :class:`p3m_edge.runtimes.golden.Difference` (older artefacts have no ``grad_mean``).
+    ``sad`` (thousands), ``grad`` and ``conn`` compare the two final alphas with the published measures, as sums over
+    the first picture of the batch; they are reported, not gated.
     """
 
     image: str
@@ -124,6 +125,7 @@ class ParityItem:
     mse: float
     grad: float
     conn: float
+    grad_mean: float | None = None
 
 
 @dataclass(frozen=True)
@@ -164,9 +166,10 @@ class AccuracyRecord:
     """Mattes of a quantised network beside those of the same network in float32, over the measuring pictures.
 
     ``sad`` and ``float_sad`` are means over the pictures, in thousands, against the true mattes; ``rise`` is by which
-    share the first is above the second. They are ``None`` where there are no true mattes. ``mean_difference`` is the
-    mean absolute difference of the two alphas (0..1). ``flips`` is the share of pixels that change between background
-    and foreground, ``unknown_flips`` of those that change to or from unknown; ``None`` without logits.
+    share the first is above the second, and ``mse_rise`` and ``grad_rise`` are the same for MSE and GRAD. They are
+    ``None`` where there are no true mattes. ``mean_difference`` is the mean absolute difference of the two alphas
+    (0..1). ``flips`` is the share of pixels that change between background and foreground, ``unknown_flips`` of those
+    that change to or from unknown; ``None`` without logits.
     """
 
     sad: float | None
@@ -175,6 +178,8 @@ class AccuracyRecord:
     mean_difference: float
     flips: float | None
     unknown_flips: float | None
+    mse_rise: float | None = None
+    grad_rise: float | None = None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ class Limits:
         At most ``pixel_share`` of the pixels may have a local alpha off by more than ``pixel_tolerance``.
     flips
         Largest share of pixels whose class (background, unknown, foreground) changes.
+    alpha_mean, mse, grad_mean
+        Largest SAD, MSE and GRAD between the two alphas, each as a pixel's mean, so that the picture's size does not
+        matter.
     """
 
     logits_mean: float | None
@@ -35,10 +38,16 @@ class Limits:
     pixel_tolerance: float
     pixel_share: float
     flips: float
+    alpha_mean: float | None = None
+    mse: float | None = None
+    grad_mean: float | None = None
 
 
 FP32 = Limits(logits_mean=1e-5, local_mean=1e-5, pixel_tolerance=1e-3, pixel_share=1e-3, flips=1e-4)
-FP16 = Limits(logits_mean=None, local_mean=2e-3, pixel_tolerance=1e-2, pixel_share=1e-2, flips=2e-3)
+FP16 = Limits(
+    logits_mean=None, local_mean=2e-3, pixel_tolerance=1e-2, pixel_share=1e-2, flips=2e-3,
+    alpha_mean=1.2e-3, mse=1e-3, grad_mean=3.5e-5,
+)  # fmt: skip
 INT8 = Limits(logits_mean=None, local_mean=1e-1, pixel_tolerance=1e-1, pixel_share=3e-1, flips=1e-1)
 """Wide: what an INT8 artefact is worth is measured on pictures (:mod:`p3m_edge.export.accuracy`). These limits are for
 the golden vectors, to tell a broken file or engine from a sound one on any machine."""

@@ -106,7 +106,18 @@ def rung_line(rung: RungRecord) -> str:
 
 def ladder_table(target: str, record: QuantizationRecord) -> Table:
     """All rungs of a target."""
-    right = ("SAD float32", "SAD", "rise", "difference", "flips", "to unknown", "times as fast", "size")
+    right = (
+        "SAD float32",
+        "SAD",
+        "rise",
+        "of MSE",
+        "of GRAD",
+        "difference",
+        "flips",
+        "to unknown",
+        "times as fast",
+        "size",
+    )
     rows = table(f"mattes of {target}", "rung", "verdict", *right, right=right)
     for rung in record.rungs:
         name = rung.name + (" *" if rung.name == record.chosen else "")
@@ -117,9 +128,10 @@ def ladder_table(target: str, record: QuantizationRecord) -> Table:
         speed = "-" if rung.speed is None else "{:.2f} ({:.2f} to {:.2f})".format(*rung.speed)
         rows.add_row(
             name, "failed" if rung.failures else "passed",
-            number(a.float_sad), number(a.sad), "-" if a.rise is None else f"{a.rise:+.1%}", number(a.mean_difference),
-            number(a.flips), number(a.unknown_flips), speed,
-            megabytes(rung.bytes), style="red" if rung.failures else None,
+            number(a.float_sad), number(a.sad),
+            *("-" if rise is None else f"{rise:+.1%}" for rise in (a.rise, a.mse_rise, a.grad_rise)),
+            number(a.mean_difference), number(a.flips), number(a.unknown_flips), speed, megabytes(rung.bytes),
+            style="red" if rung.failures else None,
         )  # fmt: skip
     rows.caption = f"* in the artefact; measured with {record.measuring.pictures} pictures ({record.measuring.source})"
     if record.calibration is not None:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from p3m_edge.targets import Limits
 
 _FIGURES = (
-    "logits_mean", "local_mean", "local_share", "flips", "alpha_mean", "alpha_max", "sad", "mse", "grad", "conn",
+    "logits_mean", "local_mean", "local_share", "flips", "alpha_mean", "alpha_max", "sad", "mse", "grad", "grad_mean",
+    "conn",
 )  # fmt: skip
 
 
@@ -47,10 +48,16 @@ def proved(verified: VerifiedRecord) -> str:
 def limits_text(limits: Limits) -> str:
     """Parity limits in words."""
     logits = f"logits mean <= {limits.logits_mean:g} of their range; " if limits.logits_mean is not None else ""
+    alpha = "".join(
+        f"; {what} <= {limit:g}"
+        for what, limit in (
+            ("alpha mean", limits.alpha_mean), ("mse", limits.mse), ("grad mean", limits.grad_mean),
+        ) if limit is not None
+    )  # fmt: skip
     return (
         f"{logits}local alpha mean <= {limits.local_mean:g}; "
         f"off by more than {limits.pixel_tolerance:g}: <= {limits.pixel_share:.3%} of the pixels; "
-        f"class flips <= {limits.flips:.3%}"
+        f"class flips <= {limits.flips:.3%}{alpha}"
     )
 
 

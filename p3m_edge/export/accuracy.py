@@ -6,13 +6,14 @@ Shape legend: N, the batch; H and W, a picture's size; height and width, the net
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge import preprocess
+from p3m_edge import metrics, preprocess
 from p3m_edge.errors import InputError, P3MEdgeError
 from p3m_edge.export.calibration import PictureSet
 from p3m_edge.manifest import AccuracyRecord
@@ -27,7 +28,7 @@ MAX_DIFFERENCE = 0.005
 """Largest mean absolute difference from the float32 alpha, where there is no truth."""
 MAX_FLIPS = 1e-4
 """Largest share of pixels that change between background and foreground."""
-_LEAST_SAD = 1e-6  # thousands: below, a float32 matte counts as perfect, and its error cannot rise by a share
+_LEAST = 1e-6  # thousands of SAD: below, a float32 matte counts as perfect, and its error cannot rise by a share
 
 
 class UnfitError(P3MEdgeError):
@@ -58,7 +59,7 @@ class Yardstick:
 
     def __init__(self, pictures: PictureSet, size: tuple[int, int], batch: int, run: Run, folder: Path) -> None:
         self._pictures, self._size, self._batch, self._folder = pictures, size, batch, folder
-        sads = []
+        errors = []
         for number, (image, geometry, truth) in enumerate(self._inputs()):
             outputs = run(image)
             if not _finite(outputs):
@@ -70,8 +71,8 @@ class Yardstick:
             np.save(folder / f"alpha-{number}.npy", alpha)
             if classes is not None:
                 np.save(folder / f"classes-{number}.npy", classes)
-            sads.append(_sad(alpha, geometry, truth))
-        self._float_sads = sads
+            errors += _errors(alpha, geometry, truth)
+        self._float_errors = errors
 
     def measure(self, run: Run) -> AccuracyRecord:
         """Compare another form of the network with the float32 one.
@@ -81,7 +82,7 @@ class Yardstick:
         UnfitError
             Its results are not finite.
         """
-        sads, differences = [], []
+        errors, differences = [], []
         flips: list[float] = []
         unknown: list[float] = []
         for number, (image, geometry, truth) in enumerate(self._inputs()):
@@ -91,16 +92,21 @@ class Yardstick:
             alpha, classes = outputs["alpha"][0, 0], classes_of(outputs)
             wanted = np.load(self._folder / f"alpha-{number}.npy")
             differences.append(float(np.abs(alpha - wanted).mean(dtype=np.float64)))
-            sads.append(_sad(alpha, geometry, truth))
+            errors += _errors(alpha, geometry, truth)
             if classes is not None:
                 before = np.load(self._folder / f"classes-{number}.npy")
                 for share, shares in zip(flipped(before, classes), (flips, unknown), strict=True):
                     shares.append(share)
-        sad, float_sad = (_mean([v for v in values if v is not None]) for values in (sads, self._float_sads))
-        rise = None if sad is None or float_sad is None else (sad - float_sad) / max(float_sad, _LEAST_SAD)
         difference = _mean(differences)
         assert difference is not None  # a picture set is never empty
-        return AccuracyRecord(sad, float_sad, rise, difference, _mean(flips), _mean(unknown))
+        record = AccuracyRecord(None, None, None, difference, _mean(flips), _mean(unknown))
+        if not errors:
+            return record
+        now, before = np.mean(errors, axis=0), np.mean(self._float_errors, axis=0)
+        rise, mse_rise, grad_rise = map(float, (now - before) / np.maximum(before, _LEAST))
+        return replace(
+            record, sad=float(now[0]), float_sad=float(before[0]), rise=rise, mse_rise=mse_rise, grad_rise=grad_rise
+        )
 
     def _inputs(self) -> Iterator[tuple[Images, preprocess.Geometry, NDArray[np.float32] | None]]:
         for _, frame, truth in self._pictures.samples():
@@ -121,6 +127,16 @@ def failures(accuracy: AccuracyRecord, max_drop: float) -> tuple[str, ...]:
             f"{accuracy.flips:.3%} of the pixels flip between background and foreground, allowed are {MAX_FLIPS:.2%}"
         )
     return tuple(found)
+
+
+def edge_failures(accuracy: AccuracyRecord, max_drop: float) -> tuple[str, ...]:
+    """A sentence for each of MSE and GRAD that rises by more than the SAD may."""
+    rises = (("MSE", accuracy.mse_rise), ("GRAD", accuracy.grad_rise))
+    return tuple(
+        f"{name} rises by {rise:.1%}, allowed are {max_drop:.1%}"
+        for name, rise in rises
+        if rise is not None and not rise <= max_drop
+    )
 
 
 def excess(accuracy: AccuracyRecord, max_drop: float) -> float:
@@ -153,12 +169,16 @@ def classes_of(outputs: Outputs) -> NDArray[np.uint8] | None:
     return None if logits is None else logits[0].argmax(axis=0).astype(np.uint8)
 
 
-def _sad(alpha: NDArray[np.float32], geometry: preprocess.Geometry, truth: NDArray[np.float32] | None) -> float | None:
-    """In thousands, at the picture's size; None without truth."""
+def _errors(
+    alpha: NDArray[np.float32], geometry: preprocess.Geometry, truth: NDArray[np.float32] | None
+) -> list[tuple[float, float, float]]:
+    """SAD in thousands, MSE in millionths and GRAD in tens, at the picture's size; nothing without truth."""
     if truth is None:
-        return None
+        return []
     matte = preprocess.from_network(alpha, geometry)
-    return float(np.abs(matte - truth).sum(dtype=np.float64)) / 1000
+    difference = matte - truth
+    sad, mse = np.abs(difference).sum(dtype=np.float64) / 1000, np.square(difference).mean(dtype=np.float64) * 1e6
+    return [(float(sad), float(mse), metrics.gradient_error(matte, truth))]
 
 
 def _finite(outputs: Outputs) -> bool:

@@ -1,6 +1,7 @@
 """Weights in fewer bits, judged by the mattes: beside those of the same network in float32, on the measuring pictures.
 
-The limits are those of :mod:`p3m_edge.export.accuracy`. Nothing is calibrated, and there is one attempt.
+The limits are those of :mod:`p3m_edge.export.accuracy`, and MSE and GRAD have that of the SAD. Nothing is calibrated,
+and there is one attempt.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from p3m_edge.export.accuracy import UnfitError, Yardstick, failures
+from p3m_edge.export.accuracy import UnfitError, Yardstick, edge_failures, failures
 from p3m_edge.export.calibration import PictureSet
 from p3m_edge.export.folder import size
 from p3m_edge.export.int8 import pictures_record
@@ -61,7 +62,7 @@ def judge(
         with opened as engine:
             try:
                 accuracy = yardstick.measure(lambda images: engine.infer(images, engine.outputs))
-                failed = failures(accuracy, request.max_drop)
+                failed = failures(accuracy, request.max_drop) + edge_failures(accuracy, request.max_drop)
             except UnfitError as error:
                 failed = (str(error),)
     seconds = time.perf_counter() - start

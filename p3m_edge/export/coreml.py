@@ -19,7 +19,7 @@ import msgspec
 import torch
 
 from p3m_edge.errors import P3MEdgeError
-from p3m_edge.export import forms
+from p3m_edge.export import forms, package_size
 from p3m_edge.export.mil.convert import Order, Part
 from p3m_edge.export.mil.package import require
 from p3m_edge.export.program import STATE, deciding
@@ -42,7 +42,7 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
     OSError
         The disc is full.
     P3MEdgeError
-        The conversion failed, or its process was killed.
+        The conversion failed, its process was killed, or the package is larger than the network's weights account for.
     """
     kept = convert(bench, target, folder)
     write_swift(bench, target, folder)
@@ -76,6 +76,8 @@ def convert(bench: Workbench, target: Target, folder: Path) -> tuple[str, ...]:
             None if request.smoothing is None else STATE,
         )  # fmt: skip
         _convert(order)
+        kept = [part.fp32 for part in parts]
+        package_size.check(package, list(zip(bench.programs, kept, strict=True)), target.precision)
         package.rename(folder / target.model_file)
     return tuple(dict.fromkeys(name for part in parts for name in part.fp32))
 

@@ -117,7 +117,6 @@ def _item(difference: golden.Difference, wanted: NDArray[np.float32], found: NDA
     return ParityItem(
         **dataclasses.asdict(difference),
         sad=measures["SAD"],
-        mse=measures["MSE"],
         grad=measures["GRAD"],
         conn=measures["CONN"],
     )

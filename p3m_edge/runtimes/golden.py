@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge import metrics
 from p3m_edge.errors import ArtefactError
 from p3m_edge.manifest import GOLDEN, Manifest
 from p3m_edge.runtimes.contract import Images, Outputs
@@ -44,6 +45,10 @@ class Difference:
         Mean and largest absolute error of alpha.
     alpha_share
         Share of the pixels whose alpha is off by more than ``Limits.pixel_tolerance``.
+    mse
+        Mean squared error of alpha.
+    grad_mean
+        Mean squared error of alpha's gradient, ten times GRAD (:func:`p3m_edge.metrics.gradient_error`) for each pixel.
     """
 
     image: str
@@ -54,6 +59,8 @@ class Difference:
     alpha_mean: float
     alpha_max: float
     alpha_share: float
+    mse: float
+    grad_mean: float
 
 
 @dataclass(frozen=True)
@@ -206,25 +213,32 @@ def compare(image: str, reference: Arrays, found: Arrays, tolerance: float) -> D
         alpha_mean=_mean(wanted, got),
         alpha_max=float(np.max(_distance(wanted, got))),
         alpha_share=_share(wanted, got, tolerance),
+        mse=_mean_square(wanted, got),
+        grad_mean=_mean_gradient(wanted, got),
     )
 
 
 def checks(item: Difference, limits: Limits) -> tuple[Check, ...]:
     """Every figure of a picture that has a limit.
 
-    Alpha has no limits of its own: where no class flips it is the local alpha or a constant, and a flipped pixel is
+    Whatever alpha's own limits, where no class flips it is the local alpha or a constant, and a flipped pixel is
     off by 1 at most. So the share of pixels that may be off is that of the local alpha and of the flips together,
     and the mean error may be that of the local alpha, plus 1 for each pixel that is off. That catches a broken
     fusion, and whatever breaks an artefact without the two other outputs.
     """
     off = f"off by > {limits.pixel_tolerance:g}"
+    mean = limits.local_mean + item.alpha_share
+    if limits.alpha_mean is not None:
+        mean = min(mean, limits.alpha_mean)
     figures = (
         ("global_logits", "mean error of the global logits, of their range,", item.logits_mean, limits.logits_mean),
         ("global_logits", "share of flipped classes", item.flips, limits.flips),
         ("local_alpha", "mean error of the local alpha", item.local_mean, limits.local_mean),
         ("local_alpha", f"share of local alpha {off}", item.local_share, limits.pixel_share),
-        ("alpha", "mean error of alpha", item.alpha_mean, limits.local_mean + item.alpha_share),
+        ("alpha", "mean error of alpha", item.alpha_mean, mean),
         ("alpha", f"share of alpha {off}", item.alpha_share, limits.pixel_share + limits.flips),
+        ("alpha", "MSE of alpha", item.mse, limits.mse),
+        ("alpha", "mean GRAD of alpha", item.grad_mean, limits.grad_mean),
     )
     return tuple(
         Check(output, what, value, limit)
@@ -246,6 +260,17 @@ def judge(items: tuple[Difference, ...], limits: Limits) -> SelfTest:
 
 def _mean(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
     return float(np.mean(_distance(wanted, got), dtype=np.float64))
+
+
+def _mean_square(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.mean(np.square(_distance(wanted, got)), dtype=np.float64))
+
+
+def _mean_gradient(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
+    with np.errstate(invalid="ignore", over="ignore"):
+        pairs = zip(got[:, 0], wanted[:, 0], strict=True)
+        return 10 * sum(metrics.gradient_error(found, alpha) for found, alpha in pairs) / wanted.size
 
 
 def _share(wanted: NDArray[np.float32], got: NDArray[np.float32], tolerance: float) -> float:

@@ -17,7 +17,16 @@ from p3m_edge import shipped, targets
 from p3m_edge.data.synth import portrait as synthetic
 from p3m_edge.errors import ArtefactError, InputError, UsageError
 from p3m_edge.export import ExportRequest, export, plan, quantize_onnx
-from p3m_edge.export.accuracy import MAX_DIFFERENCE, MAX_FLIPS, UnfitError, Yardstick, excess, failures, worst_figure
+from p3m_edge.export.accuracy import (
+    MAX_DIFFERENCE,
+    MAX_FLIPS,
+    UnfitError,
+    Yardstick,
+    edge_failures,
+    excess,
+    failures,
+    worst_figure,
+)
 from p3m_edge.export.calibration import MINIMUM, open_calibration, open_measuring
 from p3m_edge.export.quantize_onnx import OPERATORS, judge, part_name, parts_of, quantised
 from p3m_edge.export.ranges import activation_ranges, check_finite
@@ -51,6 +60,15 @@ def test_the_gate():
     assert worst_figure(accuracy(None, 0.006, 1.1e-4), 0.05) == "error"
 
 
+def test_weights_in_fewer_bits_are_held_to_mse_and_grad_too():
+    def risen(mse: float | None, grad: float | None) -> AccuracyRecord:
+        return replace(accuracy(), mse_rise=mse, grad_rise=grad)
+
+    assert edge_failures(risen(0.05, 0.05), 0.05) == edge_failures(risen(None, None), 0.05) == ()
+    assert edge_failures(risen(0.2, -0.1), 0.05) == ("MSE rises by 20.0%, allowed are 5.0%",)
+    assert edge_failures(risen(0.0, float("nan")), 0.05) == ("GRAD rises by nan%, allowed are 5.0%",)
+
+
 @pytest.fixture
 def measuring(tmp_path):
     folder = write_set(tmp_path / "measuring", [portrait(120, 160, seed=i) for i in range(3)])
@@ -78,12 +96,16 @@ def test_the_figures_of_the_yardstick(measuring, tmp_path):
     expected = np.mean([np.abs(1 - truth).sum() / 1000 for truth in truths.values()])
     assert same.sad == pytest.approx(expected, rel=1e-5)
     assert (same.rise, same.mean_difference, same.flips, same.unknown_flips) == (0, 0, 0, 0)
+    assert (same.mse_rise, same.grad_rise) == (0, 0)
     other = yardstick.measure(network(0.75, changed=4))
     assert other.mean_difference == pytest.approx(0.25)
     assert other.sad == pytest.approx(np.mean([np.abs(0.75 - t).sum() / 1000 for t in truths.values()]), rel=1e-5)
     assert other.sad is not None
     assert same.sad is not None
     assert other.rise == pytest.approx(other.sad / same.sad - 1, rel=1e-5)
+    before, after = (np.mean([np.square(alpha - t).mean() for t in truths.values()]) for alpha in (1.0, 0.75))
+    assert other.mse_rise == pytest.approx(after / before - 1, rel=1e-5)
+    assert other.grad_rise == pytest.approx(0, abs=1e-6)  # neither has an edge
     assert other.flips == pytest.approx(3 / 64)  # four rows are background now; one of them was unknown
     assert other.unknown_flips == pytest.approx(2 / 64)
     with pytest.raises(UnfitError, match="not finite"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from p3m_edge import metrics
 from p3m_edge.runtimes.golden import compare, judge
 from p3m_edge.targets import FP16, FP32
 
@@ -56,7 +58,8 @@ def test_equal_outputs_differ_by_nothing() -> None:
 
 
 def test_as_many_flips_as_the_limit_grants() -> None:
-    limits = FP16  # in single precision the logits' mean error is a limit too, and these flips exceed it
+    # In single precision the logits' mean error is a limit too, and these flips exceed it.
+    limits = dataclasses.replace(FP16, alpha_mean=None, mse=None, grad_mean=None)
     assert compare("x", outputs(), flip(1), 1e-3).flips == 1e-4
     assert passes(flip(20), limits)
     assert not passes(flip(21), limits)
@@ -85,6 +88,26 @@ def test_the_local_alpha() -> None:
     assert not passes(off(1.2e-5, SIDE * SIDE))
     assert passes(off(2e-3, 10))
     assert not passes(off(2e-3, 11))
+
+
+def test_sad_mse_and_grad_of_half_precision() -> None:
+    """Each by the published measure, as a pixel's mean, and alone beyond its limit."""
+    reference = {"alpha": np.full((2, 1, SIDE, SIDE), 0.5, np.float32)}
+    dots = {"alpha": reference["alpha"].copy()}
+    dots["alpha"][1, 0, 20:80:10, 50] = 1.0
+    item = compare("x", reference, dots, FP16.pixel_tolerance)
+    pairs = zip(dots["alpha"], reference["alpha"], strict=True)
+    measures = [metrics.evaluate(found[0], wanted[0]) for found, wanted in pairs]
+    pixels = reference["alpha"].size
+    assert item.alpha_mean == pytest.approx(1000 * sum(one["SAD"] for one in measures) / pixels)
+    assert item.mse == pytest.approx(sum(one["MSE"] for one in measures) / 2)
+    assert item.grad_mean == pytest.approx(10 * sum(one["GRAD"] for one in measures) / pixels)
+    assert judge((item,), FP16).passed
+    for name in ("alpha_mean", "mse", "grad_mean"):
+        value = getattr(item, name)
+        assert judge((item,), dataclasses.replace(FP16, **{name: value})).passed
+        (failure,) = judge((item,), dataclasses.replace(FP16, **{name: 0.99 * value})).failures
+        assert f"is {value:.3g}" in failure
 
 
 def test_a_broken_fusion_is_caught() -> None:

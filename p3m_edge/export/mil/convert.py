@@ -22,6 +22,8 @@ from p3m_edge.export.mil.package import calm, require
 from p3m_edge.manifest import Form
 from p3m_edge.targets import Precision
 
+SMALL = 512
+"""Tensors of fewer weights are not compressed."""
 _DEBUG = "executorch_debug_handle_mapping.json"  # as large as the graph, of use to ExecuTorch alone
 
 
@@ -175,10 +177,10 @@ def _compressed(ct: Any, model: Any, precision: Precision) -> Any:
     coreml = ct.optimize.coreml
     if how == "quantise":
         config = coreml.OptimizationConfig(
-            coreml.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=512)
+            coreml.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=SMALL)
         )
         return coreml.linear_quantize_weights(model, config)
-    config = coreml.OptimizationConfig(coreml.OpPalettizerConfig(mode="kmeans", nbits=bits, weight_threshold=512))
+    config = coreml.OptimizationConfig(coreml.OpPalettizerConfig(mode="kmeans", nbits=bits, weight_threshold=SMALL))
     return coreml.palettize_weights(model, config)
 
 
