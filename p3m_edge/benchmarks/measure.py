@@ -312,11 +312,14 @@ class _Run:
 
     def _placement(self, row: ArtefactRow) -> Placement:
         """In a process of its own: that it crashes must not cost the row."""
-        package = row.folder / manifest.read(row.folder).model_file
+        found = manifest.read(row.folder)
         with Worker(row.module, timeout=self._options.timeout, scratch=self._folder) as worker:
             try:
                 device = row.device or self._options.device
-                return msgspec.convert(worker.call("placement", package=str(package), device=device), Placement)
+                told = worker.call(
+                    "placement", package=str(row.folder / found.model_file), device=device, function=found.function
+                )
+                return msgspec.convert(told, Placement)
             except WorkerError as error:
                 worker.kill()
                 return Placement((), redact(str(error), row.paths()))

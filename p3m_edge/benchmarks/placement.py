@@ -54,7 +54,7 @@ class Placement:
     reason: str | None = None
 
 
-def plan(package: Path, unit: str) -> Placement:
+def plan(package: Path, unit: str, function: str | None = None) -> Placement:
     """Ask Core ML for its plan; whatever keeps it from answering becomes the reason.
 
     Parameters
@@ -63,6 +63,8 @@ def plan(package: Path, unit: str) -> Placement:
         The ``*.mlpackage``; it is compiled into a temporary folder.
     unit
         What may do the work: a key of :data:`p3m_edge.runtimes.coreml.UNITS`.
+    function
+        Of several; None: the only one.
 
     Raises
     ------
@@ -77,15 +79,14 @@ def plan(package: Path, unit: str) -> Placement:
             found = plans.MLComputePlan.load_from_path(
                 path=compiled, compute_units=coremltools.ComputeUnit[coreml.UNITS[unit.upper()]]
             )
-            return Placement(tuple(_operators(found)))
+            return Placement(tuple(_operators(found, function)))
     except Exception as error:  # noqa: BLE001 - an older macOS or coremltools, or Core ML's own
         return Placement((), " ".join(f"{type(error).__name__}: {error}".split()))
 
 
-def _operators(found: Any) -> Iterator[Operator]:
+def _operators(found: Any, function: str | None) -> Iterator[Operator]:
     functions = found.model_structure.program.functions
-    function = functions.get("main") or next(iter(functions.values()))
-    for operation in function.block.operations:
+    for operation in functions[function or "main"].block.operations:
         if operation.operator_name.rpartition(".")[2] == "const":
             continue
         usage = found.get_compute_device_usage_for_mlprogram_operation(operation)
