@@ -10,9 +10,10 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -20,6 +21,9 @@ from p3m_edge import __version__
 from p3m_edge.export.mil.package import calm, require
 from p3m_edge.targets import Precision
 
+T = TypeVar("T")
+UNFIT = 2
+"""The process' exit code where numbers do not fit the precision that was ordered: another way to quantise may do."""
 _DEBUG = "executorch_debug_handle_mapping.json"  # as large as the graph, of use to ExecuTorch alone
 
 
@@ -76,19 +80,24 @@ def convert(order: Order) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)  # a range of zero, a sum that overflows: weights are lost
             model = _compressed(ct, model, order.precision)
-        specification = model.get_spec()
-        for function in specification.mlProgram.functions.values():
-            for block in function.block_specializations.values():
-                share_constants(block)
-        for key in list(specification.description.metadata.userDefined):  # the date: the same input, the same file
-            del specification.description.metadata.userDefined[key]
-        specification.description.metadata.versionString = f"p3m-edge {__version__}"
-        slim = ct.models.MLModel(specification, skip_model_load=True, weights_dir=model.weights_dir)
-        with tempfile.TemporaryDirectory(dir=Path(order.out).parent, prefix=".package-") as temporary:
-            path = Path(temporary) / "model.mlpackage"
-            slim.save(str(path))
-            (path / _DEBUG).unlink(missing_ok=True)
-            shutil.move(path, order.out)
+        save(ct, model, Path(order.out))
+
+
+def save(ct: Any, model: Any, out: Path) -> None:
+    """Write a model as a package: small, and the same from the same input."""
+    specification = model.get_spec()
+    for function in specification.mlProgram.functions.values():
+        for block in function.block_specializations.values():
+            share_constants(block)
+    for key in list(specification.description.metadata.userDefined):  # the date: the same input, the same file
+        del specification.description.metadata.userDefined[key]
+    specification.description.metadata.versionString = f"p3m-edge {__version__}"
+    slim = ct.models.MLModel(specification, skip_model_load=True, weights_dir=model.weights_dir)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".package-") as temporary:
+        path = Path(temporary) / "model.mlpackage"
+        slim.save(str(path))
+        (path / _DEBUG).unlink(missing_ok=True)
+        shutil.move(path, out)
 
 
 def _precision(ct: Any, order: Order) -> Any:
@@ -114,14 +123,18 @@ def _compressed(ct: Any, model: Any, precision: Precision) -> Any:
     if precision not in _BITS:
         return model
     how, bits = _BITS[precision]
-    coreml = ct.optimize.coreml
     if how == "quantise":
-        config = coreml.OptimizationConfig(
-            coreml.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=512)
-        )
-        return coreml.linear_quantize_weights(model, config)
+        return quantise_weights(ct, model)
+    coreml = ct.optimize.coreml
     config = coreml.OptimizationConfig(coreml.OpPalettizerConfig(mode="kmeans", nbits=bits, weight_threshold=512))
     return coreml.palettize_weights(model, config)
+
+
+def quantise_weights(ct: Any, model: Any, kept: Collection[str] = ()) -> Any:
+    """The model with 8-bit weights, symmetric, a scale for each channel; operations that are named keep theirs."""
+    coreml = ct.optimize.coreml
+    config = coreml.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=512)
+    return coreml.linear_quantize_weights(model, coreml.OptimizationConfig(config, op_name_configs=dict.fromkeys(kept)))
 
 
 def share_constants(block: Any) -> None:
@@ -149,16 +162,16 @@ def share_constants(block: Any) -> None:
     block.operations.extend(kept)
 
 
-def main() -> int:
-    """Convert what stdin orders; what goes wrong is one line on stderr."""
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+def serve(kind: type[T], action: Callable[[T], None]) -> int:
+    """Do what stdin orders; what goes wrong is one line on stderr."""
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=kind)
     try:
-        convert(order)
+        action(order)
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent says it
         sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())}\n")
-        return 1
+        return UNFIT if isinstance(error, RuntimeWarning) else 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve(Order, convert))
