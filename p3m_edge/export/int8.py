@@ -194,15 +194,16 @@ def _rungs(
 ) -> tuple[Rung, ...]:  # fmt: skip
     source = place / target.model_file
     if target.engine == "coreml":
-        single = coreml_format.convert(bench, target, place)
+        half = functools.cache(lambda: coreml_format.convert(bench, target, place))
 
         def ranges() -> dict[str, Range]:
+            half()
             progress = _progress("measuring ranges", budget, tell)
             images = _counted(pictures.images(), len(pictures.calibration), progress)
             return quantize_coreml.activation_ranges(source, images)
 
         return quantize_coreml.rungs(
-            bench, target, source, single, lambda: attempts.remember("program-ranges", dict[str, Range], ranges)
+            bench, target, source, half, lambda: attempts.remember("program-ranges", dict[str, Range], ranges)
         )
     if target.engine == "onnxruntime":
         return quantize_onnx.rungs(bench.graph(), pictures.ranges(attempts), bench.request.qdq, target)

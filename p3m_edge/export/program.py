@@ -76,7 +76,7 @@ _DECIDING = frozenset({
 
 
 def _name_relu6(program: torch.export.ExportedProgram) -> None:
-    """Let the activation be what it was written as: PyTorch makes it a clipping, which nothing fuses with a convolution."""
+    """Let the activation be what it was: PyTorch makes it a clipping, which nothing fuses with a convolution."""
     for node in program.graph.nodes:
         if node.target == torch.ops.aten.hardtanh.default and tuple(node.args[1:]) == (0.0, 6.0):
             node.target, node.args = torch.ops.aten.relu6.default, node.args[:1]

@@ -31,18 +31,18 @@ _WEIGHTED = (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default)
 
 
 def rungs(
-    bench: Workbench, target: Target, source: Path, single: Sequence[str], ranges: Callable[[], Mapping[str, Range]]
-) -> tuple[Rung, ...]:
+    bench: Workbench, target: Target, source: Path, half: Callable[[], tuple[str, ...]],
+    ranges: Callable[[], Mapping[str, Range]],
+) -> tuple[Rung, ...]:  # fmt: skip
     """The ways to quantise a program in half precision, the preferred one first.
 
     Parameters
     ----------
     bench, target
         The network, and what to make.
-    source
-        Its package in half precision (:func:`p3m_edge.export.coreml.convert`).
-    single
-        Names of the nodes that are in float32 there: they stay so.
+    source, half
+        Its package in half precision, and what writes it before it is first needed, and gives the names of the nodes
+        that are in float32 there (:func:`p3m_edge.export.coreml.convert`): they stay so.
     ranges
         Gives those of all activations (:func:`activation_ranges`).
     """
@@ -50,6 +50,7 @@ def rungs(
 
     def rung(name: str, what: str, *, zero_point: bool = False, widest: bool = False) -> Rung:
         def build(folder: Path, kept: Sequence[str]) -> Built:
+            single = half()
             # Joins, pooling and resizes between the parts belong to none: they are left alone as soon as a part is.
             nodes = [node for part in ("", *kept) for node in parts[part]] if kept else []
             table = {name: found[:2] if widest else found[2:] for name, found in ranges().items()}
@@ -57,14 +58,19 @@ def rungs(
             order = Order(str(source), str(out), table, (*single, *nodes), zero_point)
             coreml.run(coreml.QUANTISER, order)
             coreml.write_swift(bench, target, folder)
-            return coreml.built(target, tuple(single))
+            return coreml.built(target, single)
 
         return Rung(name, what, build)
 
     return (
         rung("symmetric", "signed activations, symmetric, ranges averaged over the pictures"),
-        rung("widest ranges", "signed activations, symmetric, the widest ranges of all pictures", widest=True),
         rung("zero point", "unsigned activations with a zero point, averaged ranges", zero_point=True),
+        rung(
+            "widest ranges",
+            "unsigned activations with a zero point, the widest ranges of all pictures",
+            zero_point=True,
+            widest=True,
+        ),
     )
 
 
