@@ -29,7 +29,6 @@ from p3m_edge.export.control import Budget
 from p3m_edge.export.describe import describe
 from p3m_edge.export.ladder import Climbed, Rung, Tell, Tools, climb
 from p3m_edge.export.mil.engine import open_highest
-from p3m_edge.export.quantize_onnx import Form
 from p3m_edge.export.ranges import Range, activation_ranges, check_finite
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.export.sensitivity import hardest, ordered, rank
@@ -134,7 +133,7 @@ def build(bench: Workbench, pictures: Pictures, target: Target, folder: Path, tr
     with tempfile.TemporaryDirectory(dir=folder, prefix=".float-") as temporary:
         place = Path(temporary)
         with _float(bench, target, place) as float_run:
-            order = functools.partial(_order, bench, pictures, attempts, budget, tell, _form(target, request))
+            order = functools.partial(_order, bench, pictures, attempts, budget, tell)
             tools = _tools(bench, pictures, target, float_run, place, order)
             rungs = _rungs(bench, pictures, attempts, budget, target, place, tell)
             climbed = climb(rungs, tools, attempts, budget, folder, tell)
@@ -150,11 +149,6 @@ def _key(bench: Workbench, pictures: Pictures, target: Target) -> str:
         pictures.calibration.digest, pictures.measuring.digest, machine.packages, machine.cpu,
     )  # fmt: skip
     return hashlib.sha256(msgspec.json.encode(what)).hexdigest()
-
-
-def _form(target: Target, request: ExportRequest) -> Form:
-    """Of the ONNX graph that parts are compared in; Core ML's activations are signed."""
-    return "s8s8" if target.engine == "coreml" else request.qdq
 
 
 @contextmanager
@@ -212,7 +206,7 @@ def _rungs(
 
 
 def _order(
-    bench: Workbench, pictures: Pictures, attempts: Attempts, budget: Budget, tell: Tell, form: Form, figure: Figure
+    bench: Workbench, pictures: Pictures, attempts: Attempts, budget: Budget, tell: Tell, figure: Figure
 ) -> Sequence[str]:  # fmt: skip
     """The parts, that first which causes most of a figure when it alone is quantised, in ONNX for any engine.
 
@@ -220,7 +214,7 @@ def _order(
     """
 
     def make() -> tuple[str, ...]:
-        model = bench.graph()
+        model, form = bench.graph(), bench.request.qdq
         ranges = pictures.ranges(attempts)
         everything = quantize_onnx.quantised(model, ranges, form)
         progress = _progress("looking for the hardest pictures", budget, tell)
