@@ -93,7 +93,7 @@ class Target:
     @property
     def climbs(self) -> bool:
         """Whether it is calibrated with pictures, and made in several attempts (:mod:`p3m_edge.export.ladder`)."""
-        return self.precision == "int8" and self.engine in ("onnxruntime", "openvino")
+        return self.precision == ("w8a8" if self.engine == "coreml" else "int8")
 
     @property
     def compressed(self) -> bool:
@@ -123,7 +123,7 @@ TARGETS: dict[str, Target] = {
         Target("coreml-int8", "coreml", "int8", "model.mlpackage", ("coremltools",), ("torch", "coreml"), INT8),
         Target("coreml-pal6", "coreml", "pal6", "model.mlpackage", ("coremltools",), ("torch", "coreml"), INT8),
         Target("coreml-pal4", "coreml", "pal4", "model.mlpackage", ("coremltools",), ("torch", "coreml"), INT8),
-        Target("coreml-w8a8", "coreml", "w8a8", "model.mlpackage", ("coremltools",), ("torch", "coreml"), None),
+        Target("coreml-w8a8", "coreml", "w8a8", "model.mlpackage", (*_ONNX, "coremltools"), ("torch", "coreml"), INT8),
         Target("coreai-fp16", "coreai", "fp16", "model.aimodel", ("coreai_torch",), ("torch", "coreml"), None),
         Target("trt-fp32", "tensorrt", "fp32", "model.engine", ("onnx",), ("torch", "tensorrt"), None),
         Target("trt-fp16", "tensorrt", "fp16", "model.engine", ("onnx",), ("torch", "tensorrt"), None),

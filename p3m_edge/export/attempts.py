@@ -115,6 +115,7 @@ class Attempts:
         best = self._index.best
         assert best is not None
         for name in best.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self._place(best.number) / name, folder / name)
         return best.built
 

@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from p3m_edge.export.accuracy import UnfitError, Yardstick, edge_failures, failures
 from p3m_edge.export.calibration import PictureSet
 from p3m_edge.export.folder import size
@@ -20,8 +18,6 @@ from p3m_edge.export.int8 import pictures_record
 from p3m_edge.export.mil.engine import open_highest
 from p3m_edge.export.workbench import Workbench
 from p3m_edge.manifest import AccuracyRecord, Manifest, QuantizationRecord, RungRecord
-from p3m_edge.model.deploy import OUTPUTS, Deploy
-from p3m_edge.runtimes.contract import Images, Outputs
 from p3m_edge.targets import Precision
 
 WAYS: dict[Precision, str] = {
@@ -43,19 +39,12 @@ def judge(
         The float32 network's results are not finite, or a picture has changed since it was chosen.
     """
     request = bench.request
-    deploy = Deploy(bench.network, request.outputs, request.unpool)
     tell(f"measuring with {len(measuring)} pictures")
     start = time.perf_counter()
 
-    def float_run(images: Images) -> Outputs:
-        with torch.inference_mode():
-            found = deploy(torch.from_numpy(images))
-        values = (found,) if isinstance(found, torch.Tensor) else found
-        return {name: value.numpy() for name, value in zip(OUTPUTS[request.outputs], values, strict=True)}
-
     with tempfile.TemporaryDirectory(dir=folder, prefix=".measure-") as temporary:
         place = (request.height, request.width)
-        yardstick = Yardstick(measuring, place, request.batch, float_run, Path(temporary))
+        yardstick = Yardstick(measuring, place, request.batch, bench.infer, Path(temporary))
         opened, _ = open_highest(manifest, folder)
         accuracy: AccuracyRecord | None = None
         failed: tuple[str, ...] = ()

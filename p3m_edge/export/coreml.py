@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,8 @@ import torch
 
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.export import forms, package_size
-from p3m_edge.export.mil.convert import Order, Part
+from p3m_edge.export.accuracy import UnfitError
+from p3m_edge.export.mil.convert import UNFIT, Order, Part
 from p3m_edge.export.mil.package import require
 from p3m_edge.export.program import STATE, deciding
 from p3m_edge.export.swift import FILE, source
@@ -30,6 +32,7 @@ from p3m_edge.runtimes.coreml import here
 from p3m_edge.targets import Target
 
 CONVERTER = [sys.executable, "-m", "p3m_edge.export.mil.convert"]
+QUANTISER = [sys.executable, "-m", "p3m_edge.export.mil.activations"]
 
 
 def build(bench: Workbench, target: Target, folder: Path) -> Built:
@@ -46,11 +49,16 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
     """
     kept = convert(bench, target, folder)
     write_swift(bench, target, folder)
+    return built(bench, target, kept)
+
+
+def built(bench: Workbench, target: Target, kept: tuple[str, ...]) -> Built:
+    """What is said of a package with these nodes in float32."""
     return Built(str(forms.minimum(target, bench.request)), kept, "device" if here() else "program")
 
 
 def convert(bench: Workbench, target: Target, folder: Path) -> tuple[str, ...]:
-    """Write the package alone; the names of the nodes that stay in float32.
+    """Write the package alone, activations in floating point; the names of the nodes that stay in float32.
 
     Raises
     ------
@@ -75,9 +83,9 @@ def convert(bench: Workbench, target: Target, folder: Path) -> tuple[str, ...]:
             forms.minimum(target, request), forms.alpha(target, request.alpha),
             None if request.smoothing is None else STATE,
         )  # fmt: skip
-        _convert(order)
-        kept = [part.fp32 for part in parts]
-        package_size.check(package, list(zip(bench.programs, kept, strict=True)), target.precision)
+        run(CONVERTER, order)
+        functions = [(program, part.fp32) for program, part in zip(bench.programs, parts, strict=True)]
+        package_size.check(package, functions, "fp16" if target.climbs else target.precision)
         package.rename(folder / target.model_file)
     return tuple(dict.fromkeys(name for part in parts for name in part.fp32))
 
@@ -87,11 +95,17 @@ def write_swift(bench: Workbench, target: Target, folder: Path) -> None:
     (folder / FILE).write_text(source(bench.network.arch, target, bench.request), encoding="utf-8")
 
 
-def _convert(order: Order) -> None:
-    """Run :mod:`p3m_edge.export.mil.convert` and wait for it."""
-    with subprocess.Popen(
-        CONVERTER, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as process:
+def run(line: Sequence[str], order: object) -> None:
+    """Run what coremltools is needed for, and wait for it.
+
+    Raises
+    ------
+    UnfitError
+        Numbers do not fit the precision.
+    P3MEdgeError
+        It failed, or was killed.
+    """
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
             _, told = process.communicate(msgspec.json.encode(order))
         except BaseException:
@@ -100,7 +114,8 @@ def _convert(order: Order) -> None:
     if process.returncode:
         lines = told.decode(errors="replace").strip().splitlines()
         reason = lines[-1] if lines and process.returncode > 0 else _ending(process.returncode)
-        raise P3MEdgeError(f"coremltools cannot convert the network: {reason}")
+        kind = UnfitError if process.returncode == UNFIT else P3MEdgeError
+        raise kind(f"coremltools cannot convert the network: {reason}")
 
 
 def _ending(code: int) -> str:

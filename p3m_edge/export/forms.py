@@ -43,6 +43,10 @@ def check(target: Target, request: ExportRequest) -> None:
         raise UsageError(f"a size is named twice: {', '.join(f'{width}x{height}' for width, height in request.sizes)}")
     if request.smoothing is not None and not 0 < request.smoothing <= STRONGEST:
         raise UsageError(f"the weight of the matte before is above 0 up to {STRONGEST:g}, not {request.smoothing:g}")
+    if target.climbs and (request.more_sizes or request.smoothing is not None):
+        raise UsageError(
+            f"{name} is calibrated for one size and single frames", hint="leave out --sizes and --temporal"
+        )
     minimum(target, request)
 
 
@@ -87,6 +91,8 @@ def minimum(target: Target, request: ExportRequest) -> int:
 def _needs(target: Target, request: ExportRequest) -> Iterator[tuple[int, str]]:
     """Releases of iOS, and what needs each."""
     yield min(SYSTEMS), "an ML Program with images of half precision"
+    if target.precision == "w8a8":
+        yield 17, "activations in 8 bits"
     if request.more_sizes:
         yield 18, "a package with several functions (--sizes)"
     if request.smoothing is not None:

@@ -1,4 +1,4 @@
-"""The INT8 targets: pictures, the float32 network to compare with, the format's rungs, and the record of it all."""
+"""The targets in 8 bits: pictures, the float32 network to compare with, the format's rungs, and the record."""
 
 from __future__ import annotations
 
@@ -18,29 +18,33 @@ from numpy.typing import NDArray
 from p3m_edge import targets
 from p3m_edge.benchmarks.fingerprint import fingerprint
 from p3m_edge.data.parallel import Progress
+from p3m_edge.export import coreml as coreml_format
 from p3m_edge.export import onnx as onnx_format
 from p3m_edge.export import openvino as openvino_format
-from p3m_edge.export import quantize_onnx, quantize_openvino
+from p3m_edge.export import quantize_coreml, quantize_onnx, quantize_openvino
 from p3m_edge.export.accuracy import Figure, Run, Yardstick
 from p3m_edge.export.attempts import Attempts
 from p3m_edge.export.calibration import PictureSet, check_apart, open_calibration, open_measuring
 from p3m_edge.export.control import Budget
 from p3m_edge.export.describe import describe
 from p3m_edge.export.ladder import Climbed, Rung, Tell, Tools, climb
+from p3m_edge.export.mil.engine import open_highest
 from p3m_edge.export.ranges import Range, activation_ranges, check_finite
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.export.sensitivity import hardest, ordered, rank
 from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.manifest import PicturesRecord, QuantizationRecord
-from p3m_edge.runtimes.contract import EngineOptions, Images, Outputs
-from p3m_edge.runtimes.engine import Engine, open_engine
+from p3m_edge.runtimes.contract import Images, Outputs
+from p3m_edge.runtimes.engine import Engine
 from p3m_edge.targets import Target
 
 _FLOAT = {"onnxruntime": (onnx_format.build, "onnx-fp32"), "openvino": (openvino_format.build, "openvino-fp32")}
 """What builds the float32 network for each engine, and its target."""
 _LOOKED_AT = 8
 """Calibration pictures that parts are compared on: those on which the quantised network is furthest off."""
-_ASKED = ("width", "height", "batch", "dynamic", "unpool", "outputs", "max_drop", "qdq")
+_ASKED = (
+    "width", "height", "batch", "dynamic", "unpool", "outputs", "max_drop", "qdq", "minimum_ios", "alpha",
+)  # fmt: skip
 """What a request says about the network and its gate; attempts of another one are of no use."""
 _SECONDS = 5.0
 """Between two reports of how far something is."""
@@ -130,15 +134,12 @@ def build(bench: Workbench, pictures: Pictures, target: Target, folder: Path, tr
     budget = Budget(request.budget, request.attempts, attempts.seconds, len(attempts.rungs))
     with tempfile.TemporaryDirectory(dir=folder, prefix=".float-") as temporary:
         place = Path(temporary)
-        make, name = _FLOAT[target.engine]
-        reference = targets.get(name)
-        made = make(bench, reference, place)
-        with _opened(bench, reference, made, place) as float_run:
+        with _float(bench, target, place) as float_run:
             order = functools.partial(_order, bench, pictures, attempts, budget, tell)
             tools = _tools(bench, pictures, target, float_run, place, order)
-            rungs = _rungs(bench, pictures, attempts, target, place / reference.model_file)
+            rungs = _rungs(bench, pictures, attempts, budget, target, place, tell)
             climbed = climb(rungs, tools, attempts, budget, folder, tell)
-    return Quantised(climbed.built, _record(pictures, target, request.max_drop, request.qdq, request.seed, climbed))
+    return Quantised(climbed.built, _record(pictures, target, request, climbed))
 
 
 def _key(bench: Workbench, pictures: Pictures, target: Target) -> str:
@@ -150,6 +151,18 @@ def _key(bench: Workbench, pictures: Pictures, target: Target) -> str:
         pictures.calibration.digest, pictures.measuring.digest, machine.packages, machine.cpu,
     )  # fmt: skip
     return hashlib.sha256(msgspec.json.encode(what)).hexdigest()
+
+
+@contextmanager
+def _float(bench: Workbench, target: Target, place: Path) -> Iterator[Run]:
+    """The float32 network in the engine of the target, its file in ``place``; for Core ML in PyTorch."""
+    if target.engine == "coreml":
+        yield bench.infer
+        return
+    make, name = _FLOAT[target.engine]
+    reference = targets.get(name)
+    with _opened(bench, reference, make(bench, reference, place), place) as run:
+        yield run
 
 
 def _tools(
@@ -164,15 +177,30 @@ def _tools(
         def judge(folder: Path) -> Run:
             return quantize_onnx.judge(folder / target.model_file)
 
+    apple = target.engine == "coreml"  # the interpreter has no speed
     return Tools(
-        yardstick, request.max_drop, float_run, bench.network_images()[0],
+        yardstick, request.max_drop, None if apple else float_run, bench.network_images()[0],
         lambda built, folder: _opened(bench, target, built, folder), order, judge,
+        "half precision" if apple else "float32",
     )  # fmt: skip
 
 
 def _rungs(
-    bench: Workbench, pictures: Pictures, attempts: Attempts, target: Target, source: Path
+    bench: Workbench, pictures: Pictures, attempts: Attempts, budget: Budget, target: Target, place: Path, tell: Tell
 ) -> tuple[Rung, ...]:  # fmt: skip
+    source = place / target.model_file
+    if target.engine == "coreml":
+        half = functools.cache(lambda: coreml_format.convert(bench, target, place))
+
+        def ranges() -> dict[str, Range]:
+            half()
+            progress = _progress("measuring ranges", budget, tell)
+            images = _counted(pictures.images(), len(pictures.calibration), progress)
+            return quantize_coreml.activation_ranges(source, images)
+
+        return quantize_coreml.rungs(
+            bench, target, source, half, lambda: attempts.remember("program-ranges", dict[str, Range], ranges)
+        )
     if target.engine == "onnxruntime":
         return quantize_onnx.rungs(bench.graph(), pictures.ranges(attempts), bench.request.qdq, target)
     batch, arch = bench.request.batch, bench.network.arch
@@ -202,6 +230,13 @@ def _order(
     return attempts.remember(f"order-{figure}", tuple[str, ...], make)
 
 
+def _counted(images: Iterator[NDArray[np.uint8]], total: int, progress: Progress) -> Iterator[NDArray[np.uint8]]:
+    """The images; each is counted when it is done with."""
+    for number, image in enumerate(images):
+        yield image
+        progress(number + 1, total)
+
+
 def _progress(what: str, budget: Budget, tell: Tell) -> Progress:
     """Tell every few seconds how far something is, and stop it when the budget is spent."""
     start = last = time.perf_counter()
@@ -219,8 +254,9 @@ def _progress(what: str, budget: Budget, tell: Tell) -> Progress:
 
 @contextmanager
 def _opened(bench: Workbench, target: Target, built: Built, folder: Path) -> Iterator[Run]:
-    """A model file through the runtime that apps use."""
-    with open_engine(describe(bench, target, built, folder), folder, EngineOptions(cache=False)) as engine:
+    """A model file through the runtime that apps use; a Core ML program is interpreted where that is not here."""
+    opened, _ = open_highest(describe(bench, target, built, folder), folder)
+    with opened as engine:
         yield _runner(engine)
 
 
@@ -231,12 +267,10 @@ def _runner(engine: Engine) -> Run:
     return run
 
 
-def _record(
-    pictures: Pictures, target: Target, max_drop: float, form: str, seed: int, climbed: Climbed
-) -> QuantizationRecord:
+def _record(pictures: Pictures, target: Target, request: ExportRequest, climbed: Climbed) -> QuantizationRecord:
+    form, seed = {"openvino": "nncf", "coreml": "coremltools"}.get(target.engine, request.qdq), request.seed
     return QuantizationRecord(
-        form if target.engine == "onnxruntime" else "nncf",
-        pictures_record(pictures.calibration, seed), pictures_record(pictures.measuring, seed), max_drop,
+        form, pictures_record(pictures.calibration, seed), pictures_record(pictures.measuring, seed), request.max_drop,
         climbed.rungs, climbed.chosen, climbed.passed, climbed.budget_spent,
     )  # fmt: skip
 

@@ -1,9 +1,8 @@
 """INT8 by attempts: each is built, measured and timed, and the first that meets the gate wins.
 
-What the formats have in common stands here. A format's module says what its rungs are
-(:mod:`p3m_edge.export.quantize_onnx`, :mod:`p3m_edge.export.quantize_openvino`). Where no rung meets the gate, parts of
-the network stay in float32 in the best of them (:mod:`p3m_edge.export.control`). What was tried is on disc at once
-(:mod:`p3m_edge.export.attempts`).
+What the formats have in common stands here. A format's module says what its rungs are (``quantize_onnx``,
+``quantize_openvino``, ``quantize_coreml``). Where no rung meets the gate, parts of the network are not quantised in the
+best of them (:mod:`p3m_edge.export.control`). What was tried is on disc at once (:mod:`p3m_edge.export.attempts`).
 """
 
 from __future__ import annotations
@@ -61,22 +60,25 @@ class Tools:
     yardstick, max_drop
         The measuring pictures, and the gate.
     float_run, image
-        The float32 network, and an input to time both with.
+        The float32 network, and an input to time both with; None: nothing is timed.
     open
         The network in a folder, through the runtime that apps use.
     order
         Names the parts of the network, that first which causes most of a figure when it alone is quantised.
     judge
         The same as ``open`` in the form in which accuracy is judged, where that is not the runtime's; None: it is.
+    unquantised
+        The precision of parts that are not quantised.
     """
 
     yardstick: Yardstick
     max_drop: float
-    float_run: Run
+    float_run: Run | None
     image: Images
     open: Callable[[Built, Path], AbstractContextManager[Run]]
     order: Callable[[Figure], Sequence[str]]
     judge: Callable[[Path], Run] | None = None
+    unquantised: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def climb(
         place = Path(temporary) / "model"
 
         def passes(rung: Rung, kept: Sequence[str] = ()) -> bool:
-            name = rung.name + (f", {len(kept)} part{'s' * (len(kept) > 1)} in float32" if kept else "")
+            name = rung.name + (f", {len(kept)} part{'s' * (len(kept) > 1)} in {tools.unquantised}" if kept else "")
             record = attempts.find(name, kept)
             if record is None:
                 budget.check()
@@ -187,14 +189,14 @@ def _attempt(
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     start = time.perf_counter()
-    what = rung.what + (f"; in float32: {', '.join(kept)}" if kept else "")
+    what = rung.what + (f"; in {tools.unquantised}: {', '.join(kept)}" if kept else "")
     try:
         built = rung.build(place, kept)
         with tools.open(built, place) as run:
             accuracy = here = tools.yardstick.measure(run)
             if tools.judge is not None:
                 accuracy = tools.yardstick.measure(tools.judge(place))
-            speed = _speed(tools.float_run, run, tools.image)
+            speed = None if tools.float_run is None else _speed(tools.float_run, run, tools.image)
     except UnfitError as error:
         seconds = time.perf_counter() - start
         return None, RungRecord(name, what, None, (str(error),), None, None, 0, seconds, tuple(kept))

@@ -28,7 +28,7 @@ Function = tuple[torch.export.ExportedProgram, Collection[str]]
 """What a function of a package was converted from, and the names of its nodes that stay in float32."""
 
 
-def check(package: Path, functions: Sequence[Function], precision: Precision) -> None:
+def check(package: Path, functions: Sequence[Function], precision: Precision, plain: Collection[str] = ()) -> None:
     """Hold the size of a package against that of the network's weights.
 
     Parameters
@@ -39,13 +39,15 @@ def check(package: Path, functions: Sequence[Function], precision: Precision) ->
         What it was converted from: one, or several that share their weights.
     precision
         Of its target.
+    plain
+        Names of nodes whose weights are not compressed.
 
     Raises
     ------
     P3MEdgeError
         It is larger than :func:`most`.
     """
-    found, allowed = size(package), most(functions, precision)
+    found, allowed = size(package), most(functions, precision, plain)
     if found > allowed:
         raise P3MEdgeError(
             f"coremltools' package has {found} bytes, and the network's weights in {precision} account for {allowed}",
@@ -53,12 +55,13 @@ def check(package: Path, functions: Sequence[Function], precision: Precision) ->
         )
 
 
-def most(functions: Sequence[Function], precision: Precision) -> int:
+def most(functions: Sequence[Function], precision: Precision, plain: Collection[str] = ()) -> int:
     """The bytes that a package may have: weights, what comes with them, 2 %, and the program itself.
 
     Weights that nodes in float32 take, and tensors that are too small to be compressed, have their own size. Compressed
     ones come with a scale for each channel, or with a palette. Tables (of attention windows) need not be compressed.
     """
+    whole = {name for program, _ in functions for name in _weights_of(program, plain)}
     single = {name for program, kept in functions for name in _weights_of(program, kept)}
     tables = [table for program, _ in functions for table in program.constants.values()]
     total = float(sum(_ENTRY + 4 * table.numel() for table in tables))
@@ -67,7 +70,7 @@ def most(functions: Sequence[Function], precision: Precision) -> int:
             continue
         width = 4 if precision == "fp32" or name in single else 2
         bits, count = BITS[precision], values.numel()
-        if bits >= 16 or count < SMALL:
+        if bits >= 16 or count < SMALL or name in whole:
             total += width * count + _ENTRY
         else:
             beside = (width + 1) * values.shape[0] if bits == 8 else width * 2**bits

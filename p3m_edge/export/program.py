@@ -81,6 +81,7 @@ def trace(
         warnings.filterwarnings("ignore", category=FutureWarning, message=r".*LeafSpec")
         whole = torch.export.export(form.eval(), (torch.zeros(1, 3, height, width),))
         program: torch.export.ExportedProgram = whole.run_decompositions(_DECOMPOSED)
+    _name_relu6(program)
     return program
 
 
@@ -93,8 +94,7 @@ def deciding(program: torch.export.ExportedProgram) -> tuple[str, ...]:
     reached: set[torch.fx.Node] = set()
     nodes = [node for node in program.graph.nodes if node.op == "call_function"]
     for node in nodes:  # in topological order
-        stack = list((node.meta.get("nn_module_stack") or {}).values())
-        place = str(stack[-1][0]).removeprefix("deploy.") + "." if stack else ""
+        place = place_of(node) + "."
         follows = reached.intersection(node.all_input_nodes) and node.target in _DECIDING
         if place.startswith(tuple(stem.replace("/", ".") for stem in STEMS)) or follows:
             found.add(node)
@@ -107,10 +107,23 @@ def deciding(program: torch.export.ExportedProgram) -> tuple[str, ...]:
     return tuple(node.name for node in nodes if node in found)
 
 
+def place_of(node: torch.fx.Node) -> str:
+    """The module that a node comes from, as the deployable network names it; "" outside of it."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    return str(stack[-1][0]).removeprefix("deploy").removeprefix(".") if stack else ""
+
+
 _DECIDING = frozenset({
     torch.ops.aten.pad.default, torch.ops.aten.slice.Tensor, torch.ops.aten.maximum.default, torch.ops.aten.gt.Tensor,
 })  # fmt: skip
 """Of the pooling behind the stem, if its winners are used."""
+
+
+def _name_relu6(program: torch.export.ExportedProgram) -> None:
+    """Let the activation be what it was: PyTorch makes it a clipping, which nothing fuses with a convolution."""
+    for node in program.graph.nodes:
+        if node.target == torch.ops.aten.hardtanh.default and tuple(node.args[1:]) == (0.0, 6.0):
+            node.target, node.args = torch.ops.aten.relu6.default, node.args[:1]
 
 
 def _crop_then_pad(x: Tensor, pad: list[int], mode: str = "constant", value: float | None = None) -> Any:

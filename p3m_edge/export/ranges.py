@@ -7,7 +7,7 @@ take their scales from it. ONNX Runtime's own calibrators are not used: they kee
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,19 +53,8 @@ def activation_ranges(model: Any, images: Iterable[NDArray[np.uint8]]) -> dict[s
     """
     session, names = _probe(model)
     entry = session.get_inputs()[0].name
-    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
-    total = np.zeros((len(names), 2))
-    seen = 0
-    for image in images:
-        found = np.array(session.run(None, {entry: image}), dtype=np.float64).reshape(-1, 2)
-        # Both of these carry a NaN on.
-        low, high = np.minimum(low, found[:, 0]), np.maximum(high, found[:, 1])
-        total += found
-        seen += 1
-    if not seen:
-        raise InputError("there is no picture to measure activations with")
-    table = np.column_stack([low, high, total / seen])
-    ranges = {name: Range(*map(float, row)) for name, row in zip(names, table, strict=True)}
+    found = (np.array(session.run(None, {entry: image}), dtype=np.float64).reshape(-1, 2) for image in images)
+    ranges = combined(dict(zip(names, each.tolist(), strict=True)) for each in found)
     for node in model.graph.node:
         if node.op_type == "Pad" and node.input[0] in ranges:
             inner = ranges[node.input[0]]
@@ -75,7 +64,30 @@ def activation_ranges(model: Any, images: Iterable[NDArray[np.uint8]]) -> dict[s
     return ranges
 
 
-def check_finite(ranges: Mapping[str, Range]) -> None:
+def combined(pictures: Iterable[Mapping[str, Sequence[float]]]) -> dict[str, Range]:
+    """Ranges over pictures, from the smallest and the largest value of each activation in each of them.
+
+    Raises
+    ------
+    InputError
+        There are no pictures.
+    """
+    names: list[str] = []
+    rows = []
+    for found in pictures:
+        names = list(found)
+        rows.append(list(found.values()))
+    if not rows:
+        raise InputError("there is no picture to measure activations with")
+    table = np.array(rows, dtype=np.float64)  # [pictures, activations, 2]
+    # All of these carry a NaN on.
+    joined = np.column_stack([table[..., 0].min(0), table[..., 1].max(0), table.mean(0)])
+    return {name: Range(*map(float, row)) for name, row in zip(names, joined, strict=True)}
+
+
+def check_finite(
+    ranges: Mapping[str, Range], hint: str = "the float32 network overflows or divides by zero: check the checkpoint"
+) -> None:
     """Whether all activations were numbers.
 
     Raises
@@ -85,10 +97,7 @@ def check_finite(ranges: Mapping[str, Range]) -> None:
     """
     bad = next((name for name, found in ranges.items() if not np.isfinite(found.magnitude)), None)
     if bad is not None:
-        raise InputError(
-            f"the activation {bad} is not finite on a calibration picture",
-            hint="the float32 network overflows or divides by zero: check the checkpoint",
-        )
+        raise InputError(f"the activation {bad} is not finite on a calibration picture", hint=hint)
 
 
 def _probe(model: Any) -> tuple[Any, list[str]]:

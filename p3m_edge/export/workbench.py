@@ -23,6 +23,7 @@ from p3m_edge.model.deploy import OUTPUTS, Deploy, unpooling
 from p3m_edge.model.p3mnet import P3MNet
 from p3m_edge.model.standin import LICENCE, PROVENANCE, standin
 from p3m_edge.preprocess import to_network
+from p3m_edge.runtimes.contract import Images, Outputs
 
 PORTRAIT = "astronaut.jpg"
 DYNAMIC_ARCHS = ("r34", "vitae-s", "mobile")
@@ -118,6 +119,17 @@ class Workbench:
         request = self.request
         deploy = Deploy(self.network, request.outputs, request.unpool)
         return programs.trace(deploy, request.height, request.width, request.smoothing)
+
+    @cached_property
+    def _eager(self) -> Deploy:
+        return Deploy(self.network, self.request.outputs, self.request.unpool)
+
+    def infer(self, images: Images) -> Outputs:
+        """What the eager deployable module gives, the requested outputs by name."""
+        with torch.inference_mode():
+            found = self._eager(torch.from_numpy(images))
+        values = (found,) if isinstance(found, torch.Tensor) else found
+        return {name: value.numpy() for name, value in zip(self.outputs, values, strict=True)}
 
     @cached_property
     def references(self) -> list[dict[str, NDArray[np.float32]]]:

@@ -10,9 +10,10 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -22,8 +23,11 @@ from p3m_edge.export.mil.package import calm, require
 from p3m_edge.manifest import Form
 from p3m_edge.targets import Precision
 
+T = TypeVar("T")
 SMALL = 512
 """Tensors of fewer weights are not compressed."""
+UNFIT = 2
+"""The process' exit code where numbers do not fit the precision that was ordered: another way to quantise may do."""
 _DEBUG = "executorch_debug_handle_mapping.json"  # as large as the graph, of use to ExecuTorch alone
 
 
@@ -174,14 +178,18 @@ def _compressed(ct: Any, model: Any, precision: Precision) -> Any:
     if precision not in _BITS:
         return model
     how, bits = _BITS[precision]
-    coreml = ct.optimize.coreml
     if how == "quantise":
-        config = coreml.OptimizationConfig(
-            coreml.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=SMALL)
-        )
-        return coreml.linear_quantize_weights(model, config)
+        return quantise_weights(ct, model)
+    coreml = ct.optimize.coreml
     config = coreml.OptimizationConfig(coreml.OpPalettizerConfig(mode="kmeans", nbits=bits, weight_threshold=SMALL))
     return coreml.palettize_weights(model, config)
+
+
+def quantise_weights(ct: Any, model: Any, kept: Collection[str] = ()) -> Any:
+    """The model with 8-bit weights, symmetric, a scale for each channel; operations that are named keep theirs."""
+    coreml = ct.optimize.coreml
+    config = coreml.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=SMALL)
+    return coreml.linear_quantize_weights(model, coreml.OptimizationConfig(config, op_name_configs=dict.fromkeys(kept)))
 
 
 def share_constants(block: Any) -> None:
@@ -209,16 +217,16 @@ def share_constants(block: Any) -> None:
     block.operations.extend(kept)
 
 
-def main() -> int:
-    """Convert what stdin orders; what goes wrong is one line on stderr."""
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+def serve(kind: type[T], action: Callable[[T], None]) -> int:
+    """Do what stdin orders; what goes wrong is one line on stderr."""
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=kind)
     try:
-        convert(order)
+        action(order)
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent says it
         sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())}\n")
-        return 1
+        return UNFIT if isinstance(error, RuntimeWarning) else 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve(Order, convert))
