@@ -49,9 +49,7 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
     request = bench.request
     with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as temporary:
         traced = Path(temporary) / "program.pt2"
-        written = io.BytesIO()  # PyTorch's own writer ends the process where the disc is full
-        torch.export.save(bench.program, written)
-        traced.write_bytes(written.getbuffer())
+        _save(bench.program, traced)
         kept = () if target.precision == "fp32" else deciding(bench.program)
         # In the private folder: what a killed export has left running must not write into that of the next one.
         package = Path(temporary) / target.model_file
@@ -68,6 +66,12 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
     )  # fmt: skip
     (folder / FILE).write_text(swift, encoding="utf-8")
     return Built(MINIMUM_IOS, kept, "device" if here() else "program")
+
+
+def _save(program: torch.export.ExportedProgram, path: Path) -> None:
+    written = io.BytesIO()  # PyTorch's own writer ends the process where the disc is full
+    torch.export.save(program, written)
+    path.write_bytes(written.getbuffer())
 
 
 def _convert(order: Order) -> None:
