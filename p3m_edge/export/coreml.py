@@ -71,9 +71,7 @@ def convert(bench: Workbench, target: Target, folder: Path) -> tuple[str, ...]:
         parts = []
         for (width, height), program in zip(request.sizes, bench.programs, strict=True):
             traced = Path(temporary) / f"{width}x{height}.pt2"
-            written = io.BytesIO()  # PyTorch's own writer ends the process where the disc is full
-            torch.export.save(program, written)
-            traced.write_bytes(written.getbuffer())
+            _save(program, traced)
             parts.append(Part(str(traced), height, width, () if target.precision == "fp32" else deciding(program)))
         # In the private folder: what a killed export has left running must not write into that of the next one.
         package = Path(temporary) / target.model_file
@@ -93,6 +91,13 @@ def convert(bench: Workbench, target: Target, folder: Path) -> tuple[str, ...]:
 def write_swift(bench: Workbench, target: Target, folder: Path) -> None:
     """Write the Swift for an artefact."""
     (folder / FILE).write_text(source(bench.network.arch, target, bench.request), encoding="utf-8")
+
+
+def _save(program: torch.export.ExportedProgram, path: Path) -> None:
+    """Write a traced program; what was written in memory first is given back with the end of the call."""
+    written = io.BytesIO()  # PyTorch's own writer ends the process where the disc is full
+    torch.export.save(program, written)
+    path.write_bytes(written.getbuffer())
 
 
 def run(line: Sequence[str], order: object) -> None:
