@@ -189,8 +189,8 @@ class RungRecord:
     ``accuracy`` decides, and ``failures`` says what was beyond the gate; ``accuracy`` and ``speed`` are ``None`` where
     no network came of it that works. ``here`` is what this machine's runtime shows at full optimisation, where that is
     not the same (8-bit products that saturate on older processors). ``speed`` is how many times as fast as the float32
-    artefact it is on the machine that exported, with its 95 % interval. ``fp32`` are the parts of the network that stay
-    in float32 (Core ML: in half precision).
+    artefact it is on the machine that exported, with its 95 % interval; ``None`` for Core ML, which is not timed.
+    ``fp32`` are the parts of the network that stay in float32 (Core ML: in half precision).
     """
 
     name: str
