@@ -7,13 +7,10 @@ from typing import Any
 
 from p3m_edge.cli.options import Size, size
 from p3m_edge.errors import UsageError
+from p3m_edge.targets import MAX_SMOOTHING, SMOOTHING, SYSTEMS
 
-_SYSTEMS = {"iOS16": 16, "iOS17": 17, "iOS18": 18, "macOS13": 16, "macOS14": 17, "macOS15": 18}
+_SYSTEMS = {f"iOS{release}": release for release in SYSTEMS} | {name: release for release, name in SYSTEMS.items()}
 """The names of systems, and the release of iOS of the same year."""
-
-WEIGHT = 0.3
-"""Flicker that is not correlated falls to 73 % of its standard deviation, and an edge that moved is gone by 97 % after
-three frames."""
 
 
 def add_form_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +25,9 @@ def add_form_arguments(parser: argparse.ArgumentParser) -> None:
         help="alpha as an image in half precision (default), or as a multi-array (default of coreml-fp32)",
     )  # fmt: skip
     group.add_argument(
-        "--temporal", type=_weight, nargs="?", const=WEIGHT, metavar="WEIGHT",
+        "--temporal", type=_weight, nargs="?", const=SMOOTHING, metavar="WEIGHT",
         help="smooth the mattes of a video by a state (iOS18): WEIGHT of the matte before in the next, above 0 up to "
-        f"0.9 (default: {WEIGHT:g})",
+        f"{MAX_SMOOTHING:g} (default: {SMOOTHING:g})",
     )  # fmt: skip
 
 
@@ -49,7 +46,7 @@ def _weight(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a weight above 0, such as {WEIGHT:g}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a weight above 0, such as {SMOOTHING:g}") from None
 
 
 def sizes(text: str) -> tuple[Size, ...]:

@@ -10,12 +10,7 @@ from collections.abc import Iterator
 from p3m_edge.errors import UsageError
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.manifest import Form, FunctionRecord
-from p3m_edge.targets import Target
-
-SYSTEMS = {16: "macOS13", 17: "macOS14", 18: "macOS15"}
-"""The releases of iOS that can be asked for, and the macOS of the same year."""
-STRONGEST = 0.9
-"""Of weights of the matte before: beyond, the steps towards the next one are lost in the rounding of the state."""
+from p3m_edge.targets import MAX_SMOOTHING, SYSTEMS, Target
 
 
 def check(target: Target, request: ExportRequest) -> None:
@@ -41,8 +36,10 @@ def check(target: Target, request: ExportRequest) -> None:
         raise UsageError(f"{name} gives float32, and an image holds half precision at most", hint="--alpha array")
     if len(set(request.sizes)) < len(request.sizes):
         raise UsageError(f"a size is named twice: {', '.join(f'{width}x{height}' for width, height in request.sizes)}")
-    if request.smoothing is not None and not 0 < request.smoothing <= STRONGEST:
-        raise UsageError(f"the weight of the matte before is above 0 up to {STRONGEST:g}, not {request.smoothing:g}")
+    if request.smoothing is not None and not 0 < request.smoothing <= MAX_SMOOTHING:
+        raise UsageError(
+            f"the weight of the matte before is above 0 up to {MAX_SMOOTHING:g}, not {request.smoothing:g}"
+        )
     if target.climbs and (request.more_sizes or request.smoothing is not None):
         raise UsageError(
             f"{name} is calibrated for one size and single frames", hint="leave out --sizes and --temporal"

@@ -8,7 +8,7 @@ from p3m_edge.export import forms
 from p3m_edge.export.graph import INPUT
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.manifest import FunctionRecord
-from p3m_edge.targets import Target
+from p3m_edge.targets import SYSTEMS, Target
 
 FILE = "Matte.swift"
 _SOURCE = """// Made by p3m-edge for {target} ({arch}, {sizes}). Not compiled and not run on a device.
@@ -72,7 +72,7 @@ def source(arch: str, target: Target, request: ExportRequest) -> str:
     return _SOURCE.format(
         target=target.name, arch=arch, model_file=target.model_file, input=INPUT, type=kind, value=value,
         sizes=", ".join(f"{width}x{height}" for width, height in request.sizes),
-        available=f"iOS {release}, macOS {forms.SYSTEMS[release].removeprefix('macOS')}",
+        available=f"iOS {release}, macOS {SYSTEMS[release].removeprefix('macOS')}",
         returns=returns.format(number="float32" if target.precision == "fp32" else "half precision"),
         size=_sizes(functions) if functions else _size(request.width, request.height),
         place="size" if functions else "Matte",
