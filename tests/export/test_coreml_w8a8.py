@@ -101,8 +101,12 @@ def test_weights_and_activations_have_8_bits(made):
 
 
 @elsewhere
+<<<<<<< HEAD
 def test_the_manifest_says_how_it_came_about(made, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")  # else tables fold long names
+=======
+def test_the_manifest_says_how_it_came_about(made):
+>>>>>>> w8a8
     record = manifests.read(made / TARGET).quantization
     assert record is not None
     assert record.calibration is not None
@@ -111,11 +115,9 @@ def test_the_manifest_says_how_it_came_about(made, capsys, monkeypatch):
     assert (rung.name, rung.speed, rung.here, rung.failures) == (record.chosen, None, None, ())
     assert rung.accuracy is not None
     assert 0 < rung.accuracy.mean_difference < 0.1
-    assert main(["inspect", str(made / TARGET)]) == 0
-    assert rung.name in capsys.readouterr().out
-    told = (made / "told.txt").read_text()
-    assert f"measuring ranges: {MINIMUM} of {MINIMUM}" in told
-    assert "times as fast" not in " ".join(text for text in told.splitlines() if "rung" not in text)
+    told = (made / "told.txt").read_text().splitlines()
+    assert any(text.endswith(f"measuring ranges: {MINIMUM} of {MINIMUM}, 0 s left") for text in told)
+    assert any(text.endswith(f"{rung.name}: passed") for text in told)  # and no word of a speed
     assert not list(made.glob(".*"))
 
 
