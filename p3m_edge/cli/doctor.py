@@ -40,7 +40,7 @@ _NOT_YET = "not yet in this version"
 PACKAGES: dict[str, str | None] = {
     "numpy": None, "cv2": None, "PIL": None, "onnxruntime": "onnx", "openvino": "openvino", "torch": "torch",
     "onnx": "torch", "onnxscript": "torch", "safetensors": "torch", "skimage": "torch", "nncf": "quantize",
-    "coremltools": "coreml", "tensorrt": "tensorrt", "av": "video",
+    "coremltools": "coreml", "coreai": "coreai", "coreai_torch": "coreai", "tensorrt": "tensorrt", "av": "video",
 }  # fmt: skip
 _INT8_FEATURES = ("avx512_vnni", "avx_vnni", "amx_int8", "dotprod", "i8mm")
 

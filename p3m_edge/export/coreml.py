@@ -8,16 +8,13 @@ float32. It runs on no Linux: there it is verified operator by operator (:mod:`p
 from __future__ import annotations
 
 import io
-import signal
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import msgspec
 import torch
 
-from p3m_edge.errors import P3MEdgeError
+from p3m_edge.export import apart
 from p3m_edge.export.graph import INPUT
 from p3m_edge.export.mil.convert import Order
 from p3m_edge.export.mil.package import require
@@ -58,7 +55,7 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
             str(traced), str(package), request.height, request.width,
             tuple(OUTPUTS[request.outputs]), target.precision, MINIMUM_IOS, kept,
         )  # fmt: skip
-        _convert(order)
+        apart.convert(CONVERTER, order, "coremltools", "the network")
         package.rename(folder / target.model_file)
     swift = source(
         target.name, bench.network.arch, target.model_file, request.width, request.height, INPUT,
@@ -66,24 +63,3 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
     )  # fmt: skip
     (folder / FILE).write_text(swift, encoding="utf-8")
     return Built(MINIMUM_IOS, kept, "device" if here() else "program")
-
-
-def _convert(order: Order) -> None:
-    """Run :mod:`p3m_edge.export.mil.convert` and wait for it."""
-    with subprocess.Popen(
-        CONVERTER, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as process:
-        try:
-            _, told = process.communicate(msgspec.json.encode(order))
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
-        lines = told.decode(errors="replace").strip().splitlines()
-        reason = lines[-1] if lines and process.returncode > 0 else _ending(process.returncode)
-        raise P3MEdgeError(f"coremltools cannot convert the network: {reason}")
-
-
-def _ending(code: int) -> str:
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    return f"its process {how}"

@@ -30,6 +30,7 @@ FORMATS = {
     "onnxruntime": "p3m_edge.export.onnx",
     "openvino": "p3m_edge.export.openvino",
     "coreml": "p3m_edge.export.coreml",
+    "coreai": "p3m_edge.export.coreai",
 }
 """The module that builds for each engine."""
 
@@ -60,9 +61,9 @@ def plan(request: ExportRequest) -> tuple[PlannedArtefact, ...]:
             raise UsageError(
                 f"{name} cannot be built with --unpool native", hint="only ONNX Runtime has MaxUnpool: use select"
             )
-        if target.engine == "coreml" and request.dynamic:
+        if target.apple and request.dynamic:
             raise UsageError(f"{name} has a fixed size: accelerators run no other", hint="leave out --dynamic")
-        if target.engine == "coreml" and request.batch != 1:
+        if target.apple and request.batch != 1:
             raise UsageError(f"{name} takes one image at a time, not {request.batch}", hint="leave out --batch")
         final = request.out / name
         folders.check_free(final, force=request.force)
@@ -121,7 +122,7 @@ def _export_one(
     gate, loosened = parity.limits(target, request.limits)
     build: Builder = importlib.import_module(FORMATS[target.engine]).build
     with folders.workspace(request.out, target.name, force=request.force) as partial:
-        stages.run("trace", lambda: bench.program if target.engine == "coreml" else bench.graph())
+        stages.run("trace", lambda: bench.program if target.apple else bench.graph())
         quantisation = None
         if target.climbs:
             pictures = make_pictures()
