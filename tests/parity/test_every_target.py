@@ -12,9 +12,9 @@ from p3m_edge.targets import ARCHS, TARGETS
 
 FLOATS = tuple(
     name for name, target in TARGETS.items()
-    if target.implemented and target.precision != "int8" and target.engine != "coreml"
+    if target.implemented and target.precision != "int8" and not target.apple
 )  # fmt: skip
-"""INT8 is judged by what trained weights make of pictures: tests/export/test_int8.py; Core ML does not run here."""
+"""INT8 is judged by what trained weights make of pictures: tests/export/test_int8.py; Apple's follow below."""
 pytestmark = pytest.mark.full
 
 
