@@ -93,7 +93,7 @@ class Target:
 
     @property
     def apple(self) -> bool:
-        """Whether one of Apple's converters makes it, from PyTorch's own operators: of one size, one frame at a time."""
+        """Whether one of Apple's converters makes it, from PyTorch's operators: of one size, one frame at a time."""
         return self.engine in ("coreml", "coreai")
 
     @property

@@ -89,9 +89,8 @@ def target_names(values: Iterable[str]) -> tuple[str, ...]:
     chosen: list[str] = []
     for name in names:
         if name == "all":
-            found = [
-                target.name for target in targets.TARGETS.values() if buildable(target) and not target.experimental
-            ]
+            finished = [target for target in targets.TARGETS.values() if not target.experimental]
+            found = [target.name for target in finished if buildable(target)]
             if not found:
                 raise MissingError(
                     "no target can be built on this machine",

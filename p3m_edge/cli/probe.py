@@ -24,11 +24,8 @@ def main(name: str) -> None:
     try:
         module = importlib.import_module(name)
         details = _DETAILS[name](module) if name in _DETAILS else {}
-        result = {
-            "version": str(getattr(module, "__version__", "")) or _distribution(name),
-            "details": details,
-            "cause": None,
-        }
+        version = str(getattr(module, "__version__", "")) or _distribution(name)
+        result = {"version": version, "details": details, "cause": None}
     except Exception as error:  # noqa: BLE001 - any failure of a foreign package is the answer
         cause = " ".join(f"{type(error).__name__}: {error}".split())
         result = {"version": None, "details": {}, "cause": cause}

@@ -6,7 +6,6 @@ the process over operators that it does not like.
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from collections.abc import Collection
@@ -132,12 +131,7 @@ def convert(order: Order) -> None:
         converter.add_exported_program(traced, input_names=[order.image], output_names=list(order.outputs))
         about = AIModelAssetMetadata()
         about.model_description = f"P3M-Net, p3m-edge {__version__}"
-        out = Path(order.out)
-        converter.to_coreai().save_asset(out, about)
-    description = out / "metadata.json"
-    told = json.loads(description.read_text(encoding="utf-8"))
-    told.pop("creationDate", None)  # the same input, the same file
-    description.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        converter.to_coreai().save_asset(Path(order.out), about)
 
 
 def main() -> int:

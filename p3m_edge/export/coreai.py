@@ -16,7 +16,7 @@ import torch
 from p3m_edge.export import apart
 from p3m_edge.export.aimodel import Order
 from p3m_edge.export.graph import INPUT
-from p3m_edge.export.program import deciding
+from p3m_edge.export.program import deciding, exponential
 from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.model.deploy import OUTPUTS
 from p3m_edge.runtimes import coreai
@@ -44,7 +44,7 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
         written = io.BytesIO()  # PyTorch's own writer ends the process where the disc is full
         torch.export.save(bench.program, written)
         traced.write_bytes(written.getbuffer())
-        kept = deciding(bench.program)
+        kept = tuple(dict.fromkeys((*deciding(bench.program), *exponential(bench.program))))
         model = Path(temporary) / target.model_file
         order = Order(str(traced), str(model), INPUT, tuple(OUTPUTS[bench.request.outputs]), kept)
         apart.convert(CONVERTER, order, "coreai-torch", f"the network ({bench.network.arch})")

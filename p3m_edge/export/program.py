@@ -49,8 +49,7 @@ def deciding(program: torch.export.ExportedProgram) -> tuple[str, ...]:
     reached: set[torch.fx.Node] = set()
     nodes = [node for node in program.graph.nodes if node.op == "call_function"]
     for node in nodes:  # in topological order
-        stack = list((node.meta.get("nn_module_stack") or {}).values())
-        place = str(stack[-1][0]).removeprefix("deploy.") + "." if stack else ""
+        place = _place(node).removeprefix("deploy.") + "."
         follows = reached.intersection(node.all_input_nodes) and node.target in _DECIDING
         if place.startswith(tuple(stem.replace("/", ".") for stem in STEMS)) or follows:
             found.add(node)
@@ -61,6 +60,22 @@ def deciding(program: torch.export.ExportedProgram) -> tuple[str, ...]:
             found.add(node)
             wanted.update(node.all_input_nodes)
     return tuple(node.name for node in nodes if node in found)
+
+
+def exponential(program: torch.export.ExportedProgram) -> tuple[str, ...]:
+    """The nodes of modules that take exponentials themselves, by name: ViTAE's Performers.
+
+    They divide sums of exponentials by one another, and in half precision both may be nothing.
+    """
+    nodes = [node for node in program.graph.nodes if node.op == "call_function"]
+    places = {_place(node) for node in nodes if node.target == torch.ops.aten.exp.default}
+    return tuple(node.name for node in nodes if _place(node) in places)
+
+
+def _place(node: torch.fx.Node) -> str:
+    """The path of the module that a node comes from."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    return str(stack[-1][0]) if stack else ""
 
 
 _DECIDING = frozenset({

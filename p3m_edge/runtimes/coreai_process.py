@@ -112,8 +112,8 @@ async def serve(orders: IO[bytes], answers: IO[bytes]) -> None:
     while True:
         order = receive(orders, Inference)
         try:
-            given = {name: runtime.NDArray(unpack(array)) for name, array in order.inputs.items()}
-            found = await function(given)
+            given: Any = {name: runtime.NDArray(unpack(array)) for name, array in order.inputs.items()}
+            found: Any = await function(given)
             answer = Answer(outputs={name: pack(found[name].numpy()) for name in order.outputs})
         except Exception as error:  # noqa: BLE001 - likewise
             answer = Answer(_line(error))

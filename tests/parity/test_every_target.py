@@ -45,6 +45,16 @@ def test_the_core_ml_program_equals_the_network(arch, target, tmp_path):
     assert manifests.read(result.folder).verified.level in ("program", "device")
 
 
+@pytest.mark.parametrize("arch", ARCHS)
+def test_the_core_ai_model_equals_the_network(arch, tmp_path):
+    """Small: Apple's runtime for Linux takes seconds for a frame of this size already."""
+    pytest.importorskip("coreai_torch")
+    (result,) = export(ExportRequest(("coreai-fp16",), tmp_path, arch=arch, width=128, height=128))
+    assert result.parity.failures == ()
+    with Matting(result.folder) as matting:
+        assert matting.selftest().passed
+
+
 @pytest.mark.parametrize("target", FLOATS)
 @pytest.mark.parametrize("size", [(256, 256), (512, 288)])
 def test_the_mobile_network_at_the_sizes_of_devices(target, size, tmp_path):
