@@ -108,6 +108,16 @@ class Target:
         return self.engine == "coreml" and self.precision in ("int8", "pal6", "pal4")
 
     @property
+    def apple(self) -> bool:
+        """Whether one of Apple's converters makes it, from PyTorch's operators: of one size, one frame at a time."""
+        return self.engine in ("coreml", "coreai")
+
+    @property
+    def experimental(self) -> bool:
+        """Whether it stands on a package that is not finished, and may change with it."""
+        return self.engine == "coreai"
+
+    @property
     def implemented(self) -> bool:
         """Whether this version can build the target."""
         return self.limits is not None
@@ -131,7 +141,7 @@ TARGETS: dict[str, Target] = {
         Target("coreml-pal6", "coreml", "pal6", "model.mlpackage", ("coremltools",), ("torch", "coreml"), INT8),
         Target("coreml-pal4", "coreml", "pal4", "model.mlpackage", ("coremltools",), ("torch", "coreml"), INT8),
         Target("coreml-w8a8", "coreml", "w8a8", "model.mlpackage", (*_ONNX, "coremltools"), ("torch", "coreml"), INT8),
-        Target("coreai-fp16", "coreai", "fp16", "model.aimodel", ("coreai_torch",), ("torch", "coreml"), None),
+        Target("coreai-fp16", "coreai", "fp16", "model.aimodel", ("coreai_torch",), ("torch", "coreai"), FP16),
         Target("trt-fp32", "tensorrt", "fp32", "model.engine", ("onnx",), ("torch", "tensorrt"), None),
         Target("trt-fp16", "tensorrt", "fp16", "model.engine", ("onnx",), ("torch", "tensorrt"), None),
         Target("trt-int8", "tensorrt", "int8", "model.engine", ("onnx",), ("torch", "tensorrt"), None),

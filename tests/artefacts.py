@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -27,16 +28,18 @@ from p3m_edge.manifest import (
     ParityRecord,
     VerifiedRecord,
 )
-from p3m_edge.targets import TARGETS
+from p3m_edge.targets import FP32, TARGETS
 
 ALL_OUTPUTS = ("alpha", "local_alpha", "global_logits")
 _RECORDS = (OutputRecord("alpha", 1), OutputRecord("local_alpha", 1), OutputRecord("global_logits", 3))
-_TARGETS = {"onnxruntime": "onnx-fp32", "openvino": "openvino-fp32", "coreml": "coreml-fp32"}
+_TARGETS = {
+    "onnxruntime": "onnx-fp32", "openvino": "openvino-fp32", "coreml": "coreml-fp32", "coreai": "coreai-fp16",
+}  # fmt: skip
 
 
 def make_artefact(
     folder: Path,
-    engine: Literal["onnxruntime", "openvino", "coreml"] = "onnxruntime",
+    engine: Literal["onnxruntime", "openvino", "coreml", "coreai"] = "onnxruntime",
     size: tuple[int, int] | None = (64, 96),
     batch: int = 1,
     *,
@@ -80,10 +83,11 @@ def make_artefact(
     elif engine == "coreml":
         (folder / target.model_file).mkdir()
         onnx.save(model, folder / target.model_file / "model.onnx")
-    else:
+    elif engine == "openvino":
         _save_openvino(model, folder / target.model_file)
+    else:
+        _save_coreai(model, folder / target.model_file)
     height, width = size or (None, None)
-    assert target.limits is not None
     manifests.write(
         Manifest(
             schema=manifests.SCHEMA_VERSION,
@@ -96,7 +100,7 @@ def make_artefact(
             outputs=tuple(record for record in _RECORDS if record.name in outputs),
             unpool="select",
             files=manifests.record_files(folder),
-            parity=ParityRecord(True, target.limits, ()),
+            parity=ParityRecord(True, FP32, ()),  # whatever the target: all are computed in float32
             verified=VerifiedRecord(level),
         ),
         folder,
@@ -220,3 +224,37 @@ def _save_openvino(model: Any, path: Path) -> None:
 
     converted = openvino.Core().read_model(model.SerializeToString())
     openvino.save_model(converted, path, compress_to_fp16=False)
+
+
+def _save_coreai(model: Any, path: Path) -> None:
+    """The same network in PyTorch, with the same constants, through Apple's converter."""
+    import torch
+    from onnx import numpy_helper
+
+    constants = {c.name: torch.from_numpy(numpy_helper.to_array(c).copy()) for c in model.graph.initializer}
+    outputs = [output.name for output in model.graph.output]
+    sides = [dimension.dim_value for dimension in model.graph.input[0].type.tensor_type.shape.dim]
+
+    class Network(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            conv = torch.nn.functional.conv2d
+            scaled = image.permute(0, 3, 1, 2).to(torch.float32) / constants["full_scale"]
+            normalised = (scaled - constants["mean"]) / constants["deviation"]
+            features = torch.relu(conv(normalised, constants["stem.weight"], constants["stem.bias"], padding=1))
+            local = torch.sigmoid(conv(features, constants["local.weight"], padding=1))
+            logits = conv(features, constants["global.weight"], padding=1)
+            chosen = logits.argmax(1, keepdim=True)
+            solid = (chosen == constants["foreground"]).to(torch.float32)
+            alpha = torch.where(chosen == constants["unknown"], local, solid)
+            found = {"alpha": alpha, "local_alpha": local, "global_logits": logits}
+            return tuple(found[name] for name in outputs)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # which versions of PyTorch it was tested with
+        import coreai_torch
+
+        traced = torch.export.export(Network(), (torch.zeros(sides, dtype=torch.uint8),))
+        traced = traced.run_decompositions(coreai_torch.get_decomp_table())
+        converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
+        converter.add_exported_program(traced, input_names=["image"], output_names=outputs)
+        converter.to_coreai().save_asset(path)

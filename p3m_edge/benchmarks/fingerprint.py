@@ -31,7 +31,7 @@ _FEATURES = {
 }  # fmt: skip
 _PACKAGES = (
     "numpy", "opencv-python-headless", "opencv-python", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "onnx",
-    "onnxscript", "nncf", "coremltools",
+    "onnxscript", "nncf", "coremltools", "coreai-core", "coreai-torch",
 )  # fmt: skip
 _BUSY = 0.2
 _STOLEN = 0.01

@@ -40,7 +40,7 @@ _NOT_YET = "not yet in this version"
 PACKAGES: dict[str, str | None] = {
     "numpy": None, "cv2": None, "PIL": None, "onnxruntime": "onnx", "openvino": "openvino", "torch": "torch",
     "onnx": "torch", "onnxscript": "torch", "safetensors": "torch", "skimage": "torch", "nncf": "quantize",
-    "coremltools": "coreml", "tensorrt": "tensorrt", "av": "video",
+    "coremltools": "coreml", "coreai": "coreai", "coreai_torch": "coreai", "tensorrt": "tensorrt", "av": "video",
 }  # fmt: skip
 _INT8_FEATURES = ("avx512_vnni", "avx_vnni", "amx_int8", "dotprod", "i8mm")
 
@@ -117,8 +117,8 @@ def diagnose() -> Diagnosis:
     """Examine this machine. Absent packages cost nothing; the others are imported side by side."""
     packages = _probe(PACKAGES)
     states = tuple(_target_state(target, packages) for target in TARGETS.values())
-    implemented = [target for target in TARGETS.values() if target.implemented]
-    absent = {extra for target in implemented for extra in _absent_extras(_build_modules(target), packages)}
+    wanted = [target for target in TARGETS.values() if target.implemented and not target.experimental]
+    absent = {extra for target in wanted for extra in _absent_extras(_build_modules(target), packages)}
     machine = fingerprint()
     return Diagnosis(
         p3m_edge=__version__,

@@ -74,6 +74,7 @@ def buildable(target: Target) -> bool:
 
 def target_names(values: Iterable[str]) -> tuple[str, ...]:
     """Target names from repeated, comma-separated values; ``all`` means those that this machine can build.
+    Experimental ones are built only when they are named.
 
     Raises
     ------
@@ -88,7 +89,8 @@ def target_names(values: Iterable[str]) -> tuple[str, ...]:
     chosen: list[str] = []
     for name in names:
         if name == "all":
-            found = [target.name for target in targets.TARGETS.values() if buildable(target)]
+            finished = [target for target in targets.TARGETS.values() if not target.experimental]
+            found = [target.name for target in finished if buildable(target)]
             if not found:
                 raise MissingError(
                     "no target can be built on this machine",

@@ -8,23 +8,14 @@ operator (:mod:`p3m_edge.export.mil`).
 
 from __future__ import annotations
 
-import io
-import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-import torch
-
-from p3m_edge.errors import P3MEdgeError
-from p3m_edge.export import forms, package_size
-from p3m_edge.export.accuracy import UnfitError
-from p3m_edge.export.mil.convert import UNFIT, Order, Part
+from p3m_edge.export import apart, forms, package_size
+from p3m_edge.export.mil.convert import Order, Part
 from p3m_edge.export.mil.package import require
-from p3m_edge.export.program import STATE, deciding
+from p3m_edge.export.program import STATE, deciding, save
 from p3m_edge.export.swift import FILE, source
 from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.model.deploy import OUTPUTS
@@ -71,7 +62,7 @@ def convert(bench: Workbench, target: Target, folder: Path) -> tuple[str, ...]:
         parts = []
         for (width, height), program in zip(request.sizes, bench.programs, strict=True):
             traced = Path(temporary) / f"{width}x{height}.pt2"
-            _save(program, traced)
+            save(program, traced)
             parts.append(Part(str(traced), height, width, () if target.precision == "fp32" else deciding(program)))
         # In the private folder: what a killed export has left running must not write into that of the next one.
         package = Path(temporary) / target.model_file
@@ -81,7 +72,7 @@ def convert(bench: Workbench, target: Target, folder: Path) -> tuple[str, ...]:
             forms.minimum(target, request), forms.alpha(target, request.alpha),
             None if request.smoothing is None else STATE,
         )  # fmt: skip
-        run(CONVERTER, order)
+        apart.convert(CONVERTER, order, "coremltools", "the network")
         functions = [(program, part.fp32) for program, part in zip(bench.programs, parts, strict=True)]
         package_size.check(package, functions, "fp16" if target.climbs else target.precision)
         package.rename(folder / target.model_file)
@@ -91,38 +82,3 @@ def convert(bench: Workbench, target: Target, folder: Path) -> tuple[str, ...]:
 def write_swift(bench: Workbench, target: Target, folder: Path) -> None:
     """Write the Swift for an artefact."""
     (folder / FILE).write_text(source(bench.network.arch, target, bench.request), encoding="utf-8")
-
-
-def _save(program: torch.export.ExportedProgram, path: Path) -> None:
-    """Write a traced program; what was written in memory first is given back with the end of the call."""
-    written = io.BytesIO()  # PyTorch's own writer ends the process where the disc is full
-    torch.export.save(program, written)
-    path.write_bytes(written.getbuffer())
-
-
-def run(line: Sequence[str], order: object) -> None:
-    """Run what coremltools is needed for, and wait for it.
-
-    Raises
-    ------
-    UnfitError
-        Numbers do not fit the precision.
-    P3MEdgeError
-        It failed, or was killed.
-    """
-    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        try:
-            _, told = process.communicate(msgspec.json.encode(order))
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
-        lines = told.decode(errors="replace").strip().splitlines()
-        reason = lines[-1] if lines and process.returncode > 0 else _ending(process.returncode)
-        kind = UnfitError if process.returncode == UNFIT else P3MEdgeError
-        raise kind(f"coremltools cannot convert the network: {reason}")
-
-
-def _ending(code: int) -> str:
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    return f"its process {how}"

@@ -22,16 +22,16 @@ def check(target: Target, request: ExportRequest) -> None:
         It does not; the message says why.
     """
     name = target.name
+    if target.apple and request.dynamic:
+        raise UsageError(f"{name} has a fixed size: accelerators run no other", hint="leave out --dynamic")
+    if target.apple and request.batch != 1:
+        raise UsageError(f"{name} takes one image at a time, not {request.batch}", hint="leave out --batch")
     if target.engine != "coreml":
         if request.more_sizes:
             raise UsageError(f"{name} takes one size: only a Core ML package has several functions", hint="--size")
         if request.smoothing is not None:
             raise UsageError(f"{name} keeps nothing between frames: only a Core ML package has states")
         return
-    if request.dynamic:
-        raise UsageError(f"{name} has a fixed size: accelerators run no other", hint="leave out --dynamic")
-    if request.batch != 1:
-        raise UsageError(f"{name} takes one image at a time, not {request.batch}", hint="leave out --batch")
     if request.alpha == "image" and alpha(target, None) == "array":
         raise UsageError(f"{name} gives float32, and an image holds half precision at most", hint="--alpha array")
     if len(set(request.sizes)) < len(request.sizes):

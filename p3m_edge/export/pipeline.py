@@ -30,6 +30,7 @@ FORMATS = {
     "onnxruntime": "p3m_edge.export.onnx",
     "openvino": "p3m_edge.export.openvino",
     "coreml": "p3m_edge.export.coreml",
+    "coreai": "p3m_edge.export.coreai",
 }
 """The module that builds for each engine."""
 
@@ -118,7 +119,7 @@ def _export_one(
     gate, loosened = parity.limits(target, request.limits)
     build: Builder = importlib.import_module(FORMATS[target.engine]).build
     with folders.workspace(request.out, target.name, force=request.force) as partial:
-        stages.run("trace", lambda: bench.programs if target.engine == "coreml" else bench.graph())
+        stages.run("trace", lambda: bench.programs if target.apple else bench.graph())
         quantisation = None
         if target.climbs:
             pictures = make_pictures()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,10 +109,27 @@ def deciding(program: torch.export.ExportedProgram) -> tuple[str, ...]:
     return tuple(node.name for node in nodes if node in found)
 
 
+def exponential(program: torch.export.ExportedProgram) -> tuple[str, ...]:
+    """The nodes of modules that take exponentials themselves, by name: ViTAE's Performers.
+
+    They divide sums of exponentials by one another, and in half precision both may be nothing.
+    """
+    nodes = [node for node in program.graph.nodes if node.op == "call_function"]
+    places = {place_of(node) for node in nodes if node.target == torch.ops.aten.exp.default}
+    return tuple(node.name for node in nodes if place_of(node) in places)
+
+
 def place_of(node: torch.fx.Node) -> str:
     """The module that a node comes from, as the deployable network names it; "" outside of it."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     return str(stack[-1][0]).removeprefix("deploy").removeprefix(".") if stack else ""
+
+
+def save(program: torch.export.ExportedProgram, path: Path) -> None:
+    """Write a traced program, in memory first: PyTorch's own writer ends the process where the disc is full."""
+    written = io.BytesIO()
+    torch.export.save(program, written)
+    path.write_bytes(written.getbuffer())
 
 
 _DECIDING = frozenset({

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from p3m_edge.export import coreml, package_size
+from p3m_edge.export import apart, coreml, package_size
 from p3m_edge.export.ladder import Rung
 from p3m_edge.export.mil.activations import Order
 from p3m_edge.export.mil.engine import as_image
@@ -56,7 +56,7 @@ def rungs(
             table = {name: found[:2] if widest else found[2:] for name, found in ranges().items()}
             out = folder / target.model_file
             order = Order(str(source), str(out), table, (*single, *nodes), zero_point)
-            coreml.run(coreml.QUANTISER, order)
+            apart.convert(coreml.QUANTISER, order, "coremltools", "the network")
             package_size.check(out, [(bench.program, single)], target.precision, nodes)
             coreml.write_swift(bench, target, folder)
             return coreml.built(bench, target, single)

@@ -129,6 +129,7 @@ ENGINES: dict[str, str] = {
     "onnxruntime": "p3m_edge.runtimes.onnxrt",
     "openvino": "p3m_edge.runtimes.ov",
     "coreml": "p3m_edge.runtimes.coreml",
+    "coreai": "p3m_edge.runtimes.coreai",
 }
 
 
@@ -151,8 +152,10 @@ def engine_module(name: str) -> EngineModule:
     raise ArtefactError(f"the artefact asks for an unknown engine {name!r}", hint=suggestion(name, ENGINES))
 
 
-def check_version(manifest: Manifest, version: str) -> None:
+def check_version(manifest: Manifest, version: str, package: str | None = None) -> None:
     """Whether an engine of that version may load the artefact; a newer one than that which built it may.
+
+    ``package`` is what pip calls it, if that is not the engine's name.
 
     Raises
     ------
@@ -163,7 +166,7 @@ def check_version(manifest: Manifest, version: str) -> None:
     if _numbers(version) < _numbers(minimum):
         raise ArtefactError(
             f"the artefact needs {manifest.engine.name} {minimum} or newer; {version} is installed",
-            hint=f'pip install "{manifest.engine.name}>={minimum}"',
+            hint=f'pip install "{package or manifest.engine.name}>={minimum}"',
         )
 
 

@@ -12,6 +12,7 @@ def test_table_and_document_name_every_target(capsys):
     for target in TARGETS.values():
         line = next(line for line in lines if line.split()[:1] == [target.name])
         assert ("not yet" in line) != target.implemented
+        assert ("experimental" in line) == target.experimental
     assert main(["--json", "targets"]) == 0
     rows = json.loads(capsys.readouterr().out)["targets"]
     assert [row["name"] for row in rows] == list(TARGETS)

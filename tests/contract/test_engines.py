@@ -22,8 +22,8 @@ from p3m_edge.runtimes import Engine, EngineOptions, Matting, OtherNetworkWarnin
 from p3m_edge.runtimes.contract import ENGINES
 from tests.artefacts import ALL_OUTPUTS, edit_manifest, make_artefact, picture, rehash, scale_constant
 
-Name = Literal["onnxruntime", "openvino"]
-EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
+Name = Literal["onnxruntime", "openvino", "coreai"]
+EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino", "coreai": "coreai"}
 HEIGHT, WIDTH = 64, 96
 
 
@@ -36,7 +36,21 @@ def name(request: pytest.FixtureRequest) -> Name:
         )
     pytest.importorskip(engine)
     pytest.importorskip("onnx")
+    if engine == "coreai":
+        pytest.importorskip("torch")
+        pytest.importorskip("coreai_torch")
     return engine
+
+
+def model_file(folder: Path) -> Path:
+    """The file that an engine reads; in a model that is a folder, the largest."""
+    path = folder / manifests.read(folder).model_file
+    return max(path.iterdir(), key=lambda file: file.stat().st_size) if path.is_dir() else path
+
+
+def no_coreai(name: Name, reason: str) -> None:
+    if name == "coreai":
+        pytest.skip(f"Core AI {reason}")
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +164,8 @@ class TestEngine:
                 for output in ALL_OUTPUTS:
                     np.testing.assert_array_equal(found[i][output], want[output])
 
-    def test_throughput_runs_several_requests(self, artefact: Path) -> None:
+    def test_throughput_runs_several_requests(self, artefact: Path, name: Name) -> None:
+        no_coreai(name, "runs one request at a time")
         options = EngineOptions(hint="throughput", threads=2)
         with open_engine(manifests.read(artefact), artefact, options) as engine:
             assert engine.info.requests >= 2
@@ -197,11 +212,13 @@ class TestEngine:
 
     def test_says_what_is_at_work(self, engine: Engine, name: Name) -> None:
         info = engine.info
-        assert (info.name, info.threads, info.hint, info.requests) == (name, 1, "latency", 1)
+        threads = None if name == "coreai" else 1  # it does not tell
+        assert (info.name, info.threads, info.hint, info.requests) == (name, threads, "latency", 1)
         assert info.version.split(".")[0].isdecimal()
         assert "cpu" in info.device.lower()
 
-    def test_the_number_of_threads_is_not_a_matter_of_the_cache(self, artefact: Path) -> None:
+    def test_the_number_of_threads_is_not_a_matter_of_the_cache(self, artefact: Path, name: Name) -> None:
+        no_coreai(name, "cannot be told a number of threads")
         for threads in (2, 1, 2):
             with open_engine(manifests.read(artefact), artefact, EngineOptions(threads=threads)) as engine:
                 assert engine.info.threads == threads
@@ -239,7 +256,7 @@ class TestEngine:
 
     @pytest.mark.parametrize("damage", [b"", b"not a model", bytes(range(256)) * 64], ids=["empty", "text", "bytes"])
     def test_a_model_file_of_rubbish(self, own: Path, damage: bytes) -> None:
-        model = own / manifests.read(own).model_file
+        model = model_file(own)
         model.write_bytes(damage)
         with pytest.raises(ArtefactError, match=r"bytes, the manifest says|was changed"):
             Matting(own)
@@ -248,7 +265,7 @@ class TestEngine:
             Matting(own)
 
     def test_a_truncated_model_file(self, own: Path) -> None:
-        model = own / manifests.read(own).model_file
+        model = model_file(own)
         model.write_bytes(model.read_bytes()[:-100])
         with pytest.raises(ArtefactError, match="bytes, the manifest says"):
             Matting(own)
@@ -257,7 +274,7 @@ class TestEngine:
             Matting(own)
 
     def test_a_changed_byte_in_any_file(self, own: Path) -> None:
-        for path in sorted(own.iterdir()):
+        for path in sorted(file for file in own.rglob("*") if file.is_file()):
             if path.name == manifests.MANIFEST:
                 continue
             good = path.read_bytes()
@@ -344,6 +361,7 @@ class TestEngine:
                 np.testing.assert_allclose(matting(frame), alpha, atol=1e-6)
 
     def test_a_dynamic_size(self, name: Name, tmp_path: Path) -> None:
+        no_coreai(name, "models have a fixed size here")
         folder = make_artefact(tmp_path / "dynamic", name, None)
         with Matting(folder) as matting:
             assert matting.selftest().passed
@@ -401,6 +419,8 @@ class TestEngine:
 
 def absent_device(engine: Name) -> str:
     """A device that the engine knows and this machine lacks."""
+    if engine == "coreai":
+        return "GPU"
     if engine == "onnxruntime":
         import onnxruntime
 

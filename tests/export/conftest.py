@@ -21,7 +21,7 @@ SIZE = 64
 Once = Callable[[str, Callable[[Path], object]], Path]
 FLOATS = tuple(
     name for name, target in TARGETS.items()
-    if target.implemented and target.precision != "int8" and target.engine != "coreml"
+    if target.implemented and target.precision != "int8" and not target.apple
 )  # fmt: skip
 """INT8 is judged by what trained weights make of pictures: test_int8.py."""
 

@@ -101,12 +101,7 @@ def test_weights_and_activations_have_8_bits(made):
 
 
 @elsewhere
-<<<<<<< HEAD
-def test_the_manifest_says_how_it_came_about(made, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")  # else tables fold long names
-=======
 def test_the_manifest_says_how_it_came_about(made):
->>>>>>> w8a8
     record = manifests.read(made / TARGET).quantization
     assert record is not None
     assert record.calibration is not None

@@ -12,9 +12,9 @@ from p3m_edge.targets import ARCHS, TARGETS
 
 FLOATS = tuple(
     name for name, target in TARGETS.items()
-    if target.implemented and target.precision != "int8" and target.engine != "coreml"
+    if target.implemented and target.precision != "int8" and not target.apple
 )  # fmt: skip
-"""INT8 is judged by what trained weights make of pictures: tests/export/test_int8.py; Core ML does not run here."""
+"""INT8 is judged by what trained weights make of pictures: tests/export/test_int8.py; Apple's follow below."""
 pytestmark = pytest.mark.full
 
 
@@ -43,6 +43,16 @@ def test_the_core_ml_program_equals_the_network(arch, target, tmp_path):
     (result,) = export(ExportRequest(targets=(target,), out=tmp_path, arch=arch, limits=limits))
     assert result.parity.failures == ()
     assert manifests.read(result.folder).verified.level in ("program", "device")
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_the_core_ai_model_equals_the_network(arch, tmp_path):
+    """Small: Apple's runtime for Linux takes seconds for a frame of this size already."""
+    pytest.importorskip("coreai_torch")
+    (result,) = export(ExportRequest(("coreai-fp16",), tmp_path, arch=arch, width=128, height=128))
+    assert result.parity.failures == ()
+    with Matting(result.folder) as matting:
+        assert matting.selftest().passed
 
 
 @pytest.mark.parametrize("target", FLOATS)

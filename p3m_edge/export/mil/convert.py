@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from p3m_edge import __version__
+from p3m_edge.export.apart import UNFIT
 from p3m_edge.export.mil.package import calm, require
 from p3m_edge.manifest import Form
 from p3m_edge.targets import Precision
@@ -26,8 +27,6 @@ from p3m_edge.targets import Precision
 T = TypeVar("T")
 SMALL = 512
 """Tensors of fewer weights are not compressed."""
-UNFIT = 2
-"""The process' exit code where numbers do not fit the precision that was ordered: another way to quantise may do."""
 _DEBUG = "executorch_debug_handle_mapping.json"  # as large as the graph, of use to ExecuTorch alone
 
 

@@ -13,7 +13,7 @@ from torch import nn
 pytest.importorskip("coremltools")
 
 from p3m_edge.errors import InputError
-from p3m_edge.export import coreml
+from p3m_edge.export import apart, coreml
 from p3m_edge.export.accuracy import UnfitError
 from p3m_edge.export.mil.activations import Order, quantise
 from p3m_edge.export.mil.engine import as_image
@@ -146,8 +146,9 @@ def test_a_range_of_nothing_and_one_beyond_half_precision(source, ranges, tmp_pa
     found = rounding(quantised(source, nothing, tmp_path))
     assert all(0 < float(np.ravel(each.scale.val)[0]) < 1e-4 for each in found)
     large = dict.fromkeys(ranges, (-40000.0, 40000.0))
+    order = Order(str(source.path), str(tmp_path / "large"), large, (), False)
     with pytest.raises(UnfitError, match="overflow"):
-        coreml.run(coreml.QUANTISER, Order(str(source.path), str(tmp_path / "large"), large, (), False))
+        apart.convert(coreml.QUANTISER, order, "coremltools", "the network")
     assert not (tmp_path / "large").exists()
 
 

@@ -1,0 +1,48 @@
+"""Foreign converters in a process of their own: they log, patch other packages, and may take it down with them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+
+import msgspec
+
+from p3m_edge.errors import P3MEdgeError, ended
+from p3m_edge.export.accuracy import UnfitError
+
+UNFIT = 2
+"""The exit code where numbers do not fit the precision that was ordered: another way to quantise may do."""
+
+
+def convert(command: Sequence[str], order: object, converter: str, what: str) -> None:
+    """Run a converter that reads its order as JSON from stdin, and wait for it.
+
+    Parameters
+    ----------
+    command
+        How to start it. It says on the last line of stderr what went wrong, and ends with a code above zero.
+    order
+        For it.
+    converter, what
+        Who converts what, for the error.
+
+    Raises
+    ------
+    UnfitError
+        Numbers do not fit the precision.
+    P3MEdgeError
+        It failed, or was ended.
+    """
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:  # fmt: skip
+        try:
+            _, told = process.communicate(msgspec.json.encode(order))
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        lines = told.decode(errors="replace").strip().splitlines()
+        reason = lines[-1] if lines and process.returncode > 0 else ended(process.returncode, told)
+        kind = UnfitError if process.returncode == UNFIT else P3MEdgeError
+        raise kind(f"{converter} cannot convert {what}: {reason}")
