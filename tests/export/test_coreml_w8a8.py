@@ -133,6 +133,24 @@ def test_parts_are_those_of_onnx(arch, tmp_path):
     assert sorted(nodes) == sorted(node.name for node in bench.program.graph.nodes if node.op == "call_function")
 
 
+@elsewhere
+@pytest.mark.full
+@pytest.mark.parametrize("arch", ARCHS)
+def test_every_network_is_quantised(arch, pictures, tmp_path):
+    """With stand-in weights, whose mattes prove nothing: the parity gate tells a sound program from a broken one."""
+    line_of = line(tmp_path, pictures, "--arch", arch, "--standin", "--max-drop", "9", "--attempts", "1")
+    done = subprocess.run(
+        [sys.executable, "-m", "p3m_edge", *line_of], capture_output=True, text=True, timeout=1200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    record = manifests.read(tmp_path / TARGET)
+    package = tmp_path / TARGET / record.model_file
+    operators = Interpreter(read(package)).operators
+    assert operators["quantize"] > 100
+    size = sum(path.stat().st_size for path in package.rglob("*") if path.is_file())
+    assert size < 1.15 * record.model.parameters
+
+
 def test_pictures_that_are_too_few(pictures, tmp_path, capsys):
     assert main(line(tmp_path / "out", pictures, "--calib", str(pictures / "few"))) == 1
     assert f"at least {MINIMUM}" in capsys.readouterr().err
