@@ -19,10 +19,9 @@ from p3m_edge import manifest as manifests
 from p3m_edge.cli import main
 from p3m_edge.data.synth import portrait as synthetic
 from p3m_edge.errors import P3MEdgeError
-from p3m_edge.export import ExportRequest, coreml, quantize_coreml, quantize_onnx
+from p3m_edge.export import ExportRequest, apart, quantize_coreml, quantize_onnx
 from p3m_edge.export.accuracy import UnfitError
 from p3m_edge.export.calibration import MINIMUM
-from p3m_edge.export.mil.convert import UNFIT
 from p3m_edge.export.mil.interpreter import Interpreter, numpy_type
 from p3m_edge.export.mil.package import read
 from p3m_edge.export.workbench import Workbench
@@ -133,6 +132,24 @@ def test_parts_are_those_of_onnx(arch, tmp_path):
     assert sorted(nodes) == sorted(node.name for node in bench.program.graph.nodes if node.op == "call_function")
 
 
+@elsewhere
+@pytest.mark.full
+@pytest.mark.parametrize("arch", ARCHS)
+def test_every_network_is_quantised(arch, pictures, tmp_path):
+    """With stand-in weights, whose mattes prove nothing: the parity gate tells a sound program from a broken one."""
+    line_of = line(tmp_path, pictures, "--arch", arch, "--standin", "--max-drop", "9", "--attempts", "1")
+    done = subprocess.run(
+        [sys.executable, "-m", "p3m_edge", *line_of], capture_output=True, text=True, timeout=1200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    record = manifests.read(tmp_path / TARGET)
+    package = tmp_path / TARGET / record.model_file
+    operators = Interpreter(read(package)).operators
+    assert operators["quantize"] > 100
+    size = sum(path.stat().st_size for path in package.rglob("*") if path.is_file())
+    assert size < 1.15 * record.model.parameters
+
+
 def test_pictures_that_are_too_few(pictures, tmp_path, capsys):
     assert main(line(tmp_path / "out", pictures, "--calib", str(pictures / "few"))) == 1
     assert f"at least {MINIMUM}" in capsys.readouterr().err
@@ -140,9 +157,10 @@ def test_pictures_that_are_too_few(pictures, tmp_path, capsys):
 
 
 def test_how_the_process_ends_decides_whether_another_way_may_do():
-    for code, kind in ((UNFIT, UnfitError), (1, P3MEdgeError)):
+    for code, kind in ((apart.UNFIT, UnfitError), (1, P3MEdgeError)):
         with pytest.raises(P3MEdgeError, match="a reason") as caught:
-            coreml.run([sys.executable, "-c", f"import sys; print('a reason', file=sys.stderr); sys.exit({code})"], {})
+            script = f"import sys; print('a reason', file=sys.stderr); sys.exit({code})"
+            apart.convert([sys.executable, "-c", script], {}, "it", "that")
         assert type(caught.value) is kind
 
 

@@ -306,11 +306,10 @@ def test_another_request_begins_anew_and_success_leaves_nothing_behind(pictures,
     assert [path.name for path in tmp_path.iterdir()] == ["onnx-int8"]
 
 
-@pytest.mark.parametrize("target", ["onnx-int8", "openvino-int8"])
+@pytest.mark.parametrize("target", ["onnx-int8", "openvino-int8", pytest.param("coreml-w8a8", marks=pytest.mark.full)])
 def test_activations_that_are_not_finite(target, pictures, tmp_path):
     """Weights are finite, their products are not: the network overflows."""
-    if target == "openvino-int8":
-        pytest.importorskip("nncf")
+    pytest.importorskip({"openvino-int8": "nncf", "coreml-w8a8": "coremltools"}.get(target, "onnxruntime"))
     network = load_checkpoint(shipped.weights_path())
     with torch.no_grad():
         network.get_parameter("global_decoder.head.weight").mul_(1e38)

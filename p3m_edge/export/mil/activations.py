@@ -58,7 +58,7 @@ def quantise(order: Order) -> None:
         mode, kind = ("linear", "uint8") if order.zero_point else ("linear_symmetric", "int8")
         config = coreml.OpLinearQuantizerConfig(mode=mode, dtype=kind)
         model = ct.models.MLModel(order.source, skip_model_load=True)
-        kept = _made_of(model.get_spec(), frozenset(order.kept))
+        kept = _kept(model.get_spec(), frozenset(order.kept))
         with _ranges(order.ranges):
             model = coreml.linear_quantize_activations(
                 model, coreml.OptimizationConfig(config, op_name_configs=dict.fromkeys(kept)), [{}]
@@ -66,13 +66,21 @@ def quantise(order: Order) -> None:
         save(ct, quantise_weights(ct, model, kept), Path(order.out))
 
 
-def _made_of(specification: Any, nodes: frozenset[str]) -> list[str]:
-    """The operations that were made of nodes, by name: coremltools adds the precision, and a zero to some names."""
+def _kept(specification: Any, nodes: frozenset[str]) -> list[str]:
+    """The operations that stay as they are, by name.
+
+    Those that were made of nodes: coremltools adds the precision, and a zero to some names. And those that give a
+    result of the program: its passes cannot replace them, and logits would be rounded for nothing.
+    """
     (function,) = specification.mlProgram.functions.values()
     (block,) = function.block_specializations.values()
-    names = [each.attributes["name"].immediateValue.tensor.strings.values[0] for each in block.operations]
-    bare = {name: name.partition("_cast_fp")[0] for name in names}
-    return [name for name in names if nodes & {bare[name], bare[name].removesuffix("_0")}]
+    found = []
+    for each in block.operations:
+        name = each.attributes["name"].immediateValue.tensor.strings.values[0]
+        bare = name.partition("_cast_fp")[0]
+        if nodes & {bare, bare.removesuffix("_0")} or {output.name for output in each.outputs} & set(block.outputs):
+            found.append(name)
+    return found
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from p3m_edge.export.mil.interpreter import Interpreter
 from p3m_edge.export.mil.package import Package, calm, read
 from p3m_edge.export.quantize_coreml import activation_ranges
 from p3m_edge.export.ranges import Range
-from tests.export.mil.conftest import converted
+from tests.export.mil.conftest import built, converted
 
 SHAPE = (1, 3, 16, 24)
 
@@ -131,6 +131,21 @@ def test_what_is_kept_stays_as_it_is(source, ranges, tmp_path):
     assert not rounded & kept
     assert "conv2d_1_cast_fp16" in whole
     assert rounded
+
+
+def test_what_gives_a_result_stays_as_it_is(tmp_path):
+    """coremltools' passes cannot replace it."""
+    weight = np.random.default_rng(0).random((32, 3, 3, 3)).astype(np.float16)
+
+    def body(m: Any, x: Any) -> Any:
+        first = m.conv(x=m.cast(x=x, dtype="fp16", name="half"), weight=weight[:3], name="first")
+        return m.conv(x=first, weight=weight, name="last")
+
+    given = dict.fromkeys(("half", "first", "last"), Range(-1.0, 1.0, -1.0, 1.0))
+    package = quantised(built(body, SHAPE, tmp_path), given, tmp_path)
+    assert [each.input.name for each in rounding(package)] == ["half", "first"]
+    (last,) = (each for each in operations(package) if each.name == "last")
+    assert last.outputs[0].name == package.program.functions["main"].outputs[0].name
 
 
 def test_a_zero_point(source, ranges, tmp_path):
