@@ -158,8 +158,8 @@ def test_pictures_that_are_too_few(pictures, tmp_path, capsys):
 
 def test_how_the_process_ends_decides_whether_another_way_may_do():
     for code, kind in ((apart.UNFIT, UnfitError), (1, P3MEdgeError)):
+        script = f"import sys; print('a reason', file=sys.stderr); sys.exit({code})"
         with pytest.raises(P3MEdgeError, match="a reason") as caught:
-            script = f"import sys; print('a reason', file=sys.stderr); sys.exit({code})"
             apart.convert([sys.executable, "-c", script], {}, "it", "that")
         assert type(caught.value) is kind
 
