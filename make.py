@@ -17,6 +17,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -29,12 +30,13 @@ from typing import Any, Iterator
 ROOT = Path(__file__).resolve().parent
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 DEMO_EXTRAS = ("onnx", "openvino", "torch")
-TEST_EXTRAS = ("dev", "train", "bodies", "quantize", "coreml", *DEMO_EXTRAS)
+TEST_EXTRAS = ("dev", "train", "bodies", "quantize", "coreml", "coreai", *DEMO_EXTRAS)
+GLIBC_OF_COREAI, MACOS_OF_COREAI = (2, 34), (26,)
 MINIMUM_TORCH = (2, 9)
 WINDOWS = os.name == "nt"
 
 TORCH_NOTICE = """\
-This downloads PyTorch (the CPU build: about 200 MB) and about 280 MB of other packages, 560 MB for the tests."""
+This downloads PyTorch (the CPU build: about 200 MB) and about 280 MB of other packages, 620 MB for the tests."""
 LINUX_NOTICE = """\
 On Linux the public index serves PyTorch's CUDA build, several GB with its libraries. For the CPU build, stop now
 (Ctrl-C) and give pip the CPU index that PyTorch's installation page names, as PIP_EXTRA_INDEX_URL or in pip's own
@@ -120,6 +122,17 @@ def probe(command: "list[str]") -> "str | None":
 def environment_folder() -> Path:
     """Where the virtual environment is or will be."""
     return Path(os.environ.get("P3M_EDGE_VENV") or ROOT / ".venv").expanduser().resolve()
+
+
+def fitting_extras() -> "tuple[str, ...]":
+    """What the tests take: without Core AI where its packages ask for a newer system, which no marker of pip says."""
+    libc, glibc = platform.libc_ver()
+    found, wanted = {
+        "linux": (glibc if libc == "glibc" else "", GLIBC_OF_COREAI),
+        "darwin": (platform.mac_ver()[0], MACOS_OF_COREAI),
+    }.get(sys.platform, ("0", (0,)))
+    fits = tuple(int(part) for part in re.findall(r"\d+", found)) >= wanted
+    return tuple(extra for extra in TEST_EXTRAS if fits or extra != "coreai")
 
 
 def find_torch() -> "dict[str, Any] | None":
@@ -310,7 +323,7 @@ def main(arguments: "list[str]") -> int:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="options of that verb")
     chosen = parser.parse_args(arguments)
     environment = Environment(environment_folder())
-    environment.prepare(DEMO_EXTRAS if chosen.verb == "demo" else TEST_EXTRAS)
+    environment.prepare(DEMO_EXTRAS if chosen.verb == "demo" else fitting_extras())
     command = ["p3m_edge", "demo"] if chosen.verb == "demo" else ["tests.packaging.checks"]
     return run([environment.python, "-m", *command, *chosen.arguments])
 

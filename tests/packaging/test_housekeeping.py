@@ -171,6 +171,15 @@ def test_constraints_cover_every_dependency() -> None:
     assert [str(r) for r in requirements if known[canonicalize_name(r.name)] not in r.specifier] == []
 
 
+@pytest.mark.parametrize(("glibc", "expected"), [("2.34", True), ("2.41", True), ("2.31", False), ("", False)])
+def test_make_takes_core_ai_where_its_packages_run(glibc: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc" if glibc else "", glibc))
+    extras = make.fitting_extras()
+    assert ("coreai" in extras) == expected
+    assert {*extras, "coreai"} == set(make.TEST_EXTRAS)
+
+
 def test_make_asks_for_what_the_project_has() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert set(make.TEST_EXTRAS) <= set(project["optional-dependencies"])
