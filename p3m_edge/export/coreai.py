@@ -13,7 +13,7 @@ from pathlib import Path
 from p3m_edge.export import apart
 from p3m_edge.export.aimodel import Order
 from p3m_edge.export.graph import INPUT
-from p3m_edge.export.program import deciding, exponential, save
+from p3m_edge.export.program import in_single, save
 from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.model.deploy import OUTPUTS
 from p3m_edge.runtimes import coreai
@@ -39,7 +39,7 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as temporary:
         traced = Path(temporary) / "program.pt2"
         save(bench.program, traced)
-        kept = tuple(dict.fromkeys((*deciding(bench.program), *exponential(bench.program))))
+        kept = in_single(bench.program)
         model = Path(temporary) / target.model_file
         order = Order(str(traced), str(model), INPUT, tuple(OUTPUTS[bench.request.outputs]), kept)
         apart.convert(CONVERTER, order, "coreai-torch", f"the network ({bench.network.arch})")

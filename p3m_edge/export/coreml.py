@@ -15,7 +15,7 @@ from pathlib import Path
 from p3m_edge.export import apart, forms, package_size
 from p3m_edge.export.mil.convert import Order, Part
 from p3m_edge.export.mil.package import require
-from p3m_edge.export.program import STATE, deciding, save
+from p3m_edge.export.program import STATE, in_single, save
 from p3m_edge.export.swift import FILE, source
 from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.model.deploy import OUTPUTS
@@ -63,7 +63,7 @@ def convert(bench: Workbench, target: Target, folder: Path) -> tuple[str, ...]:
         for (width, height), program in zip(request.sizes, bench.programs, strict=True):
             traced = Path(temporary) / f"{width}x{height}.pt2"
             save(program, traced)
-            parts.append(Part(str(traced), height, width, () if target.precision == "fp32" else deciding(program)))
+            parts.append(Part(str(traced), height, width, () if target.precision == "fp32" else in_single(program)))
         # In the private folder: what a killed export has left running must not write into that of the next one.
         package = Path(temporary) / target.model_file
         order = Order(

@@ -87,10 +87,15 @@ def trace(
     return program
 
 
-def deciding(program: torch.export.ExportedProgram) -> tuple[str, ...]:
-    """What stays in float32 where the rest is in half precision, by the nodes' names, in their order.
+def in_single(program: torch.export.ExportedProgram) -> tuple[str, ...]:
+    """What stays in float32 where the rest is in half precision, by the nodes' names: the two that follow."""
+    return tuple(dict.fromkeys((*deciding(program), *exponential(program))))
 
-    What sees the picture, and what magnifies its rounding most: the rule is that of :mod:`p3m_edge.export.precision`.
+
+def deciding(program: torch.export.ExportedProgram) -> tuple[str, ...]:
+    """What sees the picture, and what magnifies its rounding most, by the nodes' names, in their order.
+
+    The rule is that of :mod:`p3m_edge.export.precision`.
     """
     found: set[torch.fx.Node] = set()
     reached: set[torch.fx.Node] = set()
@@ -112,7 +117,8 @@ def deciding(program: torch.export.ExportedProgram) -> tuple[str, ...]:
 def exponential(program: torch.export.ExportedProgram) -> tuple[str, ...]:
     """The nodes of modules that take exponentials themselves, by name: ViTAE's Performers.
 
-    They divide sums of exponentials by one another, and in half precision both may be nothing.
+    They divide sums of exponentials by one another. In half precision these may be nothing, and so is the epsilon; or
+    they overflow, since they are over all tokens.
     """
     nodes = [node for node in program.graph.nodes if node.op == "call_function"]
     places = {place_of(node) for node in nodes if node.target == torch.ops.aten.exp.default}

@@ -19,9 +19,6 @@ from p3m_edge.model.layers import (
 
 _NORM_EPS = 1e-6
 _PERFORMER_EPS = 1e-8
-# Sums over all tokens are as many times smaller, and so within half precision (1024x1024 has 65,536 tokens); a root of
-# a usual number of tokens, so that single features do not vanish instead. It cancels, being a power of two to the bit.
-_SHRINK = 2.0**-7
 PROJECTION = ".attn.projection"  # how the names of the Performer projections end in the state dict
 
 
@@ -61,20 +58,20 @@ class PerformerAttention(nn.Module):
         self.proj = nn.Linear(channels, channels)
         self.register_buffer("projection", torch.from_numpy(default_projection(channels, layer)))
 
-    def features(self, x: Tensor, gain: float = 1.0) -> Tensor:
-        """The positive features ``gain exp(w x - |x|^2 / 2) / sqrt(m)`` of ``[B, N, C]``, as ``[B, N, m]``."""
+    def features(self, x: Tensor) -> Tensor:
+        """The positive features ``exp(w x - |x|^2 / 2) / sqrt(m)`` of ``[B, N, C]``, as ``[B, N, m]``."""
         directions = self.projection[0]
         norm = (x * x).sum(dim=-1, keepdim=True) * 0.5
-        scale: float = directions.shape[0] ** -0.5 * gain
+        scale: float = directions.shape[0] ** -0.5
         return (x @ directions.transpose(0, 1) - norm).exp() * scale
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, N, C]`` -> ``[B, N, C]``."""
         k, q, v = self.kqv(x).chunk(3, dim=-1)
-        key, query = self.features(k, _SHRINK), self.features(q)
+        key, query = self.features(k), self.features(q)
         weighted = query @ (key.transpose(1, 2) @ v)
         total = query @ key.sum(dim=1, keepdim=True).transpose(1, 2)
-        out: Tensor = self.proj(weighted / (total + _SHRINK * _PERFORMER_EPS))
+        out: Tensor = self.proj(weighted / (total + _PERFORMER_EPS))
         return out
 
 
