@@ -27,7 +27,10 @@ EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino", "coreai": "coreai"}
 HEIGHT, WIDTH = 64, 96
 
 
-@pytest.fixture(scope="module", params=list(ENGINES))
+SLOW = {"coreai": pytest.mark.full}  # every engine of it is a process; tests/export/test_coreai.py is in the fast tier
+
+
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=SLOW.get(name, ())) for name in ENGINES])
 def name(request: pytest.FixtureRequest) -> Name:
     engine: Name = request.param
     if request.param == "coreml":
