@@ -106,7 +106,9 @@ class OutputRecord:
 
 @dataclass(frozen=True)
 class ParityItem:
-    """How one picture came out, against the eager deploy module. ``None``: the artefact lacks that output.
+    """How one picture came out, against the eager deploy module.
+
+    ``None``: the artefact lacks that output, or gives what is no number.
 
     The errors are those of :class:`p3m_edge.runtimes.golden.Difference` (older artefacts have no ``grad_mean``).
     ``sad`` (thousands), ``grad`` and ``conn`` compare the two final alphas with the published measures, as sums over
@@ -118,11 +120,11 @@ class ParityItem:
     local_mean: float | None
     local_share: float | None
     flips: float | None
-    alpha_mean: float
-    alpha_max: float
+    alpha_mean: float | None
+    alpha_max: float | None
     alpha_share: float
     sad: float
-    mse: float
+    mse: float | None
     grad: float
     conn: float
     grad_mean: float | None = None

@@ -160,6 +160,15 @@ def example(**changes: Any) -> manifest.Manifest:
     return dataclasses.replace(complete, **changes)
 
 
+def test_figures_that_are_no_numbers_can_be_read_back(tmp_path):
+    nothing = dict.fromkeys(("logits_mean", "local_mean", "alpha_mean", "alpha_max", "mse", "grad_mean"), float("nan"))
+    broken = dataclasses.replace(item(), **nothing)
+    manifest.write(example(parity=manifest.ParityRecord(False, FP16, (broken,), ("not finite",))), tmp_path)
+    found = manifest.read(tmp_path, allow_rejected=True).parity
+    assert found is not None
+    assert found.items == (dataclasses.replace(item(), **dict.fromkeys(nothing)),)
+
+
 def artefact(folder: Path, **changes: Any) -> manifest.Manifest:
     """An artefact with a file in a folder of its own, as Core ML packages have."""
     folder.mkdir(parents=True)
