@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -273,7 +273,7 @@ class Manifest:
     p3m_edge: str = ""
     quantization: QuantizationRecord | None = None
     functions: tuple[FunctionRecord, ...] = ()
-    smoothing: float | None = None
+    smoothing: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
 
     @property
     def function(self) -> str | None:

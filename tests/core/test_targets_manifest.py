@@ -161,12 +161,14 @@ def example(**changes: Any) -> manifest.Manifest:
 
 
 def test_figures_that_are_no_numbers_can_be_read_back(tmp_path):
-    nothing = dict.fromkeys(("logits_mean", "local_mean", "alpha_mean", "alpha_max", "mse", "grad_mean"), float("nan"))
-    broken = dataclasses.replace(item(), **nothing)
+    names = ("logits_mean", "local_mean", "alpha_mean", "alpha_max", "mse", "grad_mean")
+    nan: dict[str, Any] = dict.fromkeys(names, float("nan"))
+    none: dict[str, Any] = dict.fromkeys(names)
+    broken = dataclasses.replace(item(), **nan)
     manifest.write(example(parity=manifest.ParityRecord(False, FP16, (broken,), ("not finite",))), tmp_path)
     found = manifest.read(tmp_path, allow_rejected=True).parity
     assert found is not None
-    assert found.items == (dataclasses.replace(item(), **dict.fromkeys(nothing)),)
+    assert found.items == (dataclasses.replace(item(), **none),)
 
 
 def artefact(folder: Path, **changes: Any) -> manifest.Manifest:
@@ -268,7 +270,7 @@ def test_every_field_has_a_type_and_the_required_ones_are_required(tmp_path, nam
     document = json.loads((tmp_path / "a" / manifest.MANIFEST).read_text())
     del document[name]
     (tmp_path / "a" / manifest.MANIFEST).write_text(json.dumps(document))
-    if name in ("fp32_nodes", "p3m_edge", "quantization"):
+    if name in ("fp32_nodes", "p3m_edge", "quantization", "functions", "smoothing"):
         manifest.read(tmp_path / "a")
     else:
         with pytest.raises(ArtefactError, match=name):
