@@ -75,7 +75,10 @@ def most(functions: Sequence[Function], precision: Precision, plain: Collection[
         else:
             beside = (width + 1) * values.shape[0] if bits == 8 else width * 2**bits
             total += bits * count / 8 + beside + 3 * _ENTRY
-    return int(_SLACK * total + _NODE * sum(len(program.graph.nodes) for program, _ in functions))
+    nodes = sum(len(program.graph.nodes) for program, _ in functions)
+    if precision == "w8a8":
+        nodes *= 2  # activations are rounded to 8 bits and back in operations of their own
+    return int(_SLACK * total + _NODE * nodes)
 
 
 def _weights_of(program: torch.export.ExportedProgram, nodes: Collection[str]) -> set[str]:
