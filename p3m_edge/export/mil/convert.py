@@ -185,10 +185,16 @@ def _compressed(ct: Any, model: Any, precision: Precision) -> Any:
 
 
 def quantise_weights(ct: Any, model: Any, kept: Collection[str] = ()) -> Any:
-    """The model with 8-bit weights, symmetric, a scale for each channel; operations that are named keep theirs."""
+    """The model with 8-bit weights, symmetric, a scale for each channel; operations that are named keep theirs.
+
+    Other constants stay as they are: a channel of zeros, as attention's masks have them, has no scale.
+    """
     coreml = ct.optimize.coreml
-    config = coreml.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=SMALL)
-    return coreml.linear_quantize_weights(model, coreml.OptimizationConfig(config, op_name_configs=dict.fromkeys(kept)))
+    weights = coreml.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=SMALL)
+    config = coreml.OptimizationConfig(
+        op_type_configs=dict.fromkeys(("conv", "linear"), weights), op_name_configs=dict.fromkeys(kept)
+    )
+    return coreml.linear_quantize_weights(model, config)
 
 
 def share_constants(block: Any) -> None:
