@@ -113,7 +113,10 @@ def test_each_unit_is_a_row_with_figures_and_a_plan(result: Path) -> None:
         assert "const" not in {one.kind for one in row.placement.operators}
 
 
-def test_what_passed_is_recorded_and_shown(own: Path, result: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_passed_is_recorded_and_shown(
+    own: Path, result: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # else tables fold
     before = manifests.read(own)
     page = own.parent / "page.html"
     assert main(["bench", "--import", str(result), str(own), "--html", str(page)]) == 0
