@@ -153,6 +153,7 @@ def test_the_engines_runner_takes_a_state_along(several):
 
 
 @elsewhere
+@pytest.mark.full
 def test_what_says_to_be_a_mac_runs_every_function_and_keeps_the_state(several):
     """Behind coremltools' interface stands the interpreter, which takes function and state as Core ML would."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(MAC), str(ROOT)])}
