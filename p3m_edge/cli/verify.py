@@ -17,6 +17,7 @@ from p3m_edge.errors import GateError, P3MEdgeError, needing
 from p3m_edge.manifest import Manifest, VerifiedRecord
 from p3m_edge.runtimes import Matting, UnverifiedWarning, coreml, golden
 from p3m_edge.runtimes.contract import EngineInfo
+from p3m_edge.runtimes.engine import Engine
 from p3m_edge.runtimes.golden import SelfTest
 
 if TYPE_CHECKING:
@@ -106,25 +107,18 @@ def verify(folder: Path, device: str | None = None, threads: int | None = None) 
         interpreted = _interpreted(folder, start)
         if interpreted is not None:
             return interpreted
-        selftests = []
-        for size in _sizes(folder):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UnverifiedWarning)  # verifying is what it asks for
-                matting = Matting(folder, device, threads, size=size)
-            with matting:
-                selftests.append(matting.selftest())
-                engine = matting.info.engine
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnverifiedWarning)  # verifying is what it asks for
+            matting = Matting(folder, device, threads)
+        with matting:
+            found = matting.selftest()
+            engine = matting.info.engine
     except P3MEdgeError as error:
         seconds = time.perf_counter() - start
         return Verification(
             folder, "error", str(error), error.hint, error.exit_code, None, None, None, None, round(seconds, 3)
         )
-    return _judged(folder, matting.manifest, engine, golden.together(selftests), start)
-
-
-def _sizes(folder: Path) -> list[tuple[int, int] | None]:
-    """The sizes of an artefact that takes several, each of which is verified; None: it has what it has."""
-    return [(each.width, each.height) for each in manifests.read(folder).functions] or [None]
+    return _judged(folder, matting.manifest, engine, found, start)
 
 
 def _interpreted(folder: Path, start: float) -> Verification | None:
@@ -135,12 +129,15 @@ def _interpreted(folder: Path, start: float) -> Verification | None:
     manifests.check_files(manifest, folder)
     with needing("torch,coreml"):
         from p3m_edge.export.mil.engine import interpret
-    selftests = []
-    for sized in manifest.by_size():
-        engine, _ = interpret(sized, folder)
-        with engine:
-            selftests.append(golden.selftest(sized, folder, engine.infer))
-    return _judged(folder, manifest, engine.info, golden.together(selftests), start)
+    infos: list[EngineInfo] = []
+
+    def opened(sized: Manifest) -> Engine:
+        engine, _ = interpret(sized, folder, sequence=True)
+        infos.append(engine.info)
+        return engine
+
+    found = golden.whole(manifest, folder, opened)
+    return _judged(folder, manifest, infos[0], found, start)
 
 
 def _examined(path: Path, start: float) -> Verification:

@@ -13,7 +13,6 @@ from p3m_edge import manifest as manifests
 from p3m_edge import metrics
 from p3m_edge.errors import UsageError, suggestion
 from p3m_edge.export.mil.engine import Headroom, open_highest
-from p3m_edge.export.program import smoothed
 from p3m_edge.export.workbench import Workbench
 from p3m_edge.manifest import Manifest, ParityItem, ParityRecord
 from p3m_edge.runtimes import golden
@@ -22,7 +21,7 @@ from p3m_edge.targets import Limits, Target
 
 MINIMUM_HEADROOM = 4.0
 """How many times larger results in half precision could be before one overflows: other pictures have other ranges."""
-_Compared = tuple[str, dict[str, NDArray[np.float32]], Outputs]  # a picture's name, what is wanted, what is found
+_Compared = tuple[str, golden.Arrays, Outputs]  # a picture's name, what is wanted, what is found
 _GOLDEN_PICTURES = 2  # the bundled portrait and noise: a user's pictures do not travel with the artefact
 
 
@@ -72,7 +71,7 @@ def check(bench: Workbench, manifest: Manifest, folder: Path, gate: Limits, loos
     differences, items = [], []
     headroom = Headroom()
     for each, sized in zip(bench.by_size, manifest.by_size(), strict=True):
-        for name, wanted, found in (*_pictures(each, sized, folder, headroom), *_frames(each, sized, folder, headroom)):
+        for name, wanted, found in _compared(each, sized, folder, headroom):
             difference = golden.compare(golden.named(name, sized), wanted, found, gate.pixel_tolerance)
             differences.append(difference)
             items.append(_item(difference, wanted["alpha"][0, 0], found["alpha"][0, 0]))
@@ -86,28 +85,16 @@ def check(bench: Workbench, manifest: Manifest, folder: Path, gate: Limits, loos
     return ParityRecord(not failures, gate, tuple(items), failures, loosened, headroom.value)
 
 
-def _pictures(bench: Workbench, manifest: Manifest, folder: Path, headroom: Headroom) -> Iterator[_Compared]:
-    """Every picture by itself."""
-    opened, _ = open_highest(manifest, folder, headroom)
-    with opened as engine:
-        for picture, image, reference in zip(bench.pictures, bench.network_images(), bench.references, strict=True):
-            wanted: dict[str, NDArray[np.float32]] = {name: reference[name] for name in bench.outputs}
-            yield picture.name, wanted, engine.infer(image, engine.outputs)
-
-
-def _frames(bench: Workbench, manifest: Manifest, folder: Path, headroom: Headroom) -> Iterator[_Compared]:
-    """The pictures as frames of a sequence, the first once more at the end, and again from the start; alpha alone."""
-    if manifest.smoothing is None:
-        return
-    images, references = bench.network_images(), [reference["alpha"] for reference in bench.references]
-    images, references = [*images, images[0]], [*references, references[0]]
+def _compared(bench: Workbench, manifest: Manifest, folder: Path, headroom: Headroom) -> Iterator[_Compared]:
+    """Every picture by itself; where mattes are smoothed, then all of them as frames that follow each other."""
     opened, _ = open_highest(manifest, folder, headroom, sequence=True)
     with opened as engine:
-        for sequence in (1, 2):
-            wanted = smoothed(references, manifest.smoothing)
-            for index, (image, alpha) in enumerate(zip(images, wanted, strict=True)):
-                yield f"sequence {sequence}, frame {index + 1}", {"alpha": alpha}, engine.infer(image)
-            engine.reset()
+        for picture, image, reference in zip(bench.pictures, bench.network_images(), bench.references, strict=True):
+            wanted: golden.Arrays = {name: reference[name] for name in bench.outputs}
+            yield picture.name, wanted, engine.infer_alone(image, engine.outputs)
+        if manifest.smoothing is not None:
+            alphas = [reference["alpha"] for reference in bench.references]
+            yield from golden.in_a_row(bench.network_images(), alphas, manifest.smoothing, engine)
 
 
 def _item(difference: golden.Difference, wanted: NDArray[np.float32], found: NDArray[np.float32]) -> ParityItem:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from p3m_edge.export.precision import STEMS
@@ -42,6 +40,7 @@ class SmoothedForm(ImageForm):
     ``alpha[t] = (1 - weight) alpha + weight alpha[t - 1]``, and the first frame's as it is. Core ML's states begin as
     zeros, in half precision. So that zeros mean "no frame yet", this one holds alpha + 1; that is exact to 2**-11. It
     is as wide as the frame, a multiple of 32: the Neural Engine fails on other states (coremltools, issue 2631).
+    :func:`p3m_edge.runtimes.golden.smoothed` is the same in NumPy.
     """
 
     previous: Tensor
@@ -59,15 +58,6 @@ class SmoothedForm(ImageForm):
         smooth = alpha + self.weight * ((self.previous - seen) - seen * alpha)
         self.previous[:] = smooth + 1
         return smooth, *others
-
-
-def smoothed(alphas: Iterable[NDArray[np.float32]], weight: float) -> Iterator[NDArray[np.float32]]:
-    """What :class:`SmoothedForm` makes of mattes in a row, computed in NumPy; its state in half precision."""
-    before: NDArray[np.float32] | None = None
-    for alpha in alphas:
-        smooth = alpha if before is None else alpha + np.float32(weight) * (before - alpha)
-        yield smooth
-        before = (smooth + 1).astype(np.float16).astype(np.float32) - 1
 
 
 def trace(

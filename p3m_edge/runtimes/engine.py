@@ -118,6 +118,11 @@ class Engine:
         check_images(images, self._input)
         return self._run(images, names)
 
+    def infer_alone(self, images: Images, outputs: Sequence[str] = ALPHA) -> Outputs:
+        """The same for images that follow no others, also where the engine was opened for a sequence."""
+        self.reset()
+        return self.infer(images, outputs)
+
     def reset(self) -> None:
         """Forget the frames before: the next one begins a sequence. Waits for an inference at work.
 

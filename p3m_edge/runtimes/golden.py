@@ -9,7 +9,8 @@ pictures of each of them, one size after the other.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from p3m_edge import metrics
 from p3m_edge.errors import ArtefactError
 from p3m_edge.manifest import GOLDEN, Manifest
 from p3m_edge.runtimes.contract import Images, Outputs
+from p3m_edge.runtimes.engine import Engine
 from p3m_edge.targets import TARGETS, Limits
 
 Arrays = Mapping[str, NDArray[np.float32]]
@@ -182,11 +184,68 @@ def named(picture: str, manifest: Manifest) -> str:
     return f"{picture} at {manifest.input.width}x{manifest.input.height}" if manifest.functions else picture
 
 
-def together(parts: Sequence[SelfTest]) -> SelfTest:
-    """The verdict on an artefact whose sizes were tested one by one."""
-    items = tuple(item for part in parts for item in part.items)
-    failures = tuple(failure for part in parts for failure in part.failures)
-    return SelfTest(not failures, parts[0].limits, items, failures)
+def whole(manifest: Manifest, folder: Path, opened: Callable[[Manifest], AbstractContextManager[Engine]]) -> SelfTest:
+    """The self test of everything that an artefact can do: every size, and frames in a row where it smooths mattes.
+
+    Parameters
+    ----------
+    manifest, folder
+        The artefact.
+    opened
+        Opens an engine for the artefact at one size; for a sequence, where it smooths mattes.
+
+    Raises
+    ------
+    ArtefactError
+        The golden vectors cannot be read.
+    """
+    limits = limits_of(manifest)
+    items: list[Difference] = []
+    for sized in manifest.by_size():
+        with opened(sized) as engine:
+            items += selftest(sized, folder, engine.infer_alone).items
+            if sized.smoothing is None:
+                continue
+            vectors = read(folder, sized)
+            images, alphas = [vector.image for vector in vectors], [vector.outputs["alpha"] for vector in vectors]
+            for name, wanted, found in in_a_row(images, alphas, sized.smoothing, engine):
+                items.append(compare(named(name, sized), wanted, found, limits.pixel_tolerance))
+    return judge(tuple(items), limits)
+
+
+def in_a_row(
+    images: Sequence[Images], alphas: Sequence[NDArray[np.float32]], weight: float, engine: Engine
+) -> Iterator[tuple[str, Arrays, Outputs]]:
+    """Pictures as frames of a sequence, the first once more at the end, and all of it again after a reset.
+
+    Parameters
+    ----------
+    images, alphas
+        The pictures, and the reference of each by itself.
+    weight
+        Of the matte before.
+    engine
+        Opened for a sequence.
+
+    Yields
+    ------
+    name, wanted, found
+        Of each frame: alpha alone.
+    """
+    images, alphas = [*images, images[0]], [*alphas, alphas[0]]
+    for sequence in (1, 2):
+        engine.reset()
+        for index, (image, alpha) in enumerate(zip(images, smoothed(alphas, weight), strict=True)):
+            yield f"sequence {sequence}, frame {index + 1}", {"alpha": alpha}, engine.infer(image)
+
+
+def smoothed(alphas: Iterable[NDArray[np.float32]], weight: float) -> Iterator[NDArray[np.float32]]:
+    """Mattes in a row, each mixed with the one before, as an artefact does that keeps alpha + 1 in half precision."""
+    before: NDArray[np.float32] | None = None
+    for alpha in alphas:
+        smooth = alpha if before is None else alpha + np.float32(weight) * (before - alpha)
+        yield smooth
+        before = (smooth + 1).astype(np.float16).astype(np.float32) - 1
 
 
 def compare(image: str, reference: Arrays, found: Arrays, tolerance: float) -> Difference:

@@ -6,8 +6,8 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
@@ -144,8 +144,8 @@ class Matting:
             text = f"{self.folder} has nearest upsampling: a speed floor for benchmarks, not P3M-Net"
             warnings.warn(text, OtherNetworkWarning, stacklevel=2)
         where = None if cache_dir is None else Path(cache_dir)
-        options = EngineOptions(device, threads, hint, cache, where, sequence)
-        self.engine: Engine = open_engine(self.manifest, self.folder, options)
+        self._options = EngineOptions(device, threads, hint, cache, where, sequence)
+        self.engine: Engine = open_engine(self.manifest, self.folder, self._options)
         self._pending: deque[_Pending] = deque()
         self._lock = threading.Lock()
 
@@ -303,12 +303,20 @@ class Matting:
     def selftest(self) -> SelfTest:
         """Run the golden vectors through the engine, all outputs, and hold them against the parity limits.
 
+        Of an artefact for several sizes, or with a state, everything that it can do is tested.
+
         Raises
         ------
         ArtefactError
             The golden vectors cannot be read.
         """
-        return golden.selftest(self.manifest, self.folder, self.engine.infer)
+
+        def opened(manifest: Manifest) -> AbstractContextManager[Engine]:
+            if manifest == self.manifest and manifest.smoothing is None:
+                return nullcontext(self.engine)
+            return open_engine(manifest, self.folder, replace(self._options, sequence=True))
+
+        return golden.whole(self.manifest, self.folder, opened)
 
     def close(self) -> None:
         """Finish what is at work and free the model; closing again does nothing."""

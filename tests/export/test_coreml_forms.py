@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -29,12 +30,22 @@ from p3m_edge.export.mil.package import read
 from p3m_edge.model.checkpoint import load_checkpoint
 from p3m_edge.runtimes import Matting, coreml, golden
 from p3m_edge.targets import ARCHS, TARGETS
+from tests.conftest import ROOT
 from tests.export.test_coreml import FULL, HALF, elsewhere, package_bytes
 from tests.portraits import portrait, write_set
 
 SIDE, WIDE = 64, 96
 SIZES = {"size_64x64": (SIDE, SIDE), "size_96x64": (WIDE, SIDE)}
 WEIGHT = 0.3
+TESTED = [
+    f"{picture} at {width}x{height}"
+    for width, height in SIZES.values()
+    for picture in (
+        "golden 0", "golden 1",
+        *(f"sequence {sequence}, frame {frame}" for sequence in (1, 2) for frame in (1, 2, 3)),
+    )
+]  # fmt: skip
+MAC = Path(__file__).parents[1] / "benchmarks" / "helpers" / "mac"
 
 
 def request_for(out: Path, *names: str, **options: Any) -> ExportRequest:
@@ -84,8 +95,7 @@ def test_one_package_holds_the_weights_once(several):
 def test_verify_and_inspect_know_every_size(several, capsys):
     assert main(["verify", str(several), "--json"]) == 0
     (verdict,) = json.loads(capsys.readouterr().out)["artefacts"]
-    pictures = [item["image"] for item in verdict["selftest"]["items"]]
-    assert pictures == [f"golden {i} at {width}x{height}" for width, height in SIZES.values() for i in (0, 1)]
+    assert [item["image"] for item in verdict["selftest"]["items"]] == TESTED
     assert main(["inspect", str(several)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "size_64x64: 64x64 (default)" in shown
@@ -142,6 +152,19 @@ def test_the_engines_runner_takes_a_state_along(several):
     assert np.array_equal(run(second, ("alpha",))["alpha"], by_itself)
 
 
+@elsewhere
+@pytest.mark.full
+def test_what_says_to_be_a_mac_runs_every_function_and_keeps_the_state(several):
+    """Behind coremltools' interface stands the interpreter, which takes function and state as Core ML would."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(MAC), str(ROOT)])}
+    line = [sys.executable, "-m", "p3m_edge", "verify", str(several), "--json"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    (verdict,) = json.loads(done.stdout)["artefacts"]
+    assert verdict["engine"]["name"] == "coreml"
+    assert [item["image"] for item in verdict["selftest"]["items"]] == TESTED
+
+
 def test_the_swift_file_follows(several):
     """Sizes as an enumeration of the package's functions, a state that can be begun anew; nothing here compiles it."""
     text = (several / "Matte.swift").read_text()
@@ -190,7 +213,7 @@ def test_smoothing_is_that_of_the_formula():
     alphas[1][:] = 1
     alphas[2][:] = 0
     expected = alphas[0]
-    for alpha, reference in zip(alphas, programs.smoothed(alphas, WEIGHT), strict=True):
+    for alpha, reference in zip(alphas, golden.smoothed(alphas, WEIGHT), strict=True):
         expected = alpha if alpha is alphas[0] else (1 - WEIGHT) * alpha + WEIGHT * expected
         (found,) = form(torch.from_numpy(np.repeat(255 * alpha, 3, axis=1)))
         assert np.abs(found.numpy() - expected).max() < 1e-6
