@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from p3m_edge import __version__
+from p3m_edge.export.apart import serve
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def convert(order: Order) -> None:
             frame = torch.zeros(1, height, width, 3, dtype=torch.uint8)
             traced = torch.export.export(HalfForm(program, order.fp32), (frame,))
             traced = traced.run_decompositions(coreai_torch.get_decomp_table())
-        # The other mode writes where in the sources each operation comes from, folders and all.
+        # By its documentation, the other mode writes down where in the sources each operation comes from.
         converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
         converter.add_exported_program(traced, input_names=[order.image], output_names=list(order.outputs))
         about = AIModelAssetMetadata()
@@ -134,16 +134,5 @@ def convert(order: Order) -> None:
         converter.to_coreai().save_asset(Path(order.out), about)
 
 
-def main() -> int:
-    """Convert what stdin orders; what goes wrong is one line on stderr."""
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
-    try:
-        convert(order)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the parent says it
-        sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())}\n")
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve(Order, convert))

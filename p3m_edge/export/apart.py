@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 
 from p3m_edge.errors import P3MEdgeError, ended
 from p3m_edge.export.accuracy import UnfitError
 
+T = TypeVar("T")
 UNFIT = 2
 """The exit code where numbers do not fit the precision that was ordered: another way to quantise may do."""
 
@@ -20,7 +23,7 @@ def convert(command: Sequence[str], order: object, converter: str, what: str) ->
     Parameters
     ----------
     command
-        How to start it. It says on the last line of stderr what went wrong, and ends with a code above zero.
+        How to start it: a module that ends with :func:`serve`.
     order
         For it.
     converter, what
@@ -46,3 +49,14 @@ def convert(command: Sequence[str], order: object, converter: str, what: str) ->
         reason = lines[-1] if lines and process.returncode > 0 else ended(process.returncode, told)
         kind = UnfitError if process.returncode == UNFIT else P3MEdgeError
         raise kind(f"{converter} cannot convert {what}: {reason}")
+
+
+def serve(kind: type[T], action: Callable[[T], None]) -> int:
+    """The other end: do what stdin orders, and return the exit code; what goes wrong is the last line on stderr."""
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=kind)
+    try:
+        action(order)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the parent says it
+        sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())}\n")
+        return UNFIT if isinstance(error, RuntimeWarning) else 1
+    return 0

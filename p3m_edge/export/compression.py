@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from p3m_edge.export.accuracy import UnfitError, Yardstick, edge_failures, failures
+from p3m_edge.export.accuracy import UnfitError, Yardstick, failures
 from p3m_edge.export.calibration import PictureSet
 from p3m_edge.export.folder import size
 from p3m_edge.export.int8 import pictures_record
@@ -51,7 +51,7 @@ def judge(
         with opened as engine:
             try:
                 accuracy = yardstick.measure(lambda images: engine.infer(images, engine.outputs))
-                failed = failures(accuracy, request.max_drop) + edge_failures(accuracy, request.max_drop)
+                failed = failures(accuracy, request.max_drop, edges=True)
             except UnfitError as error:
                 failed = (str(error),)
     seconds = time.perf_counter() - start

@@ -181,7 +181,7 @@ def _tools(
     return Tools(
         yardstick, request.max_drop, None if apple else float_run, bench.network_images()[0],
         lambda built, folder: _opened(bench, target, built, folder), order, judge,
-        "half precision" if apple else "float32",
+        "half precision" if apple else "float32", apple,
     )  # fmt: skip
 
 

@@ -69,6 +69,8 @@ class Tools:
         The same as ``open`` in the form in which accuracy is judged, where that is not the runtime's; None: it is.
     unquantised
         The precision of parts that are not quantised.
+    edges
+        Whether MSE and GRAD are held to the gate too.
     """
 
     yardstick: Yardstick
@@ -79,6 +81,7 @@ class Tools:
     order: Callable[[Figure], Sequence[str]]
     judge: Callable[[Path], Run] | None = None
     unquantised: str = "float32"
+    edges: bool = False
 
 
 @dataclass(frozen=True)
@@ -201,8 +204,8 @@ def _attempt(
         seconds = time.perf_counter() - start
         return None, RungRecord(name, what, None, (str(error),), None, None, 0, seconds, tuple(kept))
     return built, RungRecord(
-        name, what, accuracy, failures(accuracy, tools.max_drop), None if tools.judge is None else here, speed,
-        size(place), time.perf_counter() - start, tuple(kept),
+        name, what, accuracy, failures(accuracy, tools.max_drop, edges=tools.edges),
+        None if tools.judge is None else here, speed, size(place), time.perf_counter() - start, tuple(kept),
     )  # fmt: skip
 
 

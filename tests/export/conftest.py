@@ -1,8 +1,11 @@
 """Real exports, made once for all tests and workers: the network with stand-in weights, at a small size."""
 
 import os
+import resource
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,23 @@ FLOATS = tuple(
 def request_for(out: Path, *targets: str, **options: Any) -> ExportRequest:
     defaults: dict[str, Any] = {"arch": "r34", "width": SIZE, "height": SIZE}
     return ExportRequest(targets, out, **defaults | options)
+
+
+def export_to_a_full_disc(out: Path, options: Sequence[str], limit: int) -> str:
+    """The one error line of an export whose files may not be larger than ``limit``: the same error, from the same call.
+
+    Nothing is left behind.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "p3m_edge", "export", "--out", str(out), *options],
+        capture_output=True, text=True, timeout=300, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert list(out.iterdir()) == []
+    (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    return error
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from p3m_edge.errors import ArtefactError, OutputError
 from p3m_edge.export import folder as folders
 from p3m_edge.model.checkpoint import save_checkpoint
 from p3m_edge.runtimes import Matting
+from tests.export.conftest import export_to_a_full_disc
 
 STANDIN = ["--arch", "r34", "--standin", "--size", "64x64"]
 
@@ -102,18 +102,7 @@ def test_a_rejected_artefact(tmp_path):
 
 
 def test_a_full_disc_leaves_nothing(tmp_path):
-    """A limit on the size of files stands for the disc that is full: the same error, from the same call."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
-
-    done = subprocess.run(command(tmp_path), capture_output=True, text=True, timeout=300, preexec_fn=limit)
-    assert done.returncode == 1
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert "cannot be written" in errors[0]
-    assert "Traceback" not in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert "cannot be written" in export_to_a_full_disc(tmp_path, [*STANDIN, "--target", "onnx-fp32"], 2**20)
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,7 @@ from p3m_edge.runtimes import EngineOptions, Matting, open_engine
 from p3m_edge.runtimes.coreai_process import Answer, Array, Inference, receive, send
 from tests.artefacts import edit_manifest, picture
 from tests.conftest import ROOT
+from tests.export.conftest import export_to_a_full_disc
 
 TARGET = "coreai-fp16"
 SIZE = 64
@@ -211,15 +212,8 @@ def test_a_disc_that_fills_while_the_model_is_written(tmp_path):
 @pytest.mark.full
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="the limit of a process' files is Linux's")
 def test_a_full_disc_is_one_line(tmp_path):
-    line = [sys.executable, "-m", "p3m_edge", "export", "--target", TARGET, "--size", f"{SIZE}x{SIZE}"]
-    done = subprocess.run(
-        [*line, "--out", str(tmp_path / "out")], capture_output=True, text=True, timeout=300, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000)),
-    )  # fmt: skip
-    assert done.returncode == 1
-    (error,) = (text for text in done.stderr.splitlines() if text.startswith("error: "))
-    assert "cannot be written" in error
-    assert list((tmp_path / "out").iterdir()) == []
+    options = ("--target", TARGET, "--size", f"{SIZE}x{SIZE}")
+    assert "cannot be written" in export_to_a_full_disc(tmp_path / "out", options, 3_000_000)
 
 
 def test_without_the_package_the_error_names_the_extra(tmp_path, monkeypatch):

@@ -22,7 +22,6 @@ from p3m_edge.export.accuracy import (
     MAX_FLIPS,
     UnfitError,
     Yardstick,
-    edge_failures,
     excess,
     failures,
     worst_figure,
@@ -64,9 +63,10 @@ def test_weights_in_fewer_bits_are_held_to_mse_and_grad_too():
     def risen(mse: float | None, grad: float | None) -> AccuracyRecord:
         return replace(accuracy(), mse_rise=mse, grad_rise=grad)
 
-    assert edge_failures(risen(0.05, 0.05), 0.05) == edge_failures(risen(None, None), 0.05) == ()
-    assert edge_failures(risen(0.2, -0.1), 0.05) == ("MSE rises by 20.0%, allowed are 5.0%",)
-    assert edge_failures(risen(0.0, float("nan")), 0.05) == ("GRAD rises by nan%, allowed are 5.0%",)
+    assert failures(risen(0.05, 0.05), 0.05, edges=True) == failures(risen(None, None), 0.05, edges=True) == ()
+    assert failures(risen(0.2, 0.2), 0.05) == ()
+    assert failures(risen(0.2, -0.1), 0.05, edges=True) == ("MSE rises by 20.0%, allowed are 5.0%",)
+    assert failures(risen(0.0, float("nan")), 0.05, edges=True) == ("GRAD rises by nan%, allowed are 5.0%",)
 
 
 @pytest.fixture

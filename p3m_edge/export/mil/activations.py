@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p3m_edge.export.mil.convert import quantise_weights, save, serve
+from p3m_edge.export.apart import serve
+from p3m_edge.export.mil.convert import quantise_weights, save
 from p3m_edge.export.mil.package import calm, require
 
 _LEAST = 1e-3

@@ -10,21 +10,19 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import msgspec
 import numpy as np
 
 from p3m_edge import __version__
-from p3m_edge.export.apart import UNFIT
+from p3m_edge.export.apart import serve
 from p3m_edge.export.mil.package import calm, require
 from p3m_edge.manifest import Form
 from p3m_edge.targets import Precision
 
-T = TypeVar("T")
 SMALL = 512
 """Tensors of fewer weights are not compressed."""
 _DEBUG = "executorch_debug_handle_mapping.json"  # as large as the graph, of use to ExecuTorch alone
@@ -220,17 +218,6 @@ def share_constants(block: Any) -> None:
     kept = [type(each).FromString(each.SerializeToString()) for each in kept]
     del block.operations[:]
     block.operations.extend(kept)
-
-
-def serve(kind: type[T], action: Callable[[T], None]) -> int:
-    """Do what stdin orders; what goes wrong is one line on stderr."""
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=kind)
-    try:
-        action(order)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the parent says it
-        sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())}\n")
-        return UNFIT if isinstance(error, RuntimeWarning) else 1
-    return 0
 
 
 if __name__ == "__main__":
