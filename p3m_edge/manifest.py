@@ -20,6 +20,8 @@ from p3m_edge.targets import Limits
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
+TYPED = "model.onnx"
+"""Of a TensorRT artefact: the graph with its types, of which engines are built."""
 REJECTED_SUFFIX = ".rejected"
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 _CHUNK = 4 * 1024 * 1024  # of a file that is hashed; a third faster than hashlib.file_digest
@@ -29,6 +31,8 @@ Level = Literal["device", "program", "typed", "none"]
 OutputName = Literal["alpha", "local_alpha", "global_logits"]
 Unpool = Literal["select", "native", "nearest", "none"]
 Form = Literal["array", "image"]
+Flavour = Literal["tensorrt", "tensorrt-rtx"]
+Compatibility = Literal["none", "same-cc", "ampere+"]
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,65 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
+class ProfileRecord:
+    """The frames that a TensorRT engine with a dynamic size takes: smallest, tuned for, largest ``(width, height)``."""
+
+    minimum: tuple[int, int]
+    optimum: tuple[int, int]
+    maximum: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class BuildRecord:
+    """How a TensorRT engine was built, which is where it runs: an engine fits one version, system and kind of GPU.
+
+    Attributes
+    ----------
+    flavour, version
+        TensorRT or TensorRT for RTX, and its full version.
+    compute_capabilities
+        Of the GPUs that it is for: ``8.9``, ...
+    gpu, driver, cuda
+        Of the machine that built it; None: it was built ahead of time, on a machine without one.
+    system
+        ``linux-x86_64``, ``windows-amd64``, ...
+    onnx_sha256
+        Of the typed ONNX beside it, of which it was built.
+    profile
+        The sizes that it takes; None: that of ``input``.
+    hardware_compatibility, version_compatible
+        What else it was allowed to run on, at a cost in speed.
+    level, workspace_mb
+        The builder's optimisation level (0..5) and the limit of its workspace; None: the builder's own.
+    types
+        How many layers give which type, counted after parsing.
+    seconds
+        What the build took.
+    """
+
+    flavour: Flavour
+    version: str
+    compute_capabilities: tuple[str, ...]
+    gpu: str | None
+    driver: str | None
+    cuda: str | None
+    system: str
+    onnx_sha256: str
+    profile: ProfileRecord | None
+    hardware_compatibility: Compatibility
+    version_compatible: bool
+    level: int | None
+    workspace_mb: int | None
+    types: dict[str, int]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class EngineRecord:
     """The engine that runs the artefact, and whether its model file has been built.
 
     ``versions`` are the packages that built the file; ``minimum_version`` is the oldest engine that may load it.
+    ``reason`` says why it is not built, ``commands`` build it on the device (TensorRT), and ``build`` is how it was.
     """
 
     name: str
@@ -51,6 +110,8 @@ class EngineRecord:
     minimum_version: str
     versions: dict[str, str]
     reason: str | None = None
+    commands: tuple[str, ...] = ()
+    build: BuildRecord | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Literal
 from p3m_edge.manifest import Form, ParityRecord, QuantizationRecord, RungRecord
 from p3m_edge.model.deploy import Outputs
 from p3m_edge.model.unpool import Lowering
+from p3m_edge.runtimes.tensorrt_builder import BuildOptions
 from p3m_edge.targets import ATTEMPTS, BUDGET_MINUTES, CALIBRATION_PICTURES, MAX_DROP
 
 
@@ -62,6 +63,12 @@ class ExportRequest:
         Further (width, height) for which a Core ML package has a function.
     smoothing
         A Core ML package with a state: the weight, above 0 up to 0.9, of the matte before in that of the next frame.
+    engine
+        How to build TensorRT engines.
+    require_engine
+        Without a builder for it, a TensorRT target is an error; else the artefact has the typed ONNX alone.
+    half
+        What chooses the nodes in half precision of ``trt-fp16``: our own analysis, or NVIDIA's AutoCast.
     """
 
     targets: tuple[str, ...]
@@ -89,6 +96,9 @@ class ExportRequest:
     alpha: Form | None = None
     more_sizes: tuple[tuple[int, int], ...] = ()
     smoothing: float | None = None
+    engine: BuildOptions = field(default_factory=BuildOptions)
+    require_engine: bool = False
+    half: Literal["own", "autocast"] = "own"
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
