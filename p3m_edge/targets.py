@@ -48,9 +48,10 @@ FP16 = Limits(
     logits_mean=None, local_mean=2e-3, pixel_tolerance=1e-2, pixel_share=1e-2, flips=2e-3,
     alpha_mean=2e-3, mse=1e-3, grad_mean=3.5e-5,
 )  # fmt: skip
-INT8 = Limits(logits_mean=None, local_mean=1e-1, pixel_tolerance=1e-1, pixel_share=3e-1, flips=1e-1)
+INT8 = Limits(logits_mean=None, local_mean=1e-1, pixel_tolerance=1e-1, pixel_share=3e-1, flips=3e-1)
 """Wide: what an INT8 artefact is worth is measured on pictures (:mod:`p3m_edge.export.accuracy`). These limits are for
-the golden vectors, to tell a broken file or engine from a sound one on any machine."""
+the golden vectors, to tell a broken file or engine from a sound one on any machine. Noise is one of them, which is far
+from all that INT8 is calibrated for: sound artefacts flip up to 16 % of its pixels."""
 
 CALIBRATION_PICTURES = 128
 """What INT8 is calibrated with, if nothing else is said; of a folder with fewer pictures, all."""
