@@ -9,9 +9,10 @@ from pathlib import Path
 
 from p3m_edge import manifest
 from p3m_edge.benchmarks.results import Result, identity
-from p3m_edge.errors import ArtefactError, CheckpointError, UsageError, missing_package, suggestion
+from p3m_edge.errors import CheckpointError, UsageError, missing_package, suggestion
 from p3m_edge.runtimes import coreml
 from p3m_edge.runtimes.contract import engine_module
+from p3m_edge.runtimes.engine import not_built
 from p3m_edge.targets import ARCHS
 
 _MULTIPLE = 32
@@ -121,7 +122,7 @@ def _describe_artefact(row: ArtefactRow) -> Result:
     manifest.check_files(found, row.folder)
     engine = found.engine.name
     if found.engine.status != "built":
-        raise ArtefactError(f"{row.folder} holds no built model: {found.engine.reason}")
+        raise not_built(found, row.folder)
     engine_module(engine).require()
     return Result(
         label=row.label,
