@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from p3m_edge import manifest
 from p3m_edge.benchmarks.results import Result, identity
 from p3m_edge.errors import CheckpointError, UsageError, missing_package, suggestion
-from p3m_edge.runtimes import coreml
+from p3m_edge.runtimes import coreml, cuda
 from p3m_edge.runtimes.contract import engine_module
 from p3m_edge.runtimes.engine import not_built
 from p3m_edge.targets import ARCHS
@@ -98,6 +98,15 @@ def unit_rows(row: ArtefactRow) -> tuple[ArtefactRow, ...]:
     if manifest.read(row.folder).engine.name != "coreml":
         return (row,)
     return tuple(ArtefactRow(f"{row.label} {unit}", row.folder, unit) for unit in coreml.UNITS)
+
+
+def on_devices(rows: Iterable[ArtefactRow], device: str) -> tuple[ArtefactRow, ...]:
+    """Rows of TensorRT on the first GPU, where the device of all is the processor."""
+    if device.lower() != "cpu":
+        return tuple(rows)
+    return tuple(
+        replace(row, device=cuda.DEVICE) if manifest.read(row.folder).engine.name == "tensorrt" else row for row in rows
+    )
 
 
 def describe(row: Row) -> Result:

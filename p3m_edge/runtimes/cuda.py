@@ -10,7 +10,8 @@ from __future__ import annotations
 import ctypes
 import importlib
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -202,6 +203,22 @@ class Device:
         """Wait until all that was begun is done; what failed meanwhile is raised here."""
         self._call("cudaStreamSynchronize", self._stream)
 
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Around what is begun in the stream: this thread's GPU is this one, and all is done at the end, or dropped."""
+        self.activate()
+        try:
+            yield
+            self.synchronise()
+        except BaseException:  # memory that is still being copied must not be touched again
+            self.settle()
+            raise
+
+    def settle(self) -> None:
+        """Wait until nothing is at work, whatever came of it."""
+        self._free("cudaSetDevice", self.gpu.index)
+        self._free("cudaStreamSynchronize", self._stream)
+
     def event(self) -> Any:
         """A mark for the stream; see :meth:`record`."""
         event = self._call("cudaEventCreate")
@@ -221,8 +238,7 @@ class Device:
         if self._closed:
             return
         self._closed = True
-        self._free("cudaSetDevice", self.gpu.index)
-        self._free("cudaStreamSynchronize", self._stream)
+        self.settle()
         self._held.close()
         self.allocated = 0
 

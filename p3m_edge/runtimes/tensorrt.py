@@ -162,32 +162,30 @@ class Session:
     def run(self, images: Images, outputs: tuple[str, ...]) -> Outputs:
         """One inference, ``[N, H, W, 3]`` uint8, as the contract has it."""
         device = self._parts.device
-        device.activate()
-        image = self._stage(images)
-        device.copy_in(self._input.address, image)
-        self._enqueue()
-        found = self._fetch(images, outputs)
-        device.synchronise()
+        with device.work():
+            image = self._stage(images)
+            device.copy_in(self._input.address, image)
+            self._enqueue()
+            found = self._fetch(images, outputs)
         return {name: array.copy() for name, array in found.items()}
 
     def timed(self, images: Images) -> Phases:
         """One inference with all outputs, and how long the GPU took for each part of it, by marks in the stream."""
         device = self._parts.device
-        device.activate()
-        while len(self._marks) < 4:
-            self._marks.append(device.event())
-        start, sent, computed, received = self._marks
-        image = self._stage(images)
-        device.record(start)
-        device.copy_in(self._input.address, image)
-        device.record(sent)
-        since = perf_counter()
-        self._enqueue()
-        enqueue = (perf_counter() - since) * 1e3
-        device.record(computed)
-        self._fetch(images, tuple(self._outputs))
-        device.record(received)
-        device.synchronise()
+        with device.work():
+            while len(self._marks) < 4:
+                self._marks.append(device.event())
+            start, sent, computed, received = self._marks
+            image = self._stage(images)
+            device.record(start)
+            device.copy_in(self._input.address, image)
+            device.record(sent)
+            since = perf_counter()
+            self._enqueue()
+            enqueue = (perf_counter() - since) * 1e3
+            device.record(computed)
+            self._fetch(images, tuple(self._outputs))
+            device.record(received)
         return Phases(
             enqueue, device.elapsed(start, sent), device.elapsed(sent, computed), device.elapsed(computed, received)
         )
@@ -242,7 +240,9 @@ class _Parts:
         self.log: Any = None
 
     def close(self) -> None:
-        """Each goes before that of which it was made; closing again does nothing."""
+        """Each goes before that of which it was made, and none at work; closing again does nothing."""
+        if self.context is not None:
+            self.device.settle()
         self.context = None
         self.engine = None
         self.runtime = None
