@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
+
 WARMUP_MS, SECONDS, ITERATIONS = 200.0, 3.0, 10
 """Warm-up, and the least duration and number of inferences that count."""
 
@@ -109,4 +111,6 @@ def figures(values: Sequence[float]) -> Figures:
 
 
 def _index(percent: int, count: int) -> int:
-    return max(count - 1 - int((1 - percent / 100) * count), 0)
+    """Which of the ordered values; in single precision, as there: in double, 90 % of 10 would leave none out."""
+    excluded = int((np.float32(1) - np.float32(percent) / np.float32(100)) * np.float32(count))
+    return max(count - 1 - excluded, 0)

@@ -14,7 +14,6 @@ from p3m_edge.cli import options
 from p3m_edge.cli.tables import megabytes, number, parity_table, proved, table
 from p3m_edge.errors import CheckpointError
 from p3m_edge.manifest import BuildRecord, Manifest
-from p3m_edge.runtimes.tensorrt_fit import NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -197,6 +196,8 @@ def _rows(inspection: Inspection) -> Iterator[tuple[str, str]]:
 
 def _build_rows(build: BuildRecord) -> Iterator[tuple[str, str]]:
     """How a TensorRT engine was built, and where it runs."""
+    from p3m_edge.runtimes.tensorrt_fit import NAMES  # loads the runtimes, which no other artefact needs to be shown
+
     yield "engine", f"{NAMES[build.flavour]} {build.version}, {build.system}"
     where = f"compute capability {', '.join(build.compute_capabilities)}"
     more = "" if build.hardware_compatibility == "none" else f", hardware compatibility {build.hardware_compatibility}"
