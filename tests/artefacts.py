@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import os
+import struct
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +68,8 @@ def make_artefact(
         Must not exist.
     engine
         Decides the file's format. The package for ``coreml`` is one for the stand-in in ``benchmarks/helpers/mac``;
-        the engine for ``tensorrt`` is built by TensorRT for RTX.
+        the engine for ``tensorrt`` is built by TensorRT for RTX or, where ``STAND_IN`` is set, one for the stand-in in
+        ``runtimes/helpers/gpu``.
     size
         ``(height, width)`` of the network; None: dynamic.
     batch
@@ -98,7 +101,8 @@ def make_artefact(
         _save_openvino(model, folder / target.model_file)
     elif engine == "tensorrt":
         onnx.save(model, folder / TYPED)
-        (folder / target.model_file).write_bytes(build_plan(model.SerializeToString(), dynamic=size is None))
+        plan = stand_in_plan if "STAND_IN" in os.environ else build_plan
+        (folder / target.model_file).write_bytes(plan(model.SerializeToString(), dynamic=size is None))
     else:
         _save_coreai(model, folder / target.model_file)
     height, width = size or (None, None)
@@ -268,12 +272,20 @@ def build_plan(model: bytes, *, dynamic: bool = False) -> bytes:
     return bytes(memoryview(builder.build_serialized_network(network, config)))
 
 
+def stand_in_plan(model: bytes, *, dynamic: bool = False) -> bytes:
+    """An engine for the stand-in of TensorRT: magic, header, sizes, ONNX model."""
+    sizes = (PROFILE.minimum, PROFILE.optimum, PROFILE.maximum) if dynamic else ()
+    profile = json.dumps([(1, height, width, 3) for width, height in sizes]).encode()
+    return b"ftrt".ljust(32, b"\0") + struct.pack("<I", len(profile)) + profile + model
+
+
 def _build_record(folder: Path, *, dynamic: bool) -> BuildRecord:
+    stand_in = "STAND_IN" in os.environ
     return BuildRecord(
-        flavour="tensorrt-rtx",
-        version=rtx().__version__,
-        compute_capabilities=GPUS,
-        gpu=None,
+        flavour="tensorrt" if stand_in else "tensorrt-rtx",
+        version=importlib.import_module("tensorrt").__version__ if stand_in else rtx().__version__,
+        compute_capabilities=("8.9",) if stand_in else GPUS,
+        gpu="NVIDIA L4" if stand_in else None,
         driver=None,
         cuda=None,
         system=system(),

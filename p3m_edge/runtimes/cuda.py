@@ -274,10 +274,10 @@ class Device:
 def out_of_memory(device: Device, needs: int, what: str = "") -> P3MEdgeError:
     """The error where a GPU has no memory left; ``needs`` is what was asked for, in bytes."""
     free, total = device.memory()
-    megabytes = [f"{size / 1e6:.0f} MB" for size in (needs, free, total, device.allocated)]
+    wanted, left, all_of_it, held = (f"{size / 1e6:.1f} MB" for size in (needs, free, total, device.allocated))
     return P3MEdgeError(
-        f"{device.gpu.name} is out of memory: {what}{megabytes[0]} are needed, {megabytes[1]} of {megabytes[2]} are "
-        f"free, and this engine holds {megabytes[3]}",
+        f"{device.gpu.name} is out of memory: {what}{wanted} are needed, {left} of {all_of_it} are free, and this "
+        f"engine's tensors hold {held}",
         hint="close what else uses the GPU, take a smaller size, or another GPU: cuda:1",
     )
 

@@ -218,7 +218,7 @@ class Session:
     def _hold(self, accepted: bool, what: str) -> None:
         """TensorRT answers whether it accepts something, and tells its logger why not."""
         if not accepted:
-            raise RuntimeError(f"TensorRT does not accept {what}: {self._parts.log.told() or 'it says no more'}")
+            raise P3MEdgeError(f"TensorRT does not accept {what}: {self._parts.log.told() or 'it says no more'}")
 
 
 class _Tensor:
