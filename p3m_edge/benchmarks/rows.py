@@ -43,7 +43,7 @@ class ArtefactRow:
 
 @dataclass(frozen=True)
 class EagerRow:
-    """P3M-Net in eager PyTorch, ``torch.inference_mode``, float32.
+    """P3M-Net in PyTorch, ``torch.inference_mode``: eager and in float32 unless something else is asked for.
 
     Attributes
     ----------
@@ -51,6 +51,12 @@ class EagerRow:
         An architecture (deterministic stand-in weights) or the path of a checkpoint.
     width, height, batch
         The network's input, ``[batch, 3, height, width]``.
+    device
+        As PyTorch names it: ``cpu``, ``cuda``.
+    half
+        Weights and arithmetic in float16.
+    compiled
+        By ``torch.compile``, before the first call counts.
     """
 
     label: str
@@ -58,6 +64,9 @@ class EagerRow:
     width: int
     height: int
     batch: int = 1
+    device: str = "cpu"
+    half: bool = False
+    compiled: bool = False
 
     @property
     def module(self) -> str:
@@ -66,7 +75,8 @@ class EagerRow:
 
     def arguments(self) -> dict[str, object]:
         """What the worker's ``load`` needs to build it."""
-        return {"source": self.source, "width": self.width, "height": self.height, "batch": self.batch}
+        names = ("source", "width", "height", "batch", "device", "half", "compiled")
+        return {name: getattr(self, name) for name in names}
 
     def paths(self) -> dict[str, str]:
         """Paths that must not reach the report, and what stands for them."""
@@ -176,7 +186,7 @@ def _describe_eager(row: EagerRow) -> Result:
         kind="eager",
         target="eager",
         engine="torch",
-        precision="fp32",
+        precision="fp16" if row.half else "fp32",
         arch=path.name,
         unpool="-",
         trained=None,

@@ -12,13 +12,14 @@ import os
 import platform
 import sys
 from collections import Counter
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from p3m_edge.errors import MissingError, UsageError, missing_package, suggestion
+from p3m_edge.errors import MissingError, P3MEdgeError, UsageError, missing_package, suggestion
 from p3m_edge.manifest import InputRecord, Manifest
+from p3m_edge.runtimes import cuda
 from p3m_edge.runtimes.contract import (
     EngineInfo,
     EngineOptions,
@@ -123,7 +124,7 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
         name="onnxruntime",
         version=ort.__version__,
         device=wanted,
-        device_name=platform.processor() or platform.machine() if device == "cpu" else str(options.device),
+        device_name=_device_name(device, options.device),
         precision="graph",
         hint=options.hint,
         threads=settings.intra_op_num_threads or None,
@@ -157,6 +158,15 @@ def _providers(asked: str | None, available: list[str]) -> tuple[str, list[tuple
         )
     numbered = {"device_id": number} if colon else {}
     return name, [(p, numbered if p != _CPU else {}) for p in _PROVIDERS[name] if p in available]
+
+
+def _device_name(device: str, asked: str | None) -> str:
+    if device == "cpu":
+        return platform.processor() or platform.machine()
+    if device in _NVIDIA:
+        with suppress(P3MEdgeError):
+            return cuda.find(int((asked or "").partition(":")[2] or 0)).name
+    return str(asked)
 
 
 def _share_threads(settings: SessionOptions, options: EngineOptions, *, on_cpu: bool) -> int:
