@@ -6,6 +6,7 @@ version, system and kind of GPU: all of that is checked before TensorRT sees the
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.util
 import math
@@ -129,6 +130,14 @@ class Session:
         parts, device = self._parts, self._parts.device
         parts.log = log = _logger(trt)
         parts.runtime = trt.Runtime(log)
+        reason = log.told()
+        if reason or parts.runtime is None:
+            # A broken one would end the process when it is used, and when it goes: it must never go.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(parts.runtime))
+            raise MissingError(
+                f"{NAMES[build.flavour]} does not start on {device.gpu.name}: {reason}",
+                hint=f"this version of it may need a newer driver; this one is for CUDA {cuda.driver().cuda}",
+            )
         if build.version_compatible:  # such an engine brings a runtime of its own, which is code of the file's
             parts.runtime.engine_host_code_allowed = True
         parts.engine = engine = parts.runtime.deserialize_cuda_engine(model.read_bytes())

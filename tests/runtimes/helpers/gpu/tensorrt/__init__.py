@@ -48,6 +48,8 @@ class Runtime:
             raise TypeError("the logger was not made")
         note("Runtime")
         self.logger = logger
+        if "Runtime" in SETTINGS["fails"]:
+            logger.log(ILogger.ERROR, "createInferRuntime: Error Code 6: CUDA initialization failure with error: 35")
 
     def __del__(self):
         note("~Runtime")
