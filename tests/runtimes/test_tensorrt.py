@@ -7,6 +7,7 @@ GPU's, and what is ordered and what is done.
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 from collections.abc import Callable
@@ -25,9 +26,10 @@ from p3m_edge.runtimes import Matting, cuda
 from p3m_edge.runtimes.cuda import Gpu
 from p3m_edge.runtimes.engine import check_images
 from p3m_edge.runtimes.size import fitting_size, fixed_size
+from p3m_edge.runtimes.tensorrt import _logger
 from p3m_edge.runtimes.tensorrt_fit import check_gpu, check_version, system
-from tests.artefacts import GPUS, edit_manifest, make_artefact, rehash
-from tests.runtimes.gpu import on_gpu
+from tests.artefacts import GPUS, edit_manifest, make_artefact, rehash, rtx
+from tests.runtimes.gpu import GPU, on_gpu
 
 pytest.importorskip("onnx")
 MODEL = Path("out/trt-fp16/model.engine")
@@ -215,6 +217,37 @@ class TestWithoutDriver:
         pytest.importorskip("cuda.bindings.runtime")
         with pytest.raises(MissingError, match="the driver is too old: cuda-bindings need one for CUDA"):
             cuda.Device(L4)
+
+
+class TestPackages:
+    """NVIDIA's own packages, as far as they go without a driver."""
+
+    def test_the_stand_in_has_nothing_that_they_have_not(self) -> None:
+        trt, cudart = pytest.importorskip("tensorrt_rtx_bindings"), pytest.importorskip("cuda.bindings.runtime")
+        for module, path in ((trt, "tensorrt/__init__.py"), (cudart, "cuda/bindings/runtime.py")):
+            tree = ast.parse((GPU / path).read_text(encoding="utf-8"))
+            defined = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+            public = [node for node in defined if not node.name.startswith("_")]
+            assert len(public) > 3
+            assert [node.name for node in public if not hasattr(module, node.name)] == []
+            if module is trt:
+                methods = [(c.name, m.name) for c in public for m in c.body if isinstance(m, ast.FunctionDef)]
+                assert [(c, m) for c, m in methods if m[0] != "_" and not hasattr(getattr(trt, c), m)] == []
+        assert {trt.DataType.UINT8.name, trt.DataType.FLOAT.name} == {"UINT8", "FLOAT"}
+        assert {"num_io_tensors", "device_memory_size_v2"} <= set(dir(trt.ICudaEngine))
+        assert isinstance(cudart.cudaStreamNonBlocking, int)
+
+    @no_driver
+    def test_the_logger_keeps_what_they_say(self, genuine: Path) -> None:
+        trt = rtx()
+        log = _logger(trt)
+        runtime = trt.Runtime(log)
+        assert log.told() == ""
+        assert runtime.deserialize_cuda_engine((genuine / "model.engine").read_bytes()) is None
+        told = log.told()
+        assert "CUDA driver version is insufficient" in told
+        assert "\n" not in told
+        assert log.told() == ""
 
 
 def test_inspect_shows_the_engine(genuine: Path, capsys: pytest.CaptureFixture[str]) -> None:
