@@ -136,7 +136,7 @@ def _ready(folder: Path, steps: list[Step], *, build: bool) -> bool:
 
     engine = manifest.read(folder).engine.name
     if engine == "tensorrt" and build:
-        steps.append(_command("build", folder))
+        steps.append(_command("build", folder, "--force"))
         if steps[-1].code:
             return False
     device = ("--device", "cuda") if engine in ("tensorrt", "onnxruntime") else ()

@@ -111,7 +111,7 @@ class TestFit:
         edit_manifest(named, engine__build__system="windows-amd64")
         with pytest.raises(ArtefactError) as caught:
             Matting(named)
-        assert caught.value.hint == f"build it again on this machine: p3m-edge build '{named}'"
+        assert caught.value.hint == f"build it again on this machine: p3m-edge build '{named}' --force"
 
     @pytest.mark.parametrize(
         ("build", "version", "fits"),
@@ -130,7 +130,7 @@ class TestFit:
             return
         with pytest.raises(ArtefactError, match=f"built with TensorRT 10.16.1.11 .*{version} is installed") as caught:
             check_version(build, version, MODEL)
-        assert caught.value.hint == "build it again on this machine: p3m-edge build out/trt-fp16"
+        assert caught.value.hint == "build it again on this machine: p3m-edge build out/trt-fp16 --force"
 
     @pytest.mark.parametrize(
         ("changes", "gpu", "fits"),
@@ -200,11 +200,11 @@ class TestWithoutDriver:
             Matting(genuine)
         assert "NVIDIA" in str(caught.value.hint)
 
-    @pytest.mark.parametrize("verb", ["verify", "bench"])
+    @pytest.mark.parametrize("verb", [["verify", "--device", "cuda"], ["bench"]], ids=" ".join)
     def test_the_command_line_says_it_and_ends_with_4(
-        self, genuine: Path, verb: str, capsys: pytest.CaptureFixture[str]
+        self, genuine: Path, verb: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert main([verb, str(genuine), "--json"]) == 4
+        assert main([*verb, str(genuine), "--json"]) == 4
         document = json.loads(capsys.readouterr().out)
         assert "no CUDA driver" in document["error"]["message"]
 
