@@ -22,6 +22,7 @@ def test_importing_the_runtimes_imports_no_engine() -> None:
     loaded = run(code).split()
     assert "p3m_edge" in loaded
     heavy = {"torch", "torchvision", "onnx", "onnxruntime", "openvino", "rich", "psutil", "PIL", "scipy", "skimage"}
+    heavy |= {"tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "cuda"}
     assert heavy.isdisjoint(loaded)
 
 
