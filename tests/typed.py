@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from p3m_edge.targets import FP16
 from tests.artefacts import picture
 
 Kind = Literal["fp32", "fp16", "int8"]
+HELPERS = Path(__file__).parent / "runtimes" / "helpers"
 CUSTOM = "network.fancy.part/FancyOp"
 
 
@@ -101,7 +103,7 @@ def make_typed(
     model: Any = None,
     fp32_nodes: tuple[str, ...] = (),
 ) -> Path:
-    """Write the artefact ``folder``, as it is where no builder was; ``model`` is its graph instead of one of ``kind``."""
+    """Write the artefact ``folder``, as it is where no builder was; ``model``: its graph instead of one of ``kind``."""
     import onnx
 
     folder.mkdir(parents=True)
@@ -133,3 +135,16 @@ def make_typed(
 def change(folder: Path, **changes: Any) -> None:
     """Replace fields of the manifest."""
     manifests.write(dataclasses.replace(manifests.read(folder), **changes), folder)
+
+
+def gpu_machine(version: Literal["10", "11"] | None, calls: Path, behaviour: str = "") -> dict[str, str]:
+    """Environment of processes that find a GPU and the recorded shape of a TensorRT.
+
+    What is called is noted in ``calls``; ``behaviour`` is what goes wrong (``helpers/gpu/recorded.py``).
+    """
+    folders = [Path(__file__).parent.parent, HELPERS / "gpu", *([HELPERS / f"tensorrt{version}"] if version else [])]
+    return {
+        "PYTHONPATH": os.pathsep.join(map(str, folders)),
+        "TENSORRT_BEHAVIOUR": behaviour,
+        "TENSORRT_CALLS": str(calls),
+    }

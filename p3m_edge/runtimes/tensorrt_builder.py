@@ -312,13 +312,14 @@ def choose(options: BuildOptions) -> Builder:
     wanted: Flavour | None = (
         "tensorrt-rtx" if options.flavour is None and options.compute_capabilities else options.flavour
     )
-    found = [builder for builder in builders() if wanted in (None, builder.flavour)]
-    usable = next((builder for builder in found if builder.problem is None), None)
-    if usable is None:
-        reasons = "; ".join(str(builder.problem) for builder in found)
-        raise MissingError(f"nothing here can build the engine: {reasons}", hint=install_hint(wanted))
-    _check_options(usable.flavour, options)
-    return usable
+    problems = []
+    for flavour in (wanted,) if wanted else NAMES:
+        builder = _examine(flavour)
+        if builder.problem is None:
+            _check_options(flavour, options)
+            return builder
+        problems.append(builder.problem)
+    raise MissingError(f"nothing here can build the engine: {'; '.join(problems)}", hint=install_hint(wanted))
 
 
 def _check_options(flavour: Flavour, options: BuildOptions) -> None:
