@@ -410,7 +410,7 @@ def _ask(order: Order, hear: Callable[[Progress | Log], None]) -> Here | Done:
     logs: list[str] = []
     decoder = msgspec.json.Decoder(Message)
     with tempfile.TemporaryFile() as said, subprocess.Popen(
-        PROCESS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, bufsize=0
+        PROCESS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said
     ) as process:  # fmt: skip
         orders, messages = process.stdin, process.stdout
         assert orders is not None
@@ -418,6 +418,7 @@ def _ask(order: Order, hear: Callable[[Progress | Log], None]) -> Here | Done:
         try:
             with suppress(OSError):  # it has ended already; its exit code says how
                 orders.write(msgspec.json.encode(order) + b"\n")
+                orders.flush()
             for line in messages:
                 message = decoder.decode(line)
                 if isinstance(message, Progress | Log):
@@ -440,8 +441,9 @@ def _ask(order: Order, hear: Callable[[Progress | Log], None]) -> Here | Done:
 
 def _call_off(process: subprocess.Popen[bytes]) -> None:
     """Close the pipe, at which the builder stops after the step that it is at; wait for that, then insist."""
+    assert process.stdin is not None
     try:
-        if process.stdin is not None:
+        with suppress(OSError):
             process.stdin.close()
         process.wait(PATIENCE)
     except BaseException:  # also a second Ctrl-C

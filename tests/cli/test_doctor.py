@@ -31,7 +31,8 @@ OPTIONAL = [name for name, extra in PACKAGES.items() if extra is not None]
 
 
 def doctor(path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(path)}
+    folders = filter(None, [str(path), os.environ.get("PYTHONPATH")])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
     command = [sys.executable, "-m", "p3m_edge", "doctor", *arguments]
     return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=240, env=environment, **options)
 
