@@ -30,13 +30,13 @@ from typing import Any, Iterator
 ROOT = Path(__file__).resolve().parent
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 DEMO_EXTRAS = ("onnx", "openvino", "torch")
-TEST_EXTRAS = ("dev", "train", "bodies", "quantize", "coreml", "coreai", *DEMO_EXTRAS)
+TEST_EXTRAS = ("dev", "train", "bodies", "quantize", "coreml", "coreai", "tensorrt-rtx", *DEMO_EXTRAS)
 GLIBC_OF_COREAI, MACOS_OF_COREAI = (2, 34), (26,)
 MINIMUM_TORCH = (2, 9)
 WINDOWS = os.name == "nt"
 
 TORCH_NOTICE = """\
-This downloads PyTorch (the CPU build: about 200 MB) and about 280 MB of other packages, 620 MB for the tests."""
+This downloads PyTorch (the CPU build: about 200 MB) and about 280 MB of other packages, 720 MB for the tests."""
 LINUX_NOTICE = """\
 On Linux the public index serves PyTorch's CUDA build, several GB with its libraries. For the CPU build, stop now
 (Ctrl-C) and give pip the CPU index that PyTorch's installation page names, as PIP_EXTRA_INDEX_URL or in pip's own

@@ -254,7 +254,9 @@ def test_folders_that_are_refused(portraits, tmp_path, capsys):
     assert not (folder / "out").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["kill", "interrupt"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.full)], ids=["kill", "interrupt"]
+)
 def test_ended_in_the_middle(tmp_path, number):
     """What is there is whole, no process stays behind, and the next run finishes the work."""
     folder, out = tmp_path / "in", tmp_path / "out"

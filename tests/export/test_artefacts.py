@@ -213,7 +213,7 @@ def test_mobile_has_no_other_form_of_unpooling(tmp_path, form):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("width", "height"), [(64, 64), (160, 96)])
+@pytest.mark.parametrize(("width", "height"), [(64, 64), pytest.param(160, 96, marks=pytest.mark.full)])
 def test_mobile_on_every_target(tmp_path, width, height):
     """Also where 1/64 of a side is no whole number."""
     request = request_for(tmp_path, *FLOATS, arch="mobile", width=width, height=height)

@@ -56,7 +56,7 @@ def package_bytes(folder: Path) -> int:
 
 
 @elsewhere
-@pytest.mark.parametrize("arch", ["r34", "mobile", *(pytest.param(a, marks=pytest.mark.full) for a in _ATTENTIVE)])
+@pytest.mark.parametrize("arch", ["mobile", *(pytest.param(a, marks=pytest.mark.full) for a in ("r34", *_ATTENTIVE))])
 def test_the_program_in_float32_is_the_network(arch, tmp_path):
     """Convolutions, comparisons, windows and attention, as PyTorch computes them."""
     (result,) = export(request_for(tmp_path, FULL, arch=arch))

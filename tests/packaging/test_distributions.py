@@ -86,7 +86,8 @@ def test_the_base_install_is_light_and_all_means_all(metadata: Metadata) -> None
     assert base == {"numpy", "opencv-python-headless", "pillow", "msgspec", "psutil", "rich"}
     own = [r for r in requirements if r.name == "p3m-edge"]
     (everything,) = [r for r in own if r.marker is not None and r.marker.evaluate({"extra": "all"})]
-    assert everything.extras == set(metadata.provides_extra or []) - {"all", "dev", "coreai"}  # that is experimental
+    apart = {"dev", "coreai", "tensorrt-rtx"}  # for the tests, experimental, of NVIDIA's licence
+    assert everything.extras == set(metadata.provides_extra or []) - {"all", *apart}
 
 
 def test_wheel_is_pure_and_has_the_command(distributions: Distributions) -> None:

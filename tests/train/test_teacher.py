@@ -199,6 +199,7 @@ def test_teachers_without_sense(training, tmp_path, teacher, pictures):
         train(itself, Told())
 
 
+@pytest.mark.full
 @pytest.mark.skipif(sys.platform == "win32", reason="gloo under torchrun is not tested on Windows")
 def test_two_processes_learn_from_a_teacher_as_one(tmp_path, teacher, pictures):
     data = write_set(tmp_path / "set", 6, colours=True)
