@@ -7,7 +7,10 @@ changes what comes out; its reference values come from onnx's own evaluator, whi
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
+import os
+import struct
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +22,8 @@ from numpy.typing import NDArray
 
 from p3m_edge import manifest as manifests
 from p3m_edge.manifest import (
+    TYPED,
+    BuildRecord,
     EngineRecord,
     InputRecord,
     Level,
@@ -26,20 +31,27 @@ from p3m_edge.manifest import (
     ModelRecord,
     OutputRecord,
     ParityRecord,
+    ProfileRecord,
     VerifiedRecord,
 )
+from p3m_edge.runtimes.tensorrt_fit import system
 from p3m_edge.targets import FP32, TARGETS
 
 ALL_OUTPUTS = ("alpha", "local_alpha", "global_logits")
 _RECORDS = (OutputRecord("alpha", 1), OutputRecord("local_alpha", 1), OutputRecord("global_logits", 3))
 _TARGETS = {
     "onnxruntime": "onnx-fp32", "openvino": "openvino-fp32", "coreml": "coreml-fp32", "coreai": "coreai-fp16",
+    "tensorrt": "trt-fp32",
 }  # fmt: skip
+GPUS = ("7.5", "8.0", "8.6", "8.9", "12.0")
+"""The compute capabilities that engines of tests are built for: what TensorRT for RTX 1.7 knows."""
+PROFILE = ProfileRecord((32, 32), (96, 64), (256, 256))
+"""The sizes that an engine of dynamic size takes in tests."""
 
 
 def make_artefact(
     folder: Path,
-    engine: Literal["onnxruntime", "openvino", "coreml", "coreai"] = "onnxruntime",
+    engine: Literal["onnxruntime", "openvino", "coreml", "coreai", "tensorrt"] = "onnxruntime",
     size: tuple[int, int] | None = (64, 96),
     batch: int = 1,
     *,
@@ -55,7 +67,9 @@ def make_artefact(
     folder
         Must not exist.
     engine
-        Decides the file's format. The package for ``coreml`` is one for the stand-in in ``benchmarks/helpers/mac``.
+        Decides the file's format. The package for ``coreml`` is one for the stand-in in ``benchmarks/helpers/mac``;
+        the engine for ``tensorrt`` is built by TensorRT for RTX or, where ``STAND_IN`` is set, one for the stand-in in
+        ``runtimes/helpers/gpu``.
     size
         ``(height, width)`` of the network; None: dynamic.
     batch
@@ -85,6 +99,10 @@ def make_artefact(
         onnx.save(model, folder / target.model_file / "model.onnx")
     elif engine == "openvino":
         _save_openvino(model, folder / target.model_file)
+    elif engine == "tensorrt":
+        onnx.save(model, folder / TYPED)
+        plan = stand_in_plan if "STAND_IN" in os.environ else build_plan
+        (folder / target.model_file).write_bytes(plan(model.SerializeToString(), dynamic=size is None))
     else:
         _save_coreai(model, folder / target.model_file)
     height, width = size or (None, None)
@@ -94,7 +112,13 @@ def make_artefact(
             target=target.name,
             precision=target.precision,
             model_file=target.model_file,
-            engine=EngineRecord(engine, "built", "16" if engine == "coreml" else "1.0", {}),
+            engine=EngineRecord(
+                engine,
+                "built",
+                "16" if engine == "coreml" else "1.0",
+                {},
+                build=_build_record(folder, dynamic=size is None) if engine == "tensorrt" else None,
+            ),
             model=ModelRecord("r34", 300, False, "0" * 64, "none", "random weights for tests"),
             input=InputRecord("image", batch, height, width),
             outputs=tuple(record for record in _RECORDS if record.name in outputs),
@@ -217,6 +241,63 @@ def _write_golden(folder: Path, model: Any, size: tuple[int, int], batch: int, o
         values = evaluator.run(list(outputs), {"image": image})
         arrays |= {f"{name}_{index}": value for name, value in zip(outputs, values, strict=True)}
     np.savez_compressed(folder / manifests.GOLDEN, allow_pickle=False, **arrays)
+
+
+def rtx() -> Any:
+    """The package of TensorRT for RTX, under either of its names."""
+    try:
+        return importlib.import_module("tensorrt_rtx")
+    except ModuleNotFoundError:
+        return importlib.import_module("tensorrt_rtx_bindings")
+
+
+def build_plan(model: bytes, *, dynamic: bool = False) -> bytes:
+    """A genuine engine of TensorRT for RTX, of an ONNX model, for :data:`GPUS`."""
+    trt = rtx()
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(model):
+        raise ValueError(parser.get_error(0).desc())
+    config = builder.create_builder_config()
+    config.num_compute_capabilities = len(GPUS)
+    for index, gpu in enumerate(GPUS):
+        config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{gpu.replace('.', '')}"), index)
+    if dynamic:
+        sizes = (PROFILE.minimum, PROFILE.optimum, PROFILE.maximum)
+        profile = builder.create_optimization_profile()
+        profile.set_shape("image", *((1, height, width, 3) for width, height in sizes))
+        config.add_optimization_profile(profile)
+    return bytes(memoryview(builder.build_serialized_network(network, config)))
+
+
+def stand_in_plan(model: bytes, *, dynamic: bool = False) -> bytes:
+    """An engine for the stand-in of TensorRT: magic, header, sizes, ONNX model."""
+    sizes = (PROFILE.minimum, PROFILE.optimum, PROFILE.maximum) if dynamic else ()
+    profile = json.dumps([(1, height, width, 3) for width, height in sizes]).encode()
+    return b"ftrt".ljust(32, b"\0") + struct.pack("<I", len(profile)) + profile + model
+
+
+def _build_record(folder: Path, *, dynamic: bool) -> BuildRecord:
+    stand_in = "STAND_IN" in os.environ
+    return BuildRecord(
+        flavour="tensorrt" if stand_in else "tensorrt-rtx",
+        version=importlib.import_module("tensorrt").__version__ if stand_in else rtx().__version__,
+        compute_capabilities=("8.9",) if stand_in else GPUS,
+        gpu="NVIDIA L4" if stand_in else None,
+        driver=None,
+        cuda=None,
+        system=system(),
+        onnx_sha256=manifests.sha256(folder / TYPED),
+        profile=PROFILE if dynamic else None,
+        hardware_compatibility="none",
+        version_compatible=False,
+        level=None,
+        workspace_mb=None,
+        types={"FLOAT": 15},
+        seconds=1.0,
+    )
 
 
 def _save_openvino(model: Any, path: Path) -> None:

@@ -1,9 +1,9 @@
-"""The process that times eager PyTorch: the one module here that may import torch, and only as a worker."""
+"""The process that times PyTorch, eager or compiled: the one module here that may import torch, only as a worker."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -13,17 +13,31 @@ from p3m_edge.benchmarks.protocol import enough, peak_memory, serve, timed_ms
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from p3m_edge.model import P3MNet
+    from p3m_edge.model.p3mnet import P3MOutput
 
 
 class EagerWorker:
-    """Times P3M-Net as PyTorch runs it: float32, evaluation mode, ``torch.inference_mode``, on the CPU."""
+    """Times P3M-Net as PyTorch runs it: evaluation mode, ``torch.inference_mode``.
 
-    _network: P3MNet
+    As in the bare call of an engine, the input starts and alpha ends in the host's memory, also where the work is done
+    on a GPU.
+    """
+
+    _network: Callable[[Tensor], P3MOutput]
     _x: Tensor
 
     def load(
-        self, source: str, width: int, height: int, batch: int, threads: int | None, seed: int, **_unused: object
+        self,
+        source: str,
+        width: int,
+        height: int,
+        batch: int,
+        threads: int | None,
+        seed: int,
+        device: str = "cpu",
+        half: bool = False,
+        compiled: bool = False,
+        **_unused: object,
     ) -> Mapping[str, Any]:
         """Build the network (stand-in weights for an architecture) and an input ``[batch, 3, height, width]``."""
         start = perf_counter()
@@ -36,8 +50,13 @@ class EagerWorker:
             torch.set_num_threads(threads)
         torch.manual_seed(seed)
         network = model.standin(source) if source in model.ARCHS else model.load_checkpoint(Path(source))
-        self._network = network.eval()
-        self._x = torch.randn(batch, 3, height, width)
+        number = torch.float16 if half else torch.float32
+        network = network.eval().to(device, number)
+        self._network = torch.compile(network) if compiled else network
+        self._device = device
+        self._x = torch.randn(batch, 3, height, width).to(number)
+        if device != "cpu":
+            self._x = self._x.pin_memory()
         loaded = perf_counter()
         return {
             "import_ms": (imported - start) * 1e3,
@@ -45,9 +64,11 @@ class EagerWorker:
             "arch": network.arch,
             "used": {
                 "version": str(torch.__version__),
-                "device": "cpu",
-                "device_name": torch.backends.cpu.get_cpu_capability(),
-                "arithmetic": "f32",
+                "device": device,
+                "device_name": torch.backends.cpu.get_cpu_capability()
+                if device == "cpu"
+                else torch.cuda.get_device_name(device),
+                "arithmetic": "f16" if half else "f32",
                 "threads": torch.get_num_threads(),
                 "requests": 1,
             },
@@ -80,8 +101,8 @@ class EagerWorker:
         import torch
 
         with torch.inference_mode():
-            alpha: Tensor = self._network(self._x).alpha
-        return alpha
+            alpha: Tensor = self._network(self._x.to(self._device, non_blocking=True)).alpha
+        return alpha.cpu()  # waits for the GPU
 
 
 def main() -> int:

@@ -5,7 +5,8 @@ A row goes through several processes, so that no number carries the traces of an
 1. *cold*: an empty cache of compiled models; start, first call, peak memory, golden vectors; then, in processes of
    their own and with the cache of the first, second starts, of which the middle one is reported;
 2. *running*: start, then the rounds, peak memory;
-3. *throughput*: compiled for throughput, several requests in flight.
+3. *GPU*, of TensorRT engines: where the time goes, as trtexec measures it (:mod:`p3m_edge.benchmarks.phases`);
+4. *throughput*: compiled for throughput, several requests in flight.
 
 The running processes of all rows are alive together; only one works at a time.
 """
@@ -28,6 +29,7 @@ import psutil
 from p3m_edge import manifest
 from p3m_edge.benchmarks import results
 from p3m_edge.benchmarks.fingerprint import Watch, fingerprint, usable_cores
+from p3m_edge.benchmarks.phases import ITERATIONS, SECONDS, WARMUP_MS, GpuTimes, gpu_times
 from p3m_edge.benchmarks.placement import Placement
 from p3m_edge.benchmarks.process import Worker, WorkerError, redact
 from p3m_edge.benchmarks.results import Measured, Memory, Options, Parity, Ranking, Report, Result, Start, Used
@@ -91,6 +93,7 @@ def measure(
         run = _Run(entries, options, frame, Path(folder), progress)
         run.cold_starts()
         run.rounds()
+        run.gpu()
         if options.throughput:
             run.throughput()
     found = tuple(entry.finish() for entry in entries)
@@ -189,6 +192,7 @@ class _Entry:
     second_starts: list[Start] = field(default_factory=list)
     memory: dict[str, int] = field(default_factory=dict)
     calls: dict[str, list[list[float]]] = field(default_factory=dict)
+    gpu: GpuTimes | None = None
 
     @property
     def alive(self) -> bool:
@@ -212,6 +216,7 @@ class _Entry:
             overhead=summaries.get("overhead"),
             throughput=summaries.get("throughput"),
             memory=Memory(self.memory["cold"], self.memory["running"], self.memory.get("throughput")),
+            gpu=self.gpu,
         )
         return replace(self.result, measured=measured)
 
@@ -230,7 +235,8 @@ class _Run:
         self._shuffle = random.Random(options.seed)  # noqa: S311 - an order, not a secret
         self._done = 0
         phases = 2 if options.throughput else 1
-        self._total = len(entries) * (1 + phases * (1 + options.rounds))
+        self._on_gpu = [entry for entry in entries if entry.result.engine == "tensorrt"]
+        self._total = len(entries) * (1 + phases * (1 + options.rounds)) + len(self._on_gpu)
 
     def cold_starts(self) -> None:
         for entry in self._entries:
@@ -252,6 +258,19 @@ class _Run:
             entry.memory["running"] = worker.call("memory")["bytes"]
 
         self._interleave("round", self._entries, warm, turn)
+
+    def gpu(self) -> None:
+        for entry in self._on_gpu:
+            self._step(f"{entry.row.label}: the GPU's own time")
+            if not entry.alive:
+                continue
+            try:
+                with self._worker(entry) as worker:
+                    self._start(worker, entry, "latency")
+                    found = worker.call("gpu", warmup_ms=WARMUP_MS, seconds=SECONDS, iterations=ITERATIONS)
+                entry.gpu = gpu_times(found["samples"], found["seconds"])
+            except WorkerError as error:
+                entry.fail(error)
 
     def throughput(self) -> None:
         def warm(worker: Worker, entry: _Entry) -> None:

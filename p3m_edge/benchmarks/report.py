@@ -14,6 +14,7 @@ from p3m_edge.benchmarks import files, results
 from p3m_edge.benchmarks.accuracy import Accuracy
 from p3m_edge.benchmarks.changes import Comparison
 from p3m_edge.benchmarks.fingerprint import Fingerprint
+from p3m_edge.benchmarks.phases import GpuTimes
 from p3m_edge.benchmarks.placement import NEURAL_ENGINE, Device, Operator
 from p3m_edge.benchmarks.results import Measured, Report, Result
 from p3m_edge.benchmarks.statistics import Ratio, Summary
@@ -28,6 +29,10 @@ _DIGITS = set("-0123456789")
 _WITH_NEURAL_ENGINE = ("NE", "ALL")
 _EXAMPLES = 3
 _ERRORS = ("logits_mean", "local_mean", "flips", "alpha_mean")
+_PARTS = {
+    "latency": "latency", "enqueue": "enqueue", "h2d": "host to device", "compute": "GPU compute",
+    "d2h": "device to host",
+}  # fmt: skip
 _Key = tuple[str, str | None]
 
 
@@ -56,6 +61,9 @@ def tables(report: Report) -> tuple[Table, ...]:
         made.append(_frame(report, frames))
     if measured:
         made.append(_resources(measured))
+    on_gpu = [(row, found.gpu) for row, found in measured if found.gpu is not None]
+    if on_gpu:
+        made.append(_gpu(on_gpu))
     if report.benchmark_app:
         made.append(_app(report))
     made.append(_verdicts(report))
@@ -239,6 +247,26 @@ def _resources(rows: Sequence[tuple[Result, Measured]]) -> Table:
     return Table("Start (ms), peak memory and size", columns, tuple(body))
 
 
+def _gpu(rows: Sequence[tuple[Result, GpuTimes]]) -> Table:
+    body = []
+    for row, found in rows:
+        for name, part in found.parts.items():
+            values = (part.median, part.mean, part.minimum, part.maximum, part.p90, part.p95, part.p99)
+            body.append((row.label, _PARTS[name], *map(_fine, values)))
+    runs = "; ".join(
+        f"{row.label}: {found.inferences} inferences in {found.seconds:.2f} s ({found.throughput:.1f} a second)"
+        + ("" if row.used is None else f", {_mb(row.used.device_memory or 0)} MB of GPU memory besides the weights")
+        for row, found in rows
+    )
+    graph = "on" if any(found.cuda_graph for _, found in rows) else "off"
+    return Table(
+        "The GPU's own time, by trtexec's rules, ms",
+        ("row", "part", "median", "mean", "min", "max", "p90", "p95", "p99"), tuple(body),
+        f"CUDA graph {graph}, data transfers included, one inference at a time, after {rows[0][1].warmup_ms:g} ms of "
+        f"warm-up. {runs}.",
+    )  # fmt: skip
+
+
 def _app(report: Report) -> Table:
     body = tuple(
         (one.label, _ms(one.ours.median), _ms(one.theirs.median), _ratio(one.ratio), " ".join(one.settings))
@@ -367,6 +395,11 @@ def _median(summary: Summary | None) -> str:
 
 def _ms(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}"
+
+
+def _fine(value: float) -> str:
+    """Copies to a GPU take hundredths of a millisecond."""
+    return f"{value:.4f}"
 
 
 def _mb(value: int) -> str:

@@ -14,6 +14,7 @@ from typing import Literal
 from p3m_edge.benchmarks.accuracy import Accuracy
 from p3m_edge.benchmarks.changes import Comparison
 from p3m_edge.benchmarks.fingerprint import Conditions, Fingerprint
+from p3m_edge.benchmarks.phases import GpuTimes
 from p3m_edge.benchmarks.placement import Placement
 from p3m_edge.benchmarks.statistics import Ratio, Summary, paired_ratio
 from p3m_edge.errors import InputError, UsageError, suggestion
@@ -131,6 +132,8 @@ class Measured:
         What the ``Matting`` call takes besides the engine's inference inside it, by the engine's own clock.
     throughput
         Frames per second with several requests in flight, frames in and alphas out; one value a round.
+    gpu
+        Of a TensorRT engine: where the GPU spends its time, after the rounds, in a process of its own.
     """
 
     cold_start: Start
@@ -142,6 +145,7 @@ class Measured:
     overhead: Summary | None
     throughput: Summary | None
     memory: Memory
+    gpu: GpuTimes | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,8 @@ class Used:
         Threads of one inference; None: the engine does not tell.
     requests
         How many inferences run side by side (one, for latency).
+    device_memory
+        Bytes of the GPU's own memory, without the weights; None: the engine does not tell.
     """
 
     version: str
@@ -168,6 +174,7 @@ class Used:
     arithmetic: str
     threads: int | None
     requests: int
+    device_memory: int | None = None
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from p3m_edge import manifest
 from p3m_edge.benchmarks.results import Result, identity
-from p3m_edge.errors import ArtefactError, CheckpointError, UsageError, missing_package, suggestion
-from p3m_edge.runtimes import coreml
+from p3m_edge.errors import CheckpointError, UsageError, missing_package, suggestion
+from p3m_edge.runtimes import coreml, cuda
 from p3m_edge.runtimes.contract import engine_module
+from p3m_edge.runtimes.engine import not_built
 from p3m_edge.targets import ARCHS
 
 _MULTIPLE = 32
@@ -42,7 +43,7 @@ class ArtefactRow:
 
 @dataclass(frozen=True)
 class EagerRow:
-    """P3M-Net in eager PyTorch, ``torch.inference_mode``, float32.
+    """P3M-Net in PyTorch, ``torch.inference_mode``: eager and in float32 unless something else is asked for.
 
     Attributes
     ----------
@@ -50,6 +51,12 @@ class EagerRow:
         An architecture (deterministic stand-in weights) or the path of a checkpoint.
     width, height, batch
         The network's input, ``[batch, 3, height, width]``.
+    device
+        As PyTorch names it: ``cpu``, ``cuda``.
+    half
+        Weights and arithmetic in float16.
+    compiled
+        By ``torch.compile``, before the first call counts.
     """
 
     label: str
@@ -57,6 +64,9 @@ class EagerRow:
     width: int
     height: int
     batch: int = 1
+    device: str = "cpu"
+    half: bool = False
+    compiled: bool = False
 
     @property
     def module(self) -> str:
@@ -65,7 +75,8 @@ class EagerRow:
 
     def arguments(self) -> dict[str, object]:
         """What the worker's ``load`` needs to build it."""
-        return {"source": self.source, "width": self.width, "height": self.height, "batch": self.batch}
+        names = ("source", "width", "height", "batch", "device", "half", "compiled")
+        return {name: getattr(self, name) for name in names}
 
     def paths(self) -> dict[str, str]:
         """Paths that must not reach the report, and what stands for them."""
@@ -99,6 +110,15 @@ def unit_rows(row: ArtefactRow) -> tuple[ArtefactRow, ...]:
     return tuple(ArtefactRow(f"{row.label} {unit}", row.folder, unit) for unit in coreml.UNITS)
 
 
+def on_devices(rows: Iterable[ArtefactRow], device: str) -> tuple[ArtefactRow, ...]:
+    """Rows of TensorRT on the first GPU, where the device of all is the processor."""
+    if device.lower() != "cpu":
+        return tuple(rows)
+    return tuple(
+        replace(row, device=cuda.DEVICE) if manifest.read(row.folder).engine.name == "tensorrt" else row for row in rows
+    )
+
+
 def describe(row: Row) -> Result:
     """The row's part of the report that is known before measuring; checks that it can be measured here.
 
@@ -121,7 +141,7 @@ def _describe_artefact(row: ArtefactRow) -> Result:
     manifest.check_files(found, row.folder)
     engine = found.engine.name
     if found.engine.status != "built":
-        raise ArtefactError(f"{row.folder} holds no built model: {found.engine.reason}")
+        raise not_built(found, row.folder)
     engine_module(engine).require()
     return Result(
         label=row.label,
@@ -166,7 +186,7 @@ def _describe_eager(row: EagerRow) -> Result:
         kind="eager",
         target="eager",
         engine="torch",
-        precision="fp32",
+        precision="fp16" if row.half else "fp32",
         arch=path.name,
         unpool="-",
         trained=None,

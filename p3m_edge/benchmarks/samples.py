@@ -209,8 +209,8 @@ def _all(
 
 def _load_arguments(row: ArtefactRow, options: Options) -> dict[str, object]:
     return {
-        **row.arguments(), "device": options.device, "threads": options.threads, "hint": "latency", "cache": None,
-        "frame": None, "frame_size": [1, 1], "seed": 0,
+        "device": options.device, "threads": options.threads, "hint": "latency", "cache": None, "frame": None,
+        "frame_size": [1, 1], "seed": 0, **row.arguments(),
     }  # fmt: skip
 
 

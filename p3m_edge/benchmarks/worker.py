@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from p3m_edge.benchmarks.protocol import enough, peak_memory, serve, timed_ms
+from p3m_edge.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,6 +128,17 @@ class ArtefactWorker:
                 found.setdefault(name, []).append(value)
         return found
 
+    def gpu(self, warmup_ms: float, seconds: float, iterations: int) -> Mapping[str, Any]:
+        """Inferences as :mod:`p3m_edge.benchmarks.phases` has them, in ms: [enqueue, h2d, compute, d2h] each."""
+        since = perf_counter()
+        while perf_counter() - since < warmup_ms / 1e3:
+            self._timed()
+        samples: list[tuple[float, ...]] = []
+        since = perf_counter()
+        while len(samples) < iterations or perf_counter() - since < seconds:
+            samples.append(self._timed())
+        return {"samples": samples, "seconds": perf_counter() - since}
+
     def throughput(self, iterations: int, seconds: float | None) -> Mapping[str, Any]:
         """Frames per second with all requests of the engine at work and one frame waiting for its turn."""
         self._end_to_end()
@@ -168,6 +180,12 @@ class ArtefactWorker:
     def _batch(self) -> int:
         return self._matting.manifest.input.batch
 
+    def _timed(self) -> tuple[float, ...]:
+        found = self._matting.engine.timed(self._images)
+        if found is None:
+            raise UsageError("this engine's time on the GPU cannot be measured")
+        return found.enqueue, found.h2d, found.compute, found.d2h
+
     def _bare(self) -> object:
         return self._matting.engine.infer(self._images)
 
@@ -201,7 +219,7 @@ def _synthetic(width: int, height: int, seed: int) -> NDArray[np.uint8]:
 def main() -> int:
     """Serve until the parent closes the pipe."""
     worker = ArtefactWorker()
-    names = ("load", "first", "selftest", "placement", "warmup", "round", "throughput", "matte", "memory")
+    names = ("load", "first", "selftest", "placement", "warmup", "round", "gpu", "throughput", "matte", "memory")
     return serve({name: getattr(worker, name) for name in names})
 
 

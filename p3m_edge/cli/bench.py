@@ -19,7 +19,7 @@ from p3m_edge.benchmarks.fingerprint import fingerprint
 from p3m_edge.benchmarks.measure import Progress, default_threads, failure, measure, with_baseline
 from p3m_edge.benchmarks.proof import record
 from p3m_edge.benchmarks.results import Options, Report
-from p3m_edge.benchmarks.rows import ArtefactRow, EagerRow, Row, artefact_rows
+from p3m_edge.benchmarks.rows import ArtefactRow, EagerRow, Row, artefact_rows, on_devices
 from p3m_edge.benchmarks.samples import Mattes, Sample
 from p3m_edge.cli import bench_page, options
 from p3m_edge.errors import P3MEdgeError, UsageError
@@ -34,6 +34,9 @@ What lies within the noise is not ranked. An artefact that fails its golden vect
 With an earlier report.json as --baseline, what became slower beyond the noise, or fails its golden vectors and did
 not then, ends with exit code 6.
 
+A TensorRT engine runs on the first GPU, or on --device cuda:1; where its time goes on the GPU is measured as trtexec
+does: enqueue, copy to the GPU, computing, copy back, after 200 ms of warm-up, for at least 3 s, without a CUDA graph.
+
 Core ML runs on a Mac alone: a bundle measures there on processor, graphics processor, Neural Engine and all of them,
 and asks for Core ML's plan of each operator. --import with the artefact beside it measures no Core ML here; if all
 that the result holds passed, it writes `verified: device` with that machine into the artefact's manifest."""
@@ -46,6 +49,7 @@ p3m-edge bench out/onnx-fp32 out/openvino-fp16 --baseline report/report.json
 p3m-edge bench --bundle bundle out/onnx-fp32 out/openvino-fp16    # copy the folder to the device, run run_bench.py
 p3m-edge bench --import result.json out/onnx-fp32 out/openvino-fp16    # measure here, show both machines
 p3m-edge bench --import phone.json --import laptop.json --out report
+p3m-edge bench out/trt-fp16 out/onnx-fp16 --device cuda
 p3m-edge bench --bundle for-a-mac out/coreml-fp16
 p3m-edge bench --import result.json out/coreml-fp16    # its manifest says verified: device, if all of it passed
 """
@@ -120,7 +124,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Measure, bundle or import, and show the report."""
-    rows = artefact_rows(args.artefacts)
+    rows = on_devices(artefact_rows(args.artefacts), args.device)
     settings = _options(args)
     if args.bundle is not None:
         return _bundle(args, rows, settings, console)

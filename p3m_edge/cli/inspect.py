@@ -13,7 +13,7 @@ from p3m_edge import manifest as manifests
 from p3m_edge.cli import options
 from p3m_edge.cli.tables import megabytes, number, parity_table, proved, table
 from p3m_edge.errors import CheckpointError
-from p3m_edge.manifest import Manifest
+from p3m_edge.manifest import BuildRecord, Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,6 +179,10 @@ def _rows(inspection: Inspection) -> Iterator[tuple[str, str]]:
     for output in manifest.outputs:
         form = ", an image in the engine's own terms" if output.form == "image" else ""
         yield "output", f"{output.name}: {output.dtype} {output.layout}, channels: {output.channels}{form}"
+    if engine.build is not None:
+        yield from _build_rows(engine.build)
+    for command in engine.commands:
+        yield "build it with", command
     if manifest.fp32_nodes:
         yield "kept in fp32", f"nodes: {len(manifest.fp32_nodes)}: {', '.join(manifest.fp32_nodes)}"
     if manifest.parity is not None and manifest.parity.headroom is not None:
@@ -188,6 +192,27 @@ def _rows(inspection: Inspection) -> Iterator[tuple[str, str]]:
         yield f"largest errors, {unit.unit}", ", ".join(f"{name} {number(v)}" for name, v in unit.errors.items())
     yield "verified with", _pairs(manifest.verified.versions) or "-"
     yield "built with", _pairs({"p3m-edge": manifest.p3m_edge} | engine.versions)
+
+
+def _build_rows(build: BuildRecord) -> Iterator[tuple[str, str]]:
+    """How a TensorRT engine was built, and where it runs."""
+    from p3m_edge.runtimes.tensorrt_fit import NAMES  # loads the runtimes, which no other artefact needs to be shown
+
+    yield "engine", f"{NAMES[build.flavour]} {build.version}, {build.system}"
+    where = f"compute capability {', '.join(build.compute_capabilities)}"
+    more = "" if build.hardware_compatibility == "none" else f", hardware compatibility {build.hardware_compatibility}"
+    yield "made for", where + more + (", newer versions too" if build.version_compatible else "")
+    built_on = f"{build.gpu}, driver {build.driver or '-'}, CUDA {build.cuda or '-'}" if build.gpu else "no GPU"
+    yield "built on", f"{built_on}, in {build.seconds:.1f} s"
+    if build.level is not None or build.workspace_mb is not None:
+        chosen = {"level": build.level, "workspace": build.workspace_mb and f"{build.workspace_mb} MB"}
+        yield "builder", ", ".join(f"{name} {value}" for name, value in chosen.items() if value is not None)
+    if build.profile is not None:
+        sizes = (build.profile.minimum, build.profile.optimum, build.profile.maximum)
+        low, best, high = (f"{width}x{height}" for width, height in sizes)
+        yield "sizes", f"{low} to {high}, tuned for {best}"
+    yield "layers by type", _pairs({name: str(count) for name, count in build.types.items()})
+    yield "built of", f"SHA-256 {build.onnx_sha256}"
 
 
 def _pairs(values: dict[str, str]) -> str:

@@ -18,14 +18,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, Protocol, cast, get_args
+from typing import Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.errors import ArtefactError, MissingError, suggestion
+from p3m_edge.errors import ArtefactError, suggestion
 from p3m_edge.manifest import Manifest
-from p3m_edge.targets import EngineName
 
 Hint = Literal["latency", "throughput"]
 Images = NDArray[np.uint8]
@@ -43,8 +42,9 @@ class EngineOptions:
     ----------
     device
         What shall do the work, in the engine's own terms without regard to case: ``cpu``, ``cuda``, ``cuda:1``,
-        ``tensorrt``, ``dml``, ``coreml``, ... (ONNX Runtime); ``CPU``, ``GPU``, ``GPU.1``, ``NPU`` (OpenVINO).
-        None: the processor. What is asked for is obtained, or opening fails.
+        ``tensorrt``, ``dml``, ``coreml``, ... (ONNX Runtime); ``CPU``, ``GPU``, ``GPU.1``, ``NPU`` (OpenVINO);
+        ``cuda``, ``cuda:1`` (TensorRT). None: the processor, and for TensorRT the first GPU. What is asked for is
+        obtained, or opening fails.
     threads
         Threads for one inference on the processor; None: the engine decides.
     hint
@@ -91,6 +91,8 @@ class EngineInfo:
         possible; ``none``: this engine or device keeps no cache.
     placement
         Nodes of the graph by the provider that runs them, where the engine tells.
+    device_memory
+        Bytes of the GPU's own memory for tensors and computing, without the weights; None: the engine does not tell.
     """
 
     name: str
@@ -103,18 +105,35 @@ class EngineInfo:
     requests: int
     cache: Literal["hit", "miss", "off", "none"]
     placement: dict[str, int] = field(default_factory=dict)
+    device_memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Phases:
+    """One inference on a GPU with all its outputs, in milliseconds, as trtexec has them.
+
+    ``enqueue`` is the host's time to order the computing; ``h2d``, ``compute`` and ``d2h`` are the GPU's, by events:
+    input to the GPU, kernels, outputs to the host.
+    """
+
+    enqueue: float
+    h2d: float
+    compute: float
+    d2h: float
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A model that is ready to run: one runner for each inference that may be at work at the same time.
 
-    A model with a state has one runner, and ``reset`` empties the state.
+    A model with a state has one runner, and ``reset`` empties the state. ``timed`` is an inference that is measured in
+    the GPU's stream, where the engine has one; no runner may be at work beside it.
     """
 
     info: EngineInfo
     runners: tuple[Runner, ...]
     reset: Callable[[], None] = lambda: None
+    timed: Callable[[Images], Phases] | None = None
 
 
 class EngineModule(Protocol):
@@ -130,6 +149,7 @@ ENGINES: dict[str, str] = {
     "openvino": "p3m_edge.runtimes.ov",
     "coreml": "p3m_edge.runtimes.coreml",
     "coreai": "p3m_edge.runtimes.coreai",
+    "tensorrt": "p3m_edge.runtimes.tensorrt",
 }
 
 
@@ -138,17 +158,11 @@ def engine_module(name: str) -> EngineModule:
 
     Raises
     ------
-    MissingError
-        The engine is planned, but this version does not have it.
     ArtefactError
         Nobody knows an engine of that name.
     """
     if name in ENGINES:
         return cast(EngineModule, importlib.import_module(ENGINES[name]))
-    if name in get_args(EngineName):
-        raise MissingError(
-            f"the engine {name!r} is not available yet in this version", hint=f"available now: {', '.join(ENGINES)}"
-        )
     raise ArtefactError(f"the artefact asks for an unknown engine {name!r}", hint=suggestion(name, ENGINES))
 
 
@@ -163,7 +177,7 @@ def check_version(manifest: Manifest, version: str, package: str | None = None) 
         The engine is older than the artefact allows.
     """
     minimum = manifest.engine.minimum_version
-    if _numbers(version) < _numbers(minimum):
+    if release(version) < release(minimum):
         raise ArtefactError(
             f"the artefact needs {manifest.engine.name} {minimum} or newer; {version} is installed",
             hint=f'pip install "{package or manifest.engine.name}>={minimum}"',
@@ -181,10 +195,13 @@ def unreadable(model: Path, engine: str, cause: Exception) -> ArtefactError:
     return ArtefactError(f"{engine} cannot load {model}: {reason}", hint="export the artefact again")
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    """``2026.4.1-22982-e213a`` -> (2026, 4, 1); what follows the release number does not count."""
-    release = re.match(r"\d+(\.\d+)*", version)
-    numbers = [int(part) for part in release.group().split(".")] if release else []
+def release(version: str) -> tuple[int, ...]:
+    """The numbers of a version, to compare it; what follows them does not count.
+
+    ``2026.4.1-22982-e213a`` -> (2026, 4, 1).
+    """
+    found = re.match(r"\d+(\.\d+)*", version)
+    numbers = [int(part) for part in found.group().split(".")] if found else []
     while numbers and numbers[-1] == 0:  # 1.20 and 1.20.0 are one version
         numbers.pop()
     return tuple(numbers)

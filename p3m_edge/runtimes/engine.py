@@ -18,7 +18,7 @@ from typing import Self, get_args
 import numpy as np
 
 from p3m_edge.errors import ArtefactError, InputError, P3MEdgeError, UsageError, suggestion
-from p3m_edge.manifest import InputRecord, Manifest
+from p3m_edge.manifest import InputRecord, Manifest, ProfileRecord
 from p3m_edge.runtimes.contract import (
     ALPHA,
     EngineOptions,
@@ -26,9 +26,11 @@ from p3m_edge.runtimes.contract import (
     Images,
     Loaded,
     Outputs,
+    Phases,
     Runner,
     engine_module,
 )
+from p3m_edge.runtimes.size import check_profile, profile_of
 
 Ticket = Future[Outputs]
 
@@ -59,8 +61,7 @@ def open_engine(manifest: Manifest, folder: Path, options: EngineOptions | None 
     if options.threads is not None and options.threads < 1:
         raise UsageError(f"the number of threads must be positive, not {options.threads}")
     if manifest.engine.status != "built":
-        reason = f": {manifest.engine.reason}" if manifest.engine.reason else ""
-        raise ArtefactError(f"the model file of {folder} has not been built{reason}")
+        raise not_built(manifest, folder)
     loaded = engine_module(manifest.engine.name).load(manifest, folder / manifest.model_file, options)
     return Engine(manifest, loaded)
 
@@ -74,6 +75,8 @@ class Engine:
         self._names = tuple(output.name for output in manifest.outputs)
         self._idle = list(loaded.runners)
         self._reset = loaded.reset
+        self._timed = loaded.timed
+        self._profile = profile_of(manifest)
         self._change = threading.Condition()
         self._workers: ThreadPoolExecutor | None = None
         self._closed = False
@@ -115,7 +118,7 @@ class Engine:
             The engine failed (out of memory, device lost).
         """
         names = self._check_outputs(outputs)
-        check_images(images, self._input)
+        check_images(images, self._input, self._profile)
         return self._run(images, names)
 
     def infer_alone(self, images: Images, outputs: Sequence[str] = ALPHA) -> Outputs:
@@ -134,6 +137,22 @@ class Engine:
         with self._runner():
             self._reset()
 
+    def timed(self, images: Images) -> Phases | None:
+        """One inference with all outputs, measured in the GPU's own stream; None: this engine cannot be measured so.
+
+        Raises
+        ------
+        InputError
+            The images have another shape or dtype.
+        UsageError
+            The engine is closed.
+        P3MEdgeError
+            The engine failed.
+        """
+        check_images(images, self._input, self._profile)
+        with self._runner(), self._failing():
+            return None if self._timed is None else self._timed(images)
+
     def submit(self, images: Images, outputs: Sequence[str] = ALPHA) -> Ticket:
         """Begin an inference and return at once; at most ``info.requests`` are at work, the others wait in order.
 
@@ -141,7 +160,7 @@ class Engine:
         :meth:`infer`; failures of the inference itself are raised by :meth:`collect`.
         """
         names = self._check_outputs(outputs)
-        check_images(images, self._input)
+        check_images(images, self._input, self._profile)
         with self._change:
             if self._closed:
                 raise _closed()
@@ -176,6 +195,7 @@ class Engine:
         with self._change:
             self._change.wait_for(lambda: len(self._idle) == self.info.requests)
             self._idle.clear()
+            self._timed = None
 
     def __enter__(self) -> Self:
         return self
@@ -196,14 +216,23 @@ class Engine:
         with self._runner() as run:
             since = perf_counter()
             try:
-                return run(images, names)
-            except Exception as error:  # engines have no common base for what they raise
-                reason = " ".join(str(error).split())
-                raise P3MEdgeError(f"the inference failed in {self.info.name}: {reason}") from error
+                with self._failing():
+                    return run(images, names)
             finally:
                 taken = perf_counter() - since
                 with self._change:
                     self._busy += taken
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Around the engine's work: what it raises becomes our error."""
+        try:
+            yield
+        except P3MEdgeError:
+            raise
+        except Exception as error:  # engines have no common base for what they raise
+            reason = " ".join(str(error).split())
+            raise P3MEdgeError(f"the inference failed in {self.info.name}: {reason}") from error
 
     @contextmanager
     def _runner(self) -> Iterator[Runner]:
@@ -220,8 +249,15 @@ class Engine:
                 self._change.notify_all()
 
 
-def check_images(images: Images, record: InputRecord) -> None:
-    """Whether an array is what the model file takes.
+def not_built(manifest: Manifest, folder: Path) -> ArtefactError:
+    """The error for an artefact whose model file is not there; it says how to build it."""
+    reason = f": {manifest.engine.reason}" if manifest.engine.reason else ""
+    hint = f"on the device: {manifest.engine.commands[0]}" if manifest.engine.commands else None
+    return ArtefactError(f"the model file of {folder} has not been built{reason}", hint=hint)
+
+
+def check_images(images: Images, record: InputRecord, profile: ProfileRecord | None = None) -> None:
+    """Whether an array is what the model file takes; ``profile``: the sizes of an engine that is made for some.
 
     Raises
     ------
@@ -239,6 +275,8 @@ def check_images(images: Images, record: InputRecord) -> None:
         text = ", ".join(str(side) for side in expected)
         step = f", H and W multiples of {record.multiple_of}" if "H" in expected or "W" in expected else ""
         raise InputError(f"the network takes [{text}]{step}, not {list(images.shape)}")
+    if profile is not None:
+        check_profile((images.shape[2], images.shape[1]), profile, InputError)
 
 
 def _closed() -> UsageError:

@@ -23,7 +23,7 @@ from p3m_edge.runtimes import golden
 from p3m_edge.runtimes.contract import EngineInfo, EngineOptions, Hint, Images, engine_module
 from p3m_edge.runtimes.engine import Engine, Ticket, open_engine
 from p3m_edge.runtimes.golden import SelfTest
-from p3m_edge.runtimes.size import at_size, fitting_size, fixed_size
+from p3m_edge.runtimes.size import at_size, fitting_size, fixed_size, profile_of
 
 Alpha = NDArray[np.float32] | NDArray[np.uint8]
 DType = Literal["float32", "uint8"]
@@ -74,8 +74,8 @@ class Matting:
     folder
         The artefact: the folder that ``p3m-edge export`` wrote.
     device, threads, hint
-        Where and how to run; see :class:`~p3m_edge.runtimes.contract.EngineOptions`. None: the processor, with as many
-        threads as the engine thinks best.
+        Where and how to run; see :class:`~p3m_edge.runtimes.contract.EngineOptions`. None: the processor (TensorRT:
+        the first GPU), with as many threads as the engine thinks best.
     resize
         How a frame meets the network's size: ``stretch`` (fills it, as in training) or ``letterbox`` (keeps the
         aspect, adds bars).
@@ -86,7 +86,8 @@ class Matting:
     size
         ``(width, height)`` of the network for artefacts of dynamic size. None: the frame's aspect at an area of at
         most 512 x 512 pixels and never larger than the frame, each side rounded to the multiple that the network
-        needs. For artefacts of fixed size it must be None or that size; of several, one of them (None: the first).
+        needs, within the sizes that a TensorRT engine was built for. For artefacts of fixed size it must be None or
+        that size; of several, one of them (None: the first).
     cache, cache_dir
         Whether and where compiled models are kept between starts (:mod:`p3m_edge.runtimes.cache`).
     sequence
@@ -132,7 +133,8 @@ class Matting:
         _check_name("dtype", dtype, _DTYPES)
         self.folder = Path(folder)
         self.manifest: Manifest = at_size(manifests.read(self.folder), size)
-        self._size = fixed_size(self.manifest.input, size)
+        self._profile = profile_of(self.manifest)
+        self._size = fixed_size(self.manifest.input, size, self._profile)
         self._resize, self._colour, self._dtype = resize, colour, _DTYPES[dtype]
         if check:
             _check_files(self.manifest, self.folder)
@@ -284,7 +286,7 @@ class Matting:
         if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.size == 0:
             return step, step  # preprocessing says what is wrong with it
         height, width = frame.shape[:2]
-        return fitting_size(width, height, step)
+        return fitting_size(width, height, step, self._profile)
 
     def prepare(self, frame: NDArray[Any], size: tuple[int, int] | None = None) -> tuple[Images, Geometry]:
         """The first part of a call: the frame as ``[height, width, 3]`` of the network, and the way back.

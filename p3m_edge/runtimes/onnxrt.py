@@ -10,13 +10,16 @@ import functools
 import importlib
 import os
 import platform
+import sys
 from collections import Counter
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from p3m_edge.errors import MissingError, UsageError, missing_package, suggestion
+from p3m_edge.errors import MissingError, P3MEdgeError, UsageError, missing_package, suggestion
 from p3m_edge.manifest import InputRecord, Manifest
+from p3m_edge.runtimes import cuda
 from p3m_edge.runtimes.contract import (
     EngineInfo,
     EngineOptions,
@@ -46,6 +49,17 @@ _PROVIDERS: dict[str, tuple[str, ...]] = {
     "webgpu": ("WebGpuExecutionProvider", _CPU),
     "xnnpack": ("XnnpackExecutionProvider", _CPU),
 }
+_NVIDIA = ("cuda", "tensorrt")
+_NVIDIA_HINT = (
+    'pip uninstall onnxruntime, then pip install "onnxruntime-gpu[cuda,cudnn]"; it needs NVIDIA\'s driver, CUDA and '
+    "cuDNN, and TensorRT 10 for the device tensorrt"
+)
+# What computes on whole maps. The rest may stay on the processor: providers leave arithmetic on shapes there.
+_HEAVY = frozenset({
+    "Attention", "AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "DepthToSpace", "FusedConv", "Gemm",
+    "GlobalAveragePool", "GridSample", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "MatMul",
+    "MaxPool", "MultiHeadAttention", "QLinearConv", "ReduceMean", "Resize", "Sigmoid", "Softmax", "SpaceToDepth",
+})  # fmt: skip
 _NUMBERED = ("cuda", "tensorrt", "dml", "migraphx")  # those with an option `device_id`
 _ERRORS_ONLY = 3
 
@@ -83,6 +97,9 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
     # Its threads would go on spinning after an inference, beside whatever the app does next with the cores.
     settings.add_session_config_entry("session.force_spinning_stop", "1")
     requests = _share_threads(settings, options, on_cpu=device == "cpu")
+    if device in _NVIDIA and hasattr(ort, "preload_dlls"):
+        with redirect_stdout(sys.stderr):  # it prints which of them it does not find
+            ort.preload_dlls()  # those that pip installed: the provider alone would look in the system's folders
     try:
         session = ort.InferenceSession(str(model), settings, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions have no common base
@@ -92,14 +109,22 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
     if wanted not in session.get_providers() or (placement and not placement.get(wanted)):
         raise MissingError(
             f"{wanted} was asked for, but onnxruntime uses {', '.join(placement or session.get_providers())}",
-            hint="its libraries may be missing or of another version; onnxruntime's own messages name them",
+            hint="its libraries may be missing or of another version; onnxruntime's own messages name them"
+            + (f": {_NVIDIA_HINT}" if device in _NVIDIA else ""),
+        )
+    left = heavy_on_processor(session) if device in _NVIDIA else {}
+    if left:
+        names = ", ".join(f"{kind} ({count})" for kind, count in sorted(left.items()))
+        raise MissingError(
+            f"{wanted} was asked for, but onnxruntime computes some of the network on the processor: {names}",
+            hint="this version of onnxruntime-gpu has no kernels for them; try another, or another precision",
         )
     _check_signature(session, manifest, model)
     info = EngineInfo(
         name="onnxruntime",
         version=ort.__version__,
         device=wanted,
-        device_name=platform.processor() or platform.machine() if device == "cpu" else str(options.device),
+        device_name=_device_name(device, options.device),
         precision="graph",
         hint=options.hint,
         threads=settings.intra_op_num_threads or None,
@@ -128,10 +153,20 @@ def _providers(asked: str | None, available: list[str]) -> tuple[str, list[tuple
     if wanted not in available:
         raise MissingError(
             f"the installed onnxruntime has no {wanted}",
-            hint=f"it has {', '.join(available)}; other flavours of the package bring other providers",
+            hint=f"it has {', '.join(available)}; "
+            + (_NVIDIA_HINT if name in _NVIDIA else "other flavours of the package bring other providers"),
         )
     numbered = {"device_id": number} if colon else {}
     return name, [(p, numbered if p != _CPU else {}) for p in _PROVIDERS[name] if p in available]
+
+
+def _device_name(device: str, asked: str | None) -> str:
+    if device == "cpu":
+        return platform.processor() or platform.machine()
+    if device in _NVIDIA:
+        with suppress(P3MEdgeError):
+            return cuda.find(int((asked or "").partition(":")[2] or 0)).name
+    return str(asked)
 
 
 def _share_threads(settings: SessionOptions, options: EngineOptions, *, on_cpu: bool) -> int:
@@ -162,6 +197,14 @@ def _placement(session: InferenceSession) -> dict[str, int]:
     for part in session.get_provider_graph_assignment_info():
         counts[part.ep_name] += len(part.get_nodes())
     return dict(counts)
+
+
+def heavy_on_processor(session: InferenceSession) -> dict[str, int]:
+    """How many nodes of each operator that computes on whole maps run on the processor, where the session tells."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return {}
+    parts = (part for part in session.get_provider_graph_assignment_info() if part.ep_name == _CPU)
+    return dict(Counter(node.op_type for part in parts for node in part.get_nodes() if node.op_type in _HEAVY))
 
 
 def _check_signature(session: InferenceSession, manifest: Manifest, model: Path) -> None:

@@ -18,11 +18,11 @@ import pytest
 
 from p3m_edge import manifest as manifests
 from p3m_edge.errors import ArtefactError, InputError, MissingError, P3MEdgeError, UsageError
-from p3m_edge.runtimes import Engine, EngineOptions, Matting, OtherNetworkWarning, UnverifiedWarning, open_engine
+from p3m_edge.runtimes import Engine, EngineOptions, Matting, OtherNetworkWarning, UnverifiedWarning, cuda, open_engine
 from p3m_edge.runtimes.contract import ENGINES
 from tests.artefacts import ALL_OUTPUTS, edit_manifest, make_artefact, picture, rehash, scale_constant
 
-Name = Literal["onnxruntime", "openvino", "coreai"]
+Name = Literal["onnxruntime", "openvino", "coreai", "tensorrt"]
 EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino", "coreai": "coreai"}
 HEIGHT, WIDTH = 64, 96
 
@@ -37,12 +37,26 @@ def name(request: pytest.FixtureRequest) -> Name:
         pytest.skip(
             "Core ML runs on a Mac, and these artefacts are of ONNX: tests/export/test_coreml.py has its runner"
         )
-    pytest.importorskip(engine)
+    pytest.importorskip({"tensorrt": "tensorrt_rtx_bindings"}.get(engine, engine))
     pytest.importorskip("onnx")
     if engine == "coreai":
         pytest.importorskip("torch")
         pytest.importorskip("coreai_torch")
     return engine
+
+
+@pytest.fixture
+def running(name: Name) -> None:
+    """For tests in which the engine computes."""
+    if name == "tensorrt":
+        try:
+            cuda.require()
+            cuda.driver()
+        except MissingError as error:
+            pytest.skip(str(error))
+
+
+running_only = pytest.mark.usefixtures("running")
 
 
 def model_file(folder: Path) -> Path:
@@ -51,9 +65,10 @@ def model_file(folder: Path) -> Path:
     return max(path.iterdir(), key=lambda file: file.stat().st_size) if path.is_dir() else path
 
 
-def no_coreai(name: Name, reason: str) -> None:
-    if name == "coreai":
-        pytest.skip(f"Core AI {reason}")
+def not_of(name: Name, engines: str, reason: str) -> None:
+    """Skip what some engines do not offer."""
+    if name in engines.split():
+        pytest.skip(f"{name} {reason}")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +89,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 
 
 @pytest.fixture
-def engine(artefact: Path) -> Iterator[Engine]:
+def engine(artefact: Path, running: None) -> Iterator[Engine]:
     with open_engine(manifests.read(artefact), artefact, EngineOptions(threads=1)) as opened:
         yield opened
 
@@ -156,6 +171,7 @@ class TestEngine:
             np.testing.assert_array_equal(got, want)
 
     @pytest.mark.parametrize("hint", ["latency", "throughput"])
+    @running_only
     def test_tickets_belong_to_their_images(self, artefact: Path, hint: Literal["latency", "throughput"]) -> None:
         frames = [images(seed) for seed in range(12)]
         with open_engine(manifests.read(artefact), artefact, EngineOptions(hint=hint)) as engine:
@@ -167,12 +183,14 @@ class TestEngine:
                 for output in ALL_OUTPUTS:
                     np.testing.assert_array_equal(found[i][output], want[output])
 
+    @running_only
     def test_throughput_runs_several_requests(self, artefact: Path, name: Name) -> None:
-        no_coreai(name, "runs one request at a time")
+        not_of(name, "coreai tensorrt", "runs one request at a time")
         options = EngineOptions(hint="throughput", threads=2)
         with open_engine(manifests.read(artefact), artefact, options) as engine:
             assert engine.info.requests >= 2
 
+    @running_only
     def test_closing(self, artefact: Path) -> None:
         engine = open_engine(manifests.read(artefact), artefact)
         done = engine.submit(images())
@@ -184,6 +202,7 @@ class TestEngine:
             with pytest.raises(UsageError, match="closed"):
                 call(images())
 
+    @running_only
     def test_closing_while_others_work(self, artefact: Path) -> None:
         engine = open_engine(manifests.read(artefact), artefact, EngineOptions(threads=1))
         begun = threading.Event()
@@ -215,19 +234,21 @@ class TestEngine:
 
     def test_says_what_is_at_work(self, engine: Engine, name: Name) -> None:
         info = engine.info
-        threads = None if name == "coreai" else 1  # it does not tell
-        assert (info.name, info.threads, info.hint, info.requests) == (name, threads, "latency", 1)
+        threads = None if name in ("coreai", "tensorrt") else 1  # they do not tell
+        assert (info.threads, info.hint, info.requests) == (threads, "latency", 1)
+        assert info.name == name or (name, info.name) == ("tensorrt", "tensorrt-rtx")
         assert info.version.split(".")[0].isdecimal()
-        assert "cpu" in info.device.lower()
+        assert ("cuda" if name == "tensorrt" else "cpu") in info.device.lower()
 
+    @running_only
     def test_the_number_of_threads_is_not_a_matter_of_the_cache(self, artefact: Path, name: Name) -> None:
-        no_coreai(name, "cannot be told a number of threads")
+        not_of(name, "coreai tensorrt", "cannot be told a number of threads")
         for threads in (2, 1, 2):
             with open_engine(manifests.read(artefact), artefact, EngineOptions(threads=threads)) as engine:
                 assert engine.info.threads == threads
 
     def test_an_unknown_device(self, artefact: Path) -> None:
-        for device in ("gpux", "cpu:1", "cpu.x", "AUTO"):
+        for device in ("gpux", "cpu:1", "cpu.x", "AUTO", "cuda:x"):
             with pytest.raises(UsageError, match=f"unknown device '{device}'"):
                 Matting(artefact, device=device)
 
@@ -243,6 +264,7 @@ class TestEngine:
             Matting(artefact, **option)  # type: ignore[arg-type]  # that is what is tested
 
     def test_a_missing_package(self, artefact: Path, name: Name) -> None:
+        not_of(name, "tensorrt", "looks for the driver first: tests/runtimes/test_tensorrt.py")
         code = (
             "import sys, warnings\n"
             f"sys.modules[{name!r}] = None\n"
@@ -276,6 +298,7 @@ class TestEngine:
         with pytest.raises(ArtefactError, match="cannot load"):
             Matting(own)
 
+    @running_only
     def test_a_changed_byte_in_any_file(self, own: Path) -> None:
         for path in sorted(file for file in own.rglob("*") if file.is_file()):
             if path.name == manifests.MANIFEST:
@@ -302,15 +325,18 @@ class TestEngine:
         with pytest.raises(ArtefactError, match="schema"):
             Matting(own)
 
-    def test_an_engine_too_old_for_the_artefact(self, own: Path) -> None:
+    def test_an_engine_too_old_for_the_artefact(self, own: Path, name: Name) -> None:
+        not_of(name, "tensorrt", "needs the very version: tests/runtimes/test_tensorrt.py")
         edit_manifest(own, engine__minimum_version="9000.1")
         with pytest.raises(ArtefactError, match=r"needs \w+ 9000\.1 or newer"):
             Matting(own)
 
+    @running_only
     def test_an_engine_of_another_version_than_built_it(self, own: Path, name: Name) -> None:
         edit_manifest(own, engine__versions={name: "0.0.1"})
         Matting(own).close()
 
+    @running_only
     def test_a_speed_floor_is_no_network(self, own: Path) -> None:
         edit_manifest(own, unpool="nearest")
         with pytest.warns(OtherNetworkWarning, match="not P3M-Net"):
@@ -331,11 +357,13 @@ class TestEngine:
         ],
         ids=str,
     )
+    @running_only
     def test_a_manifest_of_another_model(self, own: Path, change: dict[str, object]) -> None:
         edit_manifest(own, **change)
         with pytest.raises(ArtefactError, match="does not match its manifest"):
             Matting(own)
 
+    @running_only
     def test_a_model_without_a_promised_output(self, name: Name, tmp_path: Path) -> None:
         folder = make_artefact(tmp_path / "alpha", name, (HEIGHT, WIDTH), outputs=("alpha",))
         outputs = json.loads((folder / manifests.MANIFEST).read_bytes())["outputs"]
@@ -343,6 +371,7 @@ class TestEngine:
         with pytest.raises(ArtefactError, match="its output local_alpha is missing"):
             Matting(folder)
 
+    @running_only
     def test_a_model_with_alpha_alone(self, name: Name, tmp_path: Path) -> None:
         folder = make_artefact(tmp_path / "alpha", name, (HEIGHT, WIDTH), outputs=("alpha",))
         with Matting(folder) as matting:
@@ -351,6 +380,7 @@ class TestEngine:
             assert result.passed
             assert result.items[0].flips is None
 
+    @running_only
     def test_a_batch_of_three(self, name: Name, tmp_path: Path) -> None:
         folder = make_artefact(tmp_path / "batch", name, (HEIGHT, WIDTH), batch=3)
         frames = [picture(HEIGHT, WIDTH, seed) for seed in range(5)]
@@ -363,8 +393,9 @@ class TestEngine:
             for frame, alpha in zip(frames, alphas, strict=True):
                 np.testing.assert_allclose(matting(frame), alpha, atol=1e-6)
 
+    @running_only
     def test_a_dynamic_size(self, name: Name, tmp_path: Path) -> None:
-        no_coreai(name, "models have a fixed size here")
+        not_of(name, "coreai", "models have a fixed size here")
         folder = make_artefact(tmp_path / "dynamic", name, None)
         with Matting(folder) as matting:
             assert matting.selftest().passed
@@ -375,6 +406,7 @@ class TestEngine:
             with pytest.raises(InputError, match="multiples of 32"):
                 matting.engine.infer(np.zeros((1, 33, 64, 3), np.uint8))
 
+    @running_only
     def test_golden_vectors_pass(self, artefact: Path) -> None:
         with Matting(artefact) as matting:
             result = matting.selftest()
@@ -387,6 +419,7 @@ class TestEngine:
         [("stem.weight", 1.001), ("mean", 1.01), ("deviation", 0.99), ("full_scale", 1.004), ("global.weight", -1.0)],
     )
     @pytest.mark.parametrize("outputs", [ALL_OUTPUTS, ("alpha",)], ids=["all", "alpha"])
+    @running_only
     def test_golden_vectors_catch_a_broken_artefact(
         self, name: Name, tmp_path: Path, constant: str, factor: float, outputs: tuple[str, ...]
     ) -> None:
@@ -398,12 +431,14 @@ class TestEngine:
         assert not result.passed
         assert any("alpha" in failure for failure in result.failures)
 
+    @running_only
     def test_golden_vectors_that_are_none(self, own: Path) -> None:
         (own / manifests.GOLDEN).write_bytes(b"PK\x03\x04 not an archive")
         rehash(own)
         with Matting(own) as matting, pytest.raises(ArtefactError, match=r"golden\.npz cannot be read"):
             matting.selftest()
 
+    @running_only
     def test_golden_vectors_that_do_not_fit(self, own: Path) -> None:
         with np.load(own / manifests.GOLDEN) as golden:
             arrays = dict(golden)
@@ -414,6 +449,7 @@ class TestEngine:
             matting.selftest()
 
     @pytest.mark.parametrize("level", ["program", "typed", "none"])
+    @running_only
     def test_warns_below_the_level_device(self, own: Path, level: str) -> None:
         edit_manifest(own, verified__level=level)
         with pytest.warns(UnverifiedWarning, match=f"verified: {level}"):
@@ -424,6 +460,8 @@ def absent_device(engine: Name) -> str:
     """A device that the engine knows and this machine lacks."""
     if engine == "coreai":
         return "GPU"
+    if engine == "tensorrt":
+        return "cuda:99"
     if engine == "onnxruntime":
         import onnxruntime
 
@@ -438,12 +476,6 @@ def absent_device(engine: Name) -> str:
 
 
 class TestTable:
-    def test_an_engine_of_a_later_version(self, tmp_path: Path) -> None:
-        folder = make_artefact(tmp_path / "artefact")
-        edit_manifest(folder, engine__name="tensorrt")
-        with pytest.raises(MissingError, match="'tensorrt' is not available yet"):
-            Matting(folder)
-
     def test_an_engine_that_nobody_knows(self, tmp_path: Path) -> None:
         folder = make_artefact(tmp_path / "artefact")
         edit_manifest(folder, engine__name="openvin")

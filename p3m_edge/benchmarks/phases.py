@@ -1,0 +1,116 @@
+"""Where an inference on a GPU spends its time, in the terms and by the rules of NVIDIA's ``trtexec``.
+
+So that a figure can be held against one of trtexec's: the same parts, the same percentiles, the same defaults for
+warm-up and duration; inputs and outputs are copied (``--includeDataTransfers`` of TensorRT 11), and there is no CUDA
+graph (``--noCudaGraph`` there). One inference is at work at a time: trtexec orders the next before the last has ended.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+WARMUP_MS, SECONDS, ITERATIONS = 200.0, 3.0, 10
+"""Warm-up, and the least duration and number of inferences that count."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The distribution of one part, ms, by trtexec's rules: a percentile is one of the values."""
+
+    minimum: float
+    maximum: float
+    mean: float
+    median: float
+    p90: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class GpuTimes:
+    """Inferences of all outputs, measured in the GPU's stream.
+
+    Attributes
+    ----------
+    latency
+        ``h2d``, ``compute`` and ``d2h`` together.
+    enqueue
+        The host's time to order the computing.
+    h2d, compute, d2h
+        The GPU's, by events: input to the GPU, kernels, outputs to the host.
+    inferences, seconds
+        How many, and in which time on the host.
+    warmup_ms, cuda_graph
+        What came before, uncounted; whether the kernels were ordered as one graph.
+    """
+
+    latency: Figures
+    enqueue: Figures
+    h2d: Figures
+    compute: Figures
+    d2h: Figures
+    inferences: int
+    seconds: float
+    warmup_ms: float = WARMUP_MS
+    cuda_graph: bool = False
+
+    @property
+    def throughput(self) -> float:
+        """Inferences a second."""
+        return self.inferences / self.seconds
+
+    @property
+    def parts(self) -> dict[str, Figures]:
+        """The parts by name."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in found.items() if isinstance(value, Figures)}
+
+
+def gpu_times(samples: Sequence[tuple[float, float, float, float]], seconds: float) -> GpuTimes:
+    """The figures of inferences: their ``enqueue``, ``h2d``, ``compute`` and ``d2h`` in ms.
+
+    Raises
+    ------
+    ValueError
+        There is none.
+    """
+    enqueue, h2d, compute, d2h = (list(part) for part in zip(*samples, strict=True))
+    latency = [math.fsum(parts) for parts in zip(h2d, compute, d2h, strict=True)]
+    return GpuTimes(
+        latency=figures(latency),
+        enqueue=figures(enqueue),
+        h2d=figures(h2d),
+        compute=figures(compute),
+        d2h=figures(d2h),
+        inferences=len(samples),
+        seconds=seconds,
+    )
+
+
+def figures(values: Sequence[float]) -> Figures:
+    """The figures of some values; see :class:`Figures`.
+
+    Raises
+    ------
+    ValueError
+        There are none.
+    """
+    ordered = sorted(values)
+    if not ordered:
+        raise ValueError("figures need at least one value")
+    count, half = len(ordered), len(ordered) // 2
+    middle = ordered[half] if count % 2 else (ordered[half - 1] + ordered[half]) / 2
+    mean = math.fsum(ordered) / count
+    return Figures(
+        ordered[0], ordered[-1], mean, middle, *(ordered[_index(percent, count)] for percent in (90, 95, 99))
+    )
+
+
+def _index(percent: int, count: int) -> int:
+    """Which of the ordered values; in single precision, as there: in double, 90 % of 10 would leave none out."""
+    excluded = int((np.float32(1) - np.float32(percent) / np.float32(100)) * np.float32(count))
+    return max(count - 1 - excluded, 0)

@@ -1,0 +1,327 @@
+"""What of CUDA an engine on NVIDIA's GPUs needs: which GPUs are here, memory, a stream, copies and events; no PyTorch.
+
+The driver is asked through ctypes, which cannot crash and needs no package; all else goes through the package
+``cuda-bindings`` (12.8 or newer), by the runtime's interface alone: it uses each GPU's primary context, and has not
+changed between CUDA 12 and 13.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.errors import MissingError, P3MEdgeError, UsageError, missing_package
+
+DEVICE = "cuda"
+"""The name of the first GPU; ``cuda:1`` is the second."""
+_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+_NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+_OUT_OF_MEMORY, _OLD_DRIVER = 2, 35  # cudaError_t
+_RELEASES = {12: "525", 13: "580"}
+"""The oldest release of NVIDIA's driver for each CUDA."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU: its place in CUDA's order, name, compute capability (``8.9``) and memory in bytes."""
+
+    index: int
+    name: str
+    compute_capability: str
+    memory: int
+
+
+@dataclass(frozen=True)
+class Driver:
+    """NVIDIA's driver: the newest CUDA that it runs (``12.4``), its release (``550.54``; None: not told), the GPUs."""
+
+    cuda: str
+    release: str | None
+    gpus: tuple[Gpu, ...]
+
+
+def driver() -> Driver:
+    """The driver and the GPUs of this machine.
+
+    Raises
+    ------
+    MissingError
+        There is no driver, it does not start, or it has no GPU.
+    """
+    library = _library()
+    code = library.cuInit(0)
+    if code == _NO_DEVICE:
+        raise MissingError("the CUDA driver finds no GPU", hint="p3m-edge doctor says what can run here")
+    if code:
+        raise MissingError(
+            f"the CUDA driver does not start: {_driver_error(library, code)}",
+            hint="the driver and its kernel module may be of different versions, or the GPU is kept from this process",
+        )
+    version, count = ctypes.c_int(), ctypes.c_int()
+    _asked(library, library.cuDriverGetVersion(ctypes.byref(version)))
+    _asked(library, library.cuDeviceGetCount(ctypes.byref(count)))
+    if not count.value:
+        raise MissingError("the CUDA driver finds no GPU", hint="CUDA_VISIBLE_DEVICES may hide it")
+    gpus = tuple(_gpu(library, index) for index in range(count.value))
+    return Driver(_release(version.value), _driver_release(), gpus)
+
+
+def parse_device(asked: str | None, engine: str) -> int:
+    """The number in ``cuda`` or ``cuda:1``; None is the first GPU.
+
+    Raises
+    ------
+    UsageError
+        It is neither.
+    """
+    name, colon, number = (asked or DEVICE).lower().partition(":")
+    if name != DEVICE or (colon and not (number.isascii() and number.isdecimal())):
+        raise UsageError(f"unknown device {asked!r} for {engine}", hint=f"{DEVICE}, or {DEVICE}:1 for the second GPU")
+    return int(number or 0)
+
+
+def find(index: int) -> Gpu:
+    """The GPU of that number.
+
+    Raises
+    ------
+    MissingError
+        No driver, or no such GPU.
+    """
+    gpus = driver().gpus
+    if index >= len(gpus):
+        names = ", ".join(f"{DEVICE}:{gpu.index} ({gpu.name})" for gpu in gpus)
+        raise MissingError(f"there is no GPU {DEVICE}:{index}", hint=f"there is {names}")
+    return gpus[index]
+
+
+def require() -> ModuleType:
+    """The module ``cuda.bindings.runtime``.
+
+    Raises
+    ------
+    MissingError
+        It cannot be imported.
+    """
+    try:
+        return importlib.import_module("cuda.bindings.runtime")
+    except (ImportError, OSError) as error:
+        raise missing_package("cuda-bindings", "tensorrt", error) from error
+
+
+class Device:
+    """A GPU at work: memory on it and on the host, one stream, events. :meth:`close` frees all, the last made first.
+
+    Each thread has to :meth:`activate` it before it uses it.
+
+    Parameters
+    ----------
+    gpu
+        Which.
+
+    Attributes
+    ----------
+    gpu
+        The same.
+    allocated
+        Bytes of its memory that are held by :meth:`buffer`.
+
+    Raises
+    ------
+    MissingError
+        ``cuda-bindings`` is not here, or needs a newer driver.
+    P3MEdgeError
+        The GPU cannot be used.
+    """
+
+    def __init__(self, gpu: Gpu) -> None:
+        self.gpu = gpu
+        self.allocated = 0
+        self._cuda = require()
+        self._kinds = self._cuda.cudaMemcpyKind
+        self._held = ExitStack()
+        self._closed = False
+        self.activate()
+        self._stream = self._call("cudaStreamCreateWithFlags", self._cuda.cudaStreamNonBlocking)
+        self._held.callback(self._free, "cudaStreamDestroy", self._stream)
+
+    @property
+    def stream(self) -> int:
+        """The stream's handle, as other libraries take it."""
+        return int(self._stream)
+
+    def activate(self) -> None:
+        """Make it the GPU of this thread."""
+        self._call("cudaSetDevice", self.gpu.index)
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of its memory: free now, for whichever program; and in all."""
+        free, total = self._call("cudaMemGetInfo")
+        return int(free), int(total)
+
+    def buffer(self, size: int) -> int:
+        """The address of new memory of ``size`` bytes on the GPU.
+
+        Raises
+        ------
+        P3MEdgeError
+            There is not so much; it says how much there is.
+        """
+        address = int(self._call("cudaMalloc", size, needs=size))
+        self.allocated += size
+        self._held.callback(self._free, "cudaFree", address)
+        return address
+
+    def pinned(self, size: int) -> NDArray[np.uint8]:
+        """``[size]`` bytes of the host's memory that stay where they are, so that the GPU copies by itself."""
+        address = int(self._call("cudaMallocHost", size))
+        self._held.callback(self._free, "cudaFreeHost", address)
+        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
+    def copy_in(self, address: int, array: NDArray[Any]) -> None:
+        """Begin to copy an array of pinned memory to the GPU."""
+        kind = self._kinds.cudaMemcpyHostToDevice
+        self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, self._stream)
+
+    def copy_out(self, array: NDArray[Any], address: int) -> None:
+        """Begin to copy memory of the GPU into an array of pinned memory."""
+        kind = self._kinds.cudaMemcpyDeviceToHost
+        self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, self._stream)
+
+    def synchronise(self) -> None:
+        """Wait until all that was begun is done; what failed meanwhile is raised here."""
+        self._call("cudaStreamSynchronize", self._stream)
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Around what is begun in the stream: this thread's GPU is this one, and all is done at the end, or dropped."""
+        self.activate()
+        try:
+            yield
+            self.synchronise()
+        except BaseException:  # memory that is still being copied must not be touched again
+            self.settle()
+            raise
+
+    def settle(self) -> None:
+        """Wait until nothing is at work, whatever came of it."""
+        self._free("cudaSetDevice", self.gpu.index)
+        self._free("cudaStreamSynchronize", self._stream)
+
+    def event(self) -> Any:
+        """A mark for the stream; see :meth:`record`."""
+        event = self._call("cudaEventCreate")
+        self._held.callback(self._free, "cudaEventDestroy", event)
+        return event
+
+    def record(self, event: Any) -> None:
+        """Put the mark into the stream."""
+        self._call("cudaEventRecord", event, self._stream)
+
+    def elapsed(self, first: Any, last: Any) -> float:
+        """Milliseconds between two marks that the GPU has passed."""
+        return float(self._call("cudaEventElapsedTime", first, last))
+
+    def close(self) -> None:
+        """Wait for the stream, and free everything; closing again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self.settle()
+        self._held.close()
+        self.allocated = 0
+
+    def _free(self, name: str, *arguments: Any) -> None:
+        """A call on the way out: an error then has no remedy, and the one that led here is the one to tell."""
+        getattr(self._cuda, name)(*arguments)
+
+    def _call(self, name: str, *arguments: Any, needs: int = 0) -> Any:
+        """Call a function of the runtime, hold its status to account, and give what it returned."""
+        status, *values = getattr(self._cuda, name)(*arguments)
+        code = int(status)
+        if code == 0:
+            return values[0] if len(values) == 1 else tuple(values)
+        if code == _OLD_DRIVER:
+            raise self._old_driver()
+        if code == _OUT_OF_MEMORY and needs:
+            raise out_of_memory(self, needs)
+        _, text = self._cuda.cudaGetErrorString(status)
+        raise P3MEdgeError(f"{name} failed on {self.gpu.name}: {text.decode(errors='replace')} (CUDA error {code})")
+
+    def _old_driver(self) -> MissingError:
+        _, wanted = self._cuda.cudaRuntimeGetVersion()
+        _, found = self._cuda.cudaDriverGetVersion()
+        major = int(wanted) // 1000
+        release = f" (release {_RELEASES[major]} or newer)" if major in _RELEASES else ""
+        return MissingError(
+            f"the driver is too old: cuda-bindings need one for CUDA {major}.0{release}, "
+            f"and it is one for CUDA {_release(int(found))}",
+            hint=f'update NVIDIA\'s driver, or pip install "cuda-bindings<{major}"',
+        )
+
+
+def out_of_memory(device: Device, needs: int, what: str = "") -> P3MEdgeError:
+    """The error where a GPU has no memory left; ``needs`` is what was asked for, in bytes."""
+    free, total = device.memory()
+    wanted, left, all_of_it, held = (f"{size / 1e6:.1f} MB" for size in (needs, free, total, device.allocated))
+    return P3MEdgeError(
+        f"{device.gpu.name} is out of memory: {what}{wanted} are needed, {left} of {all_of_it} are free, and this "
+        f"engine's tensors hold {held}",
+        hint="close what else uses the GPU, take a smaller size, or another GPU: cuda:1",
+    )
+
+
+def _library() -> Any:
+    try:
+        return ctypes.CDLL(_LIBRARY)
+    except OSError:
+        raise MissingError(
+            f"no CUDA driver: {_LIBRARY} is not on this machine",
+            hint="TensorRT engines run on NVIDIA's GPUs, with their driver; p3m-edge doctor says what runs here",
+        ) from None
+
+
+def _gpu(library: Any, index: int) -> Gpu:
+    handle, name, memory = ctypes.c_int(), ctypes.create_string_buffer(256), ctypes.c_size_t()
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    _asked(library, library.cuDeviceGet(ctypes.byref(handle), index))
+    _asked(library, library.cuDeviceGetName(name, len(name), handle))
+    _asked(library, library.cuDeviceTotalMem_v2(ctypes.byref(memory), handle))
+    _asked(library, library.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, handle))
+    _asked(library, library.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, handle))
+    return Gpu(index, name.value.decode(errors="replace"), f"{major.value}.{minor.value}", memory.value)
+
+
+def _asked(library: Any, code: int) -> None:
+    if code:
+        raise MissingError(f"the CUDA driver does not answer: {_driver_error(library, code)}")
+
+
+def _driver_error(library: Any, code: int) -> str:
+    text = ctypes.c_char_p()
+    library.cuGetErrorString(code, ctypes.byref(text))
+    return f"{text.value.decode(errors='replace')} ({code})" if text.value else f"error {code}"
+
+
+def _driver_release() -> str | None:
+    """Of the kernel module, on Linux."""
+    try:
+        return Path("/sys/module/nvidia/version").read_text(encoding="ascii").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _release(version: int) -> str:
+    """13050 -> 13.5."""
+    return f"{version // 1000}.{version % 1000 // 10}"

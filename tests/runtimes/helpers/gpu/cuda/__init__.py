@@ -1,0 +1,1 @@
+"""What p3m-edge calls of cuda-bindings."""

@@ -1,0 +1,1 @@
+"""The package that has the runtime's interface."""
