@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -138,12 +139,14 @@ def change(folder: Path, **changes: Any) -> None:
 
 
 def gpu_machine(version: Literal["10", "11"] | None, calls: Path, behaviour: str = "") -> dict[str, str]:
-    """Environment of processes that find a GPU and the recorded shape of a TensorRT.
+    """Environment of processes that find a GPU (9.0) and the recorded shape of a TensorRT; None: there is none yet.
 
-    What is called is noted in ``calls``; ``behaviour`` is what goes wrong (``helpers/gpu/recorded.py``).
+    What is called is noted in ``calls``; ``behaviour`` is what goes wrong (``helpers/recorded``).
     """
-    folders = [Path(__file__).parent.parent, HELPERS / "gpu", *([HELPERS / f"tensorrt{version}"] if version else [])]
+    shape = [HELPERS / f"tensorrt{version}"] if version else []
+    folders = [*shape, HELPERS / "recorded", HELPERS / "gpu", Path(__file__).parent.parent]
     return {
+        "STAND_IN": json.dumps({"gpus": [["NVIDIA Test GPU", "9.0", 80_000_000_000]], "driver": 13010}),
         "PYTHONPATH": os.pathsep.join(map(str, folders)),
         "TENSORRT_BEHAVIOUR": behaviour,
         "TENSORRT_CALLS": str(calls),

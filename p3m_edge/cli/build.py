@@ -145,6 +145,5 @@ def _render(out: RichConsole, results: list[Result]) -> None:
             str(result.folder), f"{build.flavour} {build.version}", ", ".join(build.compute_capabilities), types,
             megabytes(result.bytes), f"{build.seconds:.1f}",
         )  # fmt: skip
-    if any(result.build.gpu is None for result in results):
-        rows.caption = "built ahead of time: not run on a device; there, p3m-edge verify DIR runs it"
+    rows.caption = "built, and not run on a device yet: there, p3m-edge verify DIR runs it"
     out.print(rows)

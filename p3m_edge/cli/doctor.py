@@ -20,7 +20,7 @@ from p3m_edge.errors import CheckpointError
 from p3m_edge.manifest import sha256
 from p3m_edge.runtimes import coreml
 from p3m_edge.runtimes.tensorrt_builder import Builder, builders, install_hint
-from p3m_edge.runtimes.tensorrt_process import NAMES
+from p3m_edge.runtimes.tensorrt_fit import NAMES
 from p3m_edge.targets import TARGETS, Target
 
 if TYPE_CHECKING:
@@ -295,13 +295,16 @@ def _weights_table(weights: Iterable[Weights]) -> object:
 def _builder_table(engines: Iterable[Builder]) -> object:
     rows = table("builders of TensorRT engines", "builder", "version", "builds for", "GPU", "why not", "to install")
     for engine in engines:
-        here = f"{engine.gpu} ({engine.gpu_capability}), driver {engine.driver or 'unknown'}, CUDA {engine.cuda}"
+        here = engine.no_gpu or "-"
+        if driver := engine.driver:
+            gpus = ", ".join(f"{gpu.name} ({gpu.compute_capability})" for gpu in driver.gpus)
+            here = f"{gpus}; driver {driver.release or 'of unknown release'}, CUDA {driver.cuda}"
         ahead = ", ".join(engine.compute_capabilities)
         rows.add_row(
             NAMES[engine.flavour],
             engine.version or "-",
             "nothing" if engine.problem else f"GPUs of {ahead}" if ahead else "the GPU here",
-            here if engine.gpu else engine.no_gpu or "-",
+            here,
             engine.problem or "",
             "" if engine.version else install_hint(engine.flavour),
             style="dim" if engine.problem else None,

@@ -5,7 +5,6 @@ The builder is a process of its own (:mod:`p3m_edge.runtimes.tensorrt_process`).
 
 from __future__ import annotations
 
-import platform
 import shlex
 import subprocess
 import sys
@@ -30,13 +29,13 @@ from p3m_edge.manifest import (
     record_files,
 )
 from p3m_edge.runtimes import cache
+from p3m_edge.runtimes.cuda import Driver, Gpu
+from p3m_edge.runtimes.tensorrt_fit import NAMES, system
 from p3m_edge.runtimes.tensorrt_process import (
     CURRENT,
-    NAMES,
     PATIENCE,
     Done,
     Failure,
-    Gpu,
     Here,
     Log,
     Message,
@@ -106,12 +105,10 @@ class Builder:
         Which one; ``version`` is None where it cannot be imported.
     compute_capabilities
         Of the GPUs that it builds for ahead of time, without one; TensorRT builds for the GPU that is here.
-    gpu, driver, cuda
-        The name of the GPU that is here, the version of its driver, and the newest CUDA that it supports.
-    gpu_capability
-        The compute capability of that GPU.
+    driver
+        NVIDIA's driver, and the GPUs that are here.
     no_gpu
-        Why there is none.
+        Why there are none.
     problem
         Why it cannot build; None: it can.
     """
@@ -119,12 +116,14 @@ class Builder:
     flavour: Flavour
     version: str | None = None
     compute_capabilities: tuple[str, ...] = ()
-    gpu: str | None = None
-    driver: str | None = None
-    cuda: str | None = None
-    gpu_capability: str | None = None
+    driver: Driver | None = None
     no_gpu: str | None = None
     problem: str | None = None
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The GPU that it builds for if nothing else is said, the first."""
+        return self.driver.gpus[0] if self.driver else None
 
 
 def builders() -> tuple[Builder, ...]:
@@ -141,11 +140,7 @@ def _examine(flavour: Flavour) -> Builder:
     except P3MEdgeError as error:
         return Builder(flavour, problem=str(error))
     assert isinstance(here, Here)
-    gpu = here.gpu or Gpu("", "", None, None)
-    return Builder(
-        flavour, here.version, here.compute_capabilities, gpu.name or None, gpu.driver, gpu.cuda,
-        gpu.compute_capability or None, here.no_gpu, here.problem,
-    )  # fmt: skip
+    return Builder(flavour, here.version, here.compute_capabilities, here.driver, here.no_gpu, here.problem)
 
 
 def install_hint(flavour: Flavour | None = None) -> str:
@@ -242,11 +237,13 @@ def build_into(manifest: Manifest, folder: Path, options: BuildOptions, tell: Te
     assert isinstance(done, Done)
     seconds = time.monotonic() - start
     files = record_files(folder)
-    known = tuple(builder.gpu_capability or "" if each == CURRENT else each for each in capabilities)
+    gpu, driver = builder.gpu, builder.driver
+    known = tuple(gpu.compute_capability if gpu and each == CURRENT else each for each in capabilities)
     record = BuildRecord(
-        flavour=builder.flavour, version=builder.version, compute_capabilities=known,
-        gpu=builder.gpu, driver=builder.driver, cuda=builder.cuda, system=system(), onnx_sha256=files[TYPED].sha256,
-        profile=options.profile, hardware_compatibility=options.hardware_compatibility,
+        flavour=builder.flavour, version=builder.version, compute_capabilities=known, gpu=gpu.name if gpu else None,
+        driver=driver.release if driver else None, cuda=driver.cuda if driver else None, system=system(),
+        onnx_sha256=files[TYPED].sha256, profile=options.profile,
+        hardware_compatibility=options.hardware_compatibility,
         version_compatible=options.version_compatible, level=options.level, workspace_mb=options.workspace_mb,
         types=done.types, seconds=round(seconds, 3),
     )  # fmt: skip
@@ -294,11 +291,6 @@ def commands(manifest: Manifest, options: BuildOptions, folder: str = "DIR") -> 
     return tuple(shlex.join(line) for line in lines)
 
 
-def system() -> str:
-    """The system here, as build records name it: an engine runs on no other."""
-    return f"{platform.system()}-{platform.machine()}".lower()
-
-
 def choose(options: BuildOptions) -> Builder:
     """The builder that is meant, or that can do it.
 
@@ -344,7 +336,7 @@ def _check_options(flavour: Flavour, options: BuildOptions) -> None:
 
 def _capabilities(builder: Builder, options: BuildOptions) -> tuple[str, ...]:
     """Those that the engine is for."""
-    here = (builder.gpu_capability,) if builder.gpu_capability is not None else ()
+    here = (builder.gpu.compute_capability,) if builder.gpu else ()
     if builder.flavour == "tensorrt":
         return here
     wanted = options.compute_capabilities or here or builder.compute_capabilities

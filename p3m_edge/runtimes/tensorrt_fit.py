@@ -28,7 +28,7 @@ def system() -> str:
 
 def rebuild(folder: Path) -> str:
     """What to do about an engine that does not fit."""
-    return f"build it again on this machine: p3m-edge build {shlex.quote(str(folder))}"
+    return f"build it again on this machine: p3m-edge build {shlex.quote(str(folder))} --force"
 
 
 def check_plan(manifest: Manifest, model: Path) -> BuildRecord:

@@ -10,7 +10,6 @@ said about them, and the network is strongly typed.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
 import re
@@ -30,6 +29,9 @@ import msgspec
 from p3m_edge.errors import ArtefactError, MissingError, OutputError, P3MEdgeError, UsageError
 from p3m_edge.folder import unwritable
 from p3m_edge.manifest import Compatibility, Flavour
+from p3m_edge.runtimes import cuda
+from p3m_edge.runtimes.cuda import Driver
+from p3m_edge.runtimes.tensorrt_fit import NAMES
 from p3m_edge.targets import Precision
 
 T = TypeVar("T")
@@ -37,7 +39,6 @@ T = TypeVar("T")
 MODULES: dict[Flavour, tuple[str, ...]] = {
     "tensorrt": ("tensorrt",), "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
 }  # fmt: skip
-NAMES: dict[Flavour, str] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
 OLDEST = 10
 """The first TensorRT that takes its types from the graph in the way that is used here."""
 CURRENT = "current"
@@ -87,25 +88,16 @@ class Order(msgspec.Struct, frozen=True):
     timing_cache: str | None = None
 
 
-class Gpu(msgspec.Struct, frozen=True):
-    """The GPU that is here. ``cuda`` is the newest version that the driver supports; None: it does not say."""
-
-    name: str
-    compute_capability: str
-    driver: str | None
-    cuda: str | None
-
-
 class Here(msgspec.Struct, frozen=True, tag=True):
     """What is here of one flavour. ``problem`` says why it cannot build.
 
     ``version`` is None where it cannot be imported. ``compute_capabilities`` are those that it can build for ahead of
-    time. Without a GPU, ``no_gpu`` says why.
+    time. Without a driver or a GPU, ``no_gpu`` says why.
     """
 
     version: str | None = None
     compute_capabilities: tuple[str, ...] = ()
-    gpu: Gpu | None = None
+    driver: Driver | None = None
     no_gpu: str | None = None
     problem: str | None = None
 
@@ -144,67 +136,22 @@ Send = Callable[[Message], None]
 
 def examine(flavour: Flavour) -> Here:
     """Say which version of a flavour is here, what it can build for, and on which GPU; nothing is built."""
+    driver, no_gpu = None, None
     try:
-        gpu, no_gpu = find_gpu(), None
-    except OSError as error:
-        gpu, no_gpu = None, str(error)
+        driver = cuda.driver()
+    except MissingError as error:
+        no_gpu = str(error)
     try:
         trt = _load(flavour)
     except MissingError as error:
-        return Here(gpu=gpu, no_gpu=no_gpu, problem=str(error))
+        return Here(driver=driver, no_gpu=no_gpu, problem=str(error))
     version = str(trt.__version__)
     problem = None
     if flavour == "tensorrt" and int(version.partition(".")[0]) < OLDEST:
         problem = f"TensorRT {version} is too old: {OLDEST} or newer is needed"
-    elif flavour == "tensorrt" and gpu is None:
+    elif flavour == "tensorrt" and driver is None:
         problem = f"TensorRT builds on a GPU alone: {no_gpu}"
-    return Here(version, _known(trt) if flavour == "tensorrt-rtx" else (), gpu, no_gpu, problem)
-
-
-def find_gpu() -> Gpu:
-    """The first GPU, as its driver describes it.
-
-    Raises
-    ------
-    OSError
-        There is no driver, or it does not work, or finds none; the message says which.
-    """
-    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        cuda = ctypes.CDLL(name)
-    except OSError:
-        raise OSError(f"no driver of NVIDIA is here ({name})") from None
-
-    def ask(function: str, *arguments: Any) -> None:
-        code = getattr(cuda, function)(*arguments)
-        if code:
-            raise OSError(f"the driver of NVIDIA finds no GPU ({function} gives {code})")
-
-    version, device, major, minor = (ctypes.c_int() for _ in range(4))
-    label = ctypes.create_string_buffer(256)
-    ask("cuInit", 0)
-    ask("cuDriverGetVersion", ctypes.byref(version))
-    ask("cuDeviceGet", ctypes.byref(device), 0)
-    ask("cuDeviceGetName", label, len(label), device)
-    for number, value in ((75, major), (76, minor)):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_...
-        ask("cuDeviceGetAttribute", ctypes.byref(value), number, device)
-    return Gpu(
-        label.value.decode(errors="replace"),
-        f"{major.value}.{minor.value}",
-        _driver_version(),
-        f"{version.value // 1000}.{version.value % 1000 // 10}",
-    )
-
-
-def _driver_version() -> str | None:
-    """As NVIDIA's management library says it; a Jetson has none."""
-    text = ctypes.create_string_buffer(96)
-    try:
-        nvml = ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
-        failed = nvml.nvmlInit_v2() or nvml.nvmlSystemGetDriverVersion(text, len(text))
-    except (OSError, AttributeError):
-        return None
-    return None if failed else text.value.decode(errors="replace")
+    return Here(version, _known(trt) if flavour == "tensorrt-rtx" else (), driver, no_gpu, problem)
 
 
 def _load(flavour: Flavour) -> ModuleType:

@@ -13,6 +13,7 @@ import pytest
 from p3m_edge import manifest, shipped
 from p3m_edge.cli import main
 from p3m_edge.cli.doctor import PACKAGES, Package, _target_state
+from p3m_edge.runtimes.cuda import Driver, Gpu
 from p3m_edge.runtimes.tensorrt_builder import Builder
 from p3m_edge.targets import FP16, TARGETS
 
@@ -27,6 +28,7 @@ class Hiding:
         return importlib.machinery.PathFinder.find_spec(name, path, target)
 sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Hiding
 """
+DRIVER = Driver("13.0", "580.65", (Gpu(0, "NVIDIA L4", "8.9", 24_000_000_000),))
 OPTIONAL = [name for name, extra in PACKAGES.items() if extra is not None]
 
 
@@ -124,8 +126,8 @@ def test_the_table_here_and_an_impostor_in_the_current_folder(tmp_path, monkeypa
             [Builder("tensorrt", problem="one"), Builder("tensorrt-rtx", problem="two")],
             "ok", "the typed ONNX alone, no engine: one; two", "neither TensorRT nor TensorRT for RTX is here",
         ),
-        ([Builder("tensorrt", "11.4", gpu="a GPU")], "absent", None, "cuda is not installed"),
-        ([Builder("tensorrt", "11.4", gpu="a GPU")], "ok", None, None),
+        ([Builder("tensorrt", "11.4", driver=DRIVER)], "absent", None, "cuda is not installed"),
+        ([Builder("tensorrt", "11.4", driver=DRIVER)], "ok", None, None),
     ],
     ids=["no GPU", "no builder", "no bindings", "all"],
 )  # fmt: skip

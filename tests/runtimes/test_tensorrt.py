@@ -109,7 +109,7 @@ class TestFit:
         edit_manifest(named, engine__build__system="windows-amd64")
         with pytest.raises(ArtefactError) as caught:
             Matting(named)
-        assert caught.value.hint == f"build it again on this machine: p3m-edge build '{named}'"
+        assert caught.value.hint == f"build it again on this machine: p3m-edge build '{named}' --force"
 
     @pytest.mark.parametrize(
         ("build", "version", "fits"),
@@ -128,7 +128,7 @@ class TestFit:
             return
         with pytest.raises(ArtefactError, match=f"built with TensorRT 10.16.1.11 .*{version} is installed") as caught:
             check_version(build, version, MODEL)
-        assert caught.value.hint == "build it again on this machine: p3m-edge build out/trt-fp16"
+        assert caught.value.hint == "build it again on this machine: p3m-edge build out/trt-fp16 --force"
 
     @pytest.mark.parametrize(
         ("changes", "gpu", "fits"),

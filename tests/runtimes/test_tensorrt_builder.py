@@ -9,7 +9,8 @@ from p3m_edge import manifest as manifests
 from p3m_edge.errors import ArtefactError, MissingError, OutputError, P3MEdgeError, UsageError
 from p3m_edge.manifest import ProfileRecord
 from p3m_edge.runtimes import tensorrt_process
-from p3m_edge.runtimes.tensorrt_builder import BuildOptions, build_into, builders, check_profile, choose, system
+from p3m_edge.runtimes.tensorrt_builder import BuildOptions, build_into, builders, check_profile, choose
+from p3m_edge.runtimes.tensorrt_fit import system
 from tests.typed import CUSTOM, make_typed, typed_model
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT for RTX is not installed")
@@ -145,12 +146,12 @@ def test_options_that_do_not_fit(options, kind, message, tmp_path):
 
 def test_the_current_gpu_where_there_is_none(tmp_path):
     rtx = builders()[1]
-    if rtx.gpu is not None:
+    if rtx.driver is not None:
         pytest.skip("there is a GPU")
     assert rtx.problem is None
     assert {"8.6", "8.9", "12.0"} <= set(rtx.compute_capabilities)
     assert choose(BuildOptions(compute_capabilities=("8.6",))) == rtx
-    with pytest.raises(MissingError, match="no GPU to build for: no driver"):
+    with pytest.raises(MissingError, match="no GPU to build for: no CUDA driver"):
         build(make_typed(tmp_path / "trt-fp16"), dataclasses.replace(RTX, compute_capabilities=("current",)))
 
 
