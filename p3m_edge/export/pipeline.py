@@ -10,11 +10,11 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from p3m_edge import folder as folders
 from p3m_edge import manifest as manifests
 from p3m_edge import targets
 from p3m_edge.errors import UsageError, missing_package, suggestion
 from p3m_edge.export import compression, forms, int8, parity
-from p3m_edge.export import folder as folders
 from p3m_edge.export.calibration import MINIMUM, PictureSet, open_measuring
 from p3m_edge.export.describe import describe
 from p3m_edge.export.request import ExportRequest, ExportResult, OnEvent, PlannedArtefact

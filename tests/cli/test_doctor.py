@@ -1,5 +1,6 @@
 """What doctor says about packages that are there, absent or broken; all in real processes."""
 
+import dataclasses
 import json
 import os
 import re
@@ -11,8 +12,10 @@ import pytest
 
 from p3m_edge import manifest, shipped
 from p3m_edge.cli import main
-from p3m_edge.cli.doctor import PACKAGES
-from p3m_edge.targets import TARGETS
+from p3m_edge.cli.doctor import PACKAGES, Package, _target_state
+from p3m_edge.runtimes.cuda import Driver, Gpu
+from p3m_edge.runtimes.tensorrt_builder import Builder
+from p3m_edge.targets import FP16, TARGETS
 
 # Run in a process before p3m-edge: hides packages as if they had never been installed.
 HIDE = """
@@ -25,11 +28,13 @@ class Hiding:
         return importlib.machinery.PathFinder.find_spec(name, path, target)
 sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Hiding
 """
+DRIVER = Driver("13.0", "580.65", (Gpu(0, "NVIDIA L4", "8.9", 24_000_000_000),))
 OPTIONAL = [name for name, extra in PACKAGES.items() if extra is not None]
 
 
 def doctor(path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(path)}
+    folders = filter(None, [str(path), os.environ.get("PYTHONPATH")])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
     command = [sys.executable, "-m", "p3m_edge", "doctor", *arguments]
     return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=240, env=environment, **options)
 
@@ -79,6 +84,8 @@ def test_broken_packages_are_reported_with_their_cause(tmp_path):
         "onnxruntime": "raise ImportError('DLL load failed: the specified module\\nwas not found')",
         "onnx": "import os; os._exit(7)",
         "onnxscript": "print('chatter'); __version__ = '9.9'",
+        "tensorrt": "raise ImportError('libnvinfer.so.11: cannot open shared object file')",
+        "tensorrt_rtx": "import os; os._exit(7)",
     }.items():
         (tmp_path / f"{name}.py").write_text(code)
     done = doctor(tmp_path, "--json")
@@ -93,6 +100,9 @@ def test_broken_packages_are_reported_with_their_cause(tmp_path):
     target = next(state for state in diagnosis["targets"] if state["target"] == "onnx-fp32")
     assert "DLL load failed" in target["run"]["reason"]
     assert not target["verify"]["possible"]
+    problems = {builder["flavour"]: builder["problem"] for builder in diagnosis["builders"]}
+    assert "libnvinfer.so.11" in problems["tensorrt"]
+    assert "ended with code 7" in problems["tensorrt-rtx"]
 
 
 def test_the_table_here_and_an_impostor_in_the_current_folder(tmp_path, monkeypatch, capsys):
@@ -103,3 +113,30 @@ def test_the_table_here_and_an_impostor_in_the_current_folder(tmp_path, monkeypa
     assert "not the real one" not in shown
     for target in TARGETS:
         assert re.search(rf"^\s*{target}\s+(yes|no)\s", shown, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("builders", "cuda", "build", "run"),
+    [
+        (
+            [Builder("tensorrt", problem="it is not installed", no_gpu="no driver"), Builder("tensorrt-rtx", "1.7")],
+            "ok", None, "no driver",
+        ),
+        (
+            [Builder("tensorrt", problem="one"), Builder("tensorrt-rtx", problem="two")],
+            "ok", "the typed ONNX alone, no engine: one; two", "neither TensorRT nor TensorRT for RTX is here",
+        ),
+        ([Builder("tensorrt", "11.4", driver=DRIVER)], "absent", None, "cuda is not installed"),
+        ([Builder("tensorrt", "11.4", driver=DRIVER)], "ok", None, None),
+    ],
+    ids=["no GPU", "no builder", "no bindings", "all"],
+)  # fmt: skip
+def test_tensorrt_targets(builders, cuda, build, run):
+    target = dataclasses.replace(TARGETS["trt-fp16"], limits=FP16)
+    packages = {name: Package(name, extra, "ok") for name, extra in PACKAGES.items()}
+    packages["cuda"] = Package("cuda", "tensorrt", cuda)
+    state = _target_state(target, packages, builders)
+    assert (state.build.possible, state.build.reason) == (True, build)
+    assert (state.run.possible, state.run.reason) == (run is None, run)
+    assert state.verify.possible
+    assert state.pip == (None if cuda == "ok" else 'pip install "p3m-edge[tensorrt]"')

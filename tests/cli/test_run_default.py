@@ -77,7 +77,7 @@ def test_the_first_run_exports_the_weights_of_the_package(first):
     assert made.verified.level == "device"
 
 
-@pytest.mark.parametrize("hidden", [(), ("torch", "onnx", "filelock")], ids=["again", "without torch"])
+@pytest.mark.parametrize("hidden", [(), ("torch", "onnx")], ids=["again", "without torch"])
 def test_later_runs_use_it(hidden, cache, source, tmp_path):
     code, report, stderr = run(cache, source, "--out", tmp_path / "out", hidden=hidden)
     assert (code, report["done"], exports(stderr)) == (0, 1, 0), stderr
