@@ -101,6 +101,26 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def write(path: Path, data: memoryview) -> None:
+    """Write a file so that it is there whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        The disc is full, or it may not be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise unwritable(path, error) from error
+
+
 def unwritable(out: Path, error: OSError) -> OutputError:
     """The error for a file or folder that the system does not let us write."""
     reasons = {errno.ENOSPC: "the disc is full", errno.EDQUOT: "the disc quota is used up"}

@@ -33,13 +33,8 @@ from p3m_edge.runtimes.contract import (
     mismatch,
     unreadable,
 )
-from p3m_edge.runtimes.tensorrt_fit import NAMES, check_gpu, check_plan, check_system, check_version, rebuild
+from p3m_edge.runtimes.tensorrt_fit import MODULES, NAMES, check_gpu, check_plan, check_system, check_version, rebuild
 
-MODULES: dict[Flavour, tuple[str, ...]] = {
-    "tensorrt": ("tensorrt",),
-    "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
-}
-"""Import names of each flavour's package: the metapackage of the second one only passes on what is in the other."""
 _PIP: dict[Flavour, str] = {
     "tensorrt": "pip install tensorrt=={0}; on a Jetson it comes with JetPack",
     "tensorrt-rtx": "pip install tensorrt-rtx-cu13-libs=={0} tensorrt-rtx-cu13-bindings=={0}",

@@ -5,7 +5,6 @@ The builder is a process of its own (:mod:`p3m_edge.runtimes.tensorrt_process`).
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -18,37 +17,15 @@ from pathlib import Path
 import msgspec
 
 from p3m_edge.errors import ArtefactError, MissingError, OutputError, P3MEdgeError, UsageError, ended
-from p3m_edge.manifest import (
-    TYPED,
-    BuildRecord,
-    Compatibility,
-    Flavour,
-    InputRecord,
-    Manifest,
-    ProfileRecord,
-    record_files,
-)
+from p3m_edge.manifest import TYPED, BuildRecord, Flavour, Manifest, record_files
 from p3m_edge.runtimes import cache
 from p3m_edge.runtimes.cuda import Driver, Gpu
 from p3m_edge.runtimes.tensorrt_fit import NAMES, system
-from p3m_edge.runtimes.tensorrt_process import (
-    CURRENT,
-    PATIENCE,
-    Done,
-    Failure,
-    Here,
-    Log,
-    Message,
-    Order,
-    Progress,
-    Shapes,
-)
+from p3m_edge.runtimes.tensorrt_messages import CURRENT, PATIENCE, Done, Failure, Here, Log, Message, Order, Progress
+from p3m_edge.runtimes.tensorrt_options import BuildOptions, check_options, check_profile, commands, shapes
 from p3m_edge.targets import get
 
 PROCESS = [sys.executable, "-P", "-m", "p3m_edge.runtimes.tensorrt_process"]
-MAX_SIDE = 8192
-LEVELS = range(6)
-"""The builder's optimisation levels."""
 EXTRA = "tensorrt-rtx"
 _JETSON = Path("/etc/nv_tegra_release")
 _ERRORS = {kind.__name__: kind for kind in (ArtefactError, MissingError, OutputError, UsageError)}
@@ -56,43 +33,8 @@ _STEP = 0.05
 """Progress is told each time that this share more is done."""
 _EARLY = 0.05
 """Before that share is done, it is not said how long the rest takes."""
-_TRTEXEC: dict[Compatibility, str] = {"same-cc": "sameComputeCapability", "ampere+": "ampere+"}
 
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """How to build an engine.
-
-    Attributes
-    ----------
-    flavour
-        The builder; None: TensorRT where it and a GPU are, else TensorRT for RTX.
-    compute_capabilities
-        ``8.6``, ...: build ahead of time for these GPUs (TensorRT for RTX alone); empty: for the GPU that is here, or
-        without one for all that the builder knows. ``current``: for the GPU that is here, known or not.
-    profile
-        The sizes of a dynamic artefact.
-    hardware_compatibility, version_compatible
-        Let it run on more GPUs, or on newer versions, at a cost in speed (TensorRT alone).
-    level
-        0..5, of the builder's optimisation; None: the builder's own.
-    workspace_mb
-        Limit of the memory for the build; None: the builder's own.
-    timing_cache
-        Keeps what the builder measured, so that the next build is faster (TensorRT alone); None: a file in the folder
-        of :mod:`p3m_edge.runtimes.cache`.
-    """
-
-    flavour: Flavour | None = None
-    compute_capabilities: tuple[str, ...] = ()
-    profile: ProfileRecord | None = None
-    hardware_compatibility: Compatibility = "none"
-    version_compatible: bool = False
-    level: int | None = None
-    workspace_mb: int | None = None
-    timing_cache: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -153,40 +95,6 @@ def install_hint(flavour: Flavour | None = None) -> str:
     return "pip install tensorrt" if flavour == "tensorrt" else f'pip install "p3m-edge[{EXTRA}]"'
 
 
-def check_profile(profile: ProfileRecord | None, frame: InputRecord) -> None:
-    """Whether the sizes fit the input of an artefact.
-
-    Raises
-    ------
-    UsageError
-        They are missing or not wanted, out of order, or not multiples of what the network takes.
-    """
-    dynamic = frame.height is None
-    if profile is None:
-        if dynamic:
-            raise UsageError(
-                "an engine of an artefact with an open size is built for sizes from one to another",
-                hint="for example --min 256x256 --opt 512x512 --max 1024x1024",
-            )
-        return
-    if not dynamic:
-        raise UsageError(
-            f"the artefact has the fixed size {frame.width}x{frame.height}, and takes no others",
-            hint="leave out --min, --opt and --max, or export with --dynamic",
-        )
-    named = {"--min": profile.minimum, "--opt": profile.optimum, "--max": profile.maximum}
-    for option, (width, height) in named.items():
-        for side, value in (("width", width), ("height", height)):
-            if not 0 < value <= MAX_SIDE or value % frame.multiple_of:
-                raise UsageError(
-                    f"{option}: the {side} {value} must be a multiple of {frame.multiple_of} up to {MAX_SIDE}"
-                )
-    for index, side in enumerate(("width", "height")):
-        values = [size[index] for size in named.values()]
-        if values != sorted(values):
-            raise UsageError(f"the {side} must not fall from --min to --opt to --max: {', '.join(map(str, values))}")
-
-
 def build_into(manifest: Manifest, folder: Path, options: BuildOptions, tell: Tell = lambda text: None) -> Manifest:
     """Build the engine of an artefact of its typed ONNX, into its folder.
 
@@ -227,7 +135,7 @@ def build_into(manifest: Manifest, folder: Path, options: BuildOptions, tell: Te
     order = Order(
         flavour=builder.flavour, onnx=str(source.absolute()), engine=str((folder / manifest.model_file).absolute()),
         precision=get(manifest.target).precision, fp32_nodes=manifest.fp32_nodes, input=manifest.input.name,
-        shapes=_shapes(options.profile, manifest.input),
+        shapes=shapes(options.profile, manifest.input),
         compute_capabilities=capabilities if builder.compute_capabilities else (),
         hardware_compatibility=options.hardware_compatibility, version_compatible=options.version_compatible,
         level=options.level, workspace_mb=options.workspace_mb, timing_cache=_timing_cache(builder, options),
@@ -255,42 +163,6 @@ def build_into(manifest: Manifest, folder: Path, options: BuildOptions, tell: Te
     return replace(built, engine=replace(engine, commands=commands(built, options)))
 
 
-def commands(manifest: Manifest, options: BuildOptions, folder: str = "DIR") -> tuple[str, ...]:
-    """Lines that build the engine on the device: our own, and trtexec's.
-
-    ``folder`` is the artefact's. What trtexec writes is an engine for other programs: an artefact lists its files.
-    """
-    own, foreign = ["p3m-edge", "build", folder], ["trtexec", f"--onnx={folder}/{TYPED}"]
-    foreign += ["--saveEngine=model.engine", "--stronglyTyped"]
-    if manifest.engine.status == "built":
-        own.append("--force")
-    if options.flavour is not None:
-        own += ["--flavour", options.flavour]
-    if options.profile is not None and (shapes := _shapes(options.profile, manifest.input)) is not None:
-        profile = options.profile
-        for name, size, shape in (
-            ("min", profile.minimum, shapes.minimum),
-            ("opt", profile.optimum, shapes.optimum),
-            ("max", profile.maximum, shapes.maximum),
-        ):
-            own += [f"--{name}", "x".join(map(str, size))]
-            foreign.append(f"--{name}Shapes={manifest.input.name}:{'x'.join(map(str, shape))}")
-    if options.hardware_compatibility != "none":
-        own += ["--hw-compat", options.hardware_compatibility]
-        foreign.append(f"--hardwareCompatibilityLevel={_TRTEXEC[options.hardware_compatibility]}")
-    if options.version_compatible:
-        own.append("--version-compat")
-        foreign.append("--versionCompatible")
-    if options.level is not None:
-        own += ["--opt-level", str(options.level)]
-        foreign.append(f"--builderOptimizationLevel={options.level}")
-    if options.workspace_mb is not None:
-        own += ["--workspace", str(options.workspace_mb)]
-        foreign.append(f"--memPoolSize=workspace:{options.workspace_mb}")
-    lines = (own,) if options.flavour == "tensorrt-rtx" else (own, foreign)
-    return tuple(shlex.join(line) for line in lines)
-
-
 def choose(options: BuildOptions) -> Builder:
     """The builder that is meant, or that can do it.
 
@@ -308,30 +180,10 @@ def choose(options: BuildOptions) -> Builder:
     for flavour in (wanted,) if wanted else NAMES:
         builder = _examine(flavour)
         if builder.problem is None:
-            _check_options(flavour, options)
+            check_options(flavour, options)
             return builder
         problems.append(builder.problem)
     raise MissingError(f"nothing here can build the engine: {'; '.join(problems)}", hint=install_hint(wanted))
-
-
-def _check_options(flavour: Flavour, options: BuildOptions) -> None:
-    unknown: dict[str, bool] = {}
-    if flavour == "tensorrt-rtx":
-        unknown = {
-            "--hw-compat": options.hardware_compatibility != "none",
-            "--version-compat": options.version_compatible,
-            "--timing-cache": options.timing_cache is not None,
-        }
-    elif options.compute_capabilities:
-        unknown = {"--sm": True}
-    for option, given in unknown.items():
-        if given:
-            (other,) = set(NAMES) - {flavour}
-            raise UsageError(f"{NAMES[flavour]} has no {option}: {NAMES[other]} has", hint=f"leave out {option}")
-    if options.level is not None and options.level not in LEVELS:
-        raise UsageError(f"the optimisation level is {LEVELS[0]} to {LEVELS[-1]}, not {options.level}")
-    if options.workspace_mb is not None and options.workspace_mb < 1:
-        raise UsageError(f"a workspace has at least 1 MB, not {options.workspace_mb}")
 
 
 def _capabilities(builder: Builder, options: BuildOptions) -> tuple[str, ...]:
@@ -351,13 +203,6 @@ def _capabilities(builder: Builder, options: BuildOptions) -> tuple[str, ...]:
                 hint=f"it knows {known}; for others, build with TensorRT on the device",
             )
     return tuple(dict.fromkeys(wanted))
-
-
-def _shapes(profile: ProfileRecord | None, frame: InputRecord) -> Shapes | None:
-    if profile is None:
-        return None
-    sizes = (profile.minimum, profile.optimum, profile.maximum)
-    return Shapes(*((frame.batch, height, width, 3) for width, height in sizes))
 
 
 def _timing_cache(builder: Builder, options: BuildOptions) -> str | None:

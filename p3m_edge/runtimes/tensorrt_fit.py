@@ -17,6 +17,11 @@ from p3m_edge.runtimes.cuda import Gpu
 
 NAMES: dict[Flavour, str] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
 """The flavours, as people write them."""
+MODULES: dict[Flavour, tuple[str, ...]] = {
+    "tensorrt": ("tensorrt",),
+    "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
+}
+"""Import names of each flavour's package: the metapackage of the second one only passes on what is in the other."""
 _MAGIC: dict[Flavour, bytes] = {"tensorrt": b"ftrt", "tensorrt-rtx": b"vtrt"}
 _HEADER = 32  # bytes
 

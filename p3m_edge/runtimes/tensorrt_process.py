@@ -22,29 +22,23 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
 from p3m_edge.errors import ArtefactError, MissingError, OutputError, P3MEdgeError, UsageError
-from p3m_edge.folder import unwritable
+from p3m_edge.folder import write
 from p3m_edge.manifest import Compatibility, Flavour
 from p3m_edge.runtimes import cuda
-from p3m_edge.runtimes.cuda import Driver
-from p3m_edge.runtimes.tensorrt_fit import NAMES
-from p3m_edge.targets import Precision
+from p3m_edge.runtimes.tensorrt_fit import MODULES, NAMES
+from p3m_edge.runtimes.tensorrt_messages import CURRENT, PATIENCE, Done, Failure, Here, Log, Message, Order, Progress
+from p3m_edge.runtimes.tensorrt_phases import Phases
 
 T = TypeVar("T")
+Send = Callable[[Message], None]
 
-MODULES: dict[Flavour, tuple[str, ...]] = {
-    "tensorrt": ("tensorrt",), "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
-}  # fmt: skip
 OLDEST = 10
 """The first TensorRT that takes its types from the graph in the way that is used here."""
-CURRENT = "current"
-"""In place of a compute capability: the GPU that is here, whether the builder knows it or not."""
-PATIENCE = 10.0
-"""Seconds for a build that is called off to end by itself."""
 _LINES = 3  # of the library's own, in an error
 _NAMED = 3  # layers, in an error
 _LEVELS: dict[Compatibility, str] = {"same-cc": "SAME_COMPUTE_CAPABILITY", "ampere+": "AMPERE_PLUS"}
@@ -56,82 +50,6 @@ _ADVICE = (
     ("uint8", "cast the frame to a floating-point type before anything else is done to it"),
 )
 """What is in the parser's messages, and what to do about it."""
-
-
-class Shapes(msgspec.Struct, frozen=True):
-    """The shapes of a dynamic input: smallest, tuned for, largest."""
-
-    minimum: tuple[int, ...]
-    optimum: tuple[int, ...]
-    maximum: tuple[int, ...]
-
-
-class Order(msgspec.Struct, frozen=True):
-    """What to do: to build ``engine`` of ``onnx``, or, without one, to say what is here.
-
-    ``fp32_nodes`` are the nodes that may be in float32 where the precision is half; ``compute_capabilities`` is empty
-    where the library builds for the GPU that is here. ``timing_cache`` is a file.
-    """
-
-    flavour: Flavour
-    onnx: str = ""
-    engine: str = ""
-    precision: Precision = "fp32"
-    fp32_nodes: tuple[str, ...] = ()
-    input: str = ""
-    shapes: Shapes | None = None
-    compute_capabilities: tuple[str, ...] = ()
-    hardware_compatibility: Compatibility = "none"
-    version_compatible: bool = False
-    level: int | None = None
-    workspace_mb: int | None = None
-    timing_cache: str | None = None
-
-
-class Here(msgspec.Struct, frozen=True, tag=True):
-    """What is here of one flavour. ``problem`` says why it cannot build.
-
-    ``version`` is None where it cannot be imported. ``compute_capabilities`` are those that it can build for ahead of
-    time. Without a driver or a GPU, ``no_gpu`` says why.
-    """
-
-    version: str | None = None
-    compute_capabilities: tuple[str, ...] = ()
-    driver: Driver | None = None
-    no_gpu: str | None = None
-    problem: str | None = None
-
-
-class Progress(msgspec.Struct, frozen=True, tag=True):
-    """How far the build has come, as a share."""
-
-    phase: str
-    share: float
-
-
-class Log(msgspec.Struct, frozen=True, tag=True):
-    """A warning or an error in the library's words, or a remark in ours."""
-
-    kind: Literal["library", "remark"]
-    text: str
-
-
-class Done(msgspec.Struct, frozen=True, tag=True):
-    """The engine is there; how many layers give which type."""
-
-    types: dict[str, int]
-
-
-class Failure(msgspec.Struct, frozen=True, tag=True):
-    """Why there is none; ``error`` is the name of a class of :mod:`p3m_edge.errors`."""
-
-    error: str
-    message: str
-    hint: str | None
-
-
-Message = Here | Progress | Log | Done | Failure
-Send = Callable[[Message], None]
 
 
 def examine(flavour: Flavour) -> Here:
@@ -173,40 +91,6 @@ def _known(trt: ModuleType) -> tuple[str, ...]:
     names = (re.fullmatch(r"SM(\d+)(\d)", name) for name in dir(getattr(trt, "ComputeCapability", None)))
     pairs = sorted((int(match[1]), int(match[2])) for match in names if match)
     return tuple(f"{major}.{minor}" for major, minor in pairs)
-
-
-class Phases:
-    """The library's account of what it is at, as one share of the whole. A phase may have others within its steps."""
-
-    def __init__(self) -> None:
-        self._steps: dict[str, int] = {}
-        self._done: dict[str, int] = {}
-        self._within: dict[str, str | None] = {}
-        self._most = 0.0
-
-    def start(self, phase: str, parent: str | None, steps: int) -> None:
-        """A phase begins, within a step of its parent."""
-        self._steps[phase], self._done[phase], self._within[phase] = max(steps, 1), 0, parent
-
-    def step(self, phase: str, step: int) -> None:
-        """A step of it (0, 1, ...) is done."""
-        self._done[phase] = step + 1
-
-    def finish(self, phase: str) -> None:
-        """It is over."""
-        for known in (self._steps, self._done, self._within):
-            known.pop(phase, None)
-
-    @property
-    def share(self) -> float:
-        """How much of the outermost phase is done, 0..1; it never falls, as phases end before the step they are in."""
-        found = max((self._share(name) for name, parent in self._within.items() if parent is None), default=0.0)
-        self._most = max(self._most, found)
-        return self._most
-
-    def _share(self, phase: str) -> float:
-        within = sum(self._share(name) for name, parent in self._within.items() if parent == phase)
-        return min((self._done[phase] + within) / self._steps[phase], 1.0)
 
 
 class Build:
@@ -426,26 +310,6 @@ class Build:
                 write(path, memoryview(data))
         except (OSError, OutputError) as error:
             self._send(Log("remark", f"the timing cache {path} is not kept: {_line(error)}"))
-
-
-def write(path: Path, data: memoryview) -> None:
-    """Write a file so that it is there whole or not at all.
-
-    Raises
-    ------
-    OutputError
-        The disc is full, or it may not be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise unwritable(path, error) from error
 
 
 def _line(error: Exception) -> str:

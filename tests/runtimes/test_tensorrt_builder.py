@@ -5,12 +5,14 @@ import re
 
 import pytest
 
+from p3m_edge import folder
 from p3m_edge import manifest as manifests
 from p3m_edge.errors import ArtefactError, MissingError, OutputError, P3MEdgeError, UsageError
 from p3m_edge.manifest import ProfileRecord
-from p3m_edge.runtimes import tensorrt_process
-from p3m_edge.runtimes.tensorrt_builder import BuildOptions, build_into, builders, check_profile, choose
+from p3m_edge.runtimes.tensorrt_builder import build_into, builders, choose
 from p3m_edge.runtimes.tensorrt_fit import system
+from p3m_edge.runtimes.tensorrt_options import BuildOptions, check_profile
+from p3m_edge.runtimes.tensorrt_phases import Phases
 from tests.typed import CUSTOM, make_typed, typed_model
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT for RTX is not installed")
@@ -177,12 +179,12 @@ def test_a_full_disc(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OutputError, match="the disc is full"):
-        tensorrt_process.write(tmp_path / "model.engine", memoryview(b"engine"))
+        folder.write(tmp_path / "model.engine", memoryview(b"engine"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_phases_within_phases_are_one_share():
-    phases = tensorrt_process.Phases()
+    phases = Phases()
     phases.start("all", None, 4)
     assert phases.share == 0
     phases.step("all", 0)
