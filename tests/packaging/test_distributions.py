@@ -83,7 +83,7 @@ def test_metadata_says_what_the_project_says(metadata: Metadata) -> None:
 def test_the_base_install_is_light_and_all_means_all(metadata: Metadata) -> None:
     requirements = metadata.requires_dist or []
     base = {r.name for r in requirements if r.marker is None}
-    assert base == {"numpy", "opencv-python-headless", "pillow", "msgspec", "psutil", "rich"}
+    assert base == {"filelock", "numpy", "opencv-python-headless", "pillow", "msgspec", "psutil", "rich"}
     own = [r for r in requirements if r.name == "p3m-edge"]
     (everything,) = [r for r in own if r.marker is not None and r.marker.evaluate({"extra": "all"})]
     apart = {"dev", "coreai", "tensorrt-rtx"}  # for the tests, experimental, of NVIDIA's licence
