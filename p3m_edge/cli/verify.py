@@ -132,7 +132,7 @@ def _interpreted(folder: Path, start: float) -> Verification | None:
     infos: list[EngineInfo] = []
 
     def opened(sized: Manifest) -> Engine:
-        engine, _ = interpret(sized, folder, sequence=True)
+        engine = interpret(sized, folder, sequence=True)
         infos.append(engine.info)
         return engine
 

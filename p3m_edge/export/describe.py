@@ -25,7 +25,7 @@ def describe(bench: Workbench, target: Target, built: Built, folder: Path) -> Ma
         target=target.name,
         precision=target.precision,
         model_file=target.model_file,
-        engine=EngineRecord(target.engine, "built", built.minimum_version, machine.packages),
+        engine=_engine(target, built, machine.packages),
         model=bench.record,
         input=InputRecord(
             "image",
@@ -44,6 +44,13 @@ def describe(bench: Workbench, target: Target, built: Built, folder: Path) -> Ma
         functions=forms.functions(request),
         smoothing=request.smoothing,
     )
+
+
+def _engine(target: Target, built: Built, versions: dict[str, str]) -> EngineRecord:
+    """The record of the engine; those of TensorRT are built at the end, if at all."""
+    if target.engine != "tensorrt":
+        return EngineRecord(target.engine, "built", built.minimum_version, versions)
+    return EngineRecord(target.engine, "not-built", built.minimum_version, versions, "its typed graph has not been verified")
 
 
 def _output(name: OutputName, alpha: Form) -> OutputRecord:

@@ -28,7 +28,7 @@ from p3m_edge.export.calibration import PictureSet, check_apart, open_calibratio
 from p3m_edge.export.control import Budget
 from p3m_edge.export.describe import describe
 from p3m_edge.export.ladder import Climbed, Rung, Tell, Tools, climb
-from p3m_edge.export.mil.engine import open_highest
+from p3m_edge.export.levels import open_highest
 from p3m_edge.export.ranges import Range, activation_ranges, check_finite
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.export.sensitivity import hardest, ordered, rank
@@ -255,8 +255,7 @@ def _progress(what: str, budget: Budget, tell: Tell) -> Progress:
 @contextmanager
 def _opened(bench: Workbench, target: Target, built: Built, folder: Path) -> Iterator[Run]:
     """A model file through the runtime that apps use; a Core ML program is interpreted where that is not here."""
-    opened, _ = open_highest(describe(bench, target, built, folder), folder)
-    with opened as engine:
+    with open_highest(describe(bench, target, built, folder), folder) as engine:
         yield _runner(engine)
 
 

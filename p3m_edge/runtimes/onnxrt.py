@@ -94,7 +94,7 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
             f"{wanted} was asked for, but onnxruntime uses {', '.join(placement or session.get_providers())}",
             hint="its libraries may be missing or of another version; onnxruntime's own messages name them",
         )
-    _check_signature(session, manifest, model)
+    check_signature(session, manifest, model)
     info = EngineInfo(
         name="onnxruntime",
         version=ort.__version__,
@@ -164,7 +164,7 @@ def _placement(session: InferenceSession) -> dict[str, int]:
     return dict(counts)
 
 
-def _check_signature(session: InferenceSession, manifest: Manifest, model: Path) -> None:
+def check_signature(session: InferenceSession, manifest: Manifest, model: Path) -> None:
     """Compare the model's inputs and outputs with the manifest."""
     inputs = session.get_inputs()
     record = manifest.input
