@@ -32,6 +32,7 @@ from p3m_edge.errors import UsageError, suggestion
 VERBS: dict[str, str] = {
     "demo": "export, verify, run and measure the mobile network: the whole path in one command",
     "export": "turn weights into verified artefacts: those of this package, or a checkpoint",
+    "build": "build the TensorRT engine of an artefact, on the device or ahead of time",
     "verify": "check an artefact on this machine: hashes, manifest, golden vectors",
     "run": "matte pictures, with an artefact or as it comes",
     "sensitivity": "rank the parts of a network by what INT8 or half precision does to alpha",

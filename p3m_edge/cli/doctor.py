@@ -19,6 +19,8 @@ from p3m_edge.cli.tables import megabytes, table
 from p3m_edge.errors import CheckpointError
 from p3m_edge.manifest import sha256
 from p3m_edge.runtimes import coreml
+from p3m_edge.runtimes.tensorrt_builder import Builder, builders, install_hint
+from p3m_edge.runtimes.tensorrt_process import NAMES
 from p3m_edge.targets import TARGETS, Target
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ _NOT_YET = "not yet in this version"
 PACKAGES: dict[str, str | None] = {
     "numpy": None, "cv2": None, "PIL": None, "onnxruntime": "onnx", "openvino": "openvino", "torch": "torch",
     "onnx": "torch", "onnxscript": "torch", "safetensors": "torch", "skimage": "torch", "nncf": "quantize",
-    "coremltools": "coreml", "coreai": "coreai", "coreai_torch": "coreai", "tensorrt": "tensorrt", "av": "video",
+    "coremltools": "coreml", "coreai": "coreai", "coreai_torch": "coreai", "cuda": "tensorrt", "av": "video",
 }  # fmt: skip
 _INT8_FEATURES = ("avx512_vnni", "avx_vnni", "amx_int8", "dotprod", "i8mm")
 
@@ -98,6 +100,7 @@ class Diagnosis:
     int8_features: tuple[str, ...]
     packages: tuple[Package, ...]
     weights: tuple[Weights, ...]
+    builders: tuple[Builder, ...]
     targets: tuple[TargetState, ...]
     pip: str | None
 
@@ -116,7 +119,8 @@ def run(_args: argparse.Namespace, console: Console) -> int:
 def diagnose() -> Diagnosis:
     """Examine this machine. Absent packages cost nothing; the others are imported side by side."""
     packages = _probe(PACKAGES)
-    states = tuple(_target_state(target, packages) for target in TARGETS.values())
+    engines = builders()
+    states = tuple(_target_state(target, packages, engines) for target in TARGETS.values())
     wanted = [target for target in TARGETS.values() if target.implemented and not target.experimental]
     absent = {extra for target in wanted for extra in _absent_extras(_build_modules(target), packages)}
     machine = fingerprint()
@@ -127,6 +131,7 @@ def diagnose() -> Diagnosis:
         int8_features=tuple(name for name in _INT8_FEATURES if name in machine.features),
         packages=tuple(packages.values()),
         weights=tuple(map(_weights, shipped.SHIPPED)),
+        builders=engines,
         targets=states,
         pip=_pip(absent),
     )
@@ -188,7 +193,7 @@ def _finish(name: str, extra: str | None, process: subprocess.Popen[str] | None)
     return Package(name, extra, status, answer["version"], answer["details"], answer["cause"])
 
 
-_ENGINES = {"coreml": "coremltools"}
+_ENGINES = {"coreml": "coremltools", "tensorrt": "cuda"}
 """The package of an engine that is not named as the engine is."""
 
 
@@ -196,7 +201,7 @@ def _build_modules(target: Target) -> tuple[str, ...]:
     return ("torch", *target.build_modules)
 
 
-def _target_state(target: Target, packages: Mapping[str, Package]) -> TargetState:
+def _target_state(target: Target, packages: Mapping[str, Package], engines: Iterable[Builder]) -> TargetState:
     if not target.implemented:
         never = Ability(possible=False, reason=_NOT_YET)
         return TargetState(target.name, never, never, never, None)
@@ -208,8 +213,27 @@ def _target_state(target: Target, packages: Mapping[str, Package]) -> TargetStat
             possible=False, reason="Core ML runs on Apple's systems alone; verify interprets its programs"
         )
         verifying = build
+    if target.engine == "tensorrt":
+        build, running = _with_engine(build, engines), _on_gpu(running, engines)
+        verifying = running if running.possible else build  # of the typed ONNX, without a GPU
     absent = _absent_extras((*_build_modules(target), engine), packages)
     return TargetState(target.name, build, running, verifying, _pip(absent))
+
+
+def _with_engine(build: Ability, engines: Iterable[Builder]) -> Ability:
+    """Whether a TensorRT artefact can be made; without a builder it is one without an engine."""
+    if not build.possible or any(engine.problem is None for engine in engines):
+        return build
+    reasons = "; ".join(str(engine.problem) for engine in engines)
+    return Ability(possible=True, reason=f"the typed ONNX alone, no engine: {reasons}")
+
+
+def _on_gpu(running: Ability, engines: Iterable[Builder]) -> Ability:
+    reasons = [running.reason] if running.reason else []
+    if not any(engine.version for engine in engines):
+        reasons.append("neither TensorRT nor TensorRT for RTX is here")
+    reasons += dict.fromkeys(engine.no_gpu for engine in engines if engine.no_gpu)
+    return Ability(possible=not reasons, reason="; ".join(reasons) or None)
 
 
 def _ability(modules: Iterable[str], packages: Mapping[str, Package]) -> Ability:
@@ -243,6 +267,7 @@ def _render(out: RichConsole, diagnosis: Diagnosis) -> None:
     out.print(facts)
     out.print(_package_table(diagnosis.packages))
     out.print(_weights_table(diagnosis.weights))
+    out.print(_builder_table(diagnosis.builders))
     out.print(_target_table(diagnosis.targets))
     if diagnosis.pip:
         out.print(f"to build and run every available target:\n  {diagnosis.pip}", soft_wrap=True)
@@ -264,6 +289,23 @@ def _weights_table(weights: Iterable[Weights]) -> object:
         details = item.cause or item.provenance
         style = None if item.status == "ok" else "red"
         rows.add_row(item.arch, item.status, item.licence or "-", item.sha256 or "-", details, style=style)
+    return rows
+
+
+def _builder_table(engines: Iterable[Builder]) -> object:
+    rows = table("builders of TensorRT engines", "builder", "version", "builds for", "GPU", "why not", "to install")
+    for engine in engines:
+        here = f"{engine.gpu} ({engine.gpu_capability}), driver {engine.driver or 'unknown'}, CUDA {engine.cuda}"
+        ahead = ", ".join(engine.compute_capabilities)
+        rows.add_row(
+            NAMES[engine.flavour],
+            engine.version or "-",
+            "nothing" if engine.problem else f"GPUs of {ahead}" if ahead else "the GPU here",
+            here if engine.gpu else engine.no_gpu or "-",
+            engine.problem or "",
+            "" if engine.version else install_hint(engine.flavour),
+            style="dim" if engine.problem else None,
+        )
     return rows
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from p3m_edge import shipped
 from p3m_edge.cli import options
+from p3m_edge.cli.engine_options import add_export_arguments, export_options
 from p3m_edge.cli.forms import add_form_arguments, form_options, sizes
 from p3m_edge.cli.quantization import (
     add_int8_arguments,
@@ -92,6 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shape.add_argument("--force", action="store_true", help="replace artefacts that exist")
     add_form_arguments(parser)
     add_int8_arguments(parser)
+    add_export_arguments(parser)
     gate = parser.add_argument_group("parity")
     gate.add_argument(
         "--parity-images", type=options.path, nargs="+", action="extend", default=[], metavar="PATH",
@@ -123,6 +125,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         force=args.force,
         **form_options(args),
         **int8_options(args, targets),
+        **export_options(args, targets),
     )
     planned = export.plan(request)
     if args.standin:

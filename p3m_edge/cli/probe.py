@@ -53,6 +53,11 @@ def _coreai(module: ModuleType) -> dict[str, Any]:
     return {"runtime": "that of macOS" if runtime._use_os_coreai else "that of the package"}
 
 
+def _cuda(module: ModuleType) -> dict[str, Any]:
+    importlib.import_module(f"{module.__name__}.bindings.runtime")  # a namespace that says nothing by itself
+    return {}
+
+
 def _torch(module: ModuleType) -> dict[str, Any]:
     cuda = module.cuda
     names = [cuda.get_device_name(index) for index in range(cuda.device_count())] if cuda.is_available() else []
@@ -62,6 +67,7 @@ def _torch(module: ModuleType) -> dict[str, Any]:
 
 _DETAILS: dict[str, Callable[[ModuleType], dict[str, Any]]] = {
     "coreai": _coreai,
+    "cuda": _cuda,
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
     "torch": _torch,

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from p3m_edge.export.accuracy import UnfitError, Yardstick, failures
 from p3m_edge.export.calibration import PictureSet
-from p3m_edge.export.folder import size
 from p3m_edge.export.int8 import pictures_record
 from p3m_edge.export.levels import open_highest
 from p3m_edge.export.workbench import Workbench
+from p3m_edge.folder import size
 from p3m_edge.manifest import AccuracyRecord, Manifest, QuantizationRecord, RungRecord
 from p3m_edge.targets import Precision
 

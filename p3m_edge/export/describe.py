@@ -10,6 +10,7 @@ from p3m_edge import __version__
 from p3m_edge import manifest as manifests
 from p3m_edge.benchmarks.fingerprint import fingerprint
 from p3m_edge.export import forms
+from p3m_edge.export.request import ExportRequest
 from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.manifest import EngineRecord, Form, InputRecord, Manifest, OutputName, OutputRecord, VerifiedRecord
 from p3m_edge.model.p3mnet import MULTIPLE
@@ -27,13 +28,7 @@ def describe(bench: Workbench, target: Target, built: Built, folder: Path) -> Ma
         model_file=target.model_file,
         engine=_engine(target, built, machine.packages),
         model=bench.record,
-        input=InputRecord(
-            "image",
-            request.batch,
-            None if request.dynamic else request.height,
-            None if request.dynamic else request.width,
-            MULTIPLE,
-        ),
+        input=frame(request),
         outputs=tuple(_output(name, forms.alpha(target, request.alpha)) for name in bench.outputs),
         unpool=bench.unpool,
         files=manifests.record_files(folder),
@@ -44,6 +39,12 @@ def describe(bench: Workbench, target: Target, built: Built, folder: Path) -> Ma
         functions=forms.functions(request),
         smoothing=request.smoothing,
     )
+
+
+def frame(request: ExportRequest) -> InputRecord:
+    """What the model file takes."""
+    height, width = (None, None) if request.dynamic else (request.height, request.width)
+    return InputRecord("image", request.batch, height, width, MULTIPLE)
 
 
 def _engine(target: Target, built: Built, versions: dict[str, str]) -> EngineRecord:

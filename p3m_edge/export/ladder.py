@@ -20,8 +20,8 @@ from p3m_edge.errors import P3MEdgeError
 from p3m_edge.export.accuracy import Figure, Run, UnfitError, Yardstick, excess, failures, worst_figure
 from p3m_edge.export.attempts import Attempts
 from p3m_edge.export.control import Budget, BudgetSpent, fewest
-from p3m_edge.export.folder import size
 from p3m_edge.export.workbench import Built
+from p3m_edge.folder import size
 from p3m_edge.manifest import RungRecord
 from p3m_edge.runtimes.contract import Images
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from p3m_edge.errors import P3MEdgeError
-from p3m_edge.export.folder import size
 from p3m_edge.export.mil.convert import SMALL
 from p3m_edge.export.program import STATE
+from p3m_edge.folder import size
 from p3m_edge.targets import Precision
 
 BITS: dict[Precision, int] = {"fp32": 32, "fp16": 16, "int8": 8, "pal6": 6, "pal4": 4, "w8a8": 8}

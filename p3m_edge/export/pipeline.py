@@ -10,11 +10,11 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from p3m_edge import folder as folders
 from p3m_edge import manifest as manifests
 from p3m_edge import targets
 from p3m_edge.errors import UsageError, missing_package, suggestion
 from p3m_edge.export import compression, forms, int8, parity, tensorrt
-from p3m_edge.export import folder as folders
 from p3m_edge.export.calibration import MINIMUM, PictureSet, open_measuring
 from p3m_edge.export.describe import describe
 from p3m_edge.export.request import ExportRequest, ExportResult, OnEvent, PlannedArtefact
@@ -101,6 +101,8 @@ def export(request: ExportRequest, on_event: OnEvent = lambda event: None) -> tu
             raise missing_package(module, targets.get(artefact.target).extras[-1])
     # What is wrong with the pictures is said before anything is built.
     chosen = [targets.get(name) for name in request.targets]
+    if any(target.engine == "tensorrt" for target in chosen):
+        tensorrt.check_builder(request)
     looked_at = tensorrt.open_pictures(chosen, request)
     bench = functools.cache(lambda: Workbench(request, looked_at=looked_at))
     sets = int8.open_pictures(request) if any(target.climbs for target in chosen) else ()

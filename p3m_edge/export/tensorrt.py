@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from p3m_edge.errors import MissingError, P3MEdgeError, UsageError
 from p3m_edge.export import graph, parity, tensorrt_lint
 from p3m_edge.export.calibration import PictureSet, open_calibration
+from p3m_edge.export.describe import frame
 from p3m_edge.export.precision import to_half
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.manifest import TYPED, Manifest, ParityRecord
-from p3m_edge.runtimes.tensorrt_builder import Tell, build_into, commands
+from p3m_edge.runtimes.tensorrt_builder import Tell, build_into, check_profile, choose, commands
 from p3m_edge.targets import Target
 
 MINIMUM_VERSION = "10.0"
@@ -43,17 +44,14 @@ def check(target: Target, request: ExportRequest) -> None:
     Raises
     ------
     UsageError
-        An open size without the sizes that the engine is for, or the other way round.
+        The sizes that the engine is for do not fit the input.
     MissingError
         AutoCast is wanted and not installed.
     """
     if target.engine != "tensorrt":
         return
-    if request.dynamic and request.engine.profile is None:
-        raise UsageError(f"{target.name} with an open size needs the sizes of the engine", hint="--min, --opt, --max")
-    if request.engine.profile is not None and not request.dynamic:
-        raise UsageError(f"{target.name} takes one size", hint="add --dynamic, or leave out --min, --opt and --max")
     profile, size = request.engine.profile, (request.width, request.height)
+    check_profile(profile, frame(request))
     if profile is not None and not all(
         low <= side <= high for low, side, high in zip(profile.minimum, size, profile.maximum, strict=True)
     ):
@@ -63,6 +61,23 @@ def check(target: Target, request: ExportRequest) -> None:
         )
     if target.precision == "fp16" and request.half == "autocast" and not importlib.util.find_spec("modelopt"):
         raise _no_autocast()
+
+
+def check_builder(request: ExportRequest) -> None:
+    """Whether the options fit the builder that is here, before anything is made.
+
+    Raises
+    ------
+    UsageError
+        They do not.
+    MissingError
+        None is here, and the request asks for the engine.
+    """
+    try:
+        choose(request.engine)
+    except MissingError:
+        if request.require_engine:
+            raise
 
 
 def open_pictures(targets: Sequence[Target], request: ExportRequest) -> PictureSet | None:

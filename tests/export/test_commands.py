@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from p3m_edge import folder as folders
 from p3m_edge import manifest as manifests
 from p3m_edge.cli import main
 from p3m_edge.errors import ArtefactError, OutputError
-from p3m_edge.export import folder as folders
 from p3m_edge.model.checkpoint import save_checkpoint
 from p3m_edge.runtimes import Matting
 from tests.export.conftest import export_to_a_full_disc
@@ -43,8 +43,8 @@ def test_interrupted_killed_and_finished(artefacts, tmp_path, capsys):
     process = start_and_wait(out)
     try:
         assert main(["export", *STANDIN, "--target", "onnx-fp32", "--out", str(out)]) == 1
-        assert "another export is writing" in capsys.readouterr().err
-        with pytest.raises(OutputError, match="another export"), folders.workspace(out, "onnx-fp32", force=False):
+        assert "another process is writing" in capsys.readouterr().err
+        with pytest.raises(OutputError, match="another process"), folders.workspace(out, "onnx-fp32", force=False):
             pass  # the one that was refused has not removed the other's lock
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)

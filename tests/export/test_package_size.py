@@ -15,8 +15,8 @@ pytest.importorskip("coremltools")
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.export import package_size
 from p3m_edge.export import program as programs
-from p3m_edge.export.folder import size
 from p3m_edge.export.mil.convert import Order, Part, convert
+from p3m_edge.folder import size
 from p3m_edge.targets import Precision
 
 SIDE = 64

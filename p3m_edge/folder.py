@@ -22,7 +22,7 @@ def workspace(out: Path, target: str, *, force: bool) -> Iterator[Path]:
     Raises
     ------
     OutputError
-        The artefact exists (without ``force``) or is no artefact, another export is writing it, or ``out`` cannot be
+        The artefact exists (without ``force``) or is no artefact, another process is writing it, or ``out`` cannot be
         written.
     """
     final = out / target
@@ -33,7 +33,7 @@ def workspace(out: Path, target: str, *, force: bool) -> Iterator[Path]:
         with FileLock(lock, timeout=0):
             try:
                 check_free(final, force=force)
-                if partial.exists():  # left by an export that was killed: nobody holds the lock
+                if partial.exists():  # left by a process that was killed: nobody holds the lock
                     shutil.rmtree(partial)
                 partial.mkdir()
                 yield partial
@@ -42,9 +42,9 @@ def workspace(out: Path, target: str, *, force: bool) -> Iterator[Path]:
                 with suppress(OSError):  # only its holder removes it; Windows does so when it is released
                     lock.unlink()
     except Timeout:
-        raise OutputError(f"another export is writing {final}", hint="wait for it, or choose another --out") from None
+        raise OutputError(f"another process is writing {final}", hint="wait for it, or choose another --out") from None
     except OSError as error:
-        raise _unwritable(out, error) from error
+        raise unwritable(out, error) from error
 
 
 def check_free(final: Path, *, force: bool) -> None:
@@ -79,16 +79,21 @@ def settle(partial: Path, final: Path, *, passed: bool) -> Path:
         Where it is now.
     """
     place = final if passed else final.with_name(final.name + REJECTED_SUFFIX)
+    swap(partial, place)
+    if passed:  # an earlier rejected artefact is out of date, and the way to this one of no more use
+        shutil.rmtree(final.with_name(final.name + REJECTED_SUFFIX), ignore_errors=True)
+        shutil.rmtree(attempts(final), ignore_errors=True)
+    return place
+
+
+def swap(partial: Path, place: Path) -> None:
+    """Move a finished artefact to its place; what stood there goes when it is there."""
     old = partial.with_name(partial.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if place.exists():
         place.rename(old)
     partial.rename(place)
     shutil.rmtree(old, ignore_errors=True)
-    if passed:  # an earlier rejected artefact is out of date, and the way to this one of no more use
-        shutil.rmtree(final.with_name(final.name + REJECTED_SUFFIX), ignore_errors=True)
-        shutil.rmtree(attempts(final), ignore_errors=True)
-    return place
 
 
 def size(folder: Path) -> int:
@@ -96,7 +101,8 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _unwritable(out: Path, error: OSError) -> OutputError:
+def unwritable(out: Path, error: OSError) -> OutputError:
+    """The error for a file or folder that the system does not let us write."""
     reasons = {errno.ENOSPC: "the disc is full", errno.EDQUOT: "the disc quota is used up"}
     reason = reasons.get(error.errno or 0) or error.strerror or str(error)
     where = os.fspath(error.filename) if isinstance(error.filename, str) else os.fspath(out)

@@ -1,0 +1,150 @@
+"""``p3m-edge build``: the TensorRT engine of an artefact, for the GPU of this machine or for others."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from p3m_edge import folder as folders
+from p3m_edge import manifest as manifests
+from p3m_edge.cli import options
+from p3m_edge.cli.engine_options import add_engine_arguments, build_options
+from p3m_edge.cli.tables import megabytes, table
+from p3m_edge.errors import OutputError, P3MEdgeError, UsageError
+from p3m_edge.manifest import BuildRecord, Manifest
+from p3m_edge.runtimes.tensorrt_builder import BuildOptions, Tell, build_into
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+
+    from p3m_edge.cli.console import Console
+
+HELP = """Build the TensorRT engine of an artefact of its typed ONNX, on this machine: on the device that runs it, or
+ahead of time for other GPUs, with TensorRT for RTX. PyTorch is not needed. The artefact gets the engine when it is
+complete; until then, and if it fails, it stays as it is.
+An engine fits one version of TensorRT, one system and one kind of GPU."""
+EXAMPLES = """
+p3m-edge build out/trt-fp16
+p3m-edge build out/trt-fp16 --sm 86,89,120    # ahead of time, without a GPU
+p3m-edge build out/trt-fp16 out/trt-int8 --force --opt-level 5
+p3m-edge build out/trt-fp16 --min 256x256 --opt 512x512 --max 1024x1024    # exported with --dynamic
+p3m-edge build out/trt-fp16 --hw-compat ampere+ --version-compat --json
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """An engine that was built."""
+
+    folder: Path
+    engine: Path
+    bytes: int
+    build: BuildRecord
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which artefacts, and how to build."""
+    parser.add_argument(
+        "folders", metavar="DIR", nargs="+", type=options.path, help="an artefact of `p3m-edge export --target trt-...`"
+    )
+    parser.add_argument("--force", action="store_true", help="build again where there is an engine")
+    add_engine_arguments(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Build, one after the other, and print what came of it; the first that fails ends it."""
+    wanted = build_options(args)
+    results: list[Result] = []
+    error: P3MEdgeError | None = None
+    for folder in args.folders:
+        try:
+            with _telling(folder, console) as tell:
+                results.append(build(folder, wanted, tell, force=args.force))
+        except P3MEdgeError as failure:
+            error = failure
+            break
+    if results or error is None:
+        console.emit({"results": results}, lambda out: _render(out, results), error)
+    if error is not None:
+        raise error
+    return 0
+
+
+def build(folder: Path, wanted: BuildOptions, tell: Tell, *, force: bool = False) -> Result:
+    """Build the engine of an artefact beside it, and put both together in its place.
+
+    Raises
+    ------
+    ArtefactError
+        The folder is no artefact, or not as it was exported.
+    UsageError
+        It is not for TensorRT, or the options do not fit it.
+    OutputError
+        It has an engine (without ``force``), another process is writing it, or the disc is full.
+    MissingError, P3MEdgeError
+        As :func:`p3m_edge.runtimes.tensorrt_builder.build_into`.
+    """
+    place = folder.resolve()  # a link stays one
+    _check(manifests.read(place), folder, force=force)
+    with folders.workspace(place.parent, place.name, force=True) as partial:
+        manifest = manifests.read(place)
+        _check(manifest, folder, force=force)
+        manifests.check_files(manifest, place)
+        for name in manifest.files:
+            if name != manifest.model_file:
+                (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(place / name, partial / name)
+        built = _unproved(build_into(manifest, partial, wanted, tell))
+        manifests.write(built, partial)
+        folders.swap(partial, place)
+    record = built.engine.build
+    assert record is not None
+    return Result(folder, folder / built.model_file, built.files[built.model_file].bytes, record)
+
+
+def _check(manifest: Manifest, folder: Path, *, force: bool) -> None:
+    if manifest.engine.name != "tensorrt":
+        raise UsageError(
+            f"{folder} is for {manifest.engine.name}, which needs no engine that is built",
+            hint="artefacts of `p3m-edge export --target trt-fp16` do",
+        )
+    if manifest.engine.status == "built" and not force:
+        raise OutputError(f"{folder} has an engine", hint="--force builds it again")
+
+
+def _unproved(manifest: Manifest) -> Manifest:
+    """Without what an engine before this one has shown on a device; the typed ONNX is the same."""
+    verified = manifest.verified
+    return manifest if verified.level != "device" else replace(manifest, verified=replace(verified, level="typed"))
+
+
+@contextmanager
+def _telling(folder: Path, console: Console) -> Iterator[Tell]:
+    """Where progress goes: one line that changes on a terminal, a line each elsewhere."""
+    if not console.err.is_terminal:
+        yield lambda text: console.note(f"{folder}: {text}")
+        return
+    from rich.text import Text
+
+    with console.err.status(Text(str(folder))) as status:
+        yield lambda text: status.update(Text(f"{folder}: {text}"))
+
+
+def _render(out: RichConsole, results: list[Result]) -> None:
+    right = ("size", "seconds")
+    rows = table("engines", "artefact", "builder", "for GPUs", "layers by type", *right, right=right)
+    for result in results:
+        build = result.build
+        types = ", ".join(f"{count} {name}" for name, count in build.types.items())
+        rows.add_row(
+            str(result.folder), f"{build.flavour} {build.version}", ", ".join(build.compute_capabilities), types,
+            megabytes(result.bytes), f"{build.seconds:.1f}",
+        )  # fmt: skip
+    if any(result.build.gpu is None for result in results):
+        rows.caption = "built ahead of time: not run on a device; there, p3m-edge verify DIR runs it"
+    out.print(rows)
