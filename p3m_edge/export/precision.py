@@ -23,6 +23,9 @@ HEADROOM = 4.0
 _ROUNDING = 2.0**-11
 """What rounding to half precision costs at most, as a share: half a step, of 1024 between two powers of two. More than
 that is lost only where numbers overflow, or fall below the smallest normal one and have fewer digits."""
+_SCALE_ROUNDING = 2.0**-9
+"""Of a scale: the largest of 127 steps then moves by a quarter of a step, less than what quantising costs."""
+_QUANTISED_HALF = 19, 9  # the oldest opset whose Q and DQ take half precision, and its IR version
 _VANISHING = 2.0**-25  # and what is smaller is nearer to zero than to the smallest number of half precision
 
 # Sums over many elements and exponentials: rounding or overflow inside them does not show in what they give out.
@@ -88,6 +91,61 @@ def survives(values: NDArray[np.float32]) -> bool:
 def half_but(model: Any, kept: Collection[str]) -> Any:
     """Convert a float32 ONNX model to half precision, inputs, outputs and the nodes of these names excepted."""
     return _join_islands(_converted(model, kept))
+
+
+def half_quantised(model: Any, kept: Collection[str]) -> tuple[Any, tuple[str, ...]]:
+    """Convert what is in floating point in a graph with Q/DQ nodes, the nodes of these names excepted.
+
+    Q has the type of what is before it, and DQ that of what is behind it: a cast between a DQ and the convolution that
+    takes it would keep an engine from computing in 8 bits. Where a scale is too small for half precision, the node that
+    takes the result stays in float32 too; it computes in 8 bits all the same.
+
+    Returns
+    -------
+    tuple
+        The converted model, and the names of the nodes that stay in float32.
+    """
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.opset_import[0].version, copy.ir_version = _QUANTISED_HALF
+    del copy.graph.value_info[:]  # of constants too, which would be cast
+    nodes = list(copy.graph.node)
+    scales = {node.input[1] for node in nodes if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
+    coarse = {tensor.name for tensor, values in _floats(copy) if tensor.name in scales and not _holds_scales(values)}
+    single = set(kept)
+    for node in nodes:
+        if node.op_type == "DequantizeLinear" and node.input[1] in coarse:
+            single.update(user.name for user in nodes if node.output[0] in user.input)
+    makers = {name: node.name for node in nodes for name in node.output}
+    for node in nodes:
+        if node.op_type == "QuantizeLinear" and (makers.get(node.input[0]) in single or node.input[1] in coarse):
+            single.add(node.name)
+        if node.op_type == "DequantizeLinear":
+            users = [user for user in nodes if node.output[0] in user.input]
+            exact = [user for user in users if user.name in single]
+            if exact and len(exact) < len(users):  # then there is one of each type
+                node = _twin(copy, node, exact)
+            if exact:
+                single.add(node.name)
+    return half_but(copy, single), tuple(node.name for node in copy.graph.node if node.name in single)
+
+
+def _holds_scales(values: NDArray[np.float32]) -> bool:
+    """Whether scales keep their values in half precision so far that no number moves by much of a step."""
+    with np.errstate(over="ignore"):
+        return bool(np.all(np.abs(values.astype(np.float16) - values) <= _SCALE_ROUNDING * values))
+
+
+def _twin(model: Any, node: Any, users: Sequence[Any]) -> Any:
+    """Another node like this one, in the same graph, for these users of its result."""
+    twin = model.graph.node.add()
+    twin.CopyFrom(node)
+    twin.name, twin.output[0] = f"{node.name}_single", f"{node.output[0]}_single"
+    for user in users:
+        user.input[:] = [twin.output[0] if name == node.output[0] else name for name in user.input]
+    return twin
 
 
 def only_half(model: Any, nodes: Sequence[str]) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -19,10 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.errors import MissingError, P3MEdgeError, UsageError
-from p3m_edge.export import graph, parity, tensorrt_lint
+from p3m_edge.export import graph, parity, quantize_onnx, tensorrt_lint
 from p3m_edge.export.calibration import PictureSet, open_calibration
 from p3m_edge.export.describe import frame
-from p3m_edge.export.precision import to_half
+from p3m_edge.export.ladder import Rung
+from p3m_edge.export.precision import half_quantised, staying, to_half
+from p3m_edge.export.ranges import Range, activation_ranges
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.manifest import TYPED, Manifest, ParityRecord
@@ -141,6 +143,23 @@ def write(model: Any, request: ExportRequest, folder: Path) -> None:
         more = f", and {len(bad) - 1} more findings" if len(bad) > 1 else ""
         raise P3MEdgeError(f"TensorRT would refuse the graph: {bad[0]}{more}", hint=bad[0].advice)
     graph.save(model, folder / TYPED)
+
+
+def rungs(bench: Workbench, ranges: Mapping[str, Range]) -> tuple[Rung, ...]:
+    """The ways to make ``trt-int8``: Q/DQ nodes round what is weighted, always symmetric, and half precision elsewhere.
+
+    ``ranges`` are those of the float32 graph's activations on the calibration pictures.
+    """
+    model = source(bench)
+    own = activation_ranges(model, bench.network_images())
+    kept = {*staying(model, ranges), *staying(model, own)}
+
+    def save(quantised: Any, nodes: Sequence[str], folder: Path) -> Built:
+        typed, single = half_quantised(quantised, kept)
+        write(typed, bench.request, folder)
+        return Built(MINIMUM_VERSION, single, "typed")
+
+    return quantize_onnx.rungs(model, ranges, "s8s8", save, inputs_alone=True)
 
 
 def build_engine(
