@@ -51,7 +51,9 @@ def _engine(target: Target, built: Built, versions: dict[str, str]) -> EngineRec
     """The record of the engine; those of TensorRT are built at the end, if at all."""
     if target.engine != "tensorrt":
         return EngineRecord(target.engine, "built", built.minimum_version, versions)
-    return EngineRecord(target.engine, "not-built", built.minimum_version, versions, "its typed graph has not been verified")
+    return EngineRecord(
+        target.engine, "not-built", built.minimum_version, versions, "its typed graph has not been verified"
+    )
 
 
 def _output(name: OutputName, alpha: Form) -> OutputRecord:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 class Headroom:
     """The closest over all inferences.
@@ -20,6 +22,6 @@ class Headroom:
 
     def note(self, value: float, at: str) -> None:
         """Take a result into account; NaN, as of a division of zero by zero, has none left."""
-        value = value if value == value else 0.0  # noqa: PLR0124
+        value = 0.0 if math.isnan(value) else value
         if self.value is None or value < self.value:
             self.value, self.at = value, at

@@ -209,8 +209,8 @@ def _rungs(
             bench, target, source, half, lambda: attempts.remember("program-ranges", dict[str, Range], ranges)
         )
     if target.engine == "onnxruntime":
-        ranges, form = pictures.ranges(attempts), _form(bench.request, target)
-        return quantize_onnx.rungs(bench.graph(), ranges, form, quantize_onnx.write(target))
+        form, save = _form(bench.request, target), quantize_onnx.write(target)
+        return quantize_onnx.rungs(bench.graph(), pictures.ranges(attempts), form, save)
     if target.engine == "tensorrt":
         return tensorrt_format.rungs(bench, pictures.ranges(attempts))
     batch, arch = bench.request.batch, bench.network.arch

@@ -103,6 +103,7 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
         images = bench.images_for_ranges()
         if bench.request.half == "autocast":
             model = autocast(model, images[0])
+            kept = single_nodes(model)
         else:
             model, kept = to_half(model, images)
     write(model, bench.request, folder)
@@ -239,8 +240,22 @@ def autocast(model: Any, image: NDArray[np.uint8]) -> Any:
             )
         except Exception as error:  # ModelOpt's own, ONNX Runtime's, ...
             raise P3MEdgeError(
-                f"AutoCast failed: {' '.join(str(error).split())}", hint="leave out --half: our own analysis needs nothing"
+                f"AutoCast failed: {' '.join(str(error).split())}",
+                hint="leave out --fp16-backend: our own analysis needs nothing",
             ) from error
+
+
+def single_nodes(model: Any) -> tuple[str, ...]:
+    """The names of the nodes that compute in float32."""
+    import onnx
+
+    typed = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    single = {
+        entry.name
+        for entry in (*typed.value_info, *typed.output)
+        if entry.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    }
+    return tuple(n.name for n in typed.node if n.op_type != "Cast" and single.intersection([*n.input, *n.output]))
 
 
 def _autocast() -> ModuleType:

@@ -1,4 +1,4 @@
-"""What TensorRT would refuse about an ONNX graph, or make slow: found without any builder, and named by node and module.
+"""What TensorRT would refuse about an ONNX graph, or make slow: found without a builder, named by node and module.
 
 Each rule was confirmed with a TensorRT parser, and the tests do so where one is installed (TensorRT for RTX).
 """
@@ -26,6 +26,7 @@ UNSUPPORTED = frozenset({
 """Operators of ONNX that TensorRT's parser does not know (TensorRT for RTX 1.7)."""
 SCATTERING = frozenset({"NonZero", "ScatterND", "ScatterElements"})
 """Operators that it knows, and that keep a graph from being fused."""
+_QUANTISING = ("QuantizeLinear", "DequantizeLinear")
 
 
 @dataclass(frozen=True)
@@ -165,16 +166,21 @@ def advice(findings: Sequence[Finding]) -> tuple[str, ...]:
 
 def _zero_points(view: View) -> Iterator[Any]:
     for node in view.nodes:
-        point = view.constant(node, 2) if node.op_type in ("QuantizeLinear", "DequantizeLinear") else None
+        point = view.constant(node, 2) if node.op_type in _QUANTISING else None
         if point is not None and np.any(point != 0):
             yield node
 
 
 def _unsigned(view: View) -> Iterator[Any]:
     for node in view.nodes:
-        takes = any(view.of_type(name, "UINT8") for name in node.input if name not in view.constants)
-        gives = any(view.of_type(name, "UINT8") for name in node.output)
-        if gives or (takes and node.op_type != "Cast"):
+        if node.op_type in _QUANTISING and any(view.of_type(name, "UINT8") for name in (*node.input, *node.output)):
+            yield node
+
+
+def _frames(view: View) -> Iterator[Any]:
+    for node in view.nodes:
+        taken = [name for name in node.input if view.of_type(name, "UINT8") and name not in view.constants]
+        if taken and node.op_type not in ("Cast", *_QUANTISING):
             yield node
 
 
@@ -216,9 +222,10 @@ RULES = (
     Rule("TensorRT has no such operator", "error", "write the network in other operators", _unsupported),
     Rule("an operator from outside ONNX needs a plugin", "error", "write the network in ONNX's operators", _custom),
     Rule("TensorRT quantises without zero points", "error", "quantise symmetrically: --qdq s8s8", _zero_points),
-    Rule("TensorRT takes uint8 into a cast alone", "error", "cast first, and quantise to int8: --qdq s8s8", _unsigned),
+    Rule("TensorRT takes uint8 for int8, in silence", "error", "quantise to int8: --qdq s8s8", _unsigned),
+    Rule("TensorRT takes uint8 into a cast alone", "error", "cast first", _frames),
     Rule("TensorRT dequantises no int32", "error", "leave biases in floating point", _wide),
-    Rule("the scales of a Resize are float32", "error", "leave them out of the conversion to half precision", _half_scales),
+    Rule("the scales of a Resize are float32", "error", "keep them out of half precision", _half_scales),
     Rule("an open size needs a profile", "error", "give --min, --opt and --max, or one size", _open),
     Rule("gathering and scattering by computed places is slow", "advice", "compute with masks instead", _scattering),
     Rule("integers are computed on the way", "advice", "export one size, so that they are constants", _integers),
