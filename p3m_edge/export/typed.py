@@ -72,6 +72,8 @@ def load(manifest: Manifest, model: Path, headroom: Headroom | None = None) -> L
             for value, at in zip(largest.tolist(), rounded.values(), strict=True):
                 if value != 0:
                     headroom.note(FP16_MAX / value, at)
+                if not value <= FP16_MAX:
+                    break  # what comes behind is infinite for that reason
         return dict(zip(outputs, values, strict=False))
 
     processor = platform.processor() or platform.machine()
