@@ -101,7 +101,7 @@ def make_typed(
     model: Any = None,
     fp32_nodes: tuple[str, ...] = (),
 ) -> Path:
-    """Write the artefact ``folder``, as it is where no builder was; ``model`` is its graph instead of one of ``kind``."""
+    """Write the artefact ``folder``, as it is where no builder was; ``model``: its graph instead of one of ``kind``."""
     import onnx
 
     folder.mkdir(parents=True)

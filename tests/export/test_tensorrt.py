@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from p3m_edge import manifest as manifests
 from p3m_edge import shipped, targets
 from p3m_edge.cli import main
 from p3m_edge.errors import MissingError, UsageError
-from p3m_edge.export import ExportRequest, ExportResult, export, plan, precision, tensorrt, tensorrt_lint, typed
+from p3m_edge.export import (
+    ExportRequest, ExportResult, export, plan, precision, quantize_onnx, tensorrt, tensorrt_lint, typed,
+)  # fmt: skip
 from p3m_edge.export.describe import describe
 from p3m_edge.export.headroom import Headroom
 from p3m_edge.export.ranges import activation_ranges
@@ -171,7 +173,7 @@ def test_sizes_of_an_engine(tmp_path):
             plan(mobile(tmp_path, "trt-fp16", **options))
 
 
-# --- the simulation ----------------------------------------------------------------------------------------------------
+# --- the simulation --------------------------------------------------------------------------------------------------
 
 
 def magnified(gain: float) -> Any:
@@ -235,7 +237,7 @@ def test_headroom_takes_no_number_for_none_left():
     assert (headroom.value, headroom.at) == (0.0, "second")
 
 
-# --- what half precision does to constants ----------------------------------------------------------------------------
+# --- what half precision does to constants ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -273,7 +275,7 @@ def test_nodes_keep_float32_for_constants_that_do_not_survive_and_others_round_t
     np.testing.assert_array_equal(numpy_helper.to_array(offset), np.array([1, 0, 2**-24], np.float16))
 
 
-# --- INT8 ---------------------------------------------------------------------------------------------------------------
+# --- INT8 ------------------------------------------------------------------------------------------------------------
 
 
 def default_rung(bench: Workbench, folder: Path) -> Any:
@@ -292,10 +294,10 @@ def engine_types(bench: Workbench, target: str, built: Any, folder: Path) -> dic
 
 
 @pytest.fixture(scope="module")
-def quantised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workbench, Any, Path]]:
+def quantised(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workbench, Any, Path]:
     bench = Workbench(mobile(tmp_path_factory.mktemp("unused"), "trt-int8"))
     folder = tmp_path_factory.mktemp("int8") / "folder"
-    yield bench, default_rung(bench, folder), folder
+    return bench, default_rung(bench, folder), folder
 
 
 def test_int8_is_symmetric_with_half_precision_between(quantised):
@@ -337,7 +339,7 @@ def test_scales_too_small_for_half_precision_stay_with_their_convolution(quantis
     weight = next(tensor for tensor in model.graph.initializer if tensor.name == node.input[1])
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1e-5), weight.name))
     ranges = activation_ranges(model, bench.network_images())
-    graph = tensorrt.quantize_onnx.quantised(model, ranges, "s8s8", inputs_alone=True)
+    graph = quantize_onnx.quantised(model, ranges, "s8s8", inputs_alone=True)
     half, kept = precision.half_quantised(graph, ())
     assert node.name in kept
     types = types_of(onnx.shape_inference.infer_shapes(half, strict_mode=True))
@@ -345,7 +347,7 @@ def test_scales_too_small_for_half_precision_stay_with_their_convolution(quantis
     assert {types[name] for name in [*changed.input[:2], *changed.output]} == {FLOAT}
 
 
-# --- every architecture -----------------------------------------------------------------------------------------------
+# --- every architecture ----------------------------------------------------------------------------------------------
 
 
 @needs_rtx

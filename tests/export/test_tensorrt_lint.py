@@ -23,7 +23,8 @@ def graph(*nodes: Any, given: int = FLOAT, gives: int = FLOAT, **constants: Any)
     return helper.make_model(
         helper.make_graph(
             nodes, "small",
-            [helper.make_tensor_value_info("x", given, [1, 4, 8, 8])], [helper.make_tensor_value_info("y", gives, None)],
+            [helper.make_tensor_value_info("x", given, [1, 4, 8, 8])],
+            [helper.make_tensor_value_info("y", gives, None)],
             [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
         ),
         opset_imports=[helper.make_opsetid("", 18)], ir_version=8,
@@ -54,8 +55,8 @@ def resized(number: type) -> Any:
 
 def transposed_first() -> Any:
     return graph(
-        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 3, 1]), helper.make_node("Cast", ["t"], ["y"], to=FLOAT),
-        given=UINT8,
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 3, 1]),
+        helper.make_node("Cast", ["t"], ["y"], to=FLOAT), given=UINT8,
     )  # fmt: skip
 
 
