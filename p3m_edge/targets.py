@@ -143,9 +143,9 @@ TARGETS: dict[str, Target] = {
         Target("coreml-pal4", "coreml", "pal4", "model.mlpackage", ("coremltools",), ("torch", "coreml"), INT8),
         Target("coreml-w8a8", "coreml", "w8a8", "model.mlpackage", (*_ONNX, "coremltools"), ("torch", "coreml"), INT8),
         Target("coreai-fp16", "coreai", "fp16", "model.aimodel", ("coreai_torch",), ("torch", "coreai"), FP16),
-        Target("trt-fp32", "tensorrt", "fp32", "model.engine", ("onnx",), ("torch", "tensorrt"), None),
-        Target("trt-fp16", "tensorrt", "fp16", "model.engine", ("onnx",), ("torch", "tensorrt"), None),
-        Target("trt-int8", "tensorrt", "int8", "model.engine", ("onnx",), ("torch", "tensorrt"), None),
+        Target("trt-fp32", "tensorrt", "fp32", "model.engine", _ONNX, ("torch",), FP32),
+        Target("trt-fp16", "tensorrt", "fp16", "model.engine", _ONNX, ("torch",), FP16),
+        Target("trt-int8", "tensorrt", "int8", "model.engine", _ONNX, ("torch",), INT8),
     )
 }
 

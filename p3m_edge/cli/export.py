@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from p3m_edge.cli.console import Console
     from p3m_edge.export import ExportRequest, ExportResult, PlannedArtefact, StageEvent
+    from p3m_edge.manifest import EngineRecord
 
 HELP = """Turn weights into artefacts: folders with a model file, a manifest and golden vectors. The weights are those
 of the mobile network that come with this package, or a checkpoint of P3M-Net.
@@ -291,6 +292,10 @@ def render_results(out: RichConsole, results: Sequence[ExportResult]) -> None:
     out.print(rows)
     out.print(_stage_table(results))
     for result in results:
+        if result.engine is not None and result.engine.name == "tensorrt":
+            for line in engine_lines(result.engine):
+                out.print(f"{result.target}: {line}", soft_wrap=True)
+    for result in results:
         if result.quantization is not None:
             out.print(ladder_table(result.target, result.quantization))
     for result in results:
@@ -299,6 +304,14 @@ def render_results(out: RichConsole, results: Sequence[ExportResult]) -> None:
                 out.print(parity_table(f"parity of {result.target}: FAILED", result.parity))
             for failure in (*result.parity.failures, *gate_failures(result.quantization)):
                 out.print(f"{result.target}: {failure}", style="red", soft_wrap=True)
+
+
+def engine_lines(engine: EngineRecord) -> tuple[str, ...]:
+    """What became of a TensorRT engine, and where there is none, what builds it."""
+    if engine.build is None:
+        return f"engine: not built: {engine.reason}", *(f"to build it on the device: {c}" for c in engine.commands)
+    ran = "" if engine.build.gpu is not None else ", not run on a device"
+    return (f"engine: built for sm {', '.join(engine.build.compute_capabilities)}{ran}",)
 
 
 def _stage_table(results: Sequence[ExportResult]) -> Table:

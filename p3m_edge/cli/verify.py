@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Literal
 from p3m_edge import manifest as manifests
 from p3m_edge.cli import options
 from p3m_edge.cli.tables import number, proved, table
-from p3m_edge.errors import GateError, P3MEdgeError, needing
+from p3m_edge.errors import GateError, MissingError, P3MEdgeError, needing
 from p3m_edge.manifest import Manifest, VerifiedRecord
 from p3m_edge.runtimes import Matting, UnverifiedWarning, coreml, golden
-from p3m_edge.runtimes.contract import EngineInfo
+from p3m_edge.runtimes.contract import EngineInfo, engine_module
 from p3m_edge.runtimes.engine import Engine
 from p3m_edge.runtimes.golden import SelfTest
 
@@ -32,7 +32,8 @@ the golden vectors: frames that the artefact carries, with the reference alpha. 
 
 Where Core ML does not run, a Core ML artefact is interpreted operator by operator, which proves the program and says
 nothing about a device. Of any *.mlpackage, verify tells whether it can be interpreted, what half precision does to its
-outputs, what overflows, and what Apple's rules for the Neural Engine say.
+outputs, what overflows, and what Apple's rules for the Neural Engine say. A TensorRT artefact whose engine is not
+built, or cannot run here, is computed of its typed ONNX, every result rounded as its type says.
 
 Exit code 3: the golden vectors fail; 4: the engine or device is not here; 5: the artefact is corrupt, tampered with
 or of another version. Of several artefacts, the highest code counts."""
@@ -104,9 +105,9 @@ def verify(folder: Path, device: str | None = None, threads: int | None = None) 
     try:
         if folder.suffix == PACKAGE:
             return _examined(folder, start)
-        interpreted = _interpreted(folder, start)
-        if interpreted is not None:
-            return interpreted
+        computed = _computed(folder, device, start)
+        if computed is not None:
+            return computed
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnverifiedWarning)  # verifying is what it asks for
             matting = Matting(folder, device, threads)
@@ -121,23 +122,46 @@ def verify(folder: Path, device: str | None = None, threads: int | None = None) 
     return _judged(folder, matting.manifest, engine, found, start)
 
 
-def _interpreted(folder: Path, start: float) -> Verification | None:
-    """The verdict on a Core ML artefact where Core ML is not; None: it is another artefact, or this is a Mac."""
+def _computed(folder: Path, device: str | None, start: float) -> Verification | None:
+    """The verdict on an artefact whose engine is not here, computed operator by operator; None: it is here."""
     manifest = manifests.read(folder)
-    if manifest.engine.name != "coreml" or coreml.here():
+    if not _elsewhere(manifest, device):
         return None
     manifests.check_files(manifest, folder)
-    with needing("torch,coreml"):
-        from p3m_edge.export.mil.engine import interpret
     infos: list[EngineInfo] = []
 
     def opened(sized: Manifest) -> Engine:
-        engine, _ = interpret(sized, folder, sequence=True)
+        engine = _compute(sized, folder)
         infos.append(engine.info)
         return engine
 
     found = golden.whole(manifest, folder, opened)
     return _judged(folder, manifest, infos[0], found, start)
+
+
+def _elsewhere(manifest: Manifest, device: str | None) -> bool:
+    """Whether an artefact runs on other machines, and can be computed on this one."""
+    if manifest.engine.name == "coreml":
+        return not coreml.here()
+    if manifest.engine.name != "tensorrt" or device is not None:
+        return False
+    if manifest.engine.status != "built":
+        return True
+    try:
+        engine_module("tensorrt").require()
+    except MissingError:
+        return True
+    return False
+
+
+def _compute(manifest: Manifest, folder: Path) -> Engine:
+    if manifest.engine.name == "tensorrt":
+        with needing("torch"):
+            from p3m_edge.export.typed import simulate
+        return simulate(manifest, folder)
+    with needing("torch,coreml"):
+        from p3m_edge.export.mil.engine import interpret
+    return interpret(manifest, folder, sequence=True)
 
 
 def _examined(path: Path, start: float) -> Verification:

@@ -14,7 +14,7 @@ from pathlib import Path
 from p3m_edge.export.accuracy import UnfitError, Yardstick, failures
 from p3m_edge.export.calibration import PictureSet
 from p3m_edge.export.int8 import pictures_record
-from p3m_edge.export.mil.engine import open_highest
+from p3m_edge.export.levels import open_highest
 from p3m_edge.export.workbench import Workbench
 from p3m_edge.folder import size
 from p3m_edge.manifest import AccuracyRecord, Manifest, QuantizationRecord, RungRecord
@@ -45,10 +45,9 @@ def judge(
     with tempfile.TemporaryDirectory(dir=folder, prefix=".measure-") as temporary:
         place = (request.height, request.width)
         yardstick = Yardstick(measuring, place, request.batch, bench.infer, Path(temporary))
-        opened, _ = open_highest(manifest, folder)
         accuracy: AccuracyRecord | None = None
         failed: tuple[str, ...] = ()
-        with opened as engine:
+        with open_highest(manifest, folder) as engine:
             try:
                 accuracy = yardstick.measure(lambda images: engine.infer(images, engine.outputs))
                 failed = failures(accuracy, request.max_drop, edges=True)

@@ -10,6 +10,7 @@ from p3m_edge import __version__
 from p3m_edge import manifest as manifests
 from p3m_edge.benchmarks.fingerprint import fingerprint
 from p3m_edge.export import forms
+from p3m_edge.export.request import ExportRequest
 from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.manifest import EngineRecord, Form, InputRecord, Manifest, OutputName, OutputRecord, VerifiedRecord
 from p3m_edge.model.p3mnet import MULTIPLE
@@ -25,15 +26,9 @@ def describe(bench: Workbench, target: Target, built: Built, folder: Path) -> Ma
         target=target.name,
         precision=target.precision,
         model_file=target.model_file,
-        engine=EngineRecord(target.engine, "built", built.minimum_version, machine.packages),
+        engine=_engine(target, built, machine.packages),
         model=bench.record,
-        input=InputRecord(
-            "image",
-            request.batch,
-            None if request.dynamic else request.height,
-            None if request.dynamic else request.width,
-            MULTIPLE,
-        ),
+        input=frame(request),
         outputs=tuple(_output(name, forms.alpha(target, request.alpha)) for name in bench.outputs),
         unpool=bench.unpool,
         files=manifests.record_files(folder),
@@ -43,6 +38,21 @@ def describe(bench: Workbench, target: Target, built: Built, folder: Path) -> Ma
         p3m_edge=__version__,
         functions=forms.functions(request),
         smoothing=request.smoothing,
+    )
+
+
+def frame(request: ExportRequest) -> InputRecord:
+    """What the model file takes."""
+    height, width = (None, None) if request.dynamic else (request.height, request.width)
+    return InputRecord("image", request.batch, height, width, MULTIPLE)
+
+
+def _engine(target: Target, built: Built, versions: dict[str, str]) -> EngineRecord:
+    """The record of the engine; those of TensorRT are built at the end, if at all."""
+    if target.engine != "tensorrt":
+        return EngineRecord(target.engine, "built", built.minimum_version, versions)
+    return EngineRecord(
+        target.engine, "not-built", built.minimum_version, versions, "its typed graph has not been verified"
     )
 
 

@@ -22,13 +22,14 @@ from p3m_edge.export import coreml as coreml_format
 from p3m_edge.export import onnx as onnx_format
 from p3m_edge.export import openvino as openvino_format
 from p3m_edge.export import quantize_coreml, quantize_onnx, quantize_openvino
+from p3m_edge.export import tensorrt as tensorrt_format
 from p3m_edge.export.accuracy import Figure, Run, Yardstick
 from p3m_edge.export.attempts import Attempts
 from p3m_edge.export.calibration import PictureSet, check_apart, open_calibration, open_measuring
 from p3m_edge.export.control import Budget
 from p3m_edge.export.describe import describe
 from p3m_edge.export.ladder import Climbed, Rung, Tell, Tools, climb
-from p3m_edge.export.mil.engine import open_highest
+from p3m_edge.export.levels import open_highest
 from p3m_edge.export.ranges import Range, activation_ranges, check_finite
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.export.sensitivity import hardest, ordered, rank
@@ -38,8 +39,14 @@ from p3m_edge.runtimes.contract import Images, Outputs
 from p3m_edge.runtimes.engine import Engine
 from p3m_edge.targets import Target
 
-_FLOAT = {"onnxruntime": (onnx_format.build, "onnx-fp32"), "openvino": (openvino_format.build, "openvino-fp32")}
-"""What builds the float32 network for each engine, and its target."""
+_FLOAT = {
+    "onnxruntime": (onnx_format.build, "onnx-fp32"),
+    "openvino": (openvino_format.build, "openvino-fp32"),
+    "tensorrt": (onnx_format.build, "onnx-fp32"),
+}
+"""What builds the float32 network for each engine, or for one that runs here, and its target."""
+_UNTIMED = ("coreml", "tensorrt")
+"""Engines whose INT8 is computed here in a way that says nothing about its speed; what is not in 8 bits has 16."""
 _LOOKED_AT = 8
 """Calibration pictures that parts are compared on: those on which the quantised network is furthest off."""
 _ASKED = (
@@ -135,7 +142,7 @@ def build(bench: Workbench, pictures: Pictures, target: Target, folder: Path, tr
     with tempfile.TemporaryDirectory(dir=folder, prefix=".float-") as temporary:
         place = Path(temporary)
         with _float(bench, target, place) as float_run:
-            order = functools.partial(_order, bench, pictures, attempts, budget, tell)
+            order = functools.partial(_order, bench, pictures, attempts, budget, target, tell)
             tools = _tools(bench, pictures, target, float_run, place, order)
             rungs = _rungs(bench, pictures, attempts, budget, target, place, tell)
             climbed = climb(rungs, tools, attempts, budget, folder, tell)
@@ -177,11 +184,11 @@ def _tools(
         def judge(folder: Path) -> Run:
             return quantize_onnx.judge(folder / target.model_file)
 
-    apple = target.engine == "coreml"  # the interpreter has no speed
+    untimed = target.engine in _UNTIMED
     return Tools(
-        yardstick, request.max_drop, None if apple else float_run, bench.network_images()[0],
+        yardstick, request.max_drop, None if untimed else float_run, bench.network_images()[0],
         lambda built, folder: _opened(bench, target, built, folder), order, judge,
-        "half precision" if apple else "float32", apple,
+        "half precision" if untimed else "float32", edges=target.engine == "coreml",
     )  # fmt: skip
 
 
@@ -202,13 +209,16 @@ def _rungs(
             bench, target, source, half, lambda: attempts.remember("program-ranges", dict[str, Range], ranges)
         )
     if target.engine == "onnxruntime":
-        return quantize_onnx.rungs(bench.graph(), pictures.ranges(attempts), bench.request.qdq, target)
+        form, save = _form(bench.request, target), quantize_onnx.write(target)
+        return quantize_onnx.rungs(bench.graph(), pictures.ranges(attempts), form, save)
+    if target.engine == "tensorrt":
+        return tensorrt_format.rungs(bench, pictures.ranges(attempts))
     batch, arch = bench.request.batch, bench.network.arch
     return quantize_openvino.rungs(source, pictures.calibration, pictures.size, batch, arch, target)
 
 
 def _order(
-    bench: Workbench, pictures: Pictures, attempts: Attempts, budget: Budget, tell: Tell, figure: Figure
+    bench: Workbench, pictures: Pictures, attempts: Attempts, budget: Budget, target: Target, tell: Tell, figure: Figure
 ) -> Sequence[str]:  # fmt: skip
     """The parts, that first which causes most of a figure when it alone is quantised, in ONNX for any engine.
 
@@ -216,7 +226,7 @@ def _order(
     """
 
     def make() -> tuple[str, ...]:
-        model, form = bench.graph(), bench.request.qdq
+        model, form = bench.graph(), _form(bench.request, target)
         ranges = pictures.ranges(attempts)
         everything = quantize_onnx.quantised(model, ranges, form)
         progress = _progress("looking for the hardest pictures", budget, tell)
@@ -254,9 +264,8 @@ def _progress(what: str, budget: Budget, tell: Tell) -> Progress:
 
 @contextmanager
 def _opened(bench: Workbench, target: Target, built: Built, folder: Path) -> Iterator[Run]:
-    """A model file through the runtime that apps use; a Core ML program is interpreted where that is not here."""
-    opened, _ = open_highest(describe(bench, target, built, folder), folder)
-    with opened as engine:
+    """A model file through the runtime that apps use, or as it is computed where that is not here."""
+    with open_highest(describe(bench, target, built, folder), folder) as engine:
         yield _runner(engine)
 
 
@@ -267,8 +276,14 @@ def _runner(engine: Engine) -> Run:
     return run
 
 
+def _form(request: ExportRequest, target: Target) -> quantize_onnx.Form:
+    """Of Q/DQ: what is asked for, but for TensorRT, which takes one alone."""
+    return "s8s8" if target.engine == "tensorrt" else request.qdq
+
+
 def _record(pictures: Pictures, target: Target, request: ExportRequest, climbed: Climbed) -> QuantizationRecord:
-    form, seed = {"openvino": "nncf", "coreml": "coremltools"}.get(target.engine, request.qdq), request.seed
+    form = {"openvino": "nncf", "coreml": "coremltools"}.get(target.engine, _form(request, target))
+    seed = request.seed
     return QuantizationRecord(
         form, pictures_record(pictures.calibration, seed), pictures_record(pictures.measuring, seed), request.max_drop,
         climbed.rungs, climbed.chosen, climbed.passed, climbed.budget_spent,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from p3m_edge import manifest as manifests
 from p3m_edge import metrics
 from p3m_edge.errors import UsageError, suggestion
-from p3m_edge.export.mil.engine import Headroom, open_highest
+from p3m_edge.export.headroom import Headroom
+from p3m_edge.export.levels import open_highest
 from p3m_edge.export.workbench import Workbench
 from p3m_edge.manifest import Manifest, ParityItem, ParityRecord
 from p3m_edge.runtimes import golden
@@ -87,8 +88,7 @@ def check(bench: Workbench, manifest: Manifest, folder: Path, gate: Limits, loos
 
 def _compared(bench: Workbench, manifest: Manifest, folder: Path, headroom: Headroom) -> Iterator[_Compared]:
     """Every picture by itself; where mattes are smoothed, then all of them as frames that follow each other."""
-    opened, _ = open_highest(manifest, folder, headroom, sequence=True)
-    with opened as engine:
+    with open_highest(manifest, folder, headroom, sequence=True) as engine:
         for picture, image, reference in zip(bench.pictures, bench.network_images(), bench.references, strict=True):
             wanted: golden.Arrays = {name: reference[name] for name in bench.outputs}
             yield picture.name, wanted, engine.infer_alone(image, engine.outputs)

@@ -14,7 +14,7 @@ from p3m_edge import folder as folders
 from p3m_edge import manifest as manifests
 from p3m_edge import targets
 from p3m_edge.errors import UsageError, missing_package, suggestion
-from p3m_edge.export import compression, forms, int8, parity
+from p3m_edge.export import compression, forms, int8, parity, tensorrt
 from p3m_edge.export.calibration import MINIMUM, PictureSet, open_measuring
 from p3m_edge.export.describe import describe
 from p3m_edge.export.request import ExportRequest, ExportResult, OnEvent, PlannedArtefact
@@ -31,12 +31,15 @@ FORMATS = {
     "openvino": "p3m_edge.export.openvino",
     "coreml": "p3m_edge.export.coreml",
     "coreai": "p3m_edge.export.coreai",
+    "tensorrt": "p3m_edge.export.tensorrt",
 }
 """The module that builds for each engine."""
 
 STAGES = ("load", "trace", "convert", "reference", "parity", "seal")
 MEASURED = ("load", "trace", "convert", "reference", "parity", "measure", "seal")
 """Of a target whose weights have fewer bits."""
+BUILT = ("load", "trace", "convert", "reference", "parity", "engine", "seal")
+"""Of a target whose engine is built of what was verified."""
 _MAX_SIDE = 8192
 
 
@@ -62,6 +65,7 @@ def plan(request: ExportRequest) -> tuple[PlannedArtefact, ...]:
                 f"{name} cannot be built with --unpool native", hint="only ONNX Runtime has MaxUnpool: use select"
             )
         forms.check(target, request)
+        tensorrt.check(target, request)
         final = request.out / name
         folders.check_free(final, force=request.force)
         missing = tuple(module for module in target.build_modules if not _importable(module))
@@ -95,9 +99,12 @@ def export(request: ExportRequest, on_event: OnEvent = lambda event: None) -> tu
     for artefact in plan(request):
         for module in artefact.missing:
             raise missing_package(module, targets.get(artefact.target).extras[-1])
-    bench = functools.cache(lambda: Workbench(request))
     # What is wrong with the pictures is said before anything is built.
     chosen = [targets.get(name) for name in request.targets]
+    if any(target.engine == "tensorrt" for target in chosen):
+        tensorrt.check_builder(request)
+    looked_at = tensorrt.open_pictures(chosen, request)
+    bench = functools.cache(lambda: Workbench(request, looked_at=looked_at))
     sets = int8.open_pictures(request) if any(target.climbs for target in chosen) else ()
     measuring = sets[1:] or (
         (open_measuring(request.measuring, seed=request.seed),) if any(target.compressed for target in chosen) else ()
@@ -138,6 +145,11 @@ def _export_one(
             )
             manifest = dataclasses.replace(manifest, quantization=quantisation)
         passed = record.passed and (quantisation is None or quantisation.passed)
+        if target.engine == "tensorrt" and passed:
+            manifest, record = stages.run(
+                "engine", lambda: tensorrt.build_engine(bench, manifest, partial, record, stages.note)
+            )
+            passed = record.passed
 
         def seal() -> Path:
             verified = manifest.verified if passed else VerifiedRecord("none")
@@ -153,11 +165,14 @@ def _export_one(
         record,
         tuple(stages.times),
         quantisation,
+        manifest.engine,
     )
 
 
 def stages_of(target: Target) -> tuple[str, ...]:
     """The stages of an export to a target."""
+    if target.engine == "tensorrt":
+        return BUILT
     return MEASURED if target.compressed else STAGES
 
 

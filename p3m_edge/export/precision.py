@@ -7,19 +7,26 @@ the float32 network are measured, not those of the converted one.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.errors import missing_package
-from p3m_edge.export.ranges import activation_ranges
+from p3m_edge.export.ranges import Range, activation_ranges
 from p3m_edge.runtimes import onnxrt
 
 FP16_MAX = float(np.finfo(np.float16).max)
 HEADROOM = 4.0
 """Activations must stay this factor below the largest half-precision number."""
+_ROUNDING = 2.0**-11
+"""What rounding to half precision costs at most, as a share: half a step, of 1024 between two powers of two. More than
+that is lost only where numbers overflow, or fall below the smallest normal one and have fewer digits."""
+_SCALE_ROUNDING = 2.0**-9
+"""Of a scale: the largest of 127 steps then moves by a quarter of a step, less than what quantising costs."""
+_QUANTISED_HALF = 19, 9  # the oldest opset whose Q and DQ take half precision, and its IR version
+_VANISHING = 2.0**-25  # and what is smaller is nearer to zero than to the smallest number of half precision
 
 # Sums over many elements and exponentials: rounding or overflow inside them does not show in what they give out.
 KEEP_OPERATORS = ("LayerNormalization", "ReduceMean", "ReduceSum", "Exp", "Pow", "Sqrt", "Reciprocal", "Div", "Softmax")
@@ -46,24 +53,117 @@ def to_half(model: Any, images: Sequence[NDArray[np.uint8]]) -> tuple[Any, tuple
     tuple
         The converted model, and the names of the nodes that stay in float32.
     """
-    ranges = activation_ranges(model, images)
+    kept = staying(model, activation_ranges(model, images))
+    return half_but(model, kept), kept
+
+
+def staying(model: Any, ranges: Mapping[str, Range]) -> tuple[str, ...]:
+    """The names of the nodes of a float32 ONNX model that must stay in float32.
+
+    Parameters
+    ----------
+    model
+        Has its shapes and types.
+    ranges
+        Of its activations; a value that has none counts as safe.
+    """
     risky = {name for name, found in ranges.items() if not found.magnitude <= FP16_MAX / HEADROOM}
+    risky.update(tensor.name for tensor, values in _floats(model) if not survives(values))
     deciding = _deciding_nodes(model)
-    kept = tuple(
+    return tuple(
         node.name
         for node in model.graph.node
         if node.op_type in KEEP_OPERATORS or node.name in deciding or risky.intersection([*node.input, *node.output])
     )
-    return _join_islands(_converted(model, kept)), kept
+
+
+def survives(values: NDArray[np.float32]) -> bool:
+    """Whether constants lose no more by rounding to half precision than a normal number may, taken together.
+
+    Infinities stay what they are, and so count for nothing.
+    """
+    finite = values[np.isfinite(values)].astype(np.float64)
+    with np.errstate(over="ignore"):
+        lost = finite.astype(np.float16) - finite
+    return bool(np.linalg.norm(lost) <= _ROUNDING * np.linalg.norm(finite))
+
+
+def half_but(model: Any, kept: Collection[str]) -> Any:
+    """Convert a float32 ONNX model to half precision, inputs, outputs and the nodes of these names excepted."""
+    return _join_islands(_converted(model, kept))
+
+
+def half_quantised(model: Any, kept: Collection[str]) -> tuple[Any, tuple[str, ...]]:
+    """Convert what is in floating point in a graph with Q/DQ nodes, the nodes of these names excepted.
+
+    Q has the type of what is before it, and DQ that of what is behind it: a cast between a DQ and the convolution that
+    takes it would keep an engine from computing in 8 bits. Where a scale is too small for half precision, the node that
+    takes the result stays in float32 too; it computes in 8 bits all the same.
+
+    Returns
+    -------
+    tuple
+        The converted model, and the names of the nodes that stay in float32.
+    """
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.opset_import[0].version, copy.ir_version = _QUANTISED_HALF
+    del copy.graph.value_info[:]  # of constants too, which would be cast
+    nodes = list(copy.graph.node)
+    scales = {node.input[1] for node in nodes if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
+    coarse = {tensor.name for tensor, values in _floats(copy) if tensor.name in scales and not _holds_scales(values)}
+    single = set(kept)
+    for node in nodes:
+        if node.op_type == "DequantizeLinear" and node.input[1] in coarse:
+            single.update(user.name for user in nodes if node.output[0] in user.input)
+    makers = {name: node.name for node in nodes for name in node.output}
+    for node in nodes:
+        if node.op_type == "QuantizeLinear" and (makers.get(node.input[0]) in single or node.input[1] in coarse):
+            single.add(node.name)
+        if node.op_type == "DequantizeLinear":
+            users = [user for user in nodes if node.output[0] in user.input]
+            exact = [user for user in users if user.name in single]
+            if exact and len(exact) < len(users):  # then there is one of each type
+                node = _twin(copy, node, exact)
+            if exact:
+                single.add(node.name)
+    return half_but(copy, single), tuple(node.name for node in copy.graph.node if node.name in single)
+
+
+def _holds_scales(values: NDArray[np.float32]) -> bool:
+    """Whether scales keep their values in half precision so far that no number moves by much of a step."""
+    with np.errstate(over="ignore"):
+        return bool(np.all(np.abs(values.astype(np.float16) - values) <= _SCALE_ROUNDING * values))
+
+
+def _twin(model: Any, node: Any, users: Sequence[Any]) -> Any:
+    """Another node like this one, in the same graph, for these users of its result."""
+    twin = model.graph.node.add()
+    twin.CopyFrom(node)
+    twin.name, twin.output[0] = f"{node.name}_single", f"{node.output[0]}_single"
+    for user in users:
+        user.input[:] = [twin.output[0] if name == node.output[0] else name for name in user.input]
+    return twin
 
 
 def only_half(model: Any, nodes: Sequence[str]) -> Any:
     """Convert these nodes of a float32 ONNX model to half precision, by their names, and no others."""
     chosen = set(nodes)
-    return _join_islands(_converted(model, [node.name for node in model.graph.node if node.name not in chosen]))
+    return half_but(model, [node.name for node in model.graph.node if node.name not in chosen])
 
 
-def _converted(model: Any, kept: Sequence[str]) -> Any:
+def _floats(model: Any) -> Iterator[tuple[Any, NDArray[np.float32]]]:
+    """The float32 constants of a model, with their values."""
+    import onnx
+
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            yield tensor, onnx.numpy_helper.to_array(tensor)
+
+
+def _converted(model: Any, kept: Collection[str]) -> Any:
     """ONNX Runtime's conversion; the nodes that are kept get a cast before and behind them."""
     onnxrt.require()
     try:
@@ -73,7 +173,23 @@ def _converted(model: Any, kept: Sequence[str]) -> Any:
     with warnings.catch_warnings():
         # The converter's own words for weights below the smallest half-precision number.
         warnings.filterwarnings("ignore", module=r"onnxruntime\.transformers\.float16")
-        return convert_float_to_float16(model, keep_io_types=True, op_block_list=[], node_block_list=list(kept))
+        return convert_float_to_float16(
+            _without_vanishing(model, kept), keep_io_types=True, op_block_list=[], node_block_list=list(kept)
+        )
+
+
+def _without_vanishing(model: Any, kept: Collection[str]) -> Any:
+    """A copy whose constants in half precision are zero where they round to it: the converter would raise them."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    half = {name for node in copy.graph.node if node.name not in kept for name in node.input}
+    for tensor, values in _floats(copy):
+        vanishing = (np.abs(values) <= _VANISHING) & (values != 0)
+        if tensor.name in half and vanishing.any():
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.where(vanishing, np.float32(0), values), tensor.name))
+    return copy
 
 
 def _deciding_nodes(model: Any) -> set[str]:

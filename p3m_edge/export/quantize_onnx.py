@@ -8,7 +8,7 @@ biases in float32, as TensorRT's parser wants it; no speed on a processor is pro
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +31,13 @@ OPERATORS = ("Conv", "MatMul", "Gemm")
 _DEPTH = 3  # of module names: network.encoder.layer1
 
 
-def rungs(model: Any, ranges: Mapping[str, Range], form: Form, target: Target) -> tuple[Rung, ...]:
+Write = Callable[[Any, Sequence[str], Path], Built]
+"""Writes a quantised graph into a folder; the nodes of these names were not quantised."""
+
+
+def rungs(
+    model: Any, ranges: Mapping[str, Range], form: Form, write: Write, *, inputs_alone: bool = False
+) -> tuple[Rung, ...]:
     """The ways to quantise a float32 graph, the preferred one first.
 
     Parameters
@@ -42,24 +48,37 @@ def rungs(model: Any, ranges: Mapping[str, Range], form: Form, target: Target) -
         Of all its activations (:func:`p3m_edge.export.ranges.activation_ranges`).
     form
         ``u8s8`` or ``s8s8``.
-    target
-        Names the file.
+    write
+        Writes the file.
+    inputs_alone
+        As of :func:`quantised`.
     """
     parts = parts_of(model)
 
     def rung(name: str, what: str, **options: bool) -> Rung:
         def build(folder: Path, kept: Sequence[str]) -> Built:
             nodes = tuple(node for part in kept for node in parts[part])
-            graph.save(quantised(model, ranges, form, nodes, **options), folder / target.model_file)
-            return Built(minimum_version=graph.MINIMUM_ONNXRUNTIME, fp32_nodes=nodes)
+            return write(quantised(model, ranges, form, nodes, inputs_alone=inputs_alone, **options), nodes, folder)
 
         return Rung(name, what, build)
 
-    return (
+    found = (
         rung("default", f"{form}, weights per channel, ranges averaged over the pictures"),
         rung("widest ranges", f"{form}, weights per channel, the widest ranges of all pictures", widest=True),
-        rung("7-bit weights", f"{form}, weights of 7 bits: no product saturates", seven_bits=True),
     )
+    if inputs_alone:  # no products in 16 bits, as of older processors
+        return found
+    return *found, rung("7-bit weights", f"{form}, weights of 7 bits: no product saturates", seven_bits=True)
+
+
+def write(target: Target) -> Write:
+    """How the file of an ONNX target is written."""
+
+    def save(model: Any, nodes: Sequence[str], folder: Path) -> Built:
+        graph.save(model, folder / target.model_file)
+        return Built(minimum_version=graph.MINIMUM_ONNXRUNTIME, fp32_nodes=tuple(nodes))
+
+    return save
 
 
 def quantised(
@@ -70,6 +89,7 @@ def quantised(
     *,
     widest: bool = False,
     seven_bits: bool = False,
+    inputs_alone: bool = False,
 ) -> Any:
     """A quantised copy of a float32 graph.
 
@@ -84,6 +104,9 @@ def quantised(
         off, and all others are resolved more finely.
     seven_bits
         Use half of the weights' range.
+    inputs_alone
+        Quantise what the operators take, and not what they give: where an engine fuses what follows (an addition, a
+        ReLU) into a convolution, its result is never there to be quantised.
 
     Raises
     ------
@@ -107,6 +130,8 @@ def quantised(
     options: dict[str, Any] = {"ActivationSymmetric": symmetric, "WeightSymmetric": True}
     if symmetric:
         options["QuantizeBias"] = False
+    if inputs_alone:
+        options["OpTypesToExcludeOutputQuantization"] = list(OPERATORS)
     activations = QuantType.QInt8 if symmetric else QuantType.QUInt8
     with _calm():
         quantizer = QDQQuantizer(

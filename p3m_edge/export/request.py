@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from p3m_edge.manifest import Form, ParityRecord, QuantizationRecord, RungRecord
+from p3m_edge.manifest import EngineRecord, Form, ParityRecord, QuantizationRecord, RungRecord
 from p3m_edge.model.deploy import Outputs
 from p3m_edge.model.unpool import Lowering
 from p3m_edge.runtimes.tensorrt_options import BuildOptions
@@ -44,7 +44,8 @@ class ExportRequest:
     force
         Replace artefacts that exist.
     calibration, calibration_count
-        Of INT8 targets: a folder of portraits or a data set, and how many of them; None: synthetic portraits.
+        Of INT8 targets, and of ``trt-fp16``, which looks for overflow on 32 of them: a folder of portraits or a data
+        set, and how many of them; None: synthetic portraits.
     measuring
         What INT8 is judged with: a data set, or a folder of portraits; None: other synthetic portraits.
     seed
@@ -52,7 +53,7 @@ class ExportRequest:
     max_drop
         By which share the SAD of the measuring pictures may rise, 0 or more.
     qdq
-        Form of ``onnx-int8`` (:mod:`p3m_edge.export.quantize_onnx`).
+        Form of ``onnx-int8`` (:mod:`p3m_edge.export.quantize_onnx`); ``trt-int8`` has ``s8s8``, the only one for it.
     budget, attempts
         Minutes, and how many attempts, after which an INT8 target takes the best that was found.
     minimum_ios
@@ -154,6 +155,7 @@ class ExportResult:
     parity: ParityRecord
     stages: tuple[StageTime, ...]
     quantization: QuantizationRecord | None = None
+    engine: EngineRecord | None = None
 
 
 OnEvent = Callable[[StageEvent], None]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from p3m_edge.errors import UsageError
 from p3m_edge.export import graph
 from p3m_edge.export import program as programs
+from p3m_edge.export.calibration import PictureSet
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.imageio import read_image
 from p3m_edge.manifest import Level, ModelRecord, Unpool
@@ -51,14 +52,29 @@ class Picture:
 class Workbench:
     """Everything is made when it is first needed, and once.
 
+    Parameters
+    ----------
+    request
+        What to export.
+    weights
+        The network, if it is there already.
+    looked_at
+        Pictures that ranges are looked for on, besides the parity pictures.
+
     Raises
     ------
     CheckpointError, InputError, UsageError
         The checkpoint or a parity picture cannot be used, or the request does not fit the architecture.
     """
 
-    def __init__(self, request: ExportRequest, weights: tuple[P3MNet, ModelRecord] | None = None) -> None:
+    def __init__(
+        self,
+        request: ExportRequest,
+        weights: tuple[P3MNet, ModelRecord] | None = None,
+        looked_at: PictureSet | None = None,
+    ) -> None:
         self.request = request
+        self._looked_at = looked_at
         self.network, self.record = weights or _load(request)
         self.unpool = check_arch(request, self.network.arch)
         self.outputs = OUTPUTS[request.outputs]
@@ -95,6 +111,11 @@ class Workbench:
         A batch starts with its own picture and goes on with the following ones.
         """
         return self._batches(self._small)
+
+    def images_for_ranges(self) -> list[NDArray[np.uint8]]:
+        """:meth:`network_images`, and the other pictures that ranges are looked for on; each of these fills a batch."""
+        others = () if self._looked_at is None else self._looked_at.images(self.request.height, self.request.width)
+        return self.network_images() + [np.repeat(image, self.request.batch, axis=0) for image in others]
 
     def _batches(self, items: list[NDArray[_T]]) -> list[NDArray[_T]]:
         count = len(items)

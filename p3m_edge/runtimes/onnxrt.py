@@ -119,7 +119,7 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
             f"{wanted} was asked for, but onnxruntime computes some of the network on the processor: {names}",
             hint="this version of onnxruntime-gpu has no kernels for them; try another, or another precision",
         )
-    _check_signature(session, manifest, model)
+    check_signature(session, manifest, model)
     info = EngineInfo(
         name="onnxruntime",
         version=ort.__version__,
@@ -207,7 +207,7 @@ def heavy_on_processor(session: InferenceSession) -> dict[str, int]:
     return dict(Counter(node.op_type for part in parts for node in part.get_nodes() if node.op_type in _HEAVY))
 
 
-def _check_signature(session: InferenceSession, manifest: Manifest, model: Path) -> None:
+def check_signature(session: InferenceSession, manifest: Manifest, model: Path) -> None:
     """Compare the model's inputs and outputs with the manifest."""
     inputs = session.get_inputs()
     record = manifest.input

@@ -24,7 +24,6 @@ def export(capsys, *arguments) -> tuple[int, str, str]:
     ("arguments", "code", "message"),
     [
         ([*STANDIN, "--target", "onnx-fp23"], 2, "did you mean 'onnx-fp32'?"),
-        ([*STANDIN, "--target", "onnx-fp32,trt-fp16"], 4, "not available yet"),
         ([*STANDIN, "--target", ","], 2, "no target"),
         ([*STANDIN], 2, "--target"),
         ([*STANDIN, "--target", "onnx-fp32", "--size", "500x512"], 2, "the nearest valid size is 512x512"),

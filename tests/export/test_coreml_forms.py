@@ -109,11 +109,11 @@ def test_frames_in_a_row_are_smoothed_and_others_are_not(several):
     manifest = manifests.read(several).by_size()[1]
     dark, bright = sorted(golden.read(several, manifest), key=lambda vector: float(vector.outputs["alpha"].mean()))
     frames = [bright.image, dark.image, bright.image]
-    alone, _ = interpret(manifest, several)
+    alone = interpret(manifest, several)
     with alone:
         single = [alone.infer(frame)["alpha"] for frame in frames]
         assert np.array_equal(single[0], single[2])
-    in_a_row, _ = interpret(manifest, several, sequence=True)
+    in_a_row = interpret(manifest, several, sequence=True)
     with in_a_row:
         smooth = [in_a_row.infer(frame)["alpha"] for frame in frames]
         in_a_row.reset()

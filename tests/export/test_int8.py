@@ -196,7 +196,7 @@ def test_parts_that_are_kept_stay_in_float32(mobile, tmp_path):
     kept = ("network.encoder.neck", "network.local_decoder.head")
     parts = parts_of(model)
     assert "network.encoder.neck_context" in parts  # the name of one part begins with that of another
-    default = quantize_onnx.rungs(model, ranges, "u8s8", targets.get("onnx-int8"))[0]
+    default = quantize_onnx.rungs(model, ranges, "u8s8", quantize_onnx.write(targets.get("onnx-int8")))[0]
     built = default.build(tmp_path, kept)
     assert set(built.fp32_nodes) == {node for part in kept for node in parts[part]}
     made = onnx.load(tmp_path / "model.onnx")

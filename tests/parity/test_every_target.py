@@ -8,13 +8,14 @@ from p3m_edge.export import ExportRequest, export
 from p3m_edge.export.workbench import DYNAMIC_ARCHS, Workbench, portrait_path
 from p3m_edge.imageio import read_image
 from p3m_edge.runtimes import Matting
+from p3m_edge.runtimes.tensorrt_options import BuildOptions
 from p3m_edge.targets import ARCHS, TARGETS
 
 FLOATS = tuple(
     name for name, target in TARGETS.items()
-    if target.implemented and target.precision != "int8" and not target.apple
+    if target.implemented and target.precision != "int8" and target.engine in ("onnxruntime", "openvino")
 )  # fmt: skip
-"""INT8 is judged by what trained weights make of pictures: tests/export/test_int8.py; Apple's follow below."""
+"""INT8 is judged by what trained weights make of pictures: tests/export/test_int8.py; what runs elsewhere follows."""
 pytestmark = pytest.mark.full
 
 
@@ -43,6 +44,17 @@ def test_the_core_ml_program_equals_the_network(arch, target, tmp_path):
     (result,) = export(ExportRequest(targets=(target,), out=tmp_path, arch=arch, limits=limits))
     assert result.parity.failures == ()
     assert manifests.read(result.folder).verified.level in ("program", "device")
+
+
+@pytest.mark.parametrize("target", ["trt-fp32", "trt-fp16"])
+@pytest.mark.parametrize("arch", ARCHS)
+def test_the_typed_graph_equals_the_network(arch, target, tmp_path):
+    # As above: logits of stand-ins are nearly tied, and here every result is rounded.
+    limits = {"flips": 4e-3} if target == "trt-fp16" else {}
+    request = ExportRequest((target,), tmp_path, arch=arch, limits=limits, engine=BuildOptions(flavour="tensorrt"))
+    (result,) = export(request)
+    assert result.parity.failures == ()
+    assert manifests.read(result.folder).verified.level in ("typed", "device")
 
 
 @pytest.mark.parametrize("arch", ARCHS)

@@ -9,57 +9,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.export.mil.interpreter import Interpreter, Result
+from p3m_edge.export.headroom import Headroom
+from p3m_edge.export.mil.interpreter import Interpreter
 from p3m_edge.export.mil.package import read, require
 from p3m_edge.manifest import Manifest
-from p3m_edge.runtimes.contract import EngineInfo, EngineOptions, Images, Loaded, Outputs, mismatch
-from p3m_edge.runtimes.engine import Engine, open_engine
+from p3m_edge.runtimes.contract import EngineInfo, Images, Loaded, Outputs, mismatch
+from p3m_edge.runtimes.engine import Engine
 
 NAME = "interpreter"
 
 
-class Headroom:
-    """How close results in half precision have come to overflow, over all inferences.
-
-    Attributes
-    ----------
-    value
-        How many times larger they could have been; None before the first inference, or without half precision.
-    at
-        The operation that came closest.
-    """
-
-    def __init__(self) -> None:
-        self.value: float | None = None
-        self.at = ""
-
-    def note(self, result: Result) -> None:
-        """Take a run into account."""
-        if result.largest_at and (self.value is None or not result.headroom >= self.value):
-            self.value, self.at = result.headroom, result.largest_at
+def interpret(manifest: Manifest, folder: Path, headroom: Headroom | None = None, *, sequence: bool = False) -> Engine:
+    """A Core ML artefact with the interpreter at work; for parameters and errors see :func:`load`."""
+    return Engine(manifest, load(manifest, folder / manifest.model_file, headroom, sequence=sequence))
 
 
-def open_highest(
-    manifest: Manifest, folder: Path, headroom: Headroom | None = None, *, sequence: bool = False
-) -> tuple[Engine, Headroom]:
-    """An artefact at the level that its manifest claims: on the device, or as a program."""
-    if manifest.verified.level == "program":
-        return interpret(manifest, folder, headroom, sequence=sequence)
-    return open_engine(manifest, folder, EngineOptions(cache=False, sequence=sequence)), headroom or Headroom()
-
-
-def interpret(
-    manifest: Manifest, folder: Path, headroom: Headroom | None = None, *, sequence: bool = False
-) -> tuple[Engine, Headroom]:
-    """A Core ML artefact with the interpreter at work; what a headroom has noted before counts too."""
-    headroom = headroom or Headroom()
-    return Engine(manifest, load(manifest, folder / manifest.model_file, headroom, sequence=sequence)), headroom
-
-
-def load(manifest: Manifest, model: Path, headroom: Headroom, *, sequence: bool = False) -> Loaded:
+def load(manifest: Manifest, model: Path, headroom: Headroom | None = None, *, sequence: bool = False) -> Loaded:
     """Read a package for interpretation, every result rounded as the program types it.
 
-    ``sequence`` is that of :class:`~p3m_edge.runtimes.contract.EngineOptions`.
+    ``headroom`` is told of each inference; ``sequence`` is that of
+    :class:`~p3m_edge.runtimes.contract.EngineOptions`.
 
     Raises
     ------
@@ -81,7 +50,8 @@ def load(manifest: Manifest, model: Path, headroom: Headroom, *, sequence: bool 
 
     def run(images: Images, outputs: tuple[str, ...]) -> Outputs:
         result = interpreter.run({record.name: as_image(images)}, "typed", states)
-        headroom.note(result)
+        if headroom is not None and result.largest_at:
+            headroom.note(result.headroom, result.largest_at)
         if sequence:
             states.update(result.states)
         return {name: result.outputs[name] for name in outputs}
