@@ -7,6 +7,7 @@ from pathlib import Path
 
 from p3m_edge.errors import UsageError
 from p3m_edge.export import graph
+from p3m_edge.export.precision import staying, weights_in_half
 from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.runtimes import ov
 from p3m_edge.targets import Target
@@ -27,10 +28,15 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
             f"{target.name} cannot be built with --unpool native", hint="only ONNX Runtime has MaxUnpool: use select"
         )
     openvino = ov.require()
+    model = bench.graph()
+    kept: tuple[str, ...] = ()
+    if target.precision == "fp16":  # OpenVINO's own compression spares nothing, and what sees the picture is fragile
+        kept = staying(model, {})
+        model = weights_in_half(model, kept)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as temporary:
         source = Path(temporary) / "model.onnx"
-        graph.save(bench.graph(), source)
-        model = openvino.Core().read_model(source)
-        openvino.save_model(model, folder / target.model_file, compress_to_fp16=target.precision == "fp16")
-        del model  # it may map the weights of the temporary file
-    return Built(minimum_version=MINIMUM_OPENVINO)
+        graph.save(model, source)
+        read = openvino.Core().read_model(source)
+        openvino.save_model(read, folder / target.model_file, compress_to_fp16=False)
+        del read  # it may map the weights of the temporary file
+    return Built(minimum_version=MINIMUM_OPENVINO, fp32_nodes=kept)

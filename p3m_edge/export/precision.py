@@ -154,6 +154,30 @@ def only_half(model: Any, nodes: Sequence[str]) -> Any:
     return half_but(model, [node.name for node in model.graph.node if node.name not in chosen])
 
 
+def weights_in_half(model: Any, kept: Collection[str]) -> Any:
+    """Store the constants of a float32 ONNX model in half precision, but for those that the nodes of these names take.
+
+    All is computed in float32 still: a cast follows each of them.
+    """
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    # What a Resize takes besides the picture must be a constant itself.
+    exact = {name for node in copy.graph.node if node.name in kept or node.op_type == "Resize" for name in node.input}
+    casts = []
+    for tensor, values in list(_floats(copy)):
+        if tensor.name in exact:
+            continue
+        stored = f"{tensor.name}_half"
+        casts.append(onnx.helper.make_node("Cast", [stored], [tensor.name], stored, to=onnx.TensorProto.FLOAT))
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), stored))
+    nodes = list(copy.graph.node)
+    del copy.graph.node[:]
+    copy.graph.node.extend([*casts, *nodes])
+    return copy
+
+
 def _floats(model: Any) -> Iterator[tuple[Any, NDArray[np.float32]]]:
     """The float32 constants of a model, with their values."""
     import onnx
