@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from p3m_edge.errors import MissingError, UsageError, suggestion
+from p3m_edge.errors import UsageError, suggestion
 
 EngineName = Literal["onnxruntime", "openvino", "coreml", "coreai", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8", "pal6", "pal4", "w8a8"]
@@ -87,7 +87,7 @@ class Target:
     extras
         The extras of this package that bring ``build_modules``.
     limits
-        The parity gate; None while the target is not implemented.
+        The parity gate.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Target:
     model_file: str
     build_modules: tuple[str, ...]
     extras: tuple[str, ...]
-    limits: Limits | None
+    limits: Limits
 
     @property
     def climbs(self) -> bool:
@@ -117,11 +117,6 @@ class Target:
     def experimental(self) -> bool:
         """Whether it stands on a package that is not finished, and may change with it."""
         return self.engine == "coreai"
-
-    @property
-    def implemented(self) -> bool:
-        """Whether this version can build the target."""
-        return self.limits is not None
 
 
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
@@ -162,22 +157,3 @@ def get(name: str) -> Target:
         return TARGETS[name]
     except KeyError:
         raise UsageError(f"unknown target {name!r}", hint=suggestion(name, TARGETS)) from None
-
-
-def get_implemented(name: str) -> Target:
-    """The target of that name, if this version can build it.
-
-    Raises
-    ------
-    UsageError
-        The name is unknown.
-    MissingError
-        The target is planned, but this version cannot build it yet.
-    """
-    target = get(name)
-    if not target.implemented:
-        raise MissingError(
-            f"target {name!r} is not available yet in this version",
-            hint=f"available now: {', '.join(t.name for t in TARGETS.values() if t.implemented)}",
-        )
-    return target

@@ -37,7 +37,6 @@ p3m-edge doctor
 p3m-edge doctor --json
 """
 _TIMEOUT = 120.0  # seconds for one import; cold discs are slow
-_NOT_YET = "not yet in this version"
 # Import name -> the extra of this package that brings it (None: the base install).
 PACKAGES: dict[str, str | None] = {
     "numpy": None, "cv2": None, "PIL": None, "onnxruntime": "onnx", "openvino": "openvino", "torch": "torch",
@@ -121,7 +120,7 @@ def diagnose() -> Diagnosis:
     packages = _probe(PACKAGES)
     engines = builders()
     states = tuple(_target_state(target, packages, engines) for target in TARGETS.values())
-    wanted = [target for target in TARGETS.values() if target.implemented and not target.experimental]
+    wanted = [target for target in TARGETS.values() if not target.experimental]
     absent = {extra for target in wanted for extra in _absent_extras(_build_modules(target), packages)}
     machine = fingerprint()
     return Diagnosis(
@@ -202,9 +201,6 @@ def _build_modules(target: Target) -> tuple[str, ...]:
 
 
 def _target_state(target: Target, packages: Mapping[str, Package], engines: Iterable[Builder]) -> TargetState:
-    if not target.implemented:
-        never = Ability(possible=False, reason=_NOT_YET)
-        return TargetState(target.name, never, never, never, None)
     build = _ability(_build_modules(target), packages)
     engine = _ENGINES.get(target.engine, target.engine)
     running = verifying = _ability((engine,), packages)

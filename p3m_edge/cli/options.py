@@ -69,7 +69,7 @@ def _nearest(value: int) -> int:
 def buildable(target: Target) -> bool:
     """Whether the packages that build the target are installed (they are not imported)."""
     packages = ("torch", *target.build_modules)
-    return target.implemented and all(importlib.util.find_spec(name) is not None for name in packages)
+    return all(importlib.util.find_spec(name) is not None for name in packages)
 
 
 def target_names(values: Iterable[str]) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def target_names(values: Iterable[str]) -> tuple[str, ...]:
     UsageError
         A name is unknown, or there is none.
     MissingError
-        A target is not available yet, or ``all`` finds none that can be built here.
+        ``all`` finds none that can be built here.
     """
     names = [name.strip() for value in values for name in value.split(",") if name.strip()]
     if not names:
@@ -98,7 +98,7 @@ def target_names(values: Iterable[str]) -> tuple[str, ...]:
                 )
             chosen += found
         else:
-            chosen.append(targets.get_implemented(name).name)
+            chosen.append(targets.get(name).name)
     return tuple(dict.fromkeys(chosen))
 
 

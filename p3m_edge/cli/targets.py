@@ -26,10 +26,7 @@ def add_arguments(_parser: argparse.ArgumentParser) -> None:
 
 def run(_args: argparse.Namespace, console: Console) -> int:
     """Print the table."""
-    rows = [
-        {**_fields(target), "implemented": target.implemented, "experimental": target.experimental}
-        for target in TARGETS.values()
-    ]
+    rows = [{**_fields(target), "experimental": target.experimental} for target in TARGETS.values()]
     console.emit({"targets": rows}, _render)
     return 0
 
@@ -48,8 +45,6 @@ def _fields(target: Target) -> dict[str, object]:
 def _render(out: RichConsole) -> None:
     rows = table("targets", "target", "engine", "precision", "status", "parity limits against PyTorch in float32")
     for target in TARGETS.values():
-        status = ("experimental" if target.experimental else "available") if target.implemented else "not yet"
-        limits = limits_text(target.limits) if target.limits else "-"
-        style = None if target.implemented else "dim"
-        rows.add_row(target.name, target.engine, target.precision, status, limits, style=style)
+        status = "experimental" if target.experimental else "available"
+        rows.add_row(target.name, target.engine, target.precision, status, limits_text(target.limits))
     out.print(rows)

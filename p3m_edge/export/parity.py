@@ -32,10 +32,8 @@ def limits(target: Target, overrides: dict[str, float]) -> tuple[Limits, tuple[s
     Raises
     ------
     UsageError
-        The target has no limits, a limit is unknown, or its value is not positive and finite.
+        A limit is unknown, or its value is not positive and finite.
     """
-    if target.limits is None:
-        raise UsageError(f"target {target.name!r} is not available yet in this version")
     known = {field.name: getattr(target.limits, field.name) for field in dataclasses.fields(Limits)}
     loosened = []
     for name, value in overrides.items():

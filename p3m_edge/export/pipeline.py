@@ -51,14 +51,14 @@ def plan(request: ExportRequest) -> tuple[PlannedArtefact, ...]:
     UsageError
         An unknown target, architecture or limit, an impossible size or combination.
     MissingError
-        A target that this version cannot build yet.
+        A tool that the request names is absent.
     OutputError
         An artefact exists already and ``force`` is not given.
     """
     _check(request)
     planned = []
     for name in request.targets:
-        target = targets.get_implemented(name)
+        target = targets.get(name)
         parity.limits(target, request.limits)
         if request.unpool == "native" and target.engine != "onnxruntime":
             raise UsageError(

@@ -116,13 +116,13 @@ def limits_of(manifest: Manifest) -> Limits:
     Raises
     ------
     ArtefactError
-        There are neither.
+        There are neither: the target is unknown.
     """
     if manifest.parity is not None:
         return manifest.parity.limits
     target = TARGETS.get(manifest.target)
-    if target is None or target.limits is None:
-        raise ArtefactError(f"the manifest has no parity limits, and the target {manifest.target!r} none either")
+    if target is None:
+        raise ArtefactError(f"the manifest has no parity limits, and its target {manifest.target!r} is unknown")
     return target.limits
 
 

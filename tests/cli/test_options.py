@@ -63,10 +63,9 @@ def test_all_means_those_that_can_be_built_here():
             options.target_names(["all"])
     else:
         assert options.target_names(["all"]) == buildable
-        assert all(TARGETS[name].implemented for name in buildable)
 
 
-def test_mistyped_and_future_targets():
+def test_mistyped_targets():
     with pytest.raises(UsageError) as unknown:
         options.target_names(["onnx-fp23"])
     assert "onnx-fp32" in str(unknown.value.hint)

@@ -24,7 +24,7 @@ SIZE = 64
 Once = Callable[[str, Callable[[Path], object]], Path]
 FLOATS = tuple(
     name for name, target in TARGETS.items()
-    if target.implemented and target.precision != "int8" and target.engine in ("onnxruntime", "openvino")
+    if target.precision != "int8" and target.engine in ("onnxruntime", "openvino")
 )  # fmt: skip
 """INT8 is judged by what trained weights make of pictures: test_int8.py. The others run elsewhere."""
 

@@ -13,7 +13,7 @@ from p3m_edge.targets import ARCHS, TARGETS
 
 FLOATS = tuple(
     name for name, target in TARGETS.items()
-    if target.implemented and target.precision != "int8" and target.engine in ("onnxruntime", "openvino")
+    if target.precision != "int8" and target.engine in ("onnxruntime", "openvino")
 )  # fmt: skip
 """INT8 is judged by what trained weights make of pictures: tests/export/test_int8.py; what runs elsewhere follows."""
 pytestmark = pytest.mark.full
