@@ -315,7 +315,8 @@ class Manifest:
 
     ``functions``: where one package takes several sizes, its function for each; ``input`` is that of the first, which
     is the default. Empty: there is one size. ``smoothing``: the weight of the matte before in that of the next frame,
-    where the model file keeps it as a state; None: it keeps nothing.
+    where the model file keeps it as a state; None: it keeps nothing. ``looked_at``: pictures on which, besides those of
+    ``parity``, activations were looked at for overflow in half precision.
     """
 
     schema: int
@@ -335,6 +336,7 @@ class Manifest:
     quantization: QuantizationRecord | None = None
     functions: tuple[FunctionRecord, ...] = ()
     smoothing: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    looked_at: PicturesRecord | None = None
 
     @property
     def function(self) -> str | None:

@@ -32,6 +32,7 @@ from p3m_edge.export.calibration_pictures import (
     portable,
 )
 from p3m_edge.imageio import list_images
+from p3m_edge.manifest import PicturesRecord
 from p3m_edge.preprocess import fit, to_network
 from p3m_edge.targets import CALIBRATION_PICTURES
 
@@ -86,6 +87,10 @@ class PictureSet:
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    def record(self, seed: int) -> PicturesRecord:
+        """What a manifest says of the set."""
+        return PicturesRecord(self.kind, self.source, len(self), self.digest, seed, self.remarks)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from p3m_edge.export.accuracy import UnfitError, Yardstick, failures
 from p3m_edge.export.calibration import PictureSet
-from p3m_edge.export.int8 import pictures_record
 from p3m_edge.export.levels import open_highest
 from p3m_edge.export.workbench import Workbench
 from p3m_edge.folder import size
@@ -56,5 +55,5 @@ def judge(
     seconds = time.perf_counter() - start
     model = size(folder / manifest.model_file)
     rung = RungRecord(precision, WAYS[precision], accuracy, failed, None, None, model, seconds)
-    record = pictures_record(measuring, request.seed)
+    record = measuring.record(request.seed)
     return QuantizationRecord("weights", None, record, request.max_drop, (rung,), precision, not failed)

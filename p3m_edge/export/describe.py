@@ -35,6 +35,7 @@ def describe(bench: Workbench, target: Target, built: Built, folder: Path) -> Ma
         parity=None,
         verified=VerifiedRecord(built.level, msgspec.to_builtins(machine), machine.packages),
         fp32_nodes=built.fp32_nodes,
+        looked_at=bench.looked_at.record(request.seed) if bench.looked_at is not None and built.looked_at else None,
         p3m_edge=__version__,
         functions=forms.functions(request),
         smoothing=request.smoothing,

@@ -34,7 +34,7 @@ from p3m_edge.export.ranges import Range, activation_ranges, check_finite
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.export.sensitivity import hardest, ordered, rank
 from p3m_edge.export.workbench import Built, Workbench
-from p3m_edge.manifest import PicturesRecord, QuantizationRecord
+from p3m_edge.manifest import QuantizationRecord
 from p3m_edge.runtimes.contract import Images, Outputs
 from p3m_edge.runtimes.engine import Engine
 from p3m_edge.targets import Target
@@ -285,11 +285,6 @@ def _record(pictures: Pictures, target: Target, request: ExportRequest, climbed:
     form = {"openvino": "nncf", "coreml": "coremltools"}.get(target.engine, _form(request, target))
     seed = request.seed
     return QuantizationRecord(
-        form, pictures_record(pictures.calibration, seed), pictures_record(pictures.measuring, seed), request.max_drop,
+        form, pictures.calibration.record(seed), pictures.measuring.record(seed), request.max_drop,
         climbed.rungs, climbed.chosen, climbed.passed, climbed.budget_spent,
     )  # fmt: skip
-
-
-def pictures_record(chosen: PictureSet, seed: int) -> PicturesRecord:
-    """What the manifest says of a set."""
-    return PicturesRecord(chosen.kind, chosen.source, len(chosen), chosen.digest, seed, chosen.remarks)

@@ -91,7 +91,7 @@ def open_pictures(targets: Sequence[Target], request: ExportRequest) -> PictureS
     UsageError, InputError
         As :func:`p3m_edge.export.calibration.open_calibration`.
     """
-    if not any(target.engine == "tensorrt" and target.precision == "fp16" for target in targets):
+    if request.half != "own" or not any(one.engine == "tensorrt" and one.precision == "fp16" for one in targets):
         return None
     return open_calibration(request.calibration, count=min(request.calibration_count, RANGED), seed=request.seed)
 
@@ -100,15 +100,14 @@ def build(bench: Workbench, target: Target, folder: Path) -> Built:
     """Write the typed graph of ``trt-fp32`` or ``trt-fp16`` into ``folder``; for the errors see :func:`write`."""
     model = source(bench)
     kept: tuple[str, ...] = ()
-    if target.precision == "fp16":
-        images = bench.images_for_ranges()
-        if bench.request.half == "autocast":
-            model = autocast(model, images[0])
-            kept = single_nodes(model)
-        else:
-            model, kept = to_half(model, images)
+    analysed = target.precision == "fp16" and bench.request.half == "own"
+    if analysed:
+        model, kept = to_half(model, bench.images_for_ranges())
+    elif target.precision == "fp16":
+        model = autocast(model, bench.network_images()[0])
+        kept = single_nodes(model)
     write(model, bench.request, folder)
-    return Built(MINIMUM_VERSION, kept, "typed")
+    return Built(MINIMUM_VERSION, kept, "typed", looked_at=analysed)
 
 
 def source(bench: Workbench) -> Any:

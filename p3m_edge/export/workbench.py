@@ -34,11 +34,16 @@ _T = TypeVar("_T", bound=np.generic)
 
 @dataclass(frozen=True)
 class Built:
-    """What a format module says about the model file that it wrote; ``level``: at which it can be verified here."""
+    """What a format module says about the model file that it wrote.
+
+    ``level``: at which it can be verified here. ``looked_at``: whether the pictures of
+    :attr:`Workbench.looked_at` decided about ``fp32_nodes``.
+    """
 
     minimum_version: str
     fp32_nodes: tuple[str, ...] = ()
     level: Level = "device"
+    looked_at: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class Workbench:
         looked_at: PictureSet | None = None,
     ) -> None:
         self.request = request
-        self._looked_at = looked_at
+        self.looked_at = looked_at
         self.network, self.record = weights or _load(request)
         self.unpool = check_arch(request, self.network.arch)
         self.outputs = OUTPUTS[request.outputs]
@@ -114,7 +119,7 @@ class Workbench:
 
     def images_for_ranges(self) -> list[NDArray[np.uint8]]:
         """:meth:`network_images`, and the other pictures that ranges are looked for on; each of these fills a batch."""
-        others = () if self._looked_at is None else self._looked_at.images(self.request.height, self.request.width)
+        others = () if self.looked_at is None else self.looked_at.images(self.request.height, self.request.width)
         return self.network_images() + [np.repeat(image, self.request.batch, axis=0) for image in others]
 
     def _batches(self, items: list[NDArray[_T]]) -> list[NDArray[_T]]:

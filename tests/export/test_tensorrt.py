@@ -98,9 +98,12 @@ def test_the_artefact(made, target):
     assert manifest.parity.limits == targets.get(target).limits
     half = target == "trt-fp16"
     assert (manifest.parity.headroom is not None) == half
+    assert (manifest.looked_at is not None) == half
     if half:
         assert manifest.parity.headroom is not None
         assert manifest.parity.headroom > 4
+        assert manifest.looked_at is not None
+        assert (manifest.looked_at.kind, manifest.looked_at.pictures) == ("files", tensorrt.RANGED)
         assert any(name.startswith("network.encoder.stem.") for name in manifest.fp32_nodes)
 
 
