@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -212,7 +213,8 @@ def build_engine(
 def autocast(model: Any, image: NDArray[np.uint8]) -> Any:
     """Half precision where NVIDIA's AutoCast (ModelOpt) wants it, by what the network makes of a picture.
 
-    It is not a dependency, and is not run by this project's tests: the gates judge what it gives as they judge our own.
+    It is not a dependency; its test is skipped where it is not installed. The gates judge what it gives as they judge
+    our own.
     Without a picture it would draw random numbers, of another shape where a size is open.
 
     Parameters
@@ -234,6 +236,8 @@ def autocast(model: Any, image: NDArray[np.uint8]) -> Any:
         path, pictures = Path(temporary) / "model.onnx", Path(temporary) / "pictures.npz"
         graph.save(model, path)
         np.savez(pictures, allow_pickle=False, **{graph.INPUT: image})
+        before = logging.root.manager.disable
+        logging.disable(logging.WARNING)  # it sets up its own loggers, and tells them of each step
         try:
             return module.convert_to_mixed_precision(
                 onnx_path=str(path), low_precision_type="fp16", keep_io_types=True, calibration_data=str(pictures)
@@ -243,6 +247,8 @@ def autocast(model: Any, image: NDArray[np.uint8]) -> Any:
                 f"AutoCast failed: {' '.join(str(error).split())}",
                 hint="leave out --fp16-backend: our own analysis needs nothing",
             ) from error
+        finally:
+            logging.disable(before)
 
 
 def single_nodes(model: Any) -> tuple[str, ...]:

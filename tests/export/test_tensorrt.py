@@ -174,6 +174,16 @@ def test_autocast_that_is_not_there(tmp_path):
     assert plan(mobile(tmp_path, "trt-fp32", half="autocast"))
 
 
+@pytest.mark.full
+def test_autocast(tmp_path, capfd):
+    pytest.importorskip("modelopt.onnx.autocast", reason="ModelOpt is not installed")
+    (result,) = export(mobile(tmp_path, "trt-fp16", half="autocast"))
+    assert result.status == "verified"
+    model = onnx.load(result.folder / TYPED)
+    assert HALF in types_of(model).values()
+    assert "modelopt" not in capfd.readouterr().err.lower()
+
+
 def test_sizes_of_an_engine(tmp_path):
     sizes = BuildOptions(profile=ProfileRecord((32, 32), (64, 64), (96, 96)))
     assert plan(mobile(tmp_path, "trt-fp16", dynamic=True, engine=sizes))
