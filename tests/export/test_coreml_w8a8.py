@@ -169,7 +169,7 @@ def test_how_the_process_ends_decides_whether_another_way_may_do():
 def test_the_same_line_goes_on_after_ctrl_c(pictures, tmp_path):
     """Nothing but the attempts is left; ranges and attempts are not made again."""
     command = [sys.executable, "-m", "p3m_edge", *line(tmp_path, pictures, "--standin", "--arch", "mobile")]
-    command += ["--outputs", "full", "--max-drop", "0", "--attempts", "5", "--json"]
+    command += ["--max-drop", "0", "--attempts", "4", "--json"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for text in process.stderr:
