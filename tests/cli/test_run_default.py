@@ -126,6 +126,7 @@ def test_without_torch_and_without_an_artefact(source, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.full
 def test_the_engine_is_one_that_is_installed(cache, source, tmp_path):
     code, report, stderr = run(cache, source, "--out", tmp_path / "out", hidden=("openvino",))
     assert (code, report["target"], exports(stderr)) == (0, "onnx-fp32", 1), stderr

@@ -116,6 +116,7 @@ def test_it_goes_on_after_ctrl_c_and_reads_what_is_done(portraits, here):
     assert len(bars) == len(parts)
 
 
+@pytest.mark.full
 def test_half_precision_without_a_folder_leaves_no_file(portraits, here):
     done = call(*SMALL, "--calib", portraits, "--precision", "fp16", "--json", cwd=here)
     assert done.returncode == 0, done.stderr

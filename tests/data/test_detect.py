@@ -129,6 +129,7 @@ def test_yunet_files_that_cannot_be_used(tmp_path):
         detect.yunet(tmp_path)
 
 
+@pytest.mark.full
 def test_recall_on_the_shared_faces(shared, cascade):
     """Four faces of four are found for certain, and hidden from brow to chin."""
     with (shared / "data/faces/faces.csv").open() as stream:

@@ -79,6 +79,7 @@ def test_an_astronaut_is_cut_out():
     assert alpha[:300, :80].max() == 0
 
 
+@pytest.mark.full
 def test_drawn_portraits_are_matted_better_than_not_at_all(tmp_path):
     folder = write_set(tmp_path / "drawn", [portrait(seed, 320, 320, frontal=True) for seed in (3, 5)])
     nothing, _ = means("background", folder)

@@ -60,6 +60,7 @@ def engine_processes() -> list[psutil.Process]:
     return [child for child in children if "p3m_edge.runtimes.coreai_process" in child.cmdline()]
 
 
+@pytest.mark.full
 @installed
 def test_apples_runtime_gives_the_mattes_of_the_network(mobile):
     manifest = manifests.read(mobile)
@@ -77,6 +78,7 @@ def test_apples_runtime_gives_the_mattes_of_the_network(mobile):
     assert engine_processes() == []
 
 
+@pytest.mark.full
 @installed
 def test_a_model_is_as_large_as_its_weights_and_names_nobody(mobile):
     model = mobile / "model.aimodel"
@@ -110,6 +112,7 @@ def test_what_is_named_stays_in_float32():
     assert {value.dtype for value in nothing.buffers()} == {torch.float16}
 
 
+@pytest.mark.full
 @installed
 def test_verify_and_run(mobile, tmp_path, capsys):
     assert main(["verify", str(mobile), "--json"]) == 0
@@ -123,6 +126,7 @@ def test_verify_and_run(mobile, tmp_path, capsys):
     assert list(tmp_path.iterdir())
 
 
+@pytest.mark.full
 @installed
 @pytest.mark.parametrize("missing", ["main.mlirb", None], ids=["the program", "everything"])
 def test_a_model_that_is_not_whole_ends_no_process_but_its_own(missing, mobile, tmp_path):
@@ -134,6 +138,7 @@ def test_a_model_that_is_not_whole_ends_no_process_but_its_own(missing, mobile, 
     assert engine_processes() == []
 
 
+@pytest.mark.full
 @installed
 def test_an_interrupted_inference_leaves_no_process(mobile):
     manifest = manifests.read(mobile)
@@ -151,6 +156,7 @@ def test_an_interrupted_inference_leaves_no_process(mobile):
     assert engine_processes() == []
 
 
+@pytest.mark.full
 @installed
 def test_a_process_that_dies_is_an_error_and_a_forgotten_engine_none(mobile):
     manifest = manifests.read(mobile)
@@ -166,6 +172,7 @@ def test_a_process_that_dies_is_an_error_and_a_forgotten_engine_none(mobile):
     assert engine_processes() == []
 
 
+@pytest.mark.full
 @installed
 def test_another_function_than_the_manifest_says(mobile, tmp_path):
     copy = Path(shutil.copytree(mobile, tmp_path / TARGET))

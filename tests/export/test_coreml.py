@@ -99,6 +99,7 @@ def test_what_sees_the_picture_stays_in_float32(mobile):
     assert any(name.startswith("conv") for name in single)
 
 
+@pytest.mark.full
 @elsewhere
 def test_results_near_overflow_are_refused(mobile, tmp_path):
     """The same classes, with logits that half precision can just hold."""
@@ -150,7 +151,7 @@ def test_a_package_is_as_large_as_its_weights(mobile):
     [
         pytest.param("coreml-int8", 0.53, marks=pytest.mark.full),
         pytest.param("coreml-pal6", 0.41, marks=pytest.mark.full),
-        ("coreml-pal4", 0.28),
+        pytest.param("coreml-pal4", 0.28, marks=pytest.mark.full),
     ],
 )
 def test_weights_in_fewer_bits_are_smaller_and_measured(target, share, mobile, tmp_path):
@@ -283,6 +284,7 @@ def test_a_conversion_that_fails_is_one_line_and_leaves_nothing(tmp_path, monkey
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="the limit of a process' files is Linux's")
 def test_a_full_disc_is_one_line(tmp_path):
     options = ("--target", HALF, "--size", f"{WIDTH}x{HEIGHT}")

@@ -75,6 +75,7 @@ def program(package: Path) -> list[Any]:
 
 
 @elsewhere
+@pytest.mark.full
 def test_weights_and_activations_have_8_bits(made):
     record = manifests.read(made / TARGET)
     assert (record.precision, record.engine.minimum_version, record.verified.level) == ("w8a8", "17", "program")
@@ -100,6 +101,7 @@ def test_weights_and_activations_have_8_bits(made):
 
 
 @elsewhere
+@pytest.mark.full
 def test_the_manifest_says_how_it_came_about(made):
     record = manifests.read(made / TARGET).quantization
     assert record is not None
@@ -116,6 +118,7 @@ def test_the_manifest_says_how_it_came_about(made):
 
 
 @elsewhere
+@pytest.mark.full
 def test_verify_interprets_it(made, capsys):
     assert main(["verify", str(made / TARGET), "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)["artefacts"]

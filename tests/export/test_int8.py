@@ -206,6 +206,7 @@ def test_parts_that_are_kept_stay_in_float32(mobile, tmp_path):
             assert (makers.get(node.input[1]) == "DequantizeLinear") != (node.name in built.fp32_nodes)
 
 
+@pytest.mark.full
 def test_openvinos_parts_that_are_kept_stay_in_float32(mobile, tmp_path):
     pytest.importorskip("nncf")
     openvino = pytest.importorskip("openvino")
@@ -255,6 +256,7 @@ def test_comparisons_of_pooling_winners_are_not_quantised(onnx_model, bench):
         assert before[operator] == after[operator]
 
 
+@pytest.mark.full
 def test_openvinos_comparisons_are_left_alone(onnx_model, tmp_path, bench):
     """Without the ignored types, fake quantisation appears in front of comparisons: this is what they are there for."""
     nncf = pytest.importorskip("nncf")
@@ -277,6 +279,7 @@ def test_openvinos_comparisons_are_left_alone(onnx_model, tmp_path, bench):
     assert found[()] > 0
 
 
+@pytest.mark.full
 def test_where_a_part_is_in_float32_resizes_are_too(mobile, measuring, tmp_path):
     """They belong to no part: in integers, they would change the logits however many parts are in float32."""
     pytest.importorskip("nncf")

@@ -330,7 +330,8 @@ def test_activations_that_are_not_finite(target, pictures, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="the limit of a running process is Linux's")
-@pytest.mark.parametrize("target", ["onnx-int8", pytest.param("openvino-int8", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("target", ["onnx-int8", "openvino-int8"])
 def test_a_disc_that_fills_up_between_two_attempts(target, pictures, tmp_path):
     """A limit on the size of files stands for the disc that is full."""
     if target == "openvino-int8":

@@ -36,6 +36,7 @@ def losses(out: Path) -> list[dict[str, float]]:
     return [{key: value for key, value in row.items() if key not in times} for row in rows]
 
 
+@pytest.mark.full
 @pytest.mark.skipif(sys.platform == "win32", reason="gloo under torchrun is not tested on Windows")
 def test_two_processes_with_two_pictures_are_one_with_four(tmp_path):
     # Some pictures have no colours after JPEG, and unknown regions differ: the ranks' denominators do as well.

@@ -67,6 +67,7 @@ def test_the_rate(schedule, step, expected):
     assert rate(settings, step, 100) == pytest.approx(expected)
 
 
+@pytest.mark.full
 def test_stochastic_depth_leaves_out_branches_of_single_pictures():
     torch.manual_seed(0)
     network = build("swin-t")

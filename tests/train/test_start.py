@@ -64,6 +64,7 @@ def test_files_that_cannot_be_started_from(portraits, start, tmp_path):
         runs.plan(request(portraits, tmp_path / "run", weights=tmp_path / "cut.safetensors"))
 
 
+@pytest.mark.full
 def test_half_weights_are_the_rounded_ones_in_half_the_bytes(portraits, start, tmp_path):
     whole, half = (
         train(request(portraits, tmp_path / str(kind), *STILL, f"run.half_weights={kind}", weights=start)).last
