@@ -22,6 +22,8 @@ MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 TYPED = "model.onnx"
 """Of a TensorRT artefact: the graph with its types, of which engines are built."""
+PLACE = "DIR"
+"""Stands for the artefact's folder in the commands of its manifest, which knows no places."""
 REJECTED_SUFFIX = ".rejected"
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 _CHUNK = 4 * 1024 * 1024  # of a file that is hashed; a third faster than hashlib.file_digest

@@ -183,6 +183,8 @@ def _rows(inspection: Inspection) -> Iterator[tuple[str, str]]:
         yield from _build_rows(engine.build)
     for command in engine.commands:
         yield "build it with", command
+    if manifest.looked_at is not None:
+        yield "looked at", f"{manifest.looked_at.pictures} pictures for overflow, of {manifest.looked_at.source}"
     if manifest.fp32_nodes:
         yield "kept in fp32", f"nodes: {len(manifest.fp32_nodes)}: {', '.join(manifest.fp32_nodes)}"
     if manifest.parity is not None and manifest.parity.headroom is not None:

@@ -6,6 +6,7 @@ Everything that engines have in common when they run stands here, once; what eac
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -18,7 +19,7 @@ from typing import Self, get_args
 import numpy as np
 
 from p3m_edge.errors import ArtefactError, InputError, P3MEdgeError, UsageError, suggestion
-from p3m_edge.manifest import InputRecord, Manifest, ProfileRecord
+from p3m_edge.manifest import PLACE, InputRecord, Manifest, ProfileRecord
 from p3m_edge.runtimes.contract import (
     ALPHA,
     EngineOptions,
@@ -252,7 +253,8 @@ class Engine:
 def not_built(manifest: Manifest, folder: Path) -> ArtefactError:
     """The error for an artefact whose model file is not there; it says how to build it."""
     reason = f": {manifest.engine.reason}" if manifest.engine.reason else ""
-    hint = f"on the device: {manifest.engine.commands[0]}" if manifest.engine.commands else None
+    own = manifest.engine.commands[0].replace(PLACE, shlex.quote(str(folder))) if manifest.engine.commands else None
+    hint = own and f"on the device: {own}"
     return ArtefactError(f"the model file of {folder} has not been built{reason}", hint=hint)
 
 

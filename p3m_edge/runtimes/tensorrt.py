@@ -33,7 +33,16 @@ from p3m_edge.runtimes.contract import (
     mismatch,
     unreadable,
 )
-from p3m_edge.runtimes.tensorrt_fit import MODULES, NAMES, check_gpu, check_plan, check_system, check_version, rebuild
+from p3m_edge.runtimes.tensorrt_fit import (
+    MODULES,
+    NAMES,
+    check_gpu,
+    check_plan,
+    check_system,
+    check_trust,
+    check_version,
+    rebuild,
+)
 
 _PIP: dict[Flavour, str] = {
     "tensorrt": "pip install tensorrt=={0}; on a Jetson it comes with JetPack",
@@ -54,7 +63,7 @@ def require() -> ModuleType:
     if not any(importlib.util.find_spec(name) for names in MODULES.values() for name in names):
         raise MissingError(
             "no TensorRT is installed here",
-            hint="pip install tensorrt, or for RTX GPUs tensorrt-rtx-cu13-libs and tensorrt-rtx-cu13-bindings",
+            hint='pip install tensorrt, or for RTX GPUs: pip install "p3m-edge[tensorrt-rtx]"',
         )
     return module
 
@@ -64,6 +73,7 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
     index = cuda.parse_device(options.device, "tensorrt")
     build = check_plan(manifest, model)
     check_system(build, model)
+    check_trust(build, model)
     gpu = cuda.find(index)  # before TensorRT is imported: without a driver its lean runtimes end the process
     cuda.require()
     trt = _package(build)

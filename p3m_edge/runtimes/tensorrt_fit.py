@@ -5,6 +5,7 @@ TensorRT itself says no more than that some assertion failed, and a lean runtime
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import struct
@@ -24,6 +25,8 @@ MODULES: dict[Flavour, tuple[str, ...]] = {
 """Import names of each flavour's package: the metapackage of the second one only passes on what is in the other."""
 _MAGIC: dict[Flavour, bytes] = {"tensorrt": b"ftrt", "tensorrt-rtx": b"vtrt"}
 _HEADER = 32  # bytes
+TRUST = "P3M_EDGE_TRUST_ENGINES"
+"""The variable that lets engines for several versions run the code that they bring, if it is 1."""
 
 
 def system() -> str:
@@ -100,6 +103,21 @@ def check_version(build: BuildRecord, version: str, model: Path) -> None:
         f"{version} is installed",
         hint=rebuild(model.parent),
     )
+
+
+def check_trust(build: BuildRecord, model: Path) -> None:
+    """Whether the code inside of an engine for several versions may run: what made the artefact cannot say so itself.
+
+    Raises
+    ------
+    ArtefactError
+        Nobody has said so.
+    """
+    if build.version_compatible and os.environ.get(TRUST) != "1":
+        raise ArtefactError(
+            f"{model} was built for newer versions too, and so brings code that would run on this machine",
+            hint=f"if you trust whoever built it, set {TRUST}=1; or {rebuild(model.parent)}",
+        )
 
 
 def check_gpu(build: BuildRecord, gpu: Gpu, model: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p3m_edge.errors import UsageError
-from p3m_edge.manifest import TYPED, Compatibility, Flavour, InputRecord, Manifest, ProfileRecord
+from p3m_edge.manifest import PLACE, TYPED, Compatibility, Flavour, InputRecord, Manifest, ProfileRecord
 from p3m_edge.runtimes.tensorrt_fit import NAMES
 from p3m_edge.runtimes.tensorrt_messages import Shapes
 
@@ -120,7 +120,7 @@ def shapes(profile: ProfileRecord | None, frame: InputRecord) -> Shapes | None:
     return Shapes(*((frame.batch, height, width, 3) for width, height in sizes))
 
 
-def commands(manifest: Manifest, options: BuildOptions, folder: str = "DIR") -> tuple[str, ...]:
+def commands(manifest: Manifest, options: BuildOptions, folder: str = PLACE) -> tuple[str, ...]:
     """Lines that build the engine on the device: our own, and trtexec's.
 
     ``folder`` is the artefact's. What trtexec writes is an engine for other programs: an artefact lists its files.

@@ -11,6 +11,7 @@ import jsonschema
 import numpy as np
 import onnx
 import onnxruntime
+import openvino
 import pytest
 import torch
 from onnx import numpy_helper
@@ -229,6 +230,14 @@ def test_mobile_on_every_target(tmp_path, width, height):
         for unit in ("stem", "detail", "layer1.0.depthwise")
         for part in ("conv", "act")
     }
+    assert manifests.read(tmp_path / "openvino-fp16").fp32_nodes == kept
+    weights = {
+        node.get_friendly_name(): node.get_element_type().get_type_name()
+        for node in openvino.Core().read_model(tmp_path / "openvino-fp16/model.xml").get_ops()
+        if node.get_type_name() == "Constant" and len(node.shape) == 4 and node.get_element_type().is_real()
+    }
+    assert set(weights.values()) == {"f16", "f32"}
+    assert sum(kind == "f32" for kind in weights.values()) <= 4  # the stems, the mean, the depthwise convolution
     half = onnx.load(tmp_path / "onnx-fp16/model.onnx")
     casts = [node for node in half.graph.node if node.op_type == "Cast"]
     assert len(casts) == 8  # the picture, what leaves the island, two masks of the fusion, three outputs

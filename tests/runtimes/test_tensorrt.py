@@ -167,7 +167,7 @@ class TestFit:
         edit_manifest(own, engine__status="not-built", engine__reason="no builder", engine__commands=[line, "trtexec"])
         with pytest.raises(ArtefactError, match="has not been built: no builder") as caught:
             Matting(own)
-        assert caught.value.hint == f"on the device: {line}"
+        assert caught.value.hint == f"on the device: p3m-edge build {own}"
 
 
 class TestProfile:
@@ -267,7 +267,8 @@ CASES: dict[str, dict[str, Any]] = {
     "driver does not start": {"settings": {"driver": 0}},
     "driver too old": {"settings": {"driver": 12040}},
     "other TensorRT": {"version": "11.4.0.106"},
-    "newer TensorRT": {"version": "11.4.0.106", "build": {"version_compatible": True}},
+    "newer TensorRT": {"version": "11.4.0.106", "build": {"version_compatible": True}, "trust": True},
+    "not trusted": {"version": "11.4.0.106", "build": {"version_compatible": True}},
     "other capability": {"settings": {"gpus": [["NVIDIA A10", "8.6", 1]]}},
     "other GPU": {"settings": {"gpus": [["NVIDIA GeForce RTX 4090", "8.9", 1]]}},
     "does not start": {"settings": {"fails": ["Runtime"]}},
@@ -313,6 +314,7 @@ class TestOnStandIn:
             ("driver does not start", 4, "the CUDA driver does not start: unknown error (999)", "driver"),
             ("driver too old", 4, "need one for CUDA 13.0 (release 580 or newer), and it is one for CUDA 12.4", "<13"),
             ("other TensorRT", 5, "10.16.1.11 and needs that version; 11.4.0.106 is installed", "p3m-edge build"),
+            ("not trusted", 5, "brings code that would run on this machine", "P3M_EDGE_TRUST_ENGINES=1"),
             ("other capability", 5, "built for NVIDIA L4 (compute capability 8.9); this GPU is NVIDIA A10", "build"),
             ("other GPU", 5, "this GPU is NVIDIA GeForce RTX 4090 (8.9)", "p3m-edge build"),
             (

@@ -6,6 +6,7 @@ is run. An outcome: what was raised, or the engine's information.
 
 import importlib
 import json
+import os
 import sys
 import tempfile
 from dataclasses import asdict
@@ -15,6 +16,7 @@ import numpy as np
 
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.runtimes import Matting
+from p3m_edge.runtimes.tensorrt_fit import TRUST
 from tests.artefacts import edit_manifest, make_artefact
 
 stand_in = importlib.import_module("sitecustomize")
@@ -26,6 +28,7 @@ def outcome(folder, case):
     before = dict(stand_in.SETTINGS)
     stand_in.SETTINGS.update(case.get("settings", {}))
     vars(tensorrt)["__version__"] = case.get("version", stand_in.SETTINGS["tensorrt"])
+    os.environ[TRUST] = "1" if case.get("trust") else ""
     try:
         edit_manifest(folder, **{f"engine__build__{name}": value for name, value in case.get("build", {}).items()})
         with Matting(folder, case.get("device")) as matting:
