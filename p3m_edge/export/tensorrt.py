@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.errors import MissingError, P3MEdgeError, UsageError
+from p3m_edge.errors import ArtefactError, MissingError, P3MEdgeError, UsageError
 from p3m_edge.export import graph, parity, quantize_onnx, tensorrt_lint
 from p3m_edge.export.calibration import PictureSet, open_calibration
 from p3m_edge.export.describe import frame
@@ -28,8 +28,10 @@ from p3m_edge.export.precision import half_quantised, staying, to_half
 from p3m_edge.export.ranges import Range, activation_ranges
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.export.workbench import Built, Workbench
-from p3m_edge.manifest import TYPED, Manifest, ParityRecord
+from p3m_edge.manifest import TYPED, BuildRecord, Manifest, ParityRecord
+from p3m_edge.runtimes import cuda, tensorrt
 from p3m_edge.runtimes.tensorrt_builder import Tell, build_into, choose
+from p3m_edge.runtimes.tensorrt_fit import check_gpu, check_trust
 from p3m_edge.runtimes.tensorrt_options import check_profile, commands
 from p3m_edge.targets import Target
 
@@ -200,14 +202,31 @@ def build_engine(
             raise
         engine = replace(manifest.engine, reason=str(error), commands=commands(manifest, request.engine))
         return replace(manifest, engine=engine), record
-    if built.engine.build is None or built.engine.build.gpu is None:
+    build = built.engine.build
+    if build is None or build.gpu is None:
         return built, record
     running = replace(built, verified=replace(built.verified, level="device"))
     try:
-        return running, parity.check(bench, running, folder, record.limits, record.loosened)
-    except MissingError as error:
+        fits_here(build, folder / built.model_file)
+    except (ArtefactError, MissingError) as error:
         tell(f"the engine was built and not run: {error}")
         return built, record
+    return running, parity.check(bench, running, folder, record.limits, record.loosened)
+
+
+def fits_here(build: BuildRecord, model: Path) -> None:
+    """Whether the engine that was built can be run on this machine too.
+
+    Raises
+    ------
+    ArtefactError
+        It is for other GPUs, or brings code that nobody trusts.
+    MissingError
+        What runs engines is not here.
+    """
+    tensorrt.require()
+    check_gpu(build, cuda.find(0), model)
+    check_trust(build, model)
 
 
 def autocast(model: Any, image: NDArray[np.uint8]) -> Any:

@@ -107,6 +107,15 @@ def test_the_artefact(made, target):
         assert any(name.startswith("network.encoder.stem.") for name in manifest.fp32_nodes)
 
 
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="a GPU is here")
+@needs_rtx
+def test_an_engine_that_is_not_run_is_no_proof_of_a_device(made):
+    build = manifests.read(made / "trt-fp16").engine.build
+    assert build is not None
+    with pytest.raises(MissingError, match="CUDA driver"):
+        tensorrt.fits_here(build, made / "trt-fp16/model.engine")
+
+
 @needs_rtx
 @pytest.mark.parametrize("target", ["trt-fp32", "trt-fp16"])
 def test_its_engine(made, target):
