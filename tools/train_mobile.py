@@ -1,13 +1,13 @@
 """Make the weights that the package ships: pictures, then the training, in two stages.
 
-    python tools/train_mobile.py DATA OUT [--only pictures]
+    python tools/train_mobile.py DATA PEOPLE OUT [--only pictures]
 
-DATA holds ``portraits/<name>/image.jpg`` with ``alpha.png`` for every portrait of
-``p3m_edge/weights/training-list.csv``, and ``faces/`` with ``faces.csv`` for the source faces of P3M-ICP. Everything
-goes to OUT; a run that was interrupted is continued by the same line. It needs the extras ``train`` and ``bodies``, the
-photographs of scikit-learn (from PyPI) and of Debian's package lomiri-wallpapers-16.04 (installed, or unpacked at
-``--wallpapers``), and about two hours on two CPU cores. ``--weights`` starts from a checkpoint instead of random
-numbers.
+DATA holds ``portraits/<name>/image.jpg`` with ``alpha.png`` for the portraits of P3M-Net's repository in
+``p3m_edge/weights/training-list.csv``, and ``faces/`` with ``faces.csv`` for the source faces of P3M-ICP. PEOPLE is
+what ``label_portraits.py`` made: the other portraits of the list. Everything goes to OUT; a run that was interrupted is
+continued by the same line. It needs the extras ``train`` and ``bodies``, the photographs of scikit-learn (from PyPI)
+and of Debian's package lomiri-wallpapers-16.04 (installed, or unpacked at ``--wallpapers``), and about two hours on two
+CPU cores. ``--weights`` starts from a checkpoint instead of random numbers.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from heads_turned import turn_heads
 
 import p3m_edge
 from p3m_edge.data.picture_list import Entry, read_list
@@ -34,24 +35,49 @@ from p3m_edge.train.curve import CURVE, write_curve
 LIST = Path(p3m_edge.__file__).parent / "weights" / "training-list.csv"
 DRAWN, SEED = 3200, 2027
 POSED, POSED_SEED = 1500, 3031
-COMPOSED, COMPOSED_SEED = 6400, 12
+PEOPLE = ("pif", "f18")
 DRAWN_FACES = 12
 MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
 """Memory that PyTorch gives back and takes again in every step costs a third of the time with glibc's defaults."""
-STAGES = {
-    "stage1": ("--steps", 1200, "--lr", 1.5e-3, "--set", "data.size=256"),
-    "stage2": (
-        "--steps", 800, "--lr", 6e-4, "--batch", 8, "--set", "data.size=512", "--set", "data.crops=[384,448,512,512]",
-        "--set", "optim.warmup_steps=50", "--set", "optim.ema=0.995", "--set", "run.half_weights=true",
+SETS = {
+    "composed": (
+        5200, 21, {"vary": 0.5, "whole": 0.2, "empty": 0.03},
+        {"anonymous": 1.2, "pif": 3, "f18": 0.8, "drawn": 0.8, "posed": 1.2},
+    ),
+    "turned": (
+        2000, 23, {"vary": 0.6, "whole": 0.15, "empty": 0.02},
+        {"anonymous": 2, "pif": 2, "faceless": 1.5, "f18": 0.6, "drawn": 1, "posed": 0.4},
     ),
 }  # fmt: skip
-"""What the stages have of their own: steps, rate, size."""
-KEPT = 0.75
-"""What the result keeps of the weights that the training started from, if it did not start from random numbers."""
+"""Composites: how many, seed, what is in them, and the shares of the portraits."""
+_LARGE = (
+    "--batch",
+    8,
+    "--set",
+    "data.size=512",
+    "--set",
+    "data.crops=[384,448,512,512]",
+    "--set",
+    "run.half_weights=true",
+)
+STAGES = {
+    "stage1": ("composed", ("--steps", 1000, "--lr", 1.5e-3, "--set", "data.size=256")),
+    "stage2": (
+        "composed",
+        ("--steps", 800, "--lr", 6e-4, "--set", "optim.warmup_steps=50", "--set", "optim.ema=0.995", *_LARGE),
+    ),
+    "stage3": (
+        "turned",
+        ("--steps", 440, "--lr", 5e-4, "--set", "optim.warmup_steps=30", "--set", "optim.ema=0.99", *_LARGE),
+    ),
+}
+"""What the stages have of their own: composites, steps, rate, size."""
+KEPT = {"stage3": 0.45, "result": 0.55}
+"""How much of the weights that the training started from is in what the last stage starts from, and in the result."""
 LICENCE = (
-    "Apache-2.0 (p3m-edge). Trained on generated portraits and on eight anonymised photographs of the P3M-Net "
-    "repository (MIT); P3M-CP source faces: generated ones and three public portraits (see training-list.csv beside "
-    "the file)"
+    "Apache-2.0 (p3m-edge). Trained on generated portraits and on anonymised photographs of people (eight of the "
+    "P3M-Net repository, MIT; 269 of two public-domain collections, CC0); P3M-CP source faces: generated ones and "
+    "three public portraits (see training-list.csv beside the file)"
 )
 
 
@@ -59,6 +85,7 @@ def main() -> int:
     """Make the pictures, and train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
+    parser.add_argument("people", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", choices=("pictures",), help="stop before the training")
     parser.add_argument("--wallpapers", type=Path, default=Path("/usr/share/backgrounds"), help="photographs of Debian")
@@ -66,48 +93,58 @@ def main() -> int:
     arguments = parser.parse_args()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    make_pictures(arguments.data, out, arguments.wallpapers)
+    make_pictures(arguments.data, arguments.people, out, arguments.wallpapers)
     if arguments.only is None:
         train(out, arguments.weights)
     return 0
 
 
-def make_pictures(data: Path, out: Path, wallpapers: Path) -> None:
+def make_pictures(data: Path, people: Path, out: Path, wallpapers: Path) -> None:
     """Anonymous and drawn portraits, places, source faces, composites."""
     entries = read_list(LIST)
     link_portraits([entry for entry in entries if entry.kind == "portrait"], data, out / "tier-p")
     command("data", "anonymize", out / "tier-p", out / "anonymous", "--boxes", LIST.with_name("boxes.csv"), "--verify")
+    for name in PEOPLE:
+        command("data", "anonymize", people / name, out / name, "--boxes", people / f"{name}.csv", "--verify")
     command("data", "synth", out / "drawn", "-n", DRAWN, "--seed", SEED)
     command("data", "synth", out / "posed", "-n", POSED, "--seed", POSED_SEED, "--posed", 1)
     command("data", "places", out / "anonymous", out / "places")
+    command("data", "places", out / "pif", out / "places")
     copy_photographs(entries, wallpapers, out / "places")
     make_faces(data / "faces", out / "drawn", out / "faces")
-    command(
-        "data", "compose", out / "composed", "-n", COMPOSED, "--seed", COMPOSED_SEED, "--vary", 0.75, "--whole", 0.1,
-        "--empty", 0.03, "--portraits", out / "anonymous", "--portraits", out / "drawn",
-        "--portraits", f"{out / 'posed'}:1.3",
-        "--backgrounds", out / "places", "--backgrounds", out / "drawn" / "bg",
-    )  # fmt: skip
+    number = 0
+    for name in PEOPLE:
+        number = turn_heads(out / name, out / "faceless", number)
+    for name, (count, seed, shares, portraits) in SETS.items():
+        command(
+            "data", "compose", out / name, "-n", count, "--seed", seed, "--foregrounds", out / "foregrounds",
+            *(part for key, value in shares.items() for part in (f"--{key}", value)),
+            *(part for key, weight in portraits.items() for part in ("--portraits", f"{out / key}:{weight}")),
+            "--backgrounds", f"{out / 'places'}:2", "--backgrounds", out / "drawn" / "bg",
+        )  # fmt: skip
 
 
 def train(out: Path, first: Path | None) -> None:
-    """The stages, each from the last weights of the one before."""
+    """The stages, each from the last weights of the one before, or from a mean (``KEPT``), if there were weights."""
     before = first
-    for name, settings in STAGES.items():
+    for name, (pictures, settings) in STAGES.items():
         folder = out / name
+        if first is not None and before is not None and name in KEPT:
+            average({first: KEPT[name], before: 1 - KEPT[name]}, out / "mean.safetensors")
+            before = out / "mean.safetensors"
         if (folder / "state.pt").exists():
             command("train", "--out", folder, "--resume")
         else:
             start = () if before is None else ("--weights", before)
             command(
-                "train", "--preset", "mobile", "--data", out / "composed", "--out", folder, *start, *settings,
+                "train", "--preset", "mobile", "--data", out / pictures, "--out", folder, *start, *settings,
                 "--cp", "icp", "--faces", out / "faces", "--workers", 1,
                 "--set", "data.colour=0.7", "--set", "data.blur=0.2", "--licence", LICENCE,
             )  # fmt: skip
         before = folder / "last.safetensors"
     write_curve(out / CURVE, [out / name for name in STAGES])
-    last = out / list(STAGES)[-1] / "last.safetensors"
-    average({last: 1.0} if first is None else {first: KEPT, last: 1 - KEPT}, out / "mobile.safetensors")
+    last, kept = out / list(STAGES)[-1] / "last.safetensors", KEPT["result"]
+    average({last: 1.0} if first is None else {first: kept, last: 1 - kept}, out / "mobile.safetensors")
 
 
 def average(shares: dict[Path, float], out: Path) -> None:
@@ -127,8 +164,10 @@ def average(shares: dict[Path, float], out: Path) -> None:
 
 
 def link_portraits(entries: list[Entry], data: Path, out: Path) -> None:
-    """The portraits as a set, by links."""
+    """The portraits of P3M-Net's repository as a set, by links."""
     for entry in entries:
+        if entry.name.split("_")[0] in PEOPLE:
+            continue
         for folder, file in (("image", "image.jpg"), ("alpha", "alpha.png")):
             source = (data / "portraits" / entry.name / file).resolve(strict=True)
             link = out / folder / f"{entry.name}{source.suffix}"

@@ -23,6 +23,7 @@ WEIGHTS, ASTRONAUT = PACKAGE / "weights", PACKAGE / "assets" / "astronaut.jpg"
 TRAINING = read_list(WEIGHTS / "training-list.csv")
 MEASURING = read_list(WEIGHTS / "measuring-list.csv")
 PORTRAITS = [entry for entry in TRAINING if entry.kind == "portrait"]
+FROM_P3M = [entry for entry in PORTRAITS if entry.name.startswith("p3m_")]  # those that shared/ has
 KINDS = {"portrait", "face source", "background", "synthetic set"}
 FIRST_PHOTO = "p3m_514ca06a"  # gt_fig_500p_0 is a part of it
 
@@ -43,14 +44,14 @@ def measured_pictures(shared: Path) -> dict[str, Path]:
     return found | {"astronaut": ASTRONAUT, "face_astronaut": shared / "data/faces/astronaut.jpg"}
 
 
-@pytest.mark.parametrize("entry", PORTRAITS, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", FROM_P3M, ids=lambda entry: entry.name)
 def test_no_face_is_left_in_a_training_portrait(entry, shared, tmp_path):
     """Made again from the original and the boxes that were placed by hand."""
     original = shared / "data/portraits" / entry.name / "image.jpg"
     if not original.is_file():
         pytest.skip(f"{original} is not here: the portrait cannot be made again")
     assert sha256(original) == entry.sha256
-    boxes = read_boxes(WEIGHTS / "boxes.csv", [portrait.name for portrait in PORTRAITS])
+    boxes = read_boxes(WEIGHTS / "boxes.csv", [portrait.name for portrait in FROM_P3M])
     found = rebuilt(link(shared, [entry.name], tmp_path / "in"), boxes[entry.name], tmp_path / "out")
     assert found.faces == "0"
     assert phash.distance(phash.from_text(found.phash), [phash.from_text(entry.phash)]) <= 2  # rounding elsewhere
@@ -81,13 +82,25 @@ def test_no_portrait_has_a_face_and_no_background_one_that_nobody_looked_at():
     assert [entry.name for entry in backgrounds if "looked at: no face" not in entry.remark] == []
 
 
+def test_every_other_portrait_is_in_the_public_domain_and_was_looked_at():
+    """They are not here to be made again: the list says how it was, and has nobody's name."""
+    others = [entry for entry in PORTRAITS if entry not in FROM_P3M]
+    assert others
+    for entry in others:
+        assert entry.licence == "CC0-1.0"
+        assert entry.name.split("_")[1] == entry.sha256[:8]
+        assert entry.source.endswith("the file with this SHA-256")
+        assert "face hidden" in entry.remark
+        assert "looked at" in entry.remark
+
+
 def test_nothing_that_is_measured_with_was_trained_on():
     assert shared_photographs(TRAINING, MEASURING) == []
 
 
 def test_no_part_of_a_training_portrait_is_measured_with(shared):
     """The list has training pictures as a whole; here their parts are compared, and what the originals show."""
-    folders = [shared / "data/portraits" / entry.name for entry in PORTRAITS]
+    folders = [shared / "data/portraits" / entry.name for entry in FROM_P3M]
     parts = [
         Entry("part", folder.name, phash=phash.to_text(hashes[0]), forms=" ".join(map(phash.to_text, hashes)))
         for folder in folders

@@ -1,0 +1,86 @@
+"""The tools that make training pictures, as far as they go without MediaPipe, which has an environment of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+def tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+label_portraits, heads_turned = tool("label_portraits"), tool("heads_turned")
+
+
+def test_pictures_that_are_not_there_are_counted(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/other.png").write_bytes(b"another picture")
+    line = [sys.executable, str(TOOLS / "label_portraits.py"), str(tmp_path / "out"), str(tmp_path / "in")]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120)
+    count = len(label_portraits.listed())
+    assert count > 0
+    assert done.returncode == 1
+    assert f"{count} of {count} pictures of training-list.csv are in none of the folders" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_is_found_by_its_hash(tmp_path):
+    path = tmp_path / "deep/er/picture.JPG"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"some bytes")
+    assert label_portraits.find({hashlib.sha256(b"other bytes").hexdigest(): "pif"}, [tmp_path]) == {}
+    digest = hashlib.sha256(b"some bytes").hexdigest()
+    assert label_portraits.find({digest: "pif"}, [tmp_path]) == {digest: path}
+
+
+def test_a_trimap_keeps_the_person_and_no_patch_of_the_background():
+    coarse = np.zeros((100, 80), np.float32)
+    coarse[40:, 20:60] = 1
+    coarse[5:10, 5:10] = 1
+    known = label_portraits.trimap(coarse)
+    assert set(np.unique(known)) == {0, 0.5, 1}
+    assert known[7, 7] == 0
+    assert known[70, 40] == known[99, 40] == 1  # the border cuts the person off: no band there
+    assert known[70, 20] == known[70, 18] == 0.5
+
+
+def test_the_matte_of_a_plain_picture_follows_its_colours():
+    pytest.importorskip("pymatting", reason="extra data")
+    picture = np.full((60, 60, 3), 240, np.uint8)
+    picture[20:, 15:45] = 30
+    known = np.full((60, 60), 0.5)
+    known[:12], known[:, :8], known[:, 52:] = 0, 0, 0
+    known[28:, 22:38] = 1
+    alpha = label_portraits.matte(picture, known)
+    assert alpha.dtype == np.uint8
+    assert np.array_equal(alpha > 127, picture[..., 0] < 128)
+
+
+def test_hair_covers_the_face_and_nothing_beyond_the_person():
+    y, x = np.mgrid[:120, :100]
+    head = ((y - 55) / 50) ** 2 + ((x - 50) / 38) ** 2 < 1
+    face = ((y - 60) / 28) ** 2 + ((x - 50) / 20) ** 2 < 1
+    picture = np.full((120, 100, 3), 200, np.uint8)
+    picture[head] = (60, 40, 20)
+    picture[face] = (220, 170, 150)
+    alpha = np.uint8(255) * head.astype(np.uint8)
+    turned = heads_turned.turn_head(picture, alpha, face, np.random.default_rng(0))
+    assert np.abs(turned[face].astype(int) - (60, 40, 20)).max() <= 2
+    assert np.array_equal(turned[~head], picture[~head])
+    bald = np.where(head[..., None], np.array((220, 170, 150), np.uint8), picture)
+    assert heads_turned.turn_head(bald, alpha, face, np.random.default_rng(0)) is None
