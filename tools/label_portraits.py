@@ -184,4 +184,9 @@ def matte(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:  # a picture that cannot be read, a place that cannot be written
+        sys.exit(f"error: {error}")
