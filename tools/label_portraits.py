@@ -1,4 +1,4 @@
-"""Give public-domain portraits mattes and face boxes: what `train_mobile.py --people` learns from.
+"""Give public-domain portraits mattes and face boxes: the PEOPLE of `train_mobile.py`.
 
     pip install mediapipe==0.10.21 pymatting
     git clone https://github.com/presidential-innovation-fellows/pif-website
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -88,10 +89,12 @@ class Labeller:
     """MediaPipe's models, opened once."""
 
     def __init__(self) -> None:
-        try:
-            import mediapipe
-        except ImportError:
-            sys.exit("this needs an environment of its own: pip install mediapipe==0.10.21 pymatting")
+        missing = [name for name in ("mediapipe", "pymatting") if importlib.util.find_spec(name) is None]
+        if missing:
+            hint = "in an environment of its own: pip install mediapipe==0.10.21 pymatting"
+            sys.exit(f"missing: {', '.join(missing)}; {hint}")
+        import mediapipe
+
         solutions: Any = mediapipe.solutions
         self._segmentation = solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
         self._mesh = solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=4, min_detection_confidence=0.3)

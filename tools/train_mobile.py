@@ -1,4 +1,4 @@
-"""Make the weights that the package ships: pictures, then the training, in two stages.
+"""Make the weights that the package ships: pictures, then the training, in three stages.
 
     python tools/train_mobile.py DATA PEOPLE OUT [--only pictures]
 
@@ -51,15 +51,8 @@ SETS = {
 }  # fmt: skip
 """Composites: how many, seed, what is in them, and the shares of the portraits."""
 _LARGE = (
-    "--batch",
-    8,
-    "--set",
-    "data.size=512",
-    "--set",
-    "data.crops=[384,448,512,512]",
-    "--set",
-    "run.half_weights=true",
-)
+    "--batch", 8, "--set", "data.size=512", "--set", "data.crops=[384,448,512,512]", "--set", "run.half_weights=true",
+)  # fmt: skip
 STAGES = {
     "stage1": ("composed", ("--steps", 1000, "--lr", 1.5e-3, "--set", "data.size=256")),
     "stage2": (

@@ -39,6 +39,13 @@ def test_pictures_that_are_not_there_are_counted(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_packages_that_are_missing_are_named_before_anything_is_labelled():
+    if importlib.util.find_spec("mediapipe") is not None:
+        pytest.skip("MediaPipe is installed")
+    with pytest.raises(SystemExit, match=r"^missing: mediapipe.*pip install mediapipe==0\.10\.21 pymatting$"):
+        label_portraits.Labeller()
+
+
 def test_a_picture_is_found_by_its_hash(tmp_path):
     path = tmp_path / "deep/er/picture.JPG"
     path.parent.mkdir(parents=True)
