@@ -3,13 +3,15 @@
     pip install mediapipe==0.10.21 pymatting
     git clone https://github.com/presidential-innovation-fellows/pif-website
     git clone https://github.com/18F/18f.gsa.gov
-    python tools/label_portraits.py OUT pif-website 18f.gsa.gov
+    git clone https://github.com/GSA/digitalcorps.gsa.gov
+    python tools/label_portraits.py OUT pif-website 18f.gsa.gov digitalcorps.gsa.gov
 
-The portraits are those of ``p3m_edge/weights/training-list.csv`` whose names begin with ``pif_`` or ``f18_``; each is
-looked for by its SHA-256, so that the list needs nobody's name. A coarse segmentation (MediaPipe's Selfie Segmentation,
-Apache-2.0, three views of each picture) becomes a trimap, and closed-form matting (PyMatting) the matte. MediaPipe's
-face mesh and detector mark the faces. OUT gets, for each of the two collections, ``<name>/image``, ``<name>/alpha``
-and ``<name>.csv``, the boxes for ``p3m-edge data anonymize --boxes``. Nothing is anonymised here: that comes next.
+The portraits are those of ``p3m_edge/weights/training-list.csv`` whose names begin with ``pif_``, ``f18_`` or ``dc_``;
+each is looked for by its SHA-256 in the whole history of the clones, so that the list needs nobody's name. A coarse
+segmentation (MediaPipe's Selfie Segmentation, Apache-2.0, three views of each picture) becomes a trimap, and
+closed-form matting (PyMatting) the matte. MediaPipe's face mesh and detector mark the faces. OUT gets, for each of the
+collections, ``<name>/image``, ``<name>/alpha`` and ``<name>.csv``, the boxes for ``p3m-edge data anonymize --boxes``.
+Nothing is anonymised here: that comes next.
 
 It imports nothing of the package: MediaPipe wants older NumPy, so it has an environment of its own.
 """
@@ -20,7 +22,10 @@ import argparse
 import csv
 import hashlib
 import importlib.util
+import io
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +34,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 LIST = Path(__file__).resolve().parent.parent / "p3m_edge" / "weights" / "training-list.csv"
-COLLECTIONS = ("pif", "f18")
+COLLECTIONS = ("pif", "f18", "dc")
 SEGMENTED, SIDE = 1024, 640
 """Longest sides, in pixels: of what MediaPipe sees, and of the result."""
 FOREHEAD = 0.08
@@ -41,19 +46,19 @@ def main() -> int:
     """Find the pictures, and label each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, metavar="OUT")
-    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="where the pictures are, at any depth")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="a clone with its history")
     arguments = parser.parse_args()
     wanted = listed()
     found = find(wanted, arguments.folders)
     if missing := wanted.keys() - found.keys():
-        sys.exit(f"{len(missing)} of {len(wanted)} pictures of {LIST.name} are in none of the folders")
+        sys.exit(f"{len(missing)} of {len(wanted)} pictures of {LIST.name} are in none of the clones")
     labeller = Labeller()
     for collection in COLLECTIONS:
         names = {name: found[digest] for digest, name in sorted(wanted.items()) if name.startswith(f"{collection}_")}
         rows: list[tuple[object, ...]] = []
-        for number, (name, path) in enumerate(names.items(), 1):
+        for number, (name, data) in enumerate(names.items(), 1):
             print(f"\r{collection}: {number} of {len(names)}", end="", file=sys.stderr, flush=True)
-            picture, alpha, boxes = labeller.label(path)
+            picture, alpha, boxes = labeller.label(data)
             for kind, array in (("image", picture[..., ::-1]), ("alpha", alpha)):
                 folder = arguments.out / collection / kind
                 folder.mkdir(parents=True, exist_ok=True)
@@ -73,16 +78,34 @@ def listed() -> dict[str, str]:
     return {row["sha256"]: row["name"] for row in rows if row["name"].split("_")[0] in COLLECTIONS}
 
 
-def find(wanted: dict[str, str], folders: list[Path]) -> dict[str, Path]:
-    """Files by SHA-256, as far as they are there."""
-    found: dict[str, Path] = {}
-    for folder in folders:
-        for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"} and path.is_file():
-                digest = hashlib.sha256(path.read_bytes()).hexdigest()
-                if digest in wanted:
-                    found.setdefault(digest, path)
+def find(wanted: dict[str, str], clones: list[Path]) -> dict[str, bytes]:
+    """Files by SHA-256, as far as they are in the clones' histories."""
+    found: dict[str, bytes] = {}
+    for clone in clones:
+        for data in pictures(clone):
+            digest = hashlib.sha256(data).hexdigest()
+            if digest in wanted:
+                found[digest] = data
     return found
+
+
+def pictures(clone: Path) -> Iterator[bytes]:
+    """Every picture that was ever committed: portraits of those who left are in the history alone."""
+    git = ("git", "-C", str(clone))
+    listed = subprocess.run((*git, "rev-list", "--objects", "--all"), capture_output=True, text=True)
+    if listed.returncode:
+        sys.exit(f"{clone} is no clone that git can read: {listed.stderr.strip()}")
+    names = (line.split(" ", 1) for line in listed.stdout.splitlines() if " " in line)
+    wanted = [blob for blob, path in names if path.lower().endswith((".jpg", ".jpeg", ".png", ".webp"))]
+    with subprocess.Popen((*git, "cat-file", "--batch"), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
+        assert reader.stdin is not None
+        assert reader.stdout is not None
+        for blob in wanted:
+            reader.stdin.write(f"{blob}\n".encode())
+            reader.stdin.flush()
+            *_, size = reader.stdout.readline().split()
+            yield reader.stdout.read(int(size))
+            reader.stdout.read(1)
 
 
 class Labeller:
@@ -100,9 +123,12 @@ class Labeller:
         self._mesh = solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=4, min_detection_confidence=0.3)
         self._detector = solutions.face_detection.FaceDetection(model_selection=1, min_detection_confidence=0.3)
 
-    def label(self, path: Path) -> tuple[np.ndarray, np.ndarray, list[Box]]:
-        """A picture, H x W x 3, RGB; its matte, H x W, 0 to 255; and its faces: left, top, right, bottom in pixels."""
-        large = limited(np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB")), SEGMENTED)
+    def label(self, data: bytes) -> tuple[np.ndarray, np.ndarray, list[Box]]:
+        """What a file shows: a picture, H x W x 3, RGB; its matte, H x W, 0 to 255; and faces.
+
+        Faces are left, top, right, bottom in pixels.
+        """
+        large = limited(np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")), SEGMENTED)
         coarse = self._coarse(large)
         picture = limited(large, SIDE)
         height, width = picture.shape[:2]

@@ -168,6 +168,30 @@ def colour_jitter(
     return apply
 
 
+def greyscale(*, probability: float = 0.1) -> Transform:
+    """Make a black-and-white photograph of it: luma (ITU-R BT.601) in all three channels.
+
+    Picture, foreground and background change alike, so ``I = aF + (1-a)B`` holds afterwards too.
+
+    Parameters
+    ----------
+    probability
+        How often it happens.
+
+    Raises
+    ------
+    UsageError
+        The probability is not in 0..1.
+    """
+    _check_probability(probability)
+    affine = np.column_stack([_saturate(0), np.zeros(3)])
+
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        return sample if rng.random() >= probability else _recoloured(sample, affine)
+
+    return apply
+
+
 def gaussian_blur(sigma: tuple[float, float] = (0.3, 1.5), *, probability: float = 0.2) -> Transform:
     """Blur the picture, as a lens out of focus does; foreground and background are dropped, the alpha stays.
 

@@ -96,6 +96,7 @@ def _begin() -> None:
     """Set a worker up: Ctrl-C is the parent's business, and without a parent there is nobody to work for."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many processes as cores: scikit-image's threads would queue up
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -48,6 +48,7 @@ class Data:
     compose: Share
     backgrounds: str
     colour: Share
+    grey: Share
     blur: Share
     jpeg: Share
     workers: Whole

@@ -236,6 +236,8 @@ def augmentation(data: Data) -> Transform:
         steps.append(augment.on_backgrounds(data.backgrounds, probability=data.compose))
     if data.colour:
         steps.append(augment.colour_jitter(probability=data.colour))
+    if data.grey:
+        steps.append(augment.greyscale(probability=data.grey))
     if data.blur:
         steps.append(augment.gaussian_blur(probability=data.blur))
     if data.jpeg:

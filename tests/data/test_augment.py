@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from p3m_edge.data.augment import chain, colour_jitter, gaussian_blur, jpeg, on_backgrounds, published
+from p3m_edge.data.augment import chain, colour_jitter, gaussian_blur, greyscale, jpeg, on_backgrounds, published
 from p3m_edge.data.sample import Sample, Transform, generator
 from p3m_edge.data.trimap import make_trimap
 from p3m_edge.errors import InputError, UsageError
@@ -186,6 +186,7 @@ def test_an_empty_unknown_region_does_not_matter(alpha):
         lambda: published(around_unknown=-0.1),
         lambda: on_backgrounds([colours(4, 4)], probability=2),
         lambda: colour_jitter(hue=-1),
+        lambda: greyscale(probability=-0.1),
         lambda: gaussian_blur((0, 1)),
         lambda: gaussian_blur((2, 1)),
         lambda: jpeg((0, 50)),
@@ -243,7 +244,8 @@ def test_what_breaks_the_equation_drops_the_colours(name):
 def test_a_probability_of_zero_changes_nothing():
     whole = portrait()
     never: dict[str, Any] = {"probability": 0.0}
-    steps = (on_backgrounds([colours(9, 9)], **never), colour_jitter(**never), gaussian_blur(**never), jpeg(**never))
+    makers = (colour_jitter, greyscale, gaussian_blur, jpeg)
+    steps = (on_backgrounds([colours(9, 9)], **never), *(make(**never) for make in makers))
     assert chain(*steps)(whole, rng()) is whole
 
 
@@ -371,6 +373,19 @@ def test_hue_turns_about_the_grey_axis_and_saturation_keeps_the_luma():
         faded = colour_jitter(brightness=0, contrast=0, saturation=0.5, hue=0, **ALWAYS)(sample, rng(seed)).image[0, 0]
         assert abs(float(faded @ [0.299, 0.587, 0.114]) - float(pixel @ [0.299, 0.587, 0.114])) < 1
     assert 25 < max(angles) < 32
+
+
+def test_a_black_and_white_picture_keeps_its_light_and_the_equation():
+    whole = portrait(80, 90)
+    grey = greyscale(**ALWAYS)(whole, rng())
+    luma = whole.image @ np.array([0.299, 0.587, 0.114])
+    for channel in range(3):
+        assert np.abs(grey.image[..., channel] - luma).max() < 1
+    assert grey.foreground is not None
+    assert grey.background is not None
+    share = whole.alpha[..., None] / 255
+    composed = share * grey.foreground + (1 - share) * grey.background
+    assert np.abs(composed - grey.image).max() < 2
 
 
 def test_blur_and_jpeg_do_what_they_say():

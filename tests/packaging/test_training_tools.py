@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,18 +25,31 @@ def tool(name: str) -> ModuleType:
     return module
 
 
+def git(folder: Path, *arguments: str) -> None:
+    who = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.org")
+    subprocess.run(("git", "-C", str(folder), *who, *arguments), check=True, timeout=60)
+
+
+def clone_of(folder: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "pictures")
+
+
 label_portraits, heads_turned = tool("label_portraits"), tool("heads_turned")
 
 
 def test_pictures_that_are_not_there_are_counted(tmp_path):
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in/other.png").write_bytes(b"another picture")
+    clone_of(tmp_path / "in", {"other.png": b"another picture"})
     line = [sys.executable, str(TOOLS / "label_portraits.py"), str(tmp_path / "out"), str(tmp_path / "in")]
     done = subprocess.run(line, capture_output=True, text=True, timeout=120)
     count = len(label_portraits.listed())
     assert count > 0
     assert done.returncode == 1
-    assert f"{count} of {count} pictures of training-list.csv are in none of the folders" in done.stderr
+    assert f"{count} of {count} pictures of training-list.csv are in none of the clones" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -46,13 +60,18 @@ def test_packages_that_are_missing_are_named_before_anything_is_labelled():
         label_portraits.Labeller()
 
 
-def test_a_picture_is_found_by_its_hash(tmp_path):
-    path = tmp_path / "deep/er/picture.JPG"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"some bytes")
-    assert label_portraits.find({hashlib.sha256(b"other bytes").hexdigest(): "pif"}, [tmp_path]) == {}
-    digest = hashlib.sha256(b"some bytes").hexdigest()
-    assert label_portraits.find({digest: "pif"}, [tmp_path]) == {digest: path}
+def test_a_picture_is_found_by_its_hash_even_if_it_was_deleted(tmp_path):
+    clone_of(tmp_path, {"deep/er/first picture.JPG": b"some bytes\n\0", "second.png": b"more"})
+    git(tmp_path, "rm", "-q", "deep/er/first picture.JPG")
+    git(tmp_path, "commit", "-q", "-m", "gone")
+    digests = {hashlib.sha256(data).hexdigest(): data for data in (b"some bytes\n\0", b"more")}
+    wanted = {**dict.fromkeys(digests, "pif"), hashlib.sha256(b"other bytes").hexdigest(): "f18"}
+    assert label_portraits.find(wanted, [tmp_path]) == digests
+
+
+def test_a_folder_that_is_no_clone_is_named(tmp_path):
+    with pytest.raises(SystemExit, match=f"^{re.escape(str(tmp_path))} is no clone that git can read: "):
+        label_portraits.find({}, [tmp_path])
 
 
 def test_a_trimap_keeps_the_person_and_no_patch_of_the_background():
