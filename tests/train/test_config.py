@@ -6,11 +6,14 @@ from dataclasses import fields
 from importlib.resources import files
 from typing import get_type_hints
 
+import numpy as np
 import pytest
 
 from p3m_edge.data.copy_paste import ImagePaste
+from p3m_edge.data.sample import Sample
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.train import config as configs
+from p3m_edge.train.dataset import augmentation
 from p3m_edge.train.feature_paste import FeaturePaste
 
 
@@ -114,3 +117,17 @@ def test_an_unknown_preset_gets_a_suggestion():
     with pytest.raises(UsageError) as caught:
         configs.load("p3m-r35")
     assert caught.value.hint == "did you mean 'p3m-r34'?"
+
+
+@pytest.mark.parametrize("step", ["colour", "grey", "blur", "jpeg"])
+def test_an_option_of_the_data_changes_the_picture_and_not_the_matte(step):
+    values = np.random.default_rng(0)
+    image, alpha = (values.integers(256, size=shape, dtype=np.uint8) for shape in ((64, 64, 3), (64, 64)))
+    plain, changed = (
+        augmentation(configs.load(overrides=["data.size=64", "data.crops=[64]", f"data.{step}={share}"]).data)(
+            Sample("noise", image, alpha), np.random.default_rng(1)
+        )
+        for share in (0, 1)
+    )
+    assert not np.array_equal(plain.image, changed.image)
+    assert np.array_equal(plain.alpha, changed.alpha)
