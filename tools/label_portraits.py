@@ -11,7 +11,8 @@ each is looked for by its SHA-256 in the whole history of the clones, so that th
 segmentation (MediaPipe's Selfie Segmentation, Apache-2.0, three views of each picture) becomes a trimap, and
 closed-form matting (PyMatting) the matte. MediaPipe's face mesh and detector mark the faces. OUT gets, for each of the
 collections, ``<name>/image``, ``<name>/alpha`` and ``<name>.csv``, the boxes for ``p3m-edge data anonymize --boxes``.
-Nothing is anonymised here: that comes next.
+Nothing is anonymised here: that comes next. ``--list p3m_edge/weights/ordinary-list.csv`` gives the 27 portraits that
+were left out of training, to measure with.
 
 It imports nothing of the package: MediaPipe wants older NumPy, so it has an environment of its own.
 """
@@ -46,15 +47,18 @@ def main() -> int:
     """Find the pictures, and label each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--list", type=Path, metavar="FILE", default=LIST, help="which (default: the training list)")
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="a clone with its history")
     arguments = parser.parse_args()
-    wanted = listed()
+    wanted = listed(arguments.list)
     found = find(wanted, arguments.folders)
     if missing := wanted.keys() - found.keys():
-        sys.exit(f"{len(missing)} of {len(wanted)} pictures of {LIST.name} are in none of the clones")
+        sys.exit(f"{len(missing)} of {len(wanted)} pictures of {arguments.list.name} are in none of the clones")
     labeller = Labeller()
     for collection in COLLECTIONS:
         names = {name: found[digest] for digest, name in sorted(wanted.items()) if name.startswith(f"{collection}_")}
+        if not names:
+            continue
         rows: list[tuple[object, ...]] = []
         for number, (name, data) in enumerate(names.items(), 1):
             print(f"\r{collection}: {number} of {len(names)}", end="", file=sys.stderr, flush=True)
@@ -71,9 +75,9 @@ def main() -> int:
     return 0
 
 
-def listed() -> dict[str, str]:
+def listed(path: Path = LIST) -> dict[str, str]:
     """Names by SHA-256 of the file."""
-    with LIST.open(newline="", encoding="utf-8") as stream:
+    with path.open(newline="", encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream) if row["kind"] == "portrait"]
     return {row["sha256"]: row["name"] for row in rows if row["name"].split("_")[0] in COLLECTIONS}
 

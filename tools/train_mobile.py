@@ -1,13 +1,13 @@
-"""Make the weights that the package ships: pictures, then the training, in three stages.
+"""Make the weights that the package ships: pictures, then the training, then a mean with what it started from.
 
-    python tools/train_mobile.py DATA PEOPLE OUT [--only pictures]
+    python tools/train_mobile.py DATA PEOPLE WEIGHTS OUT [--only pictures]
 
 DATA holds ``portraits/<name>/image.jpg`` with ``alpha.png`` for the portraits of P3M-Net's repository in
 ``p3m_edge/weights/training-list.csv``, and ``faces/`` with ``faces.csv`` for the source faces of P3M-ICP. PEOPLE is
-what ``label_portraits.py`` made: the other portraits of the list. Everything goes to OUT; a run that was interrupted is
-continued by the same line. It needs the extras ``train`` and ``bodies``, the photographs of scikit-learn (from PyPI)
-and of Debian's package lomiri-wallpapers-16.04 (installed, or unpacked at ``--wallpapers``), and about two hours on two
-CPU cores. ``--weights`` starts from a checkpoint instead of random numbers.
+what ``label_portraits.py`` made: the other portraits of the list. WEIGHTS is the checkpoint of the stages before, which
+docs/mobile.md names. Everything goes to OUT; a run that was interrupted is continued by the same line. It needs the
+extras ``train`` and ``bodies``, the photographs of scikit-learn (from PyPI) and of Debian's package
+lomiri-wallpapers-16.04 (installed, or unpacked at ``--wallpapers``), and about two hours on two CPU cores.
 """
 
 from __future__ import annotations
@@ -33,43 +33,29 @@ from p3m_edge.model import inspect_checkpoint, load_checkpoint, save_checkpoint
 from p3m_edge.train.curve import CURVE, write_curve
 
 LIST = Path(p3m_edge.__file__).parent / "weights" / "training-list.csv"
-DRAWN, SEED = 3200, 2027
-POSED, POSED_SEED = 1500, 3031
-PEOPLE = ("pif", "f18")
+DRAWN, SEED = 1000, 2027
+POSED, POSED_SEED = 247, 3031
+PEOPLE = ("pif", "f18", "dc")
 DRAWN_FACES = 12
 MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
 """Memory that PyTorch gives back and takes again in every step costs a third of the time with glibc's defaults."""
-SETS = {
-    "composed": (
-        5200, 21, {"vary": 0.5, "whole": 0.2, "empty": 0.03},
-        {"anonymous": 1.2, "pif": 3, "f18": 0.8, "drawn": 0.8, "posed": 1.2},
-    ),
-    "turned": (
-        2000, 23, {"vary": 0.6, "whole": 0.15, "empty": 0.02},
-        {"anonymous": 2, "pif": 2, "faceless": 1.5, "f18": 0.6, "drawn": 1, "posed": 0.4},
-    ),
-}  # fmt: skip
-"""Composites: how many, seed, what is in them, and the shares of the portraits."""
-_LARGE = (
-    "--batch", 8, "--set", "data.size=512", "--set", "data.crops=[384,448,512,512]", "--set", "run.half_weights=true",
+COMPOSED = (
+    "-n", 5000, "--seed", 31, "--vary", 0.6, "--whole", 0.25, "--empty", 0.02,
 )  # fmt: skip
-STAGES = {
-    "stage1": ("composed", ("--steps", 1000, "--lr", 1.5e-3, "--set", "data.size=256")),
-    "stage2": (
-        "composed",
-        ("--steps", 800, "--lr", 6e-4, "--set", "optim.warmup_steps=50", "--set", "optim.ema=0.995", *_LARGE),
-    ),
-    "stage3": (
-        "turned",
-        ("--steps", 440, "--lr", 5e-4, "--set", "optim.warmup_steps=30", "--set", "optim.ema=0.99", *_LARGE),
-    ),
-}
-"""What the stages have of their own: composites, steps, rate, size."""
-KEPT = {"stage3": 0.45, "result": 0.55}
-"""How much of the weights that the training started from is in what the last stage starts from, and in the result."""
+SHARES = {
+    "anonymous": 2.2, "pif": 2, "f18": 2, "dc": 0.1, "faceless": 1.6, "drawn": 0.8, "posed": 0.8,
+}  # fmt: skip
+"""How often the sets of portraits are used."""
+TRAINING = (
+    "--steps", 700, "--lr", 6e-4, "--batch", 8, "--set", "data.size=512", "--set", "data.crops=[384,448,512,512]",
+    "--set", "data.colour=0.7", "--set", "data.grey=0.12", "--set", "data.blur=0.2", "--set", "optim.warmup_steps=40",
+    "--set", "optim.ema=0.995", "--set", "run.half_weights=true", "--cp", "icp", "--workers", 1,
+)  # fmt: skip
+KEPT = 0.35
+"""How much of the weights that the training started from is in the result."""
 LICENCE = (
     "Apache-2.0 (p3m-edge). Trained on generated portraits and on anonymised photographs of people (eight of the "
-    "P3M-Net repository, MIT; 269 of two public-domain collections, CC0); P3M-CP source faces: generated ones and "
+    "P3M-Net repository, MIT; 388 of three public-domain collections, CC0); P3M-CP source faces: generated ones and "
     "three public portraits (see training-list.csv beside the file)"
 )
 
@@ -79,10 +65,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("people", type=Path)
+    parser.add_argument("weights", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", choices=("pictures",), help="stop before the training")
     parser.add_argument("--wallpapers", type=Path, default=Path("/usr/share/backgrounds"), help="photographs of Debian")
-    parser.add_argument("--weights", type=Path, help="start from these weights instead of random numbers")
     arguments = parser.parse_args()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
@@ -101,43 +87,36 @@ def make_pictures(data: Path, people: Path, out: Path, wallpapers: Path) -> None
         command("data", "anonymize", people / name, out / name, "--boxes", people / f"{name}.csv", "--verify")
     command("data", "synth", out / "drawn", "-n", DRAWN, "--seed", SEED)
     command("data", "synth", out / "posed", "-n", POSED, "--seed", POSED_SEED, "--posed", 1)
-    command("data", "places", out / "anonymous", out / "places")
-    command("data", "places", out / "pif", out / "places")
+    for name in ("anonymous", "pif"):
+        command("data", "places", out / name, out / "places")
+    listed = {entry.name for entry in entries if entry.kind == "background"}
+    for place in (out / "places").rglob("*.png"):
+        if place.stem not in listed:  # nobody looked at it
+            place.unlink()
     copy_photographs(entries, wallpapers, out / "places")
     make_faces(data / "faces", out / "drawn", out / "faces")
     number = 0
     for name in PEOPLE:
         number = turn_heads(out / name, out / "faceless", number)
-    for name, (count, seed, shares, portraits) in SETS.items():
+    command(
+        "data", "compose", out / "composed", *COMPOSED, "--foregrounds", out / "foregrounds",
+        *(part for name, share in SHARES.items() for part in ("--portraits", f"{out / name}:{share}")),
+        "--backgrounds", f"{out / 'places'}:2", "--backgrounds", out / "drawn" / "bg",
+    )  # fmt: skip
+
+
+def train(out: Path, first: Path) -> None:
+    """From weights that are there; the result is a mean with them."""
+    folder = out / "stage"
+    if (folder / "state.pt").exists():
+        command("train", "--out", folder, "--resume")
+    else:
         command(
-            "data", "compose", out / name, "-n", count, "--seed", seed, "--foregrounds", out / "foregrounds",
-            *(part for key, value in shares.items() for part in (f"--{key}", value)),
-            *(part for key, weight in portraits.items() for part in ("--portraits", f"{out / key}:{weight}")),
-            "--backgrounds", f"{out / 'places'}:2", "--backgrounds", out / "drawn" / "bg",
+            "train", "--preset", "mobile", "--data", out / "composed", "--out", folder, "--weights", first,
+            "--faces", out / "faces", *TRAINING, "--licence", LICENCE,
         )  # fmt: skip
-
-
-def train(out: Path, first: Path | None) -> None:
-    """The stages, each from the last weights of the one before, or from a mean (``KEPT``), if there were weights."""
-    before = first
-    for name, (pictures, settings) in STAGES.items():
-        folder = out / name
-        if first is not None and before is not None and name in KEPT:
-            average({first: KEPT[name], before: 1 - KEPT[name]}, out / "mean.safetensors")
-            before = out / "mean.safetensors"
-        if (folder / "state.pt").exists():
-            command("train", "--out", folder, "--resume")
-        else:
-            start = () if before is None else ("--weights", before)
-            command(
-                "train", "--preset", "mobile", "--data", out / pictures, "--out", folder, *start, *settings,
-                "--cp", "icp", "--faces", out / "faces", "--workers", 1,
-                "--set", "data.colour=0.7", "--set", "data.blur=0.2", "--licence", LICENCE,
-            )  # fmt: skip
-        before = folder / "last.safetensors"
-    write_curve(out / CURVE, [out / name for name in STAGES])
-    last, kept = out / list(STAGES)[-1] / "last.safetensors", KEPT["result"]
-    average({last: 1.0} if first is None else {first: kept, last: 1 - kept}, out / "mobile.safetensors")
+    write_curve(out / CURVE, [folder])
+    average({first: KEPT, folder / "last.safetensors": 1 - KEPT}, out / "mobile.safetensors")
 
 
 def average(shares: dict[Path, float], out: Path) -> None:

@@ -22,6 +22,7 @@ PACKAGE = Path(p3m_edge.__file__).parent
 WEIGHTS, ASTRONAUT = PACKAGE / "weights", PACKAGE / "assets" / "astronaut.jpg"
 TRAINING = read_list(WEIGHTS / "training-list.csv")
 MEASURING = read_list(WEIGHTS / "measuring-list.csv")
+ORDINARY = read_list(WEIGHTS / "ordinary-list.csv")
 PORTRAITS = [entry for entry in TRAINING if entry.kind == "portrait"]
 FROM_P3M = [entry for entry in PORTRAITS if entry.name.startswith("p3m_")]  # those that shared/ has
 KINDS = {"portrait", "face source", "background", "synthetic set"}
@@ -96,6 +97,14 @@ def test_every_other_portrait_is_in_the_public_domain_and_was_looked_at():
 
 def test_nothing_that_is_measured_with_was_trained_on():
     assert shared_photographs(TRAINING, MEASURING) == []
+
+
+def test_the_ordinary_portraits_were_left_out_of_the_training():
+    assert len(ORDINARY) == 27
+    assert shared_photographs(TRAINING, ORDINARY) == []
+    for entry in ORDINARY:
+        assert entry.licence == "CC0-1.0"
+        assert entry.name.split("_")[1] == entry.sha256[:8]
 
 
 def test_no_part_of_a_training_portrait_is_measured_with(shared):
