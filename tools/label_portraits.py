@@ -96,7 +96,9 @@ def find(wanted: dict[str, str], clones: list[Path]) -> dict[str, bytes]:
 def pictures(clone: Path) -> Iterator[bytes]:
     """Every picture that was ever committed: portraits of those who left are in the history alone."""
     git = ("git", "-C", str(clone))
-    listed = subprocess.run((*git, "rev-list", "--objects", "--all"), capture_output=True, text=True)
+    listed = subprocess.run(
+        (*git, "rev-list", "--objects", "--all", "--missing=allow-any"), capture_output=True, text=True
+    )
     if listed.returncode:
         sys.exit(f"{clone} is no clone that git can read: {listed.stderr.strip()}")
     names = (line.split(" ", 1) for line in listed.stdout.splitlines() if " " in line)
@@ -107,9 +109,10 @@ def pictures(clone: Path) -> Iterator[bytes]:
         for blob in wanted:
             reader.stdin.write(f"{blob}\n".encode())
             reader.stdin.flush()
-            *_, size = reader.stdout.readline().split()
-            yield reader.stdout.read(int(size))
-            reader.stdout.read(1)
+            header = reader.stdout.readline().split()
+            if len(header) == 3:  # else the clone is a partial one, and lacks it
+                yield reader.stdout.read(int(header[2]))
+                reader.stdout.read(1)
 
 
 class Labeller:
