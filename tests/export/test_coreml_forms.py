@@ -106,7 +106,7 @@ def test_verify_and_inspect_know_every_size(several, capsys):
 @elsewhere
 def test_frames_in_a_row_are_smoothed_and_others_are_not(several):
     """The first frame is as bright as by itself; after a reset the next one is a first frame."""
-    manifest = manifests.read(several).by_size()[1]
+    manifest = manifests.read(several).by_size()[0]
     dark, bright = sorted(golden.read(several, manifest), key=lambda vector: float(vector.outputs["alpha"].mean()))
     frames = [bright.image, dark.image, bright.image]
     alone = interpret(manifest, several)

@@ -315,18 +315,14 @@ def test_activations_that_are_not_finite(target, pictures, tmp_path):
     pytest.importorskip({"openvino-int8": "nncf", "coreml-w8a8": "coremltools"}.get(target, "onnxruntime"))
     network = load_checkpoint(shipped.weights_path())
     with torch.no_grad():
-        network.get_parameter("global_decoder.head.weight").mul_(1e38)
+        weight = network.get_parameter("global_decoder.head.weight")
+        weight.mul_(3e38 / weight.abs().max())
     path = tmp_path / "large.safetensors"
     save_checkpoint(network, path, licence="none", provenance="a test", trained=False)
     done = run(command(tmp_path / "out", pictures, "--checkpoint", str(path), target=target))
-    if target == "openvino-int8":  # its integers saturate, so that everything is finite, and the parity gate refuses it
-        assert done.returncode == 3, done.stderr
-        assert "parity gate rejected" in done.stderr
-        assert not (tmp_path / "out" / target).exists()
-    else:
-        assert done.returncode == 1, done.stderr
-        assert "not finite" in one_error(done)
-        assert list((tmp_path / "out").iterdir()) == []
+    assert done.returncode == 1, done.stderr
+    assert "not finite" in one_error(done)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="the limit of a running process is Linux's")
