@@ -78,8 +78,11 @@ def main() -> int:
 def listed(path: Path = LIST) -> dict[str, str]:
     """Names by SHA-256 of the file."""
     with path.open(newline="", encoding="utf-8") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["kind"] == "portrait"]
-    return {row["sha256"]: row["name"] for row in rows if row["name"].split("_")[0] in COLLECTIONS}
+        rows = [row for row in csv.DictReader(stream) if row.get("kind") == "portrait"]
+    wanted = {row["sha256"]: row["name"] for row in rows if row["name"].split("_")[0] in COLLECTIONS}
+    if not wanted:
+        sys.exit(f"{path} lists no portrait of {', '.join(COLLECTIONS)}")
+    return wanted
 
 
 def find(wanted: dict[str, str], clones: list[Path]) -> dict[str, bytes]:

@@ -69,6 +69,12 @@ def test_a_picture_is_found_by_its_hash_even_if_it_was_deleted(tmp_path):
     assert label_portraits.find(wanted, [tmp_path]) == digests
 
 
+def test_a_list_without_portraits_is_refused(tmp_path):
+    (tmp_path / "list.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(SystemExit, match=r"list\.csv lists no portrait of pif, f18, dc$"):
+        label_portraits.listed(tmp_path / "list.csv")
+
+
 def test_a_folder_that_is_no_clone_is_named(tmp_path):
     with pytest.raises(SystemExit, match=f"^{re.escape(str(tmp_path))} is no clone that git can read: "):
         label_portraits.find({}, [tmp_path])
