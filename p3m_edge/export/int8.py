@@ -228,14 +228,16 @@ def _order(
     def make() -> tuple[str, ...]:
         model, form = bench.graph(), _form(bench.request, target)
         ranges = pictures.ranges(attempts)
-        everything = quantize_onnx.quantised(model, ranges, form)
+        kept = quantize_onnx.depthwise(model) if target.engine == "openvino" else ()
+        everything = quantize_onnx.quantised(model, ranges, form, kept)
         progress = _progress("looking for the hardest pictures", budget, tell)
         total = len(pictures.calibration)
         images = hardest(model, everything, pictures.images(), _LOOKED_AT, figure, progress, total)
         digest = hashlib.sha256(b"".join(image.tobytes() for image in images)).hexdigest()
         cache = attempts.folder / f"parts-{figure}.json"
         progress = _progress(f"ranking the parts by {figure}", budget, tell)
-        return ordered(rank(model, ranges, images, digest, form=form, cache=cache, progress=progress), figure)
+        found = rank(model, ranges, images, digest, form=form, kept=kept, cache=cache, progress=progress)
+        return ordered(found, figure)
 
     return attempts.remember(f"order-{figure}", tuple[str, ...], make)
 

@@ -169,6 +169,15 @@ def parts_of(model: Any) -> dict[str, tuple[str, ...]]:
     return {name: tuple(nodes) for name, nodes in found.items()}
 
 
+def depthwise(model: Any) -> tuple[str, ...]:
+    """The names of the convolutions in groups."""
+    return tuple(
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Conv" and any(each.name == "group" and each.i > 1 for each in node.attribute)
+    )
+
+
 def part_name(node: str) -> str:
     """The part that a node belongs to."""
     return ".".join(node.partition("/")[0].split(".")[:_DEPTH])

@@ -32,6 +32,9 @@ TRANSFORMERS = ("swin-t", "vitae-s")
 COMPARING = ("Equal", "Greater", "GreaterEqual", "Select", "Maximum", "Pad", "LogicalAnd", "Multiply", "Subtract")
 """What decides about pooling winners and puts their values back."""
 
+DEPTHWISE = ("GroupConvolution",)
+"""OpenVINO computes depthwise convolutions in float32 on processors: integers around them cost accuracy and time."""
+
 RESIZING = ("Interpolate",)
 """What is in float32 as soon as a part is."""
 
@@ -73,8 +76,11 @@ def rungs(
     def rung(name: str, what: str, **settings: Any) -> Rung:
         def build(folder: Path, kept: Sequence[str]) -> Built:
             model = ov.require().Core().read_model(source)
-            _quantise(nncf, model, pictures, size, batch, kept, settings, folder / target.model_file)
-            return Built(minimum_version=MINIMUM_OPENVINO, fp32_nodes=(*kept, *(RESIZING if kept else ())))
+            # Resizes belong to no part: left in integers, they would change the logits with any parts in float32.
+            types = (*DEPTHWISE, *(RESIZING if kept else ()))
+            there = {operation.get_type_name() for operation in model.get_ops()}
+            _quantise(nncf, model, pictures, size, batch, kept, types, settings, folder / target.model_file)
+            return Built(MINIMUM_OPENVINO, fp32_nodes=(*kept, *(kind for kind in types if kind in there)))
 
         return Rung(name, what, build)
 
@@ -90,7 +96,7 @@ def rungs(
 
 def _quantise(
     nncf: ModuleType, model: Any, pictures: PictureSet, size: tuple[int, int], batch: int, kept: Sequence[str],
-    settings: dict[str, Any], out: Path,
+    types: Sequence[str], settings: dict[str, Any], out: Path,
 ) -> None:  # fmt: skip
     entry = model.input(0).get_any_name()
 
@@ -99,9 +105,7 @@ def _quantise(
 
     # A pattern matches from the beginning; `neck` is no part of `neck_context`.
     patterns = [rf"{re.escape(name)}(?:[./]|$)" for name in kept]
-    # Resizes belong to no part: were they left in integers, no number of parts in float32 would keep the logits.
-    types = [*COMPARING, *(RESIZING if kept else ())]
-    scope = nncf.IgnoredScope(types=types, patterns=patterns, validate=False)
+    scope = nncf.IgnoredScope(types=[*COMPARING, *types], patterns=patterns, validate=False)
     with calm(nncf):
         dataset = nncf.Dataset(_Images(pictures, size), feed)
         try:

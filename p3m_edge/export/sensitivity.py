@@ -81,6 +81,7 @@ def rank(
     *,
     precision: Precision = "int8",
     form: Literal["u8s8", "s8s8"] = "u8s8",
+    kept: Sequence[str] = (),
     cache: Path | None = None,
     progress: Progress = lambda _done, _total: None,
 ) -> Sensitivity:
@@ -98,6 +99,8 @@ def rank(
         Of the set that they come from.
     precision, form
         What to bring a part to.
+    kept
+        Names of nodes that stay in float32 in every part.
     cache
         A JSON file that keeps what is done: the same call goes on after an interruption, and a finished one is read.
         Results of another graph, precision or set in it are replaced.
@@ -121,8 +124,9 @@ def rank(
     wanted = [run(image) for image in images] if set(parts) - set(done) else []
     for number, (name, nodes) in enumerate(parts.items()):
         if name not in done:
-            others = [node for part, names in parts.items() if part != name for node in names]
-            changed = _changed(model, ranges, precision, form, nodes, others)
+            others = [*kept, *(node for part, names in parts.items() if part != name for node in names)]
+            own = [node for node in nodes if node not in kept]
+            changed = _changed(model, ranges, precision, form, own, others)
             found = map(judge(changed.SerializeToString()), images)
             errors, flips = zip(*(_difference(a, b) for a, b in zip(wanted, found, strict=True)), strict=True)
             done[name] = Part(
