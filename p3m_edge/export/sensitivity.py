@@ -59,7 +59,8 @@ class Sensitivity:
     precision, form
         What the parts were brought to; the form of the quantised graph, for ``int8``.
     graph
-        SHA-256 of the float32 graph: of another checkpoint, size or architecture it is another one.
+        SHA-256 of the float32 graph and of what always stays in float32: of another checkpoint, size or architecture it
+        is another one.
     pictures, digest
         How many pictures were looked at, and the digest of their set.
     """
@@ -117,7 +118,7 @@ def rank(
     if not images:
         raise InputError("there is no picture to measure the parts with")
     parts = parts_of(model)
-    identity = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    identity = hashlib.sha256(model.SerializeToString(deterministic=True) + "\n".join(kept).encode()).hexdigest()
     empty = Sensitivity(_SCHEMA, precision, form if precision == "int8" else "", identity, len(images), digest, ())
     done = {part.name: part for part in _cached(cache, empty)}
     run = judge(model.SerializeToString())

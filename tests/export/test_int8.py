@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -28,9 +29,9 @@ from p3m_edge.export.accuracy import (
     worst_figure,
 )
 from p3m_edge.export.calibration import MINIMUM, open_calibration, open_measuring
-from p3m_edge.export.quantize_onnx import OPERATORS, judge, part_name, parts_of, quantised
+from p3m_edge.export.quantize_onnx import OPERATORS, depthwise, judge, part_name, parts_of, quantised
 from p3m_edge.export.ranges import activation_ranges, check_finite
-from p3m_edge.export.sensitivity import hardest, ordered, rank
+from p3m_edge.export.sensitivity import Sensitivity, hardest, ordered, rank
 from p3m_edge.export.workbench import Workbench
 from p3m_edge.manifest import AccuracyRecord
 from p3m_edge.runtimes import Matting
@@ -348,6 +349,28 @@ def test_a_range_that_is_not_finite_is_named(mobile):
     with pytest.raises(InputError, match=f"{name} is not finite"):
         check_finite(bad)
     check_finite(ranges)
+
+
+def test_what_stays_in_float32_in_every_part_causes_nothing(mobile, tmp_path):
+    model, images, ranges = mobile
+    grouped = depthwise(model)
+    assert 10 < len(grouped) < sum(map(len, parts_of(model).values()))
+    assert {len(names & set(grouped)) > 0 for names in map(set, parts_of(model).values())} == {True, False}
+    found = {}
+    for kept in ((), tuple(node for nodes in parts_of(model).values() for node in nodes)):
+        cache = tmp_path / f"{len(kept)}.json"
+
+        def stop(done: int, _total: int) -> None:
+            if done == 2:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            rank(model, ranges, images[:1], "digest", kept=kept, cache=cache, progress=stop)
+        found[kept] = msgspec.json.decode(cache.read_bytes(), type=Sensitivity)
+    (first, second), (one, other) = (each.parts for each in found.values())
+    assert first.error > second.error > 0
+    assert one.error == other.error == 0
+    assert len({each.graph for each in found.values()}) == 2  # results of one are not taken for those of the other
 
 
 def test_parts_and_what_they_cause(mobile, tmp_path):
