@@ -33,7 +33,7 @@ COMPARING = ("Equal", "Greater", "GreaterEqual", "Select", "Maximum", "Pad", "Lo
 """What decides about pooling winners and puts their values back."""
 
 DEPTHWISE = ("GroupConvolution",)
-"""OpenVINO computes depthwise convolutions in float32 on processors: integers around them cost accuracy and time."""
+"""On x86 OpenVINO computes depthwise convolutions in float32: integers around them would cost accuracy and time."""
 
 RESIZING = ("Interpolate",)
 """What is in float32 as soon as a part is."""

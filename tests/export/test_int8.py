@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+import tempfile
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,11 +30,11 @@ from p3m_edge.export.accuracy import (
     failures,
     worst_figure,
 )
-from p3m_edge.export.calibration import MINIMUM, open_calibration, open_measuring
+from p3m_edge.export.calibration import MINIMUM, PictureSet, open_measuring
 from p3m_edge.export.quantize_onnx import OPERATORS, depthwise, judge, part_name, parts_of, quantised
 from p3m_edge.export.ranges import activation_ranges, check_finite
 from p3m_edge.export.sensitivity import Sensitivity, hardest, ordered, rank
-from p3m_edge.export.workbench import Workbench
+from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.manifest import AccuracyRecord
 from p3m_edge.runtimes import Matting
 from tests.portraits import portrait, write_set
@@ -208,28 +210,36 @@ def test_parts_that_are_kept_stay_in_float32(mobile, tmp_path):
             assert (makers.get(node.input[1]) == "DequantizeLinear") != (node.name in built.fp32_nodes)
 
 
-@pytest.mark.full
-def test_openvinos_parts_that_are_kept_stay_in_float32(mobile, tmp_path):
+def openvino_int8(
+    mobile: Any, measuring: PictureSet, folder: Path
+) -> tuple[Any, Callable[[Sequence[str]], tuple[Built, Any]]]:
+    """The module that quantises for OpenVINO; what builds its first rung with parts in float32, and reads the file."""
     pytest.importorskip("nncf")
     openvino = pytest.importorskip("openvino")
     from p3m_edge.export import quantize_openvino
 
-    model, _, _ = mobile
-    onnx.save(model, tmp_path / "float.onnx")
-    openvino.save_model(openvino.Core().read_model(tmp_path / "float.onnx"), tmp_path / "float.xml", False)
-    pictures = open_calibration(None, count=MINIMUM)
-    few = replace(pictures, pictures=pictures.pictures[:2])
+    onnx.save(mobile[0], folder / "model.onnx")
     target = targets.get("openvino-int8")
-    default = quantize_openvino.rungs(tmp_path / "float.xml", few, (SIDE, SIDE), 1, "mobile", target)[0]
+    rung = quantize_openvino.rungs(folder / "model.onnx", measuring, (SIDE, SIDE), 1, "mobile", target)[0]
+
+    def build(kept: Sequence[str]) -> tuple[Built, Any]:
+        place = Path(tempfile.mkdtemp(dir=folder))
+        built = rung.build(place, kept)
+        return built, openvino.Core().read_model(place / target.model_file)
+
+    return quantize_openvino, build
+
+
+@pytest.mark.full
+def test_openvinos_parts_that_are_kept_stay_in_float32(mobile, measuring, tmp_path):
+    module, build = openvino_int8(mobile, measuring, tmp_path)
     found = {}
     for kept in ((), ("network.encoder.neck", "network.local_decoder.head")):
-        folder = tmp_path / str(len(kept))
-        folder.mkdir()
-        types = (*quantize_openvino.DEPTHWISE, *(quantize_openvino.RESIZING if kept else ()))
-        assert default.build(folder, kept).fp32_nodes == (*kept, *types)
+        built, made = build(kept)
+        assert built.fp32_nodes == (*kept, *module.DEPTHWISE, *(module.RESIZING if kept else ()))
         found[kept] = {
             part_name(operation.get_friendly_name())
-            for operation in openvino.Core().read_model(folder / "model.xml").get_ops()
+            for operation in made.get_ops()
             if "Convolution" in operation.get_type_name() and _quantised(operation)
         }
     (before, after), kept = found.values(), list(found)[1]
@@ -287,19 +297,10 @@ def test_openvinos_comparisons_are_left_alone(onnx_model, tmp_path, bench):
 @pytest.mark.full
 def test_where_a_part_is_in_float32_resizes_are_too(mobile, measuring, tmp_path):
     """They belong to no part: in integers, they would change the logits however many parts are in float32."""
-    pytest.importorskip("nncf")
-    openvino = pytest.importorskip("openvino")
-    from p3m_edge.export import quantize_openvino
-
-    onnx.save(mobile[0], tmp_path / "model.onnx")
-    target = targets.get("openvino-int8")
-    rung = quantize_openvino.rungs(tmp_path / "model.onnx", measuring, (SIDE, SIDE), 1, "mobile", target)[0]
+    _, build = openvino_int8(mobile, measuring, tmp_path)
     found = {}
     for kept in ((), ("network.encoder.stem",)):
-        folder = tmp_path / str(len(kept))
-        folder.mkdir()
-        rung.build(folder, kept)
-        model = openvino.Core().read_model(folder / target.model_file)
+        _, model = build(kept)
         quantisers = [operation for operation in model.get_ops() if operation.get_type_name() == "FakeQuantize"]
         readers = [reader.get_node() for one in quantisers for reader in one.output(0).get_target_inputs()]
         found[kept] = Counter(reader.get_type_name() for reader in readers)
@@ -312,33 +313,25 @@ def test_where_a_part_is_in_float32_resizes_are_too(mobile, measuring, tmp_path)
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="OpenVINO on x86 is looked at here")
 def test_openvino_computes_depthwise_convolutions_in_float32(mobile, measuring, tmp_path, monkeypatch):
     """Quantised or not: so they are not quantised. Where this fails, OpenVINO has become faster than that."""
-    pytest.importorskip("nncf")
     openvino = pytest.importorskip("openvino")
-    from p3m_edge.export import quantize_openvino
-
-    onnx.save(mobile[0], tmp_path / "model.onnx")
-    target = targets.get("openvino-int8")
-    rung = quantize_openvino.rungs(tmp_path / "model.onnx", measuring, (SIDE, SIDE), 1, "mobile", target)[0]
+    module, build = openvino_int8(mobile, measuring, tmp_path)
     kinds = {}
-    for types in (quantize_openvino.DEPTHWISE, ()):
-        monkeypatch.setattr(quantize_openvino, "DEPTHWISE", types)
-        folder = tmp_path / f"{len(types)}"
-        folder.mkdir()
-        rung.build(folder, ())
-        core = openvino.Core()
-        model = core.read_model(folder / target.model_file)
-        depthwise = [each for each in model.get_ops() if each.get_type_name() == "GroupConvolution"]
-        assert len(depthwise) > 10
-        kinds[types] = sum(map(_quantised, depthwise)) / len(depthwise)
-        executed = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).get_runtime_model().get_ops()
+    for types in (module.DEPTHWISE, ()):
+        monkeypatch.setattr(module, "DEPTHWISE", types)
+        _, model = build(())
+        grouped = [each for each in model.get_ops() if each.get_type_name() == "GroupConvolution"]
+        assert len(grouped) > 10
+        kinds[types] = sum(map(_quantised, grouped)) / len(grouped)
+        network = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        executed = network.get_runtime_model().get_ops()
         told = [{key: value.astype(str) for key, value in node.get_rt_info().items()} for node in executed]
-        names = {one.get_friendly_name() for one in depthwise}
+        names = {one.get_friendly_name() for one in grouped}
         precisions = Counter(
             one["runtimePrecision"]
             for one in told
             if one["layerType"] == "Convolution" and names & set(one["originalLayersNames"].split(","))
         )
-        assert precisions == {"f32": len(depthwise)}
+        assert precisions == {"f32": len(grouped)}
     assert kinds == {(): 1.0, ("GroupConvolution",): 0.0}
 
 

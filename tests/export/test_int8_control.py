@@ -25,6 +25,7 @@ from p3m_edge.export.attempts import Attempts
 from p3m_edge.export.calibration import MINIMUM, open_measuring
 from p3m_edge.export.control import Budget, BudgetSpent, fewest
 from p3m_edge.export.ladder import Rung, Tools, climb
+from p3m_edge.export.sensitivity import Sensitivity
 from p3m_edge.export.workbench import Built
 from p3m_edge.imageio import write_png
 from p3m_edge.model.checkpoint import load_checkpoint, save_checkpoint
@@ -294,6 +295,22 @@ def test_the_same_line_goes_on_after_an_interruption(interruption, number, pictu
     assert after[:-1] == before  # to the last digit of their seconds
     assert len(after) == number
     assert (attempts / "ranges.json").stat().st_mtime_ns == ranges
+
+
+@pytest.mark.full
+def test_parts_are_ranked_as_the_format_quantises_them(pictures, tmp_path):
+    """OpenVINO's depthwise convolutions are in float32 in every part, so that the two rankings are of two networks."""
+    pytest.importorskip("nncf")
+    ranked = []
+    for target, first in (("onnx-int8", 4), ("openvino-int8", 3)):  # the first attempt with parts in float32
+        line = command(tmp_path, pictures, "--arch", "mobile", "--standin", target=target)
+        with started(line, f"attempt {first}: ") as process:
+            process.kill()
+        (path,) = (tmp_path / f".{target}.attempts").glob("parts-*.json")
+        ranked.append(msgspec.json.decode(path.read_bytes(), type=Sensitivity))
+    onnx, openvino = ranked
+    assert onnx.graph != openvino.graph
+    assert {part.name for part in onnx.parts} == {part.name for part in openvino.parts}
 
 
 def test_another_request_begins_anew_and_success_leaves_nothing_behind(pictures, tmp_path):
