@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from p3m_edge.atomic import reason
 from p3m_edge.errors import OutputError
 from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX
 
@@ -101,29 +101,7 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def write(path: Path, data: memoryview) -> None:
-    """Write a file so that it is there whole or not at all.
-
-    Raises
-    ------
-    OutputError
-        The disc is full, or it may not be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise unwritable(path, error) from error
-
-
 def unwritable(out: Path, error: OSError) -> OutputError:
     """The error for a file or folder that the system does not let us write."""
-    reasons = {errno.ENOSPC: "the disc is full", errno.EDQUOT: "the disc quota is used up"}
-    reason = reasons.get(error.errno or 0) or error.strerror or str(error)
     where = os.fspath(error.filename) if isinstance(error.filename, str) else os.fspath(out)
-    return OutputError(f"{where} cannot be written: {reason}")
+    return OutputError(f"{where} cannot be written: {reason(error)}")

@@ -6,7 +6,6 @@ Pillow decodes, as it reports damage that other decoders paper over with grey. O
 
 from __future__ import annotations
 
-import secrets
 import struct
 import threading
 import warnings
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from p3m_edge.atomic import atomic_write, reason
 from p3m_edge.errors import InputError, OutputError
 
 # Pillow's own bound against decompression bombs; beyond the 151 megapixels of today's largest cameras.
@@ -161,7 +161,7 @@ def list_images(folder: str | PathLike[str]) -> list[Path]:
         files = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
         return sorted(p for p in files if not p.is_dir())
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder} cannot be listed: {_reason(error)}") from error
+        raise InputError(f"{folder} cannot be listed: {reason(error)}") from error
 
 
 def write_png(
@@ -206,27 +206,6 @@ def write_png(
     atomic_write(path, data[:_PNG_AFTER_HEADER] + extra + data[_PNG_AFTER_HEADER:])
 
 
-def atomic_write(path: str | PathLike[str], data: bytes) -> None:
-    """Write a file under a temporary name in the same folder, then rename it; on failure nothing is left behind.
-
-    Raises
-    ------
-    OutputError
-        The folder is missing or not writable, ``path`` is a folder, or the disc is full.
-    """
-    path = Path(path)
-    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
-    try:
-        try:
-            with temporary.open("xb") as stream:
-                stream.write(data)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{path} cannot be written: {_reason(error)}") from error
-
-
 def _check_file(path: Path) -> None:
     try:
         if path.is_dir():
@@ -236,7 +215,7 @@ def _check_file(path: Path) -> None:
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty")
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {_reason(error)}") from error
+        raise InputError(f"{path} cannot be read: {reason(error)}") from error
 
 
 def _decode(stream: BinaryIO, path: Path, max_pixels: int) -> tuple[NDArray[Any], bytes | None]:
@@ -352,7 +331,3 @@ def _not_a_picture(path: Path, start: bytes) -> InputError:
 
 def _describe(array: NDArray[Any]) -> str:
     return f"{array.dtype} {list(array.shape)}"
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

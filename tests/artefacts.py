@@ -21,13 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge import manifest as manifests
-from p3m_edge.manifest import (
-    TYPED,
+from p3m_edge.manifest import TYPED, Manifest
+from p3m_edge.records import (
     BuildRecord,
     EngineRecord,
     InputRecord,
     Level,
-    Manifest,
     ModelRecord,
     OutputRecord,
     ParityRecord,

@@ -11,15 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from p3m_edge import manifest as manifests
-from p3m_edge.manifest import (
-    EngineRecord,
-    InputRecord,
-    Manifest,
-    ModelRecord,
-    OutputRecord,
-    ParityRecord,
-    VerifiedRecord,
-)
+from p3m_edge.manifest import Manifest
+from p3m_edge.records import EngineRecord, InputRecord, ModelRecord, OutputRecord, ParityRecord, VerifiedRecord
 from p3m_edge.targets import FP16
 from tests.artefacts import picture
 

@@ -204,6 +204,7 @@ def _write(out: Path, found: Driver, steps: list[Step], report: Report | None) -
     """``gpu.json`` and ``gpu.md``, without paths."""
     import msgspec
 
+    from p3m_edge.atomic import atomic_write
     from p3m_edge.benchmarks import report as reports
     from p3m_edge.benchmarks.process import redact
 
@@ -211,7 +212,7 @@ def _write(out: Path, found: Driver, steps: list[Step], report: Report | None) -
         dataclasses.replace(step, what=redact(step.what), error=step.error and redact(step.error)) for step in steps
     ]
     document = msgspec.json.encode({"driver": found, "steps": steps, "report": report})
-    reports.write_file(out / "gpu.json", msgspec.json.format(document, indent=2) + b"\n")
+    atomic_write(out / "gpu.json", msgspec.json.format(document, indent=2) + b"\n")
     lines = [
         f"# {found.gpus[0].name}",
         "",
@@ -224,7 +225,7 @@ def _write(out: Path, found: Driver, steps: list[Step], report: Report | None) -
     text = "\n".join(lines) + "\n"
     if report is not None:
         text += "\n" + reports.markdown(report).replace("# Benchmark", "## Benchmark", 1)
-    reports.write_file(out / "gpu.md", text.encode())
+    atomic_write(out / "gpu.md", text.encode())
     print(f"written: {out / 'gpu.json'}, {out / 'gpu.md'}", flush=True)
 
 

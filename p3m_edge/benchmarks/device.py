@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from p3m_edge import manifest
+from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks import files, report, results
 from p3m_edge.benchmarks.measure import failure, measure
 from p3m_edge.benchmarks.results import Options
@@ -60,7 +61,7 @@ def run(home: Path, scratch: Path, *, rounds: int | None, threads: int | None, d
         if device is None and options.device == Options().device:
             rows = [each for row in rows for each in unit_rows(row)]
         made = measure(rows, options, scratch=scratch, progress=_progress)
-        report.write_file(home / files.RESULT, files.encode(made))
+        atomic_write(home / files.RESULT, files.encode(made))
     except P3MEdgeError as refusal:
         sys.stderr.write(f"\nerror: {refusal}\n" + (f"hint: {refusal.hint}\n" if refusal.hint else ""))
         return refusal.exit_code

@@ -18,6 +18,7 @@ from p3m_edge.benchmarks.accuracy import Accuracy
 from p3m_edge.benchmarks.results import Report, Result, all_reports
 from p3m_edge.benchmarks.samples import Mattes
 from p3m_edge.benchmarks.scatter import Mark, Place, pareto, scale_is_cut, scatter
+from p3m_edge.benchmarks.tables import machine_name
 
 _STYLE, _SCRIPT = "bench-page.css", "bench-page.js"
 
@@ -39,7 +40,7 @@ def page(report: Report, mattes: Mattes | None = None, commands: Sequence[tuple[
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    title = f"p3m-edge bench: {reports.machine_name(report.machine)}"
+    title = f"p3m-edge bench: {machine_name(report.machine)}"
     return "".join((
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n',
@@ -64,7 +65,7 @@ def _header(report: Report) -> str:
     line = f"{reports.heading(report)}. Measured {page_tables.day(report.created)}."
     return (
         '<header class="top"><p class="brand">p3m-edge bench</p>'
-        f"<h1>{escape(reports.machine_name(report.machine))}</h1>"
+        f"<h1>{escape(machine_name(report.machine))}</h1>"
         f'<p class="sub">{escape(line)}</p></header>'
     )
 

@@ -7,14 +7,13 @@ from datetime import UTC, datetime
 from html import escape
 
 from p3m_edge.benchmarks import report as reports
+from p3m_edge.benchmarks import tables
 from p3m_edge.benchmarks.changes import IMPROVEMENTS, REGRESSIONS, Change, Comparison
 from p3m_edge.benchmarks.compare import BETWEEN_RUNS, describe
-from p3m_edge.benchmarks.report import Table
 from p3m_edge.benchmarks.results import Measured, Report, Result
 from p3m_edge.benchmarks.scatter import precision_class
 from p3m_edge.benchmarks.statistics import Ratio
-
-_NONE = "-"
+from p3m_edge.benchmarks.tables import NONE, Table
 
 
 def ordered(report: Report) -> list[Result]:
@@ -150,28 +149,28 @@ def _columns(report: Report) -> Iterator[tuple[str, str]]:
 def _row(report: Report, row: Result, number: int) -> list[str]:
     cells = [_name(row, number), _badge(row), *_timings(report, row, row.measured)]
     if report.accuracy is not None:
-        tables = [report.accuracy.sad] if report.accuracy.sad else []
-        for errors in (*tables, report.accuracy.difference):
-            cells.append(f"{errors[row.label]:.4g}" if row.label in errors else _NONE)
+        sad = [report.accuracy.sad] if report.accuracy.sad else []
+        for errors in (*sad, report.accuracy.difference):
+            cells.append(f"{errors[row.label]:.4g}" if row.label in errors else NONE)
     measured = row.measured
-    cells += [_NONE] * 2 if measured is None else [f"{measured.cold_start.ready_ms:.0f}", _mb(measured.memory.running)]
-    return [*cells, _mb(row.size_bytes) if row.size_bytes else _NONE]
+    cells += [NONE] * 2 if measured is None else [f"{measured.cold_start.ready_ms:.0f}", _mb(measured.memory.running)]
+    return [*cells, _mb(row.size_bytes) if row.size_bytes else NONE]
 
 
 def _timings(report: Report, row: Result, measured: Measured | None) -> Iterator[str]:
     throughput = any(r.measured is not None and r.measured.throughput is not None for r in report.rows)
     if measured is None:
-        yield from [_NONE] * (5 + bool(report.ratios) + throughput)
+        yield from [NONE] * (5 + bool(report.ratios) + throughput)
         return
     s = measured.latency
     yield from (_with_interval(_ms(s.median), _ms(s.interval.low), _ms(s.interval.high)), _ms(s.p90), _ms(s.p95))
     yield _ms(s.p99)
     if report.ratios:
         ratio = report.ratios.get(row.label)
-        yield _NONE if ratio is None else _ratio(ratio, 2)
-    yield _NONE if measured.end_to_end is None else _ms(measured.end_to_end.median)
+        yield NONE if ratio is None else _ratio(ratio, 2)
+    yield NONE if measured.end_to_end is None else _ms(measured.end_to_end.median)
     if throughput:
-        yield _NONE if measured.throughput is None else f"{measured.throughput.median:.1f}"
+        yield NONE if measured.throughput is None else f"{measured.throughput.median:.1f}"
 
 
 def _ratio(ratio: Ratio, digits: int) -> str:
@@ -228,9 +227,9 @@ def comparison(found: Comparison) -> str:
 def _changed(change: Change) -> list[str]:
     state = "bad" if change.verdict in REGRESSIONS else "good" if change.verdict in IMPROVEMENTS else ""
     ratio = change.ratio
-    times = _NONE if ratio is None else _ratio(ratio, 3)
+    times = NONE if ratio is None else _ratio(ratio, 3)
     note = f' <span class="small">{escape(change.note)}</span>' if change.note else ""
-    before, now = (_NONE if ms is None else _ms(ms) for ms in (change.before_ms, change.after_ms))
+    before, now = (NONE if ms is None else _ms(ms) for ms in (change.before_ms, change.after_ms))
     badge = f'<span class="badge {state}" title="{escape(describe(change))}">{escape(change.verdict)}</span>{note}'
     return [escape(change.label), badge, before, now, times]
 
@@ -240,7 +239,7 @@ def machine(report: Report) -> str:
     m, o = report.machine, report.options
     calls = f"{o.seconds:g} s" if o.seconds is not None else f"{o.iterations} calls of each kind"
     facts = {
-        "Processor": m.cpu or _NONE, "Board": m.board or _NONE, "Architecture": m.architecture,
+        "Processor": m.cpu or NONE, "Board": m.board or NONE, "Architecture": m.architecture,
         "Features": " ".join(m.features) or "unknown",
         "Cores": f"{m.usable_cores} usable, {m.physical_cores or '?'} physical, {m.logical_cores or '?'} logical",
         "Memory": f"{m.memory_bytes / 2**30:.1f} GiB", "Governor": m.governor or "unknown",
@@ -263,14 +262,13 @@ def machine(report: Report) -> str:
 
 def placements(report: Report) -> str:
     """Core ML's plans, if the run was one on a Mac."""
-    tables = reports.placements(report)
-    parts = "".join(f"<h3>{escape(table.title)}</h3>{_plain(table)}" for table in tables)
+    parts = "".join(f"<h3>{escape(table.title)}</h3>{_plain(table)}" for table in tables.placements(report))
     return f'<section id="plan"><h2>Core ML</h2>{parts}</section>' if parts else ""
 
 
 def imported(report: Report) -> str:
     """Another machine's run, folded away."""
-    parts = "".join(f"<h3>{escape(table.title)}</h3>{_plain(table)}" for table in reports.tables(report))
+    parts = "".join(f"<h3>{escape(table.title)}</h3>{_plain(table)}" for table in tables.tables(report))
     lines = "".join(f"<li>{escape(line)}</li>" for line in reports.remarks(report))
     marks = f'<ul class="warnings">{lines}</ul>' if lines else ""
     title = f"{reports.heading(report)}, measured {day(report.created)}"
@@ -279,7 +277,7 @@ def imported(report: Report) -> str:
 
 def side_by_side(report: Report) -> str:
     """The machines beside each other, if there are several."""
-    table = reports.side_by_side(report)
+    table = tables.side_by_side(report)
     return "" if table is None else f"<section><h2>{escape(table.title)}</h2>{_plain(table)}</section>"
 
 
@@ -293,7 +291,7 @@ def _plain(table: Table) -> str:
 
 def _number(figures: str, column: int, cell: str = "") -> str:
     kinds = ["figure"] if figures[column : column + 1] == "1" else []
-    if cell == _NONE:
+    if cell == NONE:
         kinds.append("none")
     return f' class="{" ".join(kinds)}"' if kinds else ""
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import msgspec
 
 from p3m_edge import manifest
-from p3m_edge.benchmarks.report import machine_name, write_file
+from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks.results import Report, Result, identity
-from p3m_edge.manifest import UnitRecord, VerifiedRecord
+from p3m_edge.benchmarks.tables import machine_name
+from p3m_edge.records import UnitRecord, VerifiedRecord
 
 
 def record(reports: Sequence[Report], folders: Iterable[Path]) -> Iterator[str]:
@@ -57,7 +58,7 @@ def record(reports: Sequence[Report], folders: Iterable[Path]) -> Iterator[str]:
             units = tuple(UnitRecord(_unit(row), row.parity.worst) for row in rows if row.parity is not None)
             machine = msgspec.to_builtins(report.machine)
             verified = VerifiedRecord("device", machine, report.machine.packages, units)
-            write_file(folder / manifest.MANIFEST, manifest.encode(replace(found, verified=verified)))
+            atomic_write(folder / manifest.MANIFEST, manifest.encode(replace(found, verified=verified)))
             yield f"{folder}: verified on {where}: {', '.join(unit.unit for unit in units)}"
 
 

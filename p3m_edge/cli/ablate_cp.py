@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from p3m_edge.atomic import atomic_write
 from p3m_edge.cli import options
 from p3m_edge.cli.tables import table
 from p3m_edge.errors import needing
-from p3m_edge.imageio import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

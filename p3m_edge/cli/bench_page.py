@@ -9,9 +9,9 @@ from importlib import resources
 from pathlib import Path
 
 from p3m_edge import imageio
+from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks import samples as sampling
 from p3m_edge.benchmarks.page import page
-from p3m_edge.benchmarks.report import write_file
 from p3m_edge.benchmarks.results import Options, Report
 from p3m_edge.benchmarks.rows import ArtefactRow
 from p3m_edge.benchmarks.samples import Mattes, Sample
@@ -129,7 +129,7 @@ def write(args: argparse.Namespace, rows: Sequence[ArtefactRow], report: Report,
     """
     text = page(report, mattes, tuple(commands(args, rows, report)))
     # File names may hold what is no Unicode; a page must not fail for that.
-    write_file(args.html, text.encode("utf-8", "backslashreplace"))
+    atomic_write(args.html, text.encode("utf-8", "backslashreplace"), parents=True)
 
 
 def commands(args: argparse.Namespace, rows: Sequence[ArtefactRow], report: Report) -> Iterator[tuple[str, str]]:

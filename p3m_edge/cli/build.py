@@ -16,7 +16,8 @@ from p3m_edge.cli import options
 from p3m_edge.cli.engine_options import add_engine_arguments, build_options
 from p3m_edge.cli.tables import megabytes, table
 from p3m_edge.errors import OutputError, P3MEdgeError, UsageError
-from p3m_edge.manifest import BuildRecord, Manifest
+from p3m_edge.manifest import Manifest
+from p3m_edge.records import BuildRecord
 from p3m_edge.runtimes.tensorrt_builder import Tell, build_into
 from p3m_edge.runtimes.tensorrt_options import BuildOptions
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from p3m_edge import imageio, shipped
 from p3m_edge import manifest as manifests
+from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks import report as benchmark_report
 from p3m_edge.benchmarks.measure import failure as benchmark_failure
 from p3m_edge.benchmarks.measure import measure
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from p3m_edge.cli.console import Console
     from p3m_edge.export import ExportResult
-    from p3m_edge.manifest import ModelRecord
+    from p3m_edge.records import ModelRecord
 
 HELP = """The whole path on an embedded default: export the mobile network with the weights of this package to
 onnx-fp32 and openvino-fp16, verify both through the runtime that apps use, matte the bundled portrait, measure both,
@@ -98,8 +99,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         benchmark=benchmark,
         seconds=round(time.perf_counter() - start, 1),
     )
-    imageio.atomic_write(folder / "report.json", to_json(report))
-    imageio.atomic_write(folder / "report.md", markdown(report).encode())
+    atomic_write(folder / "report.json", to_json(report))
+    atomic_write(folder / "report.md", markdown(report).encode())
     error = benchmark_failure(benchmark)
     console.emit(report, lambda out: _render(out, folder, report), error)
     if error is not None:
@@ -124,7 +125,7 @@ def claim(folder: Path) -> None:
     except OSError as error:
         raise OutputError(f"{folder} cannot be used: {error.strerror}", hint="choose another --out") from error
     text = b"Made by `p3m-edge demo`; the next run into this folder replaces the files that the last one wrote.\n"
-    imageio.atomic_write(folder / _MARKER, text)
+    atomic_write(folder / _MARKER, text)
 
 
 def _export(folder: Path, console: Console) -> tuple[ExportResult, ...]:
@@ -160,7 +161,7 @@ def _matte(folder: Path, artefact: Path, console: Console) -> tuple[str, ...]:
     results = dict(recipe.render(picture, alpha, _KINDS))
     for kind, result in results.items():
         imageio.write_png(folder / f"{kind}.png", result, result=True)
-    imageio.atomic_write(folder / _SIDE_BY_SIDE, _side_by_side(picture.rgb, *results.values()))
+    atomic_write(folder / _SIDE_BY_SIDE, _side_by_side(picture.rgb, *results.values()))
     return (*(f"{kind}.png" for kind in results), _SIDE_BY_SIDE)
 
 

@@ -11,7 +11,7 @@ from p3m_edge import targets
 from p3m_edge.cli import options
 from p3m_edge.cli.options import Size
 from p3m_edge.errors import UsageError
-from p3m_edge.manifest import Compatibility, Flavour, ProfileRecord
+from p3m_edge.records import Compatibility, Flavour, ProfileRecord
 from p3m_edge.runtimes.tensorrt_messages import CURRENT
 from p3m_edge.runtimes.tensorrt_options import LEVELS, BuildOptions
 

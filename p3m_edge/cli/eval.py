@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p3m_edge import __version__
+from p3m_edge.atomic import atomic_write
 from p3m_edge.cli import options
 from p3m_edge.cli.bench import progress_bar
 from p3m_edge.cli.tables import table
@@ -26,7 +27,7 @@ from p3m_edge.evaluate.results import ROUTES, Evaluation, Result, Route
 from p3m_edge.evaluate.runner import find_set, worst_sheet
 from p3m_edge.evaluate.runner import run as evaluate
 from p3m_edge.evaluate.scoring import KERNEL, TRIMAP_SOURCES, Trimaps
-from p3m_edge.imageio import atomic_write, write_png
+from p3m_edge.imageio import write_png
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole

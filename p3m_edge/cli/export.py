@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from p3m_edge.cli.console import Console
     from p3m_edge.export import ExportRequest, ExportResult, PlannedArtefact, StageEvent
-    from p3m_edge.manifest import EngineRecord
+    from p3m_edge.records import EngineRecord
 
 HELP = """Turn weights into artefacts: folders with a model file, a manifest and golden vectors. The weights are those
 of the mobile network that come with this package, or a checkpoint of P3M-Net.

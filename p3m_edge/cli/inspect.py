@@ -13,7 +13,8 @@ from p3m_edge import manifest as manifests
 from p3m_edge.cli import options
 from p3m_edge.cli.tables import megabytes, number, parity_table, proved, table
 from p3m_edge.errors import CheckpointError
-from p3m_edge.manifest import BuildRecord, Manifest
+from p3m_edge.manifest import Manifest
+from p3m_edge.records import BuildRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

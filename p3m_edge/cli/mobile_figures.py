@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p3m_edge import imageio
+from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks import chart
 from p3m_edge.benchmarks.fingerprint import Fingerprint, fingerprint
 from p3m_edge.benchmarks.measure import failure, measure
@@ -182,12 +182,12 @@ def _interval(latency: Summary) -> str:
 def _write(out: Path, name: str, report: object, rows: Sequence[tuple[str, ...]], columns: tuple[str, ...]) -> None:
     lines = ["| " + " | ".join(columns) + " |", "| --- |" + " ---: |" * (len(columns) - 1)]
     lines += ["| " + " | ".join(cells) + " |" for cells in rows]
-    imageio.atomic_write(out / f"{name}.json", to_json(report))
-    imageio.atomic_write(out / f"{name}.md", ("\n".join(lines) + "\n").encode())
+    atomic_write(out / f"{name}.json", to_json(report))
+    atomic_write(out / f"{name}.md", ("\n".join(lines) + "\n").encode())
 
 
 def _write_svg(path: Path, text: str) -> None:
-    imageio.atomic_write(path, text.encode())
+    atomic_write(path, text.encode())
 
 
 def _render(out: RichConsole, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

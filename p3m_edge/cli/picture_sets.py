@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from p3m_edge.atomic import atomic_write
 from p3m_edge.cli import options
 from p3m_edge.data.augment import encode_jpeg
 from p3m_edge.data.recipe import MOST
 from p3m_edge.data.sheet import sheet
 from p3m_edge.data.synth.portraits import MAX_SIDE, MIN_SIDE
 from p3m_edge.errors import UsageError
-from p3m_edge.imageio import atomic_write, write_png
+from p3m_edge.imageio import write_png
 
 if TYPE_CHECKING:
     from p3m_edge.data.sample import Image

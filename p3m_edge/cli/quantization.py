@@ -11,7 +11,7 @@ from p3m_edge import targets
 from p3m_edge.cli import options
 from p3m_edge.cli.tables import megabytes, number, table
 from p3m_edge.errors import UsageError
-from p3m_edge.manifest import AccuracyRecord, QuantizationRecord, RungRecord
+from p3m_edge.records import AccuracyRecord, QuantizationRecord, RungRecord
 from p3m_edge.targets import ATTEMPTS, BUDGET_MINUTES, CALIBRATION_PICTURES, MAX_DROP
 
 if TYPE_CHECKING:

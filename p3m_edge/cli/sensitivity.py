@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p3m_edge import shipped
+from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks import chart
 from p3m_edge.cli import options
 from p3m_edge.cli.export import chosen_checkpoint, load_exporter
 from p3m_edge.cli.progress import counting
 from p3m_edge.cli.tables import number, table
 from p3m_edge.errors import OutputError, UsageError
-from p3m_edge.imageio import atomic_write
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p3m_edge import imageio
+from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks import benchmark_app
 from p3m_edge.benchmarks import report as benchmark_report
 from p3m_edge.benchmarks.measure import failure, measure
@@ -141,8 +141,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         reports.append(report)
         goals += _goals(arch, report)
     suite = Suite(tuple(goals), tuple(reports))
-    imageio.atomic_write(args.out / "suite.json", to_json(suite))
-    imageio.atomic_write(args.out / "suite.md", markdown(suite).encode())
+    atomic_write(args.out / "suite.json", to_json(suite))
+    atomic_write(args.out / "suite.md", markdown(suite).encode())
     errors += [failed for report in reports if (failed := failure(report)) is not None]
     first = errors[0] if errors else None
     console.emit(suite, lambda out: _render(out, suite), first)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from p3m_edge.manifest import ParityRecord, VerifiedRecord
+    from p3m_edge.records import ParityRecord, VerifiedRecord
     from p3m_edge.targets import Limits
 
 _FIGURES = (

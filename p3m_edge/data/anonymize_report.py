@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from p3m_edge.atomic import atomic_write
 from p3m_edge.data.anonymize_set import Record, Settings
 from p3m_edge.data.detect import Box
-from p3m_edge.imageio import atomic_write
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import msgspec
 
+from p3m_edge.atomic import atomic_write
 from p3m_edge.data import detect
 from p3m_edge.data.anonymize import anonymize, on_subject, remaining
 from p3m_edge.data.detect import Box, Detector, View
 from p3m_edge.data.recipe import check_apart
 from p3m_edge.data.sample import Image, Item
 from p3m_edge.errors import InputError, OutputError
-from p3m_edge.imageio import atomic_write, read_image, read_mask, write_png
+from p3m_edge.imageio import read_image, read_mask, write_png
 
 CASCADE = "cascade"
 _AGAIN = (View(240, mirrored=True), View(480, angle=15), View(480, angle=-15), View(960, mirrored=True))

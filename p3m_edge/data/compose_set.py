@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from p3m_edge.atomic import atomic_write
 from p3m_edge.data import foreground, sets
 from p3m_edge.data.augment import encode_jpeg
 from p3m_edge.data.cache import Cache
@@ -22,7 +23,7 @@ from p3m_edge.data.parallel import Progress, parallel_map
 from p3m_edge.data.recipe import MOST, check_apart, claim, numbered
 from p3m_edge.data.sample import Item, Sample
 from p3m_edge.errors import InputError, OutputError, UsageError
-from p3m_edge.imageio import atomic_write, read_image, write_png
+from p3m_edge.imageio import read_image, write_png
 
 LIST = "composed.csv"
 """Which portrait and which background each picture was made of."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
 
+from p3m_edge.atomic import atomic_write
 from p3m_edge.data import phash
 from p3m_edge.data.anonymize import remaining
 from p3m_edge.data.anonymize_inputs import find_items
@@ -21,7 +22,7 @@ from p3m_edge.data.detect import Detector
 from p3m_edge.data.parallel import Progress, parallel_map
 from p3m_edge.data.sample import Item
 from p3m_edge.errors import InputError
-from p3m_edge.imageio import atomic_write, read_image, read_mask
+from p3m_edge.imageio import read_image, read_mask
 from p3m_edge.manifest import sha256
 
 

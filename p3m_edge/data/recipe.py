@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+from p3m_edge.atomic import atomic_write
 from p3m_edge.errors import InputError, OutputError, UsageError
-from p3m_edge.imageio import atomic_write
 
 MOST = 1_000_000
 """Pictures of one seed: the numbers of another seed's begin after them."""

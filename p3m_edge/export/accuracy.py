@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from p3m_edge import metrics, preprocess
 from p3m_edge.errors import InputError, P3MEdgeError
 from p3m_edge.export.calibration import PictureSet
-from p3m_edge.manifest import AccuracyRecord
+from p3m_edge.records import AccuracyRecord
 from p3m_edge.runtimes.contract import Images, Outputs
 
 Run = Callable[[Images], Outputs]

@@ -16,10 +16,10 @@ from typing import TypeVar
 import msgspec
 
 from p3m_edge import manifest as manifests
+from p3m_edge.atomic import atomic_write
 from p3m_edge.errors import OutputError
 from p3m_edge.export.workbench import Built
-from p3m_edge.imageio import atomic_write
-from p3m_edge.manifest import FileRecord, RungRecord
+from p3m_edge.records import FileRecord, RungRecord
 
 T = TypeVar("T")
 _INDEX = "attempts.json"

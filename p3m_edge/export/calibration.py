@@ -32,8 +32,8 @@ from p3m_edge.export.calibration_pictures import (
     portable,
 )
 from p3m_edge.imageio import list_images
-from p3m_edge.manifest import PicturesRecord
 from p3m_edge.preprocess import fit, to_network
+from p3m_edge.records import PicturesRecord
 from p3m_edge.targets import CALIBRATION_PICTURES
 
 MINIMUM = 32

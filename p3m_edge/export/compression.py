@@ -16,7 +16,8 @@ from p3m_edge.export.calibration import PictureSet
 from p3m_edge.export.levels import open_highest
 from p3m_edge.export.workbench import Workbench
 from p3m_edge.folder import size
-from p3m_edge.manifest import AccuracyRecord, Manifest, QuantizationRecord, RungRecord
+from p3m_edge.manifest import Manifest
+from p3m_edge.records import AccuracyRecord, QuantizationRecord, RungRecord
 from p3m_edge.targets import Precision
 
 WAYS: dict[Precision, str] = {

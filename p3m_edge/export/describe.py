@@ -12,8 +12,9 @@ from p3m_edge.benchmarks.fingerprint import fingerprint
 from p3m_edge.export import forms
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.export.workbench import Built, Workbench
-from p3m_edge.manifest import EngineRecord, Form, InputRecord, Manifest, OutputName, OutputRecord, VerifiedRecord
+from p3m_edge.manifest import Manifest
 from p3m_edge.model.p3mnet import MULTIPLE
+from p3m_edge.records import EngineRecord, Form, InputRecord, OutputName, OutputRecord, VerifiedRecord
 from p3m_edge.targets import Target
 
 

@@ -34,7 +34,7 @@ from p3m_edge.export.ranges import Range, activation_ranges, check_finite
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.export.sensitivity import hardest, ordered, rank
 from p3m_edge.export.workbench import Built, Workbench
-from p3m_edge.manifest import QuantizationRecord
+from p3m_edge.records import QuantizationRecord
 from p3m_edge.runtimes.contract import Images, Outputs
 from p3m_edge.runtimes.engine import Engine
 from p3m_edge.targets import Target

@@ -22,7 +22,7 @@ from p3m_edge.export.attempts import Attempts
 from p3m_edge.export.control import Budget, BudgetSpent, fewest
 from p3m_edge.export.workbench import Built
 from p3m_edge.folder import size
-from p3m_edge.manifest import RungRecord
+from p3m_edge.records import RungRecord
 from p3m_edge.runtimes.contract import Images
 
 ROUNDS = 15

@@ -15,7 +15,8 @@ from p3m_edge.errors import UsageError, suggestion
 from p3m_edge.export.headroom import Headroom
 from p3m_edge.export.levels import open_highest
 from p3m_edge.export.workbench import Workbench
-from p3m_edge.manifest import Manifest, ParityItem, ParityRecord
+from p3m_edge.manifest import Manifest
+from p3m_edge.records import ParityItem, ParityRecord
 from p3m_edge.runtimes import golden
 from p3m_edge.runtimes.contract import Outputs
 from p3m_edge.targets import Limits, Target

@@ -20,8 +20,8 @@ from p3m_edge.export.describe import describe
 from p3m_edge.export.request import ExportRequest, ExportResult, OnEvent, PlannedArtefact
 from p3m_edge.export.stages import Stages
 from p3m_edge.export.workbench import Built, Workbench, check_arch
-from p3m_edge.manifest import VerifiedRecord
 from p3m_edge.model.p3mnet import MULTIPLE
+from p3m_edge.records import VerifiedRecord
 from p3m_edge.targets import ARCHS, Target
 
 Builder = Callable[[Workbench, Target, Path], Built]

@@ -15,13 +15,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.atomic import atomic_write
 from p3m_edge.data.parallel import Progress
 from p3m_edge.errors import InputError
 from p3m_edge.export.accuracy import Figure, classes_of, flipped
 from p3m_edge.export.precision import only_half
 from p3m_edge.export.quantize_onnx import judge, parts_of, quantised
 from p3m_edge.export.ranges import Range
-from p3m_edge.imageio import atomic_write
 from p3m_edge.runtimes.contract import Outputs
 
 Precision = Literal["int8", "fp16"]

@@ -11,7 +11,7 @@ from typing import TypeVar
 import psutil
 
 from p3m_edge.export.request import OnEvent, StageEvent, StageTime
-from p3m_edge.manifest import RungRecord
+from p3m_edge.records import RungRecord
 
 T = TypeVar("T")
 _SAMPLE_SECONDS = 0.02

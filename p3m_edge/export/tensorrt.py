@@ -28,7 +28,8 @@ from p3m_edge.export.precision import half_quantised, staying, to_half
 from p3m_edge.export.ranges import Range, activation_ranges
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.export.workbench import Built, Workbench
-from p3m_edge.manifest import TYPED, BuildRecord, Manifest, ParityRecord
+from p3m_edge.manifest import TYPED, Manifest
+from p3m_edge.records import BuildRecord, ParityRecord
 from p3m_edge.runtimes import cuda, tensorrt
 from p3m_edge.runtimes.tensorrt_builder import Tell, build_into, choose
 from p3m_edge.runtimes.tensorrt_fit import check_gpu, check_trust

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -17,7 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from p3m_edge.errors import CheckpointError, InputError, OutputError
+from p3m_edge.atomic import atomic_write
+from p3m_edge.errors import CheckpointError, InputError
 from p3m_edge.header import is_safetensors
 from p3m_edge.model import container
 from p3m_edge.model.p3mnet import ENCODERS, P3MNet
@@ -172,7 +171,7 @@ def save_checkpoint(
         if not torch.isfinite(value).all():
             raise InputError(f"{key} holds values that are not finite: not saved", hint="the training diverged")
     data = container.encode(tensors, arch=model.arch, licence=licence, provenance=provenance, trained=trained)
-    _write(Path(path), data)
+    atomic_write(path, data, what="the checkpoint", durable=True)
 
 
 def read_tensors(path: str | Path, nested: tuple[str, ...] = ("state_dict",)) -> dict[str, Tensor]:
@@ -214,23 +213,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"the checkpoint {path} cannot be read: {error.strerror}") from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary: Path | None = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        temporary = None
-    except OSError as error:
-        raise OutputError(f"the checkpoint {path} cannot be written: {error.strerror}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def _unpickle(data: bytes, path: Path, nested: tuple[str, ...] = ("state_dict",)) -> dict[str, Tensor]:

@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from p3m_edge.errors import ArtefactError, MissingError, missing_package, suggestion
-from p3m_edge.manifest import InputRecord, Manifest
+from p3m_edge.manifest import Manifest
+from p3m_edge.records import InputRecord
 from p3m_edge.runtimes.contract import (
     EngineInfo,
     EngineOptions,

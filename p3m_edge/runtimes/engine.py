@@ -19,7 +19,8 @@ from typing import Self, get_args
 import numpy as np
 
 from p3m_edge.errors import ArtefactError, InputError, P3MEdgeError, UsageError, suggestion
-from p3m_edge.manifest import PLACE, InputRecord, Manifest, ProfileRecord
+from p3m_edge.manifest import PLACE, Manifest
+from p3m_edge.records import InputRecord, ProfileRecord
 from p3m_edge.runtimes.contract import (
     ALPHA,
     EngineOptions,

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from p3m_edge import manifest as manifests
 from p3m_edge.errors import P3MEdgeError, UsageError, suggestion
-from p3m_edge.manifest import Level, Manifest
+from p3m_edge.manifest import Manifest
 from p3m_edge.preprocess import Colour, Geometry, Resize, from_network, to_network
+from p3m_edge.records import Level
 from p3m_edge.runtimes import golden
 from p3m_edge.runtimes.contract import EngineInfo, EngineOptions, Hint, Images, engine_module
 from p3m_edge.runtimes.engine import Engine, Ticket, open_engine

@@ -18,7 +18,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from p3m_edge.errors import MissingError, P3MEdgeError, UsageError, missing_package, suggestion
-from p3m_edge.manifest import InputRecord, Manifest
+from p3m_edge.manifest import Manifest
+from p3m_edge.records import InputRecord
 from p3m_edge.runtimes import cuda
 from p3m_edge.runtimes.contract import (
     EngineInfo,

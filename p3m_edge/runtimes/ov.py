@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from p3m_edge.errors import ArtefactError, MissingError, UsageError, missing_package, suggestion
-from p3m_edge.manifest import InputRecord, Manifest
+from p3m_edge.manifest import Manifest
+from p3m_edge.records import InputRecord
 from p3m_edge.runtimes import cache
 from p3m_edge.runtimes.contract import (
     ALPHA,

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.errors import MissingError, P3MEdgeError
-from p3m_edge.manifest import BuildRecord, Flavour, Manifest
+from p3m_edge.manifest import Manifest
+from p3m_edge.records import BuildRecord, Flavour
 from p3m_edge.runtimes import cuda
 from p3m_edge.runtimes.contract import (
     EngineInfo,

@@ -17,7 +17,8 @@ from pathlib import Path
 import msgspec
 
 from p3m_edge.errors import ArtefactError, MissingError, OutputError, P3MEdgeError, UsageError, ended
-from p3m_edge.manifest import TYPED, BuildRecord, Flavour, Manifest, record_files
+from p3m_edge.manifest import TYPED, Manifest, record_files
+from p3m_edge.records import BuildRecord, Flavour
 from p3m_edge.runtimes import cache
 from p3m_edge.runtimes.cuda import Driver, Gpu
 from p3m_edge.runtimes.tensorrt_fit import NAMES, system

@@ -12,7 +12,8 @@ import struct
 from pathlib import Path
 
 from p3m_edge.errors import ArtefactError
-from p3m_edge.manifest import TYPED, BuildRecord, Flavour, Manifest
+from p3m_edge.manifest import TYPED, Manifest
+from p3m_edge.records import BuildRecord, Flavour
 from p3m_edge.runtimes.contract import mismatch, release
 from p3m_edge.runtimes.cuda import Gpu
 

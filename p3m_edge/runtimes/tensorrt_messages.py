@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from p3m_edge.manifest import Compatibility, Flavour
+from p3m_edge.records import Compatibility, Flavour
 from p3m_edge.runtimes.cuda import Driver
 from p3m_edge.targets import Precision
 

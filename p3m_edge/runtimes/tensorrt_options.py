@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p3m_edge.errors import UsageError
-from p3m_edge.manifest import PLACE, TYPED, Compatibility, Flavour, InputRecord, Manifest, ProfileRecord
+from p3m_edge.manifest import PLACE, TYPED, Manifest
+from p3m_edge.records import Compatibility, Flavour, InputRecord, ProfileRecord
 from p3m_edge.runtimes.tensorrt_fit import NAMES
 from p3m_edge.runtimes.tensorrt_messages import Shapes
 

@@ -26,9 +26,9 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
+from p3m_edge.atomic import atomic_write
 from p3m_edge.errors import ArtefactError, MissingError, OutputError, P3MEdgeError, UsageError
-from p3m_edge.folder import write
-from p3m_edge.manifest import Compatibility, Flavour
+from p3m_edge.records import Compatibility, Flavour
 from p3m_edge.runtimes import cuda
 from p3m_edge.runtimes.tensorrt_fit import MODULES, NAMES
 from p3m_edge.runtimes.tensorrt_messages import CURRENT, PATIENCE, Done, Failure, Here, Log, Message, Order, Progress
@@ -138,7 +138,7 @@ class Build:
             raise P3MEdgeError("the build was called off")
         self._given(plan, "no engine")
         self._send(Progress("writing the engine", 1.0))
-        write(Path(order.engine), memoryview(plan))
+        atomic_write(order.engine, memoryview(plan), durable=True)
         if cache is not None:
             self._keep_timing(config, cache)
         return Done(types)
@@ -307,7 +307,7 @@ class Build:
                     cache.combine(other, False)
             data = cache.serialize()
             if data is not None:
-                write(path, memoryview(data))
+                atomic_write(path, memoryview(data), durable=True)
         except (OSError, OutputError) as error:
             self._send(Log("remark", f"the timing cache {path} is not kept: {_line(error)}"))
 

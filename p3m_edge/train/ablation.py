@@ -17,6 +17,7 @@ from typing import TypeVar
 import cv2
 import msgspec
 
+from p3m_edge.atomic import atomic_write
 from p3m_edge.data.anonymize import anonymize
 from p3m_edge.data.detect import Box
 from p3m_edge.data.parallel import parallel_map
@@ -28,7 +29,7 @@ from p3m_edge.evaluate import runner
 from p3m_edge.evaluate.methods import Options, open_method
 from p3m_edge.evaluate.results import Result
 from p3m_edge.evaluate.scoring import Trimaps
-from p3m_edge.imageio import atomic_write, write_png
+from p3m_edge.imageio import write_png
 from p3m_edge.train import config as configs
 from p3m_edge.train import run as runs
 from p3m_edge.train.config import Config

@@ -7,9 +7,9 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
+from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks import chart
 from p3m_edge.errors import InputError
-from p3m_edge.imageio import atomic_write
 
 CURVE = "curve.svg"
 """Its name in a run's folder."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from p3m_edge.atomic import atomic_write
 from p3m_edge.errors import OutputError, missing_package
-from p3m_edge.imageio import atomic_write
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

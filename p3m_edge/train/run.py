@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from p3m_edge.atomic import LEFTOVERS, atomic_write
 from p3m_edge.errors import CheckpointError, OutputError, P3MEdgeError, UsageError
-from p3m_edge.imageio import atomic_write
 from p3m_edge.model.checkpoint import read_checkpoint
 from p3m_edge.model.p3mnet import P3MNet, build
 from p3m_edge.train import config as configs
@@ -37,7 +37,6 @@ from p3m_edge.train.teacher import Teacher, open_teacher
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-_TEMPORARY = (".state.pt.*", ".*.safetensors.*", ".*.tmp")
 _LOST = ("by peer", "gloo", "NCCL")  # in what PyTorch says when processes cannot talk to each other any more
 # What may differ when a run goes on; all else would make another training of it.
 CHANGEABLE = (
@@ -310,9 +309,8 @@ def _check_folder(request: TrainRequest) -> None:
 
 def _make_folder(request: TrainRequest, planned: TrainPlan) -> None:
     """The folder, with the effective settings, and without what a killed run left half-written."""
-    for pattern in _TEMPORARY:
-        for path in request.out.glob(pattern):
-            path.unlink(missing_ok=True)
+    for path in request.out.glob(LEFTOVERS):
+        path.unlink(missing_ok=True)
     given = ("data", "faces", "teacher", "unlabelled")
     named = ", ".join(f"{name}: {getattr(request, name)}" for name in given if getattr(request, name) is not None)
     text = f"# {named}\n# {planned.data}\n\n{configs.to_toml(request.config)}"

@@ -7,9 +7,7 @@ how the sampler and the schedule are stored.
 
 from __future__ import annotations
 
-import os
 import pickle
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -20,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from p3m_edge.atomic import atomic_file
 from p3m_edge.errors import CheckpointError, OutputError
 
 STATE = "state.pt"
@@ -91,23 +90,14 @@ def save(state: State, path: Path) -> None:
         "schema": SCHEMA,
         **{field.name: getattr(state, field.name) for field in fields(state)},
     }
-    temporary: Path | None = None
+    hint = "the one before it, if any, is still there"
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
+        with atomic_file(path, what="the training state", durable=True) as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        temporary = None
-    except (OSError, RuntimeError) as error:  # PyTorch's writer wraps the reason
-        reason = getattr(error, "strerror", None) or "the disc may be full"
-        raise OutputError(
-            f"the training state {path} cannot be written: {reason}", hint="the one before it, if any, is still there"
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    except OutputError as error:
+        raise OutputError(str(error), hint=hint) from error
+    except RuntimeError as error:  # PyTorch's writer hides the reason
+        raise OutputError(f"the training state {path} cannot be written: the disc may be full", hint=hint) from error
 
 
 def load(path: Path) -> State:

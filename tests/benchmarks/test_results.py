@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from p3m_edge.benchmarks import files, results
+from p3m_edge.benchmarks import files, results, tables
 from p3m_edge.benchmarks import report as rendering
 from p3m_edge.benchmarks.measure import failure, with_baseline
 from p3m_edge.benchmarks.results import Report
@@ -149,19 +149,19 @@ def test_markdown_tables_are_regular() -> None:
     assert sum(bars) > 0
     # Neighbouring lines of a table have the same number of cells.
     assert all(a == b or 0 in (a, b) for a, b in pairwise(bars))
-    for table in rendering.tables(odd):
+    for table in tables.tables(odd):
         assert all(len(cells) == len(table.columns) for cells in table.rows)
 
 
 def test_machines_stand_side_by_side() -> None:
     other = replace(report(row("renamed", 7.0), row("x", None, status="failed", identity="ef" * 32)), imported=())
-    together = rendering.side_by_side(replace(FULL, imported=(other,)))
+    together = tables.side_by_side(replace(FULL, imported=(other,)))
     assert together is not None
     table = {cells[0]: cells[1:] for cells in together.rows}
     assert table["slow"] == ("20.02", "7.01")  # same content, other label
     assert table["fast"] == ("10.01", "-")
     assert table["x"] == ("-", "failed")
-    assert rendering.side_by_side(FULL) is None
+    assert tables.side_by_side(FULL) is None
     assert "Machines side by side" in _printed(replace(FULL, imported=(other,)))
 
 

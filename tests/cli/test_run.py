@@ -283,7 +283,7 @@ def test_a_full_disc_ends_the_run_and_leaves_complete_files(artefact, photo, tmp
     assert done.returncode == 1, done.stderr
     reasons = [item["reason"] for item in json.loads(done.stdout)["pictures"]]
     assert reasons[0] is None
-    assert "No space left" in reasons[1]
+    assert "the disc is full" in reasons[1]
     assert reasons[2:] == ["not begun: the disc is full"] * 2
 
 

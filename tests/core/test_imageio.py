@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from p3m_edge.atomic import atomic_write
 from p3m_edge.errors import InputError, OutputError
-from p3m_edge.imageio import IMAGE_SUFFIXES, atomic_write, list_images, read_image, read_mask, write_png
+from p3m_edge.imageio import IMAGE_SUFFIXES, list_images, read_image, read_mask, write_png
 
 RGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

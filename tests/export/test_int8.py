@@ -35,7 +35,7 @@ from p3m_edge.export.quantize_onnx import OPERATORS, depthwise, judge, part_name
 from p3m_edge.export.ranges import activation_ranges, check_finite
 from p3m_edge.export.sensitivity import Sensitivity, hardest, ordered, rank
 from p3m_edge.export.workbench import Built, Workbench
-from p3m_edge.manifest import AccuracyRecord
+from p3m_edge.records import AccuracyRecord
 from p3m_edge.runtimes import Matting
 from tests.portraits import portrait, write_set
 

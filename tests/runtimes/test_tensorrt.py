@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from p3m_edge import manifest as manifests
 from p3m_edge.cli import main
 from p3m_edge.errors import ArtefactError, InputError, MissingError, UsageError
-from p3m_edge.manifest import BuildRecord, ProfileRecord
+from p3m_edge.records import BuildRecord, InputRecord, ProfileRecord
 from p3m_edge.runtimes import Matting, cuda
 from p3m_edge.runtimes.cuda import Gpu
 from p3m_edge.runtimes.engine import check_images
@@ -172,7 +171,7 @@ class TestFit:
 
 class TestProfile:
     def test_a_size_outside_names_side_and_range(self) -> None:
-        record = manifests.InputRecord("image", 1, None, None)
+        record = InputRecord("image", 1, None, None)
         assert fixed_size(record, (1024, 32), PROFILE) == (1024, 32)
         with pytest.raises(UsageError, match="made for a width of 64 to 1024, not 32") as caught:
             fixed_size(record, (32, 32), PROFILE)
@@ -181,7 +180,7 @@ class TestProfile:
             fixed_size(record, (1024, 800), PROFILE)
 
     def test_images_outside_are_refused_before_the_engine_sees_them(self) -> None:
-        record = manifests.InputRecord("image", 1, None, None)
+        record = InputRecord("image", 1, None, None)
         check_images(np.zeros((1, 768, 1024, 3), np.uint8), record, PROFILE)
         with pytest.raises(InputError, match="made for a height of 32 to 768, not 800"):
             check_images(np.zeros((1, 800, 1024, 3), np.uint8), record, PROFILE)

@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from p3m_edge import folder
 from p3m_edge import manifest as manifests
+from p3m_edge.atomic import atomic_write
 from p3m_edge.errors import ArtefactError, MissingError, OutputError, P3MEdgeError, UsageError
-from p3m_edge.manifest import ProfileRecord
+from p3m_edge.records import ProfileRecord
 from p3m_edge.runtimes.tensorrt_builder import build_into, builders, choose
 from p3m_edge.runtimes.tensorrt_fit import system
 from p3m_edge.runtimes.tensorrt_options import BuildOptions, check_profile
@@ -179,7 +179,7 @@ def test_a_full_disc(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OutputError, match="the disc is full"):
-        folder.write(tmp_path / "model.engine", memoryview(b"engine"))
+        atomic_write(tmp_path / "model.engine", memoryview(b"engine"), durable=True)
     assert list(tmp_path.iterdir()) == []
 
 

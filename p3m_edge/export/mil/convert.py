@@ -20,7 +20,7 @@ import numpy as np
 from p3m_edge import __version__
 from p3m_edge.export.apart import serve
 from p3m_edge.export.mil.package import calm, require
-from p3m_edge.manifest import Form
+from p3m_edge.records import Form
 from p3m_edge.targets import Precision
 
 SMALL = 512

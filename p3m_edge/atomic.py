@@ -1,0 +1,73 @@
+"""Files that are there whole or not at all: written beside their place under another name, then renamed into it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from p3m_edge.errors import OutputError
+
+LEFTOVERS = ".*.tmp"
+"""Pattern of what a process that was killed leaves beside the file that it was writing."""
+
+
+@contextmanager
+def atomic_file(
+    path: str | os.PathLike[str], *, what: str = "", parents: bool = False, durable: bool = False
+) -> Iterator[BinaryIO]:
+    """A stream whose content is in ``path`` when the block ends; after an exception the file is as it was.
+
+    Parameters
+    ----------
+    path
+        What to write.
+    what
+        Stands before the path in errors: ``the checkpoint``.
+    parents
+        Make its folder if there is none.
+    durable
+        Come back only when the content is on the disc, so that it survives a loss of power.
+
+    Raises
+    ------
+    OutputError
+        The folder is missing or not writable, ``path`` is a folder, or the disc is full.
+    """
+    path = Path(path)
+    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as stream:
+                yield stream
+                if durable:
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise OutputError(f"{what} {path} cannot be written: {reason(error)}".lstrip()) from error
+
+
+def atomic_write(
+    path: str | os.PathLike[str], data: bytes | memoryview, *, what: str = "", parents: bool = False,
+    durable: bool = False,
+) -> None:  # fmt: skip
+    """Write a file by :func:`atomic_file`."""
+    with atomic_file(path, what=what, parents=parents, durable=durable) as stream:
+        stream.write(data)
+
+
+def reason(error: Exception) -> str:
+    """Why the system does not let us read or write, in words."""
+    if not isinstance(error, OSError):
+        return str(error)
+    known = {errno.ENOSPC: "the disc is full", errno.EDQUOT: "the disc quota is used up"}
+    return known.get(error.errno or 0) or error.strerror or str(error)
