@@ -89,8 +89,21 @@ class Pictures:
         batch = self._bench.request.batch
         return (np.repeat(image, batch, axis=0) for image in self.calibration.images(*self.size))
 
-    def ranges(self, attempts: Attempts) -> dict[str, Range]:
+    def counted(self, progress: Progress) -> Iterator[NDArray[np.uint8]]:
+        """The same; each is counted when it is done with."""
+        for number, image in enumerate(self.images()):
+            yield image
+            progress(number + 1, len(self.calibration))
+
+    def ranges(self, attempts: Attempts, progress: Progress) -> dict[str, Range]:
         """Of all activations, on the calibration pictures; kept with the attempts too.
+
+        Parameters
+        ----------
+        attempts
+            Has them after an interruption.
+        progress
+            Called with the number of pictures that are done and of all.
 
         Raises
         ------
@@ -99,7 +112,7 @@ class Pictures:
         """
 
         def make() -> dict[str, Range]:
-            found = self._ranges or activation_ranges(self._bench.graph(), self.images())
+            found = self._ranges or activation_ranges(self._bench.graph(), self.counted(progress))
             check_finite(found)
             return found
 
@@ -196,25 +209,26 @@ def _rungs(
     bench: Workbench, pictures: Pictures, attempts: Attempts, budget: Budget, target: Target, place: Path, tell: Tell
 ) -> tuple[Rung, ...]:  # fmt: skip
     source = place / target.model_file
+    progress = _progress("measuring ranges", tell)
     if target.engine == "coreml":
         half = functools.cache(lambda: coreml_format.convert(bench, target, place))
 
         def ranges() -> dict[str, Range]:
             half()
-            progress = _progress("measuring ranges", budget, tell)
-            images = _counted(pictures.images(), len(pictures.calibration), progress)
-            return quantize_coreml.activation_ranges(source, images)
+            return quantize_coreml.activation_ranges(source, pictures.counted(progress))
 
         return quantize_coreml.rungs(
             bench, target, source, half, lambda: attempts.remember("program-ranges", dict[str, Range], ranges)
         )
     if target.engine == "onnxruntime":
         form, save = _form(bench.request, target), quantize_onnx.write(target)
-        return quantize_onnx.rungs(bench.graph(), pictures.ranges(attempts), form, save)
+        return quantize_onnx.rungs(bench.graph(), pictures.ranges(attempts, progress), form, save)
     if target.engine == "tensorrt":
-        return tensorrt_format.rungs(bench, pictures.ranges(attempts))
+        return tensorrt_format.rungs(bench, pictures.ranges(attempts, progress))
     batch, arch = bench.request.batch, bench.network.arch
-    return quantize_openvino.rungs(source, pictures.calibration, pictures.size, batch, arch, target)
+    return quantize_openvino.rungs(
+        source, pictures.calibration, pictures.size, batch, arch, target, lambda what: _progress(what, tell)
+    )
 
 
 def _order(
@@ -227,35 +241,29 @@ def _order(
 
     def make() -> tuple[str, ...]:
         model, form = bench.graph(), _form(bench.request, target)
-        ranges = pictures.ranges(attempts)
+        ranges = pictures.ranges(attempts, _progress("measuring ranges", tell))
         kept = quantize_onnx.depthwise(model) if target.engine == "openvino" else ()
         everything = quantize_onnx.quantised(model, ranges, form, kept)
-        progress = _progress("looking for the hardest pictures", budget, tell)
+        progress = _progress("looking for the hardest pictures", tell, budget)
         total = len(pictures.calibration)
         images = hardest(model, everything, pictures.images(), _LOOKED_AT, figure, progress, total)
         digest = hashlib.sha256(b"".join(image.tobytes() for image in images)).hexdigest()
         cache = attempts.folder / f"parts-{figure}.json"
-        progress = _progress(f"ranking the parts by {figure}", budget, tell)
+        progress = _progress(f"ranking the parts by {figure}", tell, budget)
         found = rank(model, ranges, images, digest, form=form, kept=kept, cache=cache, progress=progress)
         return ordered(found, figure)
 
     return attempts.remember(f"order-{figure}", tuple[str, ...], make)
 
 
-def _counted(images: Iterator[NDArray[np.uint8]], total: int, progress: Progress) -> Iterator[NDArray[np.uint8]]:
-    """The images; each is counted when it is done with."""
-    for number, image in enumerate(images):
-        yield image
-        progress(number + 1, total)
-
-
-def _progress(what: str, budget: Budget, tell: Tell) -> Progress:
+def _progress(what: str, tell: Tell, budget: Budget | None = None) -> Progress:
     """Tell every few seconds how far something is, and stop it when the budget is spent."""
     start = last = time.perf_counter()
 
     def progress(done: int, total: int) -> None:
         nonlocal last
-        budget.check()
+        if budget is not None:
+            budget.check()
         now = time.perf_counter()
         if now - last >= _SECONDS or done == total:
             last = now

@@ -9,7 +9,7 @@ import importlib
 import io
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.data.parallel import Progress
 from p3m_edge.errors import OutputError, P3MEdgeError, missing_package
 from p3m_edge.export.accuracy import UnfitError
 from p3m_edge.export.calibration import PictureSet
@@ -55,8 +56,9 @@ def require() -> ModuleType:
 
 
 def rungs(
-    source: Path, pictures: PictureSet, size: tuple[int, int], batch: int, arch: str, target: Target
-) -> tuple[Rung, ...]:
+    source: Path, pictures: PictureSet, size: tuple[int, int], batch: int, arch: str, target: Target,
+    progress: Callable[[str], Progress] = lambda _what: lambda _done, _total: None,
+) -> tuple[Rung, ...]:  # fmt: skip
     """The ways to quantise a float32 IR, the preferred one first.
 
     Parameters
@@ -69,6 +71,8 @@ def rungs(
         Decides about the transformer mode.
     target
         Names the file.
+    progress
+        Makes, for a pass over the pictures, what is called with the number of those that are done and of all.
     """
     nncf = require()
     mixed, performance = nncf.QuantizationPreset.MIXED, nncf.QuantizationPreset.PERFORMANCE
@@ -79,7 +83,8 @@ def rungs(
             # Resizes belong to no part: left in integers, they would change the logits with any parts in float32.
             types = (*DEPTHWISE, *(RESIZING if kept else ()))
             there = {operation.get_type_name() for operation in model.get_ops()}
-            _quantise(nncf, model, pictures, size, batch, kept, types, settings, folder / target.model_file)
+            images = _Images(pictures, size, progress)
+            _quantise(nncf, model, images, batch, kept, types, settings, folder / target.model_file)
             return Built(MINIMUM_OPENVINO, fp32_nodes=(*kept, *(kind for kind in types if kind in there)))
 
         return Rung(name, what, build)
@@ -95,8 +100,8 @@ def rungs(
 
 
 def _quantise(
-    nncf: ModuleType, model: Any, pictures: PictureSet, size: tuple[int, int], batch: int, kept: Sequence[str],
-    types: Sequence[str], settings: dict[str, Any], out: Path,
+    nncf: ModuleType, model: Any, images: _Images, batch: int, kept: Sequence[str], types: Sequence[str],
+    settings: dict[str, Any], out: Path,
 ) -> None:  # fmt: skip
     entry = model.input(0).get_any_name()
 
@@ -107,10 +112,10 @@ def _quantise(
     patterns = [rf"{re.escape(name)}(?:[./]|$)" for name in kept]
     scope = nncf.IgnoredScope(types=[*COMPARING, *types], patterns=patterns, validate=False)
     with calm(nncf):
-        dataset = nncf.Dataset(_Images(pictures, size), feed)
+        dataset = nncf.Dataset(images, feed)
         try:
             quantised = nncf.quantize(
-                model, dataset, subset_size=len(pictures), ignored_scope=scope, fast_bias_correction=True, **settings
+                model, dataset, subset_size=len(images), ignored_scope=scope, fast_bias_correction=True, **settings
             )
         except (P3MEdgeError, OSError, MemoryError):
             raise
@@ -125,11 +130,18 @@ def _quantise(
 class _Images:
     """Calibration pictures that can be gone through again and again, each decoded when it is asked for."""
 
-    def __init__(self, pictures: PictureSet, size: tuple[int, int]) -> None:
-        self._pictures, self._size = pictures, size
+    def __init__(
+        self, pictures: PictureSet, size: tuple[int, int], progress: Callable[[str], Progress]
+    ) -> None:  # fmt: skip
+        self._pictures, self._size, self._progress = pictures, size, progress
+        self._passes = 0
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        return self._pictures.images(*self._size)
+        self._passes += 1
+        progress = self._progress(f"calibrating, pass {self._passes}")
+        for number, image in enumerate(self._pictures.images(*self._size)):
+            yield image
+            progress(number + 1, len(self))
 
     def __len__(self) -> int:
         return len(self._pictures)

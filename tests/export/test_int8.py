@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from p3m_edge import manifest as manifests
 from p3m_edge import shipped, targets
+from p3m_edge.data.parallel import Progress
 from p3m_edge.data.synth import portrait as synthetic
 from p3m_edge.errors import ArtefactError, InputError, UsageError
 from p3m_edge.export import ExportRequest, export, plan, quantize_onnx
@@ -211,7 +212,7 @@ def test_parts_that_are_kept_stay_in_float32(mobile, tmp_path):
 
 
 def openvino_int8(
-    mobile: Any, measuring: PictureSet, folder: Path
+    mobile: Any, measuring: PictureSet, folder: Path, told: list[tuple[str, int, int]] | None = None
 ) -> tuple[Any, Callable[[Sequence[str]], tuple[Built, Any]]]:
     """The module that quantises for OpenVINO; what builds its first rung with parts in float32, and reads the file."""
     pytest.importorskip("nncf")
@@ -220,7 +221,12 @@ def openvino_int8(
 
     onnx.save(mobile[0], folder / "model.onnx")
     target = targets.get("openvino-int8")
-    rung = quantize_openvino.rungs(folder / "model.onnx", measuring, (SIDE, SIDE), 1, "mobile", target)[0]
+    told = [] if told is None else told
+
+    def progress(what: str) -> Progress:
+        return lambda done, total: told.append((what, done, total))
+
+    rung = quantize_openvino.rungs(folder / "model.onnx", measuring, (SIDE, SIDE), 1, "mobile", target, progress)[0]
 
     def build(kept: Sequence[str]) -> tuple[Built, Any]:
         place = Path(tempfile.mkdtemp(dir=folder))
@@ -232,11 +238,14 @@ def openvino_int8(
 
 @pytest.mark.full
 def test_openvinos_parts_that_are_kept_stay_in_float32(mobile, measuring, tmp_path):
-    module, build = openvino_int8(mobile, measuring, tmp_path)
+    told: list[tuple[str, int, int]] = []
+    module, build = openvino_int8(mobile, measuring, tmp_path, told)
     found = {}
     for kept in ((), ("network.encoder.neck", "network.local_decoder.head")):
         built, made = build(kept)
         assert built.fp32_nodes == (*kept, *module.DEPTHWISE, *(module.RESIZING if kept else ()))
+        assert told[:2] == [("calibrating, pass 1", number, len(measuring)) for number in (1, 2)]
+        told.clear()
         found[kept] = {
             part_name(operation.get_friendly_name())
             for operation in made.get_ops()

@@ -320,6 +320,7 @@ def test_another_request_begins_anew_and_success_leaves_nothing_behind(pictures,
     done = run(command(tmp_path, pictures, "--max-drop", "9", "--outputs", "alpha"))
     assert done.returncode == 0, done.stderr
     assert "goes on" not in done.stderr
+    assert "measuring ranges: 32 of 32, 0 s left" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["onnx-int8"]
 
 
