@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from p3m_edge.export import ExportResult, StageEvent
 
-_WORTH = 1.05
+_WORTH = 1.1
 """An INT8 artefact that is not even this many times as fast as float32 is not recommended."""
 
 _FIELDS = {
