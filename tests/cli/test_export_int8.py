@@ -10,7 +10,11 @@ import sys
 import pytest
 
 from p3m_edge.cli import main
+from p3m_edge.cli.quantization import advice
+from p3m_edge.export import ExportResult
 from p3m_edge.export.calibration import MINIMUM
+from p3m_edge.records import AccuracyRecord, ParityRecord, PicturesRecord, QuantizationRecord, RungRecord
+from p3m_edge.targets import INT8
 from tests.portraits import portrait, write_set
 
 pytest.importorskip("torch")
@@ -64,3 +68,25 @@ def test_pictures_that_cannot_be_used(here, capsys, calibration, measuring, code
     assert "Traceback" not in shown.err
     assert shown.out == ""
     assert not list(here.rglob("*int8*"))
+
+
+@pytest.mark.parametrize(
+    ("target", "passed", "speed", "said"),
+    [
+        ("openvino-int8", True, (1.3, 1.2, 1.4), ""),
+        ("openvino-int8", True, (1.06, 1.04, 1.1), "it does not pay; use openvino-fp16"),
+        ("onnx-int8", True, (0.79, 0.74, 0.81), "it does not pay; use onnx-fp16"),
+        ("onnx-int8", False, (0.79, 0.74, 0.81), ""),  # rejected: there is nothing to advise against
+        ("coreml-w8a8", True, None, ""),
+    ],
+)
+def test_what_does_not_pay_is_said(target, passed, speed, said, tmp_path):
+    pictures = PicturesRecord("files", "portraits", 40, "0" * 64, 0)
+    accuracy = AccuracyRecord(5.0, 5.0, 0.0, 0.001, 0.0, 0.0)
+    rung = RungRecord("default", "", accuracy, () if passed else ("SAD rises",), None, speed, 1, 1.0)
+    record = QuantizationRecord("nncf", pictures, pictures, 0.05, (rung,), "default", passed)
+    parity = ParityRecord(passed, INT8, ())
+    result = ExportResult(target, tmp_path, "verified" if passed else "rejected", 1, parity, (), record)
+    remarks = list(advice([result]))
+    assert len(remarks) == bool(said)
+    assert all(said in remark for remark in remarks)
