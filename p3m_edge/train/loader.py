@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from types import FrameType
 
 import cv2
 import torch
@@ -76,7 +77,12 @@ def _ignore_deaths() -> None:
 def _start_worker(_number: int) -> None:
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training decides when to stop
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, _let_the_step_end)
+
+
+def _let_the_step_end(number: int, _frame: FrameType | None) -> None:
+    """Batch systems send SIGTERM to every process, and the step at hand needs what is here; a second one ends."""
+    signal.signal(number, signal.SIG_DFL)
 
 
 def _plain(error: P3MEdgeError) -> P3MEdgeError:

@@ -28,22 +28,27 @@ SETTINGS = (
 def start(*arguments: str | Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "p3m_edge", "train", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )  # fmt: skip
 
 
-def fresh(data: Path, out: Path) -> subprocess.Popen[str]:
-    sets = [part for setting in (*TINY, *SETTINGS) for part in ("--set", setting)]
+def fresh(data: Path, out: Path, *settings: str) -> subprocess.Popen[str]:
+    sets = [part for setting in (*TINY, *SETTINGS, *settings) for part in ("--set", setting)]
     return start("--preset", "smoke", "--data", data, "--out", out, *sets)
 
 
-def end_at(process: subprocess.Popen[str], log: Path, step: int, number: int) -> int:
-    """Send a signal as soon as the log has that step; the exit code."""
+def end_at(process: subprocess.Popen[str], log: Path, step: int, number: int, *, group: bool = False) -> int:
+    """Send a signal, to its workers too or not, as soon as the log has that step; the exit code."""
     deadline = time.monotonic() + 120
     while not log.is_file() or log.read_text().count("\n") <= step:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    process.send_signal(number)
+    if group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     process.communicate(timeout=60)
     return process.returncode
 
@@ -97,3 +102,15 @@ def test_interrupted_it_saves_the_step_it_was_in(portraits, tmp_path):
     state = load(tmp_path / "run/state.pt")
     logged = (tmp_path / "run/log.csv").read_text().count("\n") - 1
     assert 4 <= state.step == logged < STEPS
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_a_batch_system_ends_all_its_processes_at_once(portraits, tmp_path):
+    """As Slurm and systemd do; the worker that prepares pictures gets the signal too."""
+    process = fresh(portraits, tmp_path / "run", "data.workers=1")
+    assert end_at(process, tmp_path / "run/log.csv", 4, signal.SIGTERM, group=True) == 130
+    state = load(tmp_path / "run/state.pt")
+    logged = (tmp_path / "run/log.csv").read_text().count("\n") - 1
+    assert 4 <= state.step == logged < STEPS
+    with pytest.raises(ProcessLookupError):  # nobody of them is left
+        os.killpg(process.pid, 0)
