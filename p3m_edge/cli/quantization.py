@@ -162,10 +162,16 @@ def advice(results: Iterable[ExportResult]) -> Iterator[str]:
         chosen = _chosen(record)
         if chosen.accuracy is None or chosen.speed is None:
             continue
-        if record.passed and chosen.speed[0] < _WORTH:
+        value, low, high = chosen.speed
+        if record.passed and value < _WORTH:
             other = result.target.replace("int8", "fp16")
             remarks.setdefault(
-                f"{result.target} is {chosen.speed[0]:.2f} times as fast as float32 here: it does not pay; use {other}"
+                f"{result.target} is {value:.2f} times as fast as float32 here: it does not pay; use {other}"
+            )
+        elif record.passed and low < 1:
+            remarks.setdefault(
+                f"{result.target} is {value:.2f} ({low:.2f} to {high:.2f}) times as fast as float32 here: the machine "
+                "was too busy to tell whether it pays; see p3m-edge bench"
             )
         if chosen.here is not None and _worse(chosen.here, chosen.accuracy):
             remarks.setdefault(

@@ -74,6 +74,7 @@ def test_pictures_that_cannot_be_used(here, capsys, calibration, measuring, code
     ("target", "passed", "speed", "said"),
     [
         ("openvino-int8", True, (1.3, 1.2, 1.4), ""),
+        ("openvino-int8", True, (1.7, 0.8, 3.2), "too busy to tell whether it pays"),
         ("openvino-int8", True, (1.06, 1.04, 1.1), "it does not pay; use openvino-fp16"),
         ("onnx-int8", True, (0.79, 0.74, 0.81), "it does not pay; use onnx-fp16"),
         ("onnx-int8", False, (0.79, 0.74, 0.81), ""),  # rejected: there is nothing to advise against
