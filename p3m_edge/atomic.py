@@ -53,7 +53,7 @@ def atomic_file(
         finally:
             temporary.unlink(missing_ok=True)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise OutputError(f"{what} {path} cannot be written: {reason(error)}".lstrip()) from error
+        raise OutputError(f"{what}{' ' if what else ''}{path} cannot be written: {reason(error)}") from error
 
 
 def atomic_write(

@@ -37,14 +37,20 @@ def main() -> int:
     parser.add_argument("--rounds", type=_positive, default=15, metavar="N", help="default: 15")
     parser.add_argument("--iterations", type=_positive, default=3, metavar="N", help="of a round (default: 3)")
     arguments = parser.parse_args()
+    names = [f"{path.parent.name}/{path.name}" for path in arguments.artefact] + [path.stem for path in arguments.files]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        parser.error(f"two networks would be called {', '.join(sorted(twice))}")
     try:
-        models = {f"{path.parent.name}/{path.name}": path / read(path).model_file for path in arguments.artefact}
-        models |= {path.stem: path for path in arguments.files}
-        calls = {name: _call(model, arguments.threads) for name, model in models.items()}
+        models = [path / read(path).model_file for path in arguments.artefact] + arguments.files
+        calls = {name: _call(model, arguments.threads) for name, model in zip(names, models, strict=True)}
+        _print(_measure(calls, arguments.rounds, arguments.iterations))
     except P3MEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    _print(_measure(calls, arguments.rounds, arguments.iterations))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -58,10 +64,11 @@ def _call(model: Path, threads: int) -> Callable[[], object]:
         compiled = core.compile_model(core.read_model(model), "CPU", settings)
         numbers = np.random.default_rng(0)
         inputs = [_random(numbers, tuple(each.shape), each.element_type.to_dtype()) for each in compiled.inputs]
+        request = compiled.create_infer_request()
+        request.infer(inputs)
     except RuntimeError as error:  # OpenVINO's, whatever the reason; also of a shape that is not static
         reason = " ".join(str(error).split())[-200:]
         raise InputError(f"{model} cannot be used: {reason}") from error
-    request = compiled.create_infer_request()
     return lambda: request.infer(inputs)
 
 

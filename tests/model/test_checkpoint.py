@@ -418,3 +418,10 @@ def test_a_disc_that_fills_up_leaves_nothing(own, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.startswith("refused:")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+def test_others_may_read_what_the_system_lets_them(own, tmp_path):
+    (tmp_path / "plain").write_bytes(b"")
+    save(load_checkpoint(own), tmp_path / "file")
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -59,3 +59,12 @@ def test_an_artefact_is_named(tmp_path):
     done = run(save(tmp_path / "theirs.onnx", (64, 64)), "--artefact", tmp_path / "no")
     assert done.returncode == 5
     assert done.stderr.startswith(f"error: {tmp_path / 'no'} does not exist")
+
+
+def test_two_of_one_name(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    files = [save(tmp_path / folder / "theirs.onnx", (64, 64)) for folder in ("a", "b")]
+    done = run(*files, "--artefact", tmp_path / "openvino-fp32")
+    assert done.returncode == 2
+    assert done.stderr.endswith("error: two networks would be called theirs\n")
