@@ -10,9 +10,7 @@ depend on them, nor on weights. Files need static shapes. It needs the extra ``o
 from __future__ import annotations
 
 import argparse
-import random
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,12 +18,11 @@ from typing import Any
 import numpy as np
 
 from p3m_edge.benchmarks.fingerprint import fingerprint
+from p3m_edge.benchmarks.interleave import interleaved
 from p3m_edge.benchmarks.statistics import median, paired_ratio, summarise
 from p3m_edge.errors import InputError, P3MEdgeError
 from p3m_edge.manifest import read
 from p3m_edge.runtimes import ov
-
-WARMUP = 3
 
 
 def main() -> int:
@@ -44,7 +41,7 @@ def main() -> int:
     try:
         models = [path / read(path).model_file for path in arguments.artefact] + arguments.files
         calls = {name: _call(model, arguments.threads) for name, model in zip(names, models, strict=True)}
-        _print(_measure(calls, arguments.rounds, arguments.iterations))
+        _print(interleaved(calls, rounds=arguments.rounds, iterations=arguments.iterations, progress=_tell))
     except P3MEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -76,27 +73,6 @@ def _random(numbers: np.random.Generator, shape: tuple[int, ...], dtype: np.dtyp
     return (numbers.random(shape) * (255 if dtype == np.uint8 else 1)).astype(dtype)
 
 
-def _measure(calls: dict[str, Callable[[], object]], rounds: int, iterations: int) -> dict[str, list[list[float]]]:
-    """Milliseconds of each call, by network and round."""
-    for call in calls.values():
-        for _ in range(WARMUP):
-            call()
-    found: dict[str, list[list[float]]] = {name: [] for name in calls}
-    order, shuffled = list(calls), random.Random(0)
-    for number in range(rounds):
-        print(f"round {number + 1} of {rounds}", file=sys.stderr)
-        shuffled.shuffle(order)
-        for name in order:
-            calls[name]()  # not counted: the caches are the one before's, as they never are in an app
-            spent = []
-            for _ in range(iterations):
-                begin = time.perf_counter()
-                calls[name]()
-                spent.append((time.perf_counter() - begin) * 1000)
-            found[name].append(spent)
-    return found
-
-
 def _print(found: dict[str, list[list[float]]]) -> None:
     first = next(iter(found))
     base = [median(calls) for calls in found[first]]
@@ -111,6 +87,11 @@ def _print(found: dict[str, list[list[float]]]) -> None:
         print(f"| {name} | {summary.median:.1f} | {interval} | {multiple} |")
     machine = fingerprint()
     print(f"\n{machine.cpu}, {machine.system}, OpenVINO {machine.packages.get('openvino', '?')}")
+
+
+def _tell(done: int, total: int) -> None:
+    if done:
+        print(f"round {done} of {total}", file=sys.stderr)
 
 
 def _positive(text: str) -> int:

@@ -6,13 +6,14 @@ on them.
 
 from __future__ import annotations
 
-import time
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from p3m_edge.benchmarks.interleave import interleaved
 from p3m_edge.benchmarks.statistics import Summary, summarise
 from p3m_edge.export import graph
 from p3m_edge.model.deploy import Deploy
@@ -71,13 +72,8 @@ def measure(
     networks = {LARGE: build(LARGE), **{name: variant(plan) for name, plan in CHOICES.items()}}
     compiled = {name: _compile(openvino, network, width, height, threads) for name, network in networks.items()}
     frame = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
-    times: dict[str, list[list[float]]] = {name: [] for name in networks}
-    for number in range(rounds + 1):  # the first is for warming up
-        for name, run in compiled.items():
-            found = [_timed(run, frame) for _ in range(iterations)]
-            if number:
-                times[name].append(found)
-        progress(number, rounds)
+    calls = {name: functools.partial(run, frame) for name, run in compiled.items()}
+    times = interleaved(calls, rounds=rounds, iterations=iterations, progress=progress)
     return tuple(Choice(name, _parameters(network), summarise(times[name])) for name, network in networks.items())
 
 
@@ -97,12 +93,6 @@ def _compile(openvino: Any, network: P3MNet, width: int, height: int, threads: i
         settings["INFERENCE_NUM_THREADS"] = str(threads)
     core = openvino.Core()
     return core.compile_model(core.read_model(model.SerializeToString(), b""), "CPU", settings)
-
-
-def _timed(run: Any, frame: np.ndarray[Any, Any]) -> float:
-    start = time.perf_counter()
-    run(frame)
-    return 1e3 * (time.perf_counter() - start)
 
 
 def _parameters(network: P3MNet) -> int:

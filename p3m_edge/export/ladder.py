@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from p3m_edge.benchmarks.interleave import interleaved
 from p3m_edge.benchmarks.statistics import paired_ratio
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.export.accuracy import Figure, Run, UnfitError, Yardstick, excess, failures, worst_figure
@@ -211,12 +212,7 @@ def _attempt(
 
 def _speed(float_run: Run, run: Run, image: Images) -> tuple[float, float, float]:
     """How many times as fast, with its interval: interleaved inferences, the first few not counted."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for number in range(_WARMUP + ROUNDS):
-        for each, spent in zip((float_run, run), times, strict=True):
-            begin = time.perf_counter()
-            each(image)
-            if number >= _WARMUP:
-                spent.append(time.perf_counter() - begin)
-    ratio = paired_ratio(*times)
+    calls = {"float32": lambda: float_run(image), "int8": lambda: run(image)}
+    times = interleaved(calls, rounds=ROUNDS, warmup=_WARMUP)
+    ratio = paired_ratio(*([spent for (spent,) in rounds] for rounds in times.values()))
     return ratio.value, ratio.interval.low, ratio.interval.high
