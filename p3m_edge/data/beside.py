@@ -1,4 +1,4 @@
-"""What is beside the people of portraits, as pictures: real backgrounds to compose with.
+"""What is beside and behind the people of portraits, as pictures: real backgrounds to compose with.
 
 Shape legend: H and W, the portrait's size.
 """
@@ -23,6 +23,11 @@ LEAST = 128
 """Least side of a part, in pixels, if nothing else is said."""
 _VISIBLE = 3  # alphas below (1 %) are noise of the matte
 _MARGIN = 0.01  # of the longer side, between the person and a part
+_FILLED_MARGIN = 0.015  # of the longer side: strands that the matte has missed, and shadows
+_SURROUNDINGS = 0.15  # least share of the picture to fill the rest from
+_COARSE = 128  # longer side at which the person is filled in: details would be invented
+_PLAIN = 22.0  # spread of CIE L*a*b*, of 255; composites have enough plain walls without these
+_GRAIN = 2.5  # standard deviation, of 255: what is filled in is not to be told by its smoothness alone
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Cut:
-    """What a run did: parts written, portraits without any, and why others could not be used."""
+    """What a run did: pictures written, portraits without any, and why others could not be used."""
 
     out: Path
     parts: int
@@ -74,15 +79,54 @@ def parts(alpha: Image, least: int = LEAST) -> list[Part]:
     return [part for part in found if min(part.width, part.height) >= least]
 
 
-def write_parts(
+def behind(image: Image, alpha: Image) -> Image | None:
+    """The picture without the person, who is filled in smoothly from all around.
+
+    Parameters
+    ----------
+    image, alpha
+        uint8 ``[H, W, 3]``, RGB, and ``[H, W]``.
+
+    Returns
+    -------
+    Image or None
+        uint8 ``[H, W, 3]``; None where hardly anything surrounds the person, or all of it is plain.
+    """
+    height, width = alpha.shape
+    side = max(height, width)
+    radius = max(3, round(_FILLED_MARGIN * side))
+    ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    hidden = cv2.dilate((alpha >= _VISIBLE).astype(np.uint8), ellipse)
+    known = (hidden == 0).astype(np.float32)
+    if known.mean() < _SURROUNDINGS:
+        return None
+    size = (max(8, round(width * _COARSE / side)), max(8, round(height * _COARSE / side)))
+    weight = cv2.resize(known, size, interpolation=cv2.INTER_AREA)
+    total = cv2.resize(image * known[..., None], size, interpolation=cv2.INTER_AREA)
+    sure = weight > 0.3
+    mean = np.where(sure[..., None], total / np.maximum(weight, 0.3)[..., None], 0)
+    filled = cv2.inpaint(mean.clip(0, 255).astype(np.uint8), (~sure).astype(np.uint8), 3, cv2.INPAINT_TELEA)
+    smooth = cv2.resize(filled, (width, height), interpolation=cv2.INTER_CUBIC)
+    grain = np.random.default_rng(0).normal(0, _GRAIN, image.shape)
+    share = cv2.GaussianBlur(hidden.astype(np.float32), (0, 0), 1.5)[..., None]
+    result = (image * (1 - share) + (smooth + grain) * share).clip(0, 255).astype(np.uint8)
+    colours = cv2.cvtColor(cv2.GaussianBlur(result, (0, 0), 1), cv2.COLOR_RGB2LAB)
+    plain = float(colours.reshape(-1, 3).std(axis=0).max()) <= _PLAIN
+    return None if plain else np.asarray(result)
+
+
+def write_places(
     folder: Path,
     out: Path,
     least: int = LEAST,
     *,
+    filled: bool = False,
     workers: int | None = None,
     progress: Progress = lambda _done, _total: None,
 ) -> Cut:
     """Cut the parts of a set's portraits out, ``<portrait>_<side>.png`` each; earlier ones are written again.
+
+    With ``filled``, ``<portrait>_behind.png`` is what :func:`behind` makes of each, and no parts are cut.
 
     Raises
     ------
@@ -100,19 +144,23 @@ def write_parts(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out} cannot be used: {error.strerror}") from error
-    done = parallel_map(partial(_write, out, least), items, workers=workers, progress=progress)
+    done = parallel_map(partial(_write, out, least, filled), items, workers=workers, progress=progress)
     counts = {item.name: count for item, count in zip(items, done, strict=True) if isinstance(count, int)}
     without = tuple(name for name, count in counts.items() if count == 0)
     return Cut(out, sum(counts.values()), without, tuple(reason for reason in done if isinstance(reason, str)))
 
 
-def _write(out: Path, least: int, item: Item) -> int | str:
-    """How many parts were written, or why none."""
+def _write(out: Path, least: int, filled: bool, item: Item) -> int | str:
+    """How many pictures were written, or why none."""
     try:
         sample: Sample = sets.read(item)
     except InputError as error:
         return str(error)
-    found = parts(sample.alpha, least)
-    for part in found:
-        write_png(out / f"{item.name}_{part.side}.png", part.of(sample.image))
+    if filled:
+        picture = behind(sample.image, sample.alpha)
+        found = {} if picture is None else {"behind": picture}
+    else:
+        found = {part.side: part.of(sample.image) for part in parts(sample.alpha, least)}
+    for side, picture in found.items():
+        write_png(out / f"{item.name}_{side}.png", picture)
     return len(found)

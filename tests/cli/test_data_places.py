@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p3m_edge.data.beside import parts
+from p3m_edge.data.beside import behind, parts
 from p3m_edge.imageio import read_image
 from tests.portraits import portrait, write_set
 
@@ -46,8 +46,43 @@ def test_what_is_beside_the_people(here):
 def test_where_nothing_is_beside_them_it_says_so(here):
     done = call("in", "out", cwd=here)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "out: 0 pictures; nothing beside the person in 3 portraits\n"
+    assert done.stdout == "out: 0 pictures; nothing of use beside the person in 3 portraits\n"
     assert done.stderr == ""
+
+
+def test_people_are_filled_in_from_what_surrounds_them(here):
+    done = call("in", "out", "--filled", "--json", cwd=here)
+    assert done.returncode == 0, done.stderr
+    found = {one.name: behind(one.image, one.alpha) for one in PORTRAITS}
+    wanted = {f"{name}_behind.png": picture for name, picture in found.items() if picture is not None}
+    assert wanted
+    assert json.loads(done.stdout)["parts"] == len(wanted)
+    assert {path.name for path in (here / "out").iterdir()} == set(wanted)
+    for name, picture in wanted.items():
+        assert np.array_equal(read_image(here / "out" / name).rgb, picture)
+
+
+def test_nothing_of_a_person_is_left_behind_them():
+    y, x = np.mgrid[:200, :300]
+    scene = np.stack([x * 255 // 300, y * 255 // 200, 255 - x * 255 // 300], axis=-1).astype(np.uint8)
+    alpha = np.zeros((200, 300), np.uint8)
+    alpha[60:, 100:200] = 255
+    picture = scene.copy()
+    picture[alpha > 0] = (255, 0, 0)
+    filled = behind(picture, alpha)
+    assert filled is not None
+    inner = filled[80:190, 110:190].astype(int)
+    assert (
+        np.abs(inner - scene[80:190, 110:190]).mean() < 40 < np.abs(picture[80:190, 110:190].astype(int) - inner).mean()
+    )
+    assert np.array_equal(filled[:40], picture[:40])
+
+
+def test_plain_walls_and_people_who_fill_the_picture_give_no_background():
+    alpha = np.zeros((200, 300), np.uint8)
+    alpha[60:, 100:200] = 255
+    assert behind(np.full((200, 300, 3), 128, np.uint8), alpha) is None
+    assert behind(PORTRAITS[0].image, np.full(PORTRAITS[0].alpha.shape, 255, np.uint8)) is None
 
 
 def test_bad_files_do_not_stop_the_others(here):

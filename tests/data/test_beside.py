@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p3m_edge.data.beside import Part, parts, write_parts
+from p3m_edge.data.beside import Part, parts, write_places
 from p3m_edge.data.sets import open_set, read
 from p3m_edge.errors import InputError, OutputError, UsageError
 from p3m_edge.imageio import read_image
@@ -47,7 +47,7 @@ def test_the_four_sides():
 def test_parts_of_a_set(tmp_path):
     folder = write_set(tmp_path / "in", [portrait(120, 160, seed=i) for i in range(3)])
     (folder / "alpha" / "portrait1.png").write_text("no picture")
-    cut = write_parts(folder, tmp_path / "out", 20, workers=1)
+    cut = write_places(folder, tmp_path / "out", 20, workers=1)
     assert len(cut.skipped) == 1
     assert "portrait1.png" in cut.skipped[0]
     files = sorted((tmp_path / "out").iterdir())
@@ -59,19 +59,19 @@ def test_parts_of_a_set(tmp_path):
         for part in parts(sample.alpha, 20):
             written = read_image(tmp_path / "out" / f"{item.name}_{part.side}.png").rgb
             assert np.array_equal(written, part.of(sample.image))
-    again = write_parts(folder, tmp_path / "out", 20, workers=1)
+    again = write_places(folder, tmp_path / "out", 20, workers=1)
     assert again.parts == cut.parts
 
 
 def test_bad_folders(tmp_path):
     folder = write_set(tmp_path / "in", [portrait()])
     with pytest.raises(UsageError, match="lie in each other"):
-        write_parts(folder, folder / "out")
+        write_places(folder, folder / "out")
     with pytest.raises(InputError):
-        write_parts(tmp_path / "nowhere", tmp_path / "out")
+        write_places(tmp_path / "nowhere", tmp_path / "out")
     test = write_set(tmp_path / "P3M-500-P", [portrait()], image="blurred_image", alpha="mask")
     with pytest.raises(UsageError, match="P3M-500-P, a test set"):
-        write_parts(test, tmp_path / "out")
+        write_places(test, tmp_path / "out")
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be used"):
-        write_parts(folder, tmp_path / "file")
+        write_places(folder, tmp_path / "file")
