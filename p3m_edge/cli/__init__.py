@@ -43,7 +43,7 @@ VERBS: dict[str, str] = {
     "data check": "find what is missing, unreadable, unequal or double in a data set; count the rest",
     "data anonymize": "blur the faces of ordinary portraits: a P3M-style data set",
     "data synth": "draw synthetic portraits with exact mattes",
-    "data places": "what is beside and behind the people of portrait sets: backgrounds for data compose",
+    "data places": "make backgrounds for data compose of what is beside and behind the people of portraits",
     "data compose": "put the people of portrait sets before other backgrounds: a training set from few portraits",
     "data list": "list the pictures of sets with hashes and a face detector's verdict; find those of another list",
     "train": "train P3M-Net, with P3M-CP",

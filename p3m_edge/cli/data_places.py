@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", type=options.path, help="a folder for the backgrounds, as PNG")
     parser.add_argument(
         "--least", metavar="PIXELS", type=options.positive, default=LEAST,
-        help=f"leave out strips that are narrower (default: {LEAST})",
+        help=f"leave out strips, and with --filled pictures, that are narrower (default: {LEAST})",
     )  # fmt: skip
     parser.add_argument(
         "--filled", action="store_true",

@@ -96,7 +96,8 @@ def behind(image: Image, alpha: Image) -> Image | None:
     side = max(height, width)
     radius = max(3, round(_FILLED_MARGIN * side))
     ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    hidden = cv2.dilate((alpha >= _VISIBLE).astype(np.uint8), ellipse)
+    person = (alpha >= _VISIBLE).astype(np.uint8)
+    hidden = cv2.dilate(person, ellipse)
     known = (hidden == 0).astype(np.float32)
     if known.mean() < _SURROUNDINGS:
         return None
@@ -107,8 +108,8 @@ def behind(image: Image, alpha: Image) -> Image | None:
     mean = np.where(sure[..., None], total / np.maximum(weight, 0.3)[..., None], 0)
     filled = cv2.inpaint(mean.clip(0, 255).astype(np.uint8), (~sure).astype(np.uint8), 3, cv2.INPAINT_TELEA)
     smooth = cv2.resize(filled, (width, height), interpolation=cv2.INTER_CUBIC)
-    grain = np.random.default_rng(0).normal(0, _GRAIN, image.shape)
-    share = cv2.GaussianBlur(hidden.astype(np.float32), (0, 0), 1.5)[..., None]
+    grain = _GRAIN * np.random.default_rng(0).standard_normal(image.shape, np.float32)
+    share = np.maximum(cv2.GaussianBlur(hidden.astype(np.float32), (0, 0), 1.5), person)[..., None]
     result = (image * (1 - share) + (smooth + grain) * share).clip(0, 255).astype(np.uint8)
     colours = cv2.cvtColor(cv2.GaussianBlur(result, (0, 0), 1), cv2.COLOR_RGB2LAB)
     plain = float(colours.reshape(-1, 3).std(axis=0).max()) <= _PLAIN
@@ -126,7 +127,8 @@ def write_places(
 ) -> Cut:
     """Cut the parts of a set's portraits out, ``<portrait>_<side>.png`` each; earlier ones are written again.
 
-    With ``filled``, ``<portrait>_behind.png`` is what :func:`behind` makes of each, and no parts are cut.
+    With ``filled``, no parts are cut: ``<portrait>_behind.png`` is what :func:`behind` makes of each. Portraits that
+    are narrower than ``least`` are left out.
 
     Raises
     ------
@@ -157,7 +159,7 @@ def _write(out: Path, least: int, filled: bool, item: Item) -> int | str:
     except InputError as error:
         return str(error)
     if filled:
-        picture = behind(sample.image, sample.alpha)
+        picture = behind(sample.image, sample.alpha) if min(sample.alpha.shape) >= least else None
         found = {} if picture is None else {"behind": picture}
     else:
         found = {part.side: part.of(sample.image) for part in parts(sample.alpha, least)}
