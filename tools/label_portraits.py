@@ -4,15 +4,16 @@
     git clone https://github.com/presidential-innovation-fellows/pif-website
     git clone https://github.com/18F/18f.gsa.gov
     git clone https://github.com/GSA/digitalcorps.gsa.gov
-    python tools/label_portraits.py OUT pif-website 18f.gsa.gov digitalcorps.gsa.gov
+    git clone https://github.com/GSA/cio.gov-redo
+    python tools/label_portraits.py OUT pif-website 18f.gsa.gov digitalcorps.gsa.gov cio.gov-redo
 
-The portraits are those of ``p3m_edge/weights/training-list.csv`` whose names begin with ``pif_``, ``f18_`` or ``dc_``;
-each is looked for by its SHA-256 in the whole history of the clones, so that the list needs nobody's name. A coarse
-segmentation (MediaPipe's Selfie Segmentation, Apache-2.0, three views of each picture) becomes a trimap, and
+The portraits are those of ``p3m_edge/weights/training-list.csv`` whose names begin with ``pif_``, ``f18_``, ``dc_`` or
+``cio_``; each is looked for by its SHA-256 in the whole history of the clones, so that the list needs nobody's name. A
+coarse segmentation (MediaPipe's Selfie Segmentation, Apache-2.0, three views of each picture) becomes a trimap, and
 closed-form matting (PyMatting) the matte. MediaPipe's face mesh and detector mark the faces. OUT gets, for each of the
 collections, ``<name>/image``, ``<name>/alpha`` and ``<name>.csv``, the boxes for ``p3m-edge data anonymize --boxes``.
-Nothing is anonymised here: that comes next. ``--list p3m_edge/weights/ordinary-list.csv`` gives the 27 portraits that
-were left out of training, to measure with.
+Nothing is anonymised here: that comes next. ``--list p3m_edge/weights/ordinary-list.csv`` gives the portraits that were
+left out of training, to measure with.
 
 It imports nothing of the package: MediaPipe wants older NumPy, so it has an environment of its own.
 """
@@ -35,7 +36,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 LIST = Path(__file__).resolve().parent.parent / "p3m_edge" / "weights" / "training-list.csv"
-COLLECTIONS = ("pif", "f18", "dc")
+COLLECTIONS = ("pif", "f18", "dc", "cio")
+FLAGS = ("cio",)
+"""Collections of officials before flags, whose stripes closed-form matting takes for hair."""
+OUTSIDE, OUTSIDE_FLAGS = 0.028, 0.012
+"""How far the unknown of a trimap reaches outside, in longest sides: as far as hair, and less before flags."""
 SEGMENTED, SIDE = 1024, 640
 """Longest sides, in pixels: of what MediaPipe sees, and of the result."""
 FOREHEAD = 0.08
@@ -62,7 +67,7 @@ def main() -> int:
         rows: list[tuple[object, ...]] = []
         for number, (name, data) in enumerate(names.items(), 1):
             print(f"\r{collection}: {number} of {len(names)}", end="", file=sys.stderr, flush=True)
-            picture, alpha, boxes = labeller.label(data)
+            picture, alpha, boxes = labeller.label(data, flags=collection in FLAGS)
             for kind, array in (("image", picture[..., ::-1]), ("alpha", alpha)):
                 folder = arguments.out / collection / kind
                 folder.mkdir(parents=True, exist_ok=True)
@@ -133,10 +138,10 @@ class Labeller:
         self._mesh = solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=4, min_detection_confidence=0.3)
         self._detector = solutions.face_detection.FaceDetection(model_selection=1, min_detection_confidence=0.3)
 
-    def label(self, data: bytes) -> tuple[np.ndarray, np.ndarray, list[Box]]:
+    def label(self, data: bytes, *, flags: bool = False) -> tuple[np.ndarray, np.ndarray, list[Box]]:
         """What a file shows: a picture, H x W x 3, RGB; its matte, H x W, 0 to 255; and faces.
 
-        Faces are left, top, right, bottom in pixels.
+        Faces are left, top, right, bottom in pixels. Before flags, the matte is close to the person and in one piece.
         """
         large = limited(np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")), SEGMENTED)
         coarse = self._coarse(large)
@@ -145,7 +150,8 @@ class Labeller:
         if picture.shape != large.shape:
             coarse = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_AREA)
         boxes = [clipped(box, width, height) for box in self._faces(large)]
-        return picture, matte(picture, trimap(coarse)), [box for box in boxes if box[2] - box[0] >= 4]
+        alpha = matte(picture, trimap(coarse, OUTSIDE_FLAGS if flags else OUTSIDE))
+        return picture, one_piece(alpha) if flags else alpha, [box for box in boxes if box[2] - box[0] >= 4]
 
     def _coarse(self, picture: np.ndarray) -> np.ndarray:
         """Probability of a person: the mean of the picture, its mirror image, and a view with a margin."""
@@ -194,18 +200,29 @@ def clipped(box: Box, width: int, height: int) -> Box:
     return max(0, left * width), max(0, top * height), min(width, right * width), min(height, bottom * height)
 
 
-def trimap(coarse: np.ndarray) -> np.ndarray:
-    """0, 0.5 and 1: what the segmentation is sure of, less a band that is wider outside, where hair is."""
-    person = (coarse > 0.5).astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(person)
-    if count > 1:  # others, and patches of the background, are no part of the person
-        largest = (labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))).astype(np.uint8)
-        coarse = np.where(cv2.dilate(largest, np.ones((9, 9))) > 0, coarse, np.minimum(coarse, 0.05))
+def trimap(coarse: np.ndarray, outside: float) -> np.ndarray:
+    """0, 0.5 and 1: what the segmentation is sure of, less a band, which is wider outside by so many longest sides."""
+    # others, and patches of the background, are no part of the person
+    coarse = np.where(largest(coarse > 0.5, 9), coarse, np.minimum(coarse, 0.05))
     side = max(coarse.shape)
     result = np.full(coarse.shape, 0.5)
     result[shrunk(coarse > 0.85, max(2, round(0.012 * side)))] = 1
-    result[shrunk(coarse < 0.2, max(3, round(0.028 * side)))] = 0
+    result[shrunk(coarse < 0.2, max(3, round(outside * side)))] = 0
     return result
+
+
+def one_piece(alpha: np.ndarray) -> np.ndarray:
+    """A matte without what hangs together with the person nowhere."""
+    return np.where(largest(alpha > 40, 5), alpha, 0).astype(np.uint8)
+
+
+def largest(mask: np.ndarray, reach: int) -> np.ndarray:
+    """The largest piece of a mask, dilated by a square of so many pixels."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    if len(stats) == 1:
+        return np.zeros(mask.shape, bool)
+    piece = (labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))).astype(np.uint8)
+    return np.asarray(cv2.dilate(piece, np.ones((reach, reach))) > 0)
 
 
 def shrunk(mask: np.ndarray, radius: int) -> np.ndarray:

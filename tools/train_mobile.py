@@ -1,4 +1,4 @@
-"""Make the weights that the package ships: pictures, then the training, then a mean with what it started from.
+"""Make the weights that the package ships: pictures, then the last stages of the training, and the mean of them.
 
     python tools/train_mobile.py DATA PEOPLE WEIGHTS OUT [--only pictures]
 
@@ -7,7 +7,7 @@ DATA holds ``portraits/<name>/image.jpg`` with ``alpha.png`` for the portraits o
 what ``label_portraits.py`` made: the other portraits of the list. WEIGHTS is the checkpoint of the stages before, which
 docs/mobile.md names. Everything goes to OUT; a run that was interrupted is continued by the same line. It needs the
 extras ``train`` and ``bodies``, the photographs of scikit-learn (from PyPI) and of Debian's package
-lomiri-wallpapers-16.04 (installed, or unpacked at ``--wallpapers``), and about two hours on two CPU cores.
+lomiri-wallpapers-16.04 (installed, or unpacked at ``--wallpapers``), and about four hours on two CPU cores.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+from hats import put_on_hats
 from heads_turned import turn_heads
 
 import p3m_edge
@@ -35,27 +37,75 @@ from p3m_edge.train.curve import CURVE, write_curve
 LIST = Path(p3m_edge.__file__).parent / "weights" / "training-list.csv"
 DRAWN, SEED = 1000, 2027
 POSED, POSED_SEED = 247, 3031
-PEOPLE = ("pif", "f18", "dc")
+PEOPLE = ("pif", "f18", "dc", "cio")
+TURNED = ("pif", "f18", "dc")
+"""Whose heads are turned."""
 DRAWN_FACES = 12
 MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
 """Memory that PyTorch gives back and takes again in every step costs a third of the time with glibc's defaults."""
-COMPOSED = (
-    "-n", 5000, "--seed", 31, "--vary", 0.6, "--whole", 0.25, "--empty", 0.02,
-)  # fmt: skip
-SHARES = {
-    "anonymous": 2.2, "pif": 2, "f18": 2, "dc": 0.1, "faceless": 1.6, "drawn": 0.8, "posed": 0.8,
+
+
+class Composed(NamedTuple):
+    """A set of composites: how many, and how often each set of portraits and of backgrounds is used."""
+
+    count: int
+    seed: int
+    portraits: dict[str, float]
+    backgrounds: dict[str, float]
+    vary: float = 0.6
+    whole: float = 0.25
+    empty: float = 0.02
+
+
+class Stage(NamedTuple):
+    """A training: the weights that it starts from and its pictures."""
+
+    start: dict[str, float]
+    """Shares of the results of earlier stages, and of ``FIRST``."""
+    pictures: dict[str, int]
+    """Sets of composites; of each, every so many-th picture."""
+    steps: int
+    ema: float
+
+
+FIRST = "first"
+"""The weights that this script is given."""
+PLAIN = {"places": 2, "drawn/bg": 1}
+FILLED = {"places": 1, "filled": 4, "drawn/bg": 1}
+COMPOSED = {
+    "turned": Composed(
+        3542, 41, {"anonymous": 3, "pif": 2, "f18": 2, "dc": 0.1, "faceless": 3, "drawn": 1, "posed": 1}, PLAIN
+    ),
+    "flags": Composed(
+        3600, 71,
+        {"cio": 3, "anonymous": 2.2, "pif": 2, "f18": 2, "dc": 0.1, "faceless": 1.6, "drawn": 0.8, "posed": 0.8},
+        PLAIN, whole=0.3,
+    ),
+    "filled": Composed(
+        4200, 81,
+        {"cio": 1.6, "anonymous": 1.8, "pif": 2.2, "f18": 2.4, "dc": 0.1, "faceless": 1.5, "drawn": 0.8, "posed": 0.8},
+        FILLED, vary=0.5, whole=0.22, empty=0.04,
+    ),
+    "hats": Composed(
+        1000, 91, {"hats/cio": 1, "hats/anonymous": 2, "hats/pif": 2, "hats/f18": 2, "hats/dc": 0.5},
+        FILLED, vary=0.5, whole=0, empty=0,
+    ),
 }  # fmt: skip
-"""How often the sets of portraits are used."""
+STAGES = {
+    "13": Stage({FIRST: 1}, {"turned": 1, "flags": 1}, 900, 0.995),
+    "14": Stage({FIRST: 0.5, "13": 0.5}, {"filled": 1}, 560, 0.99),
+    "15": Stage({FIRST: 0.3, "13": 0.45, "14": 0.25}, {"filled": 1, "hats": 1, "flags": 3}, 560, 0.99),
+}
+RESULT = {FIRST: 0.15, "14": 0.35, "15": 0.5}
+"""What is shipped: a mean of these."""
 TRAINING = (
-    "--steps", 700, "--lr", 6e-4, "--batch", 8, "--set", "data.size=512", "--set", "data.crops=[384,448,512,512]",
+    "--lr", 6e-4, "--batch", 8, "--set", "data.size=512", "--set", "data.crops=[384,448,512,512]",
     "--set", "data.colour=0.7", "--set", "data.grey=0.12", "--set", "data.blur=0.2", "--set", "optim.warmup_steps=40",
-    "--set", "optim.ema=0.995", "--set", "run.half_weights=true", "--cp", "icp", "--workers", 1,
+    "--set", "run.half_weights=true", "--cp", "icp", "--workers", 1,
 )  # fmt: skip
-KEPT = 0.35
-"""How much of the weights that the training started from is in the result."""
 LICENCE = (
     "Apache-2.0 (p3m-edge). Trained on generated portraits and on anonymised photographs of people (eight of the "
-    "P3M-Net repository, MIT; 388 of three public-domain collections, CC0); P3M-CP source faces: generated ones and "
+    "P3M-Net repository, MIT; 481 of four public-domain collections, CC0); P3M-CP source faces: generated ones and "
     "three public portraits (see training-list.csv beside the file)"
 )
 
@@ -96,27 +146,53 @@ def make_pictures(data: Path, people: Path, out: Path, wallpapers: Path) -> None
     copy_photographs(entries, wallpapers, out / "places")
     make_faces(data / "faces", out / "drawn", out / "faces")
     number = 0
-    for name in PEOPLE:
+    for name in TURNED:
         number = turn_heads(out / name, out / "faceless", number)
+    number = 0
+    for name in PEOPLE:
+        number = put_on_hats(out / name, out / "hats" / name, number)
+    put_on_hats(out / "anonymous", out / "hats" / "anonymous", number)
+    for name in (*PEOPLE, "anonymous"):
+        command("data", "places", out / name, out / "filled", "--filled")
+    for name, composed in COMPOSED.items():
+        compose(out, name, composed)
+
+
+def compose(out: Path, name: str, composed: Composed) -> None:
+    """One set of composites."""
+    sources = (
+        part
+        for option, shares in (("--portraits", composed.portraits), ("--backgrounds", composed.backgrounds))
+        for folder, share in shares.items()
+        for part in (option, f"{out / folder}:{share}")
+    )
     command(
-        "data", "compose", out / "composed", *COMPOSED, "--foregrounds", out / "foregrounds",
-        *(part for name, share in SHARES.items() for part in ("--portraits", f"{out / name}:{share}")),
-        "--backgrounds", f"{out / 'places'}:2", "--backgrounds", out / "drawn" / "bg",
+        "data", "compose", out / "composed" / name, "-n", composed.count, "--seed", composed.seed,
+        "--vary", composed.vary, "--whole", composed.whole, "--empty", composed.empty,
+        "--foregrounds", out / "foregrounds", *sources,
     )  # fmt: skip
 
 
 def train(out: Path, first: Path) -> None:
-    """From weights that are there; the result is a mean with them."""
-    folder = out / "stage"
-    if (folder / "state.pt").exists():
-        command("train", "--out", folder, "--resume")
-    else:
-        command(
-            "train", "--preset", "mobile", "--data", out / "composed", "--out", folder, "--weights", first,
-            "--faces", out / "faces", *TRAINING, "--licence", LICENCE,
-        )  # fmt: skip
-    write_curve(out / CURVE, [folder])
-    average({first: KEPT, folder / "last.safetensors": 1 - KEPT}, out / "mobile.safetensors")
+    """The stages; the result is a mean of them and of the weights that were there before."""
+    results = {FIRST: first}
+    for number, stage in STAGES.items():
+        folder = out / f"stage-{number}"
+        if (folder / "state.pt").exists():
+            command("train", "--out", folder, "--resume")
+        else:
+            start = out / f"start-{number}.safetensors"
+            average({results[name]: share for name, share in stage.start.items()}, start)
+            for name, step in stage.pictures.items():
+                link_set(out / "composed" / name, out / f"pictures-{number}", step)
+            command(
+                "train", "--preset", "mobile", "--data", out / f"pictures-{number}", "--out", folder,
+                "--weights", start, "--faces", out / "faces", "--steps", stage.steps, *TRAINING,
+                "--set", f"optim.ema={stage.ema}", "--licence", LICENCE,
+            )  # fmt: skip
+        results[number] = folder / "last.safetensors"
+    write_curve(out / CURVE, [out / f"stage-{number}" for number in STAGES])
+    average({results[name]: share for name, share in RESULT.items()}, out / "mobile.safetensors")
 
 
 def average(shares: dict[Path, float], out: Path) -> None:
@@ -162,6 +238,15 @@ def copy_photographs(entries: list[Entry], wallpapers: Path, out: Path) -> None:
         if file is None or sha256(file) != entry.sha256:
             sys.exit(f"{entry.name} is missing or another picture: {entry.source}")
         shutil.copy(file, out / f"{entry.name}{file.suffix}")
+
+
+def link_set(source: Path, out: Path, step: int) -> None:
+    """Every so many-th picture of a set, by links, under a name that begins with the set's."""
+    for file in (file for kind in ("image", "alpha", "facemask") for file in sorted((source / kind).iterdir())[::step]):
+        link = out / file.parent.name / f"{source.name}_{file.name}"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.exists():
+            link.symlink_to(file.resolve())
 
 
 def _package(name: str) -> Path:

@@ -21,6 +21,7 @@ def tool(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # the tools import each other
     spec.loader.exec_module(module)
     return module
 
@@ -39,7 +40,7 @@ def clone_of(folder: Path, files: dict[str, bytes]) -> None:
     git(folder, "commit", "-q", "-m", "pictures")
 
 
-label_portraits, heads_turned = tool("label_portraits"), tool("heads_turned")
+label_portraits, heads_turned, hats = tool("label_portraits"), tool("heads_turned"), tool("hats")
 
 
 def test_pictures_that_are_not_there_are_counted(tmp_path):
@@ -71,7 +72,7 @@ def test_a_picture_is_found_by_its_hash_even_if_it_was_deleted(tmp_path):
 
 def test_a_list_without_portraits_is_refused(tmp_path):
     (tmp_path / "list.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(SystemExit, match=r"list\.csv lists no portrait of pif, f18, dc$"):
+    with pytest.raises(SystemExit, match=r"list\.csv lists no portrait of pif, f18, dc, cio$"):
         label_portraits.listed(tmp_path / "list.csv")
 
 
@@ -84,7 +85,7 @@ def test_a_trimap_keeps_the_person_and_no_patch_of_the_background():
     coarse = np.zeros((100, 80), np.float32)
     coarse[40:, 20:60] = 1
     coarse[5:10, 5:10] = 1
-    known = label_portraits.trimap(coarse)
+    known = label_portraits.trimap(coarse, label_portraits.OUTSIDE)
     assert set(np.unique(known)) == {0, 0.5, 1}
     assert known[7, 7] == 0
     assert known[70, 40] == known[99, 40] == 1  # the border cuts the person off: no band there
@@ -119,3 +120,90 @@ def test_hair_covers_the_face_and_nothing_beyond_the_person():
     assert np.array_equal(turned[~head], picture[~head])
     bald = np.where(head[..., None], np.array((220, 170, 150), np.uint8), picture)
     assert heads_turned.turn_head(bald, alpha, face, np.random.default_rng(0)) is None
+
+
+def test_the_band_of_a_trimap_is_as_wide_outside_as_asked():
+    coarse = np.zeros((200, 200), np.float32)
+    coarse[:, 100:] = 1
+    widths = {}
+    for outside in (label_portraits.OUTSIDE_FLAGS, label_portraits.OUTSIDE):
+        row = label_portraits.trimap(coarse, outside)[100]
+        widths[outside] = int(((row == 0.5) & (np.arange(200) < 100)).sum())
+    assert widths == {label_portraits.OUTSIDE_FLAGS: 3, label_portraits.OUTSIDE: 6}
+
+
+def test_a_matte_in_one_piece_has_lost_what_hangs_together_with_nothing():
+    alpha = np.zeros((40, 40), np.uint8)
+    alpha[10:30, 10:30] = 255
+    alpha[10:30, 30] = 20  # a soft edge
+    stray = alpha.copy()
+    stray[2:5, 2:5] = 200
+    assert (label_portraits.one_piece(stray) == alpha).all()
+    assert (label_portraits.one_piece(np.zeros((40, 40), np.uint8)) == 0).all()
+
+
+def a_bald_head() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    y, x = np.mgrid[:160, :140]
+    head = ((y - 95) / 40) ** 2 + ((x - 70) / 28) ** 2 < 1
+    body = (y > 125) & (np.abs(x - 70) < 55)
+    face = ((y - 97) / 30) ** 2 + ((x - 70) / 22) ** 2 < 1
+    picture = np.full((160, 140, 3), 200, np.uint8)
+    picture[head | body] = (220, 170, 150)
+    return picture, np.uint8(255) * (head | body).astype(np.uint8), face
+
+
+def test_a_hat_sits_on_the_head_and_is_part_of_the_person():
+    picture, alpha, face = a_bald_head()
+    kinds = set()
+    for seed in range(24):
+        made = hats.put_on_hat(picture, alpha, face, np.random.default_rng(seed))
+        assert made is not None
+        worn, matte = made
+        assert worn.shape == picture.shape
+        assert matte.shape == alpha.shape
+        assert worn.dtype == matte.dtype == np.uint8
+        assert np.array_equal(matte[120:], alpha[120:])  # below the chin nothing changes
+        assert (matte[97 - 30 - 8, 60:80] > 240).all()  # over the brow is hat
+        new = (matte > 200) & (alpha == 0)
+        assert new.sum() > 300
+        widest = max(np.ptp(np.nonzero(row)[0]) for row in matte[:80] > 200 if row.any())
+        kinds.add(widest > 75)  # a head is 56 wide
+        again = hats.put_on_hat(picture, alpha, face, np.random.default_rng(seed))
+        assert np.array_equal(again[0], worn)
+        assert np.array_equal(again[1], matte)
+    assert kinds == {True, False}  # with a wide brim, and without
+
+
+def test_without_a_face_there_is_no_hat():
+    picture, alpha, face = a_bald_head()
+    assert hats.put_on_hat(picture, alpha, np.zeros_like(face), np.random.default_rng(0)) is None
+    speck = np.zeros_like(face)
+    speck[90:95, 70:75] = True
+    assert hats.put_on_hat(picture, alpha, speck, np.random.default_rng(0)) is None
+
+
+def test_the_stages_use_what_was_made_before_them_and_their_shares_are_one():
+    train_mobile = tool("train_mobile")
+    made = [train_mobile.FIRST]
+    for number, stage in (*train_mobile.STAGES.items(), (None, None)):
+        shares = train_mobile.RESULT if stage is None else stage.start
+        assert set(shares) <= set(made)
+        assert sum(shares.values()) == pytest.approx(1)
+        if stage is not None:
+            assert set(stage.pictures) <= set(train_mobile.COMPOSED)
+            made.append(number)
+
+
+def test_every_third_picture_of_a_set_is_linked_with_its_matte(tmp_path):
+    train_mobile = tool("train_mobile")
+    for kind in ("image", "alpha", "facemask"):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+        for number in range(7):
+            (tmp_path / "set" / kind / f"{number}.png").write_bytes(b"%d" % number)
+    for _ in range(2):  # a second run changes nothing
+        train_mobile.link_set(tmp_path / "set", tmp_path / "out", 3)
+    for kind in ("image", "alpha", "facemask"):
+        links = sorted((tmp_path / "out" / kind).iterdir())
+        assert [(link.name, link.read_bytes()) for link in links] == [
+            ("set_0.png", b"0"), ("set_3.png", b"3"), ("set_6.png", b"6"),
+        ]  # fmt: skip
