@@ -19,6 +19,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,10 +49,10 @@ MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MAL
 class Composed(NamedTuple):
     """A set of composites: how many, and how often each set of portraits and of backgrounds is used."""
 
-    count: int
+    pictures: int
     seed: int
-    portraits: dict[str, float]
-    backgrounds: dict[str, float]
+    portraits: Mapping[str, float]
+    backgrounds: Mapping[str, float]
     vary: float = 0.6
     whole: float = 0.25
     empty: float = 0.02
@@ -60,9 +61,9 @@ class Composed(NamedTuple):
 class Stage(NamedTuple):
     """A training: the weights that it starts from and its pictures."""
 
-    start: dict[str, float]
+    start: Mapping[str, float]
     """Shares of the results of earlier stages, and of ``FIRST``."""
-    pictures: dict[str, int]
+    pictures: Mapping[str, int]
     """Sets of composites; of each, every so many-th picture."""
     steps: int
     ema: float
@@ -167,7 +168,7 @@ def compose(out: Path, name: str, composed: Composed) -> None:
         for part in (option, f"{out / folder}:{share}")
     )
     command(
-        "data", "compose", out / "composed" / name, "-n", composed.count, "--seed", composed.seed,
+        "data", "compose", out / "composed" / name, "-n", composed.pictures, "--seed", composed.seed,
         "--vary", composed.vary, "--whole", composed.whole, "--empty", composed.empty,
         "--foregrounds", out / "foregrounds", *sources,
     )  # fmt: skip
