@@ -246,7 +246,7 @@ def test_it_recovers_most_of_what_quantisation_costs(tmp_path):
     start_from, data = tmp_path / "hard.safetensors", write_set(tmp_path / "set", [drawn(seed) for seed in SET])
     model.save_checkpoint(hard, start_from, licence="CC0", provenance="made hard", trained=True)
     shared = ["--weights", start_from, "--data", data, *options(
-        "run.batch=8", "run.epochs=1000", "run.max_steps=80", f"data.size={SIZE}", f"data.crops=[{SIZE}]",
+        "run.batch=8", "run.epochs=1000", "run.max_steps=160", f"data.size={SIZE}", f"data.crops=[{SIZE}]",
         "validation.every=1000", "optim.lr=3e-4", "optim.ema=0", "optim.warmup_steps=0", "optim.schedule=cosine",
         "run.freeze_batchnorm=true", "model.drop_path=0", "data.colour=0", "data.blur=0", "data.jpeg=0",
     )]  # fmt: skip
