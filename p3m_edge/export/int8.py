@@ -241,7 +241,7 @@ def _order(
 
     def make() -> tuple[str, ...]:
         model, form = bench.graph(), _form(bench.request, target)
-        ranges = pictures.ranges(attempts, _progress("measuring ranges", tell))
+        ranges = pictures.ranges(attempts, _progress("measuring ranges to rank the parts", tell))
         kept = quantize_onnx.depthwise(model) if target.engine == "openvino" else ()
         everything = quantize_onnx.quantised(model, ranges, form, kept)
         progress = _progress("looking for the hardest pictures", tell, budget)

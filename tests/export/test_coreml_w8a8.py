@@ -188,7 +188,7 @@ def test_the_same_line_goes_on_after_ctrl_c(pictures, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 3, done.stderr
     assert "goes on after 1 attempts" in done.stderr
-    assert "measuring ranges" not in done.stderr
+    assert "measuring ranges: " not in done.stderr  # but those of the ONNX graph, by which parts are ranked
     record = json.loads(done.stdout)["results"][0]["quantization"]
     assert record["rungs"][:1] == before
     assert (attempts / "program-ranges.json").stat().st_mtime_ns == ranges
