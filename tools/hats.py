@@ -8,13 +8,10 @@ composites, which take only what the matte covers, and not to be used whole.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-
-from p3m_edge.imageio import read_image, read_mask, write_png
 
 KINDS = ("brim", "brim", "cap", "knitted")
 SMALLEST = 400
@@ -45,36 +42,6 @@ class Hat(NamedTuple):
     """bool: hair that is under the hat, were it real."""
 
 
-def put_on_hats(portraits: Path, out: Path, first: int = 0) -> int:
-    """Draw a hat on every portrait of a set that ``data anonymize`` made.
-
-    Parameters
-    ----------
-    portraits
-        With ``blurred_image/``, ``alpha/`` and ``facemask/``.
-    out
-        Gets ``image/`` and ``alpha/``.
-    first
-        The number of the first picture, of which its random numbers come.
-
-    Returns
-    -------
-    int
-        The number after the last picture.
-    """
-    number = first
-    for path in sorted((portraits / "blurred_image").iterdir()):
-        alpha = read_mask(portraits / "alpha" / path.name)
-        face = read_mask(portraits / "facemask" / path.name) > 0
-        made = put_on_hat(read_image(path).rgb, alpha, face, np.random.default_rng(number))
-        if made is not None:
-            for folder, picture in zip(("image", "alpha"), made, strict=True):
-                (out / folder).mkdir(parents=True, exist_ok=True)
-                write_png(out / folder / path.name, picture)
-            number += 1
-    return number
-
-
 def put_on_hat(
     picture: np.ndarray, alpha: np.ndarray, face: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray] | None:
@@ -99,7 +66,7 @@ def find_head(alpha: np.ndarray, face: np.ndarray) -> Head | None:
     left, top, width, height, area = stats[1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))]
     if area < SMALLEST:
         return None
-    rows = np.nonzero((alpha[: top + 1, max(0, left) : left + width] > 128).any(axis=1))[0]
+    rows = np.nonzero((alpha[: top + 1, left : left + width] > 128).any(axis=1))[0]
     summit = float(rows[0]) if len(rows) else float(top)
     return Head(left + width / 2, float(top), float(width), float(height), summit)
 
@@ -107,7 +74,7 @@ def find_head(alpha: np.ndarray, face: np.ndarray) -> Head | None:
 def draw_hat(head: Head, shape: tuple[int, int], rng: np.random.Generator) -> Hat:
     """A hat of a random kind, tilt and size, sitting on a forehead.
 
-    Inside, u goes across in half widths of the crown and v up in its heights, from where it sits on the forehead.
+    Inside, u goes across in half widths of the crown and v down in its heights, from where it sits on the forehead.
     """
     kind = rng.choice(KINDS)
     low, high = (0.02, 0.18) if kind == "knitted" else (0.0, 0.14)

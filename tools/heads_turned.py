@@ -6,12 +6,8 @@ face of an anonymous portrait is covered with the person's own hair, mirrored at
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
-
-from p3m_edge.imageio import read_image, read_mask, write_png
 
 MARGIN = 0.06
 """How far around the face hair is laid, in widths of the face."""
@@ -23,38 +19,10 @@ JITTER = 6
 """Where the mirrored place is no hair, some of the nearest hair is taken, from so many pixels around."""
 
 
-def turn_heads(portraits: Path, out: Path, first: int = 0) -> int:
-    """Cover the faces of a set that ``data anonymize`` made.
-
-    Parameters
-    ----------
-    portraits
-        With ``blurred_image/``, ``alpha/`` and ``facemask/``.
-    out
-        Gets ``image/`` and ``alpha/``.
-    first
-        The number of the first picture, of which its random numbers come.
-
-    Returns
-    -------
-    int
-        The number after the last picture.
-    """
-    number = first
-    for path in sorted((portraits / "blurred_image").iterdir()):
-        alpha = read_mask(portraits / "alpha" / path.name)
-        face = read_mask(portraits / "facemask" / path.name) > 0
-        turned = turn_head(read_image(path).rgb, alpha, face, np.random.default_rng(number))
-        if turned is not None:
-            for folder, picture in (("image", turned), ("alpha", alpha)):
-                (out / folder).mkdir(parents=True, exist_ok=True)
-                write_png(out / folder / path.name, picture)
-            number += 1
-    return number
-
-
-def turn_head(picture: np.ndarray, alpha: np.ndarray, face: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
-    """A portrait, uint8 ``[H, W, 3]``, with hair over the face; None where too little hair is seen."""
+def turn_head(
+    picture: np.ndarray, alpha: np.ndarray, face: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """A portrait, uint8 ``[H, W, 3]``, with hair over the face, and its matte; None where too little hair is seen."""
     rows, columns = np.nonzero(face)
     if len(rows) < 200:
         return None
@@ -72,7 +40,7 @@ def turn_head(picture: np.ndarray, alpha: np.ndarray, face: np.ndarray, rng: np.
     fill = mirrored(picture, hair, rng)
     share = cv2.GaussianBlur(hole.astype(np.float32), (0, 0), max(1, radius / 2)) * (alpha > 200)
     mixed = share[..., None] * fill + (1 - share[..., None]) * picture
-    return np.asarray(np.clip(mixed, 0, 255)).astype(np.uint8)
+    return np.asarray(np.clip(mixed, 0, 255)).astype(np.uint8), alpha
 
 
 def mirrored(picture: np.ndarray, source: np.ndarray, rng: np.random.Generator) -> np.ndarray:

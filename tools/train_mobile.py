@@ -19,18 +19,18 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from hats import put_on_hats
-from heads_turned import turn_heads
+from hats import put_on_hat
+from heads_turned import turn_head
 
 import p3m_edge
 from p3m_edge.data.picture_list import Entry, read_list
-from p3m_edge.imageio import read_image, write_png
+from p3m_edge.imageio import read_image, read_mask, write_png
 from p3m_edge.manifest import sha256
 from p3m_edge.model import inspect_checkpoint, load_checkpoint, save_checkpoint
 from p3m_edge.train.curve import CURVE, write_curve
@@ -44,6 +44,8 @@ TURNED = ("pif", "f18", "dc")
 DRAWN_FACES = 12
 MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
 """Memory that PyTorch gives back and takes again in every step costs a third of the time with glibc's defaults."""
+
+Redraw = Callable[[np.ndarray, np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray] | None]
 
 
 class Composed(NamedTuple):
@@ -148,15 +150,45 @@ def make_pictures(data: Path, people: Path, out: Path, wallpapers: Path) -> None
     make_faces(data / "faces", out / "drawn", out / "faces")
     number = 0
     for name in TURNED:
-        number = turn_heads(out / name, out / "faceless", number)
+        number = redraw(out / name, out / "faceless", turn_head, number)
     number = 0
-    for name in PEOPLE:
-        number = put_on_hats(out / name, out / "hats" / name, number)
-    put_on_hats(out / "anonymous", out / "hats" / "anonymous", number)
     for name in (*PEOPLE, "anonymous"):
+        number = redraw(out / name, out / "hats" / name, put_on_hat, number)
         command("data", "places", out / name, out / "filled", "--filled")
     for name, composed in COMPOSED.items():
         compose(out, name, composed)
+
+
+def redraw(portraits: Path, out: Path, draw: Redraw, first: int) -> int:
+    """Draw on every portrait of a set that ``data anonymize`` made, where that can be done.
+
+    Parameters
+    ----------
+    portraits
+        With ``blurred_image/``, ``alpha/`` and ``facemask/``.
+    out
+        Gets ``image/`` and ``alpha/``.
+    draw
+        Makes a picture and its matte of a picture, its matte, the mask of its faces and random numbers.
+    first
+        The number of the first picture, of which its random numbers come.
+
+    Returns
+    -------
+    int
+        The number after the last picture.
+    """
+    number = first
+    for path in sorted((portraits / "blurred_image").iterdir()):
+        alpha = read_mask(portraits / "alpha" / path.name)
+        face = read_mask(portraits / "facemask" / path.name) > 0
+        made = draw(read_image(path).rgb, alpha, face, np.random.default_rng(number))
+        if made is not None:
+            for folder, picture in zip(("image", "alpha"), made, strict=True):
+                (out / folder).mkdir(parents=True, exist_ok=True)
+                write_png(out / folder / path.name, picture)
+            number += 1
+    return number
 
 
 def compose(out: Path, name: str, composed: Composed) -> None:
@@ -243,7 +275,10 @@ def copy_photographs(entries: list[Entry], wallpapers: Path, out: Path) -> None:
 
 def link_set(source: Path, out: Path, step: int) -> None:
     """Every so many-th picture of a set, by links, under a name that begins with the set's."""
-    for file in (file for kind in ("image", "alpha", "facemask") for file in sorted((source / kind).iterdir())[::step]):
+    chosen = {path.stem for path in sorted((source / "image").iterdir())[::step]}
+    for file in (file for kind in ("image", "alpha", "facemask") for file in (source / kind).iterdir()):
+        if file.stem not in chosen:
+            continue
         link = out / file.parent.name / f"{source.name}_{file.name}"
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.exists():

@@ -13,6 +13,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from p3m_edge.imageio import read_image, read_mask, write_png
+
 TOOLS = Path(__file__).parents[2] / "tools"
 
 
@@ -41,6 +43,7 @@ def clone_of(folder: Path, files: dict[str, bytes]) -> None:
 
 
 label_portraits, heads_turned, hats = tool("label_portraits"), tool("heads_turned"), tool("hats")
+train_mobile = tool("train_mobile")
 
 
 def test_pictures_that_are_not_there_are_counted(tmp_path):
@@ -112,7 +115,8 @@ def test_hair_covers_the_face_and_nothing_beyond_the_person():
     picture[head] = (60, 40, 20)
     picture[face] = (220, 170, 150)
     alpha = np.uint8(255) * head.astype(np.uint8)
-    turned = heads_turned.turn_head(picture, alpha, face, np.random.default_rng(0))
+    turned, matte = heads_turned.turn_head(picture, alpha, face, np.random.default_rng(0))
+    assert np.array_equal(matte, alpha)
     inner = ((y - 60) / 24) ** 2 + ((x - 50) / 16) ** 2 < 1  # the border is soft
     off = np.abs(turned[inner].astype(int) - (60, 40, 20)).max(axis=1)
     assert off.max() < 75  # nearer to the hair than to the face everywhere, though some skin shines through below
@@ -183,7 +187,6 @@ def test_without_a_face_there_is_no_hat():
 
 
 def test_the_stages_use_what_was_made_before_them_and_their_shares_are_one():
-    train_mobile = tool("train_mobile")
     made = [train_mobile.FIRST]
     for number, stage in (*train_mobile.STAGES.items(), (None, None)):
         shares = train_mobile.RESULT if stage is None else stage.start
@@ -195,15 +198,27 @@ def test_the_stages_use_what_was_made_before_them_and_their_shares_are_one():
 
 
 def test_every_third_picture_of_a_set_is_linked_with_its_matte(tmp_path):
-    train_mobile = tool("train_mobile")
     for kind in ("image", "alpha", "facemask"):
         (tmp_path / "set" / kind).mkdir(parents=True)
         for number in range(7):
             (tmp_path / "set" / kind / f"{number}.png").write_bytes(b"%d" % number)
+    (tmp_path / "set" / "facemask" / "3.png").unlink()  # the others are still the right ones
     for _ in range(2):  # a second run changes nothing
         train_mobile.link_set(tmp_path / "set", tmp_path / "out", 3)
-    for kind in ("image", "alpha", "facemask"):
+    for kind, numbers in (("image", "036"), ("alpha", "036"), ("facemask", "06")):
         links = sorted((tmp_path / "out" / kind).iterdir())
-        assert [(link.name, link.read_bytes()) for link in links] == [
-            ("set_0.png", b"0"), ("set_3.png", b"3"), ("set_6.png", b"6"),
-        ]  # fmt: skip
+        assert [(link.name, link.read_bytes()) for link in links] == [(f"set_{n}.png", n.encode()) for n in numbers]
+
+
+def test_every_portrait_that_can_be_drawn_on_is_and_with_its_own_random_numbers(tmp_path):
+    picture, alpha, face = a_bald_head()
+    for name, mask in (("a", face), ("b", np.zeros_like(face)), ("c", face)):
+        for folder, array in (("blurred_image", picture), ("alpha", alpha), ("facemask", 255 * mask.astype(np.uint8))):
+            (tmp_path / "in" / folder).mkdir(parents=True, exist_ok=True)
+            write_png(tmp_path / "in" / folder / f"{name}.png", array)
+    assert train_mobile.redraw(tmp_path / "in", tmp_path / "out", hats.put_on_hat, 5) == 7  # b has no face
+    for name, seed in (("a", 5), ("c", 6)):
+        worn, matte = hats.put_on_hat(picture, alpha, face, np.random.default_rng(seed))
+        assert np.array_equal(read_image(tmp_path / "out" / "image" / f"{name}.png").rgb, worn)
+        assert np.array_equal(read_mask(tmp_path / "out" / "alpha" / f"{name}.png"), matte)
+    assert len(list((tmp_path / "out" / "image").iterdir())) == 2
