@@ -46,7 +46,7 @@ class MobilePlan:
         Whether the encoder's last stages are there.
     """
 
-    stages: tuple[int, int, int, int, int] = (96, 64, 48, 32, 24)
+    stages: tuple[int, int, int, int, int] = (96, 64, 48, 24, 16)
     plain: int = 2
     detail: int = 16
     neck: int = 96
