@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as functional
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -107,7 +108,10 @@ def main() -> int:
 def slim(checkpoint: Path, pictures: Path, out: Path) -> None:
     """The weights of the wide network -> those of the package's, in half precision."""
     wide = variant(WIDE)
-    wide.load_state_dict({name: values.float() for name, values in load_file(checkpoint).items()})
+    try:
+        wide.load_state_dict({name: values.float() for name, values in load_file(checkpoint).items()})
+    except (OSError, SafetensorError, RuntimeError) as error:
+        sys.exit(f"{checkpoint} holds no mobile network with the wider decoders: {str(error).splitlines()[0]}")
     shares = importance(wide.eval(), list(batches(pictures)))
     kept = {name: chosen(shares[name], count) for name, (count, _) in MAPS.items()}
     for name, channels in kept.items():

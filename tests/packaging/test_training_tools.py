@@ -12,8 +12,12 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from p3m_edge.export.choices import variant
 from p3m_edge.imageio import read_image, read_mask, write_png
+from p3m_edge.model import load_checkpoint
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -43,7 +47,7 @@ def clone_of(folder: Path, files: dict[str, bytes]) -> None:
 
 
 label_portraits, heads_turned, hats = tool("label_portraits"), tool("heads_turned"), tool("hats")
-train_mobile = tool("train_mobile")
+slim_mobile, train_mobile = tool("slim_mobile"), tool("train_mobile")
 
 
 def test_pictures_that_are_not_there_are_counted(tmp_path):
@@ -222,3 +226,38 @@ def test_every_portrait_that_can_be_drawn_on_is_and_with_its_own_random_numbers(
         assert np.array_equal(read_image(tmp_path / "out" / "image" / f"{name}.png").rgb, worn)
         assert np.array_equal(read_mask(tmp_path / "out" / "alpha" / f"{name}.png"), matte)
     assert len(list((tmp_path / "out" / "image").iterdir())) == 2
+
+
+def test_channels_that_do_nothing_are_left_out(tmp_path):
+    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
+    wide = variant(slim_mobile.WIDE).eval()
+    with torch.no_grad():
+        for name, (kept, _) in slim_mobile.MAPS.items():
+            units = [wide.get_submodule(unit) for unit, (made, _) in slim_mobile.UNITS.items() if made == name]
+            convolutions = [unit if isinstance(unit, torch.nn.Conv2d) else unit.conv for unit in units]
+            width = len(convolutions[0].weight)
+            idle = rng.permutation(width)[: width - kept]
+            for convolution in convolutions:
+                convolution.weight[idle] = 0
+    save_file({name: values.half() for name, values in wide.state_dict().items()}, tmp_path / "wide.safetensors")
+    for number in range(3):
+        for folder, shape in (("image", (64, 64, 3)), ("alpha", (64, 64))):
+            (tmp_path / "set" / folder).mkdir(parents=True, exist_ok=True)
+            picture = rng.integers(0, 256, shape, np.uint8)
+            write_png(tmp_path / "set" / folder / f"{number}.png", picture)
+    slim_mobile.slim(tmp_path / "wide.safetensors", tmp_path / "set", tmp_path / "slim.safetensors")
+    slim = load_checkpoint(tmp_path / "slim.safetensors")
+    assert sum(map(torch.numel, slim.parameters())) < sum(map(torch.numel, wide.parameters()))
+    wide = wide.half().float()
+    with torch.inference_mode():
+        for pictures, _ in slim_mobile.batches(tmp_path / "set"):
+            for found, wanted in zip(slim(pictures), wide(pictures), strict=True):
+                torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_another_network_is_not_slimmed(tmp_path):
+    line = [sys.executable, str(TOOLS / "slim_mobile.py"), str(tmp_path / "no.safetensors"), str(tmp_path), "out"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "holds no mobile network with the wider decoders: No such file" in done.stderr
