@@ -1,20 +1,22 @@
-"""Make the decoders of a mobile checkpoint slimmer at 1/4 and 1/2: what matters least to the loss is left out.
+"""Make the local decoder of a mobile checkpoint slimmer: the channels that matter least to its alpha are left out.
 
     python tools/slim_mobile.py CHECKPOINT PICTURES OUT
 
-CHECKPOINT has decoders of 96, 64, 48, 32 and 24 channels, as the package's had until commit 3203d07; OUT gets the
-network that the package has now, which must be trained further. PICTURES has ``image/`` and ``alpha/``, pictures of one
-size. A channel matters as much as the sum of its values times their gradients (arXiv 1611.06440, section 2.2), a
-first-order estimate of what the loss would gain or lose without it, on about a hundred of the pictures. Maps that are
-added to one another lose the same channels.
+CHECKPOINT has a local decoder of 96, 64, 48, 32 and 24 channels, as the package's had until commit 3203d07; OUT gets
+the network that the package has now, whose local decoder must be trained further (``optim.frozen``). PICTURES has
+``image/`` and ``alpha/``, pictures of one size. A channel matters as much as the sum of its values times their
+gradients (arXiv 1611.06440, section 2.2), a first-order estimate of what the loss would gain or lose without it, on
+about a hundred of the pictures. Maps that are added to one another lose the same channels.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as functional
@@ -24,74 +26,77 @@ from torch import Tensor, nn
 
 from p3m_edge.export.choices import variant
 from p3m_edge.imageio import read_image, read_mask
+from p3m_edge.manifest import sha256
 from p3m_edge.model import P3MNet, save_checkpoint
 from p3m_edge.model.mobile import MOBILE, MobilePlan
 from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD
 
-WIDE = MobilePlan(stages=(96, 64, 48, 32, 24))
-QUARTER, HALF = MOBILE.stages[3:]
+WIDE = MobilePlan(fine=(96, 64, 48, 32, 24))
 PICTURES, BATCH = 100, 2
 
-MAPS: dict[str, tuple[int, tuple[str, ...]]] = {
-    "guide": (QUARTER, ("global_decoder.stage2", "global_decoder.dbfi0")),
-    "guide out": (QUARTER, ("global_decoder.stage1",)),
-    "dbfi0 own": (QUARTER // 2, ("global_decoder.dbfi0.transform",)),
-    "dbfi0 neck": (QUARTER // 2, ("global_decoder.dbfi0.transform_other",)),
-    "local": (QUARTER, ("local_decoder.stage2",)),
-    "tfi1 guide": (QUARTER // 2, ("local_decoder.tfi1.guide",)),
-    "tfi1 local": (QUARTER // 2, ("local_decoder.tfi1.local",)),
-    "tfi1 encoder": (QUARTER // 2, ("local_decoder.tfi1.encoder",)),
-    "mixed": (QUARTER, ("local_decoder.tfi1", "local_decoder.sbfi1")),
-    "sbfi1 own": (QUARTER // 2, ("local_decoder.sbfi1.transform",)),
-    "sbfi1 detail": (QUARTER // 2, ("local_decoder.sbfi1.transform_other",)),
-    "local out": (QUARTER, ("local_decoder.stage1",)),
-    "tfi0 guide": (HALF // 2, ("local_decoder.tfi0.guide",)),
-    "tfi0 local": (HALF // 2, ("local_decoder.tfi0.local",)),
-    "tfi0 encoder": (HALF // 2, ("local_decoder.tfi0.encoder",)),
-    "fine": (HALF, ("local_decoder.tfi0",)),
-    "fine out": (HALF, ("local_decoder.stage0",)),
-}
-"""How many channels stay, and the modules that make the map."""
-JOINED = {
-    "dbfi0": ("dbfi0 own", "dbfi0 neck"),
-    "tfi1": ("tfi1 guide", "tfi1 local", "tfi1 encoder"),
-    "sbfi1": ("sbfi1 own", "sbfi1 detail"),
-    "tfi0": ("tfi0 guide", "tfi0 local", "tfi0 encoder"),
-}
-"""Maps that are other maps one after the other."""
-UNITS: dict[str, tuple[str | None, str | None]] = {
-    "global_decoder.stage2.1.1": ("guide", None),
-    "global_decoder.dbfi0.transform": ("dbfi0 own", "guide"),
-    "global_decoder.dbfi0.transform_other": ("dbfi0 neck", None),
-    "global_decoder.dbfi0.mix.0": ("dbfi0", None),
-    "global_decoder.dbfi0.mix.1": ("guide", "dbfi0"),
-    "global_decoder.stage1.0.0": ("guide", None),
-    "global_decoder.stage1.0.1": ("guide out", "guide"),
-    "global_decoder.head": (None, "guide out"),
-    "global_decoder.side0": (None, "guide"),
-    "local_decoder.stage2.0.1": ("local", None),
-    "local_decoder.tfi1.guide": ("tfi1 guide", "guide"),
-    "local_decoder.tfi1.local": ("tfi1 local", "local"),
-    "local_decoder.tfi1.encoder": ("tfi1 encoder", None),
-    "local_decoder.tfi1.mix.0": ("tfi1", None),
-    "local_decoder.tfi1.mix.1": ("mixed", "tfi1"),
-    "local_decoder.sbfi1.transform": ("sbfi1 own", "mixed"),
-    "local_decoder.sbfi1.transform_other": ("sbfi1 detail", None),
-    "local_decoder.sbfi1.mix.0": ("sbfi1", None),
-    "local_decoder.sbfi1.mix.1": ("mixed", "sbfi1"),
-    "local_decoder.stage1.0.0": ("mixed", None),
-    "local_decoder.stage1.0.1": ("local out", "mixed"),
-    "local_decoder.tfi0.guide": ("tfi0 guide", "guide out"),
-    "local_decoder.tfi0.local": ("tfi0 local", "local out"),
-    "local_decoder.tfi0.encoder": ("tfi0 encoder", None),
-    "local_decoder.tfi0.mix.0": ("tfi0", None),
-    "local_decoder.tfi0.mix.1": ("fine", "tfi0"),
-    "local_decoder.stage0.0.0": ("fine", None),
-    "local_decoder.stage0.0.1": ("fine out", "fine"),
-    "local_decoder.head": (None, "fine out"),
-}
-"""Of each convolution with its norm: the map that it makes, and the one that it takes if that is cut. A depthwise one
-makes of each channel that it takes one, so the first says all."""
+
+class Tables(NamedTuple):
+    """What the local decoder is made of, by names of maps.
+
+    Attributes
+    ----------
+    maps
+        How many channels stay, and the modules that make the map.
+    joined
+        Maps that are other maps, one after the other.
+    units
+        Of each convolution with its norm: the map that it makes, and the one that it takes if that is cut. A depthwise
+        one makes of each channel that it takes one, so the first says all.
+    """
+
+    maps: dict[str, tuple[int, tuple[str, ...]]]
+    joined: dict[str, tuple[str, ...]]
+    units: dict[str, tuple[str | None, str | None]]
+
+
+def tables(plan: MobilePlan) -> Tables:
+    """Of a network whose local decoder is to have so many channels."""
+    found = Tables({}, {}, {})
+
+    def add(name: str, count: int, *modules: str) -> str:
+        found.maps[name] = count, modules
+        return name
+
+    def mix(module: str, level: int, takes: tuple[str, ...], makes: str) -> None:
+        found.joined[f"{module} in"] = takes
+        if plan.depthwise(level):
+            found.units[f"{module}.mix.0"] = f"{module} in", None
+        found.units[f"{module}.mix{'.1' if plan.depthwise(level) else ''}"] = makes, f"{module} in"
+
+    def stage(module: str, level: int, makes: str, takes: str | None) -> None:
+        if plan.depthwise(level):
+            found.units[f"{module}.0"] = takes, None
+        found.units[f"{module}{'.1' if plan.depthwise(level) else ''}"] = makes, takes
+
+    c4, c3, *_ = plan.fine
+    stage("stage4.0", 0, add("first", c4, "stage4.0"), None)
+    local = add("local4", c3, "stage4.1")
+    stage("stage4.1", 0, local, "first")
+    for level, (own, after) in enumerate(pairwise((*plan.fine[1:], plan.fine[-1])), start=1):
+        number = 4 - level
+        tfi, sbfi = f"tfi{number}", f"sbfi{number}" if number in (1, 2) else None
+        mixed = add(f"mixed{number}", own, tfi, *([sbfi] if sbfi else []))
+        for part, takes in (("guide", None), ("local", local), ("encoder", None)):
+            name = add(f"{tfi} {part}", own // 2, f"{tfi}.{part}")
+            found.units[f"{tfi}.{part}"] = name, takes
+        mix(tfi, level, (f"{tfi} guide", f"{tfi} local", f"{tfi} encoder"), mixed)
+        if sbfi:
+            for part, takes in (("transform", mixed), ("transform_other", None)):
+                found.units[f"{sbfi}.{part}"] = add(f"{sbfi} {part}", own // 2, f"{sbfi}.{part}"), takes
+            mix(sbfi, level, (f"{sbfi} transform", f"{sbfi} transform_other"), mixed)
+        takes = mixed
+        if number == 3:
+            takes = add("inner3", own, "stage3.0")
+            stage("stage3.0", level, takes, mixed)
+        local = add(f"local{number}", own if number in (0, 1) else after, f"stage{number}")
+        stage(f"stage{number}.{1 if number == 3 else 0}", level, local, takes)
+    found.units["head"] = None, local
+    return found
 
 
 def main() -> int:
@@ -112,14 +117,15 @@ def slim(checkpoint: Path, pictures: Path, out: Path) -> None:
         wide.load_state_dict({name: values.float() for name, values in load_file(checkpoint).items()})
     except (OSError, SafetensorError, RuntimeError) as error:
         sys.exit(f"{checkpoint} holds no mobile network with the wider decoders: {str(error).splitlines()[0]}")
-    shares = importance(wide.eval(), list(batches(pictures)))
-    kept = {name: chosen(shares[name], count) for name, (count, _) in MAPS.items()}
+    known = tables(MOBILE)
+    shares = importance(wide.eval(), known, batches(pictures))
+    kept = {name: chosen(shares[name], count) for name, (count, _) in known.maps.items()}
     for name, channels in kept.items():
         lost = 1 - shares[name][channels].sum() / shares[name].sum()
         print(f"{name}: {len(shares[name])} -> {len(channels)} channels, which lose {lost:.1%}")
     narrow = P3MNet("mobile")
-    narrow.load_state_dict(cut(wide.state_dict(), kept, {name: len(values) for name, values in shares.items()}))
-    provenance = f"{checkpoint.name} with slimmer decoders, not trained since"
+    narrow.load_state_dict(cut(wide.state_dict(), known, kept, {name: len(part) for name, part in shares.items()}))
+    provenance = f"{checkpoint.name} (sha256 {sha256(checkpoint)}) with a slimmer local decoder, not trained since"
     save_checkpoint(narrow, out, licence="as the checkpoint's", provenance=provenance, trained=True, half=True)
 
 
@@ -138,7 +144,7 @@ def batches(pictures: Path) -> Iterator[tuple[Tensor, Tensor]]:
         )
 
 
-def importance(network: P3MNet, examples: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+def importance(network: P3MNet, known: Tables, examples: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
     """What each channel of each map matters, ``[C]`` by the map's name."""
     found: dict[str, Tensor] = {}
     seen: list[tuple[str, Tensor]] = []
@@ -151,8 +157,8 @@ def importance(network: P3MNet, examples: list[tuple[Tensor, Tensor]]) -> dict[s
         return hook
 
     hooks = [
-        network.get_submodule(module).register_forward_hook(note(name))
-        for name, (_, modules) in MAPS.items() for module in modules
+        network.local_decoder.get_submodule(module).register_forward_hook(note(name))
+        for name, (_, modules) in known.maps.items() for module in modules
     ]  # fmt: skip
     for images, mattes in examples:
         loss(network, images, mattes).backward()  # type: ignore[no-untyped-call]
@@ -168,14 +174,11 @@ def importance(network: P3MNet, examples: list[tuple[Tensor, Tensor]]) -> dict[s
 
 
 def loss(network: P3MNet, images: Tensor, mattes: Tensor) -> Tensor:
-    """The training's loss in short: the classes' cross entropy, and the error of alpha, at edges and everywhere."""
-    found = network(images)
+    """The local decoder's in short: the error of alpha at edges, and a little of that everywhere."""
+    off = (network(images).local_alpha - mattes).abs()
     edge = functional.max_pool2d(((mattes > 0.02) & (mattes < 0.98)).float(), 15, 1, 7)
-    classes = torch.where(edge[:, 0] > 0, 1, 2 * (mattes[:, 0] > 0.5).long())
-    off = (found.local_alpha - mattes).abs()
-    entropy = functional.cross_entropy(found.global_logits, classes)
-    result: Tensor = entropy + (off * edge).sum() / edge.sum().clamp(1) + off.mean()
-    return result
+    found: Tensor = (off * edge).sum() / edge.sum().clamp(1) + 0.1 * off.mean()
+    return found
 
 
 def chosen(matters: Tensor, count: int) -> Tensor:
@@ -183,15 +186,19 @@ def chosen(matters: Tensor, count: int) -> Tensor:
     return torch.topk(matters, count).indices.sort().values
 
 
-def cut(state: Mapping[str, Tensor], kept: Mapping[str, Tensor], wide: Mapping[str, int]) -> dict[str, Tensor]:
+def cut(
+    state: Mapping[str, Tensor], known: Tables, kept: Mapping[str, Tensor], wide: Mapping[str, int]
+) -> dict[str, Tensor]:
     """The tensors of the wide network without the channels that are left out."""
     channels = dict(kept)
-    for name, parts in JOINED.items():
+    for name, parts in known.joined.items():
         starts = [sum(wide[part] for part in parts[:number]) for number in range(len(parts))]
         channels[name] = torch.cat([kept[part] + start for part, start in zip(parts, starts, strict=True)])
     result = {}
     for name, values in state.items():
-        made, taken = next((maps for unit, maps in UNITS.items() if name.startswith(f"{unit}.")), (None, None))
+        inner = name.removeprefix("local_decoder.")
+        units = (maps for unit, maps in known.units.items() if inner != name and inner.startswith(f"{unit}."))
+        made, taken = next(units, (None, None))
         if made is not None and values.ndim:  # not the norm's count of batches
             values = values[channels[made]]
         if taken is not None and values.ndim == 4:

@@ -30,9 +30,12 @@ CHOICES: dict[str, MobilePlan] = {
     "depthwise everywhere": MobilePlan(plain=0),
     "plain at 1/8 as well": MobilePlan(plain=3),
     "plain everywhere": MobilePlan(plain=5),
-    "wider decoders, 128-96-64-32-24": MobilePlan(stages=(128, 96, 64, 32, 24)),
-    "slimmer decoders, 64-48-32-24-16": MobilePlan(stages=(64, 48, 32, 24, 16)),
-    "slim, no 1/64, detail 12": MobilePlan(stages=(64, 48, 32, 16, 12), detail=12, context=False),
+    "local decoder as wide as the global": MobilePlan(fine=(96, 64, 48, 32, 24)),
+    "wider decoders, 128-96-64-32-24": MobilePlan(coarse=(128, 96, 64, 32), fine=(128, 96, 64, 32, 24)),
+    "both slim, 64-48-32-24-16": MobilePlan(coarse=(64, 48, 32, 24)),
+    "slim, no 1/64, detail 12": MobilePlan(
+        coarse=(64, 48, 32, 16), fine=(64, 48, 32, 16, 12), detail=12, context=False
+    ),
     "detail of 24 channels": MobilePlan(detail=24),
 }
 """What is measured, by what it changes."""

@@ -30,7 +30,7 @@ class ImageForm(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Outputs as ``OUTPUTS`` of the deploy module names them."""
-        found: DeployOutput | Tensor = self.deploy.matte(image - self.deploy.mean.reshape(1, 3, 1, 1))
+        found: DeployOutput | Tensor = self.deploy(image.permute(0, 2, 3, 1))
         return (found,) if isinstance(found, Tensor) else tuple(found)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def assembled(x: Tensor, cell: int) -> Tensor:
-    """``[B, C * n * n, h, w]``, the pixels of a cell row by row -> ``[B, C, n * h, n * w]``."""
+    """``[B, n * n, h, w]``, the pixels of a cell row by row -> ``[B, 1, n * h, n * w]``."""
     return x if cell == 1 else functional.pixel_shuffle(x, cell)
 
 

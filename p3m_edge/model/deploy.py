@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils import fusion
 
 from p3m_edge.errors import UsageError
-from p3m_edge.model.cells import assembled
-from p3m_edge.model.decoder import CLASSES, GlobalOutput, LocalDecoder
+from p3m_edge.model.cells import assembled, spread
+from p3m_edge.model.decoder import GlobalOutput, LocalDecoder
 from p3m_edge.model.layers import ConvUnit, Encoder, Front, PoolingEncoder
-from p3m_edge.model.mobile import MobileGlobalDecoder
 from p3m_edge.model.p3mnet import ENCODERS, IMAGENET_MEAN, IMAGENET_STD, P3MNet, fuse
 from p3m_edge.model.unpool import Lowering, Phases, lowering, pool_phases, unpool_phases
 from p3m_edge.records import OutputName, Unpool
@@ -63,11 +62,6 @@ class Deploy(nn.Module):
     unpool
         How poolings and unpoolings are written, see :func:`p3m_edge.model.unpool.lowering`.
 
-    Attributes
-    ----------
-    mean
-        Of ImageNet's pictures, float32 ``[3]``, 0..255: what :meth:`forward` takes from the frame.
-
     Raises
     ------
     UsageError
@@ -82,14 +76,12 @@ class Deploy(nn.Module):
         network = copy.deepcopy(network).float().eval().requires_grad_(requires_grad=False)
         _fold_norms(network)
         _fold_scale(network.encoder)
-        if isinstance(network.global_decoder, MobileGlobalDecoder):
-            _repeat_classes(network.global_decoder, network.cell)
         self.arch = network.arch
         self.outputs = outputs
         self.unpool = unpool
         self.cell = network.cell
         self.network = PhaseForm(network) if form == "select" else network
-        self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN))
+        self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1))
         self.eval()
 
     def forward(self, image: Tensor) -> DeployOutput | Tensor:
@@ -100,23 +92,13 @@ class Deploy(nn.Module):
         image
             uint8 ``[N, H, W, 3]``, RGB; H and W multiples of 32.
         """
-        # Channels stay last until the mean is off: an engine whose convolutions want them so has nothing to move.
-        return self.matte((image.to(torch.float32) - self.mean).permute(0, 3, 1, 2))
-
-    def matte(self, centred: Tensor) -> DeployOutput | Tensor:
-        """The same of frames whose mean is off already: the stem's bias cannot take it off, since the stem pads.
-
-        Parameters
-        ----------
-        centred
-            float32 ``[N, 3, H, W]``, 0..255 less :attr:`mean`.
-        """
         with lowering(self.unpool):
-            coarse, local_alpha = self.network.predict(centred)
+            # The mean is subtracted here and not in the stem's bias, because the stem pads with zeros after it.
+            coarse, local_alpha = self.network.predict(image.permute(0, 3, 1, 2).to(torch.float32) - self.mean)
         alpha = assembled(fuse(coarse.logits, local_alpha), self.cell)
         if self.outputs == "alpha":
             return alpha
-        return DeployOutput(alpha, assembled(local_alpha, self.cell), assembled(coarse.logits, self.cell))
+        return DeployOutput(alpha, assembled(local_alpha, self.cell), spread(coarse.logits, self.cell))
 
 
 def unpooling(arch: str, wanted: Lowering) -> Unpool:
@@ -220,17 +202,6 @@ def _fold_scale(encoder: Encoder) -> None:
     scale = 1.0 / (255.0 * torch.tensor(IMAGENET_STD, dtype=torch.float64)).reshape(1, 3, 1, 1)
     for stem in encoder.stems():
         stem.conv.weight.copy_(stem.conv.weight.double() * scale)
-
-
-def _repeat_classes(decoder: MobileGlobalDecoder, cell: int) -> None:
-    """Let the decoder give its logits once for each pixel of a cell, as the local decoder gives alpha.
-
-    The fusion then has nothing to broadcast, which is slow along the innermost axis.
-    """
-    head, count = decoder.head, cell * cell
-    decoder.head = nn.Conv2d(head.in_channels, CLASSES * count, 1).requires_grad_(requires_grad=False)
-    for repeated, values in zip(decoder.head.parameters(), head.parameters(), strict=True):
-        repeated.copy_(values.repeat_interleave(count, dim=0))
 
 
 def _fold_norms(network: nn.Module) -> None:

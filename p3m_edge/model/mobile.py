@@ -34,8 +34,10 @@ class MobilePlan:
 
     Attributes
     ----------
-    stages
-        Channels of the decoders at 1/32, 1/16, 1/8, 1/4 and 1/2.
+    coarse
+        Channels of the global decoder at 1/32, 1/16, 1/8 and 1/4.
+    fine
+        Of the local decoder at these and at 1/2. It needs fewer: it has no classes to tell apart, only edges.
     plain
         At how many of these levels, from the lowest, convolutions are plain; at the others they are depthwise.
     detail
@@ -46,7 +48,8 @@ class MobilePlan:
         Whether the encoder's last stages are there.
     """
 
-    stages: tuple[int, int, int, int, int] = (96, 64, 48, 24, 16)
+    coarse: tuple[int, int, int, int] = (96, 64, 48, 32)
+    fine: tuple[int, int, int, int, int] = (64, 48, 32, 24, 16)
     plain: int = 2
     detail: int = 16
     neck: int = 96
@@ -204,7 +207,7 @@ class MobileGlobalDecoder(nn.Module):
 
     def __init__(self, plan: MobilePlan = MOBILE) -> None:
         super().__init__()
-        c4, c3, c2, c1, _ = plan.stages
+        c4, c3, c2, c1 = plan.coarse
         d4, d3, d2, d1 = (plan.depthwise(level) for level in range(4))
         self.stage4 = _stage((plan.neck, c4, c3), depthwise=d4)
         self.dbfi2 = SlimBFI(c3, plan.neck, 2, depthwise=d3)
@@ -239,18 +242,19 @@ class MobileLocalDecoder(nn.Module):
 
     def __init__(self, plan: MobilePlan = MOBILE) -> None:
         super().__init__()
-        c4, c3, c2, c1, c0 = plan.stages
+        _, g3, g2, g1 = plan.coarse
+        c4, c3, c2, c1, c0 = plan.fine
         d4, d3, d2, d1, d0 = (plan.depthwise(level) for level in range(5))
         self.stage4 = _stage((plan.neck, c4, c3), depthwise=d4)
-        self.tfi3 = SlimTFI(c3, c3, 40, c3, depthwise=d3)
+        self.tfi3 = SlimTFI(g3, c3, 40, c3, depthwise=d3)
         self.stage3 = _stage((c3, c3, c2), depthwise=d3)
-        self.tfi2 = SlimTFI(c2, c2, 24, c2, depthwise=d2)
+        self.tfi2 = SlimTFI(g2, c2, 24, c2, depthwise=d2)
         self.sbfi2 = SlimBFI(c2, plan.detail, depthwise=d2)
         self.stage2 = _stage((c2, c1), depthwise=d2)
-        self.tfi1 = SlimTFI(c1, c1, 16, c1, depthwise=d1)
+        self.tfi1 = SlimTFI(g1, c1, 16, c1, depthwise=d1)
         self.sbfi1 = SlimBFI(c1, plan.detail, depthwise=d1)
         self.stage1 = _stage((c1, c1), depthwise=d1)
-        self.tfi0 = SlimTFI(c1, c1, plan.detail, c0, depthwise=d0)
+        self.tfi0 = SlimTFI(g1, c1, plan.detail, c0, depthwise=d0)
         self.stage0 = _stage((c0, c0), depthwise=d0)
         self.head = nn.Conv2d(c0, CELL * CELL, 1)
 

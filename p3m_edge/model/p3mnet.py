@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from p3m_edge.errors import InputError, UsageError, suggestion
 from p3m_edge.model.cells import assembled, spread
-from p3m_edge.model.decoder import CLASSES, PLANS, GlobalDecoder, GlobalOutput, LocalDecoder
+from p3m_edge.model.decoder import PLANS, GlobalDecoder, GlobalOutput, LocalDecoder
 from p3m_edge.model.layers import Encoder, PoolingEncoder, initialise
 from p3m_edge.model.mobile import CELL, MobileEncoder, MobileGlobalDecoder, MobileLocalDecoder
 from p3m_edge.model.resnet import ResNet34
@@ -147,7 +147,7 @@ def fuse(global_logits: Tensor, local_alpha: Tensor) -> Tensor:
     Parameters
     ----------
     global_logits
-        ``[B, 3, H, W]``, or ``[B, 3 * C, H, W]``: C of each class.
+        ``[B, 3, H, W]``.
     local_alpha
         ``[B, C, H, W]``, 0..1; C is 1, or the pixels of a cell.
 
@@ -156,8 +156,7 @@ def fuse(global_logits: Tensor, local_alpha: Tensor) -> Tensor:
     Tensor
         ``[B, C, H, W]``, 0..1.
     """
-    count = global_logits.shape[1] // CLASSES
-    background, unknown, foreground = (global_logits[:, k * count : (k + 1) * count] for k in range(CLASSES))
+    background, unknown, foreground = global_logits[:, 0:1], global_logits[:, 1:2], global_logits[:, 2:3]
     is_background = torch.logical_and(background >= unknown, background >= foreground)
     is_foreground = torch.logical_and(foreground > background, foreground > unknown)
     is_unknown = torch.logical_not(torch.logical_or(is_background, is_foreground))

@@ -124,6 +124,7 @@ class Optim:
     warmup_steps: Whole
     clip_norm: NotNegative
     ema: Annotated[float, Meta(ge=0, lt=1)]
+    frozen: tuple[Literal["encoder", "global_decoder", "local_decoder"], ...]
 
 
 @dataclass(frozen=True)
@@ -228,6 +229,8 @@ def from_table(table: Mapping[str, Any]) -> Config:
     levels = config.distillation.levels
     if len(set(levels)) != len(levels):
         raise UsageError(f"distillation.levels must be different, not {list(levels)}")
+    if len(set(config.optim.frozen)) == 3:
+        raise UsageError("optim.frozen leaves nothing that could learn", hint="leave out a part of the network")
     return config
 
 

@@ -91,7 +91,8 @@ class Loop:
     def _steps(self, feed: Feed, request: StopRequest) -> None:
         start = time.perf_counter()
         waited, first = 0.0, self.progress.step
-        optim.train_mode(self.parts.network, freeze_batchnorm=self.parts.config.run.freeze_batchnorm)
+        config = self.parts.config
+        optim.train_mode(self.parts.network, freeze_batchnorm=config.run.freeze_batchnorm, frozen=config.optim.frozen)
         for pictures in feed:
             asked = self._step(pictures, request)
             now = time.perf_counter()

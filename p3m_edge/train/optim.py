@@ -88,9 +88,11 @@ class Average:
             self._average.load_state_dict(state)
 
 
-def train_mode(network: nn.Module, *, freeze_batchnorm: bool) -> None:
-    """Training mode; the batch norms' statistics stand still where that is wanted."""
+def train_mode(network: nn.Module, *, freeze_batchnorm: bool, frozen: Iterable[str] = ()) -> None:
+    """Training mode; frozen parts and, where that is wanted, the batch norms' statistics stand still."""
     network.train()
+    for part in frozen:
+        network.get_submodule(part).eval()
     if freeze_batchnorm:
         for module in network.modules():
             if isinstance(module, _BatchNorm):

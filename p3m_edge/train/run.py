@@ -161,8 +161,11 @@ def _parts(
     projection = None
     if teacher is not None and config.distillation.features:
         projection = Projection(network, teacher.network, config.distillation.levels).to(fabric.device)
+    for part in config.optim.frozen:
+        network.get_submodule(part).requires_grad_(requires_grad=False)
     learning = nn.ModuleList([network] if projection is None else [network, projection])
-    optimizer = optim.optimizer(learning.parameters(), config.optim)
+    moving = [parameter for parameter in learning.parameters() if parameter.requires_grad]
+    optimizer = optim.optimizer(moving, config.optim)
     wrapped, stepper = fabric.setup(network, optimizer)
     average = optim.Average(network, config.optim.ema)
     if config.model.drop_path:

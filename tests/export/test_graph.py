@@ -32,9 +32,9 @@ def test_no_scatter_no_unpool_no_high_rank(onnx_model, arch):
     assert not graph.SCATTERING & set(found)
     assert not [name for name in found if "Scatter" in name or "Unpool" in name]
     # Four unpoolings, put together in the order of blocks (no transposition for engines with channels last), one head.
-    # The mobile network puts its cells together, of the logits, the local and the fused alpha.
+    # The mobile network puts its cells together, of the local and of the fused alpha.
     modes = [onnx.helper.get_node_attr_value(n, "mode") for n in model.graph.node if n.op_type == "DepthToSpace"]
-    assert Counter(modes) == ({b"CRD": 3} if arch == "mobile" else {b"DCR": 4, b"CRD": 1})
+    assert Counter(modes) == ({b"CRD": 2} if arch == "mobile" else {b"DCR": 4, b"CRD": 1})
     entries = (*model.graph.value_info, *model.graph.output)
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in entries}
     assert {name for node in model.graph.node for name in node.output if name} <= set(ranks)
@@ -49,7 +49,6 @@ def test_the_mobile_network_holds_fast_operators_alone(height, width):
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     entries = (*model.graph.value_info, *model.graph.input, *model.graph.output)
     types = {entry.name: entry.type.tensor_type for entry in entries}
-    frames = 0
     for node in model.graph.node:
         attributes = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
         first = types[node.input[0]]
@@ -65,13 +64,11 @@ def test_the_mobile_network_holds_fast_operators_alone(height, width):
             case "Resize" | "Slice":
                 assert all(name in constants for name in node.input[1:] if name), node.name
             case "Transpose":
-                assert attributes["perm"] == [0, 3, 1, 2]
-                frames += 1
+                assert list(node.input) == ["image"]
             case "Cast":  # nothing goes from one kind of float to another
                 assert first.elem_type in {onnx.TensorProto.UINT8, onnx.TensorProto.BOOL}, node.name
     slices = [node for node in model.graph.node if node.op_type == "Slice"]
     assert [constants[node.input[3]].tolist() for node in slices] == [[1]] * 3  # of channels
-    assert frames == 1  # the picture's channels, which come last
 
 
 @pytest.mark.parametrize("target", ["openvino-fp32", "openvino-fp16"])

@@ -112,8 +112,7 @@ def test_the_border_sees_zero_padding_of_the_normalised_picture(pair):
     network, deploy = pair
     image = frames(64, 64, 1)
     raw = image.permute(0, 3, 1, 2).float()
-    mean = deploy.mean.reshape(1, 3, 1, 1)
-    shifted = raw - mean
+    shifted = raw - deploy.mean
     form = deploy.network
     folded = [lambda x: from_phases(form.stem(x))] if isinstance(form, PhaseForm) else form.encoder.stems()
     for unit, found in zip(network.encoder.stems(), folded, strict=True):
@@ -122,7 +121,7 @@ def test_the_border_sees_zero_padding_of_the_normalised_picture(pair):
         with torch.inference_mode():
             wanted = unit(normalised(image))
             assert_close(found(shifted), wanted, 1e-5)
-            bias = plain.conv.bias - (weight * mean).sum((1, 2, 3))
+            bias = plain.conv.bias - (weight * deploy.mean).sum((1, 2, 3))
             biased = unit.act(functional.conv2d(raw, weight, bias, stride, pad))
         inner = (..., slice(pad, -pad), slice(pad, -pad))
         assert_close(biased[inner], wanted[inner], 1e-4)

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.nn import Conv2d
 
 from p3m_edge.export.choices import variant
 from p3m_edge.imageio import read_image, read_mask, write_png
 from p3m_edge.model import load_checkpoint
+from p3m_edge.model.mobile import MOBILE
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -190,28 +192,20 @@ def test_without_a_face_there_is_no_hat():
     assert hats.put_on_hat(picture, alpha, speck, np.random.default_rng(0)) is None
 
 
-def test_the_stages_use_what_was_made_before_them_and_their_shares_are_one():
-    made = [train_mobile.FIRST]
-    for number, stage in (*train_mobile.STAGES.items(), (None, None)):
-        shares = train_mobile.RESULT if stage is None else stage.start
-        assert set(shares) <= set(made)
-        assert sum(shares.values()) == pytest.approx(1)
-        if stage is not None:
-            assert set(stage.pictures) <= set(train_mobile.COMPOSED)
-            made.append(number)
-
-
-def test_every_third_picture_of_a_set_is_linked_with_its_matte(tmp_path):
-    for kind in ("image", "alpha", "facemask"):
-        (tmp_path / "set" / kind).mkdir(parents=True)
-        for number in range(7):
-            (tmp_path / "set" / kind / f"{number}.png").write_bytes(b"%d" % number)
-    (tmp_path / "set" / "facemask" / "3.png").unlink()  # the others are still the right ones
+def test_the_pictures_of_two_sets_are_linked_with_their_mattes(tmp_path):
+    for number, name in enumerate(("first", "second")):
+        for kind in ("image", "alpha", "facemask"):
+            (tmp_path / name / kind).mkdir(parents=True)
+            if (name, kind) != ("second", "facemask"):  # a drawn picture may have no face
+                (tmp_path / name / kind / "0.png").write_bytes(f"{kind} {number}".encode())
     for _ in range(2):  # a second run changes nothing
-        train_mobile.link_set(tmp_path / "set", tmp_path / "out", 3)
-    for kind, numbers in (("image", "036"), ("alpha", "036"), ("facemask", "06")):
-        links = sorted((tmp_path / "out" / kind).iterdir())
-        assert [(link.name, link.read_bytes()) for link in links] == [(f"set_{n}.png", n.encode()) for n in numbers]
+        for name in ("first", "second"):
+            train_mobile.link_set(tmp_path / name, tmp_path / "out")
+    found = {str(link.relative_to(tmp_path / "out")): link.read_text() for link in (tmp_path / "out").rglob("*.png")}
+    assert found == {
+        "image/first_0.png": "image 0", "alpha/first_0.png": "alpha 0", "facemask/first_0.png": "facemask 0",
+        "image/second_0.png": "image 1", "alpha/second_0.png": "alpha 1",
+    }  # fmt: skip
 
 
 def test_every_portrait_that_can_be_drawn_on_is_and_with_its_own_random_numbers(tmp_path):
@@ -233,13 +227,13 @@ def test_channels_that_do_nothing_are_left_out(tmp_path):
     torch.manual_seed(0)
     wide = variant(slim_mobile.WIDE).eval()
     with torch.no_grad():
-        for name, (kept, _) in slim_mobile.MAPS.items():
-            units = [wide.get_submodule(unit) for unit, (made, _) in slim_mobile.UNITS.items() if made == name]
-            convolutions = [unit if isinstance(unit, torch.nn.Conv2d) else unit.conv for unit in units]
-            width = len(convolutions[0].weight)
-            idle = rng.permutation(width)[: width - kept]
-            for convolution in convolutions:
-                convolution.weight[idle] = 0
+        known = slim_mobile.tables(MOBILE)
+        for name, (kept, _) in known.maps.items():
+            units = [wide.local_decoder.get_submodule(unit) for unit, (made, _) in known.units.items() if made == name]
+            weights = [unit.get_parameter("weight" if isinstance(unit, Conv2d) else "conv.weight") for unit in units]
+            idle = rng.permutation(len(weights[0]))[kept:]
+            for weight in weights:
+                weight[idle] = 0
     save_file({name: values.half() for name, values in wide.state_dict().items()}, tmp_path / "wide.safetensors")
     for number in range(3):
         for folder, shape in (("image", (64, 64, 3)), ("alpha", (64, 64))):

@@ -127,6 +127,22 @@ def test_frozen_norms_keep_their_statistics(training):
     assert all(torch.equal(value, torch.full_like(value, float(value.flatten()[0]))) for value in statistics)
 
 
+@pytest.mark.parametrize("part", ["encoder", "global_decoder", "local_decoder"])
+def test_a_frozen_part_stays_as_it_is_and_the_others_learn(training, part):
+    slow, fast = (
+        tensors(training(f'optim.frozen=["{part}"]', f"optim.lr={lr}", "optim.ema=0.5", out_name=lr).last)
+        for lr in ("1e-4", "1e-2")
+    )
+    moved = {key.split(".")[0] for key, value in slow.items() if not torch.equal(value, fast[key])}
+    assert moved == {"encoder", "global_decoder", "local_decoder"} - {part}
+
+
+def test_a_network_that_is_frozen_whole_is_refused():
+    frozen = 'optim.frozen=["local_decoder", "encoder", "global_decoder"]'
+    with pytest.raises(UsageError, match=r"^optim\.frozen leaves nothing that could learn$"):
+        configs.load("smoke", overrides=(frozen,))
+
+
 def test_it_stops_when_nothing_gets_better(training):
     result = training("run.epochs=9", "optim.lr=1e-30", "run.freeze_batchnorm=true", "validation.patience=2")
     assert result.reason == "no improvement"
