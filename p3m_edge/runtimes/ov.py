@@ -1,8 +1,9 @@
 """OpenVINO: runs ``model.xml`` on processor, graphics processor or neural processor.
 
-The file is compiled as it stands, with all its outputs, and requests read those that are wanted: taking the others out
-of the graph gains nothing measurable. Cache entries hold the weights (as large as the model): those without, which read
-them from the artefact, were never found again for this network (OpenVINO 2026.4.1).
+The file is compiled as it stands, with all its outputs, and requests read those that are wanted. Without the others
+``mobile`` is up to a tenth faster (``export --outputs alpha``), but that is another graph than the verified one. Cache
+entries hold the weights (as large as the model): those without, which read them from the artefact, were never found
+again for this network (OpenVINO 2026.4.1).
 """
 
 from __future__ import annotations
