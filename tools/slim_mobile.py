@@ -20,16 +20,16 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as functional
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from p3m_edge.errors import CheckpointError, InputError, P3MEdgeError
 from p3m_edge.export.choices import variant
+from p3m_edge.header import Header
 from p3m_edge.imageio import read_image, read_mask
 from p3m_edge.manifest import sha256
-from p3m_edge.model import P3MNet, save_checkpoint
+from p3m_edge.model import P3MNet, container, save_checkpoint
 from p3m_edge.model.mobile import MOBILE, MobilePlan
-from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD
+from p3m_edge.train.dataset import normalise
 
 WIDE = MobilePlan(fine=(96, 64, 48, 32, 24))
 PICTURES, BATCH = 100, 2
@@ -106,42 +106,71 @@ def main() -> int:
     parser.add_argument("pictures", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
-    slim(arguments.checkpoint, arguments.pictures, arguments.out)
+    try:
+        slim(arguments.checkpoint, arguments.pictures, arguments.out)
+    except P3MEdgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
     return 0
 
 
 def slim(checkpoint: Path, pictures: Path, out: Path) -> None:
-    """The weights of the wide network -> those of the package's, in half precision."""
-    wide = variant(WIDE)
-    try:
-        wide.load_state_dict({name: values.float() for name, values in load_file(checkpoint).items()})
-    except (OSError, SafetensorError, RuntimeError) as error:
-        sys.exit(f"{checkpoint} holds no mobile network with the wider decoders: {str(error).splitlines()[0]}")
+    """The weights of the wide network -> those of the package's, in half precision.
+
+    Raises
+    ------
+    CheckpointError
+        The checkpoint cannot be read, or is of another network.
+    InputError
+        The pictures cannot be used.
+    OutputError
+        The result cannot be written.
+    """
+    wide, header = _wide(checkpoint)
     known = tables(MOBILE)
-    shares = importance(wide.eval(), known, batches(pictures))
+    shares = importance(wide, known, batches(pictures))
     kept = {name: chosen(shares[name], count) for name, (count, _) in known.maps.items()}
     for name, channels in kept.items():
         lost = 1 - shares[name][channels].sum() / shares[name].sum()
         print(f"{name}: {len(shares[name])} -> {len(channels)} channels, which lose {lost:.1%}")
     narrow = P3MNet("mobile")
     narrow.load_state_dict(cut(wide.state_dict(), known, kept, {name: len(part) for name, part in shares.items()}))
-    provenance = f"{checkpoint.name} (sha256 {sha256(checkpoint)}) with a slimmer local decoder, not trained since"
-    save_checkpoint(narrow, out, licence="as the checkpoint's", provenance=provenance, trained=True, half=True)
+    origin = f"{checkpoint.name} (sha256 {sha256(checkpoint)}: {header.provenance})"
+    provenance = f"local decoder made slimmer, and not trained since; from {origin}"
+    save_checkpoint(narrow, out, licence=header.licence, provenance=provenance, trained=header.trained, half=True)
+
+
+def _wide(checkpoint: Path) -> tuple[P3MNet, Header]:
+    """The wide network in evaluation mode, and what the file says about it."""
+    try:
+        tensors, header = container.decode(checkpoint.read_bytes(), str(checkpoint))
+    except OSError as error:
+        raise CheckpointError(f"{checkpoint} cannot be read: {error.strerror}") from error
+    network = variant(WIDE)
+    try:
+        network.load_state_dict({name: values.float() for name, values in tensors.items()})
+    except RuntimeError as error:
+        raise CheckpointError(f"{checkpoint} holds no mobile network with the wider local decoder") from error
+    if header is None:
+        raise CheckpointError(f"{checkpoint} does not say what its licence is")
+    return network.eval(), header
 
 
 def batches(pictures: Path) -> Iterator[tuple[Tensor, Tensor]]:
     """Normalised pictures ``[2, 3, H, W]`` and their mattes ``[2, 1, H, W]``, 0..1, from all over a folder."""
-    files = sorted((pictures / "image").iterdir())
+    folder = pictures / "image"
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    if not files:
+        raise InputError(f"{folder} holds no pictures")
     files = files[:: max(1, len(files) // PICTURES)]
-    mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     for start in range(0, len(files), BATCH):
         some = files[start : start + BATCH]
-        images = (torch.from_numpy(read_image(file).rgb.copy()).permute(2, 0, 1) / 255 for file in some)
-        mattes = (read_mask(pictures / "alpha" / f"{file.stem}.png") for file in some)
-        yield (
-            torch.stack([(image - mean) / std for image in images]),
-            torch.stack([torch.from_numpy(matte.copy())[None] / 255 for matte in mattes]),
-        )
+        images = [torch.from_numpy(read_image(file).rgb.copy()).permute(2, 0, 1) for file in some]
+        mattes = [torch.from_numpy(read_mask(pictures / "alpha" / f"{file.stem}.png").copy()) for file in some]
+        sizes = {part.shape[-2:] for part in (*images, *mattes)}
+        if len(sizes) > 1:
+            raise InputError(f"pictures and mattes have different sizes: {', '.join(file.name for file in some)}")
+        yield normalise(torch.stack(images)), torch.stack(mattes)[:, None] / 255
 
 
 def importance(network: P3MNet, known: Tables, examples: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:

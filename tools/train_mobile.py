@@ -31,6 +31,7 @@ from slim_mobile import slim
 
 import p3m_edge
 from p3m_edge.data.picture_list import Entry, read_list
+from p3m_edge.errors import P3MEdgeError
 from p3m_edge.imageio import read_image, read_mask, write_png
 from p3m_edge.manifest import sha256
 from p3m_edge.train.curve import CURVE, write_curve
@@ -106,9 +107,13 @@ def main() -> int:
     arguments = parser.parse_args()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    make_pictures(arguments.data, arguments.people, out, arguments.wallpapers)
-    if arguments.only is None:
-        train(out, arguments.weights)
+    try:
+        make_pictures(arguments.data, arguments.people, out, arguments.wallpapers)
+        if arguments.only is None:
+            train(out, arguments.weights)
+    except P3MEdgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
     return 0
 
 

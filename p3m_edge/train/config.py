@@ -25,6 +25,7 @@ QAT = "qat"
 Count = Annotated[int, Meta(ge=1)]
 Whole = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Part = Literal["encoder", "global_decoder", "local_decoder"]
 NotNegative = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
 
@@ -124,7 +125,7 @@ class Optim:
     warmup_steps: Whole
     clip_norm: NotNegative
     ema: Annotated[float, Meta(ge=0, lt=1)]
-    frozen: tuple[Literal["encoder", "global_decoder", "local_decoder"], ...]
+    frozen: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ def from_table(table: Mapping[str, Any]) -> Config:
     levels = config.distillation.levels
     if len(set(levels)) != len(levels):
         raise UsageError(f"distillation.levels must be different, not {list(levels)}")
-    if len(set(config.optim.frozen)) == 3:
+    if set(config.optim.frozen) == set(get_args(Part)):
         raise UsageError("optim.frozen leaves nothing that could learn", hint="leave out a part of the network")
     return config
 

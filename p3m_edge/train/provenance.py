@@ -32,6 +32,8 @@ class Provenance:
             methods if faces is None else f"{methods}, source faces: {faces.licence}",
             self.start,
         ]
+        if config.optim.frozen:
+            lines += (f"{part} stayed as it was" for part in dict.fromkeys(config.optim.frozen))
         if not self.inputs.labelled:
             lines.append(_JUDGED_BY_TEACHER)
         if config.qat.enabled:

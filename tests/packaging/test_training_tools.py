@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +14,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch.nn import Conv2d
 
+from p3m_edge import shipped
+from p3m_edge.errors import InputError
 from p3m_edge.export.choices import variant
 from p3m_edge.imageio import read_image, read_mask, write_png
-from p3m_edge.model import load_checkpoint
+from p3m_edge.model import inspect_checkpoint, load_checkpoint, save_checkpoint
 from p3m_edge.model.mobile import MOBILE
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -234,7 +236,9 @@ def test_channels_that_do_nothing_are_left_out(tmp_path):
             idle = rng.permutation(len(weights[0]))[kept:]
             for weight in weights:
                 weight[idle] = 0
-    save_file({name: values.half() for name, values in wide.state_dict().items()}, tmp_path / "wide.safetensors")
+    save_checkpoint(
+        wide, tmp_path / "wide.safetensors", licence="mine", provenance="drawn", trained=False, half=True
+    )  # fmt: skip
     for number in range(3):
         for folder, shape in (("image", (64, 64, 3)), ("alpha", (64, 64))):
             (tmp_path / "set" / folder).mkdir(parents=True, exist_ok=True)
@@ -242,6 +246,9 @@ def test_channels_that_do_nothing_are_left_out(tmp_path):
             write_png(tmp_path / "set" / folder / f"{number}.png", picture)
     slim_mobile.slim(tmp_path / "wide.safetensors", tmp_path / "set", tmp_path / "slim.safetensors")
     slim = load_checkpoint(tmp_path / "slim.safetensors")
+    info = inspect_checkpoint(tmp_path / "slim.safetensors")
+    assert (info.licence, info.trained) == ("mine", False)
+    assert info.provenance.endswith(": drawn)")
     assert sum(map(torch.numel, slim.parameters())) < sum(map(torch.numel, wide.parameters()))
     wide = wide.half().float()
     with torch.inference_mode():
@@ -250,8 +257,31 @@ def test_channels_that_do_nothing_are_left_out(tmp_path):
                 torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_another_network_is_not_slimmed(tmp_path):
-    line = [sys.executable, str(TOOLS / "slim_mobile.py"), str(tmp_path / "no.safetensors"), str(tmp_path), "out"]
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("no.safetensors", 5, "cannot be read: No such file or directory"),
+        ("cut.safetensors", 5, "is a damaged safetensors file"),
+        ("mobile.safetensors", 5, "holds no mobile network with the wider local decoder"),
+    ],
+)
+def test_another_file_is_not_slimmed(name, code, message, tmp_path):
+    (tmp_path / "cut.safetensors").write_bytes(shipped.weights_path().read_bytes()[:1000])
+    shutil.copy(shipped.weights_path(), tmp_path)
+    line = [sys.executable, str(TOOLS / "slim_mobile.py"), str(tmp_path / name), str(tmp_path), str(tmp_path / "out")]
     done = subprocess.run(line, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-    assert "holds no mobile network with the wider decoders: No such file" in done.stderr
+    assert (done.returncode, len(done.stderr.splitlines())) == (code, 1), done.stderr
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_that_cannot_be_used_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"image holds no pictures$"):
+        next(slim_mobile.batches(tmp_path))
+    for folder, height in (("image", 64), ("alpha", 32)):
+        (tmp_path / folder).mkdir()
+        write_png(
+            tmp_path / folder / "a.png", np.zeros((height, 64, 3) if folder == "image" else (height, 64), np.uint8)
+        )
+    with pytest.raises(InputError, match=r"different sizes: a\.png$"):
+        next(slim_mobile.batches(tmp_path))
