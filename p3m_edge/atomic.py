@@ -39,6 +39,9 @@ def atomic_file(
         The folder is missing or not writable, ``path`` is a folder, or the disc is full.
     """
     path = Path(path)
+    failed = f"{what}{' ' if what else ''}{path} cannot be written"
+    if "\0" in str(path):  # a ValueError to Python, which must not hide those of the block
+        raise OutputError(f"{failed}: embedded null byte".replace("\0", "\\0"))
     temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     try:
         if parents:
@@ -52,8 +55,8 @@ def atomic_file(
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise OutputError(f"{what}{' ' if what else ''}{path} cannot be written: {reason(error)}") from error
+    except OSError as error:
+        raise OutputError(f"{failed}: {reason(error)}") from error
 
 
 def atomic_write(

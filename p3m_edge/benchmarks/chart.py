@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
@@ -55,7 +56,7 @@ def bars(title: str, rows: Sequence[Bar], unit: str) -> str:
 
 def points(title: str, data: Sequence[Point], x_label: str, y_label: str) -> str:
     """Labelled points on axes that start at zero."""
-    frame = _Frame(1.1 * max(p.x for p in data), 1.15 * max(p.y for p in data))
+    frame = _Frame(_ticks(1.1 * max(p.x for p in data)), _ticks(1.1 * max(p.y for p in data)))
     parts = frame.axes(x_label, y_label)
     for point in data:
         x, y = frame.place(point.x, point.y)
@@ -66,7 +67,7 @@ def points(title: str, data: Sequence[Point], x_label: str, y_label: str) -> str
 def lines(title: str, data: Sequence[Line], x_label: str, y_label: str) -> str:
     """Lines with a dot for each point, on axes that start at zero; each one is named behind its last point."""
     every = [point for line in data for point in line.points]
-    frame = _Frame(max(x for x, _ in every) or 1.0, 1.1 * max(y for _, y in every) or 1.0)
+    frame = _Frame(_ticks(max(x for x, _ in every)), _ticks(1.1 * max(y for _, y in every)))
     parts = frame.axes(x_label, y_label)
     for number, line in enumerate(data):
         colour = _COLOURS[number % len(_COLOURS)]
@@ -80,10 +81,10 @@ def lines(title: str, data: Sequence[Line], x_label: str, y_label: str) -> str:
 
 
 class _Frame(NamedTuple):
-    """Two axes from zero to these ends, in a fixed place."""
+    """Two axes from zero to the last of these ticks, in a fixed place."""
 
-    x_end: float
-    y_end: float
+    x_ticks: Sequence[float]
+    y_ticks: Sequence[float]
     left: int = 70
     top: int = 60
     width: int = _WIDTH - 70 - 120
@@ -95,25 +96,38 @@ class _Frame(NamedTuple):
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         """Where a point is drawn."""
-        return self.left + self.width * x / self.x_end, self.bottom - self.height * y / self.y_end
+        return self.left + self.width * x / self.x_ticks[-1], self.bottom - self.height * y / self.y_ticks[-1]
 
     def axes(self, x_label: str, y_label: str) -> list[str]:
-        """The axes with four steps each, and what they are."""
+        """The axes with their ticks, and what they are."""
         right = self.left + self.width
         parts = [
             f'<path d="M{self.left} {self.top}V{self.bottom}H{right}" fill="none" stroke="{_INK}"/>',
             _text(self.left + self.width / 2, self.bottom + 40, x_label, anchor="middle"),
             _text(self.left, self.top - 8, y_label),
         ]
-        for step in range(1, 5):
-            x, y = self.place(self.x_end * step / 4, self.y_end * step / 4)
-            grid = f"M{self.left} {y:.1f}H{right}M{x:.1f} {self.top}V{self.bottom}"
+        for tick in self.x_ticks:
+            x, _ = self.place(tick, 0)
             parts += [
-                f'<path d="{grid}" stroke="{_MUTED}" stroke-width="0.4"/>',
-                _text(x, self.bottom + 18, f"{self.x_end * step / 4:.1f}", anchor="middle"),
-                _text(self.left - 6, y + 4, f"{self.y_end * step / 4:.1f}", anchor="end"),
+                f'<path d="M{x:.1f} {self.top}V{self.bottom}" stroke="{_MUTED}" stroke-width="0.4"/>',
+                _text(x, self.bottom + 18, f"{tick:g}", anchor="middle"),
+            ]
+        for tick in self.y_ticks:
+            _, y = self.place(0, tick)
+            parts += [
+                f'<path d="M{self.left} {y:.1f}H{right}" stroke="{_MUTED}" stroke-width="0.4"/>',
+                _text(self.left - 6, y + 4, f"{tick:g}", anchor="end"),
             ]
         return parts
+
+
+def _ticks(end: float) -> list[float]:
+    """At most five round numbers, evenly apart, of which the last is the first that is not below ``end``."""
+    if end <= 0:
+        return [1.0]
+    power = 10.0 ** math.floor(math.log10(end / 5))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= end / 5 * (1 - 1e-9))
+    return [step * number for number in range(1, math.ceil(end / step - 1e-9) + 1)]
 
 
 def _svg(title: str, parts: Sequence[str], height: float) -> str:

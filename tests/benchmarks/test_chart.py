@@ -3,7 +3,9 @@
 import re
 from xml.etree import ElementTree
 
-from p3m_edge.benchmarks.chart import Bar, Point, bars, points
+import pytest
+
+from p3m_edge.benchmarks.chart import Bar, Line, Point, bars, lines, points
 
 _NAMESPACE = "{http://www.w3.org/2000/svg}"
 
@@ -39,3 +41,22 @@ def test_points_lie_where_their_values_say_and_inside_the_picture():
     width, height = map(float, re.findall(r"\d+", root.get("viewBox", ""))[2:])
     assert all(0 < x < width and 0 < y < height for x, y in circles)
     assert {"a", "b", "c", "latency, ms", "SAD"} <= set(_texts(root))
+
+
+@pytest.mark.parametrize(
+    ("end", "ticks"),
+    [
+        (40.9, ["10", "20", "30", "40", "50"]),
+        (25, ["5", "10", "15", "20", "25"]),
+        (0.33, ["0.1", "0.2", "0.3", "0.4"]),
+        (1000, ["200", "400", "600", "800", "1000"]),
+        (0, ["1"]),
+    ],
+)
+def test_axes_have_round_numbers_and_reach_as_far_as_the_values(end, ticks):
+    root = _parse(lines("t", [Line("a", [(0.0, 0.0), (end, 0.0)])], "x", "y"))
+    middle = [text for text in root.iter(f"{_NAMESPACE}text") if text.get("text-anchor") == "middle"]
+    along = [text for text in middle if text.text != "x"]
+    assert [text.text for text in along] == ticks
+    last = [float(circle.get("cx", 0)) for circle in root.iter(f"{_NAMESPACE}circle")][-1]
+    assert last <= max(float(text.get("x", 0)) for text in along) + 0.1

@@ -1,0 +1,23 @@
+"""Files that are there whole or not at all."""
+
+import pytest
+
+from p3m_edge.atomic import atomic_file, atomic_write
+from p3m_edge.errors import OutputError
+
+
+def test_an_exception_of_the_block_comes_through_and_leaves_the_file_as_it_was(tmp_path):
+    path = tmp_path / "kept.txt"
+    path.write_bytes(b"before")
+    with pytest.raises(ValueError, match="of the caller"), atomic_file(path) as stream:
+        stream.write(b"half")
+        raise ValueError("of the caller")
+    assert path.read_bytes() == b"before"
+    assert [file.name for file in tmp_path.iterdir()] == ["kept.txt"]
+
+
+@pytest.mark.parametrize("parents", [False, True])
+def test_a_name_that_no_file_can_have_is_one_clear_error(tmp_path, parents):
+    with pytest.raises(OutputError, match=r"the table .*a\\0b\.csv cannot be written: embedded null byte"):
+        atomic_write(tmp_path / "a\0b.csv", b"1", what="the table", parents=parents)
+    assert not list(tmp_path.iterdir())
