@@ -207,7 +207,7 @@ def rejection(results: Sequence[ExportResult]) -> P3MEdgeError | None:
         return None
     names = ", ".join(result.target for result in rejected)
     return GateError(
-        f"the parity gate rejected {len(rejected)} of {len(results)} artefacts: {names}",
+        f"{len(rejected)} of {len(results)} artefacts did not pass their gates: {names}",
         hint=f"see what differs: p3m-edge inspect {rejected[0].folder}",
     )
 

@@ -158,7 +158,7 @@ def advice(results: Iterable[ExportResult]) -> Iterator[str]:
         if record is None:
             continue
         for remark in (*(record.calibration.remarks if record.calibration else ()), *record.measuring.remarks):
-            remarks.setdefault(f"INT8: {remark}")
+            remarks.setdefault(remark)
         chosen = _chosen(record)
         if chosen.accuracy is None or chosen.speed is None:
             continue

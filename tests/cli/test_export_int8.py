@@ -49,7 +49,7 @@ def test_the_options_reach_the_manifest(here):
     assert [(one["source"], one["pictures"], one["seed"]) for one in pictures] == [
         ("portraits", MINIMUM, 7), ("held-out", 3, 7),
     ]  # fmt: skip
-    assert "warning: INT8: measured with 3 pictures, fewer than 20" in done.stderr
+    assert "warning: measured with 3 pictures, fewer than 20" in done.stderr
 
 
 @pytest.mark.parametrize(
