@@ -88,9 +88,10 @@ def test_weights_beyond_half_precision_are_refused(tmp_path):
 
 
 def test_channels_last_trains_the_same_network(portraits, tmp_path):
+    # Statistics of two pictures at 1/32 magnify rounding: with batch norms at work the gradient says little.
+    still = ("run.max_steps=1", "run.freeze_batchnorm=true")
     plain, last = (
-        train(request(portraits, tmp_path / kind, "run.max_steps=1", f"run.channels_last={kind}"))
-        for kind in ("false", "true")
+        train(request(portraits, tmp_path / kind, *still, f"run.channels_last={kind}")) for kind in ("false", "true")
     )
     assert plain.losses["total"] == pytest.approx(last.losses["total"], rel=1e-4)
-    assert plain.losses["grad_norm"] == pytest.approx(last.losses["grad_norm"], rel=0.05)
+    assert plain.losses["grad_norm"] == pytest.approx(last.losses["grad_norm"], rel=1e-4)
