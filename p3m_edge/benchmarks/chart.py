@@ -65,8 +65,13 @@ def points(title: str, data: Sequence[Point], x_label: str, y_label: str) -> str
 
 
 def lines(title: str, data: Sequence[Line], x_label: str, y_label: str) -> str:
-    """Lines with a dot for each point, on axes that start at zero; each one is named behind its last point."""
-    every = [point for line in data for point in line.points]
+    """Lines with a dot for each point, on axes that start at zero; each one is named behind its last point.
+
+    Points that are not finite are left out.
+    """
+    finite = (Line(line.label, [point for point in line.points if all(map(math.isfinite, point))]) for line in data)
+    data = [line for line in finite if line.points]
+    every = [point for line in data for point in line.points] or [(0.0, 0.0)]
     frame = _Frame(_ticks(max(x for x, _ in every)), _ticks(1.1 * max(y for _, y in every)))
     parts = frame.axes(x_label, y_label)
     for number, line in enumerate(data):
@@ -123,7 +128,7 @@ class _Frame(NamedTuple):
 
 def _ticks(end: float) -> list[float]:
     """At most five round numbers, evenly apart, of which the last is the first that is not below ``end``."""
-    if end <= 0:
+    if not 0 < end < math.inf:
         return [1.0]
     power = 10.0 ** math.floor(math.log10(end / 5))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= end / 5 * (1 - 1e-9))

@@ -60,3 +60,12 @@ def test_axes_have_round_numbers_and_reach_as_far_as_the_values(end, ticks):
     assert [text.text for text in along] == ticks
     last = [float(circle.get("cx", 0)) for circle in root.iter(f"{_NAMESPACE}circle")][-1]
     assert last <= max(float(text.get("x", 0)) for text in along) + 0.1
+
+
+def test_points_that_are_not_finite_are_left_out():
+    drawn = _parse(
+        lines("t", [Line("a", [(1.0, float("nan")), (2.0, 3.0)]), Line("b", [(1.0, float("inf"))])], "x", "y")
+    )
+    assert len(list(drawn.iter(f"{_NAMESPACE}circle"))) == 1
+    assert "a 3.00" in _texts(drawn)
+    assert "nan" not in lines("t", [Line("a", [(1.0, float("nan"))])], "x", "y")
