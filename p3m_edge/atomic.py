@@ -6,7 +6,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,14 +40,18 @@ def atomic_file(
     """
     path = Path(path)
     failed = f"{what}{' ' if what else ''}{path} cannot be written"
-    if "\0" in str(path):  # a ValueError to Python, which must not hide those of the block
-        raise OutputError(f"{failed}: embedded null byte".replace("\0", "\\0"))
     temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     try:
+        with suppress(FileNotFoundError):
+            path.lstat()
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
+        stream = temporary.open("xb")
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have; those of the block are its own
+        raise OutputError(f"{failed}: {reason(error)}") from error
+    try:
         try:
-            with temporary.open("xb") as stream:
+            with stream:
                 yield stream
                 if durable:
                     stream.flush()

@@ -103,7 +103,7 @@ def read(folder: Path, *, allow_rejected: bool = False) -> Manifest:
     folder
         The artefact.
     allow_rejected
-        Also read an artefact that failed its parity gate: to look at it, never to run it.
+        Also read an artefact that failed its gate: to look at it, never to run it.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def read(folder: Path, *, allow_rejected: bool = False) -> Manifest:
         what = "is not a folder" if folder.exists() else "does not exist"
         raise ArtefactError(f"{folder} {what}", hint="an artefact is the folder that `p3m-edge export` wrote")
     if not allow_rejected and folder.resolve().name.endswith(REJECTED_SUFFIX):
-        raise ArtefactError(f"{folder} was rejected by its parity gate and must not be used", hint="export it again")
+        raise ArtefactError(f"{folder} was rejected by its gate and must not be used", hint="export it again")
     try:
         if path.stat().st_size > _MAX_MANIFEST_BYTES:
             raise ArtefactError(f"{path} is too large to be a manifest")
@@ -128,7 +128,7 @@ def read(folder: Path, *, allow_rejected: bool = False) -> Manifest:
     manifest = _parse(raw, path)
     gates = (manifest.parity, manifest.quantization)
     if not allow_rejected and any(gate is not None and not gate.passed for gate in gates):
-        raise ArtefactError(f"{folder} failed its parity gate and must not be used", hint="export it again")
+        raise ArtefactError(f"{folder} failed its gate and must not be used", hint="export it again")
     return manifest
 
 

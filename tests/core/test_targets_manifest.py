@@ -288,7 +288,7 @@ def test_a_rejected_artefact_is_refused_under_any_name(tmp_path):
             manifest.read(path)
         assert manifest.read(path, allow_rejected=True) == record
     folder.rename(renamed)
-    with pytest.raises(ArtefactError, match="parity gate"):
+    with pytest.raises(ArtefactError, match="failed its gate"):
         manifest.read(renamed)
     assert manifest.read(renamed, allow_rejected=True) == record
 

@@ -86,6 +86,7 @@ def test_a_rejected_artefact(tmp_path):
     document = json.loads(done.stdout)
     assert document["results"][0]["status"] == "rejected"
     assert document["error"]["exit_code"] == 3
+    assert document["error"]["message"] == "1 of 1 artefacts did not pass their gates: onnx-fp32"
     assert [path.name for path in tmp_path.iterdir()] == ["onnx-fp32.rejected"]
     folder = tmp_path / "onnx-fp32.rejected"
     manifest = manifests.read(folder, allow_rejected=True)
@@ -97,7 +98,7 @@ def test_a_rejected_artefact(tmp_path):
     with pytest.raises(ArtefactError, match="rejected"):
         Matting(folder)
     folder.rename(tmp_path / "renamed")
-    with pytest.raises(ArtefactError, match="failed its parity gate"):
+    with pytest.raises(ArtefactError, match="failed its gate"):
         Matting(tmp_path / "renamed")
 
 
