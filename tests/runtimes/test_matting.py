@@ -320,7 +320,7 @@ class TestLoading:
     def test_an_artefact_that_failed_its_gate(self, tmp_path: Path) -> None:
         folder = make_artefact(tmp_path / "artefact")
         edit_manifest(folder, parity__passed=False)
-        with pytest.raises(ArtefactError, match="parity gate"):
+        with pytest.raises(ArtefactError, match="its gate"):
             Matting(folder)
 
     def test_limits_without_a_parity_record_are_those_of_the_target(self, tmp_path: Path) -> None:
