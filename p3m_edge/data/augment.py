@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.data.foreground import fused
 from p3m_edge.data.sample import Image, Sample, Transform
 from p3m_edge.data.trimap import random_trimap
 from p3m_edge.errors import InputError, UsageError
@@ -48,8 +49,9 @@ def published(
     Parameters
     ----------
     sizes
-        Sides of the crop, in pixels, equally likely. Where the picture is smaller than the one drawn, the smallest;
-        where it is smaller than that too, its own shorter side.
+        Sides of the crop, in pixels, equally likely. Where the picture is smaller than the one drawn, the largest that
+        fits (published: the smallest, which leaves pictures of a middling size with small crops alone); where it is
+        smaller than all, its own shorter side.
     output
         Side of the result, in pixels.
     around_unknown
@@ -72,7 +74,7 @@ def published(
         side = int(rng.choice(sizes))
         shorter = min(trimap.shape)
         if side > shorter:
-            side = min(*sizes, shorter)
+            side = max((size for size in sizes if size <= shorter), default=shorter)
         top, left = _corner(trimap, side, rng.random() < around_unknown, rng)
         step = -1 if rng.random() < flip else 1
 
@@ -88,8 +90,8 @@ def on_backgrounds(backgrounds: str | Path | Sequence[Path | Image], *, probabil
     """Put the person in front of another picture: ``I = aF + (1-a)B`` with a new B.
 
     The new background is drawn from ``backgrounds``, scaled until it covers the sample, and cropped at random. Alpha,
-    trimap, face mask and foreground stay. The sample needs a foreground
-    (:func:`p3m_edge.data.foreground.cached`).
+    trimap, face mask and foreground stay; where the sample has no foreground, it is estimated
+    (:func:`p3m_edge.data.foreground.fused`).
 
     Parameters
     ----------
@@ -101,7 +103,7 @@ def on_backgrounds(backgrounds: str | Path | Sequence[Path | Image], *, probabil
     Raises
     ------
     InputError
-        There are no backgrounds, or, when the transform is used, one cannot be read or the sample has no foreground.
+        There are no backgrounds, or, when the transform is used, one cannot be read.
     UsageError
         The probability is not in 0..1.
     """
@@ -114,12 +116,12 @@ def on_backgrounds(backgrounds: str | Path | Sequence[Path | Image], *, probabil
     def apply(sample: Sample, rng: np.random.Generator) -> Sample:
         if rng.random() >= probability:
             return sample
-        if sample.foreground is None:
-            raise InputError(f"{sample.name} has no foreground, so it cannot stand on another background")
+        foreground = fused(sample.image, sample.alpha) if sample.foreground is None else sample.foreground
         drawn = choice[int(rng.integers(len(choice)))]
         picture = read_image(drawn).rgb if isinstance(drawn, Path) else drawn
         behind = _covering(picture, sample.alpha.shape[0], sample.alpha.shape[1], rng)
-        return replace(sample, image=_composed(sample.foreground, behind, sample.alpha), background=behind)
+        image = blend(foreground, behind, sample.alpha)
+        return replace(sample, image=image, foreground=foreground, background=behind)
 
     return apply
 
@@ -256,6 +258,65 @@ def encode_jpeg(image: Image, quality: int) -> bytes:
     return data.tobytes()
 
 
+def dark(gain: tuple[float, float] = (0.25, 0.75), *, probability: float = 0.1) -> Transform:
+    """Less light: all colours of picture, foreground and background times a factor, as ``I = aF + (1-a)B`` allows.
+
+    Parameters
+    ----------
+    gain
+        Range of the factor.
+    probability
+        How often it happens.
+
+    Raises
+    ------
+    UsageError
+        The range is empty or not positive, or the probability is not in 0..1.
+    """
+    _check_probability(probability)
+    if not 0 < gain[0] <= gain[1]:
+        raise UsageError(f"the factor of darkness is drawn from 0 < low <= high, not {list(gain)}")
+
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        if rng.random() >= probability:
+            return sample
+        return _recoloured(sample, np.column_stack([rng.uniform(*gain) * np.eye(3), np.zeros(3)]))
+
+    return apply
+
+
+def noise(sigma: tuple[float, float] = (2, 14), *, probability: float = 0.2) -> Transform:
+    """Add what a small sensor adds: Gaussian noise, of each channel or of all alike.
+
+    Foreground and background are dropped, the alpha stays.
+
+    Parameters
+    ----------
+    sigma
+        Range of the standard deviation, of 255.
+    probability
+        How often it happens.
+
+    Raises
+    ------
+    UsageError
+        The range is empty or not positive, or the probability is not in 0..1.
+    """
+    _check_probability(probability)
+    if not 0 < sigma[0] <= sigma[1]:
+        raise UsageError(f"noise's sigma is drawn from 0 < low <= high, not {list(sigma)}")
+
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        if rng.random() >= probability:
+            return sample
+        channels = 3 if rng.random() < 0.5 else 1
+        grain = rng.standard_normal((*sample.alpha.shape, channels), dtype=np.float32) * np.float32(rng.uniform(*sigma))
+        image = np.clip(np.rint(sample.image + grain), 0, 255)
+        return replace(sample, image=_uint8(image), foreground=None, background=None)
+
+    return apply
+
+
 def _check_probability(value: float) -> None:
     if not 0 <= value <= 1:
         raise UsageError(f"a probability is in 0..1, not {value}")
@@ -298,7 +359,8 @@ def _covering(picture: Image, height: int, width: int, rng: np.random.Generator)
     return _uint8(large[top : top + height, left : left + width])
 
 
-def _composed(foreground: Image, background: Image, alpha: Image) -> Image:
+def blend(foreground: Image, background: Image, alpha: Image) -> Image:
+    """``a F + (1 - a) B``: uint8 ``[H, W, 3]`` of two such and of an alpha ``[H, W]``."""
     share = (alpha / np.float32(255))[..., None]
     return _uint8(np.rint(share * foreground + (1 - share) * background))
 
@@ -318,7 +380,7 @@ def _recoloured(sample: Sample, affine: NDArray[np.float64]) -> Sample:
     foreground, cut_foreground = mapped(sample.foreground)
     background, cut_background = mapped(sample.background)
     cut = cut_foreground | cut_background
-    image[cut] = _composed(foreground, background, sample.alpha)[cut]
+    image[cut] = blend(foreground, background, sample.alpha)[cut]
     return replace(sample, image=image, foreground=foreground, background=background)
 
 

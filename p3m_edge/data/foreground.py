@@ -11,6 +11,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +19,9 @@ from p3m_edge.data import sets
 from p3m_edge.data.sample import Image, Item, Sample
 from p3m_edge.errors import InputError, OutputError, missing_package
 from p3m_edge.imageio import read_image, write_png
+
+_SHRINK, _WIDE, _NARROW = 4, 8, (7, 7)  # the wide neighbourhood's radius: the longer side of a smaller picture / 8
+_LITTLE = np.float32(1e-5)
 
 
 def estimate(image: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> tuple[Image, Image]:
@@ -56,6 +60,48 @@ def estimate(image: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> tuple[Image,
     )
     foreground, background = (np.rint(np.clip(part, 0, 1) * 255).astype(np.uint8) for part in colours)
     return foreground, background
+
+
+def fused(image: Image, alpha: Image) -> Image:
+    """The person's colours everywhere, estimated in a few milliseconds (Forte, ICIP 2021, arXiv 2006.14970).
+
+    Weighted means around each pixel, first of a wide neighbourhood (in a smaller picture), then of a narrow one, moved
+    until ``I = aF + (1-a)B`` holds. Good enough to train on; :func:`estimate` is slower and better.
+
+    Parameters
+    ----------
+    image
+        uint8 ``[H, W, 3]``.
+    alpha
+        uint8 ``[H, W]``.
+
+    Returns
+    -------
+    foreground
+        uint8 ``[H, W, 3]``.
+    """
+    height, width = alpha.shape
+    share, picture = cv2.merge([alpha] * 3) * np.float32(1 / 255), image.astype(np.float32)
+    size = max(width // _SHRINK, 1), max(height // _SHRINK, 1)
+    small = [cv2.resize(array, size, interpolation=cv2.INTER_AREA) for array in (share, picture)]
+    wide = (2 * (max(size) // _WIDE) + 1,) * 2
+    front, behind = (cv2.resize(colours, (width, height)) for colours in _fuse(*small, small[1], small[1], wide))
+    front, _ = _fuse(share, picture, front, behind, _NARROW)
+    return np.rint(front).astype(np.uint8)
+
+
+def _fuse(
+    share: NDArray[np.float32],
+    picture: NDArray[np.float32],
+    front: NDArray[np.float32],
+    behind: NDArray[np.float32],
+    size: tuple[int, ...],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Both colours, ``[H, W, 3]`` in 0..255, from neighbourhoods of a size; the alpha has three channels here."""
+    rest = 1 - share
+    front = cv2.blur(front * share, size) / (cv2.blur(share, size) + _LITTLE)
+    behind = cv2.blur(behind * rest, size) / (cv2.blur(rest, size) + _LITTLE)
+    return np.clip(front + share * (picture - share * front - rest * behind), 0, 255), behind
 
 
 def cached(item: Item, folder: str | Path) -> Sample:

@@ -26,7 +26,7 @@ class Item:
         Unique in its set; the file name without its suffix.
     image
         The picture (in P3M-10k: ``blurred_image`` or ``original_image``).
-    alpha, trimap, face_mask
+    alpha, trimap, face_mask, trust
         One channel each.
     foreground, background
         Colours of the person and of what is behind.
@@ -39,6 +39,7 @@ class Item:
     foreground: Path | None = None
     background: Path | None = None
     face_mask: Path | None = None
+    trust: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,8 @@ class Sample:
         ``[H, W, 3]``, RGB: ``image = alpha * foreground + (1 - alpha) * background``, as far as known.
     face_mask
         ``[H, W]``: the face is where it is not 0.
+    trust
+        ``[H, W]``: how far the alpha is known, 0 (learn nothing from it) to 255; None: everywhere.
     labelled
         False for a picture without ground truth, whose alpha is 0 everywhere and means nothing.
     """
@@ -70,6 +73,7 @@ class Sample:
     foreground: Image | None = None
     background: Image | None = None
     face_mask: Image | None = None
+    trust: Image | None = None
     labelled: bool = True
 
 

@@ -38,7 +38,7 @@ LAYOUTS = (
 )
 
 # What a set may have beside pictures and alphas, by the field of Item.
-OPTIONAL = {"trimap": "trimap", "foreground": "fg", "background": "bg", "face_mask": "facemask"}
+OPTIONAL = {"trimap": "trimap", "foreground": "fg", "background": "bg", "face_mask": "facemask", "trust": "trust"}
 
 # Of the papers; what is measured on them means nothing if training saw them.
 _TEST_SETS = re.compile(r"P3M-500-N?P|RealWorldPortrait-636|RWP-?636", re.IGNORECASE)
@@ -218,6 +218,7 @@ def read(item: Item) -> Sample:
         foreground=colours(item.foreground),
         background=colours(item.background),
         face_mask=mask(item.face_mask),
+        trust=mask(item.trust),
     )
 
 

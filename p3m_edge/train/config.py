@@ -45,12 +45,16 @@ class Data:
     size: Annotated[int, Meta(ge=32, le=8192, multiple_of=32)]
     crops: Annotated[tuple[Count, ...], Meta(min_length=1)]
     around_unknown: Share
+    whole: Share
     flip: Share
     compose: Share
     backgrounds: str
+    always_compose: tuple[str, ...]
     colour: Share
+    dark: Share
     grey: Share
     blur: Share
+    noise: Share
     jpeg: Share
     workers: Whole
     cache_mb: Whole
@@ -120,6 +124,7 @@ class Optim:
     """How the weights move."""
 
     lr: Positive
+    encoder_lr: Share
     weight_decay: NotNegative
     schedule: Literal["constant", "linear", "cosine"]
     warmup_steps: Whole
@@ -151,6 +156,7 @@ class Run:
 class Validation:
     """What is held out, and what is done with it."""
 
+    data: str
     share: Annotated[float, Meta(gt=0, lt=1)]
     every: Count
     limit: Count

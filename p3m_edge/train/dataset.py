@@ -23,7 +23,9 @@ from p3m_edge.data.copy_paste import ImagePaste
 from p3m_edge.data.faces import FaceSource, fitted
 from p3m_edge.data.sample import Image, Item, Sample, Transform, generator
 from p3m_edge.data.synth import portrait
+from p3m_edge.data.view import View
 from p3m_edge.errors import InputError
+from p3m_edge.imageio import list_images
 from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD
 from p3m_edge.train.config import Config, Data
 from p3m_edge.train.losses import Batch
@@ -120,8 +122,8 @@ class Pictures(NamedTuple):
     ----------
     image, foreground, background
         ``[B, 3, H, W]``, RGB; zeros where a picture has no colours.
-    alpha, trimap, face_mask
-        ``[B, H, W]``; zeros where a picture has no face mask.
+    alpha, trimap, trust, face_mask
+        ``[B, H, W]``; zeros where a picture has no face mask, 255 where it has no trust map.
     has_colours
         ``[B]``, 0 or 1.
     labelled
@@ -137,6 +139,7 @@ class Pictures(NamedTuple):
     image: Tensor
     alpha: Tensor
     trimap: Tensor
+    trust: Tensor
     foreground: Tensor
     background: Tensor
     face_mask: Tensor
@@ -230,16 +233,25 @@ class Portraits(Dataset[Pictures]):
 
 
 def augmentation(data: Data) -> Transform:
-    """The published steps, and behind them the optional ones that have a probability."""
-    steps = [augment.published(data.crops, data.size, around_unknown=data.around_unknown, flip=data.flip)]
-    if data.compose:
-        steps.append(augment.on_backgrounds(data.backgrounds, probability=data.compose))
+    """Views or the published steps, and behind them the optional ones that have a probability."""
+    steps: list[Transform]
+    if data.whole:
+        backgrounds = list_images(data.backgrounds) if data.compose else ()
+        steps = [View(data.size, data.whole, data.flip, data.compose, backgrounds, data.always_compose)]
+    else:
+        steps = [augment.published(data.crops, data.size, around_unknown=data.around_unknown, flip=data.flip)]
+        if data.compose:
+            steps.append(augment.on_backgrounds(data.backgrounds, probability=data.compose))
     if data.colour:
         steps.append(augment.colour_jitter(probability=data.colour))
+    if data.dark:
+        steps.append(augment.dark(probability=data.dark))
     if data.grey:
         steps.append(augment.greyscale(probability=data.grey))
     if data.blur:
         steps.append(augment.gaussian_blur(probability=data.blur))
+    if data.noise:
+        steps.append(augment.noise(probability=data.noise))
     if data.jpeg:
         steps.append(augment.jpeg(probability=data.jpeg))
     return augment.chain(*steps)
@@ -264,6 +276,7 @@ def to_batch(pictures: Pictures) -> Batch:
         background=normalise(pictures.background) if coloured else None,
         has_colours=pictures.has_colours.bool(),
         labelled=None if bool(pictures.labelled.all()) else pictures.labelled.bool(),
+        trust=None if bool((pictures.trust == 255).all()) else pictures.trust.float()[:, None] / 255,
     )
 
 
@@ -282,6 +295,7 @@ def _pack(sample: Sample, source_image: Image, source_mask: Image) -> Pictures:
         image=_planes(sample.image),
         alpha=_plane(sample.alpha),
         trimap=_plane(sample.trimap),
+        trust=_plane(np.full_like(sample.alpha, 255) if sample.trust is None else sample.trust),
         foreground=_planes(sample.foreground if coloured and sample.foreground is not None else empty),
         background=_planes(sample.background if coloured and sample.background is not None else empty),
         face_mask=_plane(np.zeros_like(sample.alpha) if sample.face_mask is None else sample.face_mask),

@@ -108,9 +108,7 @@ def _on_disc(data: str, faces: FaceSource | None, config: Config) -> Inputs:
     sets.refuse_test_set(found.root)
     if faces is not None and not any(item.face_mask for item in found.items):
         raise UsageError(f"{root} has no facemask/, and P3M-CP needs them", hint="p3m-edge data anonymize makes them")
-    if len(found.items) < 2:
-        raise UsageError(f"{root} has one picture; none is left to train on when one is held out")
-    held_out, train = _split(found.items, config)
+    held_out, train = _judged(config, found) if config.validation.data else _split(found.items, config)
     description = f"{found.name} ({found.kind}, {len(train)} pictures, {len(held_out)} more held out)"
     files = Files(train, _cache(config)), Files(held_out, Cache(0))
     return Inputs(description, *files, found.blurred, _digest(held_out, train), faces)
@@ -118,8 +116,6 @@ def _on_disc(data: str, faces: FaceSource | None, config: Config) -> Inputs:
 
 def _plain(items: tuple[Item, ...], folder: str, config: Config) -> Inputs:
     """Pictures without mattes alone."""
-    if len(items) < 2:
-        raise UsageError(f"{folder} has one picture; none is left to train on when one is held out")
     held_out, train = _split(items, config)
     description = f"{_described(folder, train)}, {len(held_out)} more held out"
     files = Files(train, _cache(config)), Files(held_out, Cache(0, _read))
@@ -172,8 +168,21 @@ def _described(folder: str, items: tuple[Item, ...]) -> str:
     return f"{len(items)} pictures without mattes from {name} (faces: {faces_in(folder)})"
 
 
+def _judged(config: Config, found: sets.DataSet) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+    """The set that is judged, and all pictures of the one that is trained on."""
+    judged = sets.open_set(Path(config.validation.data).expanduser())
+    sets.refuse_test_set(judged.root)
+    known = {item.image.resolve() for item in found.items}
+    both = next((item for item in judged.items if item.image.resolve() in known), None)
+    if both is not None:
+        raise UsageError(f"{both.image} of validation.data is trained on as well")
+    return judged.items[: config.validation.limit], found.items
+
+
 def _split(items: tuple[Item, ...], config: Config) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
     """What is held out, drawn by the seed, and the rest."""
+    if len(items) < 2:
+        raise UsageError(f"{items[0].image.parent} has one picture; none is left to train on when one is held out")
     order = np.random.default_rng(config.run.seed).permutation(len(items))
     cut = _held_out_count(len(items), config)
     held_out, train = (tuple(items[i] for i in sorted(part)) for part in (order[:cut], order[cut:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import threading
 import time
@@ -35,6 +36,8 @@ class Feed:
             num_workers=workers,
             pin_memory=pin,
             worker_init_fn=_start_worker,
+            # A forked worker waits for ever for threads that only its parent has (numba's, OpenMP's).
+            multiprocessing_context="spawn" if workers else None,
             generator=torch.Generator(),  # else the loader would draw from the training's own random numbers
         )
 
@@ -46,8 +49,17 @@ class Feed:
         P3MEdgeError
             Of the kind that a worker met; or a worker was killed.
         """
+        others = set(multiprocessing.active_children())
         batches = iter(self._loader)
         _ignore_deaths()
+        try:
+            yield from self._batches(batches)
+        except BaseException:  # PyTorch would wait for workers that hang, one after the other, and then for ever
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.kill()
+            raise
+
+    def _batches(self, batches: Iterator[Pictures]) -> Iterator[Pictures]:
         for number in range(len(self._loader)):
             start = time.perf_counter()
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,8 +49,8 @@ class Loop:
 
     Attributes
     ----------
-    losses
-        Of the last step, over all processes, by name.
+    losses, rate
+        Of the last step: over all processes, by name; and how fast the decoders learned.
     seconds, waited
         Spent in steps, and in waiting for pictures.
     pictures
@@ -65,6 +65,7 @@ class Loop:
         self.reporter = reporter
         self.progress = progress
         self.losses: dict[str, float] = {}
+        self.rate = 0.0
         self.seconds = self.waited = 0.0
         self.pictures = 0
         self.reason = "max_steps" if parts.steps < parts.config.run.epochs * parts.order.steps else "epochs"
@@ -93,7 +94,7 @@ class Loop:
         waited, first = 0.0, self.progress.step
         config = self.parts.config
         optim.train_mode(self.parts.network, freeze_batchnorm=config.run.freeze_batchnorm, frozen=config.optim.frozen)
-        for pictures in feed:
+        for pictures in self._fed(feed, request):
             asked = self._step(pictures, request)
             now = time.perf_counter()
             self.seconds += now - start
@@ -103,6 +104,20 @@ class Loop:
             start = time.perf_counter()
             if self.reason == "no improvement":
                 return
+
+    def _fed(self, feed: Feed, request: StopRequest) -> Iterator[Pictures]:
+        """The batches. Whoever asks to stop meanwhile need not wait for the next one, unless other processes do."""
+        batches = iter(feed)
+        while True:
+            try:
+                with request.waiting() if self.parts.order.ranks == 1 else nullcontext():
+                    pictures = next(batches, None)
+            except KeyboardInterrupt:
+                self._save()
+                raise
+            if pictures is None:
+                return
+            yield pictures
 
     def _between(self, asked: bool) -> None:
         """Validate and save after a step, where it is time to."""
@@ -122,7 +137,7 @@ class Loop:
         """One step of all processes; whether any of them was asked to stop."""
         parts, fabric = self.parts, self.parts.fabric
         step = self.progress.step
-        optim.set_rate(parts.optimizer, optim.rate(parts.config.optim, step, parts.steps))
+        self.rate = optim.set_rate(parts.optimizer, parts.config.optim, step, parts.steps)
         moved = fabric.to_device(pictures)
         losses = self._losses(moved)
         asked = self._share(losses, request.asked, pictures)
@@ -222,7 +237,7 @@ class Loop:
             return
         self.reporter.progress(text, step, parts.steps)
         if step % parts.config.log.every == 0 or step == parts.steps:
-            row = {"epoch": epoch, "lr": parts.optimizer.param_groups[0]["lr"], **self.losses}
+            row = {"epoch": epoch, "lr": self.rate, **self.losses}
             self.logs.add(
                 "log", step, {**row, "pictures_per_second": pictures / seconds, "data_wait": waited / seconds}
             )

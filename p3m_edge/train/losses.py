@@ -61,6 +61,8 @@ class Batch:
         ``[B]``, bool: which pictures have both; the others are left out of the composition loss. None: all.
     labelled
         ``[B]``, bool: which pictures have a ground truth; the others are left out of all losses. None: all.
+    trust
+        ``[B, 1, H, W]``, 0..1: how much each pixel counts; divisors count all of them. None: they count alike.
     """
 
     image: Tensor
@@ -70,6 +72,7 @@ class Batch:
     background: Tensor | None = None
     has_colours: Tensor | None = None
     labelled: Tensor | None = None
+    trust: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,10 +165,14 @@ def classes(trimap: Tensor) -> Tensor:
     return ((trimap > 0).long() + (trimap >= FOREGROUND).long())[:, 0]
 
 
-def cross_entropy(logits: Tensor, trimap: Tensor) -> Term:
+def cross_entropy(logits: Tensor, trimap: Tensor, trust: Tensor | None = None) -> Term:
     """Cross-entropy of logits ``[B, 3, H, W]`` with the classes of a trimap ``[B, 1, H, W]``, per pixel."""
     target = classes(trimap)
-    return Term(F.cross_entropy(logits, target, reduction="sum"), _count(target.numel(), logits))
+    if trust is None:
+        value = F.cross_entropy(logits, target, reduction="sum")
+    else:
+        value = (F.cross_entropy(logits, target, reduction="none") * trust[:, 0]).sum()
+    return Term(value, _count(target.numel(), logits))
 
 
 def alpha_loss(pred: Tensor, alpha: Tensor, mask: Tensor | None = None) -> Term:
@@ -195,15 +202,16 @@ def laplacian(pred: Tensor, alpha: Tensor) -> Term:
     pred, alpha
         ``[B, 1, H, W]``, 0..1, H and W at least 32.
     """
-    # The pyramid is linear: that of the difference is the difference of the pyramids.
-    current = pred - alpha
-    kernel = _kernel(current)
+    # The pyramid is linear: that of the difference is the difference of the pyramids. Pictures stand where channels
+    # do, since PyTorch's gradient of a depthwise convolution is 16 times as fast as that of one with a single channel.
+    current = (pred - alpha).transpose(0, 1)
+    kernel = _kernel(current).expand(len(pred), 1, 5, 5)
     loss = current.new_zeros(())
     for _ in range(_LEVELS):
-        blurred = F.conv2d(F.pad(current, (2, 2, 2, 2), mode="replicate"), kernel)
-        loss = loss + (current - blurred).abs().mean(dim=(1, 2, 3)).sum()
+        blurred = F.conv2d(F.pad(current, (2, 2, 2, 2), mode="replicate"), kernel, groups=len(pred))
+        loss = loss + (current - blurred).abs().mean(dim=(2, 3)).sum()
         current = F.avg_pool2d(blurred, 2)
-    loss = loss + current.abs().mean(dim=(1, 2, 3)).sum()
+    loss = loss + current.abs().mean(dim=(2, 3)).sum()
     return Term(loss, _count(len(pred), pred))
 
 
@@ -229,19 +237,22 @@ def composition(
 
 def _terms(output: P3MOutput, batch: Batch) -> dict[str, Term]:
     unknown = (batch.trimap == UNKNOWN).to(output.alpha.dtype)
+    trust, alpha, local = batch.trust, output.alpha, output.local_alpha
+    if trust is not None:  # what is not known counts as said rightly
+        alpha, local = (torch.lerp(batch.alpha, pred, trust) for pred in (alpha, local))
     if batch.foreground is None or batch.background is None:
         coloured = Term(output.alpha.new_zeros(()), _count(0, output.alpha))
     else:
-        coloured = composition(output.alpha, batch.image, batch.foreground, batch.background, batch.has_colours)
+        coloured = composition(alpha, batch.image, batch.foreground, batch.background, batch.has_colours)
     return {
-        "cross_entropy": cross_entropy(output.global_logits, batch.trimap),
-        "side2": cross_entropy(output.side2, batch.trimap),
-        "side1": cross_entropy(output.side1, batch.trimap),
-        "side0": cross_entropy(output.side0, batch.trimap),
-        "alpha_unknown": alpha_loss(output.local_alpha, batch.alpha, unknown),
-        "laplacian_unknown": laplacian(output.local_alpha * unknown, batch.alpha * unknown),
-        "alpha_whole": alpha_loss(output.alpha, batch.alpha),
-        "laplacian_whole": laplacian(output.alpha, batch.alpha),
+        "cross_entropy": cross_entropy(output.global_logits, batch.trimap, trust),
+        "side2": cross_entropy(output.side2, batch.trimap, trust),
+        "side1": cross_entropy(output.side1, batch.trimap, trust),
+        "side0": cross_entropy(output.side0, batch.trimap, trust),
+        "alpha_unknown": alpha_loss(local, batch.alpha, unknown),
+        "laplacian_unknown": laplacian(local * unknown, batch.alpha * unknown),
+        "alpha_whole": alpha_loss(alpha, batch.alpha),
+        "laplacian_whole": laplacian(alpha, batch.alpha),
         "composition": coloured,
     }
 

@@ -15,9 +15,26 @@ from p3m_edge.model.p3mnet import P3MNet
 from p3m_edge.train.config import Optim
 
 
-def optimizer(parameters: Iterable[nn.Parameter], settings: Optim) -> Adam:
-    """Adam, as published."""
-    return Adam(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+def optimizer(network: P3MNet, others: Iterable[nn.Parameter], settings: Optim) -> Adam:
+    """Adam, as published, for what moves; the encoder's weights are a group of their own, with their share of the rate.
+
+    Parameters
+    ----------
+    network
+        Whose weights learn.
+    others
+        More weights that learn.
+    settings
+        ``encoder_lr`` is the share.
+    """
+    encoder = list(network.encoder.parameters())
+    of_encoder = {id(parameter) for parameter in encoder}
+    rest = [parameter for parameter in (*network.parameters(), *others) if id(parameter) not in of_encoder]
+    groups = (
+        {"params": [parameter for parameter in group if parameter.requires_grad], "share": share}
+        for group, share in ((encoder, settings.encoder_lr), (rest, 1.0))
+    )
+    return Adam([group for group in groups if group["params"]], lr=settings.lr, weight_decay=settings.weight_decay)
 
 
 def rate(settings: Optim, step: int, steps: int) -> float:
@@ -42,10 +59,16 @@ def rate(settings: Optim, step: int, steps: int) -> float:
     return settings.lr
 
 
-def set_rate(optimizer: Optimizer, value: float) -> None:
-    """Give all parameters this learning rate."""
+def set_rate(optimizer: Optimizer, settings: Optim, step: int, steps: int) -> float:
+    """Give all parameters their learning rate in a step, as :func:`rate`; returns that of the decoders.
+
+    An encoder with a smaller share has learned before, and stands still until the decoders have warmed up.
+    """
+    value = rate(settings, step, steps)
     for group in optimizer.param_groups:
-        group["lr"] = value
+        waiting = group["share"] < 1 and step < settings.warmup_steps
+        group["lr"] = 0.0 if waiting else value * group["share"]
+    return value
 
 
 class Average:

@@ -163,9 +163,7 @@ def _parts(
         projection = Projection(network, teacher.network, config.distillation.levels).to(fabric.device)
     for part in config.optim.frozen:
         network.get_submodule(part).requires_grad_(requires_grad=False)
-    learning = nn.ModuleList([network] if projection is None else [network, projection])
-    moving = [parameter for parameter in learning.parameters() if parameter.requires_grad]
-    optimizer = optim.optimizer(moving, config.optim)
+    optimizer = optim.optimizer(network, () if projection is None else projection.parameters(), config.optim)
     wrapped, stepper = fabric.setup(network, optimizer)
     average = optim.Average(network, config.optim.ema)
     if config.model.drop_path:

@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from p3m_edge.data.augment import chain, colour_jitter, gaussian_blur, greyscale, jpeg, on_backgrounds, published
+from p3m_edge.data.augment import (
+    chain,
+    colour_jitter,
+    dark,
+    gaussian_blur,
+    greyscale,
+    jpeg,
+    noise,
+    on_backgrounds,
+    published,
+)
 from p3m_edge.data.sample import Sample, Transform, generator
 from p3m_edge.data.trimap import make_trimap
 from p3m_edge.errors import InputError, UsageError
@@ -318,8 +328,50 @@ def test_backgrounds_that_cannot_be(tmp_path):
         on_backgrounds(tmp_path)
     with pytest.raises(InputError, match="the list holds no backgrounds"):
         on_backgrounds([])
-    with pytest.raises(InputError, match="portrait0 has no foreground"):
-        on_backgrounds([colours(9, 9)], **ALWAYS)(replace(portrait(), foreground=None), rng())
+
+
+def test_a_foreground_that_is_not_there_is_estimated_for_another_background():
+    sample = on_backgrounds([colours(9, 9)], **ALWAYS)(replace(portrait(), foreground=None), rng())
+    assert equation_error(sample) <= 0.5
+    known = portrait().foreground
+    assert known is not None
+    assert sample.foreground is not None
+    certain = sample.alpha == 255
+    assert np.abs(sample.foreground[certain].astype(int) - known[certain]).max() <= 2
+
+
+def test_a_crop_that_does_not_fit_gives_the_largest_that_does():
+    """Pictures in 3:4 must not be seen in small parts alone."""
+    sides = [int(np.ptp(published((20, 40, 60, 90), 64)(located(120, 70), rng(i)).image[..., 0])) for i in range(60)]
+    assert sum(side > 50 for side in sides) > 20
+
+
+# --- less light, noise ------------------------------------------------------------------------------------------------
+
+
+def test_less_light_keeps_the_equation():
+    for seed in range(20):
+        sample = dark(**ALWAYS)(portrait(), rng(seed))
+        assert equation_error(sample) <= 1.8
+        assert sample.image.mean() < 0.8 * portrait().image.mean()
+
+
+def test_noise_is_as_strong_as_was_asked_and_leaves_the_matte_alone():
+    grey = Sample("grey", np.full((200, 200, 3), 128, np.uint8), np.zeros((200, 200), np.uint8))
+    for seed in range(10):
+        sample = noise((5, 5), **ALWAYS)(grey, rng(seed))
+        assert sample.foreground is None
+        assert sample.alpha is grey.alpha
+        assert 4.7 < sample.image.std() < 5.3
+
+
+@pytest.mark.parametrize("step", [dark, noise])
+def test_ranges_that_cannot_be_are_refused(step):
+    for wrong in ((0, 1), (2, 1)):
+        with pytest.raises(UsageError):
+            step(wrong)
+    with pytest.raises(UsageError):
+        step(probability=2)
 
 
 # --- colours ---------------------------------------------------------------------------------------------------------

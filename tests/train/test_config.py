@@ -119,7 +119,7 @@ def test_an_unknown_preset_gets_a_suggestion():
     assert caught.value.hint == "did you mean 'p3m-r34'?"
 
 
-@pytest.mark.parametrize("step", ["colour", "grey", "blur", "jpeg"])
+@pytest.mark.parametrize("step", ["colour", "dark", "grey", "blur", "noise", "jpeg"])
 def test_an_option_of_the_data_changes_the_picture_and_not_the_matte(step):
     values = np.random.default_rng(0)
     image, alpha = (values.integers(256, size=shape, dtype=np.uint8) for shape in ((64, 64, 3), (64, 64)))

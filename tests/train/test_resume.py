@@ -2,13 +2,16 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -51,6 +54,35 @@ def end_at(process: subprocess.Popen[str], log: Path, step: int, number: int, *,
         process.send_signal(number)
     process.communicate(timeout=60)
     return process.returncode
+
+
+def children(pid: int) -> list[psutil.Process]:
+    """The processes that prepare pictures, without the one that multiprocessing tracks resources with."""
+    found = psutil.Process(pid).children()
+    return [process for process in found if "resource_tracker" not in " ".join(process.cmdline())]
+
+
+def group_of(process: psutil.Process) -> int | None:
+    """Its process group; None where it has ended."""
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return None
+
+
+def assert_gone(left: Callable[[], list[psutil.Process]]) -> None:
+    """Soon nobody is left, but for the dead whom the system has not buried."""
+    deadline = time.monotonic() + 20
+    while alive := [process for process in left() if status_of(process) != psutil.STATUS_ZOMBIE]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.05)
+
+
+def status_of(process: psutil.Process) -> str:
+    try:
+        return process.status()
+    except psutil.NoSuchProcess:
+        return psutil.STATUS_ZOMBIE
 
 
 def assert_equal(ours: Any, theirs: Any, where: str = "") -> None:
@@ -112,5 +144,41 @@ def test_a_batch_system_ends_all_its_processes_at_once(portraits, tmp_path):
     state = load(tmp_path / "run/state.pt")
     logged = (tmp_path / "run/log.csv").read_text().count("\n") - 1
     assert 4 <= state.step == logged < STEPS
-    with pytest.raises(ProcessLookupError):  # nobody of them is left
-        os.killpg(process.pid, 0)
+    assert_gone(lambda: [other for other in psutil.process_iter() if group_of(other) == process.pid])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither such signals nor such files")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_hangs_does_not_keep_a_training_from_ending(portraits, tmp_path, number):
+    """A background that never comes: the worker waits for it inside the system, whatever it is sent."""
+    pipes = tmp_path / "pipes"
+    pipes.mkdir()
+    os.mkfifo(pipes / "background.jpg")
+    process = fresh(portraits, tmp_path / "run", "data.workers=2", "data.compose=1", f"data.backgrounds={pipes}")
+    while not (tmp_path / "run/state.pt").is_file():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    workers = children(process.pid)
+    while len(workers) < 2:
+        workers = children(process.pid)
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert load(tmp_path / "run/state.pt").step == 0
+    assert_gone(lambda: [worker for worker in workers if worker.is_running()])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows forks nothing")
+def test_estimated_foregrounds_and_workers_do_not_wait_for_each_other(portraits, tmp_path):
+    """Threads that the estimate starts in the parent do not exist in a forked worker, which would wait for them."""
+    scenes = tmp_path / "scenes"
+    scenes.mkdir()
+    shutil.copy(portraits / "blurred_image/p00.png", scenes)
+    process = fresh(
+        portraits, tmp_path / "run", "data.workers=1", "data.compose=0.5", f"data.backgrounds={scenes}",
+        f"data.foregrounds={tmp_path / 'foregrounds'}", "run.max_steps=3",
+    )  # fmt: skip
+    _, error = process.communicate(timeout=240)
+    assert process.returncode == 0, error
+    assert load(tmp_path / "run/state.pt").step == 3
