@@ -3,13 +3,13 @@
     python -m p3m_edge.benchmarks.photographs ARTEFACT [ARTEFACT ...] --data DATA [--isnet FILE] [--json]
 
 Everything goes through :class:`~p3m_edge.runtimes.Matting`, as in an app. DATA holds ``portraits/`` (with
-``manifest.csv`` beside it, which says what kind of matte each has), ``people-held/``, or either. Where MediaPipe 0.10.21
-is installed (it needs NumPy 1, so an environment of its own), its Selfie Segmentation is measured too; IS-Net where its
-ONNX file is named.
+``manifest.csv`` beside it, which says what kind of matte each has), ``people-held/``, or both. Where MediaPipe 0.10.21
+is installed (it needs NumPy 1, so an environment of its own), its Selfie Segmentation is measured too; IS-Net where
+its ONNX file is named.
 
-MAD is the mean absolute difference, 0..1; GRAD as :func:`p3m_edge.metrics.gradient_error` gives it, which grows with the
+MAD is the mean absolute difference, 0..1; GRAD as :func:`p3m_edge.metrics.gradient_error` gives it, which grows with a
 picture's size; ``unknown`` is MAD in the band around the true matte's edge (a trimap with a kernel of 7 pixels). All at
-the picture's own size. ``people-held`` has mattes that IS-Net made: they rank nobody.
+the picture's own size. The mattes of ``people-held`` were made by IS-Net: they rank nobody.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ import importlib.util
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 
 from p3m_edge.data import sets
 from p3m_edge.data.sheet import sheet
@@ -40,7 +41,11 @@ from p3m_edge.runtimes.compose import composite
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 BAND = 7
+"""Kernel of the trimap that says where a matte's edge is, in pixels."""
 OVER = (0.03, 0.10)
+"""MADs above which a matte is counted as bad, and as broken."""
+EMPTY = 0.01
+"""The mean alpha below which a picture without people is taken for one."""
 _PLAIN = (60, 160, 90)
 
 
@@ -52,7 +57,7 @@ class Photograph:
     set: str
     group: str
     image: Path
-    alpha: Path | None
+    alpha: Path
 
 
 @dataclass(frozen=True)
@@ -83,29 +88,35 @@ class Total:
 
 
 def photographs(data: Path) -> list[Photograph]:
-    """What is to be measured; raises :class:`InputError` where there is nothing."""
+    """What is to be measured; raises :class:`InputError` where there is nothing, or it cannot be read."""
     found: list[Photograph] = []
     if (data / "portraits").is_dir():
-        tiers = {}
-        with (data / "manifest.csv").open(newline="", encoding="utf-8") as stream:
-            tiers = {row["id"]: row["tier"] for row in csv.DictReader(stream)}
+        tiers = _tiers(data / "manifest.csv")
         for folder in sorted(path for path in (data / "portraits").iterdir() if (path / "alpha.png").is_file()):
             tier = tiers.get(folder.name, "")
             group = "A/B" if tier in {"A", "B"} else tier
             found.append(Photograph(folder.name, "portraits", group, folder / "image.jpg", folder / "alpha.png"))
     if (data / "people-held").is_dir():
         for item in sets.open_set(data / "people-held").items:
-            group = item.name.partition("_")[0]
-            found.append(Photograph(item.name, "people-held", group, item.image, item.alpha))
+            assert item.alpha is not None  # open_set refuses others
+            found.append(Photograph(item.name, "people-held", item.name.partition("_")[0], item.image, item.alpha))
     if not found:
-        raise InputError(f"{data} has neither portraits/ nor people-held/")
+        raise InputError(f"{data} has neither portraits/ nor people-held/ with pictures")
     return found
+
+
+def _tiers(manifest: Path) -> dict[str, str]:
+    """What kind of matte each portrait has."""
+    try:
+        with manifest.open(newline="", encoding="utf-8") as stream:
+            return {row["id"]: row["tier"] for row in csv.DictReader(stream)}
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
+        raise InputError(f"{manifest} does not say what tier each portrait is of: {error}") from error
 
 
 def measure(method: str, predict: Predict, pictures: Sequence[Photograph]) -> Iterator[Row]:
     """One row a picture."""
     for picture in pictures:
-        assert picture.alpha is not None
         truth, alpha = read_mask(picture.alpha), predict(read_image(picture.image).rgb)
         measures = evaluate(alpha, truth)
         difference = np.abs(alpha - truth / np.float32(255))
@@ -158,7 +169,7 @@ def selfie() -> Predict | None:
     network = mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
 
     def predict(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.clip(network.process(rgb).segmentation_mask, 0, 1).astype(np.float32)
+        return np.asarray(np.clip(network.process(rgb).segmentation_mask, 0, 1), dtype=np.float32)
 
     return predict
 
@@ -181,11 +192,11 @@ def isnet(file: Path) -> Predict:
     return predict
 
 
-def show(predict: Predict, pictures: Sequence[Photograph], columns: int, captions: Sequence[str]) -> NDArray[np.uint8]:
-    """Pictures before a plain colour, each beside its original, numbered."""
+def show(predict: Predict, pictures: Sequence[Path], columns: int, captions: Sequence[str]) -> NDArray[np.uint8]:
+    """Pictures before a plain colour, each beside its original, numbered: uint8 ``[H, W, 3]``."""
     cells = []
-    for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True), 1):
-        rgb = read_image(picture.image).rgb
+    for number, (path, caption) in enumerate(zip(pictures, captions, strict=True), 1):
+        rgb = read_image(path).rgb
         plain = composite(rgb, predict(rgb), _PLAIN)
         cells.append((f"{number}  {caption}", np.hstack([rgb, plain])))
     return sheet([cells[start : start + columns] for start in range(0, len(cells), columns)], side=320)
@@ -201,64 +212,86 @@ def main() -> int:
     """Measure, print, and draw what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("artefacts", nargs="+", type=Path, metavar="ARTEFACT")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--isnet", type=Path, metavar="FILE", help="IS-Net as ONNX, to measure beside")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="portraits/ and people-held/")
     parser.add_argument("--empty", type=Path, metavar="DIR", help="pictures without people: the mean alpha of each")
+    parser.add_argument("--isnet", type=Path, metavar="FILE", help="IS-Net as ONNX, to measure beside")
+    parser.add_argument("--threads", type=int, metavar="N", help="of the artefacts' engines")
+    parser.add_argument("--json", action="store_true", help="one document on the standard output")
     parser.add_argument("--worst", type=Path, metavar="PNG", help="draw the worst twelve of people-held")
-    parser.add_argument("--show", type=Path, metavar="DIR", help="draw these pictures instead of measuring")
-    parser.add_argument("--sheet", type=Path, metavar="PNG", help="where --show goes", default=Path("sheet.png"))
+    parser.add_argument("--show", type=Path, metavar="DIR", help="pictures to draw before a plain colour, into --sheet")
+    parser.add_argument("--sheet", type=Path, metavar="PNG", default=Path("sheet.png"))
     arguments = parser.parse_args()
     try:
-        return report(arguments)
+        report(arguments)
     except P3MEdgeError as error:
-        print(f"error: {error}", file=sys.stderr)
+        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
         return error.exit_code
+    return 0
 
 
-def report(arguments: argparse.Namespace) -> int:
+def report(arguments: argparse.Namespace) -> None:
     """What :func:`main` does."""
     methods = {str(folder): artefact(folder, arguments.threads) for folder in arguments.artefacts}
     first = next(iter(methods))
-    if arguments.show is not None:
-        found = [Photograph(path.stem, "", "", path, None) for path in list_images(arguments.show)]
-        write_png(arguments.sheet, show(methods[first], found, 6, [picture.name for picture in found]))
-        return 0
     mask = selfie()
     methods |= {} if mask is None else {"MediaPipe Selfie": mask}
     methods |= {} if arguments.isnet is None else {"IS-Net": isnet(arguments.isnet)}
-    pictures = photographs(arguments.data)
-    rows: list[Row] = []
-    for name, predict in methods.items():
-        rows += measure(name, predict, pictures)
-        print(f"{name}: {len(pictures)} pictures", file=sys.stderr)
-    summary = list(totals(rows))
-    empty: dict[str, Any] = {}
-    if arguments.empty is not None:
-        for name, predict in methods.items():
-            empty[name] = {path.name: float(predict(read_image(path).rgb).mean()) for path in list_images(arguments.empty)}
+    pictures = [] if arguments.data is None else photographs(arguments.data)
+    rows = [row for name, predict in methods.items() for row in measure(name, predict, pictures)]
+    empty = [] if arguments.empty is None else list_images(arguments.empty)
+    means = {
+        name: {path.name: float(predict(read_image(path).rgb).mean()) for path in empty}
+        for name, predict in methods.items()
+    }
     if arguments.worst is not None:
         chosen = worst(rows, first, 12)
-        by_name = {picture.name: picture for picture in pictures}
+        by_name = {picture.name: picture.image for picture in pictures}
         captions = [f"MAD {row.mad:.3f}" for row in chosen]
         write_png(arguments.worst, show(methods[first], [by_name[row.name] for row in chosen], 3, captions))
+    if arguments.show is not None:
+        shown = list_images(arguments.show)
+        write_png(arguments.sheet, show(methods[first], shown, 4, [path.stem for path in shown]))
     if arguments.json:
-        document = {"totals": [asdict(row) for row in summary], "pictures": [asdict(row) for row in rows], "empty": empty}
+        document = {
+            "totals": [asdict(row) for row in totals(rows)], "pictures": [asdict(row) for row in rows], "empty": means,
+        }  # fmt: skip
         json.dump(document, sys.stdout, indent=1)
-        return 0
-    for row in rows:
-        print(f"{row.method[-24:]:24}  {row.set:12} {row.group:10} {row.name:28} {row.mad:.4f} {row.unknown:.3f} {row.grad:7.1f}")
-    print(f"\n{'method':24}  {'pictures':32} {'n':>4} {'MAD':>7} {'median':>7} {'unknown':>8} {'GRAD':>6}  over {OVER}")
-    for line in summary:
-        print(
-            f"{line.method[-24:]:24}  {line.kind:32} {line.pictures:4} {line.mad:7.4f} {line.median:7.4f} "
-            f"{line.unknown:8.3f} {line.grad:6.1f}  {line.over}"
-        )
-    for name, means in empty.items():
-        values = np.array(list(means.values()))
-        print(f"{name[-24:]:24}  no person: {(values < 0.01).sum()} of {values.size} below 0.01, the largest {values.max():.4f}")
-    return 0
+    else:
+        render(rows, means)
+
+
+def render(rows: Sequence[Row], means: Mapping[str, Mapping[str, float]]) -> None:
+    """Tables: the pictures, the sets, and what stands where nobody is."""
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    figures = ("MAD", "unknown", "GRAD")
+    if rows:
+        pictures = Table("method", "set", "group", "picture", *figures)
+        for row in rows:
+            pictures.add_row(
+                _short(row.method), row.set, row.group, row.name, f"{row.mad:.4f}", f"{row.unknown:.3f}",
+                f"{row.grad:.1f}",
+            )  # fmt: skip
+        limits = [f"over {limit:g}" for limit in OVER]
+        sums = Table("method", "pictures", "n", "MAD", "median", "unknown", "GRAD", *limits)
+        for line in totals(rows):
+            sums.add_row(
+                _short(line.method), line.kind, str(line.pictures), f"{line.mad:.4f}", f"{line.median:.4f}",
+                f"{line.unknown:.3f}", f"{line.grad:.1f}", *map(str, line.over),
+            )  # fmt: skip
+        console.print(pictures, sums)
+    for name, of_pictures in means.items():
+        if of_pictures:
+            values = np.array(list(of_pictures.values()))
+            below, largest = int((values < EMPTY).sum()), float(values.max())
+            console.print(
+                f"{name}: without people, {below} of {values.size} below a mean of {EMPTY}, the largest {largest:.4f}",
+                markup=False, soft_wrap=True,
+            )  # fmt: skip
+
+
+def _short(method: str) -> str:
+    """The end of a path says more than its beginning."""
+    return method if len(method) <= 28 else f"...{method[-25:]}"
 
 
 if __name__ == "__main__":

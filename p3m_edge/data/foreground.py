@@ -20,6 +20,7 @@ from p3m_edge.data.sample import Image, Item, Sample
 from p3m_edge.errors import InputError, OutputError, missing_package
 from p3m_edge.imageio import read_image, write_png
 
+Floats = NDArray[np.float32]
 _SHRINK, _WIDE, _NARROW = 4, 8, (7, 7)  # the wide neighbourhood's radius: the longer side of a smaller picture / 8
 _LITTLE = np.float32(1e-5)
 
@@ -83,20 +84,21 @@ def fused(image: Image, alpha: Image) -> Image:
     height, width = alpha.shape
     share, picture = cv2.merge([alpha] * 3) * np.float32(1 / 255), image.astype(np.float32)
     size = max(width // _SHRINK, 1), max(height // _SHRINK, 1)
-    small = [cv2.resize(array, size, interpolation=cv2.INTER_AREA) for array in (share, picture)]
-    wide = (2 * (max(size) // _WIDE) + 1,) * 2
-    front, behind = (cv2.resize(colours, (width, height)) for colours in _fuse(*small, small[1], small[1], wide))
+    small_share, small = (_resized(array, size, cv2.INTER_AREA) for array in (share, picture))
+    around = 2 * (max(size) // _WIDE) + 1
+    coarse = _fuse(small_share, small, small, small, (around, around))
+    front, behind = (_resized(colours, (width, height), cv2.INTER_LINEAR) for colours in coarse)
     front, _ = _fuse(share, picture, front, behind, _NARROW)
     return np.rint(front).astype(np.uint8)
 
 
+def _resized(array: Floats, size: tuple[int, int], method: int) -> Floats:
+    return np.asarray(cv2.resize(array, size, interpolation=method), dtype=np.float32)
+
+
 def _fuse(
-    share: NDArray[np.float32],
-    picture: NDArray[np.float32],
-    front: NDArray[np.float32],
-    behind: NDArray[np.float32],
-    size: tuple[int, ...],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    share: Floats, picture: Floats, front: Floats, behind: Floats, size: tuple[int, int]
+) -> tuple[Floats, Floats]:
     """Both colours, ``[H, W, 3]`` in 0..255, from neighbourhoods of a size; the alpha has three channels here."""
     rest = 1 - share
     front = cv2.blur(front * share, size) / (cv2.blur(share, size) + _LITTLE)

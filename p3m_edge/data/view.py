@@ -92,7 +92,8 @@ class View:
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Draw a window, cut it out, bring it to the square, and put the person before another background."""
         person = bool(sample.labelled and sample.alpha.max() > _TOUCHING)
-        composed = person and bool(self.compose) and (sample.name.startswith(self.always) or rng.random() < self.compose)
+        wanted = sample.name.startswith(self.always) or rng.random() < self.compose
+        composed = person and bool(self.compose) and wanted
         free = _free_sides(sample.alpha) if composed else (False,) * 4
         window = self._window(sample, free, rng)
         mirror = -1 if rng.random() < self.flip else 1

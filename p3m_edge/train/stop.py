@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM while training: finish the step, save, stop. A second one stops at once.
 
-Between steps, where a training of one process waits for pictures that may never come, the first one stops at once."""
+Between steps, where a training of one process waits for pictures that may never come, the first one stops at once.
+"""
 
 from __future__ import annotations
 

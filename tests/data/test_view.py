@@ -18,7 +18,7 @@ def person(height: int = 120, width: int = 90, *, cut: bool = False) -> Sample:
     """A red rectangle in the middle of blue, cut by the lower border or not; left and right differ."""
     alpha = np.zeros((height, width), np.uint8)
     alpha[height // 4 : height if cut else 3 * height // 4, width // 4 : width // 2] = 255
-    image = np.where(alpha[..., None] == 255, np.uint8(RED), np.uint8(BLUE)).astype(np.uint8)
+    image = np.where(alpha[..., None] == 255, RED, BLUE).astype(np.uint8)
     return Sample("someone", image, alpha)
 
 

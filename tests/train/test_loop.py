@@ -128,6 +128,43 @@ def test_frozen_norms_keep_their_statistics(training):
     assert all(torch.equal(value, torch.full_like(value, float(value.flatten()[0]))) for value in statistics)
 
 
+def test_an_encoder_that_has_learned_waits_for_the_decoders_to_warm_up(training):
+    """And learns at its share of the rate afterwards: with Adam, a first step is as long as the rate."""
+
+    def moved(warmup: int, share: float) -> dict[str, float]:
+        settings = ("run.max_steps=1", f"optim.warmup_steps={warmup}", "optim.lr=1e-4", f"optim.encoder_lr={share}")
+        still, done = (
+            tensors(training(*settings, more, out_name=f"{warmup} {share} {more}").last)
+            for more in ("run.max_steps=1", "optim.lr=1e-30")
+        )
+        parts = ("encoder", "global_decoder", "local_decoder")
+        return {
+            part: max(
+                float((value - done[key]).abs().max())
+                for key, value in still.items()
+                if key.startswith(part) and value.is_floating_point() and "running" not in key
+            )
+            for part in parts
+        }
+
+    waiting, warm = moved(1000, 0.5), moved(0, 0.5)
+    assert waiting["encoder"] == 0 < waiting["global_decoder"]
+    assert warm["encoder"] == pytest.approx(5e-5, rel=0.02)
+    assert warm["local_decoder"] == pytest.approx(1e-4, rel=0.02)
+    assert moved(1000, 1.0)["encoder"] > 0
+
+
+def test_a_set_of_its_own_is_judged_and_all_others_are_trained_on(training, portraits, tmp_path):
+    judged = write_set(tmp_path / "judged", 3)
+    result = training(f"validation.data={judged}", "run.epochs=1")
+    assert (result.plan.pictures, result.plan.held_out) == (10, 3)
+    assert (tmp_path / "run/validation.csv").read_text().splitlines()[1].endswith(",3")
+    with pytest.raises(UsageError, match="is trained on as well"):
+        training(f"validation.data={portraits}", out_name="same")
+    with pytest.raises(InputError, match="nowhere"):
+        training(f"validation.data={tmp_path / 'nowhere'}", out_name="nowhere")
+
+
 @pytest.mark.parametrize("part", get_args(configs.Part))
 def test_a_frozen_part_stays_as_it_is_and_the_others_learn(training, part):
     results = [

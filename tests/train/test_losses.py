@@ -44,6 +44,30 @@ def part(output: P3MOutput, batch: Batch, where: slice) -> tuple[P3MOutput, Batc
     )  # fmt: skip
 
 
+def test_pixels_that_are_not_trusted_teach_nothing():
+    """Whatever the truth says there, losses and gradients are the same; where all is trusted, they are as without."""
+    output, batch = batch_of(2)
+    trust = torch.ones_like(batch.alpha)
+    plain, trusted = losses.total(output, batch).total, losses.total(output, replace(batch, trust=trust)).total
+    assert torch.allclose(plain, trusted)
+    trust[:, :, 20:44, 10:50] = 0
+    found = []
+    for value in (0.0, 1.0):
+        leaf = P3MOutput(*(x.clone().requires_grad_() for x in output))
+        inside = trust == 0
+        other = replace(
+            batch, trust=trust,
+            alpha=torch.where(inside, torch.full_like(trust, value), batch.alpha),
+            trimap=torch.where(inside, torch.full_like(trust, 255 * value), batch.trimap),
+        )  # fmt: skip
+        loss = losses.total(leaf, other)
+        loss.cross_entropy.backward()
+        assert not leaf.global_logits.grad[(inside).expand_as(leaf.global_logits)].any()
+        found.append([float(x.detach()) for x in (loss.cross_entropy, loss.alpha_whole)])
+    assert found[0] == pytest.approx(found[1])
+    assert found[0][0] < float(losses.total(output, batch).cross_entropy)
+
+
 def test_the_published_values(shared):
     cases = shared / "reference" / "cases"
     for case, inputs in published(cases):

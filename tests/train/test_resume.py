@@ -80,9 +80,9 @@ def assert_gone(left: Callable[[], list[psutil.Process]]) -> None:
 
 def status_of(process: psutil.Process) -> str:
     try:
-        return process.status()
+        return str(process.status())
     except psutil.NoSuchProcess:
-        return psutil.STATUS_ZOMBIE
+        return str(psutil.STATUS_ZOMBIE)
 
 
 def assert_equal(ours: Any, theirs: Any, where: str = "") -> None:
