@@ -210,7 +210,9 @@ class AccuracyRecord:
 
     ``sad`` and ``float_sad`` are means over the pictures, in thousands, against the true mattes; ``rise`` is by which
     share the first is above the second, and ``mse_rise`` and ``grad_rise`` are the same for MSE and GRAD. They are
-    ``None`` where there are no true mattes. ``mean_difference`` is the mean absolute difference of the two alphas
+    ``None`` where there are no true mattes, but for ``grad_rise``, which is then that of the clips' frames. ``dtssd``
+    and ``float_dtssd`` are means over short clips with exact alphas, and ``dtssd_rise`` is by which share the first is
+    above the second; older artefacts have none. ``mean_difference`` is the mean absolute difference of the two alphas
     (0..1). ``flips`` is the share of pixels that change between background and foreground, ``unknown_flips`` of those
     that change to or from unknown; ``None`` without logits.
     """
@@ -223,6 +225,9 @@ class AccuracyRecord:
     unknown_flips: float | None
     mse_rise: float | None = None
     grad_rise: float | None = None
+    dtssd: float | None = None
+    float_dtssd: float | None = None
+    dtssd_rise: float | None = None
 
 
 @dataclass(frozen=True)

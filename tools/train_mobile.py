@@ -20,12 +20,21 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+import p3m_edge
+from p3m_edge.data import phash
+from p3m_edge.data.anonymize import anonymize
 from p3m_edge.data.anonymize_inputs import find_items
+from p3m_edge.data.detect import Box
+from p3m_edge.data.picture_list import Entry, write_list
+from p3m_edge.data.sample import Item
+from p3m_edge.data.sets import open_set, read
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.imageio import list_images, read_image, write_png
 from p3m_edge.manifest import sha256
@@ -35,6 +44,10 @@ TWICE = ("ropensci_", "owasp_", "18f_", "os_", "openscapes_", "inter_", "f18_")
 foss) are less than half of it."""
 STUDIO = '["magento2_", "inter_"]'
 """Groups before white walls, which always get another background."""
+BOXES = Path(p3m_edge.__file__).parent / "weights" / "faces.csv"
+"""Faces that ``find_faces.py`` saw after those of ``people`` and ``people-weak`` had been hidden, and in scenes."""
+FACE_IN_SCENE = 0.4
+"""A scene with a face of at least this score is not one without people, and is left out."""
 EMPTY = 200
 """Pictures without people that are samples by themselves; all that may be read are backgrounds."""
 SETS = ("people", "people-weak", "people-held", "ppt", "backgrounds", "no-person", "sources")
@@ -79,10 +92,13 @@ def main() -> int:
     parser.add_argument("--last", choices=STAGES, help="stop after this stage")
     parser.add_argument("--steps", type=int, default=0, help="a trial: so many steps a stage")
     parser.add_argument("--lists", type=Path, metavar="DIR", help="write the lists of pictures, train nothing")
+    parser.add_argument(
+        "--faces", type=Path, metavar="FILE", help="for the lists: what find_faces.py sees in OUT/pictures"
+    )
     arguments = parser.parse_args()
     try:
         if arguments.lists is not None:
-            write_lists(arguments.data.resolve(), arguments.out, arguments.lists)
+            write_lists(arguments.data.resolve(), arguments.out, arguments.lists, arguments.faces)
         else:
             train(arguments)
     except P3MEdgeError as error:
@@ -98,7 +114,9 @@ def train(arguments: argparse.Namespace) -> None:
     make_set(data, pictures)
     names = list(STAGES)
     first = names.index(arguments.stage) if arguments.stage else 0
-    before = arguments.weights or (out / f"stage-{names[first - 1]}" / "last.safetensors" if first else None)
+    before: Path | None = arguments.weights
+    if before is None and first:
+        before = out / f"stage-{names[first - 1]}" / "last.safetensors"
     for name in names[first:]:
         stage, run = STAGES[name], out / f"stage-{name}"
         if (run / "state.pt").exists():
@@ -118,7 +136,7 @@ def train(arguments: argparse.Namespace) -> None:
         before = run / "last.safetensors"
         if name == arguments.last:
             break
-    shutil.copy(before, out / "mobile.safetensors")
+    shutil.copy(run / "last.safetensors", out / "mobile.safetensors")
 
 
 def make_set(data: Path, out: Path) -> None:
@@ -128,10 +146,17 @@ def make_set(data: Path, out: Path) -> None:
         link(picture, out.parent / "unread" / picture.name)
     if (out / "complete").exists():
         return
+    faces = faces_by_picture()
     for name in ("people", "people-weak"):
-        for picture in list_images(data / name / "blurred_image"):
-            for copy in range(2 if picture.name.startswith(TWICE) else 1):
-                link_item(picture, out, f"{picture.stem}{'-again' * copy}")
+        for item in open_set(data / name).items:
+            hidden = item.image
+            if item.name in faces:
+                hidden = out.parent / "hidden" / f"{item.name}.png"
+                hidden.parent.mkdir(parents=True, exist_ok=True)
+                sample = read(item)
+                write_png(hidden, anonymize(sample.image, faces[item.name], sample.alpha).image)
+            for copy in range(2 if item.name.startswith(TWICE) else 1):
+                link_item(item, hidden, out, f"{item.name}{'-again' * copy}")
     for number, picture in enumerate(without_people(data)):
         link(picture, scenes / picture.name)
         if number >= EMPTY:
@@ -157,14 +182,26 @@ def unread_pictures(data: Path) -> list[Path]:
 
 
 def _by_hash(data: Path) -> list[Path]:
-    return sorted((path for name in ("backgrounds", "no-person") for path in list_images(data / name)), key=sha256)
+    faces = {name for name, seen in faces_by_picture().items() if max(box.score for box in seen) >= FACE_IN_SCENE}
+    found = (path for name in ("backgrounds", "no-person") for path in list_images(data / name))
+    return sorted((path for path in found if path.stem not in faces), key=sha256)
 
 
-def link_item(picture: Path, out: Path, name: str) -> None:
+def link_item(item: Item, picture: Path, out: Path, name: str) -> None:
     """A picture with all that belongs to it."""
-    for kind in ("blurred_image", "alpha", "facemask", "trust"):
-        for file in (picture.parent.parent / kind).glob(f"{picture.stem}.*"):
+    files = {"blurred_image": picture, "alpha": item.alpha, "facemask": item.face_mask, "trust": item.trust}
+    for kind, file in files.items():
+        if file is not None:
             link(file, out / kind / f"{name}{file.suffix}")
+
+
+def faces_by_picture() -> dict[str, list[Box]]:
+    """What the second finder saw, by the picture's name."""
+    found: dict[str, list[Box]] = {}
+    for row in read_table(BOXES):
+        x, y, width, height, score = (float(row[key]) for key in ("x", "y", "width", "height", "score"))
+        found.setdefault(row["name"], []).append(Box(x, y, width, height, score, "CenterFace"))
+    return found
 
 
 def link(file: Path, to: Path) -> None:
@@ -174,7 +211,7 @@ def link(file: Path, to: Path) -> None:
         to.symlink_to(file.resolve())
 
 
-def write_lists(data: Path, out: Path, lists: Path) -> None:
+def write_lists(data: Path, out: Path, lists: Path, seen: Path | None) -> None:
     """What is trained on and what is measured with, by hash, for those who answer for privacy."""
     make_set(data, out / "pictures")
     for picture in sorted((data / "portraits").glob("*/image.jpg")):
@@ -183,27 +220,42 @@ def write_lists(data: Path, out: Path, lists: Path) -> None:
     for row in read_table(data / "manifest.csv"):
         source = f"github.com/{row['source_repo']} @ {row['commit']}: {row['path']}"
         known[row["id"]] = {**row, "source": source, "remark": f"tier {row['tier']}: {row['matte_kind']}"}
+    faces = None if seen is None else Counter(row["name"] for row in read_table(seen))
     folders = {
         "training": [data / "people", data / "people-weak", out / "scenes", data / "sources"],
         "measuring": [data / "people-held", data / "ppt", out / "portraits", out / "unread"],
     }
     for name, sets in folders.items():
-        about = out / f"{name}-about.csv"
-        with about.open("w", newline="", encoding="utf-8") as stream:
-            rows = csv.writer(stream)
-            rows.writerow(("kind", "name", "source", "licence", "remark"))
-            rows.writerows(
-                describe(folder, item.name, known[item.name]) for folder in sets for item in find_items(folder)
-            )
-        forms = ["--forms"] * (name == "measuring")
-        command("data", "list", *sets, "--about", about, "--out", lists / f"{name}-list.csv", *forms)
+        entries = [describe(folder, item, known[item.name], out) for folder in sets for item in find_items(folder)]
+        if name == "training" and faces is not None:
+            entries = [replace(entry, faces=str(faces[entry.name]) * (entry.kind != "sources")) for entry in entries]
+        if name == "measuring":
+            entries.append(bundled())
+        write_list(lists / f"{name}-list.csv", entries)
 
 
-def describe(folder: Path, name: str, row: dict[str, str]) -> tuple[str, ...]:
-    """Kind, name, source, licence and remark of a picture."""
-    matte = next((folder / "alpha").glob(f"{name}.*"), None)
-    labels = "" if matte is None else f"face hidden; matte by IS-Net and MediaPipe, sha256 {sha256(matte)}"
-    return folder.name, name, row["source"], row["licence"], row.get("remark", labels)
+def describe(folder: Path, item: Item, row: dict[str, str], out: Path) -> Entry:
+    """A picture as it is used, and its matte."""
+    hidden = out / "hidden" / f"{item.name}.png"
+    picture = hidden if hidden.exists() else item.image
+    labels = "" if item.alpha is None else f"face hidden; matte by IS-Net and MediaPipe, sha256 {sha256(item.alpha)}"
+    measured = folder.name in {"people-held", "ppt", "portraits", "unread"}
+    return entry_of(picture, measured, folder.name, item.name, row["source"], row["licence"], row.get("remark", labels))
+
+
+def bundled() -> Entry:
+    """The picture of the README, which nothing is trained on."""
+    picture = BOXES.parent.parent / "assets" / "astronaut.jpg"
+    return entry_of(picture, True, "bundled", "astronaut", "PyPI scikit-image", "public domain (NASA)", "")
+
+
+def entry_of(picture: Path, measured: bool, *texts: str) -> Entry:
+    """A row; of pictures to measure with also the hashes of what they may have become."""
+    kind, name, source, licence, remark = texts
+    rgb = read_image(picture).rgb
+    forms = " ".join(map(phash.to_text, phash.forms(rgb))) if measured else ""
+    own = phash.to_text(phash.phash(rgb))
+    return Entry(kind, name, source, licence, sha256(picture), own, remark=remark, forms=forms)
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

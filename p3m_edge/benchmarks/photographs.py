@@ -109,8 +109,11 @@ def _tiers(manifest: Path) -> dict[str, str]:
     """What kind of matte each portrait has."""
     try:
         with manifest.open(newline="", encoding="utf-8") as stream:
-            return {row["id"]: row["tier"] for row in csv.DictReader(stream)}
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
+            rows = csv.DictReader(stream)
+            if not {"id", "tier"} <= set(rows.fieldnames or ()):
+                raise csv.Error("it has no columns id and tier")
+            return {row["id"]: row["tier"] for row in rows}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{manifest} does not say what tier each portrait is of: {error}") from error
 
 

@@ -48,7 +48,7 @@ VERBS: dict[str, str] = {
     "data list": "list the pictures of sets with hashes and a face detector's verdict; find those of another list",
     "train": "train P3M-Net, with P3M-CP",
     "eval": "evaluate checkpoints, artefacts and other methods as the paper does",
-    "ablate-cp": "measure what P3M-CP changes, on synthetic portraits",
+    "ablate-cp": "measure what P3M-CP changes between hidden and normal faces",
     "doctor": "say what can be built, run and verified on this machine, and what is missing",
 }
 

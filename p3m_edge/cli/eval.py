@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 HELP = """Measure matting methods on portrait sets, and print the protocol with the figures.
 
 A SET is a folder of image/ and alpha/, or P3M-10k's layout; a split's name may follow its folder
-(P3M-10k/P3M-500-P). A model is a checkpoint, an artefact, a TOML description of any other ONNX model, a
-baseline (background: nothing is foreground; facebox: a trimap grown from the face box, matted), or a trimap-based
-method of pymatting: cf, knn, lbdm, rw. Trimap-based methods are measured in the unknown region.
+(P3M-10k/P3M-500-P), and where one folder has both forms, so does blurred_image or original_image. A model is a
+checkpoint, an artefact, a TOML description of any other ONNX model, a baseline (background: nothing is foreground;
+facebox: a trimap grown from the face box, matted), or a trimap-based method of pymatting: cf, knn, lbdm, rw.
+Trimap-based methods are measured in the unknown region; their SAD elsewhere says little, as they were told the answer.
 
 With --out, a run that was stopped goes on where it was, and the folder gets report.json, report.md, pictures.csv
 and a sheet of the worst pictures. A picture that cannot be used does not stop the others: it is named at the end,
@@ -51,6 +52,7 @@ p3m-edge eval portraits/ --model best.safetensors --strategy deployed --size 512
 p3m-edge eval portraits/ --model best.safetensors --model background --model facebox --out results
 p3m-edge eval portraits/ --model cf --model knn --model modnet.toml --limit 20 --out results
 p3m-edge eval --ppt B=P3M-10k/P3M-500-P N=P3M-10k/P3M-500-NP --model B=blurred.safetensors --model N=normal.safetensors
+p3m-edge eval --ppt B=people/blurred_image N=people/original_image --model B=best.safetensors --model B=cf
 """
 _DEFAULTS = Options()
 
@@ -115,7 +117,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
                 console.warn(f"the weights of {model.text} are stand-ins and NOT TRAINED: its figures mean nothing")
         _tell_apart([method for method, _ in methods], [read(text).text for text in args.models])
         results = _all(args, methods, sets, routes, Journal(args.out), console)
-    evaluation = Evaluation(__version__, tuple(results))
+    evaluation = Evaluation(__version__, tuple(results), ppt.differences(results))
     if args.out is not None:
         _write(evaluation, args.out, console)
     failed = sum(len(result.failures) for result in evaluation.results)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from p3m_edge import header as headers
 from p3m_edge import manifest as manifests
 from p3m_edge.cli import options
+from p3m_edge.cli.quantization import gate_failures, ladder_table
 from p3m_edge.cli.tables import megabytes, number, parity_table, proved, table
 from p3m_edge.errors import CheckpointError
 from p3m_edge.manifest import Manifest
@@ -97,7 +98,7 @@ def inspect(folder: Path) -> Inspection:
     """
     manifest = manifests.read(folder, allow_rejected=True)
     rejected = folder.resolve().name.endswith(manifests.REJECTED_SUFFIX)
-    rejected |= manifest.parity is not None and not manifest.parity.passed
+    rejected |= any(gate is not None and not gate.passed for gate in (manifest.parity, manifest.quantization))
     present = {name: folder / name for name in manifest.files if (folder / name).is_file()}
     return Inspection(
         folder=folder,
@@ -153,8 +154,11 @@ def _render(out: RichConsole, inspection: Inspection) -> None:
     parity = inspection.manifest.parity
     if parity is not None:
         out.print(parity_table(f"parity: {'passed' if parity.passed else 'FAILED'}", parity))
-        for failure in parity.failures:
-            out.print(f"failed: {failure}", style="red", soft_wrap=True)
+    quantization = inspection.manifest.quantization
+    if quantization is not None:
+        out.print(ladder_table(inspection.manifest.target, quantization))
+    for failure in (*(parity.failures if parity is not None else ()), *gate_failures(quantization)):
+        out.print(f"failed: {failure}", style="red", soft_wrap=True)
 
 
 def _rows(inspection: Inspection) -> Iterator[tuple[str, str]]:

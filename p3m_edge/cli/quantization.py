@@ -50,7 +50,8 @@ def add_int8_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=options.whole, metavar="N", help="of the choice (default: 0)")
     group.add_argument(
         "--max-drop", type=_share, metavar="SHARE",
-        help=f"by which share the SAD of the measuring pictures may rise (default: {MAX_DROP:g})",
+        help=f"by which share the SAD of the measuring pictures may rise (default: {MAX_DROP:g}); above 0.1, GRAD and "
+        "dtSSD may rise as much",
     )  # fmt: skip
     group.add_argument(
         "--qdq", choices=("u8s8", "s8s8"),
@@ -112,6 +113,7 @@ def ladder_table(target: str, record: QuantizationRecord) -> Table:
         "rise",
         "of MSE",
         "of GRAD",
+        "of dtSSD",
         "difference",
         "flips",
         "to unknown",
@@ -129,7 +131,7 @@ def ladder_table(target: str, record: QuantizationRecord) -> Table:
         rows.add_row(
             name, "failed" if rung.failures else "passed",
             number(a.float_sad), number(a.sad),
-            *("-" if rise is None else f"{rise:+.1%}" for rise in (a.rise, a.mse_rise, a.grad_rise)),
+            *("-" if rise is None else f"{rise:+.1%}" for rise in (a.rise, a.mse_rise, a.grad_rise, a.dtssd_rise)),
             number(a.mean_difference), number(a.flips), number(a.unknown_flips), speed, megabytes(rung.bytes),
             style="red" if rung.failures else None,
         )  # fmt: skip

@@ -34,6 +34,7 @@ LAYOUTS = (
     Layout("P3M-10k", "blurred_image", "mask", True),
     Layout("P3M-10k", "original_image", "mask", False),
     Layout("anonymised", "blurred_image", "alpha", True),
+    Layout("folder", "original_image", "alpha", False),
     Layout("folder", "image", "alpha", None),
 )
 
@@ -54,7 +55,7 @@ class DataSet:
     Attributes
     ----------
     name
-        That of its folder, for example ``P3M-500-P``.
+        That of its folder, for example ``P3M-500-P``; ``people/original_image`` where a form was named.
     kind
         ``P3M-10k``, ``anonymised`` (blurred faces, with ``alpha/``) or ``folder``.
     root
@@ -100,7 +101,8 @@ def open_set(root: str | Path, split: str | None = None) -> DataSet:
     Parameters
     ----------
     root
-        The set's folder, or directly that of a split.
+        The set's folder, or directly that of a split; of a set in two forms, blurred and not, also its folder of
+        pictures in the form that is meant: ``people/original_image``.
     split
         The name of a split: ``train``, ``P3M-500-P`` and ``P3M-500-NP`` in P3M-10k, with the last two under
         ``validation/`` or not; in general any sub-folder that is a set. Needed where the set has several.
@@ -113,8 +115,9 @@ def open_set(root: str | Path, split: str | None = None) -> DataSet:
         The split is not there, or must be named.
     """
     root = Path(root)
-    folder = _choose(root, split)
-    listing = survey(folder)
+    form = _form(root) if split is None else None
+    folder = _choose(root, split) if form is None else root.parent
+    listing = survey(folder, form)
     first = next((item for item in listing.items if item.alpha is None), None)
     if first is not None:
         count = sum(item.alpha is None for item in listing.items)
@@ -127,7 +130,10 @@ def open_set(root: str | Path, split: str | None = None) -> DataSet:
         raise InputError(f"{listing.namesakes[0]} shares its name with another", hint=f"p3m-edge data check {folder}")
     if not listing.items:
         raise InputError(f"{folder / listing.layout.image} holds no pictures")
-    return DataSet(folder.resolve().name, listing.layout.kind, folder, listing.items, listing.layout.blurred)
+    name = folder.resolve().name
+    if form is not None and len({known.image for known in LAYOUTS if _is_folder(folder / known.image)}) > 1:
+        name = f"{name}/{form.image}"
+    return DataSet(name, listing.layout.kind, folder, listing.items, listing.layout.blurred)
 
 
 def refuse_test_set(folder: Path) -> None:
@@ -161,15 +167,22 @@ def find_layout(folder: Path) -> Layout | None:
     return next((layout for layout in found if _is_folder(folder / layout.alpha)), found[0] if found else None)
 
 
-def survey(folder: Path) -> Listing:
+def survey(folder: Path, layout: Layout | None = None) -> Listing:
     """List the files of a set and match them; what is missing or too much is part of the result.
+
+    Parameters
+    ----------
+    folder
+        The set's.
+    layout
+        None: the first of :data:`LAYOUTS` that fits.
 
     Raises
     ------
     InputError
         ``folder`` is no set, or cannot be read.
     """
-    layout = find_layout(folder)
+    layout = layout or find_layout(folder)
     if layout is None:
         raise _no_set(folder)
     namesakes: list[Path] = []
@@ -226,6 +239,14 @@ def read_unlabelled(item: Item) -> Sample:
     """Decode the picture of an item without ground truth; raises :class:`InputError` where that fails."""
     image = read_image(item.image).rgb
     return Sample(item.name, image, np.zeros(image.shape[:2], np.uint8), labelled=False)
+
+
+def _form(root: Path) -> Layout | None:
+    """The layout in which a folder is that of the pictures; None where it is none, or a set by itself."""
+    if not _is_folder(root) or find_layout(root) is not None:
+        return None
+    found = (layout for layout in LAYOUTS if layout.image == root.name)
+    return next((layout for layout in found if _is_folder(root.parent / layout.alpha)), None)
 
 
 def _choose(root: Path, split: str | None) -> Path:

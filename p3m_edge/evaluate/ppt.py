@@ -1,12 +1,25 @@
-"""The marks of the privacy-preserving training tables: faces blurred (B) or normal (N), in training and in testing."""
+"""The marks of the privacy-preserving training tables: faces blurred (B) or normal (N), in training and in testing.
+
+Where the same pictures were tested in both forms, the difference has an interval: the paired bootstrap over pictures.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from p3m_edge.data.sets import DataSet
 from p3m_edge.errors import UsageError
+from p3m_edge.evaluate.results import PPT, Difference, Result
+
+RESAMPLES = 10_000
+SEED = 0
+"""Of the bootstrap, so that the same figures have the same interval."""
 
 Mark = Literal["B", "N"]
 
@@ -51,3 +64,55 @@ def check(mark: Mark | None, dataset: DataSet) -> None:
 def pair(model: Mark | None, dataset: Mark | None) -> str | None:
     """``B:N`` for a model trained on blurred faces and tested on normal ones; None without marks."""
     return None if model is None or dataset is None else f"{model}:{dataset}"
+
+
+def bootstrap(differences: ArrayLike) -> tuple[float, float]:
+    """The 95 % interval of a mean of differences, one for each picture: percentiles of the means of
+    :data:`RESAMPLES` samples of as many pictures, drawn with replacement.
+
+    It says how much the choice of the pictures matters, and nothing about another training.
+
+    Parameters
+    ----------
+    differences
+        ``[pictures]``, at least one.
+    """
+    values, rng = np.asarray(differences, np.float64), np.random.default_rng(SEED)
+    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def differences(results: Sequence[Result]) -> tuple[Difference, ...]:
+    """What normal faces change, for each method that was tested on the same pictures in both forms.
+
+    Pictures are the same if two sets have the same names of the same sizes; what failed in either form is left out.
+    """
+    return tuple(
+        one
+        for blurred, normal in product(results, repeat=2)
+        if blurred.pair is not None and normal.pair == f"{blurred.pair[0]}:N" and blurred.pair[2] == "B"
+        if blurred.method == normal.method and _names(blurred) == _names(normal)
+        for one in _differences(blurred, normal)
+    )
+
+
+def _differences(blurred: Result, normal: Result) -> Iterator[Difference]:
+    after = {picture.picture: picture for picture in normal.pictures}
+    both = [(one, after[one.picture]) for one in blurred.pictures if one.picture in after]
+    if any((one.width, one.height) != (other.width, other.height) for one, other in both):
+        return
+    for route, measure in product(blurred.protocol.routes, PPT):
+        pairs = [(one.scores[route].get(measure), other.scores[route].get(measure)) for one, other in both]
+        values = np.array([pair for pair in pairs if None not in pair], np.float64)
+        if not len(values):
+            continue
+        before, now = map(float, values.mean(axis=0))
+        low, high = bootstrap(values[:, 1] - values[:, 0])
+        relative, interval = ((now - before) / before, (low / before, high / before)) if before else (None, None)
+        training = (blurred.pair or "")[0]
+        yield Difference(training, blurred.method.name, route, measure, len(values), before, now, relative, interval)
+
+
+def _names(result: Result) -> list[str]:
+    return sorted([*(one.picture for one in result.pictures), *(one.picture for one in result.failures)])

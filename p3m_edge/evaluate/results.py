@@ -18,8 +18,11 @@ MEASURES = (
 )  # fmt: skip
 """All measures of :func:`p3m_edge.metrics.evaluate`, in the order of tables."""
 
-UNKNOWN_REGION = ("SAD_TRIMAP", "MSE_TRIMAP", "MAD_TRIMAP")
-"""Those that trimap-based methods are given: elsewhere they were told the answer."""
+PPT = ("SAD", "SAD_FACE")
+"""Those by which two forms of the same pictures are compared."""
+
+TRIMAP_BASED = ("SAD_TRIMAP", "MSE_TRIMAP", "MAD_TRIMAP", *PPT)
+"""Those of trimap-based methods: outside the unknown region they were told the answer."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,36 @@ class Result:
     @property
     def headline(self) -> str:
         """The measure that the pictures are ranked by."""
-        return UNKNOWN_REGION[0] if self.method.trimap_based else "SAD"
+        return TRIMAP_BASED[0] if self.method.trimap_based else "SAD"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One method on the same pictures with blurred and with normal faces; see :mod:`p3m_edge.evaluate.ppt`.
+
+    Attributes
+    ----------
+    training
+        The method's mark, ``B`` or ``N``.
+    pictures
+        How many have the measure in both forms.
+    blurred, normal
+        The measure's means.
+    relative
+        ``normal`` less ``blurred``, as a share of ``blurred``; None where that is 0, here and below.
+    interval
+        Of ``relative``: 95 %, by the bootstrap.
+    """
+
+    training: str
+    method: str
+    route: Route
+    measure: str
+    pictures: int
+    blurred: float
+    normal: float
+    relative: float | None
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -138,6 +170,7 @@ class Evaluation:
 
     version: str
     results: tuple[Result, ...]
+    differences: tuple[Difference, ...] = ()
 
 
 def means(pictures: Iterable[PictureScore], routes: tuple[Route, ...]) -> dict[Route, dict[str, Mean]]:

@@ -11,7 +11,7 @@ from p3m_edge.data.sample import Sample
 from p3m_edge.data.sets import DataSet
 from p3m_edge.data.trimap import make_trimap
 from p3m_edge.errors import InputError
-from p3m_edge.evaluate.results import UNKNOWN_REGION, Route
+from p3m_edge.evaluate.results import TRIMAP_BASED, Route
 from p3m_edge.metrics import evaluate
 
 TrimapSource = Literal["auto", "set", "alpha"]
@@ -36,14 +36,14 @@ def score(
     route
         ``float``, or ``8bit``: ``pred`` is truncated to uint8 first.
     trimap_based
-        Give the measures of the unknown region alone.
+        Give :data:`~p3m_edge.evaluate.results.TRIMAP_BASED` alone.
     """
     pred = np.clip(pred, 0, 1)
     if route == "8bit":
         pred = (pred * 255).astype(np.uint8)
     face = sample.face_mask if sample.face_mask is not None and sample.face_mask.any() else None
     found = evaluate(pred, sample.alpha, trimap, face)
-    return {name: found[name] for name in UNKNOWN_REGION} if trimap_based else found
+    return {name: found[name] for name in TRIMAP_BASED if name in found} if trimap_based else found
 
 
 class Trimaps:

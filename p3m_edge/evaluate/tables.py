@@ -7,10 +7,10 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from p3m_edge.evaluate.results import MEASURES, Evaluation, Mean, Result
+from p3m_edge.evaluate.results import MEASURES, Difference, Evaluation, Mean, Result
 
 _NONE = "-"
-_PPT = ("SAD", "MSE", "MAD", "SAD_FACE")
+_MATRIX = ("SAD", "MSE", "MAD", "SAD_FACE")
 _TITLES = {"SAD_TRIMAP": "SAD unknown", "MSE_TRIMAP": "MSE unknown", "MAD_TRIMAP": "MAD unknown"}
 _PER_PIXEL = ("MSE", "MAD")
 
@@ -26,10 +26,12 @@ class Table:
 
 
 def tables(evaluation: Evaluation) -> Iterator[Table]:
-    """The summary, the PPT matrix if there is one, and what failed."""
+    """The summary, the PPT matrix and what it says of the same pictures, if there is one, and what failed."""
     yield _summary(evaluation)
     if any(result.pair for result in evaluation.results):
         yield _ppt(evaluation)
+    if evaluation.differences:
+        yield _differences(evaluation.differences)
     failed = tuple(
         (result.method.name, result.protocol.set_name, failure.picture, failure.reason)
         for result in evaluation.results
@@ -103,15 +105,30 @@ def _ppt(evaluation: Evaluation) -> Table:
     rows = sorted(
         (
             (result.pair, title(result), result.protocol.set_name, route, str(len(result.pictures)),
-             *(figure(measure, result.means[route].get(measure)) for measure in _PPT))
+             *(figure(measure, result.means[route].get(measure)) for measure in _MATRIX))
             for result in evaluation.results
             if result.pair is not None
             for route in result.protocol.routes
         ),
         key=lambda row: row[0],
     )  # fmt: skip
-    columns = ("training:test", "method", "set", "route", "pictures", *(name.replace("_", " ") for name in _PPT))
+    columns = ("training:test", "method", "set", "route", "pictures", *(name.replace("_", " ") for name in _MATRIX))
     return Table("Privacy-preserving training (B: blurred faces, N: normal ones)", columns, tuple(rows), 4)
+
+
+def _differences(differences: tuple[Difference, ...]) -> Table:
+    def cells(one: Difference) -> tuple[str, str]:
+        if one.relative is None or one.interval is None:
+            return _NONE, _NONE
+        return f"{one.relative:+.1%}", "{:+.1%} to {:+.1%}".format(*one.interval)
+
+    rows = tuple(
+        (one.training, one.method, one.route, one.measure.replace("_", " "), str(one.pictures),
+         f"{one.blurred:.3f}", f"{one.normal:.3f}", *cells(one))
+        for one in differences
+    )  # fmt: skip
+    columns = ("training", "method", "route", "figure", "pictures", "B", "N", "N - B", "95 % interval")
+    return Table("The same pictures, their faces blurred (B) and normal (N)", columns, rows, 4)
 
 
 def _markdown(table: Table) -> str:

@@ -6,7 +6,7 @@ Shape legend: N, the batch; H and W, a picture's size; height and width, the net
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,21 +14,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge import metrics, preprocess
+from p3m_edge.data.recipe import numbered
+from p3m_edge.data.sample import Image
+from p3m_edge.data.synth.clip import draw_clip
 from p3m_edge.errors import InputError, P3MEdgeError
-from p3m_edge.export.calibration import PictureSet
+from p3m_edge.export.calibration import SEEDS, PictureSet
 from p3m_edge.records import AccuracyRecord
 from p3m_edge.runtimes.contract import Images, Outputs
 
 Run = Callable[[Images], Outputs]
 """An inference: uint8 ``[N, height, width, 3]`` in, all outputs of the model by name."""
-Figure = Literal["error", "flips"]
-"""What the gate looks at: how far alpha is off (SAD, or the difference from float32), and pixels that change class."""
+Order = Literal["error", "flips"]
+"""What the parts of a network are compared by: how far alpha is off from float32, or pixels that change class."""
 
+CLIPS, FRAMES = 4, 4
+"""How many clips dtSSD is measured on, and of how many frames each: 16 inferences see 12 changes, of four people."""
 MAX_DIFFERENCE = 0.005
 """Largest mean absolute difference from the float32 alpha, where there is no truth."""
 MAX_FLIPS = 1e-4
 """Largest share of pixels that change between background and foreground."""
-_LEAST = 1e-6  # thousands of SAD: below, a float32 matte counts as perfect, and its error cannot rise by a share
+MAX_RISE = 0.1
+"""By which share GRAD and dtSSD may rise at least; as much as SAD, where that may rise by more."""
+
+# Below these a float32 network counts as perfect, and its error is taken to be so large: zero cannot rise by a share.
+_LEAST_SAD = _LEAST_MSE = 1e-6  # thousands, millionths
+_LEAST_GRAD = 0.001  # tens: every pixel of 512 x 512 is off by up to a grey level, at random
+_LEAST_DTSSD = 0.1  # by up to half a grey level, another one in each frame
 
 
 class UnfitError(P3MEdgeError):
@@ -36,7 +47,7 @@ class UnfitError(P3MEdgeError):
 
 
 class Yardstick:
-    """The measuring pictures with what the float32 network says of them.
+    """The measuring pictures and the clips, with what the float32 network says of them.
 
     Parameters
     ----------
@@ -60,18 +71,20 @@ class Yardstick:
     def __init__(self, pictures: PictureSet, size: tuple[int, int], batch: int, run: Run, folder: Path) -> None:
         self._pictures, self._size, self._batch, self._folder = pictures, size, batch, folder
         errors = []
-        for number, (image, geometry, truth) in enumerate(self._inputs()):
-            outputs = run(image)
-            if not _finite(outputs):
-                raise InputError(
-                    "the float32 network's results are not finite on a measuring picture",
-                    hint="it overflows or divides by zero: check the checkpoint",
-                )
-            alpha, classes = outputs["alpha"][0, 0], classes_of(outputs)
-            np.save(folder / f"alpha-{number}.npy", alpha)
-            if classes is not None:
-                np.save(folder / f"classes-{number}.npy", classes)
-            errors += _errors(alpha, geometry, truth)
+        try:
+            for number, (image, geometry, truth) in enumerate(self._inputs()):
+                outputs = _finite(run(image))
+                alpha, classes = outputs["alpha"][0, 0], classes_of(outputs)
+                np.save(folder / f"alpha-{number}.npy", alpha)
+                if classes is not None:
+                    np.save(folder / f"classes-{number}.npy", classes)
+                errors += _errors(alpha, geometry, truth)
+            self._float_clips = self._over_clips(run)
+        except UnfitError as error:
+            raise InputError(
+                "the float32 network's results are not finite on a measuring picture",
+                hint="it overflows or divides by zero: check the checkpoint",
+            ) from error
         self._float_errors = errors
 
     def measure(self, run: Run) -> AccuracyRecord:
@@ -86,9 +99,7 @@ class Yardstick:
         flips: list[float] = []
         unknown: list[float] = []
         for number, (image, geometry, truth) in enumerate(self._inputs()):
-            outputs = run(image)
-            if not _finite(outputs):
-                raise UnfitError("its results are not finite on a measuring picture")
+            outputs = _finite(run(image))
             alpha, classes = outputs["alpha"][0, 0], classes_of(outputs)
             wanted = np.load(self._folder / f"alpha-{number}.npy")
             differences.append(float(np.abs(alpha - wanted).mean(dtype=np.float64)))
@@ -99,59 +110,123 @@ class Yardstick:
                     shares.append(share)
         difference = _mean(differences)
         assert difference is not None  # a picture set is never empty
-        record = AccuracyRecord(None, None, None, difference, _mean(flips), _mean(unknown))
+        (dtssd, grad), (float_dtssd, float_grad) = self._over_clips(run), self._float_clips
+        record = AccuracyRecord(
+            None, None, None, difference, _mean(flips), _mean(unknown),
+            grad_rise=_rise(grad, float_grad, _LEAST_GRAD), dtssd=dtssd, float_dtssd=float_dtssd,
+            dtssd_rise=_rise(dtssd, float_dtssd, _LEAST_DTSSD),
+        )  # fmt: skip
         if not errors:
             return record
-        now, before = np.mean(errors, axis=0), np.mean(self._float_errors, axis=0)
-        rise, mse_rise, grad_rise = map(float, (now - before) / np.maximum(before, _LEAST))
+        (sad, mse, grad), before = np.mean(errors, axis=0), np.mean(self._float_errors, axis=0)
         return replace(
-            record, sad=float(now[0]), float_sad=float(before[0]), rise=rise, mse_rise=mse_rise, grad_rise=grad_rise
-        )
+            record, sad=float(sad), float_sad=float(before[0]), rise=_rise(sad, before[0], _LEAST_SAD),
+            mse_rise=_rise(mse, before[1], _LEAST_MSE), grad_rise=_rise(grad, before[2], _LEAST_GRAD),
+        )  # fmt: skip
+
+    def _over_clips(self, run: Run) -> tuple[float, float]:
+        """The dtSSD of the clips, and the GRAD of their frames (in tens, the mean), against their exact alphas."""
+        instability, edges = list[float](), list[float]()
+        for number in numbered(5 * SEEDS, CLIPS):  # beyond those of calibration and measuring
+            clip, mattes = draw_clip(number, FRAMES), []
+            for frame in clip.frames:
+                image, geometry = self._input(frame)
+                matte = preprocess.from_network(_finite(run(image))["alpha"][0, 0], geometry)
+                mattes.append(np.clip(matte, 0, 1))
+            instability.append(metrics.dtssd(mattes, clip.alphas))
+            edges += map(metrics.gradient_error, mattes, clip.alphas)
+        return float(np.mean(instability)), float(np.mean(edges))
 
     def _inputs(self) -> Iterator[tuple[Images, preprocess.Geometry, NDArray[np.float32] | None]]:
-        for _, frame, truth in self._pictures.samples():
-            image, geometry = preprocess.to_network(frame, *self._size)
-            yield np.repeat(image[None], self._batch, axis=0), geometry, truth
+        return ((*self._input(frame), truth) for _, frame, truth in self._pictures.samples())
+
+    def _input(self, frame: Image) -> tuple[Images, preprocess.Geometry]:
+        image, geometry = preprocess.to_network(frame, *self._size)
+        return np.repeat(image[None], self._batch, axis=0), geometry
 
 
-def failures(accuracy: AccuracyRecord, max_drop: float, *, edges: bool = False) -> tuple[str, ...]:
-    """A sentence for each figure beyond the gate: SAD against the truth (without truth, the difference), and flips.
+@dataclass(frozen=True)
+class Figure:
+    """A figure that the gate judges.
 
-    ``edges``: MSE and GRAD may not rise by more than SAD either.
+    Attributes
+    ----------
+    name
+        What it is called in messages.
+    value, limit
+        It is met by a value of at most the limit; NaN is no such value.
+    text
+        What is said where it is not met, with places for the two.
+    order
+        What parts are compared by where this is the worst figure. Those that move alpha most are taken to cause most of
+        the errors against the truth, and of the flicker, too.
     """
-    rises = [("SAD", accuracy.rise)]
-    if edges:
-        rises += [("MSE", accuracy.mse_rise), ("GRAD", accuracy.grad_rise)]
-    found = [
-        f"{name} rises by {rise:.1%}, allowed are {max_drop:.1%}"
-        for name, rise in rises
-        if rise is not None and not rise <= max_drop
-    ]
-    if accuracy.rise is None and not accuracy.mean_difference <= MAX_DIFFERENCE:
-        found.append(f"alpha differs by {accuracy.mean_difference:.4f} on average, allowed are {MAX_DIFFERENCE:g}")
-    if accuracy.flips is not None and not accuracy.flips <= MAX_FLIPS:
-        found.append(
-            f"{accuracy.flips:.3%} of the pixels flip between background and foreground, allowed are {MAX_FLIPS:.2%}"
+
+    name: str
+    value: float
+    limit: float
+    text: str
+    order: Order = "error"
+
+    @property
+    def met(self) -> bool:
+        return self.value <= self.limit
+
+    @property
+    def multiple(self) -> float:
+        """The value as a multiple of what is allowed; of NaN, infinity."""
+        return np.inf if np.isnan(self.value) else self.value / max(self.limit, 1e-9)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the mattes of a quantised network must keep to.
+
+    Whether an attempt passes, which of two is nearer to passing and what is to be mended all follow from one table,
+    :meth:`figures`.
+
+    Attributes
+    ----------
+    max_drop
+        By which share the SAD may rise.
+    edges
+        Whether MSE and GRAD may not rise by more than SAD. Otherwise GRAD may rise by ``MAX_RISE``, and MSE at will.
+    """
+
+    max_drop: float
+    edges: bool = False
+
+    def figures(self, accuracy: AccuracyRecord) -> tuple[Figure, ...]:
+        """All figures that are judged, as far as they were measured."""
+        loose = max(self.max_drop, MAX_RISE)
+        rises = {
+            "SAD": (accuracy.rise, self.max_drop),
+            "MSE": (accuracy.mse_rise if self.edges else None, self.max_drop),
+            "GRAD": (accuracy.grad_rise, self.max_drop if self.edges else loose),
+            "dtSSD": (accuracy.dtssd_rise, loose),
+        }
+        found = [
+            Figure(name, rise, limit, f"{name} rises by {{:.1%}}, allowed are {{:.1%}}")
+            for name, (rise, limit) in rises.items()
+            if rise is not None
+        ]
+        if accuracy.rise is None:
+            text = "alpha differs by {:.4f} on average, allowed are {:g}"
+            found.append(Figure("difference", accuracy.mean_difference, MAX_DIFFERENCE, text))
+        if accuracy.flips is not None:
+            text = "{:.3%} of the pixels flip between background and foreground, allowed are {:.2%}"
+            found.append(Figure("flips", accuracy.flips, MAX_FLIPS, text, "flips"))
+        return tuple(found)
+
+    def failures(self, accuracy: AccuracyRecord) -> tuple[str, ...]:
+        """A sentence for each figure that is not met."""
+        return tuple(
+            figure.text.format(figure.value, figure.limit) for figure in self.figures(accuracy) if not figure.met
         )
-    return tuple(found)
 
-
-def excess(accuracy: AccuracyRecord, max_drop: float) -> float:
-    """The worst figure as a multiple of what is allowed, to tell the best of bad attempts."""
-    return max(_multiples(accuracy, max_drop).values())
-
-
-def worst_figure(accuracy: AccuracyRecord, max_drop: float) -> Figure:
-    """The figure that is furthest beyond what is allowed."""
-    multiples = _multiples(accuracy, max_drop)
-    return max(multiples, key=lambda figure: multiples[figure])
-
-
-def _multiples(accuracy: AccuracyRecord, max_drop: float) -> dict[Figure, float]:
-    """Each figure as a multiple of what is allowed."""
-    rise = accuracy.rise
-    error = accuracy.mean_difference / MAX_DIFFERENCE if rise is None else rise / max(max_drop, 1e-9)
-    return {"error": error, "flips": 0.0 if accuracy.flips is None else accuracy.flips / MAX_FLIPS}
+    def worst(self, accuracy: AccuracyRecord) -> Figure:
+        """The figure that is the largest multiple of what is allowed: by it, bad attempts are compared."""
+        return max(self.figures(accuracy), key=lambda figure: figure.multiple)
 
 
 def flipped(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> tuple[float, float]:
@@ -178,8 +253,16 @@ def _errors(
     return [(float(sad), float(mse), metrics.gradient_error(matte, truth))]
 
 
-def _finite(outputs: Outputs) -> bool:
-    return all(bool(np.isfinite(values).all()) for values in outputs.values())
+def _finite(outputs: Outputs) -> Outputs:
+    """The same; :class:`UnfitError` if a result is not finite."""
+    if not all(bool(np.isfinite(values).all()) for values in outputs.values()):
+        raise UnfitError("its results are not finite on a measuring picture")
+    return outputs
+
+
+def _rise(now: float, before: float, least: float) -> float:
+    """By which share a figure has risen; below ``least``, both count as that."""
+    return float(np.maximum(now, least) / np.maximum(before, least) - 1)
 
 
 def _mean(values: list[float]) -> float | None:

@@ -9,21 +9,22 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import msgspec
 
 from p3m_edge import manifest as manifests
 from p3m_edge.atomic import atomic_write
-from p3m_edge.errors import OutputError
+from p3m_edge.errors import InputError, MissingError, OutputError
 from p3m_edge.export.workbench import Built
 from p3m_edge.records import FileRecord, RungRecord
 
 T = TypeVar("T")
 _INDEX = "attempts.json"
-_SCHEMA = 2
+_SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class _Index:
 class Attempts:
     """The attempts of one target.
 
+    As a context manager it counts the time until its end, however that comes: by an error or by Ctrl-C too. Only where
+    pictures, checkpoint or packages must become others, and the key with them, nothing is written.
+
     Parameters
     ----------
     folder
@@ -63,6 +67,7 @@ class Attempts:
     def __init__(self, folder: Path, key: str) -> None:
         self._folder = folder
         self._index = _Index(_SCHEMA, key)
+        self._begin = time.perf_counter()
         try:
             found = _read(folder)
             if found is not None and (found.schema, found.key) == (_SCHEMA, key):
@@ -72,6 +77,15 @@ class Attempts:
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError as error:
             raise OutputError(f"{folder} cannot be used: {error.strerror}", hint="delete it") from error
+        self._begin -= self._index.seconds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if not isinstance(error, InputError | MissingError):
+            with suppress(OutputError):  # a full disc is not what ended it
+                self._write(self._index)
 
     @property
     def folder(self) -> Path:
@@ -85,7 +99,7 @@ class Attempts:
 
     @property
     def seconds(self) -> float:
-        """What the attempts and the remembered results have taken."""
+        """What all this has taken when it was last written."""
         return self._index.seconds
 
     @property
@@ -106,8 +120,7 @@ class Attempts:
             files = manifests.record_files(place)
             shutil.move(place, self._place(number))
             best = _Best(number, built, files)
-        seconds = self.seconds + record.seconds
-        self._write(replace(self._index, rungs=(*self.rungs, record), best=best, seconds=seconds))
+        self._write(replace(self._index, rungs=(*self.rungs, record), best=best))
         self._clean()
 
     def copy_best(self, folder: Path) -> Built:
@@ -125,21 +138,17 @@ class Attempts:
         try:
             return msgspec.json.decode(path.read_bytes(), type=kind)
         except (OSError, msgspec.MsgspecError):
-            begin = time.perf_counter()
             result = make()
-        spent = time.perf_counter() - begin
-        if not self._folder.exists():
-            self._write(self._index)
+        self._write(self._index)  # first, so that what is in the folder has its key
         atomic_write(path, msgspec.json.encode(result))
-        self._write(replace(self._index, seconds=self.seconds + spent))
         return result
 
     def _place(self, number: int) -> Path:
         return self._folder / str(number)
 
     def _write(self, index: _Index) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        atomic_write(self._folder / _INDEX, msgspec.json.encode(index))
+        index = replace(index, seconds=time.perf_counter() - self._begin)
+        atomic_write(self._folder / _INDEX, msgspec.json.encode(index), parents=True)
         self._index = index
 
     def _clean(self) -> None:

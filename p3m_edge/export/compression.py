@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from p3m_edge.export.accuracy import UnfitError, Yardstick, failures
+from p3m_edge.export.accuracy import Gate, UnfitError, Yardstick
 from p3m_edge.export.calibration import PictureSet
 from p3m_edge.export.levels import open_highest
 from p3m_edge.export.workbench import Workbench
@@ -50,7 +50,7 @@ def judge(
         with open_highest(manifest, folder) as engine:
             try:
                 accuracy = yardstick.measure(lambda images: engine.infer(images, engine.outputs))
-                failed = failures(accuracy, request.max_drop, edges=True)
+                failed = Gate(request.max_drop, edges=True).failures(accuracy)
             except UnfitError as error:
                 failed = (str(error),)
     seconds = time.perf_counter() - start

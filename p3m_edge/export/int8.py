@@ -23,7 +23,7 @@ from p3m_edge.export import onnx as onnx_format
 from p3m_edge.export import openvino as openvino_format
 from p3m_edge.export import quantize_coreml, quantize_onnx, quantize_openvino
 from p3m_edge.export import tensorrt as tensorrt_format
-from p3m_edge.export.accuracy import Figure, Run, Yardstick
+from p3m_edge.export.accuracy import Gate, Order, Run, Yardstick
 from p3m_edge.export.attempts import Attempts
 from p3m_edge.export.calibration import PictureSet, check_apart, open_calibration, open_measuring
 from p3m_edge.export.control import Budget
@@ -150,9 +150,11 @@ def build(bench: Workbench, pictures: Pictures, target: Target, folder: Path, tr
         A picture cannot be read any more, or an activation is not finite.
     """
     request = bench.request
-    attempts = Attempts(tried, _key(bench, pictures, target))
-    budget = Budget(request.budget, request.attempts, attempts.seconds, len(attempts.rungs))
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".float-") as temporary:
+    with (
+        Attempts(tried, _key(bench, pictures, target)) as attempts,
+        tempfile.TemporaryDirectory(dir=folder, prefix=".float-") as temporary,
+    ):
+        budget = Budget(request.budget, request.attempts, attempts.seconds, len(attempts.rungs))
         place = Path(temporary)
         with _float(bench, target, place) as float_run:
             order = functools.partial(_order, bench, pictures, attempts, budget, target, tell)
@@ -187,7 +189,7 @@ def _float(bench: Workbench, target: Target, place: Path) -> Iterator[Run]:
 
 def _tools(
     bench: Workbench, pictures: Pictures, target: Target, float_run: Run, place: Path,
-    order: Callable[[Figure], Sequence[str]],
+    order: Callable[[Order], Sequence[str]],
 ) -> Tools:  # fmt: skip
     request = bench.request
     yardstick = Yardstick(pictures.measuring, pictures.size, request.batch, float_run, place)
@@ -198,10 +200,11 @@ def _tools(
             return quantize_onnx.judge(folder / target.model_file)
 
     untimed = target.engine in _UNTIMED
+    gate = Gate(request.max_drop, edges=target.engine == "coreml")
     return Tools(
-        yardstick, request.max_drop, None if untimed else float_run, bench.network_images()[0],
+        yardstick, gate, None if untimed else float_run, bench.network_images()[0],
         lambda built, folder: _opened(bench, target, built, folder), order, judge,
-        "half precision" if untimed else "float32", edges=target.engine == "coreml",
+        "half precision" if untimed else "float32",
     )  # fmt: skip
 
 
@@ -232,9 +235,9 @@ def _rungs(
 
 
 def _order(
-    bench: Workbench, pictures: Pictures, attempts: Attempts, budget: Budget, target: Target, tell: Tell, figure: Figure
+    bench: Workbench, pictures: Pictures, attempts: Attempts, budget: Budget, target: Target, tell: Tell, order: Order
 ) -> Sequence[str]:  # fmt: skip
-    """The parts, that first which causes most of a figure when it alone is quantised, in ONNX for any engine.
+    """The parts, that first which does most harm when it alone is quantised, in ONNX for any engine.
 
     On calibration pictures: those that it is measured with decide about the gate alone.
     """
@@ -246,14 +249,14 @@ def _order(
         everything = quantize_onnx.quantised(model, ranges, form, kept)
         progress = _progress("looking for the hardest pictures", tell, budget)
         total = len(pictures.calibration)
-        images = hardest(model, everything, pictures.images(), _LOOKED_AT, figure, progress, total)
+        images = hardest(model, everything, pictures.images(), _LOOKED_AT, order, progress, total)
         digest = hashlib.sha256(b"".join(image.tobytes() for image in images)).hexdigest()
-        cache = attempts.folder / f"parts-{figure}.json"
-        progress = _progress(f"ranking the parts by {figure}", tell, budget)
+        cache = attempts.folder / f"parts-{order}.json"
+        progress = _progress(f"ranking the parts by {order}", tell, budget)
         found = rank(model, ranges, images, digest, form=form, kept=kept, cache=cache, progress=progress)
-        return ordered(found, figure)
+        return ordered(found, order)
 
-    return attempts.remember(f"order-{figure}", tuple[str, ...], make)
+    return attempts.remember(f"order-{order}", tuple[str, ...], make)
 
 
 def _progress(what: str, tell: Tell, budget: Budget | None = None) -> Progress:

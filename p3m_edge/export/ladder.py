@@ -18,7 +18,7 @@ from pathlib import Path
 from p3m_edge.benchmarks.interleave import interleaved
 from p3m_edge.benchmarks.statistics import paired_ratio
 from p3m_edge.errors import P3MEdgeError
-from p3m_edge.export.accuracy import Figure, Run, UnfitError, Yardstick, excess, failures, worst_figure
+from p3m_edge.export.accuracy import Gate, Order, Run, UnfitError, Yardstick
 from p3m_edge.export.attempts import Attempts
 from p3m_edge.export.control import Budget, BudgetSpent, fewest
 from p3m_edge.export.workbench import Built
@@ -58,31 +58,28 @@ class Tools:
 
     Attributes
     ----------
-    yardstick, max_drop
+    yardstick, gate
         The measuring pictures, and the gate.
     float_run, image
         The float32 network, and an input to time both with; None: nothing is timed.
     open
         The network in a folder, through the runtime that apps use.
     order
-        Names the parts of the network, that first which causes most of a figure when it alone is quantised.
+        Names the parts of the network, that first which does most harm when it alone is quantised.
     judge
         The same as ``open`` in the form in which accuracy is judged, where that is not the runtime's; None: it is.
     unquantised
         The precision of parts that are not quantised.
-    edges
-        Whether MSE and GRAD are held to the gate too.
     """
 
     yardstick: Yardstick
-    max_drop: float
+    gate: Gate
     float_run: Run | None
     image: Images
     open: Callable[[Built, Path], AbstractContextManager[Run]]
-    order: Callable[[Figure], Sequence[str]]
+    order: Callable[[Order], Sequence[str]]
     judge: Callable[[Path], Run] | None = None
     unquantised: str = "float32"
-    edges: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,7 @@ def climb(
                 budget.check()
                 tell(f"attempt {len(attempts.rungs) + 1}: {name} ({budget})")
                 built, record = _attempt(rung, name, kept, tools, place)
-                attempts.add(record, built, place, better=_better(record, attempts.best, tools.max_drop))
+                attempts.add(record, built, place, better=_better(record, attempts.best, tools.gate))
                 budget.tried()
                 tell(record)
             return not record.failures
@@ -147,8 +144,8 @@ def climb(
         try:
             if not any(passes(rung) for rung in rungs):
                 budget.check()
-                base, figure = _base(rungs, attempts, tools.max_drop)
-                fewest(tools.order(figure), lambda kept: passes(base, kept))
+                base, order = _base(rungs, attempts, tools.gate)
+                fewest(tools.order(order), lambda kept: passes(base, kept))
         except BudgetSpent:
             spent = True
             tell(f"stopped: {budget}")
@@ -159,14 +156,14 @@ def climb(
     return Climbed(built, attempts.rungs, best.name, not best.failures, spent)
 
 
-def _base(rungs: Sequence[Rung], attempts: Attempts, max_drop: float) -> tuple[Rung, Figure]:
-    """The rung that came closest to the gate, and the figure that it fails by."""
+def _base(rungs: Sequence[Rung], attempts: Attempts, gate: Gate) -> tuple[Rung, Order]:
+    """The rung that came closest to the gate, and what its parts are to be compared by."""
     tried = [(rung, attempts.find(rung.name, ())) for rung in rungs]
     found = [(rung, record.accuracy) for rung, record in tried if record is not None and record.accuracy is not None]
     if not found:
         raise _unusable(attempts.rungs)
-    rung, accuracy = min(found, key=lambda each: excess(each[1], max_drop))
-    return rung, worst_figure(accuracy, max_drop)
+    rung, figure = min(((rung, gate.worst(accuracy)) for rung, accuracy in found), key=lambda each: each[1].multiple)
+    return rung, figure.order
 
 
 def _unusable(rungs: Sequence[RungRecord]) -> P3MEdgeError:
@@ -174,7 +171,7 @@ def _unusable(rungs: Sequence[RungRecord]) -> P3MEdgeError:
     return P3MEdgeError(f"there is no way to quantise this network: {reason}")
 
 
-def _better(record: RungRecord, best: RungRecord | None, max_drop: float) -> bool:
+def _better(record: RungRecord, best: RungRecord | None, gate: Gate) -> bool:
     """Whether an attempt is to be kept instead of the best so far: of those that pass the last one, else the closest.
 
     Attempts come in the order of preference, and those with parts in float32 in that of ever fewer parts.
@@ -183,7 +180,7 @@ def _better(record: RungRecord, best: RungRecord | None, max_drop: float) -> boo
         return False
     if best is None or best.accuracy is None or not record.failures:
         return True
-    return bool(best.failures) and excess(record.accuracy, max_drop) < excess(best.accuracy, max_drop)
+    return bool(best.failures) and gate.worst(record.accuracy).multiple < gate.worst(best.accuracy).multiple
 
 
 def _attempt(
@@ -205,7 +202,7 @@ def _attempt(
         seconds = time.perf_counter() - start
         return None, RungRecord(name, what, None, (str(error),), None, None, 0, seconds, tuple(kept))
     return built, RungRecord(
-        name, what, accuracy, failures(accuracy, tools.max_drop, edges=tools.edges),
+        name, what, accuracy, tools.gate.failures(accuracy),
         None if tools.judge is None else here, speed, size(place), time.perf_counter() - start, tuple(kept),
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from p3m_edge.atomic import atomic_write
 from p3m_edge.data.parallel import Progress
 from p3m_edge.errors import InputError
-from p3m_edge.export.accuracy import Figure, classes_of, flipped
+from p3m_edge.export.accuracy import Order, classes_of, flipped
 from p3m_edge.export.precision import only_half
 from p3m_edge.export.quantize_onnx import judge, parts_of, quantised
 from p3m_edge.export.ranges import Range
@@ -139,9 +139,9 @@ def rank(
     return _with(empty, done)
 
 
-def ordered(found: Sensitivity, figure: Figure) -> tuple[str, ...]:
-    """The parts, that first which causes most of a figure; where it causes none, the error decides."""
-    parts = found.parts if figure == "error" else sorted(found.parts, key=lambda part: -part.flips)
+def ordered(found: Sensitivity, order: Order) -> tuple[str, ...]:
+    """The parts, that first which does most harm; where none flips a pixel, the error decides."""
+    parts = found.parts if order == "error" else sorted(found.parts, key=lambda part: -part.flips)
     return tuple(part.name for part in parts)
 
 
@@ -150,7 +150,7 @@ def hardest(
     changed: Any,
     images: Iterable[NDArray[np.uint8]],
     count: int,
-    figure: Figure,
+    order: Order,
     progress: Progress = lambda _done, _total: None,
     total: int = 0,
 ) -> list[NDArray[np.uint8]]:
@@ -166,7 +166,7 @@ def hardest(
         To choose from, uint8 ``[N, H, W, 3]``; ``count`` of them are in memory at a time.
     count
         How many to choose.
-    figure
+    order
         What to choose by; where it is the same, the error decides.
     progress, total
         Called with the number of pictures that are done, and this one.
@@ -175,7 +175,7 @@ def hardest(
     found: list[tuple[float, float, int, NDArray[np.uint8]]] = []
     for number, image in enumerate(images):
         error, flips = _difference(run(image), other(image))
-        found.append((flips if figure == "flips" else error, error, -number, image))
+        found.append((flips if order == "flips" else error, error, -number, image))
         found = sorted(found, key=lambda each: each[:3], reverse=True)[:count]
         progress(number + 1, total)
     return [image for *_, image in found]

@@ -207,7 +207,8 @@ def _mean_colour(picture: NDArray[Any], weights: Floats) -> Floats:
     """A picture of one pixel: the weighted mean, or the plain one where nothing has weight."""
     if not weights.any():
         weights = np.ones_like(weights)
-    return np.asarray(np.average(picture, axis=(0, 1), weights=weights), dtype=np.float32).reshape(1, 1, 3)
+    each = np.broadcast_to(weights[..., None], picture.shape)  # NumPy 1 broadcasts no weights
+    return np.asarray(np.average(picture, axis=(0, 1), weights=each), dtype=np.float32).reshape(1, 1, 3)
 
 
 def _refine(picture: NDArray[Any], alpha: Floats, front: Floats, behind: Floats, rounds: int) -> tuple[Floats, Floats]:

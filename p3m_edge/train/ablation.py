@@ -1,54 +1,46 @@
-"""Does P3M-CP help? The smallest network, trained with and without it on synthetic portraits whose faces are hidden.
+"""Does P3M-CP help? One network, trained with and without it on portraits whose faces are hidden, tested on both forms.
 
 The question is the paper's: how much of the gap between blurred and normal test faces (B:B and B:N) remains (IJCV 2023,
-the ablation of P3M-CP). The answer here is about a small network, small generated pictures and a short training; the
-same command answers it for other sizes.
+the ablation of P3M-CP). Every training has the same pictures, settings and number of steps; only P3M-CP and the seed
+differ.
 """
 
 from __future__ import annotations
 
+import shutil
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-import cv2
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from p3m_edge.atomic import atomic_write
-from p3m_edge.data.anonymize import anonymize
-from p3m_edge.data.detect import Box
-from p3m_edge.data.parallel import parallel_map
-from p3m_edge.data.sample import Sample
-from p3m_edge.data.sets import open_set
-from p3m_edge.data.synth import portrait
+from p3m_edge.atomic import LEFTOVERS, atomic_write
+from p3m_edge.data.sets import DataSet, open_set
 from p3m_edge.errors import InputError, OutputError, UsageError
 from p3m_edge.evaluate import runner
 from p3m_edge.evaluate.methods import Options, open_method
-from p3m_edge.evaluate.results import Result
+from p3m_edge.evaluate.ppt import bootstrap
+from p3m_edge.evaluate.results import PPT
 from p3m_edge.evaluate.scoring import Trimaps
-from p3m_edge.imageio import write_png
 from p3m_edge.train import config as configs
 from p3m_edge.train import run as runs
-from p3m_edge.train.config import Config
+from p3m_edge.train.dataset import Files
+from p3m_edge.train.inputs import open_inputs
 from p3m_edge.train.loop import Reporter
+from p3m_edge.train.provenance import absolute
 from p3m_edge.train.request import TrainRequest
 from p3m_edge.train.state import STATE
 
-Kept = TypeVar("Kept", "Setting", "Score")
+Kept = TypeVar("Kept", "Question", "Score")
 
 VARIANTS: dict[str, tuple[str, ...]] = {"none": (), "ICP": ("icp",), "FCP": ("fcp",), "both": ("icp", "fcp")}
 """What is compared, by the methods of P3M-CP that are on."""
 
-_TRAIN, _BLURRED, _NORMAL = "train", "test-blurred", "test-normal"
-_FOLDERS = {
-    _TRAIN: ("blurred_image", "facemask", "mask"),
-    _BLURRED: ("blurred_image", "facemask", "mask"),
-    _NORMAL: ("original_image", "facemask", "mask"),
-}
-_FIRST_TEST = 1_000_000  # seed of the first test portrait, far from those of the training
+FORMS = ("blurred_image", "original_image")
+"""The folders of the test set: its pictures with hidden and with normal faces."""
 
 
 @dataclass(frozen=True)
@@ -57,144 +49,227 @@ class Setting:
 
     Attributes
     ----------
-    train, test
-        Portraits to train on and to test on; the test portraits look at the camera.
+    data, faces
+        To train on, and to take faces from, as in :class:`~p3m_edge.train.request.TrainRequest`.
+    test
+        The folder of a set with both :data:`FORMS` and face masks; none of its pictures may be trained on.
+    preset, overrides
+        Settings of the trainings; P3M-FCP differs from the preset's by :data:`DEFAULTS`.
+    encoder_weights
+        What the encoder starts from.
+    steps
+        Of each training.
     seeds
         Trainings of each variant: first weights, order, crops and faces differ.
-    steps, batch
-        Of each training.
     size
-        Side of the network's input; the pictures' sides are half as long again.
-    faces
-        Generated source faces for P3M-CP.
-    overrides
-        Settings of the training that differ, ``section.key=value``.
+        ``(width, height)`` of the network's input when it is tested; None: as in training.
     """
 
-    train: int = 240
-    test: int = 60
-    seeds: int = 3
-    steps: int = 300
-    batch: int = 8
-    size: int = 96
-    faces: int = 64
+    data: str
+    faces: str
+    test: str
+    preset: str = "mobile"
     overrides: tuple[str, ...] = ()
+    encoder_weights: str | None = None
+    steps: int = 1500
+    seeds: int = 3
+    size: tuple[int, int] | None = None
 
-    def __post_init__(self) -> None:
-        if min(self.train, self.test, self.seeds, self.steps, self.batch, self.faces) < 1:
-            raise UsageError("pictures, seeds, steps, batch and faces are 1 or more")
-        if self.size < 32 or self.size % 32:
-            raise UsageError(f"the size must be a positive multiple of 32, not {self.size}")
+
+DEFAULTS = (
+    # The published ones are for CelebAMask-HQ's close-ups and for 150 epochs.
+    "feature_paste.from_epoch=0", "feature_paste.fit=true", "feature_paste.scale=[0.8, 1.2]",
+    # What is held out decides nothing here: the last weights are tested.
+    "validation.limit=1", "validation.sheet=0", "log.tensorboard=false",
+)  # fmt: skip
+"""Settings that differ from the preset's, unless ``overrides`` say otherwise."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A setting with what it found in its folders, noted when it starts: if they change, it is another question.
+
+    Attributes
+    ----------
+    train, digest, licence
+        The training pictures, in words and by their names, and the faces' licence.
+    pictures
+        The names of the test pictures.
+    """
+
+    setting: Setting
+    train: str
+    digest: str
+    licence: str
+    pictures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sads:
+    """SAD (thousands) of each test picture by one trained network, with its face blurred and normal."""
+
+    blurred: tuple[float, ...]
+    normal: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Score:
-    """Of one trained network: mean SAD (thousands) over the test pictures, whole and inside the face."""
+    """Of one trained network: on the whole pictures, and inside the faces."""
 
-    blurred: float
-    normal: float
-    blurred_face: float
-    normal_face: float
-
-    @property
-    def gap(self) -> float:
-        """What normal faces cost: B:N less B:B."""
-        return self.normal - self.blurred
-
-    @property
-    def face_gap(self) -> float:
-        """The same inside the face."""
-        return self.normal_face - self.blurred_face
+    whole: Sads
+    face: Sads
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One row: a variant's scores, one for each seed."""
+class Spread:
+    """Mean and standard deviation over the seeds; 0 for one seed."""
 
-    name: str
-    scores: tuple[Score, ...]
+    mean: float
+    deviation: float
 
-    def mean(self, figure: Callable[[Score], float]) -> float:
-        """Over the seeds."""
-        return statistics.fmean(map(figure, self.scores))
 
-    def spread(self, figure: Callable[[Score], float]) -> float:
-        """Standard deviation over the seeds; 0 for one."""
-        return statistics.stdev(map(figure, self.scores)) if len(self.scores) > 1 else 0.0
+@dataclass(frozen=True)
+class Row:
+    """A variant, on the whole pictures or inside the faces.
+
+    Attributes
+    ----------
+    blurred, normal, gap
+        Mean SAD (thousands) over the test pictures: B:B, B:N, and B:N less B:B.
+    interval
+        95 % of the gap by the paired bootstrap over the test pictures, each with its mean over the seeds
+        (:func:`p3m_edge.evaluate.ppt.bootstrap`).
+    """
+
+    variant: str
+    where: Literal["whole", "face"]
+    blurred: Spread
+    normal: Spread
+    gap: Spread
+    interval: tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """The answer."""
+    """The answer, and what it was made of: for each variant one score for each seed."""
 
-    setting: Setting
-    variants: tuple[Variant, ...]
+    question: Question
+    rows: tuple[Row, ...]
+    scores: dict[str, tuple[Score, ...]]
 
 
 def ablate(setting: Setting, out: Path, reporter: Reporter) -> Ablation:
-    """Draw the portraits, train every variant with every seed, and test. What an earlier call finished is kept.
+    """Train every variant with every seed, and test. What an earlier call finished is kept.
 
     Parameters
     ----------
     setting
         How.
     out
-        The folder for portraits, runs and scores.
+        The folder for runs and scores.
     reporter
         Is told how it goes.
 
     Raises
     ------
     UsageError
-        The folder holds an ablation of another setting.
+        The folder holds another ablation, or the setting is impossible.
+    InputError
+        A set cannot be used, or a test picture cannot be tested.
     P3MEdgeError
         As :func:`p3m_edge.train.run.train`.
     """
-    _claim(setting, out)
-    _draw(setting, out / "data", reporter)
-    found: dict[str, list[Score]] = {name: [] for name in VARIANTS}
-    for number in range(setting.seeds):
-        for place, (name, methods) in enumerate(VARIANTS.items()):
-            folder = out / "runs" / f"{name}-{number}"
-            told = _Told(reporter, f"{name}, seed {number}", number * len(VARIANTS) + place, setting)
-            found[name].append(_score(setting, out / "data", folder, methods, number, told))
-    return Ablation(setting, tuple(Variant(name, tuple(scores)) for name, scores in found.items()))
+    setting = replace(
+        setting, data=absolute(setting.data), faces=absolute(setting.faces), test=absolute(setting.test),
+        encoder_weights=absolute(setting.encoder_weights) or None,
+    )  # fmt: skip
+    tests = [open_set(Path(setting.test) / form) for form in FORMS]
+    question = _question(setting, tests, out)
+    _claim(question, out)
+    found: dict[str, tuple[Score, ...]] = dict.fromkeys(VARIANTS, ())
+    for seed in range(setting.seeds):
+        for place, name in enumerate(VARIANTS):
+            told = _Told(reporter, f"{name}, seed {seed}", seed * len(VARIANTS) + place, setting)
+            asked = request(setting, name, seed, out / "runs" / f"{name}-{seed}")
+            found[name] += (_score(asked, tests, setting.size, told),)
+    rows = (row(name, where, scores) for name, scores in found.items() for where in ("whole", "face"))
+    return Ablation(question, tuple(rows), found)
 
 
-def configuration(setting: Setting, methods: tuple[str, ...], seed: int) -> Config:
-    """The settings of one training: published, but for the sizes, the rate and the length."""
-    side, steps = setting.size, setting.steps
-    values = {
-        "model.arch": '"tiny"', "data.size": side, "data.crops": [side, side * 5 // 4, side * 3 // 2],
-        "data.workers": 0, "data.cache_mb": 2048, "copy_paste.methods": list(methods),
-        "optim.lr": 2e-3, "optim.schedule": '"cosine"', "optim.warmup_steps": min(20, steps // 10),
-        "optim.clip_norm": 1.0, "run.max_steps": steps, "run.epochs": steps, "run.batch": setting.batch,
-        "run.seed": seed, "run.device": '"cpu"', "run.licence": '"synthetic portraits, no rights reserved"',
-        "validation.share": 0.02, "validation.every": steps, "validation.sheet": 0, "log.tensorboard": "false",
-        # Not the published scale, which is for CelebAMask-HQ's close-ups.
-        "feature_paste.fit": "true", "feature_paste.scale": [0.8, 1.2],
-        "feature_paste.from_epoch": max(1, steps * setting.batch // (3 * setting.train)),
+def row(variant: str, where: Literal["whole", "face"], scores: tuple[Score, ...]) -> Row:
+    """What the scores of one variant come to."""
+    sads = [getattr(score, where) for score in scores]
+    blurred, normal = (np.array([getattr(one, form) for one in sads]) for form in ("blurred", "normal"))
+
+    def spread(values: NDArray[np.float64]) -> Spread:
+        means = [float(mean) for mean in values.mean(axis=1)]
+        return Spread(statistics.fmean(means), statistics.stdev(means) if len(means) > 1 else 0.0)
+
+    gap = normal - blurred
+    return Row(variant, where, spread(blurred), spread(normal), spread(gap), bootstrap(gap.mean(axis=0)))
+
+
+def request(setting: Setting, variant: str, seed: int, out: Path) -> TrainRequest:
+    """One of the trainings.
+
+    Raises
+    ------
+    UsageError
+        A setting is unknown, impossible, or not free: what the ablation compares and keeps equal.
+    """
+    methods = VARIANTS[variant]
+    fixed = {
+        "copy_paste.methods": str(list(methods)).replace("'", '"'), "run.seed": seed, "run.max_steps": setting.steps,
+        "run.epochs": setting.steps, "validation.every": setting.steps, "validation.patience": 0,
     }  # fmt: skip
-    overrides = [f"{name}={value}".replace("'", '"') for name, value in values.items()]
-    return configs.load(configs.BASE, None, [*overrides, *setting.overrides])
+    for override in setting.overrides:
+        if (name := override.partition("=")[0].strip()) in fixed:
+            raise UsageError(f"{name} is not free in an ablation", hint="--steps and --seeds are")
+    overrides = [*DEFAULTS, *setting.overrides, *(f"{name}={value}" for name, value in fixed.items())]
+    encoder = None if setting.encoder_weights is None else Path(setting.encoder_weights)
+    config = configs.load(setting.preset, None, overrides)
+    return TrainRequest(config, setting.data, out, setting.faces if methods else None, encoder_weights=encoder)
 
 
-def _claim(setting: Setting, out: Path) -> None:
-    """Note the setting in the folder, or see that it is the one noted."""
-    path = out / "setting.json"
+def _question(setting: Setting, tests: list[DataSet], out: Path) -> Question:
+    """Check everything before the first of many trainings."""
+    blurred, normal = tests
+    names = tuple(item.name for item in blurred.items)
+    if names != tuple(item.name for item in normal.items):
+        raise InputError(f"{setting.test} has other pictures in {FORMS[0]} than in {FORMS[1]}")
+    without = next((item for item in blurred.items if item.face_mask is None), None)
+    if without is not None:
+        raise InputError(f"{without.image} has no face mask", hint="the SAD inside the face needs facemask/")
+    asked = request(setting, "both", 0, out / "planned")  # with both, all that any of them needs
+    runs.plan(asked)
+    inputs = open_inputs(asked.data, asked.faces, asked.config)
+    if inputs.blurred is False or inputs.faces is None:
+        raise UsageError(f"the faces of {setting.data} are not hidden", hint="p3m-edge data anonymize hides them")
+    parts = [part for part in (inputs.train, inputs.held_out) if isinstance(part, Files)]
+    known = {item.image.resolve() for part in parts for item in part.items}
+    both = next((item for test in tests for item in test.items if item.image.resolve() in known), None)
+    if both is not None:
+        raise UsageError(f"{both.image} is trained on as well")
+    return Question(setting, inputs.description, inputs.digest, inputs.faces.licence, names)
+
+
+def _claim(question: Question, out: Path) -> None:
+    """Note the question in the folder, or see that it is the one noted."""
+    path = out / "question.json"
     if path.is_file():
-        if _decoded(path, Setting) != setting:
-            raise UsageError(f"{out} holds an ablation of another setting", hint="name another --out")
+        if _decoded(path, Question) != question:
+            raise UsageError(
+                f"{out} holds an ablation of another setting, or of other pictures", hint="name another --out"
+            )
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is not an empty folder", hint="name a new --out")
     try:
-        for where, kinds in _FOLDERS.items():
-            for kind in kinds:
-                (out / "data" / where / kind).mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        empty = all(path.match(LEFTOVERS) for path in out.iterdir())
     except OSError as error:
         raise OutputError(f"{out} cannot be made: {error.strerror}") from error
-    atomic_write(path, msgspec.json.encode(setting))
+    if not empty:
+        raise UsageError(f"{out} is not an empty folder", hint="name a new --out")
+    atomic_write(path, msgspec.json.encode(question))
 
 
 def _decoded(path: Path, kind: type[Kept]) -> Kept:
@@ -205,85 +280,35 @@ def _decoded(path: Path, kind: type[Kept]) -> Kept:
         raise InputError(f"{path} cannot be read: {error}", hint=f"delete {path.parent}") from error
 
 
-def _draw(setting: Setting, data: Path, reporter: Reporter) -> None:
-    """The three sets; portraits that are there are kept."""
-    side = setting.size * 3 // 2
-    jobs = [(_TRAIN, seed) for seed in range(setting.train)]
-    jobs += [(_BLURRED, _FIRST_TEST + number) for number in range(setting.test)]
-    missing = [job for job in jobs if not (data / job[0] / "mask" / f"{job[1]:07}.png").exists()]
-
-    def progress(done: int, total: int) -> None:
-        reporter.progress("portraits", done, total)
-
-    parallel_map(partial(_write, data, side), missing, progress=progress)
-
-
-def _write(data: Path, side: int, job: tuple[str, int]) -> None:
-    """One portrait; the alpha comes last, and says that all is there."""
-    where, seed = job
-    sample = portrait(seed, side, side, frontal=where != _TRAIN)
-    hidden = hide(sample)
-    name = f"{seed:07}.png"
-    pictures = {(where, "blurred_image"): hidden.image, (where, "facemask"): hidden.face_mask}
-    if where == _BLURRED:
-        # The same face region in both: what is hidden in the one, and stands there in the other.
-        pictures |= {
-            (_NORMAL, "original_image"): sample.image,
-            (_NORMAL, "facemask"): hidden.face_mask,
-            (_NORMAL, "mask"): sample.alpha,
-        }
-    for (folder, kind), picture in {**pictures, (where, "mask"): sample.alpha}.items():
-        if picture is not None:
-            write_png(data / folder / kind / name, picture)
-
-
-def hide(sample: Sample) -> Sample:
-    """The portrait with its face hidden as ``p3m-edge data anonymize`` hides it; as it is where none is to be seen."""
-    assert sample.face_mask is not None
-    left, top, width, height = cv2.boundingRect(sample.face_mask)
-    if not width:
-        return replace(sample, foreground=None, background=None, trimap=None)
-    done = anonymize(sample.image, [Box(left, top, width, height, 1.0, "exact")], sample.alpha)
-    return Sample(sample.name, done.image, sample.alpha, face_mask=done.face_mask)
-
-
-def _score(
-    setting: Setting, data: Path, folder: Path, methods: tuple[str, ...], seed: int, reporter: Reporter
-) -> Score:
+def _score(asked: TrainRequest, tests: list[DataSet], size: tuple[int, int] | None, told: _Told) -> Score:
     """Train one network, or go on with it, and test it; the score is kept in the run's folder."""
-    path = folder / "score.json"
+    path = asked.out / "score.json"
     if path.is_file():
         return _decoded(path, Score)
-    if (folder / STATE).is_file():
-        request = runs.resumed(folder, [])
-    else:
-        config = configuration(setting, methods, seed)
-        faces = f"synth:{setting.faces}" if methods else None
-        request = TrainRequest(config, str(data / _TRAIN), folder, faces)
-    runs.train(request, reporter)
-    score = _test(setting, data, folder / "last.safetensors")
+    if (asked.out / STATE).is_file():
+        asked = runs.resumed(asked.out, [])
+    else:  # nothing, or what a training left that was killed before its first state
+        shutil.rmtree(asked.out, ignore_errors=True)
+    runs.train(asked, told)
+    side = asked.config.data.size
+    score = _test(tests, asked.out / "last.safetensors", size or (side, side), told)
     atomic_write(path, msgspec.json.encode(score))
     return score
 
 
-def _test(setting: Setting, data: Path, weights: Path) -> Score:
-    method = open_method(str(weights), Options("deployed", (setting.size, setting.size)))
+def _test(tests: list[DataSet], weights: Path, size: tuple[int, int], told: _Told) -> Score:
+    method = open_method(str(weights), Options("deployed", size))
     try:
-        figures = [
-            _mean(runner.run(method, dataset, Trimaps(dataset, "alpha"), ("float",)))
-            for dataset in (open_set(data / _BLURRED), open_set(data / _NORMAL))
-        ]
+        results = [runner.run(method, one, Trimaps(one), ("float",), step=told.test) for one in tests]
     finally:
         method.close()
-    (blurred, blurred_face), (normal, normal_face) = figures
-    return Score(blurred, normal, blurred_face, normal_face)
-
-
-def _mean(result: Result) -> tuple[float, float]:
-    if result.failures:
-        raise InputError(f"{result.failures[0].picture} cannot be tested: {result.failures[0].reason}")
-    means = result.means["float"]
-    return means["SAD"].value, means["SAD_FACE"].value
+    for result in results:
+        if result.failures:
+            raise InputError(f"{result.failures[0].picture} cannot be tested: {result.failures[0].reason}")
+    return Score(*(
+        Sads(*(tuple(picture.scores["float"][measure] for picture in result.pictures) for result in results))
+        for measure in PPT
+    ))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -298,6 +323,10 @@ class _Told:
     def progress(self, what: str, done: int, total: int) -> None:
         whole = self.setting.seeds * len(VARIANTS) * self.setting.steps
         self.reporter.progress(f"{self.name}: {what}", self.number * self.setting.steps + done, whole)
+
+    def test(self, picture: str) -> None:
+        """Of the trained network."""
+        self.progress(f"test: {picture}", self.setting.steps, self.setting.steps)
 
     def warn(self, message: str) -> None:
         self.reporter.warn(message)

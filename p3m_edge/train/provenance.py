@@ -58,10 +58,10 @@ def licence(config: Config, inputs: Inputs, teacher: Teacher | None) -> str:
 def started(request: TrainRequest, inputs: Inputs, first: str, teacher: Teacher | None) -> dict[str, str]:
     """What a resumption must know besides the settings."""
     return {
-        "data": _absolute(request.data),
-        "faces": _absolute(request.faces),
-        "unlabelled": _absolute(request.unlabelled),
-        "teacher": _absolute(None if request.teacher is None else str(request.teacher)),
+        "data": absolute(request.data),
+        "faces": absolute(request.faces),
+        "unlabelled": absolute(request.unlabelled),
+        "teacher": absolute(None if request.teacher is None else str(request.teacher)),
         "teacher_sha256": "" if teacher is None else teacher.info.sha256,
         "start": first,
         "digest": inputs.digest,
@@ -76,5 +76,6 @@ def warnings(inputs: Inputs, unlabelled: str | None) -> Iterator[str]:
         yield _JUDGED_BY_TEACHER
 
 
-def _absolute(text: str | None) -> str:
+def absolute(text: str | None) -> str:
+    """A path that does not depend on where the process runs; ``synth:...`` as it is, and nothing as empty text."""
     return text or "" if not text or text.startswith("synth:") else str(Path(text).expanduser().absolute())

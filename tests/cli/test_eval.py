@@ -5,19 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from p3m_edge import imageio
 from p3m_edge.cli import main
 from p3m_edge.model import build, save_checkpoint
-from tests.evaluate.material import make_set, red_model
+from tests.evaluate.material import disc, make_set, portrait, red_model
 
 
 def run(capsys, *arguments) -> tuple[int, dict[str, Any]]:
@@ -52,7 +54,7 @@ def test_a_process_with_several_methods(tmp_path):
     report = json.loads((tmp_path / "out/report.json").read_text())
     red, cf, net = report["results"]
     assert red["means"]["float"]["SAD"] == {"value": pytest.approx(0, abs=1e-6), "pictures": 3}
-    assert set(cf["means"]["8bit"]) == {"SAD_TRIMAP", "MSE_TRIMAP", "MAD_TRIMAP"}
+    assert set(cf["means"]["8bit"]) == {"SAD_TRIMAP", "MSE_TRIMAP", "MAD_TRIMAP", "SAD", "SAD_FACE"}
     assert 0 < cf["means"]["float"]["SAD_TRIMAP"]["value"] < net["means"]["float"]["SAD_TRIMAP"]["value"]
     assert net["method"]["trained"] is False
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out/pictures.csv").read_text())))
@@ -112,12 +114,71 @@ def test_the_ppt_matrix(tmp_path, capsys):
     assert code == 0
     good = {result["pair"]: result["means"]["8bit"]["MAD"]["value"] < 0.01 for result in report["results"]}
     assert good == {"B:B": True, "B:N": True, "N:B": False, "N:N": False}
+    assert [(one["training"], one["measure"], one["pictures"]) for one in report["differences"]] == [
+        ("B", "SAD", 2), ("N", "SAD", 2),
+    ]  # fmt: skip
     assert [r["method"]["name"] for r in report["results"]] == [str(right)] * 2 + [str(dark)] * 2  # both are red.toml
     assert main(["eval", "--ppt", *sets, *models]) == 0
     shown = capsys.readouterr().out
     assert [shown.index(f" {pair} ") for pair in good] == sorted(shown.index(f" {pair} ") for pair in good)
     assert run(capsys, "--ppt", f"N={tmp_path}/P3M-10k/P3M-500-P", *models)[0] == 2
     assert run(capsys, "--ppt", *sets, "--model", right)[0] == 2
+
+
+def test_the_same_pictures_in_both_forms(tmp_path, capsys):
+    """Figures, relative difference and interval against ones made by hand, for a network and a trimap-based method."""
+    root = make_set(tmp_path / "people", faces=True, layout=("blurred_image", "alpha"))
+    shutil.copytree(root / "blurred_image", root / "original_image")
+    wrong = {"p0": 20, "p1": 60, "p2": 40}  # so much less red in the normal faces
+    for name, less in wrong.items():
+        for form in ("blurred_image", "original_image"):
+            pixels = imageio.read_image(root / form / f"{name}.png").rgb.copy()
+            pixels[20:28, 28:36, 0] -= np.uint8(less if form == "original_image" else 10)
+            imageio.write_png(root / form / f"{name}.png", pixels)
+    sets = [f"B={root}/blurred_image", f"N={root}/original_image"]
+    models = ["--model", f"B={red_model(tmp_path)}", "--model", "B=cf"]
+    arguments = ["--ppt", *sets, *models, "--route", "float", "--trimap-kernel", "5"]
+    code, report = run(capsys, *arguments)
+    assert code == 0
+    assert [(r["pair"], r["protocol"]["set_name"]) for r in report["results"]] == [
+        ("B:B", "people/blurred_image"), ("B:N", "people/original_image"),
+    ] * 2  # fmt: skip
+    whole, face, *by_trimap = report["differences"]
+    for found in (whole, face):
+        assert (found["training"], found["method"], found["pictures"]) == ("B", "red", 3)
+        assert found["blurred"] == pytest.approx(64 * 10 / 255 / 1000, rel=1e-4)
+        assert found["normal"] == pytest.approx(64 * 40 / 255 / 1000, rel=1e-4)
+        assert found["relative"] == pytest.approx(3, rel=1e-3)
+        # the means of three draws of 1, 3 and 5 times 10: each end is one draw in 27
+        assert found["interval"] == pytest.approx([1, 5], rel=1e-3)
+    assert [(one["method"], one["measure"]) for one in by_trimap] == [("cf", "SAD"), ("cf", "SAD_FACE")]
+    assert by_trimap[0]["blurred"] > by_trimap[1]["blurred"] >= 0
+    assert main(["eval", *arguments, "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "+300.0%" in shown
+    assert (
+        "| B | red | float | SAD FACE | 3 | 0.003 | 0.010 | +300.0% | +100.0% to +500.0% |"
+        in (tmp_path / "out/report.md").read_text()
+    )
+    (root / "original_image/p1.png").write_bytes(b"")  # what failed in one form counts in neither
+    code, report = run(capsys, *arguments)
+    assert (code, report["differences"][0]["pictures"]) == (1, 2)
+    assert report["differences"][0]["normal"] == pytest.approx(64 * 30 / 255 / 1000, rel=1e-4)
+    assert run(capsys, "--ppt", sets[0], f"B={root}/original_image", *models)[0] == 2
+
+
+def test_other_pictures_are_not_compared(tmp_path, capsys):
+    make_set(tmp_path / "one", layout=("blurred_image", "mask"))
+    make_set(tmp_path / "other", 2, layout=("original_image", "mask"))
+    model = red_model(tmp_path, "[input]\nscale = 0")
+    code, report = run(capsys, "--ppt", f"B={tmp_path}/one", f"N={tmp_path}/other", "--model", f"B={model}")
+    assert (code, report["differences"]) == (0, [])
+    smaller = disc(40, 40)
+    for folder, pixels in (("original_image", portrait(smaller)), ("mask", smaller)):
+        for number in range(3):
+            imageio.write_png(tmp_path / "other" / folder / f"p{number}.png", pixels)
+    code, report = run(capsys, "--ppt", f"B={tmp_path}/one", f"N={tmp_path}/other", "--model", f"B={model}")
+    assert (code, report["differences"]) == (0, [])  # the names are the same, the sizes are not
 
 
 def test_a_bad_picture_is_named(tmp_path, capsys):

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from p3m_edge.cli import main
@@ -15,6 +16,7 @@ from p3m_edge.export import ExportResult
 from p3m_edge.export.calibration import MINIMUM
 from p3m_edge.records import AccuracyRecord, ParityRecord, PicturesRecord, QuantizationRecord, RungRecord
 from p3m_edge.targets import INT8
+from tests.artefacts import edit_manifest, make_artefact
 from tests.portraits import portrait, write_set
 
 pytest.importorskip("torch")
@@ -91,3 +93,29 @@ def test_what_does_not_pay_is_said(target, passed, speed, said, tmp_path):
     remarks = list(advice([result]))
     assert len(remarks) == bool(said)
     assert all(said in remark for remark in remarks)
+
+
+def test_inspect_shows_the_attempts(tmp_path, capsys):
+    """With what the gate judged; manifests from before the clips have no dtSSD, and are read and shown all the same."""
+    pictures = PicturesRecord("files", "portraits", 40, "0" * 64, 0)
+    accuracy = AccuracyRecord(5.0, 5.0, 0.0125, 0.001, 0.0, 0.0, -0.021, 0.033, 1.2, 1.0, 0.2)
+    failure = "dtSSD rises by 20.0%, allowed are 10.0%"
+    rung = RungRecord("default", "", accuracy, (failure,), None, (1.3, 1.2, 1.4), 1, 1.0)
+    made = QuantizationRecord("nncf", pictures, pictures, 0.05, (rung,), "default", False)
+    record = json.loads(msgspec.json.encode(made))
+    folder = make_artefact(tmp_path / "renamed", "openvino")
+    edit_manifest(folder, quantization=record)
+    assert main(["inspect", str(folder), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["status"] == "rejected"
+    assert shown["manifest"]["quantization"] == record
+    assert main(["inspect", str(folder)]) == 0
+    text = capsys.readouterr().out
+    assert all(
+        part in text for part in ("of dtSSD", "+1.2%", "-2.1%", "+3.3%", "+20.0%", f"failed: default: {failure}")
+    )
+    for name in ("dtssd", "float_dtssd", "dtssd_rise"):
+        del record["rungs"][0]["accuracy"][name]
+    edit_manifest(folder, quantization=record)
+    assert main(["inspect", str(folder)]) == 0
+    assert "+20.0%" not in capsys.readouterr().out.replace(failure, "")

@@ -70,6 +70,30 @@ def test_folders_of_image_and_alpha(tmp_path):
     assert same(read(anonymised.items[0]), portrait(), "image", "alpha", "face_mask")
 
 
+def test_a_set_in_two_forms(tmp_path):
+    root = write_set(tmp_path / "people", [portrait()], "blurred_image", face_mask="facemask")
+    write_set(root, [replace(portrait(seed=1), name="portrait0")], "original_image")
+    write_png(root / "alpha/portrait0.png", portrait().alpha)
+    blurred, normal = open_set(root / "blurred_image"), open_set(root / "original_image")
+    assert [(s.name, s.root, s.blurred) for s in (blurred, normal)] == [
+        ("people/blurred_image", root, True),
+        ("people/original_image", root, False),
+    ]
+    assert np.array_equal(read(blurred.items[0]).image, portrait().image)
+    assert np.array_equal(read(normal.items[0]).image, portrait(seed=1).image)
+    assert same(read(normal.items[0]), portrait(), "alpha", "face_mask")
+    assert open_set(root).items == blurred.items  # no form was named
+    with pytest.raises(InputError, match="holds no data set"):
+        open_set(root / "facemask")
+    published = write_set(tmp_path / "P3M-500-NP", [portrait()], "original_image", "mask")
+    assert open_set(published / "original_image") == open_set(published)  # there is one form alone
+    with pytest.raises(InputError, match="blurred_image"):
+        open_set(published / "blurred_image")
+    (published / "mask").rename(published / "masks")
+    with pytest.raises(InputError, match="holds no data set"):
+        open_set(published / "original_image")
+
+
 def test_files_match_by_their_names_without_suffix_in_any_format(tmp_path):
     folder = write_set(tmp_path / "set", [portrait(seed=i) for i in range(2)])
     for path in (folder / "image").iterdir():

@@ -14,7 +14,7 @@ from p3m_edge.errors import InputError, UsageError
 from p3m_edge.evaluate import ppt
 from p3m_edge.evaluate.journal import JOURNAL, Journal
 from p3m_edge.evaluate.methods import Options, open_method
-from p3m_edge.evaluate.results import ROUTES, UNKNOWN_REGION, Evaluation, PictureScore, Route, means
+from p3m_edge.evaluate.results import ROUTES, TRIMAP_BASED, Evaluation, PictureScore, Route, means
 from p3m_edge.evaluate.runner import find_set, run, worst_sheet
 from p3m_edge.evaluate.scoring import Trimaps, score
 from p3m_edge.evaluate.tables import figure, pictures_csv, tables
@@ -45,9 +45,10 @@ def test_trimap_based_methods_are_measured_in_the_unknown_region():
     alpha = disc()
     trimap = make_trimap(alpha, 3)
     pred = np.where(trimap == 128, alpha / 255, 0.5)  # wrong where the trimap tells the answer
-    found = score(pred, sample(alpha), trimap, "float", trimap_based=True)
-    assert tuple(found) == UNKNOWN_REGION
+    found = score(pred, sample(alpha, disc(radius=6)), trimap, "float", trimap_based=True)
+    assert tuple(found) == TRIMAP_BASED
     assert found["SAD_TRIMAP"] == pytest.approx(0, abs=1e-5)
+    assert found["SAD"] > found["SAD_FACE"] > 0  # the whole matte, as it is
 
 
 def test_a_face_is_measured_where_there_is_one():
@@ -217,3 +218,14 @@ def test_figures_are_printed_as_in_publications(tmp_path):
     assert figure("MSE", result.means["float"]["MSE"]) == f"{np.mean([(a**2).mean() for a in truth]):.5f}"
     assert figure("SAD", None) == "-"
     assert result.protocol.sentence.startswith("set (3 pictures")
+
+
+def test_the_interval_of_a_difference():
+    assert ppt.bootstrap([0.5]) == (0.5, 0.5)
+    assert ppt.bootstrap([2.0] * 9) == (2.0, 2.0)
+    values = np.random.default_rng(3).normal(1, 2, 400)
+    low, high = ppt.bootstrap(list(values))
+    assert ppt.bootstrap(list(values)) == (low, high)  # the same every time
+    error = values.std() / 20
+    assert (values.mean() - low) / error == pytest.approx(1.96, rel=0.05)
+    assert (high - values.mean()) / error == pytest.approx(1.96, rel=0.05)

@@ -19,19 +19,22 @@ from onnx import TensorProto, helper, numpy_helper
 from p3m_edge import manifest as manifests
 from p3m_edge import shipped, targets
 from p3m_edge.data.parallel import Progress
+from p3m_edge.data.recipe import numbered
 from p3m_edge.data.synth import portrait as synthetic
+from p3m_edge.data.synth.clip import draw_clip
 from p3m_edge.errors import ArtefactError, InputError, UsageError
 from p3m_edge.export import ExportRequest, export, plan, quantize_onnx
 from p3m_edge.export.accuracy import (
+    CLIPS,
+    FRAMES,
     MAX_DIFFERENCE,
     MAX_FLIPS,
+    MAX_RISE,
+    Gate,
     UnfitError,
     Yardstick,
-    excess,
-    failures,
-    worst_figure,
 )
-from p3m_edge.export.calibration import MINIMUM, PictureSet, open_measuring
+from p3m_edge.export.calibration import MINIMUM, SEEDS, PictureSet, open_measuring
 from p3m_edge.export.quantize_onnx import OPERATORS, depthwise, judge, part_name, parts_of, quantised
 from p3m_edge.export.ranges import activation_ranges, check_finite
 from p3m_edge.export.sensitivity import Sensitivity, hardest, ordered, rank
@@ -51,27 +54,57 @@ def accuracy(rise: float | None = 0.0, difference: float = 0.0, flips: float | N
 
 
 def test_the_gate():
-    assert failures(accuracy(0.05, 0.5, MAX_FLIPS), 0.05) == ()
-    assert "SAD rises by 5.1%" in failures(accuracy(0.051), 0.05)[0]
-    assert "flip between background and foreground" in failures(accuracy(flips=2e-4), 0.05)[0]
-    assert failures(accuracy(-0.3, flips=None), 0.0) == ()
-    assert failures(accuracy(None, MAX_DIFFERENCE), 0.0) == ()  # no truth: the difference decides
-    assert "differs by 0.0060" in failures(accuracy(None, 0.006), 0.05)[0]
-    excesses = [excess(one, 0.05) for one in (accuracy(0.01), accuracy(0.06), accuracy(flips=9e-4))]
-    assert excesses == sorted(excesses)
-    assert worst_figure(accuracy(0.06, flips=1.1e-4), 0.05) == "error"
-    assert worst_figure(accuracy(0.06, flips=2e-4), 0.05) == "flips"
-    assert worst_figure(accuracy(None, 0.006, 1.1e-4), 0.05) == "error"
+    gate = Gate(0.05)
+    assert gate.failures(accuracy(0.05, 0.5, MAX_FLIPS)) == ()
+    assert "SAD rises by 5.1%" in gate.failures(accuracy(0.051))[0]
+    assert "flip between background and foreground" in gate.failures(accuracy(flips=2e-4))[0]
+    assert Gate(0.0).failures(accuracy(-0.3, flips=None)) == ()
+    assert Gate(0.0).failures(accuracy(None, MAX_DIFFERENCE)) == ()  # no truth: the difference decides
+    assert "differs by 0.0060" in gate.failures(accuracy(None, 0.006))[0]
+    moved = replace(accuracy(), mse_rise=0.5, grad_rise=MAX_RISE, dtssd_rise=MAX_RISE)
+    assert gate.failures(moved) == ()
+    assert gate.failures(replace(moved, grad_rise=0.11)) == ("GRAD rises by 11.0%, allowed are 10.0%",)
+    assert gate.failures(replace(moved, dtssd_rise=0.11)) == ("dtSSD rises by 11.0%, allowed are 10.0%",)
+    assert Gate(0.2).failures(replace(moved, rise=0.2, grad_rise=0.2, dtssd_rise=0.2)) == ()
 
 
 def test_weights_in_fewer_bits_are_held_to_mse_and_grad_too():
     def risen(mse: float | None, grad: float | None) -> AccuracyRecord:
         return replace(accuracy(), mse_rise=mse, grad_rise=grad)
 
-    assert failures(risen(0.05, 0.05), 0.05, edges=True) == failures(risen(None, None), 0.05, edges=True) == ()
-    assert failures(risen(0.2, 0.2), 0.05) == ()
-    assert failures(risen(0.2, -0.1), 0.05, edges=True) == ("MSE rises by 20.0%, allowed are 5.0%",)
-    assert failures(risen(0.0, float("nan")), 0.05, edges=True) == ("GRAD rises by nan%, allowed are 5.0%",)
+    edges = Gate(0.05, edges=True)
+    assert edges.failures(risen(0.05, 0.05)) == edges.failures(risen(None, None)) == ()
+    assert Gate(0.05).failures(risen(0.2, 0.1)) == ()
+    assert edges.failures(risen(0.2, -0.1)) == ("MSE rises by 20.0%, allowed are 5.0%",)
+    assert edges.failures(risen(0.0, float("nan"))) == ("GRAD rises by nan%, allowed are 5.0%",)
+
+
+FIGURES = {
+    "SAD": "rise", "MSE": "mse_rise", "GRAD": "grad_rise", "dtSSD": "dtssd_rise", "flips": "flips",
+    "difference": "mean_difference",
+}  # fmt: skip
+"""Every figure of the gate, and the field of the record that it comes from."""
+
+
+@pytest.mark.parametrize("edges", [False, True])
+@pytest.mark.parametrize("truth", [False, True])
+def test_whatever_is_judged_is_ranked_by(edges, truth):
+    """An attempt that is worse in one figure alone fails by it, loses against the other, and has it as its worst."""
+    gate = Gate(0.05, edges)
+    good = replace(accuracy(0.0 if truth else None), dtssd_rise=0.0, grad_rise=0.0, mse_rise=0.0 if truth else None)
+    judged = {figure.name: figure for figure in gate.figures(good)}
+    expected = {"GRAD", "dtSSD", "flips"} | ({"SAD"} | ({"MSE"} if edges else set()) if truth else {"difference"})
+    assert set(judged) == expected
+    assert gate.failures(good) == ()
+    for name, figure in judged.items():
+        bad, worse, broken = (
+            replace(good, **{FIGURES[name]: value}) for value in (1.5 * figure.limit, 2 * figure.limit, float("nan"))
+        )
+        assert len(gate.failures(bad)) == len(gate.failures(worse)) == len(gate.failures(broken)) == 1
+        multiples = [gate.worst(record).multiple for record in (good, bad, worse, broken)]
+        assert multiples == [0, pytest.approx(1.5), pytest.approx(2), np.inf]
+        assert gate.worst(bad).name == gate.worst(broken).name == name
+        assert gate.worst(bad).order == ("flips" if name == "flips" else "error")
 
 
 @pytest.fixture
@@ -121,6 +154,72 @@ def test_the_figures_of_the_yardstick(measuring, tmp_path):
     without.mkdir()
     blind = Yardstick(measuring, (64, 96), 1, lambda x: {"alpha": network(1.0)(x)["alpha"]}, without)
     assert blind.measure(lambda x: {"alpha": network(0.5)(x)["alpha"]}).flips is None
+
+
+@pytest.mark.parametrize("truth", [True, False])
+def test_flicker_and_edges_are_seen_where_the_mean_difference_is_the_same(truth, measuring, tmp_path):
+    """A spot, steady or black and white in turns, in grey. Without mattes, the clips say what it adds in edges."""
+    spot = np.zeros((64, 96), np.float32)
+    spot[28:33, 40:52] = 0.5
+
+    def network(change: Callable[[bool], np.ndarray]) -> Any:
+        turn = iter(range(10**6))
+        return lambda images: {"alpha": (0.5 + change(next(turn) % 2 == 0))[None, None].astype(np.float32)}
+
+    if not truth:
+        measuring = replace(measuring, pictures=tuple(NoTruth(each) for each in measuring.pictures), has_truth=False)
+    yardstick = Yardstick(measuring, (64, 96), 1, network(lambda _: 0 * spot), tmp_path)
+    steady, blinking = (
+        yardstick.measure(network(change)) for change in (lambda _: spot, lambda even: spot if even else -spot)
+    )
+    assert steady.mean_difference == blinking.mean_difference == pytest.approx(spot.mean())
+    assert (steady.sad is None) == (not truth)
+    assert steady.dtssd is not None
+    assert blinking.dtssd is not None
+    assert blinking.float_dtssd is not None
+    assert steady.grad_rise is not None
+    assert steady.dtssd == pytest.approx(steady.float_dtssd, rel=1e-6)
+    assert blinking.dtssd == pytest.approx(np.hypot(steady.dtssd, 100 * np.sqrt((spot > 0).mean())), rel=0.1)
+    assert blinking.dtssd_rise == pytest.approx(blinking.dtssd / blinking.float_dtssd - 1)
+    assert steady.grad_rise > 0.01
+    loose = Gate(0.5)
+    for record, failed in ((steady, ()), (blinking, ("dtSSD",))):
+        names = tuple(text.split()[0] for text in loose.failures(record))
+        assert names == failed
+
+
+class NoTruth:
+    """A picture without its matte."""
+
+    def __init__(self, picture: Any) -> None:
+        self.name, self.lines, self.frame = picture.name, picture.lines, picture.frame
+
+    def truth(self) -> None:
+        return None
+
+
+def test_a_perfect_float32_network(tmp_path):
+    """Zero cannot rise by a share: what nobody sees is allowed still, and what can be seen is not."""
+    pictures = open_measuring(None, count=1)
+    clips = [draw_clip(number, FRAMES) for number in numbered(5 * SEEDS, CLIPS)]
+    known = {frame.tobytes(): truth for _, frame, truth in pictures.samples() if truth is not None}
+    known |= {f.tobytes(): alpha for clip in clips for f, alpha in zip(clip.frames, clip.alphas, strict=True)}
+    rng = np.random.default_rng(0)
+
+    def network(levels: float) -> Any:
+        def run(images: np.ndarray) -> dict[str, np.ndarray]:
+            noise = rng.uniform(-levels / 255, levels / 255, images.shape[1:3])
+            return {"alpha": (known[images.tobytes()] + noise)[None, None].astype(np.float32)}
+
+        return run
+
+    yardstick = Yardstick(pictures, (512, 512), 1, network(0.0), tmp_path)
+    unseen, seen = yardstick.measure(network(0.4)), yardstick.measure(network(4.0))
+    assert (unseen.float_dtssd, unseen.dtssd_rise, unseen.grad_rise) == (0, 0, 0)
+    assert unseen.dtssd is not None
+    assert unseen.dtssd > 0
+    failed = {text.split()[0] for text in Gate(0.05).failures(seen)}
+    assert {"GRAD", "dtSSD"} < failed
 
 
 @pytest.fixture(scope="module")

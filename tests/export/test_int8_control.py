@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ import torch
 
 from p3m_edge import manifest as manifests
 from p3m_edge import shipped
-from p3m_edge.errors import ArtefactError, OutputError, P3MEdgeError
-from p3m_edge.export.accuracy import UnfitError, Yardstick
+from p3m_edge.errors import ArtefactError, InputError, OutputError, P3MEdgeError
+from p3m_edge.export.accuracy import Gate, UnfitError, Yardstick
 from p3m_edge.export.attempts import Attempts
 from p3m_edge.export.calibration import MINIMUM, open_measuring
 from p3m_edge.export.control import Budget, BudgetSpent, fewest
@@ -82,14 +83,24 @@ class Ladder:
         yardstick = Yardstick(measuring, (64, 64), 1, self.network(0.0), folder / "float")
         image = np.zeros((1, 64, 64, 3), np.uint8)
         self.tools = Tools(
-            yardstick, 0.05, self.network(0.0), image, lambda built, place: self.open(place), self.order
+            yardstick, Gate(0.05), self.network(0.0), image, lambda built, place: self.open(place), self.order
         )  # fmt: skip
         self.built: list[str] = []
         self.told: list[str] = []
         self.ordered = 0
+        self.raised: BaseException | None = None
 
     def network(self, error: float) -> Any:
-        return lambda images: {"alpha": np.full((1, 1, *images.shape[1:3]), 0.5 + error, np.float32)}
+        """Alpha is off by ``error`` everywhere; by half of a negative one in a tenth, in turns the other way."""
+        turns = count()
+
+        def run(images: np.ndarray) -> dict[str, np.ndarray]:
+            alpha = np.full((1, 1, *images.shape[1:3]), 0.5 + max(error, 0), np.float32)
+            if error < 0:
+                alpha[..., :6, :] += error / 2 * (-1) ** next(turns)
+            return {"alpha": alpha}
+
+        return run
 
     def order(self, figure: str) -> Sequence[str]:
         assert figure == "error"
@@ -106,6 +117,8 @@ class Ladder:
     def build(self, name: str) -> Callable[[Path, Sequence[str]], Built]:
         def build(folder: Path, kept: Sequence[str]) -> Built:
             assert not list(folder.iterdir())
+            if self.raised is not None:
+                raise self.raised
             if np.isinf(self.errors[name]):
                 raise UnfitError(f"{name} does not work")
             self.built.append(name + "".join(kept))
@@ -117,9 +130,9 @@ class Ladder:
     def climb(self, key: str = "key", attempts: int = 99) -> Any:
         out = self.folder / "out"
         out.mkdir(exist_ok=True)
-        tried = Attempts(self.folder / "attempts", key)
-        budget = Budget(60, attempts, tried=len(tried.rungs))
-        return climb(self.rungs(), self.tools, tried, budget, out, lambda told: self.told.append(str(told)))
+        with Attempts(self.folder / "attempts", key) as tried:
+            budget = Budget(60, attempts, tried.seconds, len(tried.rungs))
+            return climb(self.rungs(), self.tools, tried, budget, out, lambda told: self.told.append(str(told)))
 
 
 def test_the_first_rung_that_passes_wins(tmp_path):
@@ -155,6 +168,46 @@ def test_where_nothing_passes_the_best_is_kept(tmp_path):
     climbed = ladder.climb()
     assert (climbed.passed, climbed.chosen, climbed.budget_spent) == (False, "best", False)
     assert (tmp_path / "out/model.onnx").read_text() == "0.3"
+
+
+def test_an_attempt_that_flickers_loses(tmp_path):
+    """Both are off by as much on average, and neither has more edges than the other."""
+    ladder = Ladder(tmp_path, flickers=-0.1, steady=0.0045)
+    climbed = ladder.climb()
+    assert (climbed.passed, climbed.chosen) == (True, "steady")
+    flickers, steady = climbed.rungs
+    assert "dtSSD" in flickers.failures[0]
+    assert flickers.accuracy.mean_difference <= 0.005
+    assert steady.accuracy.dtssd_rise == 0
+    worse = Ladder(tmp_path / "worse", flickers=-0.1, steady=0.006, parts=("a",)).climb()
+    assert (worse.passed, worse.chosen) == (False, "steady")
+
+
+def test_time_is_counted_however_an_attempt_ends(tmp_path):
+    """An error and Ctrl-C: the next export has that much less. Where the pictures must change, nothing goes on."""
+
+    def spent(folder: Path) -> tuple[float, int]:
+        found = Attempts(folder / "attempts", "key")
+        return found.seconds, len(found.rungs)
+
+    ladder = Ladder(tmp_path, bad=0.4, good=0.0)
+    ladder.raised = InputError("a picture has changed")
+    with pytest.raises(InputError):
+        ladder.climb()
+    assert not (tmp_path / "attempts").exists()
+    before = 0.0
+    for error in (KeyboardInterrupt(), MemoryError(), OutputError("the disc is full"), P3MEdgeError("it crashed")):
+        ladder.raised = error
+        with pytest.raises(type(error)):
+            ladder.climb()
+        seconds, rungs = spent(tmp_path)
+        assert rungs == 0
+        assert seconds > before
+        before = seconds
+    ladder.raised = None
+    climbed = ladder.climb()
+    assert climbed.passed
+    assert spent(tmp_path)[0] > before + sum(rung.seconds for rung in climbed.rungs)
 
 
 def test_nothing_that_works_is_an_error(tmp_path):
@@ -276,15 +329,18 @@ def started(arguments: list[str], sign: str) -> subprocess.Popen[str]:
 def test_the_same_line_goes_on_after_an_interruption(interruption, number, pictures, tmp_path):
     """Attempts 1 to 3 are ways to quantise; those after them belong to accuracy control, with its ranking."""
     line = command(tmp_path, pictures, "--attempts", str(number), "--arch", "mobile", "--standin", "--json")
+    attempts = tmp_path / ".onnx-int8.attempts"
     with started(line, f"attempt {number}: ") as process:
+        counted = msgspec.json.decode((attempts / "attempts.json").read_bytes())["seconds"]
         process.send_signal(interruption)
         code = process.wait(60)
-    attempts = tmp_path / ".onnx-int8.attempts"
-    before = msgspec.json.decode((attempts / "attempts.json").read_bytes())["rungs"]
+    index = msgspec.json.decode((attempts / "attempts.json").read_bytes())
+    before = index["rungs"]
     ranges = (attempts / "ranges.json").stat().st_mtime_ns
     assert len(before) == number - 1
     if interruption == signal.SIGINT:
         assert code == 130
+        assert index["seconds"] > counted
         assert [path.name for path in tmp_path.iterdir()] == [attempts.name]
     done = run(line)
     assert done.returncode == 3, done.stderr

@@ -114,11 +114,13 @@ def test_the_lists_name_every_picture_once_with_source_licence_and_hashes(data: 
     assert done.returncode == 0, done.stderr
     training, measuring = (read_list(tmp_path / f"{name}-list.csv") for name in ("training", "measuring"))
     assert Counter(row.kind for row in training) == {"people": 3, "people-weak": 1, "scenes": 10, "sources": 1}
-    assert Counter(row.kind for row in measuring) == {"people-held": 2, "ppt": 1, "portraits": 1, "unread": 100}
+    kinds = {"people-held": 2, "ppt": 1, "portraits": 1, "unread": 100, "bundled": 1}
+    assert Counter(row.kind for row in measuring) == kinds
     for row in (*training, *measuring):
         assert row.licence
-        assert row.source.startswith(("example.org", "github.com/example/repo @ 0123"))
+        assert row.source.startswith(("example.org", "github.com/example/repo @ 0123", "PyPI scikit-image"))
         assert len(row.sha256) == 64
+        assert len(row.phash) == 16
     assert all(
         "matte by IS-Net and MediaPipe, sha256 " in row.remark for row in training if row.kind.startswith("people")
     )

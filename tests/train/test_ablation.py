@@ -1,121 +1,230 @@
-"""The ablation of P3M-CP: what is drawn, what is trained, what is kept."""
+"""The ablation of P3M-CP: what is trained and tested, what is kept, what is refused."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from p3m_edge.cli import main
 from p3m_edge.cli.ablate_cp import markdown
-from p3m_edge.data.sets import open_set, read
-from p3m_edge.data.synth import portrait
-from p3m_edge.errors import InputError, UsageError
+from p3m_edge.errors import InputError, P3MEdgeError, UsageError
 from p3m_edge.train import ablation
+from p3m_edge.train.ablation import Sads, Score, Setting
+from tests.train.conftest import Told
 
-SETTING = ablation.Setting(train=4, test=2, seeds=1, steps=2, batch=2, size=32, faces=2)
-OPTIONS = [
-    f"--{name}={getattr(SETTING, name)}" for name in ("train", "test", "seeds", "steps", "batch", "size", "faces")
-]
-
-
-class Silent:
-    def progress(self, what: str, done: int, total: int) -> None:
-        assert 0 <= done <= total, what
-
-    def warn(self, message: str) -> None:
-        raise AssertionError(message)
+SIZES = ("data.size=32", "data.crops=[48]", "run.batch=2", "log.every=1")
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated portraits: a training set, a test set in both forms, and source faces; tests must not change them."""
+    root = tmp_path_factory.mktemp("portraits")
+    for name, count, seed, *options in (
+        ("train", 6, 1, "--blur-faces"), ("test", 3, 2, "--blur-faces"), ("normal", 3, 2), ("faces", 2, 3),
+    ):  # fmt: skip
+        arguments = [f"{root}/{name}", f"-n{count}", f"--seed={seed}", "--size=128x128", "--no-colours", "--workers=1"]
+        assert main(["data", "synth", *arguments, *options]) == 0
+    (root / "normal/image").rename(root / "test/original_image")
+    return root
+
+
+@pytest.fixture(scope="module")
+def setting(places: Path) -> Setting:
+    return Setting(f"{places}/train", f"{places}/faces", f"{places}/test", "smoke", SIZES, steps=3, seeds=2)
+
+
+def command(setting: Setting, out: Path) -> list[str]:
+    arguments = [
+        "--data", setting.data, "--faces", setting.faces, "--test", setting.test, "--preset", setting.preset,
+        "--steps", str(setting.steps), "--seeds", str(setting.seeds), "--out", str(out), "--json",
+    ]  # fmt: skip
+    sets = [part for override in setting.overrides for part in ("--set", override)]
+    return [sys.executable, "-m", "p3m_edge", "ablate-cp", *arguments, *sets]
+
+
+@pytest.fixture(scope="module")
+def done(setting: Setting, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished ablation; tests must leave it as it was."""
     out = tmp_path_factory.mktemp("ablation") / "out"
-    command = [sys.executable, "-m", "p3m_edge", "ablate-cp", "--out", str(out), "--json", *OPTIONS]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    found = subprocess.run(command(setting, out), capture_output=True, text=True, timeout=300, check=False)
     assert found.returncode == 0, found.stderr
-    return out, json.loads(found.stdout)
+    assert json.loads(found.stdout) == json.loads((out / "report.json").read_bytes())
+    return out
 
 
-def test_every_variant_is_trained_and_scored(done: tuple[Path, dict[str, object]]) -> None:
-    out, document = done
-    assert document == json.loads((out / "report.json").read_bytes())
-    rows = (out / "report.md").read_text(encoding="utf-8").splitlines()
-    for name in ablation.VARIANTS:
-        assert sum(row.startswith(f"| {name} |") for row in rows) == 1
-        score = json.loads((out / f"runs/{name}-0/score.json").read_bytes())
-        assert all(value > 0 for value in score.values())
-        config = (out / f"runs/{name}-0/config.toml").read_text(encoding="utf-8")
-        assert all((f'"{method}"' in config) == (method in ablation.VARIANTS[name]) for method in ("icp", "fcp"))
-    weights = {(out / f"runs/{name}-0/last.safetensors").read_bytes() for name in ("none", "ICP")}
-    assert len(weights) == 2  # the faces reached the network
+def test_every_variant_is_trained_and_scored(done: Path, places: Path) -> None:
+    report = json.loads((done / "report.json").read_bytes())
+    assert report["question"]["train"] == "train (anonymised, 5 pictures, 1 more held out)"
+    assert len(report["question"]["pictures"]) == 3
+    rows = (done / "report.md").read_text(encoding="utf-8").splitlines()
+    for name, methods in ablation.VARIANTS.items():
+        assert [row.split(" | ")[1] for row in rows if row.startswith(f"| {name} |")] == ["whole", "face"]
+        for seed in (0, 1):
+            config = (done / f"runs/{name}-{seed}/config.toml").read_text(encoding="utf-8")
+            assert all((f'"{method}"' in config) == (method in methods) for method in ("icp", "fcp"))
+            assert f"seed = {seed}\n" in config
+            assert (str(places / "faces") in config) == bool(methods)
+    weights = {
+        (done / f"runs/{name}-{seed}/last.safetensors").read_bytes() for name in report["scores"] for seed in (0, 1)
+    }
+    assert len(weights) == 8  # seeds and faces reached the networks
 
 
-def test_the_test_sets_differ_in_the_faces_alone(done: tuple[Path, dict[str, object]]) -> None:
-    out, _ = done
-    blurred, normal = open_set(out / "data/test-blurred"), open_set(out / "data/test-normal")
-    assert (blurred.blurred, normal.blurred) == (True, False)
-    assert len(blurred.items) == SETTING.test
-    for one, other in zip(map(read, blurred.items), map(read, normal.items), strict=True):
-        assert one.face_mask is not None
-        assert other.face_mask is not None
-        assert np.array_equal(one.alpha, other.alpha)
-        assert np.array_equal(one.face_mask, other.face_mask)
-        hidden = one.face_mask != 0
-        assert hidden.any()
-        assert np.array_equal(one.image[~hidden], other.image[~hidden])
-        assert (one.image[hidden] != other.image[hidden]).mean() > 0.5
+def test_the_figures_are_those_of_eval(done: Path, places: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = done / "runs/both-1/last.safetensors"
+    arguments = [f"B={places}/test/blurred_image", f"N={places}/test/original_image", "--model", f"B={weights}"]
+    how = ["--strategy", "deployed", "--size", "32x32", "--route", "float", "--json"]
+    assert main(["eval", "--ppt", *arguments, *how]) == 0
+    evaluated = json.loads(capsys.readouterr().out)["differences"]
+    score = json.loads((done / "report.json").read_bytes())["scores"]["both"][1]
+    for one, where in zip(evaluated, ("whole", "face"), strict=True):
+        assert one["blurred"] == pytest.approx(np.mean(score[where]["blurred"]))
+        assert one["normal"] == pytest.approx(np.mean(score[where]["normal"]))
+    assert score["face"]["blurred"] != score["face"]["normal"]
 
 
-def test_again_it_takes_what_is_there(done: tuple[Path, dict[str, object]]) -> None:
-    out, _ = done
-    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.*") if path.suffix in (".png", ".safetensors")}
-    found = ablation.ablate(SETTING, out, Silent())
-    assert times == {path: path.stat().st_mtime_ns for path in times}
-    assert markdown(found) == (out / "report.md").read_text(encoding="utf-8")
-    with pytest.raises(UsageError, match="another setting"):
-        ablation.ablate(ablation.Setting(train=5), out, Silent())
+def test_again_it_takes_what_is_there(done: Path, setting: Setting) -> None:
+    times = {path: path.stat().st_mtime_ns for path in (done / "runs").rglob("*") if path.is_file()}
+    found = ablation.ablate(setting, done, Told())
+    assert times == {path: path.stat().st_mtime_ns for path in (done / "runs").rglob("*") if path.is_file()}
+    assert markdown(found) == (done / "report.md").read_text(encoding="utf-8")
+    for other in (
+        replace(setting, steps=4), replace(setting, seeds=3), replace(setting, size=(64, 64)),
+        replace(setting, overrides=(*SIZES, "optim.lr=0.01")), replace(setting, faces="synth:2"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match="another setting"):
+            ablation.ablate(other, done, Told())
 
 
-@pytest.mark.parametrize("name", ["setting.json", "runs/both-0/score.json"])
-@pytest.mark.parametrize("damaged", [b"", b'{"blurred": 1', b'{"steps": "many", "blurred": null}', b"\xff\xfe"])
-def test_a_damaged_note_is_one_clear_error(done: tuple[Path, dict[str, object]], name: str, damaged: bytes) -> None:
-    path = done[0] / name
+def test_other_pictures_are_another_question(done: Path, setting: Setting, places: Path, tmp_path: Path) -> None:
+    """The folders' names are the same, but not what is in them."""
+    out = tmp_path / "out"
+    shutil.copytree(done, out)
+    moved = {
+        min(folder.iterdir()): tmp_path / folder.name for folder in (places / "train").iterdir() if folder.is_dir()
+    }
+    for here, there in moved.items():
+        here.rename(there)
+    try:
+        with pytest.raises(UsageError, match="of other pictures"):
+            ablation.ablate(setting, out, Told())
+    finally:
+        for here, there in moved.items():
+            there.rename(here)
+    ablation.ablate(setting, out, Told())
+
+
+@pytest.mark.parametrize("moment", ["in a training", "before a state", "before a score", "at the note"])
+def test_killed_and_started_again(moment: str, done: Path, setting: Setting, tmp_path: Path) -> None:
+    """It ends where an undisturbed one does."""
+    out, run = tmp_path / "out", tmp_path / "out/runs/FCP-1"
+    if moment == "in a training":
+        process = subprocess.Popen(command(setting, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not (run / "state.pt").exists():
+            time.sleep(0.002)
+        process.kill()
+        assert process.wait() != 0, "it was done before it could be killed"
+    elif moment == "at the note":
+        out.mkdir()
+        (out / ".0123456789abcdef.tmp").write_bytes(b"{")
+    else:
+        shutil.copytree(done, out)
+        kept = ("config.toml",) if moment == "before a state" else ("state.pt", "last.safetensors", "config.toml")
+        for path in run.iterdir():
+            if path.is_file() and path.name not in kept:
+                path.unlink()
+    told = Told()
+    ablation.ablate(setting, out, told)
+    assert told.steps == sorted(told.steps)
+    assert told.steps[-1] == setting.steps * (7 if moment.startswith("before") else 8)  # the eighth was kept
+    for path in sorted(done.glob("runs/*/score.json")):
+        assert (out / path.relative_to(done)).read_bytes() == path.read_bytes(), path
+
+
+@pytest.mark.parametrize("name", ["question.json", "runs/both-0/score.json"])
+@pytest.mark.parametrize("damaged", [b"", b'{"whole": {', b'{"setting": "many", "whole": null}', b"\xff\xfe"])
+def test_a_damaged_note_is_one_clear_error(done: Path, setting: Setting, name: str, damaged: bytes) -> None:
+    path = done / name
     before = path.read_bytes()
     path.write_bytes(damaged)
     try:
         with pytest.raises(InputError, match=f"{path.name} cannot be read") as caught:
-            ablation.ablate(SETTING, done[0], Silent())
+            ablation.ablate(setting, done, Told())
         assert caught.value.hint is not None
     finally:
         path.write_bytes(before)
 
 
-def test_means_and_spread() -> None:
-    scores = (ablation.Score(1.0, 2.0, 0.1, 0.4), ablation.Score(3.0, 5.0, 0.3, 0.4))
-    row = ablation.Variant("none", scores)
-    assert row.mean(lambda s: s.gap) == 1.5
-    assert row.mean(lambda s: s.face_gap) == pytest.approx(0.2)
-    assert row.spread(lambda s: s.blurred) == pytest.approx(2**0.5)
+def test_a_row_has_the_spread_over_seeds_and_the_interval_over_pictures() -> None:
+    one, other = Sads((1.0, 3.0), (2.0, 6.0)), Sads((2.0, 4.0), (4.0, 4.0))
+    row = ablation.row("none", "whole", (Score(one, one), Score(other, one)))
+    assert (row.blurred.mean, row.normal.mean, row.gap.mean) == (2.5, 4.0, 1.5)
+    assert row.blurred.deviation == pytest.approx(2**-0.5)  # of 2 and 3
+    assert row.gap.deviation == pytest.approx(2**-0.5)  # of 2 and 1
+    assert row.interval == (1.5, 1.5)  # a picture's gap is 1.5, the mean over the seeds, in both
+    alone = ablation.row("none", "face", (Score(other, one),))
+    assert (alone.gap.mean, alone.gap.deviation, alone.interval) == (2.0, 0.0, (1.0, 3.0))
 
 
-def test_a_portrait_seen_from_behind_stays_as_it_is() -> None:
-    behind = next(
-        s for seed in range(400) if (s := portrait(seed, 48, 48)).face_mask is not None and not s.face_mask.any()
-    )
-    assert np.array_equal(ablation.hide(behind).image, behind.image)
+def _copied(places: Path, tmp_path: Path, name: str) -> Path:
+    return Path(shutil.copytree(places / name, tmp_path / name))
 
 
-def test_impossible_settings(tmp_path: Path) -> None:
-    for make in (
-        lambda: ablation.Setting(size=40),
-        lambda: ablation.Setting(steps=0),
-        lambda: ablation.Setting(test=0),
-    ):
-        with pytest.raises(UsageError):
-            make()
+def _other_pictures(places: Path, tmp_path: Path) -> dict[str, str]:
+    test = _copied(places, tmp_path, "test")
+    min((test / "original_image").iterdir()).unlink()
+    return {"test": str(test)}
+
+
+def _without_masks(places: Path, tmp_path: Path) -> dict[str, str]:
+    test = _copied(places, tmp_path, "test")
+    min((test / "facemask").iterdir()).unlink()
+    return {"test": str(test)}
+
+
+def _one_form(places: Path, tmp_path: Path) -> dict[str, str]:
+    return {"test": f"{places}/train"}
+
+
+def _seen(places: Path, tmp_path: Path) -> dict[str, str]:
+    return {"data": f"{places}/test"}
+
+
+def _not_hidden(places: Path, tmp_path: Path) -> dict[str, str]:
+    return {"data": f"{places}/test/original_image"}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_other_pictures, "other pictures"), (_without_masks, "no face mask"), (_one_form, "original_image"),
+        (_seen, "trained on as well"), (_not_hidden, "not hidden"),
+        (lambda *_: {"faces": "nowhere"}, "nowhere"), (lambda *_: {"encoder_weights": "none.pth"}, "none.pth"),
+        (lambda *_: {"preset": "mobil"}, "unknown preset"), (lambda *_: {"overrides": ("run.seed=3",)}, "not free"),
+        (lambda *_: {"overrides": ("feature_paste.levels=[9]",)}, "feature_paste.levels"),
+        (lambda *_: {"overrides": ("optim.lr=fast",)}, "optim.lr"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_shows_before_anything_is_trained(
+    make: Callable[[Path, Path], dict[str, str]], message: str, setting: Setting, places: Path, tmp_path: Path
+) -> None:
+    changed = make(places, tmp_path)
+    with pytest.raises(P3MEdgeError, match=message):
+        ablation.ablate(replace(setting, **changed), tmp_path / "out", Told())  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_something_else(setting: Setting, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(UsageError, match="not an empty folder"):
-        ablation.ablate(SETTING, tmp_path, Silent())
+        ablation.ablate(setting, tmp_path, Told())
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

@@ -62,6 +62,7 @@ def test_pixels_that_are_not_trusted_teach_nothing():
         )  # fmt: skip
         loss = losses.total(leaf, other)
         loss.cross_entropy.backward()
+        assert leaf.global_logits.grad is not None
         assert not leaf.global_logits.grad[(inside).expand_as(leaf.global_logits)].any()
         found.append([float(x.detach()) for x in (loss.cross_entropy, loss.alpha_whole)])
     assert found[0] == pytest.approx(found[1])

@@ -1,0 +1,253 @@
+"""Flicker and hands on real video: the clips ``asl_*``, a webcam and people who sign, without mattes.
+
+    python -m p3m_edge.benchmarks.clips ARTEFACT --data DATA [--strip PNG] [--json]
+
+Every frame is matted by itself, without a stabiliser, as :class:`~p3m_edge.runtimes.Matting` does it; where MediaPipe
+is installed, its Selfie Segmentation is measured beside (see :mod:`p3m_edge.benchmarks.photographs`). Two measures:
+
+* flicker as :func:`p3m_edge.metrics.flicker` gives it, which needs no true matte: how the alpha changes where the
+  picture does not. It knows nothing of the mattes themselves: one that is 0 everywhere does not flicker at all.
+* the share of the pixels of moving hands that are kept (alpha of at least 0.5), and how many hands are whole (95 % of
+  their pixels kept), on 20 frames. ``asl_hands.json`` beside this file has the hands and says how they were marked.
+  Most of them are in front of the body, where a matte is easily whole; those before the wall are the harder ones.
+
+DATA holds ``clips/asl_*/clip.mkv``. ``--strip`` draws frames of one clip, and below them the person before a plain
+colour, the face hidden in both; the clips' credit stands below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from p3m_edge.benchmarks.photographs import Predict, artefact, selfie
+from p3m_edge.data.sheet import sheet
+from p3m_edge.errors import InputError, P3MEdgeError
+from p3m_edge.imageio import write_png
+from p3m_edge.metrics import flicker
+from p3m_edge.runtimes.compose import composite
+
+Frame = NDArray[np.uint8]
+Marks = Mapping[int, Sequence[NDArray[np.int32]]]
+"""Of a clip: the number of a frame to its hands, each a polygon of pixel positions, ``[N, 2]`` as x, y."""
+
+CREDIT = (
+    "Frames: asl_gestures/sister.mkv, github.com/intel-iot-devkit/sample-videos, CC BY 4.0 "
+    "(creativecommons.org/licenses/by/4.0); cut, the face hidden, in the lower row the background replaced"
+)
+KEPT = 0.5
+"""The alpha from which on a pixel counts as kept."""
+WHOLE = 0.95
+"""The share of a hand's pixels that must be kept for it to count as whole."""
+_MARKS = Path(__file__).with_name("asl_hands.json")
+_CELLS = (3, 4)  # of what is left of a face, as in p3m_edge.data.anonymize
+_PLAIN = (60, 160, 90)
+
+
+@dataclass(frozen=True)
+class Hand:
+    """One marked hand: its pixels, and the share of them that is kept."""
+
+    frame: int
+    pixels: int
+    kept: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of one method on one clip, or on all: flicker, marked hands, how many are whole, the share of their pixels kept.
+
+    ``kept`` and ``worst``, the share of the hand of which least is kept, are None where no hand is marked.
+    """
+
+    method: str
+    clip: str
+    frames: int
+    flicker: float
+    hands: int
+    whole: int
+    kept: float | None
+    worst: float | None
+
+
+def read_marks() -> tuple[dict[str, Marks], dict[str, Any]]:
+    """The hands of each clip, and what the strip shows."""
+    document = json.loads(_MARKS.read_text(encoding="utf-8"))
+    found: dict[str, Marks] = {
+        clip: {
+            int(number): [np.array(polygon, np.int32) for polygon in polygons] for number, polygons in frames.items()
+        }
+        for clip, frames in document["hands"].items()
+    }
+    return found, dict(document["strip"])
+
+
+def clips(data: Path) -> dict[str, Path]:
+    """The clips by name; raises :class:`InputError` where there are none."""
+    found = {path.parent.name: path for path in sorted(data.glob("clips/asl_*/clip.mkv"))}
+    if not found:
+        raise InputError(f"{data} has no clips/asl_*/clip.mkv")
+    return found
+
+
+def read_frames(file: Path) -> list[Frame]:
+    """All frames of a clip, uint8 ``[H, W, 3]``, RGB; raises :class:`InputError` where it cannot be decoded."""
+    capture = cv2.VideoCapture(str(file))
+    frames = []
+    while True:
+        there, frame = capture.read()
+        if not there:
+            break
+        frames.append(np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8))
+    capture.release()
+    if not frames:
+        raise InputError(f"{file} cannot be decoded as a video")
+    return frames
+
+
+def hands(alphas: Sequence[NDArray[np.float32]], marks: Marks) -> Iterator[Hand]:
+    """What is kept of the marked hands.
+
+    Raises
+    ------
+    InputError
+        A marked frame is not there, or a hand is none of its pixels: it is another clip.
+    """
+    for number, polygons in marks.items():
+        for polygon in polygons:
+            inside = np.zeros(alphas[0].shape, np.uint8)
+            cv2.fillPoly(inside, [polygon], 1)
+            if number >= len(alphas) or not inside.any():
+                raise InputError(f"the marks of hands are of another clip: frame {number} of {len(alphas)}")
+            values = alphas[number][inside != 0]
+            yield Hand(number, values.size, float((values >= KEPT).mean()))
+
+
+def measure(methods: Mapping[str, Predict], files: Mapping[str, Path], marks: Mapping[str, Marks]) -> Iterator[Score]:
+    """Each method on each clip, then on all: the mean of the clips' flicker, and the hands of all.
+
+    Raises
+    ------
+    InputError
+        A clip cannot be decoded, the marks are of another one, or no pixel stands still in it.
+    """
+    for method, predict in methods.items():
+        found: list[Hand] = []
+        flickers: list[float] = []
+        count = 0
+        for clip, file in files.items():
+            frames = read_frames(file)
+            alphas = [predict(frame) for frame in frames]
+            own = list(hands(alphas, marks.get(clip, {})))
+            found += own
+            flickers.append(flicker(alphas, frames))
+            count += len(frames)
+            yield _score(method, clip, len(frames), flickers[-1], own)
+        yield _score(method, "all", count, float(np.mean(flickers)), found)
+
+
+def strip(predict: Predict, frames: Sequence[Frame], shown: Mapping[str, Any]) -> Frame:
+    """Frames above, the person before a plain colour below, the face hidden in both, and the credit.
+
+    Parameters
+    ----------
+    predict
+        Sees the frames as they are.
+    frames
+        Those of the clip.
+    shown
+        ``frames`` (numbers), ``window`` and ``face`` (left, top, right and lower edge, in pixels).
+    """
+    left, top, right, bottom = shown["window"]
+    above, below = [], []
+    for number in shown["frames"]:
+        hidden = hide(frames[number], shown["face"])
+        plain = composite(hidden, predict(frames[number]), _PLAIN)
+        above.append((f"frame {number}", hidden[top:bottom, left:right]))
+        below.append(("", plain[top:bottom, left:right]))
+    picture = cv2.copyMakeBorder(sheet([above, below], 200), 0, 12, 0, 0, cv2.BORDER_CONSTANT, value=(250,) * 3)
+    place = (4, picture.shape[0] - 10)
+    cv2.putText(picture, CREDIT, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (60, 60, 60), 1, cv2.LINE_AA)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def hide(frame: Frame, box: Sequence[int]) -> Frame:
+    """A frame whose ellipse in a box (left, top, right, lower edge) is drawn from 3 x 4 mean colours."""
+    left, top, right, bottom = box
+    result = frame.copy()
+    region = result[top:bottom, left:right]
+    height, width = region.shape[:2]
+    means = cv2.resize(region, _CELLS, interpolation=cv2.INTER_AREA)
+    inside = np.zeros((height, width), np.uint8)
+    cv2.ellipse(inside, (width // 2, height // 2), (width // 2, height // 2), 0, 0, 360, 1, cv2.FILLED)
+    smooth = cv2.resize(means, (width, height), interpolation=cv2.INTER_CUBIC)
+    np.copyto(region, smooth, where=inside[..., None] != 0)
+    return result
+
+
+def main() -> int:
+    """Measure and print, and draw what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("artefact", type=Path, metavar="ARTEFACT")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds clips/asl_*")
+    parser.add_argument("--threads", type=int, metavar="N", help="of the artefact's engine")
+    parser.add_argument("--strip", type=Path, metavar="PNG", help="draw frames of one clip with their mattes")
+    parser.add_argument("--json", action="store_true", help="one document on the standard output")
+    try:
+        report(parser.parse_args())
+    except P3MEdgeError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, emoji=False, soft_wrap=True)
+        return error.exit_code
+    return 0
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """What :func:`main` does."""
+    files = clips(arguments.data)
+    marks, shown = read_marks()
+    own = artefact(arguments.artefact, arguments.threads)
+    mask = selfie()
+    methods = {str(arguments.artefact): own} | ({} if mask is None else {"MediaPipe Selfie": mask})
+    scores = list(measure(methods, files, marks))
+    if arguments.strip is not None:
+        if shown["clip"] not in files:
+            raise InputError(f"--strip shows {shown['clip']}, which {arguments.data} has not")
+        write_png(arguments.strip, strip(own, read_frames(files[shown["clip"]]), shown))
+    if arguments.json:
+        json.dump([asdict(line) for line in scores], sys.stdout, indent=1)
+        return
+    table = Table("method", "clip", "frames", "flicker", "hands", "whole", "pixels kept", "worst hand")
+    for line in scores:
+        table.add_row(
+            line.method, line.clip, str(line.frames), f"{line.flicker:.3f}", str(line.hands), str(line.whole),
+            _percent(line.kept), _percent(line.worst),
+        )  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _score(method: str, clip: str, frames: int, flickers: float, found: Sequence[Hand]) -> Score:
+    pixels = sum(hand.pixels for hand in found)
+    return Score(
+        method, clip, frames, flickers, len(found), sum(hand.kept >= WHOLE for hand in found),
+        sum(hand.kept * hand.pixels for hand in found) / pixels if found else None,
+        min((hand.kept for hand in found), default=None),
+    )  # fmt: skip
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
