@@ -38,6 +38,7 @@ from p3m_edge.imageio import list_images, read_image, read_mask, write_png
 from p3m_edge.metrics import UNKNOWN, evaluate
 from p3m_edge.runtimes import Matting
 from p3m_edge.runtimes.compose import composite
+from p3m_edge.runtimes.contract import engine_module
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 BAND = 7
@@ -179,8 +180,7 @@ def selfie() -> Predict | None:
 
 def isnet(file: Path) -> Predict:
     """IS-Net for general use (DIS, ECCV 2022) from an ONNX file, at 1024x1024, in OpenVINO."""
-    import openvino
-
+    openvino = engine_module("openvino").require()
     core = openvino.Core()
     model = core.read_model(file)
     compiled = core.compile_model(openvino.Model([model.outputs[0].node], model.get_parameters(), "isnet"), "CPU")

@@ -205,6 +205,8 @@ def laplacian(pred: Tensor, alpha: Tensor) -> Term:
     # The pyramid is linear: that of the difference is the difference of the pyramids. Pictures stand where channels
     # do, since PyTorch's gradient of a depthwise convolution is 16 times as fast as that of one with a single channel.
     current = (pred - alpha).transpose(0, 1)
+    if not len(pred):  # nothing is labelled: zero, with a gradient
+        return Term(current.sum(), _count(0, pred))
     kernel = _kernel(current).expand(len(pred), 1, 5, 5)
     loss = current.new_zeros(())
     for _ in range(_LEVELS):

@@ -112,7 +112,7 @@ def test_bad_files_do_not_stop_the_others(here):
         (("in", "out", "--workers", "some"), 2, "whole number"),
         (("in", "in/places"), 2, "lie in each other"),
         (("nowhere", "out"), 1, "nowhere"),
-        (("in/image", "out"), 1, "in/image"),
+        (("in/alpha", "out"), 1, "in/alpha"),
         (("P3M-500-P", "out"), 2, "a test set"),
         (("unpaired", "out"), 1, "have no alpha"),
         (("in", "file"), 1, "file cannot be used"),

@@ -32,7 +32,7 @@ def test_a_whole_picture_is_what_an_app_shows_the_network():
     found = views(View(64, whole=1, flip=0), sample)
     assert any(np.array_equal(view.image, expected) for view in found)
     # The others have other shapes: parts as high or as wide as the picture.
-    assert len({view.image.tobytes() for view in found}) > 10
+    assert len({view.image.tobytes() for view in found}) > 5
 
 
 def test_all_arrays_stay_together_and_have_the_networks_size():
@@ -48,7 +48,8 @@ def test_all_arrays_stay_together_and_have_the_networks_size():
         assert (view.trimap[view.alpha == 128] == 128).all()
         for mask in (view.trust, view.face_mask):
             assert set(np.unique(mask)) <= {0, 255}
-            assert (mask[view.alpha == 255] == 255).mean() > 0.9 or not red.any()
+            if red.any():
+                assert (mask[view.alpha == 255] == 255).mean() > 0.9
 
 
 def test_parts_are_of_every_size():
