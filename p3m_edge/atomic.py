@@ -10,7 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from p3m_edge.errors import OutputError
+from p3m_edge.errors import InputError, OutputError, P3MEdgeError, shown
+
+_NAME_ERRORS = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ})
 
 LEFTOVERS = ".*.tmp"
 """Pattern of what a process that was killed leaves beside the file that it was writing."""
@@ -70,6 +72,32 @@ def atomic_write(
     """Write a file by :func:`atomic_file`."""
     with atomic_file(path, what=what, parents=parents, durable=durable) as stream:
         stream.write(data)
+
+
+def check_name(path: str | os.PathLike[str], error: type[P3MEdgeError] = InputError) -> Path:
+    """The path, if a file could have that name, whether there is one or not.
+
+    Raises
+    ------
+    error
+        It is too long, or a part of it is; it is a loop of links, or holds a NUL or half of a surrogate pair.
+    """
+    try:
+        Path(path).stat()
+    except (OSError, ValueError) as fault:
+        told = name_fault(fault)
+        if told is not None:
+            raise error(f"{shown(str(path))} is no name of a file: {told}") from fault
+    return Path(path)
+
+
+def name_fault(error: BaseException) -> str | None:
+    """What the system says of a name that no file can have, in words; None if the error is about something else."""
+    if isinstance(error, OSError):
+        return error.strerror if error.errno in _NAME_ERRORS else None
+    loop = isinstance(error, RuntimeError) and str(error).startswith("Symlink loop")  # of Path.resolve
+    null = isinstance(error, ValueError) and "null" in str(error)
+    return str(error) if loop or null or isinstance(error, UnicodeEncodeError) else None
 
 
 def reason(error: Exception) -> str:

@@ -24,6 +24,9 @@ import re
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+Name = TypeVar("Name", bound=str)
 
 
 class P3MEdgeError(Exception):
@@ -119,3 +122,24 @@ def suggestion(name: str, known: Iterable[str]) -> str | None:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"choose from: {', '.join(names)}" if names else None
+
+
+def one_of(what: str, name: Name, known: Iterable[str]) -> Name:
+    """The name, if it is one of those that there are.
+
+    Raises
+    ------
+    UsageError
+        It is not, or no text at all.
+    """
+    names = tuple(known)
+    # NumPy's dtypes are equal to their names, and its arrays to nothing that is true or false.
+    if not isinstance(name, str) or name not in names:
+        raise UsageError(f"unknown {what} {shown(name)}", hint=suggestion(str(name), names))
+    return name
+
+
+def shown(value: object) -> str:
+    """What was given, for a message: on one line, short, and with its type where it is no text."""
+    text = " ".join(repr(value).split())[:60]
+    return text if isinstance(value, str) or value is None else f"{text} ({type(value).__name__})"

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from p3m_edge.atomic import check_name
 from p3m_edge.errors import ArtefactError
 from p3m_edge.records import (
     EngineRecord,
@@ -110,7 +111,7 @@ def read(folder: Path, *, allow_rejected: bool = False) -> Manifest:
     ArtefactError
         No artefact, a rejected one, an unreadable or invalid manifest, or one of a newer schema.
     """
-    folder = Path(folder)
+    folder = check_name(folder, ArtefactError)
     path = folder / MANIFEST
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.errors import InputError, UsageError, suggestion
+from p3m_edge.errors import InputError, UsageError, one_of, shown
 
 Resize = Literal["stretch", "letterbox"]
 Colour = Literal["RGB", "BGR"]
@@ -60,14 +60,13 @@ def fit(frame_height: int, frame_width: int, height: int, width: int, resize: Re
     Raises
     ------
     UsageError
-        The network's size is not positive, or ``resize`` is unknown.
+        The network's size is no positive whole numbers, or ``resize`` is unknown.
     """
-    if height < 1 or width < 1:
-        raise UsageError(f"the network's size must be positive, not {width}x{height}")
+    if not all(isinstance(side, int | np.integer) and side > 0 for side in (height, width)):
+        raise UsageError(f"the network's size must be positive whole numbers, not {shown(width)} x {shown(height)}")
+    one_of("resize", resize, get_args(Resize))
     if resize == "stretch":
         return Geometry(frame_height, frame_width, height, width, 0, 0, height, width)
-    if resize != "letterbox":
-        raise UsageError(f"unknown resize {resize!r}", hint=suggestion(str(resize), get_args(Resize)))
     scale = min(height / frame_height, width / frame_width)
     content_height = min(height, max(1, round(frame_height * scale)))
     content_width = min(width, max(1, round(frame_width * scale)))
@@ -75,6 +74,7 @@ def fit(frame_height: int, frame_width: int, height: int, width: int, resize: Re
     return Geometry(frame_height, frame_width, height, width, top, left, content_height, content_width)
 
 
+@np.errstate(all="ignore")  # of the app: a value may well become 0, and what is too large is found
 def to_network(
     frame: NDArray[Any], height: int, width: int, resize: Resize = "stretch", colour: Colour = "RGB"
 ) -> tuple[NDArray[np.uint8], Geometry]:
@@ -105,10 +105,9 @@ def to_network(
     InputError
         The frame is no array, empty, of another rank or dtype, or holds NaN or values outside 0..1.
     UsageError
-        The network's size is not positive, or ``resize`` or ``colour`` is unknown.
+        The network's size is no positive whole numbers, or ``resize`` or ``colour`` is unknown.
     """
-    if colour not in get_args(Colour):
-        raise UsageError(f"unknown colour order {colour!r}", hint=suggestion(str(colour), get_args(Colour)))
+    one_of("colour order", colour, get_args(Colour))
     _check_frame(frame)
     geometry = fit(frame.shape[0], frame.shape[1], height, width, resize)
     swap = colour == "BGR"
@@ -135,6 +134,7 @@ def from_network(alpha: NDArray[Any], geometry: Geometry, dtype: type[np.float32
 def from_network(alpha: NDArray[Any], geometry: Geometry, dtype: type[np.uint8]) -> NDArray[np.uint8]: ...
 
 
+@np.errstate(all="ignore")
 def from_network(
     alpha: NDArray[Any], geometry: Geometry, dtype: type[np.float32] | type[np.uint8] = np.float32
 ) -> NDArray[np.float32] | NDArray[np.uint8]:
@@ -161,10 +161,11 @@ def from_network(
     UsageError
         Another ``dtype``.
     """
-    if dtype not in (np.float32, np.uint8):
-        raise UsageError(f"an alpha can be float32 or uint8, not {np.dtype(dtype).name}")
-    if not np.issubdtype(alpha.dtype, np.floating):
-        raise InputError(f"the network's alpha must be float, not {alpha.dtype}")
+    if dtype is not np.float32 and dtype is not np.uint8:
+        raise UsageError(f"an alpha can be np.float32 or np.uint8, not {shown(dtype)}")
+    if not isinstance(alpha, np.ndarray) or not np.issubdtype(alpha.dtype, np.floating):
+        kind = alpha.dtype if isinstance(alpha, np.ndarray) else type(alpha).__name__
+        raise InputError(f"the network's alpha must be float, not {kind}")
     if alpha.shape != (geometry.height, geometry.width):
         raise InputError(f"the network's alpha is {list(alpha.shape)}, not [{geometry.height}, {geometry.width}]")
     rows = slice(geometry.top, geometry.top + geometry.content_height)

@@ -116,7 +116,7 @@ def _file(path: Path) -> Sample:
     if layout is None or layout.image != where.name:
         return Sample(path.name, path)
     alphas = imageio.list_images(where.parent / layout.alpha) if (where.parent / layout.alpha).is_dir() else []
-    return Sample(path.name, path, next((alpha for alpha in alphas if alpha.stem == path.stem), None))
+    return Sample(path.name, path, next((alpha for alpha in alphas if imageio.stem(alpha) == imageio.stem(path)), None))
 
 
 def write(args: argparse.Namespace, rows: Sequence[ArtefactRow], report: Report, mattes: Mattes | None) -> None:

@@ -13,7 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from p3m_edge.errors import OutputError, P3MEdgeError
+from p3m_edge.atomic import name_fault
+from p3m_edge.errors import OutputError, P3MEdgeError, shown
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -198,8 +199,24 @@ def _describe(error: BaseException) -> tuple[str, str | None, int]:
     if isinstance(error, OSError) and error.errno in _ENVIRONMENT_ERRORS:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}", "check permissions and free space", OutputError.exit_code
+    fault = name_fault(error)
+    if fault is not None:
+        name = getattr(error, "filename", None) or getattr(error, "object", None)
+        return _one_line(f"{'a name' if name is None else shown(str(name))} is no name of a file: {fault}"), None, 1
+    if isinstance(error, FileNotFoundError) and _current_folder_is_gone():
+        return "the current folder was deleted", "change to one that is there", 1
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # of pathlib, at a `~`
+        return "'~' stands for no folder here: no such user, or no home", "set HOME, or write the path in full", 2
     message = _one_line(f"internal error: {type(error).__name__}: {error}")
     return message, "run it again with --debug to see the traceback, and report it", 1
+
+
+def _current_folder_is_gone() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _error_record(message: str, hint: str | None, code: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from p3m_edge.cli import options
+from p3m_edge.cli import matte_options, options
 from p3m_edge.cli.progress import counting
 from p3m_edge.cli.tables import table
 from p3m_edge.data.check import Report, SplitReport, Spread, check
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from p3m_edge.cli.console import Console
 
 HELP = """Read every file of a data set, or of all splits under a folder, and say what is wrong: missing partners,
-unreadable files, unequal sizes, the same picture twice (also across splits), black alphas, trimaps without unknown
+unreadable files, mattes that are not what they seem (values 0 and 1, in the alpha channel, of raw pixels beside a
+turned picture), unequal sizes, the same picture twice (also across splits), black alphas, trimaps without unknown
 region or against their alpha. Then count the rest. Exit code 1 when there is something to put right."""
 EXAMPLES = """
 p3m-edge data check P3M-10k
 p3m-edge data check P3M-10k/validation/P3M-500-P
 p3m-edge data check portraits --json
+p3m-edge data check cutouts --alpha-from alpha
 """
 _SHOWN = 20  # problems of one kind
 
@@ -32,6 +34,7 @@ _SHOWN = 20  # problems of one kind
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folder."""
     parser.add_argument("folder", metavar="DIR", type=options.path, help="a set, one split of it, or a folder of sets")
+    matte_options.add_arguments(parser)
     parser.add_argument(
         "--workers", type=options.positive, metavar="N", help="processes that decode (default: one for each core)"
     )
@@ -40,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     """Check, and show what was found."""
     with counting(console, "pictures") as progress:
-        report = check(args.folder, workers=args.workers, progress=progress)
+        stored = matte_options.matte_form(args)
+        report = check(args.folder, stored=stored, workers=args.workers, progress=progress)
     error = _error(report)
     console.emit(report, lambda out: _render(out, report), error)
     if error is not None:

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 KINDS = ("alpha", "cutout", "composite", "blur")
 
+Colour = tuple[int, int, int]
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -38,6 +41,10 @@ class Outcome:
         Why it failed, or was skipped.
     seconds
         Decoding, matting and writing.
+    page
+        Which page or frame of the file, from 1 on; None where it was not asked for all of them.
+    remarks
+        What must be known about the file, as in :class:`p3m_edge.imageio.Picture`.
     """
 
     input: Path
@@ -47,6 +54,17 @@ class Outcome:
     width: int | None = None
     height: int | None = None
     seconds: float = 0.0
+    page: int | None = None
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture, the files to make of it by kind, and which page or frame is meant, from 1 on (None: the first)."""
+
+    source: Path
+    files: Mapping[str, Path]
+    page: int | None = None
 
 
 class Inputs:
@@ -85,13 +103,13 @@ class Recipe:
     kinds
         Of ``KINDS``.
     background
-        For ``composite``: a colour (R, G, B; 0..255) or a picture ``[H, W, 3]``, uint8.
+        For ``composite``: a colour (R, G, B; 0..255, sRGB) or a picture.
     force
         Whether files that exist are replaced; otherwise they stay, and only what is missing is made.
     """
 
     kinds: tuple[str, ...]
-    background: tuple[int, int, int] | NDArray[np.uint8] | None
+    background: Colour | Picture | None
     force: bool
 
     def files(self, folder: Path, name: os.PathLike[str]) -> dict[str, Path]:
@@ -104,24 +122,48 @@ class Recipe:
     ) -> Iterator[tuple[str, NDArray[Any]]]:
         """The results, one by one: ``[H, W]`` for alpha, ``[H, W, 4]`` for the cut-out, ``[H, W, 3]`` else.
 
-        uint16 for pictures of that depth, uint8 otherwise.
+        uint16 for pictures of that depth, uint8 otherwise; in the colours of the picture's profile. What is transparent
+        in the picture stays so: the alpha is multiplied by the picture's own, a blurred picture keeps that as a fourth
+        channel, and colours under full transparency are in no result.
         """
-        frame: NDArray[Any] = picture.rgb if picture.rgb16 is None else picture.rgb16
+        frame, given = picture.own, picture.alpha
+        shown: NDArray[Any] = alpha
+        if given is not None:
+            frame = imageio.fill_hidden(frame, given)
+            shown = alpha * (given * np.float32(1 / np.iinfo(given.dtype).max))
+        top = np.iinfo(frame.dtype).max
         colours = None  # of the subject: estimating them costs more than all else
         for kind in sorted(kinds, key=KINDS.index):
             if kind == "alpha":
-                yield kind, np.rint(alpha * np.iinfo(frame.dtype).max).astype(frame.dtype)
+                yield kind, np.rint(shown * top).astype(frame.dtype)
             elif kind == "cutout":
                 cutout = compose.cutout(frame, alpha)
                 colours = np.ascontiguousarray(cutout[..., :3])
+                cutout[..., 3] = np.rint(shown * top)
                 yield kind, cutout
             elif kind == "composite" and self.background is not None:
-                yield kind, compose.composite(frame, alpha, self.background, foreground=colours)
+                colours = compose.foreground(frame, alpha) if colours is None else colours
+                behind = _in_colours_of(picture.icc_profile, self.background)
+                yield kind, compose.composite(frame, shown, behind, foreground=colours)
             elif kind == "blur":
-                yield kind, compose.blur_background(frame, alpha)
+                blurred = compose.blur_background(frame, alpha)
+                yield kind, blurred if given is None else np.dstack([blurred, given])
 
 
-def background(text: str) -> tuple[int, int, int] | Picture:
+@lru_cache(maxsize=2)
+def _in_colours_of(profile: bytes | None, background: Colour | Picture) -> Colour | NDArray[Any]:
+    """A background as the values of another picture's space; a picture that is transparent in places is on white."""
+    if isinstance(background, Picture):
+        if background.alpha is not None:
+            return imageio.convert(imageio.flatten(background.rgb, background.alpha, 255), None, profile)
+        if background.icc_profile == profile:
+            return background.own
+        return imageio.convert(background.rgb, None, profile)
+    red, green, blue = imageio.convert(np.array([[background]], np.uint8), None, profile)[0, 0].tolist()
+    return red, green, blue
+
+
+def background(text: str, max_pixels: int = imageio.MAX_PIXELS) -> Colour | Picture:
     """A colour (``#00ff00``, ``#0f0``, ``white``) or a picture file. A file with a colour's name: ``./white``.
 
     Raises
@@ -137,7 +179,7 @@ def background(text: str) -> tuple[int, int, int] | Picture:
         return red, green, blue
     path = Path(text).expanduser()
     if path.exists() or path.suffix.lower() in imageio.IMAGE_SUFFIXES:
-        return imageio.read_image(path)
+        return imageio.read_image(path, max_pixels=max_pixels)
     raise UsageError(
         f"background {text!r} is neither a colour nor a picture",
         hint="for example --background '#00ff00', --background white, --background beach.jpg",
@@ -145,9 +187,9 @@ def background(text: str) -> tuple[int, int, int] | Picture:
 
 
 def process(
-    matting: Matting, source: Path, files: Mapping[str, Path], recipe: Recipe, inputs: Inputs
+    matting: Matting, job: Job, recipe: Recipe, inputs: Inputs, max_pixels: int = imageio.MAX_PIXELS
 ) -> tuple[Outcome, bool]:
-    """Matte one picture and write its files.
+    """Matte one picture, of at most so many pixels, and write its files.
 
     Returns
     -------
@@ -157,23 +199,25 @@ def process(
         Whether the disc is full: there is no point in going on.
     """
     start = time.perf_counter()
+    source, files, page = job.source, job.files, job.page
     try:
         for path in files.values():
             inputs.check(path)
         wanted = {kind: path for kind, path in files.items() if recipe.force or not os.path.lexists(path)}
         if not wanted:
-            return Outcome(source, "skipped", tuple(files.values()), "its results exist"), False
-        picture = imageio.read_image(source)
-        alpha = matting(picture.rgb).astype(np.float32, copy=False)
+            return Outcome(source, "skipped", tuple(files.values()), "its results exist", page=page), False
+        picture = imageio.read_image(source, max_pixels=max_pixels, frame=None if page is None else page - 1)
+        alpha = matting(picture.visible).astype(np.float32, copy=False)
         for kind, result in recipe.render(picture, alpha, wanted):
             wanted[kind].parent.mkdir(parents=True, exist_ok=True)
             profile = None if kind == "alpha" else picture.icc_profile
             imageio.write_png(wanted[kind], result, icc_profile=profile, result=True)
     except (P3MEdgeError, OSError, MemoryError) as error:
-        return Outcome(source, "failed", reason=_reason(source, error)), _disc_full(error)
+        return Outcome(source, "failed", reason=_reason(source, error), page=page), _disc_full(error)
     height, width = alpha.shape
     seconds = round(time.perf_counter() - start, 3)
-    return Outcome(source, "done", tuple(files.values()), None, width, height, seconds), False
+    outputs = tuple(files.values())
+    return Outcome(source, "done", outputs, None, width, height, seconds, page, picture.remarks), False
 
 
 def _disc_full(error: BaseException) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from p3m_edge import targets
+from p3m_edge.atomic import check_name
 from p3m_edge.errors import MissingError, UsageError, suggestion
 from p3m_edge.targets import Limits, Target
 
@@ -140,14 +141,24 @@ def whole(text: str) -> int:
     return int(text)
 
 
+class PathError(UsageError, argparse.ArgumentTypeError):
+    """No file can have this path. Argparse says for which option, if it is the one who asked."""
+
+
 def path(text: str) -> Path:
-    """Parse a path (for argparse); ``~`` is expanded."""
+    """Parse a path (also for argparse); ``~`` is expanded.
+
+    Raises
+    ------
+    PathError
+        It is empty, or no file can have it.
+    """
     if not text or "\0" in text:
-        raise argparse.ArgumentTypeError("an empty path" if not text else "a path with a NUL character")
+        raise PathError("an empty path" if not text else "a path with a NUL character")
     try:
-        return Path(text).expanduser()
+        return check_name(Path(text).expanduser(), PathError)
     except RuntimeError as error:  # ~nobody
-        raise argparse.ArgumentTypeError(str(error)) from error
+        raise PathError(str(error)) from error
 
 
 def share(text: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from p3m_edge.cli import mattes, options
 from p3m_edge.cli.default_artefact import default_artefact
-from p3m_edge.cli.mattes import Inputs, Outcome, Recipe
-from p3m_edge.cli.sources import collect, output_names
+from p3m_edge.cli.mattes import Inputs, Job, Outcome, Recipe
+from p3m_edge.cli.sources import collect, output_names, with_pages
 from p3m_edge.cli.tables import table
 from p3m_edge.errors import InputError, OutputError, P3MEdgeError, PartialError, UsageError
-from p3m_edge.imageio import Picture
+from p3m_edge.imageio import MAX_PIXELS, Picture
 from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX
 from p3m_edge.runtimes import Matting
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from p3m_edge.cli.console import Console
     from p3m_edge.manifest import Manifest
 
-Job = tuple[Path, Mapping[str, Path]]
-
 HELP = """Matte pictures, with an artefact that export wrote, or with the weights of this package: their artefact is
 made at the first run, which needs PyTorch, and kept in the user's cache. Each picture gives, below --out and in the
 sub-folder it came from,
@@ -35,8 +33,10 @@ sub-folder it came from,
   <stem>.cutout.png     the subject on transparency, straight colour
   <stem>.composite.png  the subject on --background
   <stem>.blur.png       the subject on its own background, blurred
-Without --alpha, --cutout, --background or --blur: alpha and cut-out. 16-bit pictures give 16-bit results.
+Without --alpha, --cutout, --background or --blur: alpha and cut-out. 16-bit pictures give 16-bit results. What is
+transparent in a picture stays transparent in its results.
 Pictures that would share a name keep their suffix in it (1.jpg.alpha.png); of several folders, each keeps its name.
+With --pages all, every page or frame of a file is a picture (scan-2.alpha.png).
 
 Inputs are never overwritten. Results that exist are left alone and only what is missing is made; --force replaces
 them. In a folder, pictures that p3m-edge wrote are not taken as inputs. A picture that cannot be used does not stop
@@ -48,7 +48,7 @@ p3m-edge run out/demo/onnx-fp32 photos/ --recursive --out mattes
 p3m-edge run out/demo/onnx-fp32 portrait.jpg --out mattes --background '#00ff00'
 p3m-edge run out/demo/onnx-fp32 portrait.jpg --out mattes --cutout --background beach.jpg --blur
 """
-_FEW = 5  # up to so many pictures, each one's files are listed
+_FEW = 5  # up to so many pictures, each one's files are listed, and what must be known about them
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("inputs", metavar="INPUT", nargs="+", type=options.path, help="a picture, or a folder of them")
     parser.add_argument("--out", required=True, metavar="DIR", type=options.path, help="where the results go")
-    parser.add_argument("--recursive", action="store_true", help="also the pictures in sub-folders")
+    parser.add_argument(
+        "--recursive", action="store_true",
+        help="also the pictures in sub-folders; linked ones are followed, and each folder is looked into once",
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace results that exist (never an input)")
+    parser.add_argument(
+        "--pages", choices=("first", "all"), default="first",
+        help="of files with several pages or frames (TIFF, GIF, WebP, AVIF) the first one, or each (default: first)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-megapixels", type=options.positive, default=MAX_PIXELS // 1_000_000, metavar="N",
+        help="refuse larger pictures (default: 256). Decoding takes about 10 MB of memory a megapixel, a cut-out 70",
+    )  # fmt: skip
     results = parser.add_argument_group("results")
     results.add_argument("--alpha", action="store_true", help="write the alpha matte")
     results.add_argument("--cutout", action="store_true", help="write the subject on transparency")
@@ -98,15 +109,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Matte every picture; those that fail are named at the end."""
-    behind = mattes.background(args.background) if args.background is not None else None
-    recipe = Recipe(_kinds(args), behind.rgb if isinstance(behind, Picture) else behind, force=args.force)
+    max_pixels = args.max_megapixels * 1_000_000
+    behind = mattes.background(args.background, max_pixels) if args.background is not None else None
+    recipe = Recipe(_kinds(args), behind, force=args.force)
     named, inputs = _split(args)
     found = collect(inputs, recursive=args.recursive)
     protected = [source.path for source in found.pictures]
     if isinstance(behind, Picture):
         protected.append(behind.path)
-    names = output_names(found.pictures)
-    jobs = [(s.path, recipe.files(args.out, name)) for s, name in zip(found.pictures, names, strict=True)]
+        if behind.alpha is not None:
+            console.warn(f"the background {behind.path} is transparent in places; it is shown on white")
+    sources = with_pages(found.pictures, max_pixels) if args.pages == "all" else found.pictures
+    names = output_names(sources)
+    jobs = [Job(s.path, recipe.files(args.out, name), s.page) for s, name in zip(sources, names, strict=True)]
     outcomes = [Outcome(path, "failed", reason=reason) for path, reason in found.failures]
     artefact = named or default_artefact(args.size or options.SIZE, console)
     check = named is not None  # the default artefact has just been checked
@@ -115,7 +130,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         if not manifest.model.trained:
             console.warn("the weights of this artefact are stand-ins and NOT TRAINED: its mattes mean nothing")
         _make_folder(args.out)
-        outcomes += _process_all(matting, jobs, recipe, Inputs(protected), console)
+        outcomes += _process_all(matting, jobs, recipe, Inputs(protected), max_pixels, console)
+    _tell_remarks(outcomes, console)
     report = _report(args, artefact, manifest, outcomes, left_out=len(found.own))
     error = _error(report)
     console.emit(report, lambda out: _render(out, report), error)
@@ -168,18 +184,29 @@ def _make_folder(folder: Path) -> None:
 
 
 def _process_all(
-    matting: Matting, jobs: Sequence[Job], recipe: Recipe, inputs: Inputs, console: Console
+    matting: Matting, jobs: Sequence[Job], recipe: Recipe, inputs: Inputs, max_pixels: int, console: Console
 ) -> Iterator[Outcome]:
     """Work through the pictures; a full disc ends it, and the rest counts as failed."""
     full = False
     with _progress(console, len(jobs)) as step:
-        for path, files in jobs:
-            step(path)
+        for job in jobs:
+            step(job.source)
             if full:
-                yield Outcome(path, "failed", reason="not begun: the disc is full")
+                yield Outcome(job.source, "failed", reason="not begun: the disc is full", page=job.page)
                 continue
-            outcome, full = mattes.process(matting, path, files, recipe, inputs)
+            outcome, full = mattes.process(matting, job, recipe, inputs, max_pixels)
             yield outcome
+
+
+def _tell_remarks(outcomes: Sequence[Outcome], console: Console) -> None:
+    """Say what must be known about files; that of more than a few pictures in one line."""
+    found = [(outcome.input, remark) for outcome in outcomes for remark in outcome.remarks]
+    for path, remark in found[:_FEW]:
+        console.warn(f"{path}: {remark}")
+    if len(found) > _FEW:
+        console.warn(f"there are {len(found) - _FEW} more remarks of this kind; --json lists all of them")
+    if any(remark.startswith("the first of ") for _, remark in found):
+        console.note("hint: --pages all mattes every page and frame")
 
 
 @contextmanager

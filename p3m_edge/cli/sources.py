@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from p3m_edge import imageio
@@ -15,10 +15,15 @@ from p3m_edge.errors import InputError
 
 @dataclass(frozen=True)
 class Source:
-    """One picture, and the folder below the output folder that its results go to."""
+    """One picture, and the folder below the output folder that its results go to.
+
+    ``page`` of ``pages``, from 1 on, where each page or frame of the file is a picture of its own.
+    """
 
     path: Path
     folder: PurePath
+    page: int | None = None
+    pages: int = 1
 
 
 @dataclass(frozen=True)
@@ -67,13 +72,38 @@ def _absolute(path: Path) -> Path:
     return path.parent.resolve() / path.name
 
 
-def _walk(root: Path, failures: list[tuple[Path, str]]) -> Iterable[Path]:
+def _walk(root: Path, failures: list[tuple[Path, str]]) -> Iterator[Path]:
+    """The folder and all below it; where links lead comes after that, and nothing comes twice."""
+
     def note(error: OSError) -> None:
         failures.append((Path(str(error.filename)), f"cannot be listed: {error.strerror}"))
 
-    for folder, below, _files in os.walk(root, onerror=note):
-        below.sort()
-        yield Path(folder)
+    seen: set[str] = set()
+    waiting = deque([root])
+    while waiting:
+        top = waiting.popleft()
+        if top is not root and (_above(top) or os.path.realpath(top) in seen):
+            if os.path.realpath(top) not in seen:
+                failures.append((top, "is a link to a folder that it lies in, and is not followed"))
+            continue
+        for folder, below, _files in os.walk(top, onerror=note):
+            below.sort()
+            real = os.path.realpath(folder)
+            if real in seen:
+                below.clear()
+                continue
+            seen.add(real)
+            waiting.extend(Path(folder, name) for name in below if Path(folder, name).is_symlink())
+            yield Path(folder)
+
+
+def _above(link: Path) -> bool:
+    """Whether a link leads to a folder that it lies in."""
+    target = os.path.realpath(link)
+    try:
+        return os.path.commonpath([os.path.realpath(link.parent), target]) == target
+    except ValueError:  # on another drive
+        return False
 
 
 def _pictures(folder: Path, failures: list[tuple[Path, str]]) -> Iterable[Path]:
@@ -85,12 +115,27 @@ def _pictures(folder: Path, failures: list[tuple[Path, str]]) -> Iterable[Path]:
         return ()
 
 
+def with_pages(sources: Iterable[Source], max_pixels: int = imageio.MAX_PIXELS) -> tuple[Source, ...]:
+    """Each page or frame of a file as a picture of its own; a file that cannot be read stays one."""
+    found: list[Source] = []
+    for source in sources:
+        try:
+            pages = imageio.count_frames(source.path, max_pixels=max_pixels)
+        except InputError:  # reading it as a picture will say why
+            pages = 1
+        if pages == 1:
+            found.append(source)
+        else:
+            found += [replace(source, page=page, pages=pages) for page in range(1, pages + 1)]
+    return tuple(found)
+
+
 def output_names(sources: Sequence[Source]) -> tuple[PurePath, ...]:
     """The path of each picture's results below the output folder, without the part that says which result it is.
 
-    That is the sub-folder and the stem (``a/1`` for ``a/1.jpg``); where two pictures would share it, the whole name
-    (``a/1.jpg``); where they still would, the folders above as well; at last a number. Names that differ only in
-    case or in Unicode form count as the same, because some file systems hold them to be.
+    That is the sub-folder and the stem (``a/1`` for ``a/1.jpg``, ``a/1-3`` for its third page); where two pictures
+    would share it, the whole name (``a/1.jpg``); where they still would, the folders above as well; at last a number.
+    Names that differ only in case or in Unicode form count as the same, because some file systems hold them to be.
     """
     common = _common([source.path for source in sources])
     choices = [_choices(source, common) for source in sources]
@@ -110,7 +155,10 @@ def _choices(source: Source, common: Path | None) -> tuple[PurePath, ...]:
     choices = [source.folder / (path.stem or path.name), source.folder / path.name]
     if common is not None:
         choices.append(PurePath(_absolute(path).relative_to(common)))
-    return tuple(choices)
+    if source.page is None:
+        return tuple(choices)
+    number = f"-{source.page:0{len(str(source.pages))}}"
+    return tuple(choice.with_name(choice.name + number) for choice in choices)
 
 
 def _common(paths: Sequence[Path]) -> Path | None:
@@ -144,7 +192,7 @@ def _is_own(path: Path) -> bool:
     if path.suffix.lower() != ".png":
         return False
     try:
-        with path.open("rb") as stream:
+        with imageio.open_regular(path) as stream:
             if stream.read(8) != b"\x89PNG\r\n\x1a\n":
                 return False
             while len(header := stream.read(8)) == 8 and header[4:] != b"IDAT":
@@ -155,6 +203,6 @@ def _is_own(path: Path) -> bool:
                     stream.seek(4, os.SEEK_CUR)
                 else:
                     stream.seek(length + 4, os.SEEK_CUR)
-    except OSError:  # unreadable: reading it as a picture will say why
+    except (InputError, OSError):  # unreadable: reading it as a picture will say why
         return False
     return False

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from p3m_edge.atomic import check_name
 from p3m_edge.data.detect import Box
 from p3m_edge.data.sample import Item
 from p3m_edge.data.sets import find_layout, survey
 from p3m_edge.errors import InputError
-from p3m_edge.imageio import list_images
+from p3m_edge.imageio import composed, list_images, stem
 
 _FIELDS = ("name", "x", "y", "width", "height")
 
@@ -25,16 +26,16 @@ def find_items(folder: Path) -> tuple[Item, ...]:
     InputError
         There are none, or the folder cannot be read.
     """
-    if folder.is_dir() and find_layout(folder) is not None:
+    if check_name(folder).is_dir() and find_layout(folder) is not None:
         listing = survey(folder)
-        items = [*listing.items, *(Item(path.name, path) for path in listing.namesakes)]
+        items = [*listing.items, *(Item(composed(path.name), path) for path in listing.namesakes)]
         items = [item for item in items if item.image.parent.name == listing.layout.image]
     else:
         paths = list_images(folder)
-        stems = [path.stem.casefold() for path in paths]
+        stems = [stem(path).casefold() for path in paths]
         items = [
-            Item(path.stem if stems.count(stem) == 1 else path.name, path)
-            for path, stem in zip(paths, stems, strict=True)
+            Item(stem(path) if stems.count(folded) == 1 else composed(path.name), path)
+            for path, folded in zip(paths, stems, strict=True)
         ]
     if not items:
         raise InputError(f"{folder} holds no pictures")
@@ -53,13 +54,14 @@ def read_boxes(path: Path, names: Iterable[str]) -> dict[str, tuple[Box, ...]]:
         The file cannot be read, a row is not of that form, or names no picture.
     """
     known, boxes = set(names), dict[str, tuple[Box, ...]]()
+    check_name(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = csv.DictReader(stream)
             if not set(_FIELDS) <= set(rows.fieldnames or ()):
                 raise InputError(f"{path} lacks one of the columns {', '.join(_FIELDS)}")
             for row in rows:
-                name = (row["name"] or "").strip()
+                name = composed((row["name"] or "").strip())
                 if name not in known:
                     raise InputError(f"{path}, line {rows.line_num}: there is no picture {name!r}")
                 values = [(row[key] or "").strip() for key in _FIELDS[1:]]

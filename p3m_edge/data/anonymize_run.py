@@ -15,7 +15,7 @@ from p3m_edge.data.anonymize_set import Anonymizer, Job, Output, Record, Setting
 from p3m_edge.data.detect import Detector
 from p3m_edge.data.parallel import Progress, parallel_map
 from p3m_edge.errors import InputError, OutputError
-from p3m_edge.imageio import list_images, read_image, read_mask
+from p3m_edge.imageio import list_images, read_image, read_mask, stem
 
 # One for each process: it opens the detectors once.
 _anonymizer = cache(Anonymizer.open)
@@ -78,8 +78,8 @@ def find_checks(folder: Path) -> list[Check]:
     found = list_images(pictures)
     if not found:
         raise InputError(f"{pictures} holds no pictures")
-    masks = {path.stem: path for path in list_images(folder / "facemask")} if (folder / "facemask").is_dir() else {}
-    return [Check(path, masks.get(path.stem)) for path in found]
+    masks = {stem(path): path for path in list_images(folder / "facemask")} if (folder / "facemask").is_dir() else {}
+    return [Check(path, masks.get(stem(path))) for path in found]
 
 
 def _anonymize(output: Output, settings: Settings, job: Job) -> Record:
@@ -93,12 +93,12 @@ def _verifier(spec: str) -> Detector:
 
 def _verify(folder: Path, spec: str, check: Check) -> Record:
     detector = _verifier(spec)
-    name, output = check.picture.stem, Output(folder)
+    name, output = stem(check.picture), Output(folder)
     known = output.read_record(name)
     record = known or Record(name, check.picture.name, "done")
     try:
         image = read_image(check.picture).rgb
-        mask = None if check.mask is None else read_mask(check.mask)
+        mask = None if check.mask is None else read_mask(check.mask, binary=True)
         if mask is not None and mask.shape != image.shape[:2]:
             raise InputError(f"{check.mask} is not of its picture's size")
     except InputError as error:

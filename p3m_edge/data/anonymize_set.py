@@ -180,7 +180,7 @@ class Anonymizer:
         record = Record(item.name, item.image.name, "failed", settings=self.settings, by_hand=job.boxes)
         try:
             record = replace(record, stamp=stamp(item))
-            image = read_image(item.image).rgb
+            image = read_image(item.image).visible
             alpha = None if item.alpha is None else read_mask(item.alpha)
             record = self._hide(image, alpha, job, record)
         except InputError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,15 +11,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.data import sets
+from p3m_edge.data import fit, sets
 from p3m_edge.data.compose_set import empty_pictures
 from p3m_edge.data.parallel import Progress, parallel_map
-from p3m_edge.data.sample import Item
+from p3m_edge.data.sample import PLAIN, Image, Item, MatteForm
 from p3m_edge.errors import InputError
-from p3m_edge.imageio import read_image, read_mask
+from p3m_edge.imageio import MaskError, Picture, read_image
 from p3m_edge.metrics import BACKGROUND, FOREGROUND, UNKNOWN
 
-Kind = Literal["missing", "stray", "namesake", "unreadable", "size", "black alpha", "trimap", "double"]
+Kind = Literal[
+    "missing", "stray", "namesake", "unreadable", "matte", "size", "turned", "black alpha", "trimap", "double"
+]
 
 # A trimap contradicts its alpha where it is sure and the alpha says the opposite, on more than this share of it.
 _CONTRADICTION = 0.001
@@ -38,8 +40,13 @@ class Problem:
             A file belongs to no picture; another file of the folder has its name with another suffix.
         ``unreadable``
             Damaged, cut short, empty, not a picture, or a matte with unequal colour channels.
+        ``matte``
+            The values of an alpha, trimap or mask are not what they seem: 0 and 1, 8 bits in a file of 16, in the alpha
+            channel.
         ``size``
             Not that of the picture.
+        ``turned``
+            The picture is turned by its EXIF data, and the matte is of the raw pixels, or may be.
         ``black alpha``
             Nothing is foreground, and no list of composites says that nobody is in the picture.
         ``trimap``
@@ -135,12 +142,15 @@ class _Facts:
     face: float | None = None
 
 
-def check(root: str | Path, *, workers: int | None = None, progress: Progress = lambda _done, _total: None) -> Report:
+def check(
+    root: str | Path, *, stored: MatteForm = PLAIN, workers: int | None = None,
+    progress: Progress = lambda _done, _total: None,
+) -> Report:  # fmt: skip
     """Read every file of a set, or of all splits under a folder.
 
     Parameters
     ----------
-    root
+    root, stored
         As for :func:`p3m_edge.data.sets.open_set`.
     workers, progress
         As for :func:`p3m_edge.data.parallel.parallel_map`.
@@ -154,7 +164,7 @@ def check(root: str | Path, *, workers: int | None = None, progress: Progress = 
     folders = list(sets.splits(root).values())
     if sets.find_layout(root) is not None or not folders:
         folders.insert(0, root)
-    listings = {folder: sets.survey(folder) for folder in folders}
+    listings = {folder: sets.survey(folder, stored=stored) for folder in folders}
     pairs = [(folder, item) for folder, listing in listings.items() for item in listing.items]
     facts = parallel_map(_examine, [item for _, item in pairs], workers=workers, progress=progress)
     problems = [problem for folder, listing in listings.items() for problem in _unmatched(folder, listing)]
@@ -195,27 +205,16 @@ def _unmatched(folder: Path, listing: sets.Listing) -> Iterator[Problem]:
 def _examine(item: Item) -> _Facts:
     """Decode the files of an item, each by itself."""
     problems: list[tuple[Kind, Path, str]] = []
+    picture = _picture(item, problems)
 
-    def decode(path: Path | None, reader: Callable[[Path], NDArray[np.uint8]]) -> NDArray[np.uint8] | None:
-        if path is None:
-            return None
-        try:
-            array = reader(path)
-        except InputError as error:
-            problems.append(("unreadable", path, str(error).removeprefix(f"{path} ")))
-            return None
-        if image is not None and array.shape[:2] != image.shape[:2]:
-            sizes = [f"{shape[1]} x {shape[0]}" for shape in (array.shape, image.shape)]
-            problems.append(("size", path, f"{sizes[0]} pixels, its picture {sizes[1]}"))
-            return None
-        return array
+    def decode(field: str) -> Image | None:
+        path: Path | None = getattr(item, field)
+        return None if path is None else _partner(path, field, picture, item, problems)
 
-    image: NDArray[np.uint8] | None = None
-    image = decode(item.image, _colours)
-    alpha, trimap = decode(item.alpha, read_mask), decode(item.trimap, read_mask)
-    face = decode(item.face_mask, read_mask)
-    for path in (item.foreground, item.background):
-        decode(path, _colours)
+    image = None if picture is None else picture.rgb
+    alpha, trimap, face = decode("alpha"), decode("trimap"), decode("face_mask")
+    for field in ("trust", "foreground", "background"):
+        decode(field)
     if alpha is not None and item.alpha is not None and not alpha.any():
         problems.append(("black alpha", item.alpha, "the alpha is 0 everywhere"))
     if trimap is not None and item.trimap is not None:
@@ -231,8 +230,40 @@ def _examine(item: Item) -> _Facts:
     )
 
 
-def _colours(path: Path) -> NDArray[np.uint8]:
-    return read_image(path).rgb
+def _picture(item: Item, problems: list[tuple[Kind, Path, str]]) -> Picture | None:
+    try:
+        return read_image(item.image)
+    except InputError as error:
+        problems.append(("unreadable", item.image, _reason(error, item.image)))
+        return None
+
+
+def _partner(
+    path: Path, field: str, picture: Picture | None, item: Item, problems: list[tuple[Kind, Path, str]]
+) -> Image | None:
+    """A file that belongs to a picture; None, and a problem more, where it does not."""
+    try:
+        array, orientation = sets.load(path, field, item.stored)
+    except InputError as error:
+        problems.append(("matte" if isinstance(error, MaskError) else "unreadable", path, _reason(error, path)))
+        return None
+    if picture is None:
+        return array
+    array = fit.placed(array, orientation, picture, item.stored)
+    fault = fit.turned_fault(array, orientation, picture, item.stored)
+    if fault is not None:
+        problems.append(("turned", path, f"{fault} ({fit.HINT})"))
+        return None
+    if array.shape[:2] != picture.rgb.shape[:2]:
+        sizes = [f"{shape[1]} x {shape[0]}" for shape in (array.shape, picture.rgb.shape)]
+        problems.append(("size", path, f"{sizes[0]} pixels, its picture {sizes[1]}"))
+        return None
+    return array
+
+
+def _reason(error: InputError, path: Path) -> str:
+    hint = f" ({error.hint})" if isinstance(error, MaskError) and error.hint else ""
+    return str(error).removeprefix(f"{path} ") + hint
 
 
 def _digest(image: NDArray[np.uint8]) -> bytes:

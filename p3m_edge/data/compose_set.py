@@ -161,13 +161,13 @@ def draw(recipe: Recipe, colours: Path, pick: Pick) -> Sample:
     if pick.background is None:
         behind = plain_background(size, rngs[1])
     else:
-        behind = drawn_background(read_image(pick.background).rgb, size, rngs[1])
+        behind = drawn_background(read_image(pick.background).visible, size, rngs[1])
     if pick.item is None:
         return empty(pick.name, behind)
     portrait = _reader(colours).read(pick.item)
     if pick.texture is None:
         return composite(portrait, behind, rngs[0])
-    return varied(portrait, behind, read_image(pick.texture).rgb, rngs[0], np.random.default_rng([5, pick.number]))
+    return varied(portrait, behind, read_image(pick.texture).visible, rngs[0], np.random.default_rng([5, pick.number]))
 
 
 @cache

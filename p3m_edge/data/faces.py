@@ -20,7 +20,7 @@ from p3m_edge import preprocess
 from p3m_edge.data.sample import Image
 from p3m_edge.data.synth import portrait
 from p3m_edge.errors import InputError, UsageError
-from p3m_edge.imageio import list_images, read_image
+from p3m_edge.imageio import list_images, read_image, stem
 
 FACE_PARTS = frozenset({"skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "nose", "mouth", "u_lip", "l_lip"})
 """The parts of CelebAMask-HQ that make a face here, as what P3M-10k blurs: no ears, neck, hair, hat or jewellery."""
@@ -236,8 +236,8 @@ def _pairs(root: Path) -> list[tuple[Path, tuple[Path, ...]]]:
             f"{root} holds no source faces",
             hint=f"expected {_CELEBA_IMAGES}/ and {_CELEBA_MASKS}/, or {_IMAGES[0]}/ and {_MASKS}/",
         )
-    masks = {path.stem: path for path in list_images(root / _MASKS)}
-    return [(path, (masks[path.stem],)) for path in list_images(folder) if path.stem in masks]
+    masks = {stem(path): path for path in list_images(root / _MASKS)}
+    return [(path, (masks[stem(path)],)) for path in list_images(folder) if stem(path) in masks]
 
 
 def _licence(root: Path) -> str | None:

@@ -8,12 +8,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.imageio import MaskSource
+
 Image = NDArray[np.uint8]
 """uint8 ``[H, W, 3]``, RGB, or ``[H, W]`` for alphas, trimaps and masks."""
+
+
+@dataclass(frozen=True)
+class MatteForm:
+    """How the mattes of a set are stored, as far as the user says so.
+
+    Attributes
+    ----------
+    source
+        What of an alpha's file is the matte.
+    turned
+        Of files that belong to a picture which is turned by its EXIF data, and are not turned themselves: ``raw``, they
+        are of its pixels as they are stored and are turned, too; ``upright``, they are taken as they are; ``check``,
+        they are if nothing speaks against it.
+    """
+
+    source: MaskSource = "grey"
+    turned: Literal["check", "upright", "raw"] = "check"
+
+
+PLAIN = MatteForm()
+"""Grey values, upright as their pictures; what speaks against it is an error."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +55,8 @@ class Item:
         One channel each.
     foreground, background
         Colours of the person and of what is behind.
+    stored
+        How these files are stored.
     """
 
     name: str
@@ -40,6 +67,7 @@ class Item:
     background: Path | None = None
     face_mask: Path | None = None
     trust: Path | None = None
+    stored: MatteForm = PLAIN
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from p3m_edge.data.sample import Item, Sample
+from p3m_edge.data import fit
+from p3m_edge.data.sample import PLAIN, Image, Item, MatteForm, Sample
 from p3m_edge.errors import InputError, UsageError, suggestion
-from p3m_edge.imageio import list_images, read_image, read_mask
+from p3m_edge.imageio import MaskError, Picture, decode_mask, list_images, read_image, stem
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Listing:
     namesakes: tuple[Path, ...]
 
 
-def open_set(root: str | Path, split: str | None = None) -> DataSet:
+def open_set(root: str | Path, split: str | None = None, *, stored: MatteForm = PLAIN) -> DataSet:
     """List a set, without decoding anything.
 
     Parameters
@@ -106,6 +106,8 @@ def open_set(root: str | Path, split: str | None = None) -> DataSet:
     split
         The name of a split: ``train``, ``P3M-500-P`` and ``P3M-500-NP`` in P3M-10k, with the last two under
         ``validation/`` or not; in general any sub-folder that is a set. Needed where the set has several.
+    stored
+        How its mattes are stored; :func:`read` goes by it.
 
     Raises
     ------
@@ -117,7 +119,7 @@ def open_set(root: str | Path, split: str | None = None) -> DataSet:
     root = Path(root)
     form = _form(root) if split is None else None
     folder = _choose(root, split) if form is None else root.parent
-    listing = survey(folder, form)
+    listing = survey(folder, form, stored)
     first = next((item for item in listing.items if item.alpha is None), None)
     if first is not None:
         count = sum(item.alpha is None for item in listing.items)
@@ -167,7 +169,7 @@ def find_layout(folder: Path) -> Layout | None:
     return next((layout for layout in found if _is_folder(folder / layout.alpha)), found[0] if found else None)
 
 
-def survey(folder: Path, layout: Layout | None = None) -> Listing:
+def survey(folder: Path, layout: Layout | None = None, stored: MatteForm = PLAIN) -> Listing:
     """List the files of a set and match them; what is missing or too much is part of the result.
 
     Parameters
@@ -176,6 +178,8 @@ def survey(folder: Path, layout: Layout | None = None) -> Listing:
         The set's.
     layout
         None: the first of :data:`LAYOUTS` that fits.
+    stored
+        As in :func:`open_set`.
 
     Raises
     ------
@@ -190,14 +194,14 @@ def survey(folder: Path, layout: Layout | None = None) -> Listing:
     def by_name(name: str) -> dict[str, Path]:
         files: dict[str, Path] = {}
         for path in list_images(folder / name) if _is_folder(folder / name) else ():
-            if files.setdefault(path.stem, path) is not path:
+            if files.setdefault(stem(path), path) is not path:
                 namesakes.append(path)
         return files
 
     pictures = by_name(layout.image)
     partners = {field: by_name(name) for field, name in {"alpha": layout.alpha, **OPTIONAL}.items()}
     items = (
-        Item(name, image, **{field: files.get(name) for field, files in partners.items()})
+        Item(name, image, **{field: files.get(name) for field, files in partners.items()}, stored=stored)
         for name, image in sorted(pictures.items())
     )
     strays = (path for files in partners.values() for name, path in files.items() if name not in pictures)
@@ -210,29 +214,50 @@ def read(item: Item) -> Sample:
     Raises
     ------
     InputError
-        A file is missing or damaged, an alpha, trimap or mask has unequal colour channels, the item has no alpha,
-        or a file's size is not the picture's.
+        A file is missing or damaged, the item has no alpha, a file's size is not the picture's, or an alpha, trimap or
+        mask has unequal colour channels.
+    MaskError
+        An alpha, trimap or mask is not what it seems; or the picture is turned by its EXIF data, and its alpha may be
+        of the raw pixels. The item's :class:`p3m_edge.data.sample.MatteForm` decides both.
     """
     if item.alpha is None:
         raise InputError(f"{item.image} has no alpha")
-    image = read_image(item.image).rgb
+    picture = read_image(item.image)
 
-    def mask(path: Path | None) -> NDArray[np.uint8] | None:
-        return None if path is None else _of_size(read_mask(path), path, image, item)
-
-    def colours(path: Path | None) -> NDArray[np.uint8] | None:
-        return None if path is None else _of_size(read_image(path).rgb, path, image, item)
+    def partner(field: str) -> Image | None:
+        path: Path | None = getattr(item, field)
+        return None if path is None else _fitted(path, field, picture, item)
 
     return Sample(
         name=item.name,
-        image=image,
-        alpha=_of_size(read_mask(item.alpha), item.alpha, image, item),
-        trimap=mask(item.trimap),
-        foreground=colours(item.foreground),
-        background=colours(item.background),
-        face_mask=mask(item.face_mask),
-        trust=mask(item.trust),
+        image=picture.rgb,
+        alpha=_fitted(item.alpha, "alpha", picture, item),
+        trimap=partner("trimap"),
+        foreground=partner("foreground"),
+        background=partner("background"),
+        face_mask=partner("face_mask"),
+        trust=partner("trust"),
     )
+
+
+def load(path: Path, field: str, stored: MatteForm) -> tuple[Image, int]:
+    """Decode a file of an item by itself; ``field`` is that of :class:`p3m_edge.data.sample.Item`.
+
+    Returns
+    -------
+    pixels, orientation
+        uint8 ``[H, W, 3]`` for pictures and colours, ``[H, W]`` for all else; the EXIF orientation that was undone.
+
+    Raises
+    ------
+    InputError
+        As :func:`p3m_edge.imageio.read_image` and :func:`p3m_edge.imageio.read_mask`.
+    """
+    if field in ("image", "foreground", "background"):
+        picture = read_image(path)
+        return picture.rgb, picture.orientation
+    mask = decode_mask(path, source=stored.source if field == "alpha" else "grey", binary=field == "face_mask")
+    return mask.values, mask.orientation
 
 
 def read_unlabelled(item: Item) -> Sample:
@@ -289,9 +314,15 @@ def _folders(parent: Path) -> list[Path]:
         raise InputError(f"{parent} cannot be listed: {reason}") from error
 
 
-def _of_size(array: NDArray[np.uint8], path: Path, image: NDArray[np.uint8], item: Item) -> NDArray[np.uint8]:
-    (height, width), (expected_height, expected_width) = array.shape[:2], image.shape[:2]
-    if array.shape[:2] != image.shape[:2]:
+def _fitted(path: Path, field: str, picture: Picture, item: Item) -> Image:
+    """A file that belongs to a picture, of its size and turned as it is."""
+    array, orientation = load(path, field, item.stored)
+    array = fit.placed(array, orientation, picture, item.stored)
+    fault = fit.turned_fault(array, orientation, picture, item.stored)
+    if fault is not None:
+        raise MaskError(f"{path} does not fit {item.image.name}: {fault}", hint=fit.HINT)
+    (height, width), (expected_height, expected_width) = array.shape[:2], picture.rgb.shape[:2]
+    if (height, width) != (expected_height, expected_width):
         raise InputError(
             f"{path} is {width} x {height} pixels, its picture {item.image.name} {expected_width} x {expected_height}"
         )

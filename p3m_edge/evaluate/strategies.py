@@ -112,7 +112,8 @@ def _run(model: P3MNet, rgb: NDArray[np.uint8], size: tuple[int, int], resize: R
     device = next(model.parameters()).device
     scaled = resize(rgb, (network_side(size[0]), network_side(size[1]))) * 255.0
     x = torch.from_numpy(scaled.astype(np.float32)).to(device).permute(2, 0, 1) / 255.0
-    mean, std = (torch.tensor(values, device=device).reshape(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    both = torch.tensor((IMAGENET_MEAN, IMAGENET_STD), dtype=torch.float32, device=device)  # not the script's default
+    mean, std = both.reshape(2, 3, 1, 1)
     with torch.inference_mode():
         output: P3MOutput = model(((x - mean) / std).unsqueeze(0))
     return output

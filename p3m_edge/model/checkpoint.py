@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from p3m_edge.atomic import atomic_write
+from p3m_edge.atomic import atomic_write, check_name
 from p3m_edge.errors import CheckpointError, InputError
 from p3m_edge.header import is_safetensors
 from p3m_edge.model import container
@@ -200,6 +200,7 @@ def _parameters(network: P3MNet) -> int:
 
 
 def _read(path: Path) -> bytes:
+    check_name(path, CheckpointError)
     if not path.exists():
         raise CheckpointError(f"the checkpoint {path} does not exist")
     if not path.is_file():

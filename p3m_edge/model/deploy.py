@@ -82,7 +82,7 @@ class Deploy(nn.Module):
         self.cell = network.cell
         self.network = PhaseForm(network) if form == "select" else network
         self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1))
-        self.eval()
+        self.float().eval()  # all of it, whatever the script's default dtype
 
     def forward(self, image: Tensor) -> DeployOutput | Tensor:
         """Matte a batch of frames.

@@ -82,6 +82,7 @@ class P3MNet(nn.Module):
         else:
             self.cell = CELL
             self.global_decoder, self.local_decoder = MobileGlobalDecoder(), MobileLocalDecoder()
+        self.float()  # whatever the script's default dtype
 
     def forward(self, x: Tensor) -> P3MOutput:
         """Matte a batch of pictures.

@@ -72,7 +72,7 @@ def standin(arch: str, seed: int = 0) -> P3MNet:
         if isinstance(module, nn.BatchNorm2d):
             state[f"{name}.weight"] = (state[f"{name}.running_var"] + module.eps).sqrt()
         elif isinstance(module, nn.Conv2d) and module.bias is not None and module.out_channels == CLASSES:
-            state[f"{name}.bias"] = torch.tensor(_CLASS_BIAS[arch])
+            state[f"{name}.bias"] = torch.tensor(_CLASS_BIAS[arch], dtype=torch.float32)
     network.load_state_dict(state, assign=True)
     return network.eval()
 

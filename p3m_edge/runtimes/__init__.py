@@ -7,7 +7,8 @@ from p3m_edge.runtimes.cache import CacheWarning
 from p3m_edge.runtimes.contract import EngineInfo, EngineOptions
 from p3m_edge.runtimes.engine import Engine, open_engine
 from p3m_edge.runtimes.golden import SelfTest
-from p3m_edge.runtimes.matting import Matting, MattingInfo, OtherNetworkWarning, UnverifiedWarning
+from p3m_edge.runtimes.matting import Matting
+from p3m_edge.runtimes.opening import MattingInfo, OtherNetworkWarning, UnverifiedWarning
 
 __all__ = [
     "CacheWarning",

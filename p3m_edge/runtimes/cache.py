@@ -8,7 +8,8 @@ import sys
 import zlib
 from pathlib import Path
 
-from p3m_edge.errors import UsageError
+from p3m_edge.atomic import atomic_write
+from p3m_edge.errors import OutputError, UsageError
 from p3m_edge.manifest import GOLDEN, Manifest
 
 ENVIRONMENT = "P3M_EDGE_CACHE"
@@ -25,7 +26,22 @@ def root(folder: Path | None = None) -> Path:
 
     Windows: ``%LOCALAPPDATA%\p3m-edge\Cache``; macOS: ``~/Library/Caches/p3m-edge``; elsewhere
     ``$XDG_CACHE_HOME/p3m-edge`` or ``~/.cache/p3m-edge``.
+
+    Raises
+    ------
+    OutputError
+        The user has no home (a container's user without an account), or the current folder was deleted.
     """
+    try:
+        return _root(folder)
+    except (RuntimeError, FileNotFoundError) as error:
+        reason = "the user has no home" if isinstance(error, RuntimeError) else "the current folder was deleted"
+        raise OutputError(
+            f"there is no place for the cache: {reason}", hint=f"set {ENVIRONMENT} to a folder that can be written"
+        ) from error
+
+
+def _root(folder: Path | None) -> Path:
     if folder is not None:
         return folder.absolute()
     if named := os.environ.get(ENVIRONMENT):
@@ -66,11 +82,19 @@ def open_entry(folder: Path, manifest: Manifest, artefact: Path, engine_version:
 
 
 def seal(entry: Path) -> None:
-    """Record the checksums of what the engine wrote; a file that changes later is thrown away by the next start."""
+    """Record the checksums of what the engine wrote; a file that changes later is thrown away by the next start.
+
+    Raises
+    ------
+    OutputError
+        The engine could write nothing, of which it says nothing; or the checksums cannot be written.
+    OSError
+        What it wrote cannot be read.
+    """
     lines = [f"{_checksum(path)}  {path.name}\n" for path in _files(entry)]
-    temporary = entry / f"{_SUMS}.{os.getpid()}.tmp"
-    temporary.write_text("".join(lines), encoding="utf-8")
-    temporary.replace(entry / _SUMS)
+    if not lines:
+        raise OutputError(f"nothing could be kept in {entry}: the disc may be full, or not to be written")
+    atomic_write(entry / _SUMS, "".join(lines).encode())
 
 
 def _checksum(path: Path) -> str:
@@ -83,7 +107,7 @@ def _checksum(path: Path) -> str:
 
 
 def _files(entry: Path) -> list[Path]:
-    return sorted(path for path in entry.iterdir() if path.is_file() and not path.name.startswith(_SUMS))
+    return sorted(path for path in entry.iterdir() if path.is_file() and not path.name.startswith((_SUMS, ".")))
 
 
 def _recorded(entry: Path) -> dict[str, str]:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.errors import InputError, UsageError
+from p3m_edge.errors import InputError, UsageError, shown
 from p3m_edge.preprocess import scale_to
 
 Pixel = TypeVar("Pixel", np.uint8, np.uint16)
@@ -261,9 +261,7 @@ def _background_like(frame: NDArray[Pixel], background: Sequence[int] | NDArray[
     """The background at the frame's size and depth."""
     depth = _largest(frame)
     if not (isinstance(background, np.ndarray) and background.ndim == 3):
-        colour = np.asarray(background)
-        if colour.shape != (3,) or colour.dtype.kind not in "iu" or colour.min() < 0 or colour.max() > 255:
-            raise InputError(f"a background is a picture [h, w, 3] or three values in 0..255, not {background!r:.60}")
+        colour = _colour(background)
         row = np.tile((colour * (depth // 255)).astype(frame.dtype), (frame.shape[1], 1))
         return np.broadcast_to(row, frame.shape).copy()  # by rows, as by pixels it takes several times as long
     _check_picture("background", background)
@@ -277,6 +275,22 @@ def _background_like(frame: NDArray[Pixel], background: Sequence[int] | NDArray[
     if background.dtype != frame.dtype:
         return _rounded(background.astype(np.float32) * np.float32(depth / _largest(background)), frame)
     return background.astype(frame.dtype, copy=False)
+
+
+def _colour(background: object) -> NDArray[Any]:
+    """A colour: three whole numbers in 0..255."""
+    wanted = "a background is a picture [h, w, 3] or three values in 0..255"
+    if isinstance(background, np.ndarray) and background.ndim == 2:
+        hint = "cv2.cvtColor(background, cv2.COLOR_GRAY2RGB) gives it three channels"
+        raise InputError(f"{wanted}, not a grey picture, {_describe(background)}", hint=hint)
+    try:
+        colour = np.asarray(background)
+    except ValueError:  # lists of unequal length
+        colour = np.empty(0)
+    if colour.shape != (3,) or colour.dtype.kind not in "iu" or colour.min() < 0 or colour.max() > 255:
+        large = isinstance(background, np.ndarray) and background.size > 4
+        raise InputError(f"{wanted}, not {_describe(background) if large else shown(background)}")
+    return colour
 
 
 def _rounded(colours: NDArray[Any], like: NDArray[Pixel]) -> NDArray[Pixel]:

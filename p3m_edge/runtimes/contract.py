@@ -18,13 +18,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.errors import ArtefactError, suggestion
+from p3m_edge.atomic import check_name
+from p3m_edge.errors import ArtefactError, UsageError, one_of, suggestion
 from p3m_edge.manifest import Manifest
+from p3m_edge.runtimes import options
 
 Hint = Literal["latency", "throughput"]
 Images = NDArray[np.uint8]
@@ -57,6 +59,11 @@ class EngineOptions:
     sequence
         The images are frames in a row: a model file with a state (``smoothing`` in the manifest) keeps it from one to
         the next, until :meth:`p3m_edge.runtimes.engine.Engine.reset`. Else, and without a state, each is by itself.
+
+    Raises
+    ------
+    UsageError
+        One of them is of another type or an impossible value.
     """
 
     device: str | None = None
@@ -65,6 +72,16 @@ class EngineOptions:
     cache: bool = True
     cache_dir: Path | None = None
     sequence: bool = False
+
+    def __post_init__(self) -> None:
+        options.check_device(self.device)
+        object.__setattr__(self, "threads", options.threads(self.threads))
+        one_of("hint", self.hint, get_args(Hint))
+        for name in ("cache", "sequence"):
+            object.__setattr__(self, name, options.switch(name, getattr(self, name)))
+        if self.cache_dir is not None:
+            path = options.path("cache_dir", self.cache_dir)
+            object.__setattr__(self, "cache_dir", check_name(path, UsageError))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import importlib
 import os
 import platform
 import subprocess
-import sys
 import tempfile
 import weakref
 from contextlib import suppress
@@ -35,9 +34,10 @@ from p3m_edge.runtimes.contract import (
     unreadable,
 )
 from p3m_edge.runtimes.coreai_process import Answer, Array, Inference, pack, receive, send, unpack
+from p3m_edge.runtimes.process import python
 
 DISTRIBUTION = "coreai-core"
-PROCESS = [sys.executable, "-P", "-m", "p3m_edge.runtimes.coreai_process"]
+PROCESS = "p3m_edge.runtimes.coreai_process"
 _DEVICES = ("CPU", "GPU", "NE")
 _PATIENCE = 5.0  # seconds for the process to end by itself
 
@@ -104,11 +104,8 @@ class Process:
         # What the runtime says and what it writes in order to load must not outlive it, however it ends.
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _end
         with tempfile.TemporaryDirectory(prefix="p3m-edge-", ignore_cleanup_errors=True) as scratch:
-            self._process = subprocess.Popen(
-                PROCESS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said,
-                env={**os.environ, "TMPDIR": scratch},
-            )  # fmt: skip
-            weakref.finalize(self, _end, self._process, self._said)
+            self._process = python(PROCESS, self._said, {"TMPDIR": scratch})
+            weakref.finalize(self, _end, self._process, self._said, os.getpid())
             try:
                 self.signature = self._exchange(str(model.absolute()))
             except RuntimeError as error:
@@ -147,8 +144,10 @@ class Process:
             raise
 
 
-def _end(process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
-    """Close the pipe, at which the process ends; wait for that, then insist."""
+def _end(process: subprocess.Popen[bytes], said: IO[bytes], owner: int) -> None:
+    """Close the pipe, at which the process ends; wait for that, then insist. A forked child of its owner does not."""
+    if owner != os.getpid():
+        return
     for stream in (process.stdin, process.stdout, said):
         if stream is not None:
             with suppress(OSError):

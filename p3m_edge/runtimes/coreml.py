@@ -28,6 +28,7 @@ from p3m_edge.runtimes.contract import (
     mismatch,
     unreadable,
 )
+from p3m_edge.runtimes.process import use_once
 
 UNITS = {"CPU": "CPU_ONLY", "GPU": "CPU_AND_GPU", "NE": "CPU_AND_NE", "ALL": "ALL"}
 """What may do the work, by the name on the command line; Core ML decides for each operator."""
@@ -69,6 +70,7 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
         The system is older than the artefact allows, or Core ML cannot load the package.
     """
     coremltools = require()
+    use_once("Core ML")
     minimum, release = manifest.engine.minimum_version, platform.mac_ver()[0]
     if _as_ios(release) < int(minimum):
         raise ArtefactError(

@@ -6,25 +6,25 @@ Everything that engines have in common when they run stands here, once; what eac
 
 from __future__ import annotations
 
+import os
 import shlex
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Self, get_args
+from typing import Self
 
 import numpy as np
 
-from p3m_edge.errors import ArtefactError, InputError, P3MEdgeError, UsageError, suggestion
+from p3m_edge.errors import ArtefactError, InputError, P3MEdgeError, UsageError, shown, suggestion
 from p3m_edge.manifest import PLACE, Manifest
 from p3m_edge.records import InputRecord, ProfileRecord
 from p3m_edge.runtimes.contract import (
     ALPHA,
     EngineOptions,
-    Hint,
     Images,
     Loaded,
     Outputs,
@@ -32,6 +32,7 @@ from p3m_edge.runtimes.contract import (
     Runner,
     engine_module,
 )
+from p3m_edge.runtimes.process import bind, keep
 from p3m_edge.runtimes.size import check_profile, profile_of
 
 Ticket = Future[Outputs]
@@ -57,11 +58,9 @@ def open_engine(manifest: Manifest, folder: Path, options: EngineOptions | None 
     UsageError
         An unknown device, or impossible options.
     """
-    options = options or EngineOptions()
-    if options.hint not in get_args(Hint):
-        raise UsageError(f"unknown hint {options.hint!r}", hint=suggestion(str(options.hint), get_args(Hint)))
-    if options.threads is not None and options.threads < 1:
-        raise UsageError(f"the number of threads must be positive, not {options.threads}")
+    options = EngineOptions() if options is None else options
+    if not isinstance(options, EngineOptions):
+        raise UsageError(f"the options of an engine are EngineOptions, not {shown(options)}")
     if manifest.engine.status != "built":
         raise not_built(manifest, folder)
     loaded = engine_module(manifest.engine.name).load(manifest, folder / manifest.model_file, options)
@@ -69,20 +68,31 @@ def open_engine(manifest: Manifest, folder: Path, options: EngineOptions | None 
 
 
 class Engine:
-    """A loaded model. Every method may be called from any thread."""
+    """A loaded model. Every method may be called from any thread of the process that loaded it.
+
+    In a child that a fork made of that process every method raises ``UsageError`` but :meth:`close`, which does
+    nothing; nor is the model freed there: its threads were left behind, and its end would wait for them.
+    """
 
     def __init__(self, manifest: Manifest, loaded: Loaded) -> None:
         self.info = loaded.info
+        self._process = os.getpid()
+        self._loaded: Loaded | None = loaded
         self._input = manifest.input
         self._names = tuple(output.name for output in manifest.outputs)
         self._idle = list(loaded.runners)
-        self._reset = loaded.reset
-        self._timed = loaded.timed
         self._profile = profile_of(manifest)
         self._change = threading.Condition()
         self._workers: ThreadPoolExecutor | None = None
         self._closed = False
         self._busy = 0.0
+        bind(self)
+
+    def forked(self) -> None:
+        """In a child of its process: leave it as it is, for ever."""
+        if self._loaded is not None:
+            keep(self._loaded)
+            self._loaded = None
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -136,8 +146,8 @@ class Engine:
         UsageError
             The engine is closed.
         """
-        with self._runner():
-            self._reset()
+        with self._runner() as (loaded, _):
+            loaded.reset()
 
     def timed(self, images: Images) -> Phases | None:
         """One inference with all outputs, measured in the GPU's own stream; None: this engine cannot be measured so.
@@ -152,8 +162,8 @@ class Engine:
             The engine failed.
         """
         check_images(images, self._input, self._profile)
-        with self._runner(), self._failing():
-            return None if self._timed is None else self._timed(images)
+        with self._runner() as (loaded, _), self._failing():
+            return None if loaded.timed is None else loaded.timed(images)
 
     def submit(self, images: Images, outputs: Sequence[str] = ALPHA) -> Ticket:
         """Begin an inference and return at once; at most ``info.requests`` are at work, the others wait in order.
@@ -163,9 +173,10 @@ class Engine:
         """
         names = self._check_outputs(outputs)
         check_images(images, self._input, self._profile)
+        self._check_process()
         with self._change:
             if self._closed:
-                raise _closed()
+                raise closed()
             if self._workers is None:
                 self._workers = ThreadPoolExecutor(self.info.requests, thread_name_prefix="p3m-edge")
             return self._workers.submit(self._run, images, names)
@@ -176,17 +187,22 @@ class Engine:
         Raises
         ------
         UsageError
-            The engine was closed before the inference began.
+            The engine was closed before the inference began, or it is no ticket.
         P3MEdgeError
             The engine failed.
         """
+        self._check_process()
+        if not isinstance(ticket, Future):
+            raise UsageError(f"a ticket is what submit() gave, not {shown(ticket)}")
         try:
             return ticket.result()
         except CancelledError:
-            raise _closed() from None
+            raise closed() from None
 
     def close(self) -> None:
         """Wait for what is at work, drop what has not begun, free the model. Closing again does nothing."""
+        if self._process != os.getpid():
+            return
         with self._change:
             if self._closed:
                 return
@@ -197,7 +213,7 @@ class Engine:
         with self._change:
             self._change.wait_for(lambda: len(self._idle) == self.info.requests)
             self._idle.clear()
-            self._timed = None
+            self._loaded = None
 
     def __enter__(self) -> Self:
         return self
@@ -208,14 +224,16 @@ class Engine:
         self.close()
 
     def _check_outputs(self, outputs: Sequence[str]) -> tuple[str, ...]:
-        names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+        names = (outputs,) if isinstance(outputs, str) or not isinstance(outputs, Iterable) else tuple(outputs)
         for name in names:
-            if name not in self._names:
-                raise UsageError(f"the model has no output {name!r}", hint=suggestion(name, self._names))
+            if not isinstance(name, str) or name not in self._names:
+                raise UsageError(f"the model has no output {shown(name)}", hint=suggestion(str(name), self._names))
+        if not names:
+            raise UsageError("no output was asked for", hint=f"there are {', '.join(self._names)}")
         return names
 
     def _run(self, images: Images, names: tuple[str, ...]) -> Outputs:
-        with self._runner() as run:
+        with self._runner() as (_, run):
             since = perf_counter()
             try:
                 with self._failing():
@@ -236,15 +254,24 @@ class Engine:
             reason = " ".join(str(error).split())
             raise P3MEdgeError(f"the inference failed in {self.info.name}: {reason}") from error
 
+    def _check_process(self) -> None:
+        if self._process != os.getpid():
+            raise UsageError(
+                "the engine belongs to the process that loaded it, and this one was forked from that",
+                hint="load it after the fork; a Matting does so by itself",
+            )
+
     @contextmanager
-    def _runner(self) -> Iterator[Runner]:
+    def _runner(self) -> Iterator[tuple[Loaded, Runner]]:
+        """What was loaded, and a runner that nobody else has."""
+        self._check_process()
         with self._change:
             self._change.wait_for(lambda: self._closed or self._idle)
-            if self._closed:
-                raise _closed()
-            runner = self._idle.pop()
+            if self._closed or self._loaded is None:
+                raise closed()
+            loaded, runner = self._loaded, self._idle.pop()
         try:
-            yield runner
+            yield loaded, runner
         finally:
             with self._change:
                 self._idle.append(runner)
@@ -282,5 +309,6 @@ def check_images(images: Images, record: InputRecord, profile: ProfileRecord | N
         check_profile((images.shape[2], images.shape[1]), profile, InputError)
 
 
-def _closed() -> UsageError:
+def closed() -> UsageError:
+    """The error of what is used after it was closed."""
     return UsageError("the engine is closed")

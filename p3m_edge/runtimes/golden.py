@@ -243,11 +243,13 @@ def smoothed(alphas: Iterable[NDArray[np.float32]], weight: float) -> Iterator[N
     """Mattes in a row, each mixed with the one before, as an artefact does that keeps alpha + 1 in half precision."""
     before: NDArray[np.float32] | None = None
     for alpha in alphas:
-        smooth = alpha if before is None else alpha + np.float32(weight) * (before - alpha)
+        with np.errstate(all="ignore"):
+            smooth = alpha if before is None else alpha + np.float32(weight) * (before - alpha)
+            before = (smooth + 1).astype(np.float16).astype(np.float32) - 1
         yield smooth
-        before = (smooth + 1).astype(np.float16).astype(np.float32) - 1
 
 
+@np.errstate(all="ignore")  # of the app, and of a broken artefact's infinities: they become NaN or stay
 def compare(image: str, reference: Arrays, found: Arrays, tolerance: float) -> Difference:
     """Measure outputs against their reference; both hold ``alpha`` and perhaps the two others, ``[N, C, H, W]``.
 
@@ -322,14 +324,12 @@ def _mean(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
 
 
 def _mean_square(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
-    with np.errstate(over="ignore"):
-        return float(np.mean(np.square(_distance(wanted, got)), dtype=np.float64))
+    return float(np.mean(np.square(_distance(wanted, got)), dtype=np.float64))
 
 
 def _mean_gradient(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
-    with np.errstate(invalid="ignore", over="ignore"):
-        pairs = zip(got[:, 0], wanted[:, 0], strict=True)
-        return 10 * sum(metrics.gradient_error(found, alpha) for found, alpha in pairs) / wanted.size
+    pairs = zip(got[:, 0], wanted[:, 0], strict=True)
+    return 10 * sum(metrics.gradient_error(found, alpha) for found, alpha in pairs) / wanted.size
 
 
 def _share(wanted: NDArray[np.float32], got: NDArray[np.float32], tolerance: float) -> float:
@@ -338,6 +338,5 @@ def _share(wanted: NDArray[np.float32], got: NDArray[np.float32], tolerance: flo
 
 
 def _distance(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> NDArray[np.float32]:
-    with np.errstate(invalid="ignore", over="ignore"):  # infinities of a broken artefact: they become NaN or stay
-        distance: NDArray[np.float32] = np.abs(wanted - got)
+    distance: NDArray[np.float32] = np.abs(wanted - got)
     return distance

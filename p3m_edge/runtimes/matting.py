@@ -6,62 +6,39 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge import manifest as manifests
-from p3m_edge.errors import P3MEdgeError, UsageError, suggestion
+from p3m_edge.errors import InputError, UsageError, one_of, shown
 from p3m_edge.manifest import Manifest
 from p3m_edge.preprocess import Colour, Geometry, Resize, from_network, to_network
-from p3m_edge.records import Level
-from p3m_edge.runtimes import golden
-from p3m_edge.runtimes.contract import EngineInfo, EngineOptions, Hint, Images, engine_module
-from p3m_edge.runtimes.engine import Engine, Ticket, open_engine
+from p3m_edge.runtimes import golden, options
+from p3m_edge.runtimes.contract import EngineOptions, Hint, Images
+from p3m_edge.runtimes.engine import Engine, Ticket, closed, open_engine
 from p3m_edge.runtimes.golden import SelfTest
-from p3m_edge.runtimes.size import at_size, fitting_size, fixed_size, profile_of
-
-Alpha = NDArray[np.float32] | NDArray[np.uint8]
-DType = Literal["float32", "uint8"]
-_DTYPES: dict[str, type[np.float32] | type[np.uint8]] = {"float32": np.float32, "uint8": np.uint8}
+from p3m_edge.runtimes.opening import (
+    Alpha,
+    DType,
+    MattingInfo,
+    Opened,
+    OtherNetworkWarning,
+    Pending,
+    Request,
+    UnverifiedWarning,
+    absolute,
+    open_artefact,
+)
+from p3m_edge.runtimes.process import bind
+from p3m_edge.runtimes.size import fitting_size
 
 # What has been submitted but not collected is kept; more than this is a forgotten collect().
 _MAX_PENDING = 64
-
-
-class UnverifiedWarning(UserWarning):
-    """The artefact has not been verified on a real device: run ``selftest()`` before relying on it."""
-
-
-class OtherNetworkWarning(UserWarning):
-    """The artefact was exported with nearest upsampling, for benchmarks: its alphas are not those of the weights."""
-
-
-@dataclass(frozen=True)
-class MattingInfo:
-    """What has been loaded. ``width`` and ``height`` are the network's input; None: dynamic."""
-
-    folder: str
-    target: str
-    precision: str
-    arch: str
-    trained: bool
-    verified: Level
-    width: int | None
-    height: int | None
-    batch: int
-    engine: EngineInfo
-
-
-@dataclass(frozen=True)
-class _Pending:
-    ticket: Ticket
-    geometry: Geometry
 
 
 class Matting:
@@ -69,6 +46,9 @@ class Matting:
 
     Every method may be called from any thread; concurrent calls give the same answers as calls in a row. Close it
     with :meth:`close` or a ``with`` block.
+
+    In another process, a child that a fork made or one that it was sent to as a pickle, it opens its folder again when
+    it is first used there, with nothing pending; the folder must be there. What is closed stays closed.
 
     Parameters
     ----------
@@ -105,7 +85,7 @@ class Matting:
     MissingError
         The engine or the device is not here, or would not be the one used.
     UsageError
-        An unknown option, or an impossible size.
+        An option that is unknown, impossible or of another type, or an impossible size.
 
     Examples
     --------
@@ -129,28 +109,66 @@ class Matting:
         sequence: bool = False,
         check: bool = True,
     ) -> None:
-        _check_name("resize", resize, get_args(Resize))
-        _check_name("colour order", colour, get_args(Colour))
-        _check_name("dtype", dtype, _DTYPES)
-        self.folder = Path(folder)
-        self.manifest: Manifest = at_size(manifests.read(self.folder), size)
-        self._profile = profile_of(self.manifest)
-        self._size = fixed_size(self.manifest.input, size, self._profile)
-        self._resize, self._colour, self._dtype = resize, colour, _DTYPES[dtype]
-        if check:
-            _check_files(self.manifest, self.folder)
+        names = (
+            one_of("resize", resize, get_args(Resize)),
+            one_of("colour order", colour, get_args(Colour)),
+            one_of("dtype", dtype, get_args(DType)),
+        )
+        named, check = options.path("an artefact's folder", folder), options.switch("check", check)
+        where = None if cache_dir is None else options.path("cache_dir", cache_dir)
+        engine = EngineOptions(device, threads, hint, cache, where, sequence)
+        self._request = Request(absolute(named), engine, *names, options.size(size), check)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._opened: Opened | None = open_artefact(named, self._request)
+        bind(self)
         level = self.manifest.verified.level
         if level != "device":
-            text = f"{self.folder} has not been verified on a device (verified: {level}); selftest() does it"
+            text = f"{named} has not been verified on a device (verified: {level}); selftest() does it"
             warnings.warn(text, UnverifiedWarning, stacklevel=2)
         if self.manifest.unpool == "nearest":
-            text = f"{self.folder} has nearest upsampling: a speed floor for benchmarks, not P3M-Net"
+            text = f"{named} has nearest upsampling: a speed floor for benchmarks, not P3M-Net"
             warnings.warn(text, OtherNetworkWarning, stacklevel=2)
-        where = None if cache_dir is None else Path(cache_dir)
-        self._options = EngineOptions(device, threads, hint, cache, where, sequence)
-        self.engine: Engine = open_engine(self.manifest, self.folder, self._options)
-        self._pending: deque[_Pending] = deque()
-        self._lock = threading.Lock()
+
+    def forked(self) -> None:
+        """In a child of its process: to be opened again when it is used."""
+        if self._opened is not None:
+            self._opened.engine.forked()
+        self._lock, self._opened = threading.Lock(), None
+
+    def __getstate__(self) -> tuple[Request, bool]:
+        return self._request, self._closed
+
+    def __setstate__(self, state: tuple[Request, bool]) -> None:
+        self._request, self._closed = state
+        self._lock, self._opened = threading.Lock(), None
+        bind(self)
+
+    def _here(self) -> Opened:
+        """What is loaded in this process; loaded now, where that has not been done yet."""
+        if self._opened is not None:
+            return self._opened
+        with self._lock:
+            if self._opened is None:
+                if self._closed:
+                    raise closed()
+                self._opened = open_artefact(self._request.folder, self._request)
+            return self._opened
+
+    @property
+    def folder(self) -> Path:
+        """The artefact, as a path from the root."""
+        return self._request.folder
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the artefact says about itself, for the size in use."""
+        return self._here().manifest
+
+    @property
+    def engine(self) -> Engine:
+        """The engine at work."""
+        return self._here().engine
 
     @property
     def info(self) -> MattingInfo:
@@ -172,7 +190,8 @@ class Matting:
     @property
     def pending(self) -> int:
         """How many frames have been submitted and not yet collected."""
-        return len(self._pending)
+        opened = self._opened
+        return 0 if opened is None else len(opened.pending)
 
     def __call__(self, frame: NDArray[Any]) -> Alpha:
         """The alpha of one frame.
@@ -204,19 +223,22 @@ class Matting:
         An artefact with a batch of N takes N frames at a time (the last lot is padded); one with a batch of 1 keeps
         several requests at work. Errors are those of a single call; none of the frames is then answered.
         """
+        if not isinstance(frames, Iterable):
+            raise InputError(f"a batch is a row of frames, not {shown(frames)}")
+        engine, batch = self.engine, self.manifest.input.batch
         lots: deque[tuple[Ticket, list[Geometry]]] = deque()
         images: list[Images] = []
         geometries: list[Geometry] = []
         alphas: list[Alpha] = []
 
         def start() -> None:
-            lots.append((self.engine.submit(self._fill(images)), geometries.copy()))
+            lots.append((engine.submit(self._fill(images)), geometries.copy()))
             images.clear()
             geometries.clear()
 
         def finish() -> None:
             ticket, places = lots.popleft()
-            found = self.engine.collect(ticket)["alpha"]
+            found = engine.collect(ticket)["alpha"]
             alphas.extend(self.finish(found[index, 0], place) for index, place in enumerate(places))
 
         for frame in frames:
@@ -225,9 +247,9 @@ class Matting:
             image, geometry = self.prepare(frame, size)
             images.append(_own(image, frame))
             geometries.append(geometry)
-            if len(images) == self.manifest.input.batch:
+            if len(images) == batch:
                 start()
-            if len(lots) > self.engine.info.requests + 1:  # enough to keep the engine busy
+            if len(lots) > engine.info.requests + 1:  # enough to keep the engine busy
                 finish()
         if images:
             start()
@@ -250,10 +272,11 @@ class Matting:
         """
         image, geometry = self.prepare(frame)
         images = self._fill([_own(image, frame)])
-        with self._lock:
-            if len(self._pending) >= _MAX_PENDING:
+        here = self._here()
+        with here.lock:
+            if len(here.pending) >= _MAX_PENDING:
                 raise UsageError(f"{_MAX_PENDING} submitted frames have not been collected", hint="call collect()")
-            self._pending.append(_Pending(self.engine.submit(images), geometry))
+            here.pending.append(Pending(here.engine.submit(images), geometry))
 
     def collect(self) -> Alpha:
         """The alpha of the frame that was submitted first of those not collected; waits until it is done.
@@ -263,11 +286,12 @@ class Matting:
         UsageError
             Nothing is pending, or it was closed before the frame's turn.
         """
-        with self._lock:
-            if not self._pending:
+        here = self._here()
+        with here.lock:
+            if not here.pending:
                 raise UsageError("nothing has been submitted that is not collected yet")
-            first = self._pending.popleft()
-        return self.finish(self.engine.collect(first.ticket)["alpha"][0, 0], first.geometry)
+            first = here.pending.popleft()
+        return self.finish(here.engine.collect(first.ticket)["alpha"][0, 0], first.geometry)
 
     def reset(self) -> None:
         """Forget the frames before: the next one begins a sequence, such as another scene.
@@ -281,25 +305,26 @@ class Matting:
 
     def network_size(self, frame: NDArray[Any]) -> tuple[int, int]:
         """The network's (width, height) for a frame; it depends on the frame for artefacts of dynamic size alone."""
-        if self._size is not None:
-            return self._size
-        step = self.manifest.input.multiple_of
+        here = self._here()
+        if here.size is not None:
+            return here.size
+        step = here.manifest.input.multiple_of
         if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.size == 0:
             return step, step  # preprocessing says what is wrong with it
         height, width = frame.shape[:2]
-        return fitting_size(width, height, step, self._profile)
+        return fitting_size(width, height, step, here.profile)
 
     def prepare(self, frame: NDArray[Any], size: tuple[int, int] | None = None) -> tuple[Images, Geometry]:
         """The first part of a call: the frame as ``[height, width, 3]`` of the network, and the way back.
 
         ``size`` (width, height) overrules the choice for artefacts of dynamic size.
         """
-        width, height = size or self.network_size(frame)
-        return to_network(frame, height, width, self._resize, self._colour)
+        width, height = options.size(size) or self.network_size(frame)
+        return to_network(frame, height, width, self._request.resize, self._request.colour)
 
     def finish(self, alpha: NDArray[np.float32], geometry: Geometry) -> Alpha:
         """The last part of a call: the network's alpha ``[height, width]`` at the frame's size and chosen dtype."""
-        if self._dtype is np.uint8:
+        if self._request.dtype == "uint8":
             return from_network(alpha, geometry, np.uint8)
         return from_network(alpha, geometry, np.float32)
 
@@ -317,13 +342,16 @@ class Matting:
         def opened(manifest: Manifest) -> AbstractContextManager[Engine]:
             if manifest == self.manifest and manifest.smoothing is None:
                 return nullcontext(self.engine)
-            return open_engine(manifest, self.folder, replace(self._options, sequence=True))
+            return open_engine(manifest, self.folder, replace(self._request.options, sequence=True))
 
         return golden.whole(self.manifest, self.folder, opened)
 
     def close(self) -> None:
         """Finish what is at work and free the model; closing again does nothing."""
-        self.engine.close()
+        with self._lock:
+            self._closed, opened = True, self._opened
+        if opened is not None:
+            opened.engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -347,24 +375,3 @@ class Matting:
 def _own(image: Images, frame: NDArray[Any]) -> Images:
     """The network's input, to be read later; it may be the frame itself, which its owner may overwrite."""
     return image.copy() if np.may_share_memory(image, frame) else image
-
-
-def _check_files(manifest: Manifest, folder: Path) -> None:
-    """Compare the hashes while the engine's package is being imported: both take their time."""
-
-    def preload() -> None:
-        with suppress(P3MEdgeError):  # opening the engine raises it again
-            engine_module(manifest.engine.name).require()
-
-    importing = threading.Thread(target=preload, daemon=True)
-    importing.start()
-    try:
-        manifests.check_files(manifest, folder)
-    finally:
-        importing.join()
-
-
-def _check_name(what: str, name: str, known: Iterable[str]) -> None:
-    names = tuple(known)
-    if name not in names:
-        raise UsageError(f"unknown {what} {name!r}", hint=suggestion(str(name), names))

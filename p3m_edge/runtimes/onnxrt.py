@@ -31,6 +31,7 @@ from p3m_edge.runtimes.contract import (
     mismatch,
     unreadable,
 )
+from p3m_edge.runtimes.process import use_once
 from p3m_edge.telemetry import silence_engines
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
     ort = require()
     check_version(manifest, ort.__version__)
     device, providers = _providers(options.device, ort.get_available_providers())
+    if device != "cpu":
+        use_once(f"ONNX Runtime on {device}")
     settings = ort.SessionOptions()
     settings.log_severity_level = _ERRORS_ONLY
     # From the second run on, the planned block of memory would lie beside the arena of the first: half as much again
@@ -148,7 +151,7 @@ def _providers(asked: str | None, available: list[str]) -> tuple[str, list[tuple
     name = by_provider.get(name, name)
     if name not in _PROVIDERS:
         raise UsageError(f"unknown device {asked!r} for onnxruntime", hint=suggestion(name, _PROVIDERS))
-    if colon and not (name in _NUMBERED and number.isdecimal()):
+    if colon and not (name in _NUMBERED and number.isascii() and number.isdecimal()):
         raise UsageError(f"unknown device {asked!r} for onnxruntime", hint=f"devices by number: {', '.join(_NUMBERED)}")
     wanted = _PROVIDERS[name][0]
     if wanted not in available:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from p3m_edge.errors import ArtefactError, MissingError, UsageError, missing_package, suggestion
+from p3m_edge.errors import ArtefactError, MissingError, OutputError, UsageError, missing_package, suggestion
 from p3m_edge.manifest import Manifest
 from p3m_edge.records import InputRecord
 from p3m_edge.runtimes import cache
@@ -33,6 +33,7 @@ from p3m_edge.runtimes.contract import (
     mismatch,
     unreadable,
 )
+from p3m_edge.runtimes.process import use_once
 from p3m_edge.telemetry import silence_engines
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def require() -> ModuleType:
 def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
     """Load ``model.xml``; see :func:`p3m_edge.runtimes.engine.open_engine` for the errors."""
     ov = require()
+    use_once("OpenVINO")
     build = ov.get_version()
     version = build.split("-")[0]
     check_version(manifest, version)
@@ -127,8 +129,8 @@ def _run(
 def _device(core: Core, options: EngineOptions) -> str:
     """The device asked for, as OpenVINO spells it."""
     device = (options.device or "CPU").upper()
-    kind, _, number = device.partition(".")
-    if kind not in _DEVICES or (number and not number.isdecimal()):
+    kind, dot, number = device.partition(".")
+    if kind not in _DEVICES or (dot and not (number.isascii() and number.isdecimal())):
         raise UsageError(f"unknown device {options.device!r} for openvino", hint=suggestion(kind, _DEVICES))
     if options.threads is not None and kind != "CPU":
         raise UsageError(f"a number of threads makes no sense for the device {device}")
@@ -174,22 +176,23 @@ def _compile(
     if "EXPORT_IMPORT" not in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
         return _compile_plain(core, model, device, settings), "none"
     # Without the file's hash (in the middle of an export) nothing would tell one model from the next.
-    if options.cache and manifest.model_file in manifest.files:
-        try:
-            entry = cache.open_entry(cache.root(options.cache_dir), manifest, model.parent, build)
-            cached = settings | {"CACHE_DIR": str(entry), "CACHE_MODE": "OPTIMIZE_SPEED"}
-            compiled = core.compile_model(str(model), device, cached)
-            if compiled.get_property("LOADED_FROM_CACHE"):
-                return compiled, "hit"
-            cache.seal(entry)
-        except (OSError, RuntimeError) as error:
-            # Not the cache's fault? Then the plain attempt fails too, and says why.
+    if not options.cache or manifest.model_file not in manifest.files:
+        return _compile_plain(core, model, device, settings), "off"
+    compiled: CompiledModel | None = None
+    try:
+        entry = cache.open_entry(cache.root(options.cache_dir), manifest, model.parent, build)
+        cached = settings | {"CACHE_DIR": str(entry), "CACHE_MODE": "OPTIMIZE_SPEED"}
+        compiled = core.compile_model(str(model), device, cached)
+        if compiled.get_property("LOADED_FROM_CACHE"):
+            return compiled, "hit"
+        cache.seal(entry)
+    except (OSError, RuntimeError, OutputError) as error:
+        if compiled is None:  # not the cache's fault? Then the plain attempt fails too, and says why.
             compiled = _compile_plain(core, model, device, settings)
-            reason = " ".join(str(error).split())
-            warnings.warn(f"the cache of compiled models is not used: {reason}", cache.CacheWarning, stacklevel=2)
-            return compiled, "off"
-        return compiled, "miss"
-    return _compile_plain(core, model, device, settings), "off"
+        reason = " ".join(str(error).split())
+        warnings.warn(f"the cache of compiled models is not used: {reason}", cache.CacheWarning, stacklevel=2)
+        return compiled, "off"
+    return compiled, "miss"
 
 
 def _compile_plain(core: Core, model: Path, device: str, settings: dict[str, Any]) -> CompiledModel:

@@ -6,10 +6,10 @@ version, system and kind of GPU: all of that is checked before TensorRT sees the
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import importlib.util
 import math
+import os
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,6 +34,7 @@ from p3m_edge.runtimes.contract import (
     mismatch,
     unreadable,
 )
+from p3m_edge.runtimes.process import keep, use_once
 from p3m_edge.runtimes.tensorrt_fit import (
     MODULES,
     NAMES,
@@ -75,6 +76,7 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
     build = check_plan(manifest, model)
     check_system(build, model)
     check_trust(build, model)
+    use_once("CUDA")
     gpu = cuda.find(index)  # before TensorRT is imported: without a driver its lean runtimes end the process
     cuda.require()
     trt = _package(build)
@@ -139,7 +141,7 @@ class Session:
         reason = log.told()
         if reason or parts.runtime is None:
             # A broken one would end the process when it is used, and when it goes: it must never go.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(parts.runtime))
+            keep(parts.runtime)
             raise MissingError(
                 f"{NAMES[build.flavour]} does not start on {device.gpu.name}: {reason}",
                 hint=f"this version of it may need a newer driver; this one is for CUDA {cuda.driver().cuda}",
@@ -249,6 +251,7 @@ class _Parts:
 
     def __init__(self, device: cuda.Device) -> None:
         self.device = device
+        self._process = os.getpid()
         self.context: Any = None
         self.engine: Any = None
         self.runtime: Any = None
@@ -256,6 +259,8 @@ class _Parts:
 
     def close(self) -> None:
         """Each goes before that of which it was made, and none at work; closing again does nothing."""
+        if self._process != os.getpid():  # CUDA is of no use in a child that was forked
+            return
         if self.context is not None:
             self.device.settle()
         self.context = None

@@ -6,7 +6,6 @@ The builder is a process of its own (:mod:`p3m_edge.runtimes.tensorrt_process`).
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,12 +20,13 @@ from p3m_edge.manifest import TYPED, Manifest, record_files
 from p3m_edge.records import BuildRecord, Flavour
 from p3m_edge.runtimes import cache
 from p3m_edge.runtimes.cuda import Driver, Gpu
+from p3m_edge.runtimes.process import python
 from p3m_edge.runtimes.tensorrt_fit import NAMES, system
 from p3m_edge.runtimes.tensorrt_messages import CURRENT, PATIENCE, Done, Failure, Here, Log, Message, Order, Progress
 from p3m_edge.runtimes.tensorrt_options import BuildOptions, check_options, check_profile, commands, shapes
 from p3m_edge.targets import get
 
-PROCESS = [sys.executable, "-P", "-m", "p3m_edge.runtimes.tensorrt_process"]
+PROCESS = "p3m_edge.runtimes.tensorrt_process"
 EXTRA = "tensorrt-rtx"
 _JETSON = Path("/etc/nv_tegra_release")
 _ERRORS = {kind.__name__: kind for kind in (ArtefactError, MissingError, OutputError, UsageError)}
@@ -139,7 +139,7 @@ def build_into(manifest: Manifest, folder: Path, options: BuildOptions, tell: Te
         shapes=shapes(options.profile, manifest.input),
         compute_capabilities=capabilities if builder.compute_capabilities else (),
         hardware_compatibility=options.hardware_compatibility, version_compatible=options.version_compatible,
-        level=options.level, workspace_mb=options.workspace_mb, timing_cache=_timing_cache(builder, options),
+        level=options.level, workspace_mb=options.workspace_mb, timing_cache=_timing_cache(builder, options, tell),
     )  # fmt: skip
     start = time.monotonic()
     done = _ask(order, _Teller(tell))
@@ -206,11 +206,16 @@ def _capabilities(builder: Builder, options: BuildOptions) -> tuple[str, ...]:
     return tuple(dict.fromkeys(wanted))
 
 
-def _timing_cache(builder: Builder, options: BuildOptions) -> str | None:
+def _timing_cache(builder: Builder, options: BuildOptions, tell: Tell) -> str | None:
     if builder.flavour != "tensorrt":
         return None
-    path = options.timing_cache or cache.root() / "tensorrt" / f"timing-{builder.version}.cache"
-    return str(path.absolute())
+    if options.timing_cache is not None:
+        return str(cache.root(options.timing_cache))
+    try:
+        return str(cache.root() / "tensorrt" / f"timing-{builder.version}.cache")
+    except OutputError as error:
+        tell(f"the timing cache is not kept: {error}")
+        return None
 
 
 class _Teller:
@@ -247,9 +252,7 @@ def _ask(order: Order, hear: Callable[[Progress | Log], None]) -> Here | Done:
     answer: Here | Done | Failure | None = None
     logs: list[str] = []
     decoder = msgspec.json.Decoder(Message)
-    with tempfile.TemporaryFile() as said, subprocess.Popen(
-        PROCESS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said
-    ) as process:  # fmt: skip
+    with tempfile.TemporaryFile() as said, python(PROCESS, said) as process:
         orders, messages = process.stdin, process.stdout
         assert orders is not None
         assert messages is not None

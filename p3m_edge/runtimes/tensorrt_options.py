@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
-from p3m_edge.errors import UsageError
+from p3m_edge.errors import UsageError, one_of, shown
 from p3m_edge.manifest import PLACE, TYPED, Manifest
 from p3m_edge.records import Compatibility, Flavour, InputRecord, ProfileRecord
+from p3m_edge.runtimes import options as given
 from p3m_edge.runtimes.tensorrt_fit import NAMES
 from p3m_edge.runtimes.tensorrt_messages import Shapes
 
@@ -40,6 +42,11 @@ class BuildOptions:
     timing_cache
         Keeps what the builder measured, so that the next build is faster (TensorRT alone); None: a file in the folder
         of :mod:`p3m_edge.runtimes.cache`.
+
+    Raises
+    ------
+    UsageError
+        One of them is of another type or an impossible value.
     """
 
     flavour: Flavour | None = None
@@ -50,6 +57,23 @@ class BuildOptions:
     level: int | None = None
     workspace_mb: int | None = None
     timing_cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.flavour is not None:
+            one_of("flavour", self.flavour, get_args(Flavour))
+        one_of("hardware compatibility", self.hardware_compatibility, get_args(Compatibility))
+        given.switch("version_compatible", self.version_compatible)
+        capabilities = self.compute_capabilities
+        if not isinstance(capabilities, tuple) or not all(isinstance(each, str) for each in capabilities):
+            raise UsageError(f"compute capabilities are a tuple of texts, not {shown(capabilities)}")
+        if self.profile is not None and not isinstance(self.profile, ProfileRecord):
+            raise UsageError(f"a profile is a ProfileRecord, not {shown(self.profile)}")
+        if self.level is not None and given.whole(self.level) not in LEVELS:
+            raise UsageError(f"the optimisation level is {LEVELS[0]} to {LEVELS[-1]}, not {shown(self.level)}")
+        if self.workspace_mb is not None and (given.whole(self.workspace_mb) or 0) < 1:
+            raise UsageError(f"a workspace has at least 1 MB, not {shown(self.workspace_mb)}")
+        if self.timing_cache is not None:
+            object.__setattr__(self, "timing_cache", given.path("timing_cache", self.timing_cache))
 
 
 def check_profile(profile: ProfileRecord | None, frame: InputRecord) -> None:
@@ -103,14 +127,10 @@ def check_options(flavour: Flavour, options: BuildOptions) -> None:
         }
     elif options.compute_capabilities:
         unknown = {"--sm": True}
-    for option, given in unknown.items():
-        if given:
+    for option, asked in unknown.items():
+        if asked:
             (other,) = set(NAMES) - {flavour}
             raise UsageError(f"{NAMES[flavour]} has no {option}: {NAMES[other]} has", hint=f"leave out {option}")
-    if options.level is not None and options.level not in LEVELS:
-        raise UsageError(f"the optimisation level is {LEVELS[0]} to {LEVELS[-1]}, not {options.level}")
-    if options.workspace_mb is not None and options.workspace_mb < 1:
-        raise UsageError(f"a workspace has at least 1 MB, not {options.workspace_mb}")
 
 
 def shapes(profile: ProfileRecord | None, frame: InputRecord) -> Shapes | None:

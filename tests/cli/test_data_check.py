@@ -11,6 +11,7 @@ import time
 
 import psutil
 import pytest
+from PIL import Image
 
 from tests.portraits import portrait, write_set
 
@@ -59,6 +60,22 @@ def test_many_problems_of_a_kind_are_cut_in_the_table_alone(tmp_path):
     assert done.stdout.count("is empty") == 20
     assert "unreadable: 10 more" in done.stdout
     assert len(json.loads(call(str(tmp_path), "--json").stdout)["problems"]) == 30
+
+
+def test_mattes_in_another_form_are_named_and_read_when_it_is_said(portraits):
+    for path in (portraits / "alpha").iterdir():
+        with Image.open(path) as image:
+            matte = image.copy()
+        Image.merge("LA", [Image.new("L", matte.size, 255), matte]).save(path)
+    done = call(str(portraits), "--json")
+    assert done.returncode == 1
+    problems = json.loads(done.stdout)["problems"]
+    assert [p["kind"] for p in problems] == ["matte"] * 9
+    assert "--alpha-from alpha" in problems[0]["message"]
+    assert call(str(portraits), "--alpha-from", "alpha").returncode == 0
+    done = call(str(portraits), "--alpha-from", "beta")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 2
 
 
 def test_no_set(tmp_path):

@@ -1,6 +1,7 @@
 """Which pictures a run finds, and that no two of them ever share the name of a result."""
 
 import os
+import threading
 import unicodedata
 from pathlib import Path, PurePath
 
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from p3m_edge import imageio
-from p3m_edge.cli.sources import Source, collect, output_names
+from p3m_edge.cli.sources import Source, collect, output_names, with_pages
 
 STEMS = st.sampled_from(["1", "2", "A", "a", "1.jpg", "1-2", "é", "e\u0301", ".hidden", "1.jpg-2"])
 PATHS = st.builds(
@@ -98,10 +100,69 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path):
     assert [source.path.name for source in sources.pictures] == ["a.png"]
 
 
+def link(path: Path, target: Path) -> None:
+    path.symlink_to(target, target_is_directory=True)
+
+
 def test_a_loop_of_links_ends(tmp_path):
-    make(tmp_path, "in/a.png")
-    (tmp_path / "in/loop").symlink_to(tmp_path / "in", target_is_directory=True)
-    assert found(tmp_path, "in", recursive=True) == [("in/a.png", ".")]
+    make(tmp_path, "in/a.png", "in/sub/b.png")
+    link(tmp_path / "in/loop", tmp_path / "in")
+    link(tmp_path / "in/sub/loop", Path("../sub"))
+    link(tmp_path / "in/self", Path("self"))
+    assert found(tmp_path, "in", recursive=True) == [("in/a.png", "."), ("in/sub/b.png", "sub")]
+    assert collect([tmp_path / "in"], recursive=True).failures == ()
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    make(tmp_path, "in/m/a.png", "elsewhere/b.png", "elsewhere/deep/c.png", "third/d.png")
+    link(tmp_path / "in/first", tmp_path / "in/m")  # what is there anyway
+    link(tmp_path / "in/outside", tmp_path / "elsewhere")
+    link(tmp_path / "in/outside-again", tmp_path / "elsewhere")
+    link(tmp_path / "elsewhere/deep/on", tmp_path / "third")
+    link(tmp_path / "elsewhere/back", tmp_path / "in")
+    assert found(tmp_path, "in", recursive=True) == [
+        ("in/m/a.png", "m"),
+        ("in/outside/b.png", "outside"),
+        ("in/outside/deep/c.png", "outside/deep"),
+        ("in/outside/deep/on/d.png", "outside/deep/on"),
+    ]
+    assert found(tmp_path, "in") == []
+    link(tmp_path / "linked", tmp_path / "in/m")
+    assert found(tmp_path, "linked", recursive=True) == [("linked/a.png", ".")]
+
+
+def test_a_link_to_the_folders_above_is_refused(tmp_path):
+    make(tmp_path, "a.png", "in/b.png")
+    link(tmp_path / "in/up", tmp_path)
+    sources = collect([tmp_path / "in"], recursive=True)
+    assert [source.path.name for source in sources.pictures] == ["b.png"]
+    assert [(path.name, "not followed" in reason) for path, reason in sources.failures] == [("up", True)]
+
+
+def test_pages_become_pictures_with_names_of_their_own(tmp_path):
+    pages = [Image.new("RGB", (4, 4), (index, 0, 0)) for index in range(11)]
+    pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:3])
+    pages[0].save(tmp_path / "long.gif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "scan-2.png")
+    (tmp_path / "text.gif").write_text("no picture")
+    sources = with_pages(collect([tmp_path]).pictures)
+    names = [name.as_posix() for name in output_names(sources)]
+    assert names == [
+        *(f"long-{number:02}" for number in range(1, 12)), "scan-2.png", "scan-1", "scan.tif-2", "scan-3", "text",
+    ]  # fmt: skip
+    assert [source.page for source in sources if source.path.name == "scan.tif"] == [1, 2, 3]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_in_a_folder_is_found_and_not_waited_for(tmp_path):
+    make(tmp_path, "a.jpg")
+    os.mkfifo(tmp_path / "b.png")
+    listing = threading.Thread(target=collect, args=([tmp_path],), daemon=True)
+    listing.start()
+    listing.join(30)
+    assert not listing.is_alive()
+    assert found(tmp_path, ".") == [("a.jpg", "."), ("b.png", ".")]
+    assert [source.path.name for source in with_pages(collect([tmp_path]).pictures)] == ["a.jpg", "b.png"]
 
 
 def test_own_outputs_in_a_folder_are_left_out_but_not_when_named(tmp_path):

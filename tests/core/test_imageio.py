@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
+import socket
 import struct
 import sys
 import threading
@@ -20,20 +20,21 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from p3m_edge.atomic import atomic_write
-from p3m_edge.errors import InputError, OutputError
-from p3m_edge.imageio import IMAGE_SUFFIXES, list_images, read_image, read_mask, write_png
+from p3m_edge.errors import InputError, OutputError, UsageError
+from p3m_edge.imageio import (
+    IMAGE_SUFFIXES,
+    MAX_PIXELS,
+    count_frames,
+    list_images,
+    open_regular,
+    read_image,
+    read_mask,
+    write_png,
+)
+from tests.pictures import encode, noise, png_chunk
 
+before_all = Image.MAX_IMAGE_PIXELS
 RGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def noise(*shape: int, dtype: Any = np.uint8, seed: int = 0) -> NDArray[Any]:
-    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
-
-
-def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
 
 
 def read(tmp_path: Path, data: bytes, name: str = "picture.bin", **options: Any) -> Any:
@@ -188,10 +189,62 @@ def test_progressive_jpeg_equals_baseline(tmp_path):
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "TIFF"])
 def test_of_several_frames_the_first(tmp_path, kind):
-    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue", "green")]
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue", "lime")]
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
-    assert (read(tmp_path, data).rgb == [255, 0, 0]).all()
+    picture = read(tmp_path, data)
+    assert (picture.rgb == [255, 0, 0]).all()
+    assert picture.remarks == (f"the first of 3 {'pages' if kind == 'TIFF' else 'frames'} alone was read",)
+    assert count_frames(tmp_path / "picture.bin") == 3
+    for index, colour in enumerate(([255, 0, 0], [0, 0, 255], [0, 255, 0])):
+        picture = read(tmp_path, data, frame=index)
+        assert (picture.rgb == colour).all()
+        assert picture.remarks == ()
+    for index in (-1, 3):
+        with pytest.raises(UsageError, match="there is none of number"):
+            read(tmp_path, data, frame=index)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_pages_of_deep_tiff(tmp_path, dtype):
+    pages = [noise(20, 30, 3, dtype=np.uint16, seed=seed) for seed in range(3)]
+    stored = [page if dtype == np.uint16 else (page / 65535).astype(dtype) for page in pages]
+    assert cv2.imwritemulti(str(tmp_path / "deep.tif"), [np.ascontiguousarray(page[..., ::-1]) for page in stored])
+    assert count_frames(tmp_path / "deep.tif") == 3
+    for index, page in enumerate(pages):
+        assert np.array_equal(read_image(tmp_path / "deep.tif", frame=index).own, page)
+    assert read_image(tmp_path / "deep.tif").remarks == ("the first of 3 pages alone was read",)
+
+
+def test_thumbnails_and_masks_are_no_pages(tmp_path):
+    pages = [Image.new("RGB", (16 >> index, 16 >> index), "red") for index in range(3)]
+    pages[1].encoderinfo, pages[2].encoderinfo = {"tiffinfo": {254: 1}}, {"tiffinfo": {254: 4}}
+    data = encode(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    assert data.count(struct.pack("<HHLL", 254, 4, 1, 1)) == 1
+    picture = read(tmp_path, data)
+    assert picture.rgb.shape == (16, 16, 3)
+    assert picture.remarks == ()
+
+
+def test_what_phones_put_behind_a_photograph_is_no_frame(tmp_path):
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    data = encode(frames[0], "MPO", save_all=True, append_images=frames[1:])
+    assert read(tmp_path, data).remarks == ()
+    entry = data.rindex(struct.pack("<L", 0x030000))  # "the picture itself"; 16 bytes on, that of the other one
+    disparity = struct.pack("<L", 0x020002)
+    stereo = data[:entry] + disparity + data[entry + 4 : entry + 16] + disparity + data[entry + 20 :]
+    assert read(tmp_path, stereo).remarks == ("the first of 2 frames alone was read",)
+    assert (read(tmp_path, stereo, frame=1).rgb[..., 2] > 200).all()
+
+
+def test_a_loop_of_pages_ends(tmp_path):
+    data = bytearray(encode(Image.new("L", (4, 4)), "TIFF"))
+    start = struct.unpack("<L", data[4:8])[0]
+    following = start + 2 + 12 * struct.unpack("<H", data[start : start + 2])[0]
+    data[following : following + 4] = struct.pack("<L", start)
+    picture = read(tmp_path, bytes(data))
+    assert picture.rgb.shape == (4, 4, 3)
+    assert picture.remarks == ()
 
 
 def test_the_content_decides_and_not_the_name(tmp_path):
@@ -331,10 +384,16 @@ def test_heic_is_named(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(InputError, match="not a regular file"):
-        read_image(tmp_path / "pipe.png")
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket.png"))
+        for path in list_images(tmp_path):
+            for use in (read_image, read_mask, count_frames, open_regular):
+                with pytest.raises(InputError, match=rf"{path.name} is not a regular file"):
+                    use(path)
+    assert len(list_images(tmp_path)) == 3  # to be named
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
@@ -396,19 +455,28 @@ def test_damaged_bytes_give_a_picture_or_an_input_error(tmp_path_factory, name, 
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
-    )
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(b"\0" * 100)) + png_chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("size", [(13_400, 13_400), (65_000, 65_000)])
+@pytest.mark.parametrize("size", [(16_001, 16_000), (65_000, 65_000)])
 def test_a_decompression_bomb_is_refused_before_decoding(tmp_path, size):
     with pytest.raises(InputError, match="million pixels"):
         read(tmp_path, png_claiming(*size))
+
+
+@pytest.mark.parametrize("size", [(16_320, 12_240), (16_000, 16_000), (20_000, 20_000)])
+def test_phones_pictures_are_within_the_limit_and_more_may_be_allowed(tmp_path, size):
+    data = png_claiming(*size)  # what is said of it is that the pixels are missing, not that it is too large
+    with pytest.raises(InputError, match="truncated"):
+        read(tmp_path, data, max_pixels=max(MAX_PIXELS, size[0] * size[1]))
+    assert before_all == Image.MAX_IMAGE_PIXELS  # that of other users of Pillow is as it was
+
+
+def test_what_is_too_large_says_how_much_memory_it_takes(tmp_path):
+    with pytest.raises(InputError, match=r"more than 256 million pixels, 400: reading it takes about 4 GB") as caught:
+        read(tmp_path, png_claiming(20_000, 20_000))
+    assert "--max-megapixels" in str(caught.value.hint)
 
 
 def test_large_pictures_below_the_limit_do_not_warn(tmp_path):
@@ -441,61 +509,6 @@ def test_reading_from_many_threads(tmp_path):
     assert all(np.array_equal(results[i], noise(50, 60, 3, seed=i % 8)) for i in range(32))
 
 
-# --- masks -----------------------------------------------------------------------------------------------------------
-
-
-def mask(tmp_path: Path, data: bytes, **options: Any) -> NDArray[np.uint8]:
-    path = tmp_path / "mask.bin"
-    path.write_bytes(data)
-    return read_mask(path, **options)
-
-
-def test_grey_masks_of_every_kind(tmp_path):
-    grey = noise(20, 30)
-    image = Image.fromarray(grey)
-    palette = Image.fromarray(grey, "P")
-    palette.putpalette(np.repeat(np.arange(256, dtype=np.uint8), 3).tobytes())
-    opaque = Image.fromarray(noise(20, 30, seed=1))
-    for kind in (image, palette, Image.merge("RGB", [image] * 3), Image.merge("RGBA", [*[image] * 3, opaque])):
-        for result in (mask(tmp_path, encode(kind, "PNG")), mask(tmp_path, encode(kind, "TIFF"))):
-            assert result.shape == (20, 30)
-            assert result.dtype == np.uint8
-            assert result.flags.c_contiguous
-            assert np.array_equal(result, grey)
-    binary = np.where(grey > 127, 255, 0)
-    assert np.array_equal(mask(tmp_path, encode(Image.fromarray(binary.astype(np.uint8)).convert("1"), "PNG")), binary)
-
-
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_16_bit_masks_are_rounded(tmp_path, channels):
-    deep = noise(20, 30, dtype=np.uint16)
-    deep[0, :4] = (0, 128, 129, 65535)
-    write_png(tmp_path / "mask.png", deep if channels == 1 else np.dstack([deep] * channels))
-    result = read_mask(tmp_path / "mask.png")
-    assert list(result[0, :4]) == [0, 0, 1, 255]
-    assert np.array_equal(result, rounded(deep))
-
-
-def test_a_picture_is_no_mask(tmp_path):
-    rgb = np.dstack([noise(20, 30)] * 3)
-    for channel in range(3):
-        coloured = rgb.copy()
-        coloured[7, 8, channel] ^= 1
-        with pytest.raises(InputError, match=r"mask\.bin is a colour picture"):
-            mask(tmp_path, encode(Image.fromarray(coloured), "PNG"))
-
-
-def test_masks_are_protected_like_pictures(tmp_path):
-    grey = encode(Image.fromarray(noise(20, 30)), "PNG")
-    for data in (b"", b"text", grey[:-30]):
-        with pytest.raises(InputError, match=r"mask\.bin"):
-            mask(tmp_path, data)
-    with pytest.raises(InputError, match="million pixels"):
-        mask(tmp_path, grey, max_pixels=599)
-    with pytest.raises(InputError, match="does not exist"):
-        read_mask(tmp_path / "nowhere.png")
-
-
 # --- folders ---------------------------------------------------------------------------------------------------------
 
 
@@ -505,6 +518,14 @@ def test_list_images(tmp_path):
     (tmp_path / "folder.png").mkdir()
     assert [p.name for p in list_images(tmp_path)] == ["a.jpeg", "b.PNG", "c.heic"]
     assert all(suffix == suffix.lower() for suffix in IMAGE_SUFFIXES)
+
+
+def test_every_suffix_of_the_formats_that_can_be_read_is_known():
+    Image.init()
+    read_by_pillow = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "TGA")
+    theirs = {suffix for suffix, kind in Image.registered_extensions().items() if kind in read_by_pillow}
+    assert theirs - {".pfm"} <= IMAGE_SUFFIXES  # its values have no range
+    assert {".jif", ".jfi", ".pjp", ".pjpeg"} <= IMAGE_SUFFIXES  # JPEG, too, by browsers and old systems
 
 
 def test_list_images_of_something_else(tmp_path):

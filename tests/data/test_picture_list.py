@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from p3m_edge.data import phash
 from p3m_edge.data.anonymize import anonymize
+from p3m_edge.data.anonymize_inputs import find_items, read_boxes
 from p3m_edge.data.detect import Box
 from p3m_edge.data.picture_list import Entry, Shared, described, list_sets, read_list, shared_photographs, write_list
 from p3m_edge.errors import InputError
@@ -80,6 +82,19 @@ def test_an_earlier_list_describes(entries):
     for rows in (known[:2], [*known, known[0]]):
         with pytest.raises(InputError, match="rows of its description"):
             described(entries, rows)
+
+
+def test_names_of_lists_and_pictures_match_in_whatever_unicode_form(tmp_path):
+    nfc, nfd = (unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD"))
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write_png(folder / f"{nfd}.png", portrait().image)
+    assert [item.name for item in find_items(folder)] == [nfc]
+    for name in (nfc, nfd):
+        (tmp_path / "list.csv").write_text(f"kind,name,source\nx,{name},me\n", "utf-8")
+        assert described([Entry("x", nfc)], read_list(tmp_path / "list.csv")) == [Entry("x", nfc, "me")]
+        (tmp_path / "boxes.csv").write_text(f"name,x,y,width,height\n{name},1,2,3,4\n", "utf-8")
+        assert list(read_boxes(tmp_path / "boxes.csv", [nfc])) == [nfc]
 
 
 def test_photographs_of_both_lists_are_found(entries):

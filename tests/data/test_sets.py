@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pickle
 import threading
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from p3m_edge.data.cache import Cache
 from p3m_edge.data.sample import Sample
-from p3m_edge.data.sets import open_set, read, splits
+from p3m_edge.data.sets import open_set, read, splits, survey
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.imageio import write_png
 from tests.portraits import portrait, write_set
@@ -106,6 +108,29 @@ def test_files_match_by_their_names_without_suffix_in_any_format(tmp_path):
     items = open_set(folder).items
     assert [item.image.name for item in items] == ["portrait0.webp", "portrait1.webp"]
     assert same(read(items[1]), portrait(seed=1), "image", "alpha")
+
+
+def test_names_match_in_whatever_unicode_form_they_are(tmp_path):
+    folder = write_set(tmp_path, [replace(portrait(), name=name) for name in ("José", "Zoë")], **EVERYTHING)
+    for path in [*(folder / "alpha").iterdir(), *(folder / "bg").iterdir(), folder / "image/Zoë.png"]:
+        path.rename(path.with_name(unicodedata.normalize("NFD", path.name)))
+    items = open_set(folder).items
+    assert [item.name for item in items] == ["José", "Zoë"]
+    assert all(same(read(item), portrait(), *ARRAYS) for item in items)
+    write_png(folder / "alpha/José.png", portrait().alpha)
+    assert [path.name for path in survey(folder).namesakes] in (
+        ["José.png"],
+        [unicodedata.normalize("NFD", "José.png")],
+    )
+
+
+def test_pictures_as_browsers_save_them_belong_to_a_set(tmp_path):
+    folder = write_set(tmp_path, [portrait(seed=i) for i in range(3)])
+    for index, suffix in enumerate((".jfif", ".JPE", ".tif")):
+        path = folder / f"image/portrait{index}.png"
+        Image.open(path).save(path.with_suffix(suffix), format="TIFF" if suffix == ".tif" else "JPEG")
+        path.unlink()
+    assert [item.image.suffix for item in open_set(folder).items] == [".jfif", ".JPE", ".tif"]
 
 
 def test_a_single_split_needs_no_name_several_do(tmp_path):

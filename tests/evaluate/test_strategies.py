@@ -6,6 +6,7 @@ from typing import cast
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from PIL import Image
 
@@ -137,3 +138,17 @@ def test_without_scikit_image(network, monkeypatch):
     with pytest.raises(MissingError, match="skimage") as caught:
         predict(network, noise(32, 32))
     assert "p3m-edge[torch]" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("when", ["before the model is made", "after it"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_default_dtype_of_a_script_changes_nothing(network, when, strategy):
+    rgb = noise(160, 128)
+    usual = predict(network, rgb, strategy)
+    torch.set_default_dtype(torch.float64)
+    try:
+        there = predict(standin("r34") if when.startswith("before") else network, rgb, strategy)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert there.dtype == np.float64
+    np.testing.assert_allclose(there, usual, atol=1e-3)

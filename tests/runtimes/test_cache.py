@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -112,8 +116,6 @@ class TestOpenVino:
             # Same size and same time of change: only the content tells them apart.
             stamp = (artefact / name).stat()
             shutil.copyfile(other / name, artefact / name)
-            import os
-
             os.utime(artefact / name, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
         rehash(artefact)
         state, after = self.start(artefact, folder)
@@ -138,6 +140,49 @@ class TestOpenVino:
             state, mean = self.start(artefact, folder)
         assert state == "off"
         assert np.isfinite(mean)
+
+    @pytest.mark.parametrize(
+        ("mount", "states"),
+        [
+            ("mount -t tmpfs -o size=16k tmpfs {0}", ["off", "off"]),  # less than the model
+            ("mount -t tmpfs -o size=4k tmpfs {0}", ["off", "off"]),  # not even a folder
+            ("mount -t tmpfs -o ro tmpfs {0}", ["off", "off"]),
+            ("mount -t tmpfs tmpfs {0}; {1}; mount -o remount,ro {0}", ["hit", "hit"]),
+            ("mount -t tmpfs tmpfs {0}; {1}; cp /proc/version {0}/*/*/*.blob; mount -o remount,ro {0}", ["off", "off"]),
+            ("mount -t tmpfs tmpfs {0}; {1}; rm -f {0}/*/*/*; mount -o remount,ro {0}", ["off", "off"]),
+        ],
+        ids=["full", "fuller", "read-only", "made before", "made before and damaged", "made before and emptied"],
+    )  # fmt: skip
+    def test_a_disc_that_is_full_or_read_only(
+        self, artefact: Path, tmp_path: Path, mount: str, states: list[str]
+    ) -> None:
+        """In a mount namespace of its own. A warning says so, and it works all the same."""
+        if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
+            pytest.skip("no mount namespaces here")
+        code = """
+import sys, warnings
+from p3m_edge.runtimes import CacheWarning, Matting
+import numpy as np
+for start in (1, 2):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with Matting(sys.argv[1], threads=1, cache_dir=sys.argv[2]) as matting:
+            assert matting(np.zeros((50, 60, 3), np.uint8)).shape == (50, 60)
+            state = matting.info.engine.cache
+    assert [each.category for each in told] == ([CacheWarning] if state == "off" else []), told
+    print(state)
+"""
+        script, folder = tmp_path / "start.py", tmp_path / "mounted"
+        script.write_text(code)
+        folder.mkdir()
+        start = shlex.join([sys.executable, str(script), str(artefact), str(folder)])
+        inside = f"set -e; {mount.format(folder, f'{start} >/dev/null')}; {start}"
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        done = subprocess.run(
+            ["unshare", "-rm", "sh", "-c", inside], capture_output=True, text=True, check=False, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == states
 
     def test_never_inside_the_artefact(self, artefact: Path) -> None:
         for folder in (artefact, artefact / "cache", artefact / ".." / "artefact" / "c"):

@@ -320,6 +320,27 @@ def test_bad_backgrounds(background: Any):
         compose.composite(FRAME, ALPHA, background)
 
 
+@pytest.mark.parametrize(
+    ("background", "told"),
+    [
+        (np.random.default_rng(0).integers(0, 256, (480, 640), np.uint8), r"not a grey picture, uint8 \[480, 640\]$"),
+        (np.zeros((4, 5), np.float64), r"not a grey picture, float64 \[4, 5\]$"),
+        (np.zeros(1000), r"not float64 \[1000\]$"),
+        (np.array([1, 2, 300]), r"not array\(\[ *1, *2, *300\]\) \(ndarray\)$"),
+        ([[1, 2], [3]], r"not \[\[1, 2\], \[3\]\] \(list\)$"),
+        (list(range(1000)), r"not .{1,60} \(list\)$"),
+        ("a\nb", r"not 'a\\nb'$"),
+        ({"a": 1}, r"not \{'a': 1\} \(dict\)$"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
+)
+def test_a_background_that_is_none_is_one_clear_line(background: Any, told: str):
+    with pytest.raises(InputError, match=told) as caught:
+        compose.composite(FRAME, ALPHA, background)
+    assert "\n" not in str(caught.value)
+    assert (caught.value.hint is not None) == ("grey" in told)
+
+
 @pytest.mark.parametrize("foreground", [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint16)])
 def test_bad_foregrounds(foreground):
     with pytest.raises(InputError, match="foreground"):

@@ -1,0 +1,39 @@
+"""Files become pictures and arrays become files: the only place where that happens.
+
+Pillow decodes, as it reports damage that other decoders paper over with grey. OpenCV adds what Pillow reduces to
+8 bits or does not know: 16-bit colour and float TIFF. LittleCMS, by Pillow, knows what the colours mean.
+"""
+
+from p3m_edge.imageio.colour import ProfileError, convert
+from p3m_edge.imageio.decode import MAX_PIXELS, count_frames
+from p3m_edge.imageio.files import IMAGE_SUFFIXES, composed, list_images, open_regular, stem
+from p3m_edge.imageio.masks import MASK_SOURCES, Mask, MaskError, MaskSource, decode_mask, read_mask
+from p3m_edge.imageio.orientation import turn
+from p3m_edge.imageio.picture import Picture, read_image
+from p3m_edge.imageio.transparency import fill_hidden, flatten
+from p3m_edge.imageio.write import PNG_RESULT_TEXT, write_png
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MASK_SOURCES",
+    "MAX_PIXELS",
+    "PNG_RESULT_TEXT",
+    "Mask",
+    "MaskError",
+    "MaskSource",
+    "Picture",
+    "ProfileError",
+    "composed",
+    "convert",
+    "count_frames",
+    "decode_mask",
+    "fill_hidden",
+    "flatten",
+    "list_images",
+    "open_regular",
+    "read_image",
+    "read_mask",
+    "stem",
+    "turn",
+    "write_png",
+]

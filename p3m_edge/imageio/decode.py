@@ -1,0 +1,336 @@
+"""From a file to upright pixels as they are stored, whatever its format, depth and colour mode."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from p3m_edge.errors import InputError, UsageError
+from p3m_edge.imageio import colour, jpeg, png, tiff
+from p3m_edge.imageio.files import open_regular
+from p3m_edge.imageio.orientation import turn
+
+MAX_PIXELS = 256_000_000
+"""Of a picture, unless more are allowed: phones make pictures of 200 million pixels."""
+BYTES_PER_PIXEL = 10
+"""About what decoding takes at its peak, for 8 bits a channel and without transparency."""
+
+# Raster formats alone: a PostScript file named .jpg must not start Ghostscript. HEIF: if the app registered a reader.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF", "TGA")
+
+# What Pillow's decoders raise on damaged files.
+_DECODER_ERRORS = (
+    *(OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError),
+    *(EOFError, struct.error, zlib.error, cv2.error),
+)
+
+# Pillow reports oddities as warnings and has one limit of size, and both belong to the process: one reader at a time.
+_READING = threading.Lock()
+
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Upright pixels.
+
+    Attributes
+    ----------
+    pixels
+        ``[H, W, 3]``, uint8 or uint16, as they are stored; grey in three equal channels.
+    alpha
+        ``[H, W]``, of the same dtype: the transparency, 0 where nothing is seen; None where all is opaque.
+    grey
+        Whether the file has no colours.
+    profile
+        The embedded profile, whatever it describes; None if the pixels are what it says already.
+    orientation
+        EXIF orientation (1 to 8) under which the file holds the pixels.
+    remarks
+        What must be known about the file, each a clause.
+    """
+
+    pixels: NDArray[Any]
+    alpha: NDArray[Any] | None = None
+    grey: bool = False
+    profile: bytes | None = None
+    orientation: int = 1
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass
+class _Source:
+    """A file that is being read, and what its first bytes tell."""
+
+    path: Path
+    stream: BinaryIO
+    frame: int | None = None
+    page: tiff.Page | None = None
+    deep: bool = False  # more bits than Pillow knows: OpenCV decodes
+    grey: bool = False
+    profile: bytes | None = None
+    remarks: list[str] = field(default_factory=list)
+
+
+def decode(path: Path, max_pixels: int, frame: int | None = None) -> Decoded:
+    """Decode a page or frame of a file; ``None`` is the first one, with a remark if there are more.
+
+    Raises
+    ------
+    InputError
+        As :func:`p3m_edge.imageio.read_image`.
+    UsageError
+        There is no such frame.
+    """
+    with open_regular(path) as stream, _reading(path, max_pixels):
+        return _decode(_Source(path, stream, frame), max_pixels)
+
+
+def count_frames(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS) -> int:
+    """How many pages or frames a file has; thumbnails and a phone's gain maps are none.
+
+    Raises
+    ------
+    InputError
+        The file is missing, unreadable, empty, no picture or too large.
+    """
+    path = Path(path)
+    with open_regular(path) as stream, _reading(path, max_pixels):
+        source = _Source(path, stream)
+        if (pages := _prepare(source)) is not None:
+            return len(pages)
+        with _open(source) as image:
+            return _frames(image)
+
+
+@contextmanager
+def _reading(path: Path, max_pixels: int) -> Iterator[None]:
+    """Be the only reader of this process; decoders' errors become ours."""
+    with _READING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, -(-max_pixels // 2)  # Pillow refuses twice of it
+        try:
+            yield
+        except Image.DecompressionBombError as error:
+            found = re.search(r"\((\d+) pixels\)", str(error))
+            raise _too_large(path, max_pixels, int(found[1]) if found else None) from error
+        except MemoryError as error:
+            raise InputError(f"{path} does not fit into memory") from error
+        except _DECODER_ERRORS as error:
+            raise InputError(f"{path} is damaged or not supported: {' '.join(str(error).split())}") from error
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _decode(source: _Source, max_pixels: int) -> Decoded:
+    pages = _prepare(source)
+    page = None if pages is None else pages[_chosen(source, len(pages), "pages")]
+    if page is not None and page.is_float:  # Pillow knows float TIFF in grey only
+        _check_size(source.path, page.width, page.height, max_pixels)
+        pixels, alpha = _from_opencv(source, page)
+        return _decoded(source, pixels, alpha, page.orientation, page.grey, page.profile)
+    with _open(source) as image:
+        _check_size(source.path, *image.size, max_pixels)
+        if page is not None:
+            image.seek(page.index)
+            source.deep = page.is_deep_colour
+        elif (index := _chosen(source, _frames(image), "frames")) > 0:
+            image.seek(index)
+            source.deep = False
+        image = _load(image, source)
+        profile = source.profile or image.info.get("icc_profile") or None
+        grey = source.grey or image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
+        if image.mode == "CMYK":
+            image, profile = _without_ink(image, profile, source)
+        pixels, alpha = _from_opencv(source, page) if source.deep else _from_pillow(image, source, page)
+        if page is not None:  # turned already, by Pillow and OpenCV alike
+            return _decoded(source, pixels, alpha, page.orientation, grey, profile)
+        if image.format in ("BMP", "DIB", "TGA") and alpha is not None and not alpha.any():
+            alpha = None  # these formats have room for it and mostly leave it empty
+        orientation = _orientation(image)
+    upright = None if alpha is None else turn(alpha, orientation)
+    return _decoded(source, turn(pixels, orientation), upright, orientation, grey, profile)
+
+
+def _prepare(source: _Source) -> list[tiff.Page] | None:
+    """What must be known, or left out, before Pillow reads: the pages of a TIFF file, the long texts of a PNG file."""
+    start = source.stream.read(32)
+    source.stream.seek(0)
+    if not start.startswith(png.SIGNATURE):
+        return tiff.pages(source.stream)
+    data, source.profile = png.without_long_parts(source.stream.read())
+    source.stream = io.BytesIO(data)
+    source.deep, source.grey = png.is_deep(start), png.is_grey(start)
+    return None
+
+
+def _decoded(
+    source: _Source, pixels: NDArray[Any], alpha: NDArray[Any] | None, orientation: int, grey: bool,
+    profile: bytes | None,
+) -> Decoded:  # fmt: skip
+    if alpha is not None and alpha.min() == np.iinfo(alpha.dtype).max:
+        alpha = None
+    return Decoded(pixels, alpha, grey, profile, orientation, tuple(source.remarks))
+
+
+def _open(source: _Source) -> Image.Image:
+    Image.init()
+    try:
+        return Image.open(source.stream, formats=[name for name in _FORMATS if name in Image.OPEN])
+    except UnidentifiedImageError:
+        source.stream.seek(0)
+        raise _not_a_picture(source.path, source.stream.read(32)) from None
+
+
+def _load(image: Image.Image, source: _Source) -> Image.Image:
+    """Decode all pixels: this is what finds a file cut short. What Pillow takes for whole is looked at again."""
+    fault: Exception = InputError(f"{source.path} is damaged: some of its pixels are missing")
+    cut = False
+    try:
+        image.load()
+    except OSError as error:
+        fault, cut = error, True
+    if image.format in ("JPEG", "MPO") and not source.frame:
+        if cut or not jpeg.has_end(source.stream):
+            closed = jpeg.closed(source.stream)
+            if closed is None:
+                raise fault
+            source.remarks.append("its end marker is missing; all pixels are there")
+            source.stream = io.BytesIO(closed)
+            image = _open(source)
+            image.load()
+        elif jpeg.lacks_blocks(source.stream, image):
+            raise fault
+    elif cut or (image.format == "PNG" and not source.frame and png.lacks_rows(source.stream, image)):
+        raise fault
+    return image
+
+
+def _chosen(source: _Source, count: int, what: str) -> int:
+    """The frame that is wanted of those that are there."""
+    if source.frame is None:
+        if count > 1:
+            source.remarks.append(f"the first of {count} {what} alone was read")
+        return 0
+    if not 0 <= source.frame < count:
+        raise UsageError(f"{source.path} has {count} {what}, and there is none of number {source.frame}, from 0 on")
+    return source.frame
+
+
+def _frames(image: Image.Image) -> int:
+    """How many frames there are; 1 where that cannot be told, which must not cost the first one."""
+    try:
+        if image.format == "MPO":  # also what phones put behind a photograph: previews, gain maps
+            entries: list[dict[str, Any]] = vars(image)["mpinfo"][0xB002]
+            return max(1, sum(str(entry["Attribute"]["MPType"]).startswith("Multi-Frame") for entry in entries))
+        return int(getattr(image, "n_frames", 1))
+    except _DECODER_ERRORS:
+        return 1
+
+
+def _without_ink(image: Image.Image, profile: bytes | None, source: _Source) -> tuple[Image.Image, bytes | None]:
+    """CMYK as its profile means it, and the profile of what comes out; by the complement where it has none."""
+    if profile is not None and colour.space(profile) == colour.CMYK:
+        try:
+            return colour.cmyk_to_srgb(image, profile), colour.srgb()
+        except colour.ProfileError:
+            source.remarks.append(colour.DAMAGED)
+    return image, None
+
+
+def _from_pillow(
+    image: Image.Image, source: _Source, page: tiff.Page | None
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    if image.mode.startswith("I"):
+        grey: NDArray[Any] = np.asarray(image)
+        if grey.min() < 0 or grey.max() > 65535:
+            hint = "save it with 8 or 16 bits a channel"
+            raise InputError(f"{source.path} holds integers beyond 16 bits", hint=hint)
+        grey = grey.astype(np.uint16)
+        key = image.info.get("transparency")
+        alpha = np.where(grey == key, 0, 65535).astype(np.uint16) if isinstance(key, int) else None
+        if page is not None and page.inverted and image.mode != "I":  # Pillow leaves 16-bit white-is-zero as it is
+            grey = 65535 - grey
+        return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), alpha
+    if not image.has_transparency_data:
+        return np.array(image if image.mode == "RGB" else image.convert("RGB")), None
+    rgba = np.asarray(image if image.mode == "RGBA" else _straight(image).convert("RGBA"))
+    return np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
+
+
+def _straight(image: Image.Image) -> Image.Image:
+    return image.convert("LA") if image.mode == "La" else image
+
+
+def _from_opencv(source: _Source, page: tiff.Page | None) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    source.stream.seek(0)
+    data = np.frombuffer(source.stream.read(), np.uint8)
+    if page is not None and page.index > 0:
+        _, found = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(page.index, page.index + 1))
+        pixels = found[0] if found else None
+    else:
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise InputError(f"{source.path} is damaged or not supported")
+    if np.issubdtype(pixels.dtype, np.floating):
+        low, high = float(pixels.min()), float(pixels.max())
+        if not (low >= 0 and high <= 1):
+            raise InputError(
+                f"{source.path} holds float values from {low:.6g} to {high:.6g}, but only 0..1 has a defined meaning",
+                hint="save it with 8 or 16 bits a channel",
+            )
+        pixels = np.rint(pixels * 65535).astype(np.uint16)
+    if pixels.ndim == 2:
+        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), None
+    if pixels.shape[2] == 3:
+        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), None
+    transparent = page is None or page.has_alpha
+    return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), np.ascontiguousarray(pixels[..., 3]) if transparent else None
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation; 1 (upright) where there is none or the block is damaged, which must not cost the picture."""
+    try:
+        orientation = int(image.getexif().get(_ORIENTATION, 1))
+    except _DECODER_ERRORS:
+        return 1
+    return orientation if 1 <= orientation <= 8 else 1
+
+
+def _check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise _too_large(path, max_pixels, width * height)
+
+
+def _too_large(path: Path, max_pixels: int, pixels: int | None = None) -> InputError:
+    takes = (
+        ""
+        if pixels is None
+        else f", {pixels / 1e6:.4g}: reading it takes about {pixels * BYTES_PER_PIXEL / 1e9:.2g} GB"
+    )
+    return InputError(
+        f"{path} has more than {max_pixels / 1e6:.4g} million pixels{takes}",
+        hint="scale it down first, or allow more pixels (run: --max-megapixels)",
+    )
+
+
+def _not_a_picture(path: Path, start: bytes) -> InputError:
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
+        return InputError(f"{path} is HEIC, which is not supported", hint="convert it to JPEG or PNG first")
+    return InputError(f"{path} is not a picture of a supported format, or is damaged")

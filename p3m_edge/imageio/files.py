@@ -1,0 +1,83 @@
+"""Which files are pictures by their names, and files that can be opened without waiting for anybody."""
+
+from __future__ import annotations
+
+import os
+import stat
+import unicodedata
+from os import PathLike
+from pathlib import Path
+from typing import BinaryIO
+
+from p3m_edge.atomic import reason
+from p3m_edge.errors import InputError
+
+# HEIC is listed so that such a file is named in the summary of a folder instead of being passed over.
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp", ".mpo", ".png", ".apng", ".webp"}
+    | {".tif", ".tiff", ".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".avifs"}
+    | {".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".tga", ".icb", ".vda", ".vst"}
+    | {".heic", ".heif", ".hif", ".heics", ".heifs"}
+)
+
+# A pipe that nobody writes to does not hold up the one who opens it; without meaning for regular files.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def open_regular(path: str | PathLike[str]) -> BinaryIO:
+    """Open a regular file that is not empty. Pipes, sockets and devices are refused, never waited for.
+
+    Raises
+    ------
+    InputError
+        It is missing, not a regular file, empty, or cannot be read.
+    """
+    path = Path(path)
+    try:
+        _check(path, path.stat())  # first without opening: opening a device may do something
+        descriptor = os.open(path, _FLAGS)
+        try:
+            _check(path, os.fstat(descriptor))
+            return os.fdopen(descriptor, "rb")
+        except BaseException:
+            os.close(descriptor)
+            raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {reason(error)}") from error
+
+
+def list_images(folder: str | PathLike[str]) -> list[Path]:
+    """The picture files directly in ``folder``, by suffix, sorted by name; hidden files are left out.
+
+    Raises
+    ------
+    InputError
+        ``folder`` is missing, not a folder, or cannot be read.
+    """
+    folder = Path(folder)
+    try:
+        files = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+        return sorted(p for p in files if not p.is_dir())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} cannot be listed: {reason(error)}") from error
+
+
+def composed(name: str) -> str:
+    """A name in one Unicode form (NFC): some systems and editors write ``é`` as two characters, others as one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def stem(path: PathLike[str]) -> str:
+    """The file's name without its suffix, :func:`composed`: files whose stems are equal belong together."""
+    return composed(Path(path).stem)
+
+
+def _check(path: Path, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{path} is a folder, not a picture")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path} is not a regular file")
+    if status.st_size == 0:
+        raise InputError(f"{path} is empty")

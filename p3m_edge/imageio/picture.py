@@ -1,0 +1,92 @@
+"""A picture as all others use it: upright, in sRGB for networks and measures, and as it is for results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.imageio import colour
+from p3m_edge.imageio.decode import MAX_PIXELS, decode
+from p3m_edge.imageio.transparency import flatten
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded picture, upright.
+
+    Attributes
+    ----------
+    rgb
+        ``[H, W, 3]``, uint8, sRGB: what networks and measures take. Colours under transparency are kept as they are
+        (straight, not composited).
+    path
+        The file it came from.
+    own
+        ``[H, W, 3]``, the file's own values in the colours of ``icc_profile``: uint16 for 16-bit grey, 16-bit colour
+        (PNG, TIFF with straight alpha) and float TIFF, uint8 for all else. Without a profile, ``rgb`` is this, rounded.
+    icc_profile
+        The profile of ``own``, of an RGB space, which may be attached to what is written; None if the file has none,
+        which means sRGB. Grey and CMYK with a profile are converted: theirs is that of sRGB.
+    alpha
+        ``[H, W]``, dtype of ``own``: the transparency, 0 where nothing is seen; None where all is opaque.
+    orientation
+        The EXIF orientation (1 to 8) that was undone.
+    remarks
+        What must be known about the file, each a clause: that more pages follow, or what was missing.
+    """
+
+    rgb: NDArray[np.uint8]
+    path: Path
+    own: NDArray[Any]
+    icc_profile: bytes | None = None
+    alpha: NDArray[Any] | None = None
+    orientation: int = 1
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def visible(self) -> NDArray[np.uint8]:
+        """``rgb`` as one sees it: on an even grey where it is transparent. Nothing that was erased is in it."""
+        return self.rgb if self.alpha is None else flatten(self.rgb, self.alpha)
+
+    @property
+    def rgb16(self) -> NDArray[np.uint16] | None:
+        """``own`` where it has 16 bits."""
+        return self.own if self.own.dtype == np.uint16 else None
+
+
+def read_image(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS, frame: int | None = None) -> Picture:
+    """Decode a picture of any common format, bit depth and colour mode.
+
+    Parameters
+    ----------
+    path
+        The file. Its content decides the format, not its name.
+    max_pixels
+        Refuse larger pictures before they are decoded. That takes about 10 bytes of memory a pixel.
+    frame
+        Which page or frame, from 0 on; None: the first one, and if there are more, ``remarks`` says so.
+
+    Raises
+    ------
+    InputError
+        The file is missing, not a regular file, unreadable, empty, no picture, damaged, cut short, too large, or its
+        values have no defined range (float outside 0..1, integers beyond 16 bits).
+    UsageError
+        There is no such frame.
+    """
+    path = Path(path)
+    found = decode(path, max_pixels, frame)
+    spaces = (colour.RGB, colour.GREY) if found.grey else (colour.RGB,)
+    if found.profile is not None and colour.space(found.profile) in spaces:
+        try:
+            rgb, own, profile = colour.managed(found.pixels, found.profile)
+            return Picture(rgb, path, own, profile, found.alpha, found.orientation, found.remarks)
+        except colour.ProfileError:
+            found = replace(found, remarks=(*found.remarks, colour.DAMAGED))
+    rgb = colour.to_8_bits(found.pixels)
+    return Picture(rgb, path, found.pixels, None, found.alpha, found.orientation, found.remarks)

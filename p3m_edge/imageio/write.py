@@ -1,0 +1,71 @@
+"""Arrays become PNG files: the whole of a file, or nothing."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from os import PathLike
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.atomic import atomic_write
+from p3m_edge.errors import InputError, OutputError
+
+_AFTER_HEADER = 33
+
+# A text chunk in every PNG file written here; that of mattes tells an earlier result from a picture of the user.
+_PNG_TEXT = b"Software\0p3m-edge"
+PNG_RESULT_TEXT = _PNG_TEXT + b" run"
+
+
+def write_png(
+    path: str | PathLike[str], array: NDArray[Any], *, icc_profile: bytes | None = None, result: bool = False
+) -> None:
+    """Write a PNG file: the whole of it, or nothing.
+
+    Parameters
+    ----------
+    path
+        The file; an existing one is replaced when the new one is complete.
+    array
+        ``[H, W]`` grey, ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA with straight alpha; uint8 or uint16.
+    icc_profile
+        An RGB profile to embed, as :class:`p3m_edge.imageio.Picture` carries it.
+    result
+        Mark it as a result of matting, which is no picture to be matted.
+
+    Raises
+    ------
+    InputError
+        The array is empty or of another rank or dtype.
+    OutputError
+        The file cannot be written; nothing is left behind.
+    """
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.ndim not in (2, 3) or channels not in (1, 3, 4) or array.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"a PNG holds [H, W], [H, W, 3] or [H, W, 4] of uint8 or uint16, not {_describe(array)}")
+    if array.size == 0:
+        raise InputError(f"the picture is empty: {_describe(array)}")
+    order = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}.get(channels)
+    try:
+        done, encoded = cv2.imencode(".png", array if order is None else cv2.cvtColor(array, order))
+    except cv2.error as error:
+        raise OutputError(f"{path} cannot be encoded as PNG: {error.err}") from error
+    if not done:
+        raise OutputError(f"{path} cannot be encoded as PNG: {_describe(array)}")
+    data = encoded.tobytes()
+    extra = _chunk(b"tEXt", PNG_RESULT_TEXT if result else _PNG_TEXT)
+    if icc_profile is not None:
+        extra += _chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc_profile))
+    atomic_write(path, data[:_AFTER_HEADER] + extra + data[_AFTER_HEADER:])
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def _describe(array: NDArray[Any]) -> str:
+    return f"{array.dtype} {list(array.shape)}"

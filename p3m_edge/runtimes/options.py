@@ -1,0 +1,98 @@
+"""What the user says, held against what is documented: it is meant as written, or it is a ``UsageError``."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import SupportsIndex, cast
+
+import numpy as np
+
+from p3m_edge.errors import UsageError, shown
+
+MAX_THREADS = 1024
+"""More for one inference would keep any processor of today from its work."""
+
+
+def switch(what: str, value: bool) -> bool:
+    """True or False.
+
+    Raises
+    ------
+    UsageError
+        It is neither: a text such as ``"no"`` would count as true.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise UsageError(f"{what} is True or False, not {shown(value)}")
+    return bool(value)
+
+
+def threads(value: SupportsIndex | None) -> int | None:
+    """A number of threads; None: the engine's choice.
+
+    Raises
+    ------
+    UsageError
+        It is no whole number from 1 to 1024.
+    """
+    number = whole(value)
+    if value is not None and (number is None or not 1 <= number <= MAX_THREADS):
+        raise UsageError(f"the number of threads is a whole number from 1 to {MAX_THREADS}, not {shown(value)}")
+    return number
+
+
+def whole(value: object) -> int | None:
+    """A whole number of any type, but no truth value; None: it is something else."""
+    if isinstance(value, bool | np.bool_ | np.ndarray):
+        return None
+    try:
+        return operator.index(cast(SupportsIndex, value))
+    except TypeError:
+        return None
+
+
+def check_device(value: str | None) -> None:
+    """Whether it is a name, or None, the engine's own choice; whether there is such a device, the engine says.
+
+    Raises
+    ------
+    UsageError
+        It is no text, or an empty one: 0, the first GPU elsewhere, would be taken for no device at all.
+    """
+    if value is not None and (not isinstance(value, str) or not value.strip()):
+        raise UsageError(
+            f"a device is a name, not {shown(value)}",
+            hint="such as 'cpu'; of GPUs 'cuda:0' (ONNX Runtime, TensorRT) or 'GPU.0' (OpenVINO)",
+        )
+
+
+def size(value: Sequence[int] | None) -> tuple[int, int] | None:
+    """Width and height of the network; None: what the artefact says, or the frame.
+
+    Raises
+    ------
+    UsageError
+        It is no pair of whole numbers.
+    """
+    if value is None:
+        return None
+    sides: list[int | None] = [] if isinstance(value, str) or not isinstance(value, Sequence) else [*map(whole, value)]
+    if len(sides) != 2 or sides[0] is None or sides[1] is None:
+        raise UsageError(f"a size is (width, height), two whole numbers, not {shown(value)}")
+    return sides[0], sides[1]
+
+
+def path(what: str, value: str | os.PathLike[str]) -> Path:
+    """The path of a file or folder, whether there is one or not.
+
+    Raises
+    ------
+    UsageError
+        It is no path, or an empty one, which would be the current folder.
+    """
+    text: object = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str) or not text:
+        raise UsageError(f"{what} is a path, not {shown(value)}")
+    return Path(text)
