@@ -1,10 +1,13 @@
-"""Files that are there whole or not at all: written beside their place under another name, then renamed into it."""
+"""Files and folders that are there whole or not at all: written under another name, then renamed into their place."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import secrets
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +16,10 @@ from typing import BinaryIO
 from p3m_edge.errors import InputError, OutputError, P3MEdgeError, shown
 
 _NAME_ERRORS = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ})
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux' renameat2
+_RENAME_SWAP = 2  # of macOS' renamex_np
+_MOMENT = 1.0  # seconds in which another process has its new folder in place
 
 LEFTOVERS = ".*.tmp"
 """Pattern of what a process that was killed leaves beside the file that it was writing."""
@@ -72,6 +79,95 @@ def atomic_write(
     """Write a file by :func:`atomic_file`."""
     with atomic_file(path, what=what, parents=parents, durable=durable) as stream:
         stream.write(data)
+
+
+def swap(new: Path, place: Path) -> None:
+    """Put a folder in its place; what stood there goes. Whatever interrupts it, one of the two is there afterwards.
+
+    Where the system can exchange two folders in one step, it does. Elsewhere the old one is set aside for a moment, and
+    a process that is killed in that moment leaves it so, for :func:`put_back`.
+
+    Raises
+    ------
+    OSError
+        The new one cannot be moved there; the old one is where it was.
+    """
+    put_back(place)
+    if not os.path.lexists(place):
+        new.rename(place)
+    elif _exchange(new, place):
+        remove_folder(new)
+    else:
+        try:
+            place.rename(_aside(place))
+            new.rename(place)
+        finally:
+            put_back(place)
+
+
+def put_back(place: Path) -> None:
+    """Put a folder back in its place where :func:`swap` was killed; remove the old one where the new one is in place.
+
+    Only for the holder of :func:`lock_of`.
+    """
+    aside = _aside(place)
+    if not os.path.lexists(aside):
+        return
+    if not os.path.lexists(place) or _is_empty(place):
+        aside.rename(place)
+    else:
+        remove_folder(aside)
+
+
+def is_aside(place: Path) -> bool:
+    """Whether nothing is in a folder's place, but the folder that was there is set aside."""
+    return bool(place.name) and not os.path.lexists(place) and os.path.lexists(_aside(place))
+
+
+def recover(place: Path) -> None:
+    """Put a folder back that is set aside, unless that cannot be done, or another process is still at it."""
+    from filelock import FileLock
+
+    lock = lock_of(place)
+    with suppress(OSError), FileLock(lock, timeout=_MOMENT):  # Timeout is one
+        try:
+            put_back(place)
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def lock_of(place: Path) -> Path:
+    """The lock that whoever writes a folder holds."""
+    return place.with_name(f".{place.name}.lock")
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder and what is in it as far as that can be done; nothing happens where nothing is."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f".{place.name}.p3m-edge-old")  # a name that nobody else gives
+
+
+def _is_empty(place: Path) -> bool:
+    return place.is_dir() and not place.is_symlink() and not any(place.iterdir())
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step; False: the system or the file system has no such thing, and nothing is done."""
+    paths = os.fsencode(one), os.fsencode(other)
+    try:
+        library = ctypes.CDLL(None)
+        if sys.platform == "darwin":
+            return bool(library.renamex_np(*paths, _RENAME_SWAP) == 0)
+        return bool(library.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0)
+    except (AttributeError, OSError, TypeError):  # another C library; Windows, which has no library of all symbols
+        return False
 
 
 def check_name(path: str | os.PathLike[str], error: type[P3MEdgeError] = InputError) -> Path:

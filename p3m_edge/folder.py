@@ -1,16 +1,15 @@
-"""Artefact folders: written beside their final place, renamed into it at the end, never half there."""
+"""Artefact folders: written beside their final place, renamed into it at the end, never half there and never lost."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from p3m_edge.atomic import reason
+from p3m_edge.atomic import is_aside, lock_of, put_back, reason, recover, remove_folder, swap
 from p3m_edge.errors import OutputError
 from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX
 
@@ -27,18 +26,18 @@ def workspace(out: Path, target: str, *, force: bool) -> Iterator[Path]:
     """
     final = out / target
     partial = out / f".{target}.partial"
-    lock = out / f".{target}.lock"
+    lock = lock_of(final)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with FileLock(lock, timeout=0):
             try:
+                put_back(final)  # a process that was killed may have left this and the next
                 check_free(final, force=force)
-                if partial.exists():  # left by a process that was killed: nobody holds the lock
-                    shutil.rmtree(partial)
+                remove_folder(partial)
                 partial.mkdir()
                 yield partial
             finally:
-                shutil.rmtree(partial, ignore_errors=True)
+                remove_folder(partial)
                 with suppress(OSError):  # only its holder removes it; Windows does so when it is released
                     lock.unlink()
     except Timeout:
@@ -55,6 +54,8 @@ def check_free(final: Path, *, force: bool) -> None:
     OutputError
         It exists and ``force`` is not given, or it is something else than an artefact.
     """
+    if is_aside(final):
+        recover(final)
     if not final.exists() and not final.is_symlink():
         return
     if not force:
@@ -81,19 +82,9 @@ def settle(partial: Path, final: Path, *, passed: bool) -> Path:
     place = final if passed else final.with_name(final.name + REJECTED_SUFFIX)
     swap(partial, place)
     if passed:  # an earlier rejected artefact is out of date, and the way to this one of no more use
-        shutil.rmtree(final.with_name(final.name + REJECTED_SUFFIX), ignore_errors=True)
-        shutil.rmtree(attempts(final), ignore_errors=True)
+        remove_folder(final.with_name(final.name + REJECTED_SUFFIX))
+        remove_folder(attempts(final))
     return place
-
-
-def swap(partial: Path, place: Path) -> None:
-    """Move a finished artefact to its place; what stood there goes when it is there."""
-    old = partial.with_name(partial.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if place.exists():
-        place.rename(old)
-    partial.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def size(folder: Path) -> int:

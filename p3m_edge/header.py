@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from p3m_edge.errors import CheckpointError
+from p3m_edge.smallfile import parse_json
 
 METADATA_KEY = "p3m-edge"
 VERSION = 1
@@ -58,28 +59,28 @@ def read(data: bytes, name: str) -> Header | None:
     try:
         length = int.from_bytes(data[:8], "little")
         # Each entry, of a tensor or of the metadata, is an object.
-        entries = msgspec.json.decode(data[8 : 8 + length], type=dict[str, dict[str, Any]])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        entries = parse_json(data[8 : 8 + length], dict[str, dict[str, Any]])
+    except msgspec.MsgspecError as error:
         raise CheckpointError(f"{name} is a damaged safetensors file: {error}") from error
     metadata = entries.get("__metadata__", {})
     if METADATA_KEY not in metadata:
         return None
     try:
-        header = msgspec.json.decode(metadata[METADATA_KEY], type=Header)
-    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
+        header = parse_json(metadata[METADATA_KEY], Header)
+    except (msgspec.MsgspecError, TypeError) as error:
         raise CheckpointError(f"the metadata of {name} are damaged: {error}") from error
     if header.version > VERSION:
         raise CheckpointError(
             f"{name} has format version {header.version}; this version of p3m-edge reads {VERSION}",
             hint="upgrade p3m-edge",
         )
-    if _digest(data, header.sha256) != header.sha256:
+    if digest(data, header.sha256) != header.sha256:
         raise CheckpointError(f"{name} has been changed or damaged since it was written", hint="copy it again")
     return header
 
 
-def _digest(data: bytes, written: str) -> str:
-    """SHA-256 of the file with the first occurrence of the written digest replaced by zeros."""
+def digest(data: bytes, written: str) -> str:
+    """SHA-256 of a file with the first occurrence of the digest that is written in it replaced by zeros."""
     start = data.find(written.encode())
     view = memoryview(data)
     hashed = hashlib.sha256(view[:start])

@@ -1,12 +1,16 @@
 """``manifest.json``: what an artefact is, how it was made and what has been proved about it.
 
 The dataclasses, here and in ``records``, are the schema: they are written, read and checked as they stand, and
-``docs/manifest.schema.json`` is generated from them (``python -m p3m_edge.manifest``).
+``docs/manifest.schema.json`` is generated from them (``python -m p3m_edge.manifest``). In the file they have a digest
+before them, so that damage and edits are noticed: ``sha256``, the SHA-256 of the file without white space outside of
+strings, and with the 64 characters of the digest itself replaced by zeros.
 """
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +18,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from p3m_edge.atomic import check_name
+from p3m_edge.atomic import check_name, is_aside, recover
 from p3m_edge.errors import ArtefactError
+from p3m_edge.header import NO_DIGEST, digest
+from p3m_edge.manifest_rules import problems
 from p3m_edge.records import (
     EngineRecord,
     FileRecord,
@@ -29,10 +35,15 @@ from p3m_edge.records import (
     Unpool,
     VerifiedRecord,
 )
+from p3m_edge.smallfile import open_regular, parse_json, read_small
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 had no digest."""
+DIGEST = "sha256"
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
+SIGNATURE = "model.sig"
+"""Of all other files (:mod:`p3m_edge.signature`), if the artefact is signed: the manifest cannot list it."""
 TYPED = "model.onnx"
 """Of a TensorRT artefact: the graph with its types, of which engines are built."""
 PLACE = "DIR"
@@ -92,8 +103,17 @@ def write(manifest: Manifest, folder: Path) -> None:
 
 
 def encode(manifest: Manifest) -> bytes:
-    """The text of ``manifest.json``."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    """The text of ``manifest.json``, with its digest."""
+    return seal(msgspec.json.encode(manifest))
+
+
+def seal(document: bytes) -> bytes:
+    """A JSON object with its digest as the first entry, so that its first occurrence in the file is this one."""
+    entries = msgspec.json.decode(document, type=dict[str, msgspec.Raw])
+    entries.pop(DIGEST, None)
+    text = msgspec.json.format(msgspec.json.encode({DIGEST: NO_DIGEST, **entries}), indent=-1)
+    found = digest(text, NO_DIGEST)
+    return msgspec.json.format(text.replace(NO_DIGEST.encode(), found.encode(), 1), indent=2) + b"\n"
 
 
 def read(folder: Path, *, allow_rejected: bool = False) -> Manifest:
@@ -109,19 +129,20 @@ def read(folder: Path, *, allow_rejected: bool = False) -> Manifest:
     Raises
     ------
     ArtefactError
-        No artefact, a rejected one, an unreadable or invalid manifest, or one of a newer schema.
+        No artefact, a rejected one, an unreadable or invalid manifest, one that was changed or contradicts itself, or
+        one of another schema.
     """
     folder = check_name(folder, ArtefactError)
     path = folder / MANIFEST
+    if is_aside(folder):
+        recover(folder)
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise ArtefactError(f"{folder} {what}", hint="an artefact is the folder that `p3m-edge export` wrote")
     if not allow_rejected and folder.resolve().name.endswith(REJECTED_SUFFIX):
         raise ArtefactError(f"{folder} was rejected by its gate and must not be used", hint="export it again")
     try:
-        if path.stat().st_size > _MAX_MANIFEST_BYTES:
-            raise ArtefactError(f"{path} is too large to be a manifest")
-        raw = path.read_bytes()
+        raw = read_small(path, _MAX_MANIFEST_BYTES).removeprefix(codecs.BOM_UTF8)
     except FileNotFoundError:
         raise ArtefactError(f"{folder} holds no {MANIFEST}: it is not an artefact") from None
     except OSError as error:
@@ -135,21 +156,29 @@ def read(folder: Path, *, allow_rejected: bool = False) -> Manifest:
 
 def _parse(raw: bytes, path: Path) -> Manifest:
     try:
-        document = msgspec.json.decode(raw)
-        schema = document.get("schema") if isinstance(document, dict) else None
-        if isinstance(schema, int) and schema > SCHEMA_VERSION:
-            raise ArtefactError(
-                f"{path} has schema {schema}; this version reads up to {SCHEMA_VERSION}",
-                hint="upgrade p3m-edge, or export the artefact again",
-            )
+        document = parse_json(raw, object)
+        _check_schema(document, path)
         manifest = msgspec.convert(document, Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ArtefactError(f"{path} is not a valid manifest: {error}") from error
-    if manifest.function is None and manifest.functions:
-        raise ArtefactError(f"{path} is not a valid manifest: none of its functions takes its input")
-    if manifest.schema != SCHEMA_VERSION:
-        raise ArtefactError(f"{path} has schema {manifest.schema}, which this version does not read")
+    written = document.get(DIGEST) if isinstance(document, dict) else None
+    if not isinstance(written, str) or digest(msgspec.json.format(raw, indent=-1), written) != written:
+        what = "has no digest" if written is None else "has been changed or damaged since it was written"
+        raise ArtefactError(f"{path} {what}", hint="copy the artefact again, or export it again")
+    for problem in problems(manifest):
+        raise ArtefactError(f"{path} contradicts itself: {problem}", hint="export the artefact again")
     return manifest
+
+
+def _check_schema(document: object, path: Path) -> None:
+    """Before the fields are looked at, of which other schemas have others."""
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if type(schema) is not int or schema == SCHEMA_VERSION:
+        return
+    raise ArtefactError(
+        f"{path} has schema {schema}; this version of p3m-edge reads {SCHEMA_VERSION}",
+        hint=("upgrade p3m-edge, or " if schema > SCHEMA_VERSION else "") + "export the artefact again",
+    )
 
 
 def check_files(manifest: Manifest, folder: Path) -> None:
@@ -172,14 +201,16 @@ def check_files(manifest: Manifest, folder: Path) -> None:
         path = folder / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ArtefactError(f"the manifest of {folder} names a file outside it: {name}")
-        if not path.is_file():
-            raise ArtefactError(f"{path} is missing", hint="export or copy the artefact again")
-        if path.stat().st_size != record.bytes:
-            raise ArtefactError(f"{path} has {path.stat().st_size} bytes, the manifest says {record.bytes}")
         try:
-            unchanged = sha256(path) == record.sha256
+            with open_regular(path) as stream:
+                size = os.fstat(stream.fileno()).st_size
+            unchanged = size != record.bytes or sha256(path) == record.sha256
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise ArtefactError(f"{path} is missing", hint="export or copy the artefact again") from None
         except OSError as error:
             raise ArtefactError(f"{path} cannot be read: {error.strerror}") from error
+        if size != record.bytes:
+            raise ArtefactError(f"{path} has {size} bytes, the manifest says {record.bytes}")
         if not unchanged:
             raise ArtefactError(f"{path} was changed: its SHA-256 is not the one in the manifest")
     for path in _files(folder):
@@ -190,14 +221,16 @@ def check_files(manifest: Manifest, folder: Path) -> None:
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
 
 
 def record_files(folder: Path) -> dict[str, FileRecord]:
-    """Size and hash of every file below ``folder`` but the manifest (and the system's own), by POSIX path, sorted."""
+    """Size and hash of every file below ``folder``, by POSIX path, sorted; of all but manifest, signature and the
+    system's own.
+    """
     paths = _files(folder)
     return {p.relative_to(folder).as_posix(): FileRecord(sha256(p), p.stat().st_size) for p in paths}
 
@@ -208,12 +241,12 @@ def _lists(manifest: Manifest, name: str) -> bool:
 
 
 def _files(folder: Path) -> list[Path]:
-    """What belongs into ``files``; a link counts as a file wherever it leads, so that none hides anything."""
+    """What belongs into ``files``; a link counts as a file wherever it leads, and a pipe too: none hides anything."""
     return sorted(
         path
         for path in folder.rglob("*")
-        if (path.is_file() or path.is_symlink())
-        and path != folder / MANIFEST
+        if (not path.is_dir() or path.is_symlink())
+        and path not in (folder / MANIFEST, folder / SIGNATURE)
         and path.name not in _SYSTEM_FILES
         and not path.name.startswith("._")  # what macOS adds to every file on foreign discs
     )
@@ -221,7 +254,11 @@ def _files(folder: Path) -> list[Path]:
 
 def json_schema() -> Mapping[str, Any]:
     """The JSON Schema (draft 2020-12) of ``manifest.json``."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Manifest)}
+    schema = msgspec.json.schema(Manifest)
+    whole = schema["$defs"][Manifest.__name__]
+    whole["properties"] = {DIGEST: {"type": "string", "pattern": "^[0-9a-f]{64}$"}, **whole["properties"]}
+    whole["required"] = [DIGEST, *whole["required"]]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ Form = Literal["array", "image"]
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
 Compatibility = Literal["none", "same-cc", "ampere+"]
 
+MAX_INPUT_PIXELS = 8192 * 8192
+"""Of one inference, all frames of its batch together: beyond, no machine has the memory for it."""
+
 
 @dataclass(frozen=True)
 class FileRecord:

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -132,7 +131,7 @@ def make_artefact(
 
 
 def edit_manifest(folder: Path, **changes: object) -> None:
-    """Replace fields of the artefact's manifest (by name, nested ones by dotted name) with values for JSON."""
+    """Replace fields of the manifest (by name, nested ones with ``__`` between) with values for JSON; seal it anew."""
     path = folder / manifests.MANIFEST
     document = json.loads(path.read_bytes())
     for name, value in changes.items():
@@ -141,13 +140,13 @@ def edit_manifest(folder: Path, **changes: object) -> None:
         for parent in parents:
             place = place[parent]
         place[last] = value
-    path.write_text(json.dumps(document), encoding="utf-8")
+    path.write_bytes(manifests.seal(json.dumps(document).encode()))
 
 
 def rehash(folder: Path) -> None:
     """Make the hashes in the manifest those of the files as they are now."""
     manifest = dataclasses.replace(manifests.read(folder), files=manifests.record_files(folder))
-    (folder / manifests.MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    manifests.write(manifest, folder)
 
 
 def picture(height: int, width: int, seed: int = 1) -> NDArray[np.uint8]:

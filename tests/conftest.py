@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from p3m_edge.resources import usable_cores
 from p3m_edge.telemetry import silence_engines
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,8 +20,7 @@ def _share_the_cores() -> None:
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if workers > 1:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        threads = str(max(1, cores // workers))
+        threads = str(max(1, usable_cores() // workers))
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
             os.environ.setdefault(name, threads)
 

@@ -48,8 +48,9 @@ BOXES = Path(p3m_edge.__file__).parent / "weights" / "faces.csv"
 """Faces that ``find_faces.py`` saw after those of ``people`` and ``people-weak`` had been hidden, and in scenes."""
 FACE_IN_SCENE = 0.4
 """A scene with a face of at least this score is not one without people, and is left out."""
-EMPTY = 200
-"""Pictures without people that are samples by themselves; all that may be read are backgrounds."""
+EMPTY = {"scenes": 100, "clothes": 40}
+"""Pictures without people that are samples by themselves. More clothes than this, or clothes as backgrounds, teach that
+patterned cloth is no part of a person: mattes had holes in suits and jumpers."""
 SETS = ("people", "people-weak", "people-held", "ppt", "backgrounds", "no-person", "sources")
 """With a file that says where each picture comes from."""
 UNREAD = 100
@@ -61,8 +62,8 @@ ENVIRONMENT = {
 """Memory that PyTorch gives back and takes again in every step costs a third of the time with glibc's defaults; threads
 that spin while they wait keep the process that prepares the pictures from working."""
 LICENCE = (
-    "Apache-2.0 (p3m-edge). Trained on anonymised photographs under CC0, CC BY, CC BY-SA, MIT, Apache-2.0 and public "
-    "domain (training-list.csv beside the file); encoder started from ImageNet weights (Apache-2.0)"
+    "Apache-2.0 (p3m-edge). Trained on anonymised photographs under CC0, CC BY, CC BY-SA, MIT, OSL-3.0 or AFL-3.0, and "
+    "public domain (training-list.csv beside the file); encoder started from ImageNet weights (Apache-2.0)"
 )
 
 
@@ -140,8 +141,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def make_set(data: Path, out: Path) -> None:
-    """The set that is trained on, by links: people, some twice, and a tenth of pictures without people."""
-    scenes = out.parent / "scenes"
+    """The set that is trained on, by links: people, some twice, and some pictures without people."""
     for picture in unread_pictures(data):
         link(picture, out.parent / "unread" / picture.name)
     if (out / "complete").exists():
@@ -157,33 +157,36 @@ def make_set(data: Path, out: Path) -> None:
                 write_png(hidden, anonymize(sample.image, faces[item.name], sample.alpha).image)
             for copy in range(2 if item.name.startswith(TWICE) else 1):
                 link_item(item, hidden, out, f"{item.name}{'-again' * copy}")
-    for number, picture in enumerate(without_people(data)):
-        link(picture, scenes / picture.name)
-        if number >= EMPTY:
-            continue
-        link(picture, out / "blurred_image" / picture.name)
-        size = read_image(picture).rgb.shape[:2]
-        nothing = scenes.parent / "nothing" / f"{size[1]}x{size[0]}.png"
-        if not nothing.exists():
-            nothing.parent.mkdir(parents=True, exist_ok=True)
-            write_png(nothing, np.zeros(size, np.uint8))
-        link(nothing, out / "alpha" / f"{picture.stem}.png")
+    scenes, clothes = without_people(data, "backgrounds"), without_people(data, "no-person")[: EMPTY["clothes"]]
+    for kind, pictures in (("scenes", scenes), ("clothes", clothes)):
+        for number, picture in enumerate(pictures):
+            link(picture, out.parent / kind / picture.name)
+            if number >= EMPTY[kind]:
+                continue
+            link(picture, out / "blurred_image" / picture.name)
+            size = read_image(picture).rgb.shape[:2]
+            nothing = out.parent / "nothing" / f"{size[1]}x{size[0]}.png"
+            if not nothing.exists():
+                nothing.parent.mkdir(parents=True, exist_ok=True)
+                write_png(nothing, np.zeros(size, np.uint8))
+            link(nothing, out / "alpha" / f"{picture.stem}.png")
     (out / "complete").touch()
 
 
-def without_people(data: Path) -> list[Path]:
-    """Pictures of scenes and of clothes, but for those that no training reads."""
-    return _by_hash(data)[UNREAD:]
+def without_people(data: Path, *names: str) -> list[Path]:
+    """Pictures of these sets, but for those that no training reads and those with a face."""
+    unread = set(unread_pictures(data))
+    return [path for path in _by_hash(data, names) if path not in unread]
 
 
 def unread_pictures(data: Path) -> list[Path]:
     """Those that no training reads, to measure with."""
-    return _by_hash(data)[:UNREAD]
+    return _by_hash(data, ("backgrounds", "no-person"))[:UNREAD]
 
 
-def _by_hash(data: Path) -> list[Path]:
+def _by_hash(data: Path, names: tuple[str, ...]) -> list[Path]:
     faces = {name for name, seen in faces_by_picture().items() if max(box.score for box in seen) >= FACE_IN_SCENE}
-    found = (path for name in ("backgrounds", "no-person") for path in list_images(data / name))
+    found = (path for name in names for path in list_images(data / name))
     return sorted((path for path in found if path.stem not in faces), key=sha256)
 
 
@@ -222,7 +225,7 @@ def write_lists(data: Path, out: Path, lists: Path, seen: Path | None) -> None:
         known[row["id"]] = {**row, "source": source, "remark": f"tier {row['tier']}: {row['matte_kind']}"}
     faces = None if seen is None else Counter(row["name"] for row in read_table(seen))
     folders = {
-        "training": [data / "people", data / "people-weak", out / "scenes", data / "sources"],
+        "training": [data / "people", data / "people-weak", out / "scenes", out / "clothes", data / "sources"],
         "measuring": [data / "people-held", data / "ppt", out / "portraits", out / "unread"],
     }
     for name, sets in folders.items():

@@ -15,6 +15,7 @@ from p3m_edge.benchmarks.measure import failure, measure
 from p3m_edge.benchmarks.results import Options
 from p3m_edge.benchmarks.rows import ArtefactRow, unit_rows
 from p3m_edge.errors import ArtefactError, P3MEdgeError
+from p3m_edge.smallfile import parse_json, read_small
 
 SCHEMA_VERSION = 1
 PLAN = "bundle.json"
@@ -84,8 +85,8 @@ def read_plan(home: Path) -> Plan:
     """
     path = home / PLAN
     try:
-        plan = msgspec.json.decode(path.read_bytes(), type=Plan)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        plan = parse_json(read_small(path), Plan)
+    except (OSError, msgspec.MsgspecError) as error:
         raise ArtefactError(f"{path} is not the plan of a bundle: {error}", hint="copy the bundle again") from error
     if plan.schema != SCHEMA_VERSION:
         raise ArtefactError(f"{path} has schema {plan.schema}; this version reads {SCHEMA_VERSION}")

@@ -14,10 +14,10 @@ from p3m_edge.benchmarks.results import SCHEMA_VERSION, Parity, Report, Result, 
 from p3m_edge.benchmarks.statistics import Summary
 from p3m_edge.errors import ArtefactError, InputError
 from p3m_edge.runtimes import golden
+from p3m_edge.smallfile import parse_json, read_small
 
 REPORT = "report.json"
 RESULT = "result.json"
-_MAX_REPORT_BYTES = 64 * 1024 * 1024
 
 
 def encode(report: Report) -> bytes:
@@ -36,13 +36,11 @@ def read(path: Path) -> Report:
         It is not a report, is of another schema, or contradicts itself.
     """
     try:
-        if path.stat().st_size > _MAX_REPORT_BYTES:
-            raise ArtefactError(f"{path} is too large to be a benchmark result")
-        raw = path.read_bytes()
+        raw = read_small(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     try:
-        document = msgspec.json.decode(raw)
+        document = parse_json(raw, object)
         schema = document.get("schema") if isinstance(document, dict) else None
         if isinstance(schema, int) and schema != SCHEMA_VERSION:
             raise ArtefactError(
@@ -50,7 +48,7 @@ def read(path: Path) -> Report:
                 hint="run the bundle of this version on the device again",
             )
         report = msgspec.convert(document, Report)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ArtefactError(f"{path} is not a benchmark result: {error}") from error
     for problem in _problems(report):
         raise ArtefactError(f"{path} contradicts itself: {problem}", hint="was it edited or cut? run the bundle again")

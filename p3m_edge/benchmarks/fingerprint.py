@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from p3m_edge import __version__
+from p3m_edge.resources import usable_cores
 
 # Kernel and compiler spell the same feature in several ways; the report uses one name.
 _FEATURES = {
@@ -126,15 +127,6 @@ def fingerprint() -> Fingerprint:
         python=f"{platform.python_implementation()} {platform.python_version()}",
         packages=_packages(),
     )
-
-
-def usable_cores() -> int:
-    """The cores that this process may use: the smallest of machine, affinity and container quota; at least 1."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, _, period = (_read(Path("/sys/fs/cgroup/cpu.max")) or "max").partition(" ")
-    if quota.isdigit() and period.isdigit() and int(period) > 0:
-        return max(1, min(affinity, int(quota) // int(period)))
-    return max(1, affinity)
 
 
 class Watch:

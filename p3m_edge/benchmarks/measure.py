@@ -14,7 +14,6 @@ The running processes of all rows are alive together; only one works at a time.
 from __future__ import annotations
 
 import random
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -28,7 +27,7 @@ import psutil
 
 from p3m_edge import manifest
 from p3m_edge.benchmarks import results
-from p3m_edge.benchmarks.fingerprint import Watch, fingerprint, usable_cores
+from p3m_edge.benchmarks.fingerprint import Watch, fingerprint
 from p3m_edge.benchmarks.phases import ITERATIONS, SECONDS, WARMUP_MS, GpuTimes, gpu_times
 from p3m_edge.benchmarks.placement import Placement
 from p3m_edge.benchmarks.process import Worker, WorkerError, redact
@@ -36,6 +35,8 @@ from p3m_edge.benchmarks.results import Measured, Memory, Options, Parity, Ranki
 from p3m_edge.benchmarks.rows import ArtefactRow, Row, describe
 from p3m_edge.benchmarks.statistics import rank, summarise
 from p3m_edge.errors import GateError, P3MEdgeError, PartialError, UsageError, suggestion
+from p3m_edge.resources import usable_cores
+from p3m_edge.temporary import temporary_folder
 
 Progress = Callable[[str, int, int], None]
 """Called with what happens now, the steps done and the steps in all."""
@@ -89,13 +90,14 @@ def measure(
     entries = [_Entry(row, describe(row)) for row in rows]
     options = replace(options, threads=options.threads or default_threads(options.device))
     machine, watch = fingerprint(), Watch()
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="p3m-edge-bench-", ignore_cleanup_errors=True) as folder:
-        run = _Run(entries, options, frame, Path(folder), progress)
+    with temporary_folder(scratch) as folder:
+        run = _Run(entries, options, frame, folder, progress)
         run.cold_starts()
         run.rounds()
         run.gpu()
         if options.throughput:
             run.throughput()
+        run.end()
     found = tuple(entry.finish() for entry in entries)
     report = Report(
         schema=results.SCHEMA_VERSION,
@@ -234,9 +236,10 @@ class _Run:
         self._progress = progress
         self._shuffle = random.Random(options.seed)  # noqa: S311 - an order, not a secret
         self._done = 0
-        phases = 2 if options.throughput else 1
         self._on_gpu = [entry for entry in entries if entry.result.engine == "tensorrt"]
-        self._total = len(entries) * (1 + phases * (1 + options.rounds)) + len(self._on_gpu)
+        self._artefacts = [entry for entry in entries if isinstance(entry.row, ArtefactRow)]
+        turns = len(entries) + (len(self._artefacts) if options.throughput else 0)
+        self._total = len(entries) + turns * (1 + options.rounds) + len(self._on_gpu)
 
     def cold_starts(self) -> None:
         for entry in self._entries:
@@ -281,8 +284,11 @@ class _Run:
             entry.calls.setdefault("throughput", []).append([found["per_second"]])
             entry.memory["throughput"] = worker.call("memory")["bytes"]
 
-        entries = [entry for entry in self._entries if isinstance(entry.row, ArtefactRow)]
-        self._interleave("throughput", entries, warm, turn)
+        self._interleave("throughput", self._artefacts, warm, turn)
+
+    def end(self) -> None:
+        """Tell that all is done."""
+        self._step("done")
 
     def _interleave(
         self,
@@ -302,8 +308,10 @@ class _Run:
                     workers[entry.row.label].kill()
                     entry.fail(error)
 
-            for entry in (e for e in entries if e.alive):
+            for entry in entries:
                 self._step(f"{entry.row.label}: start")
+                if not entry.alive:
+                    continue
                 workers[entry.row.label] = stack.enter_context(self._worker(entry))
                 attempt(entry, warm)
             for number in range(1, self._options.rounds + 1):

@@ -39,6 +39,7 @@ from p3m_edge.metrics import UNKNOWN, evaluate
 from p3m_edge.runtimes import Matting
 from p3m_edge.runtimes.compose import composite
 from p3m_edge.runtimes.contract import engine_module
+from p3m_edge.smallfile import read_csv
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 BAND = 7
@@ -109,11 +110,10 @@ def photographs(data: Path) -> list[Photograph]:
 def _tiers(manifest: Path) -> dict[str, str]:
     """What kind of matte each portrait has."""
     try:
-        with manifest.open(newline="", encoding="utf-8") as stream:
-            rows = csv.DictReader(stream)
-            if not {"id", "tier"} <= set(rows.fieldnames or ()):
-                raise csv.Error("it has no columns id and tier")
-            return {row["id"]: row["tier"] for row in rows}
+        rows = read_csv(manifest)
+        if not {"id", "tier"} <= set(rows.fieldnames or ()):
+            raise csv.Error("it has no columns id and tier")
+        return {row["id"]: row["tier"] for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{manifest} does not say what tier each portrait is of: {error}") from error
 

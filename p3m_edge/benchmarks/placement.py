@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import importlib
 import math
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from p3m_edge.runtimes import coreml
+from p3m_edge.temporary import temporary_folder
 
 Device = Literal["CPU", "GPU", "NE"]
 NEURAL_ENGINE: Device = "NE"
@@ -74,8 +74,8 @@ def plan(package: Path, unit: str, function: str | None = None) -> Placement:
     coremltools = coreml.require()
     try:
         plans = importlib.import_module("coremltools.models.compute_plan")
-        with tempfile.TemporaryDirectory() as folder:
-            compiled = coremltools.models.utils.compile_model(str(package), str(Path(folder) / "model.mlmodelc"))
+        with temporary_folder() as folder:
+            compiled = coremltools.models.utils.compile_model(str(package), str(folder / "model.mlmodelc"))
             found = plans.MLComputePlan.load_from_path(
                 path=compiled, compute_units=coremltools.ComputeUnit[coreml.UNITS[unit.upper()]]
             )

@@ -6,7 +6,6 @@ pictures and mattes is small enough for a page.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from p3m_edge.benchmarks.process import Worker, WorkerError, redact
 from p3m_edge.benchmarks.results import Options, Report
 from p3m_edge.benchmarks.rows import ArtefactRow
 from p3m_edge.errors import InputError
+from p3m_edge.temporary import temporary_folder
 
 PAGE_SIDE = 768
 """The longer side of a picture as it is kept, in pixels."""
@@ -189,20 +189,17 @@ def _all(
         done += 1
 
     portraits = []
-    with (
-        tempfile.TemporaryDirectory(prefix="p3m-edge-mattes-", ignore_cleanup_errors=True) as folder,
-        ExitStack() as stack,
-    ):
+    with temporary_folder() as folder, ExitStack() as stack:
         workers: dict[str, Worker] = {}
         for label, row in rows.items():
             step(f"{label}: start, for the mattes")
-            workers[label] = stack.enter_context(Worker(row.module, timeout=options.timeout, scratch=Path(folder)))
+            workers[label] = stack.enter_context(Worker(row.module, timeout=options.timeout, scratch=folder))
             _ask(label, workers[label], "load", **_load_arguments(row, options))
         for sample in samples:
             alphas = {}
             for label, worker in workers.items():
                 step(f"{label}: {sample.name}")
-                alphas[label] = _matte(label, worker, sample, Path(folder) / "alpha.npy")
+                alphas[label] = _matte(label, worker, sample, folder / "alpha.npy")
             portraits.append(_portrait(sample, alphas, reference))
     return tuple(portraits)
 

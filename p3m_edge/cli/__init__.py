@@ -28,6 +28,7 @@ from typing import NoReturn, Protocol, cast
 from p3m_edge import __version__
 from p3m_edge.cli.console import Console
 from p3m_edge.errors import UsageError, suggestion
+from p3m_edge.resources import limit_threads
 
 VERBS: dict[str, str] = {
     "demo": "export, verify, run and measure the mobile network: the whole path in one command",
@@ -149,14 +150,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
     console = Console(json="--json" in before_dashes, debug="--debug" in before_dashes)
+    came: list[int] = []
+    limit_threads()
     with console.streams():
         try:
-            with _terminate_like_interrupt():
+            with _interrupts(came):
                 code = _dispatch(arguments, console)
                 sys.stdout.flush()
+                if came:  # and somebody passed over it
+                    raise KeyboardInterrupt
                 return code
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place that turns errors into exit codes
-            return console.report(error)
+            if not came or isinstance(error, KeyboardInterrupt):
+                return console.report(error)
+            interrupt = KeyboardInterrupt()  # of which a library made an error of its own, at an import for example
+            interrupt.__cause__ = error
+            return console.report(interrupt)
 
 
 def _dispatch(arguments: list[str], console: Console) -> int:
@@ -197,17 +206,25 @@ def _overview() -> str:
 
 
 @contextmanager
-def _terminate_like_interrupt() -> Iterator[None]:
-    """Make SIGTERM raise KeyboardInterrupt, so that it cleans up like Ctrl-C; only the main thread may do that."""
+def _interrupts(came: list[int]) -> Iterator[None]:
+    """Make SIGTERM raise KeyboardInterrupt, so that it cleans up like Ctrl-C; only the main thread may do that.
+
+    ``came`` gets the number of each of the two that comes.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    # Ctrl-C may be ignored (nohup), or be the business of whoever calls this.
+    own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    numbers = (signal.SIGTERM, signal.SIGINT) if own else (signal.SIGTERM,)
+    previous = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
+        for number, handler in previous.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

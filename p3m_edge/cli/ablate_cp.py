@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p3m_edge.atomic import atomic_write
-from p3m_edge.cli import options
+from p3m_edge.cli import matte_options, options
 from p3m_edge.cli.tables import table
 from p3m_edge.errors import needing
 
@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of the training; repeatable"
     )
+    matte_options.add_arguments(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -65,10 +66,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from p3m_edge.cli.train import Reporter
 
     size = None if args.size is None else (args.size.width, args.size.height)
+    overrides = (*matte_options.settings(args), *args.set)
     setting = ablation.Setting(
-        args.data, args.faces, args.test, args.preset, tuple(args.set), args.encoder_weights, args.steps, args.seeds,
-        size,
-    )  # fmt: skip
+        args.data, args.faces, args.test, args.preset, overrides, args.encoder_weights, args.steps, args.seeds, size
+    )
     with Reporter(console) as reporter:
         found = ablation.ablate(setting, args.out, reporter)
     atomic_write(args.out / "report.json", to_json(found))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from p3m_edge import folder as folders
 from p3m_edge import manifest as manifests
+from p3m_edge.atomic import swap
 from p3m_edge.cli import options
 from p3m_edge.cli.engine_options import add_engine_arguments, build_options
 from p3m_edge.cli.tables import megabytes, table
@@ -103,7 +104,7 @@ def build(folder: Path, wanted: BuildOptions, tell: Tell, *, force: bool = False
                 shutil.copyfile(place / name, partial / name)
         built = _unproved(build_into(manifest, partial, wanted, tell))
         manifests.write(built, partial)
-        folders.swap(partial, place)
+        swap(partial, place)
     record = built.engine.build
     assert record is not None
     return Result(folder, folder / built.model_file, built.files[built.model_file].bytes, record)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +19,17 @@ from p3m_edge.errors import OutputError, P3MEdgeError, shown
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
+    from rich.console import ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
 _PLAIN_WIDTH = 160  # columns of a table that goes into a file or a pipe
 _INTERRUPTED = 130
 _ENVIRONMENT_ERRORS = {
     errno.EACCES, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EPERM, errno.EROFS,
 }  # fmt: skip
+
+# What moves a terminal's cursor, changes its colours or the order of its letters, but for tabs and line ends.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u202a-\u202e\u2066-\u2069]")
 
 
 class Console:
@@ -122,7 +128,7 @@ class Console:
             self._discard_stdout()
             return 1
         if self.debug:
-            traceback.print_exception(error, file=sys.stderr)
+            sys.stderr.write(_visible("".join(traceback.format_exception(error))))
         message, hint, code = _describe(error)
         told = False
         try:
@@ -139,7 +145,7 @@ class Console:
         except OSError:  # stdout cannot be written at all; the exit code still tells
             self._discard_stdout()
             if not told:
-                sys.stderr.write(f"error: {message}\n")
+                sys.stderr.write(_visible(f"error: {message}\n"))
         return code
 
     def _show_warning(self, message: Warning | str, *_where: object, **_more: object) -> None:
@@ -171,7 +177,8 @@ def to_json(document: object, error: P3MEdgeError | None = None) -> bytes:
     content = msgspec.to_builtins(document, enc_hook=_encode)
     if error is not None:
         content["error"] = _error_record(str(error), error.hint, error.exit_code)
-    return msgspec.json.format(msgspec.json.encode(_printable(content)), indent=2) + b"\n"
+    text = msgspec.json.format(msgspec.json.encode(_printable(content)), indent=2).decode()
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode() + b"\n"
 
 
 def _rich(*, stderr: bool) -> RichConsole:
@@ -180,6 +187,10 @@ def _rich(*, stderr: bool) -> RichConsole:
     class Plain(RichConsole):
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # rich would end the process here
+
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=_visible(segment.text))
 
     # File names and messages are data: no markup, no emoji codes, no guessed colours.
     console = Plain(stderr=stderr, markup=False, emoji=False, highlight=False)
@@ -221,6 +232,11 @@ def _current_folder_is_gone() -> bool:
 
 def _error_record(message: str, hint: str | None, code: int) -> dict[str, Any]:
     return {"message": message, "hint": hint, "exit_code": code}
+
+
+def _visible(text: str) -> str:
+    """The text with control characters, which file names and foreign files may hold, as escapes."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _one_line(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from p3m_edge.cli import options
+from p3m_edge.cli import matte_options, options
 from p3m_edge.cli.progress import counting
 from p3m_edge.cli.tables import table
 from p3m_edge.data import anonymize_run as work
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", nargs="?", type=options.path, help="where the set goes")
     parser.add_argument("--force", action="store_true", help="do pictures again that are done")
     parser.add_argument("--workers", type=options.positive, metavar="N", help="processes (default: one for each core)")
+    matte_options.add_arguments(parser)
     find = parser.add_argument_group("finding faces")
     find.add_argument(
         "--detector", action="append", metavar="D",
@@ -85,12 +86,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _anonymize(args: argparse.Namespace, console: Console) -> Report:
-    items = find_items(args.folder)
+    stored = matte_options.matte_form(args)
+    items = find_items(args.folder, stored)
     boxes = {} if args.boxes is None else read_boxes(args.boxes, (item.name for item in items))
     settings = Settings(
         detectors=tuple(dict.fromkeys(args.detector or (CASCADE,))),
         keep_faceless=args.no_face == "keep",
         verifier=args.verifier if args.verify else None,
+        stored=stored,
     )
     output = Output(args.out)
     output.prepare(args.folder, alphas=any(item.alpha is not None for item in items))

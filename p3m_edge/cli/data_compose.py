@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p3m_edge.cli import options, picture_sets
+from p3m_edge.cli import matte_options, options, picture_sets
 from p3m_edge.cli.progress import counting
 from p3m_edge.data.compose_set import Composed, check_folders, draw, write_set
 from p3m_edge.data.compose_stock import Recipe, Stock, open_stock, picks
@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--foregrounds", metavar="DIR", type=options.path,
         help="where estimated foregrounds are kept, and taken from (default: foregrounds/ in OUT)",
     )  # fmt: skip
+    matte_options.add_arguments(parser)
     kinds = parser.add_argument_group("what is in the pictures")
     kinds.add_argument(
         "--whole", metavar="SHARE", type=options.share, default=0.0,
@@ -85,12 +86,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     """Write a set, or a sheet."""
     _check(args)
-    stock = open_stock(args.portraits, args.backgrounds)
+    stored = matte_options.matte_form(args)
+    stock = open_stock(args.portraits, args.backgrounds, stored)
     recipe = Recipe(
         seed=args.seed, width=args.size[0], height=args.size[1], quality=0 if args.png else args.quality,
         colours=args.colours, whole=args.whole, empty=args.empty,
         portraits=tuple(one.source for one in stock.portraits),
-        backgrounds=tuple(one.source for one in stock.backgrounds), vary=args.vary,
+        backgrounds=tuple(one.source for one in stock.backgrounds), vary=args.vary, stored=stored,
     )  # fmt: skip
     if args.out is not None:
         return _write_set(args, stock, recipe, console)

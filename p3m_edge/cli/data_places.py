@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from p3m_edge.cli import options
+from p3m_edge.cli import matte_options, options
 from p3m_edge.cli.progress import counting
 from p3m_edge.data.beside import LEAST, Cut, write_places
 from p3m_edge.errors import PartialError
@@ -38,13 +38,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--filled", action="store_true",
         help="whole pictures with the person filled in, but for those with a plain background",
     )  # fmt: skip
+    matte_options.add_arguments(parser)
     parser.add_argument("--workers", type=options.positive, metavar="N", help="processes (default: one for each core)")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Cut, and say how many there are."""
     with counting(console, "portraits") as progress:
-        cut = write_places(args.set, args.out, args.least, filled=args.filled, workers=args.workers, progress=progress)
+        cut = write_places(
+            args.set, args.out, args.least, filled=args.filled, stored=matte_options.matte_form(args),
+            workers=args.workers, progress=progress,
+        )  # fmt: skip
     error = None
     if cut.skipped:
         error = PartialError(f"{len(cut.skipped)} portraits could not be used")

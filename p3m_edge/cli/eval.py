@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from p3m_edge import __version__
 from p3m_edge.atomic import atomic_write
-from p3m_edge.cli import options
+from p3m_edge.cli import matte_options, options
 from p3m_edge.cli.bench import progress_bar
 from p3m_edge.cli.tables import table
 from p3m_edge.data.sets import DataSet
+from p3m_edge.data.trimap import MOST
 from p3m_edge.errors import PartialError, UsageError
 from p3m_edge.evaluate import ppt, tables
 from p3m_edge.evaluate.journal import Journal
@@ -89,9 +90,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the set's trimaps, or made from the alpha (default: the set's if every picture has one)",
     )  # fmt: skip
     how.add_argument(
-        "--trimap-kernel", type=options.positive, default=KERNEL, metavar="N",
-        help=f"pixels, of trimaps made from the alpha (default: {KERNEL})",
+        "--trimap-kernel", type=_kernel, default=KERNEL, metavar="N",
+        help=f"pixels, of trimaps made from the alpha, 1 to {MOST} (default: {KERNEL})",
     )  # fmt: skip
+    matte_options.add_arguments(how)
     how.add_argument("--device", metavar="NAME", help="of checkpoints and artefacts (default: cpu)")
     how.add_argument("--threads", type=options.positive, metavar="N", help="threads (default: the engine's choice)")
     parser.add_argument("--out", type=options.path, metavar="DIR", help="where the results go")
@@ -130,7 +132,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _open(text: Marked, args: argparse.Namespace) -> _Set:
-    dataset = find_set(options.path(text.text))
+    dataset = find_set(options.path(text.text), matte_options.matte_form(args))
     ppt.check(text.mark, dataset)
     return _Set(dataset, Trimaps(dataset, args.trimap, args.trimap_kernel), text.mark)
 
@@ -211,6 +213,13 @@ def _render(out: RichConsole, evaluation: Evaluation) -> None:
         for row in one.rows:
             shown.add_row(*row)
         out.print(shown)
+
+
+def _kernel(text: str) -> int:
+    kernel = options.positive(text)
+    if kernel > MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a kernel of 1 to {MOST} pixels")
+    return kernel
 
 
 def _count(text: str) -> int:

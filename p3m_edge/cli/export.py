@@ -92,6 +92,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--outputs", choices=("all", "alpha"), default="all", help="all: also local alpha and logits (default: all)"
     )
     shape.add_argument("--force", action="store_true", help="replace artefacts that exist")
+    shape.add_argument(
+        "--sign", type=options.path, metavar="KEY",
+        help="sign the artefacts with this private key (PEM, elliptic curve); see p3m-edge verify --key",
+    )  # fmt: skip
     add_form_arguments(parser)
     add_int8_arguments(parser)
     add_export_arguments(parser)
@@ -124,6 +128,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         parity_images=_pictures(args.parity_images),
         limits=dict(args.limit),
         force=args.force,
+        sign=args.sign,
         **form_options(args),
         **int8_options(args, targets),
         **export_options(args, targets),
@@ -185,18 +190,18 @@ def _pictures(paths: Sequence[Path]) -> tuple[Path, ...]:
     Raises
     ------
     InputError
-        One does not exist, or a folder holds no pictures.
+        One does not exist or is no file, such as a pipe, or a folder holds no pictures.
     """
     if not paths:
         return ()
     from p3m_edge.cli.sources import collect
+    from p3m_edge.imageio import open_regular
 
     found = collect(paths)
     for path, reason in found.failures:
         raise InputError(f"parity picture {path}: {reason}")
     for source in found.pictures:
-        if not source.path.is_file():
-            raise InputError(f"parity picture {source.path} does not exist")
+        open_regular(source.path).close()
     return tuple(source.path for source in found.pictures)
 
 

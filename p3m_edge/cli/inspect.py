@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 from p3m_edge import header as headers
 from p3m_edge import manifest as manifests
+from p3m_edge.atomic import atomic_write
 from p3m_edge.cli import options
 from p3m_edge.cli.quantization import gate_failures, ladder_table
 from p3m_edge.cli.tables import megabytes, number, parity_table, proved, table
-from p3m_edge.errors import CheckpointError
+from p3m_edge.errors import CheckpointError, UsageError
+from p3m_edge.inventory import inventory
 from p3m_edge.manifest import Manifest
 from p3m_edge.records import BuildRecord
+from p3m_edge.smallfile import read_small
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,8 +37,10 @@ PyTorch, unless it is one of p3m-edge."""
 EXAMPLES = """
 p3m-edge inspect out/demo/onnx-fp32
 p3m-edge inspect out/demo/openvino-fp16 --json
+p3m-edge inspect out/demo/onnx-fp32 --bom onnx-fp32.cdx.json
 p3m-edge inspect run/best.safetensors
 """
+_MAX_BYTES = 4 * 1024**3  # of a checkpoint
 _TRAINED = "trained"
 _NOT_TRAINED = "NOT TRAINED: stand-in weights, its mattes mean nothing"
 
@@ -73,15 +78,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path", metavar="PATH", type=options.path, help="the folder that `p3m-edge export` wrote, or a checkpoint"
     )
+    parser.add_argument(
+        "--bom", type=options.path, metavar="FILE",
+        help="also write an inventory of what went into the artefact, in CycloneDX's JSON",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Read the manifest or the checkpoint and show it."""
     if args.path.is_file():
+        if args.bom is not None:
+            raise UsageError("--bom is for artefacts, not for checkpoints")
         checkpoint = inspect_file(args.path)
         console.emit(checkpoint, lambda out: _render_checkpoint(out, checkpoint))
         return 0
     inspection = inspect(args.path)
+    if args.bom is not None:
+        atomic_write(args.bom, inventory(inspection.manifest), what="the inventory")
     console.emit(inspection, lambda out: _render(out, inspection))
     if inspection.absent:
         console.warn(f"missing in {inspection.folder}: {', '.join(inspection.absent)}")
@@ -120,7 +133,7 @@ def inspect_file(path: Path) -> CheckpointFile:
         It is not one of ours, and reading others takes PyTorch.
     """
     try:
-        data = path.read_bytes()
+        data = read_small(path, _MAX_BYTES)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     own = headers.read(data, str(path))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import ImageColor
 
 from p3m_edge import imageio
+from p3m_edge.cli.memory import Budget
 from p3m_edge.errors import OutputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import Picture
 from p3m_edge.runtimes import compose
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 KINDS = ("alpha", "cutout", "composite", "blur")
 
 Colour = tuple[int, int, int]
+
+# What OpenCV, engines and C++ say.
+_NO_MEMORY = re.compile(r"Insufficient memory|bad_alloc|bad allocation|Failed to allocate", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -131,16 +135,19 @@ class Recipe:
         if given is not None:
             frame = imageio.fill_hidden(frame, given)
             shown = alpha * (given * np.float32(1 / np.iinfo(given.dtype).max))
-        top = np.iinfo(frame.dtype).max
         colours = None  # of the subject: estimating them costs more than all else
-        for kind in sorted(kinds, key=KINDS.index):
+        wanted = sorted(kinds, key=KINDS.index)
+        for kind in wanted:
             if kind == "alpha":
-                yield kind, np.rint(shown * top).astype(frame.dtype)
+                yield kind, compose.quantized(shown, frame.dtype)
             elif kind == "cutout":
                 cutout = compose.cutout(frame, alpha)
-                colours = np.ascontiguousarray(cutout[..., :3])
-                cutout[..., 3] = np.rint(shown * top)
+                if "composite" in wanted:
+                    colours = np.ascontiguousarray(cutout[..., :3])
+                if given is not None:
+                    cutout[..., 3] = compose.quantized(shown, frame.dtype)
                 yield kind, cutout
+                del cutout  # one result at a time is in memory
             elif kind == "composite" and self.background is not None:
                 colours = compose.foreground(frame, alpha) if colours is None else colours
                 behind = _in_colours_of(picture.icc_profile, self.background)
@@ -186,15 +193,13 @@ def background(text: str, max_pixels: int = imageio.MAX_PIXELS) -> Colour | Pict
     )
 
 
-def process(
-    matting: Matting, job: Job, recipe: Recipe, inputs: Inputs, max_pixels: int = imageio.MAX_PIXELS
-) -> tuple[Outcome, bool]:
-    """Matte one picture, of at most so many pixels, and write its files.
+def process(matting: Matting, job: Job, recipe: Recipe, inputs: Inputs, budget: Budget) -> tuple[Outcome, bool]:
+    """Matte one picture that fits into the budget, and write its files.
 
     Returns
     -------
     outcome
-        An unusable picture is an outcome, not an exception.
+        A picture that cannot be used, and whatever else goes wrong with it, is an outcome, not an exception.
     full
         Whether the disc is full: there is no point in going on.
     """
@@ -206,13 +211,14 @@ def process(
         wanted = {kind: path for kind, path in files.items() if recipe.force or not os.path.lexists(path)}
         if not wanted:
             return Outcome(source, "skipped", tuple(files.values()), "its results exist", page=page), False
-        picture = imageio.read_image(source, max_pixels=max_pixels, frame=None if page is None else page - 1)
+        picture = budget.read(source, page, wanted)
         alpha = matting(picture.visible).astype(np.float32, copy=False)
         for kind, result in recipe.render(picture, alpha, wanted):
             wanted[kind].parent.mkdir(parents=True, exist_ok=True)
             profile = None if kind == "alpha" else picture.icc_profile
             imageio.write_png(wanted[kind], result, icc_profile=profile, result=True)
-    except (P3MEdgeError, OSError, MemoryError) as error:
+            del result
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this picture's, and the others have their turn
         return Outcome(source, "failed", reason=_reason(source, error), page=page), _disc_full(error)
     height, width = alpha.shape
     seconds = round(time.perf_counter() - start, 3)
@@ -225,10 +231,12 @@ def _disc_full(error: BaseException) -> bool:
     return any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes)
 
 
-def _reason(source: Path, error: BaseException) -> str:
+def _reason(source: Path, error: Exception) -> str:
     """The error in one line, without the name of the picture in front."""
-    if isinstance(error, MemoryError):
-        return "does not fit into memory"
     text = " ".join(str(error).split()).removeprefix(f"{source} ")
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(text):
+        return "does not fit into memory"
+    if not isinstance(error, P3MEdgeError | OSError):
+        return f"internal error: {type(error).__name__}: {text}"
     hint = getattr(error, "hint", None)
     return f"{text} ({hint})" if hint else text

@@ -134,6 +134,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def gigabytes(text: str) -> int:
+    """Parse a size in gigabytes (for argparse); in bytes."""
+    try:
+        count = float(text) * 1e9
+    except ValueError:
+        count = math.nan
+    if not 1 <= count < 1e18:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size in gigabytes, such as 2 or 0.5")
+    return int(count)
+
+
 def whole(text: str) -> int:
     """A whole number of at least 0, for argparse."""
     if not re.fullmatch("[0-9]{1,9}", text):

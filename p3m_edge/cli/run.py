@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from p3m_edge.atomic import is_aside
 from p3m_edge.cli import mattes, options
 from p3m_edge.cli.default_artefact import default_artefact
 from p3m_edge.cli.mattes import Inputs, Job, Outcome, Recipe
+from p3m_edge.cli.memory import Budget
 from p3m_edge.cli.sources import collect, output_names, with_pages
 from p3m_edge.cli.tables import table
 from p3m_edge.errors import InputError, OutputError, P3MEdgeError, PartialError, UsageError
@@ -85,7 +88,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--max-megapixels", type=options.positive, default=MAX_PIXELS // 1_000_000, metavar="N",
-        help="refuse larger pictures (default: 256). Decoding takes about 10 MB of memory a megapixel, a cut-out 70",
+        help="refuse larger pictures (default: 256)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-memory", type=options.gigabytes, metavar="GB",
+        help="refuse pictures that take more memory (default: than is free). Each megapixel of 8 bits a channel takes "
+        "up to 12 MB for an alpha, 18 for a blurred background, 24 for a cut-out or composite; 16 bits a channel take "
+        "nearly three times as much, transparency 14 MB more",
     )  # fmt: skip
     results = parser.add_argument_group("results")
     results.add_argument("--alpha", action="store_true", help="write the alpha matte")
@@ -109,8 +118,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Matte every picture; those that fail are named at the end."""
-    max_pixels = args.max_megapixels * 1_000_000
-    behind = mattes.background(args.background, max_pixels) if args.background is not None else None
+    budget = Budget(args.max_megapixels * 1_000_000, args.max_memory)
+    behind = mattes.background(args.background, budget.max_pixels) if args.background is not None else None
     recipe = Recipe(_kinds(args), behind, force=args.force)
     named, inputs = _split(args)
     found = collect(inputs, recursive=args.recursive)
@@ -119,7 +128,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         protected.append(behind.path)
         if behind.alpha is not None:
             console.warn(f"the background {behind.path} is transparent in places; it is shown on white")
-    sources = with_pages(found.pictures, max_pixels) if args.pages == "all" else found.pictures
+    sources = with_pages(found.pictures, budget.max_pixels) if args.pages == "all" else found.pictures
     names = output_names(sources)
     jobs = [Job(s.path, recipe.files(args.out, name), s.page) for s, name in zip(sources, names, strict=True)]
     outcomes = [Outcome(path, "failed", reason=reason) for path, reason in found.failures]
@@ -130,7 +139,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         if not manifest.model.trained:
             console.warn("the weights of this artefact are stand-ins and NOT TRAINED: its mattes mean nothing")
         _make_folder(args.out)
-        outcomes += _process_all(matting, jobs, recipe, Inputs(protected), max_pixels, console)
+        outcomes += _process_all(matting, jobs, recipe, Inputs(protected), budget, console)
     _tell_remarks(outcomes, console)
     report = _report(args, artefact, manifest, outcomes, left_out=len(found.own))
     error = _error(report)
@@ -155,7 +164,7 @@ def _split(args: argparse.Namespace) -> tuple[Path | None, list[Path]]:
     """
     words: list[Path] = [*filter(None, [args.artefact]), *args.inputs]
     first = words[0]
-    if (first / MANIFEST).is_file() or first.resolve().name.endswith(REJECTED_SUFFIX):
+    if os.path.lexists(first / MANIFEST) or is_aside(first) or first.resolve().name.endswith(REJECTED_SUFFIX):
         if len(words) == 1:
             raise UsageError(f"no pictures were named for the artefact {first}", hint="see: p3m-edge run --help")
         if args.size is not None:
@@ -184,7 +193,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _process_all(
-    matting: Matting, jobs: Sequence[Job], recipe: Recipe, inputs: Inputs, max_pixels: int, console: Console
+    matting: Matting, jobs: Sequence[Job], recipe: Recipe, inputs: Inputs, budget: Budget, console: Console
 ) -> Iterator[Outcome]:
     """Work through the pictures; a full disc ends it, and the rest counts as failed."""
     full = False
@@ -194,7 +203,7 @@ def _process_all(
             if full:
                 yield Outcome(job.source, "failed", reason="not begun: the disc is full", page=job.page)
                 continue
-            outcome, full = mattes.process(matting, job, recipe, inputs, max_pixels)
+            outcome, full = mattes.process(matting, job, recipe, inputs, budget)
             yield outcome
 
 

@@ -6,7 +6,7 @@ import argparse
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from p3m_edge.cli import options
+from p3m_edge.cli import matte_options, options
 from p3m_edge.cli.tables import table
 from p3m_edge.errors import UsageError, needing
 
@@ -75,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="any setting; repeatable"
     )  # fmt: skip
+    matte_options.add_arguments(how)
     for name, (key, text) in _COMMON.items():
         how.add_argument(f"--{name}", metavar="VALUE", help=f"{key}: {text}")
 
@@ -102,19 +103,19 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     """What the command line asks for."""
     from p3m_edge.train import config as configs
     from p3m_edge.train import qat
+    from p3m_edge.train.moved import OPTIONS
     from p3m_edge.train.request import TrainRequest
     from p3m_edge.train.run import resumed
 
     if args.out is None:
         raise UsageError("which folder is the run to be in?", hint="--out RUN")
     if args.resume:
-        fixed = (
-            "preset", "config", "data", "faces", "cp", "encoder_weights", "weights", "qat", "teacher", "unlabelled",
-        )  # fmt: skip
+        fixed = ("preset", "config", "cp", "encoder_weights", "weights", "qat")
         given = [f"--{name.replace('_', '-')}" for name in fixed if getattr(args, name) is not None]
         if given:
             raise UsageError(f"{given[0]} has no meaning with --resume", hint="the run in --out knows it")
-        return resumed(args.out, _overrides(args))
+        places = {name: str(value) for name in OPTIONS if (value := getattr(args, name)) is not None}
+        return resumed(args.out, _overrides(args), places)
     preset = args.preset or (qat.preset(args.weights) if args.qat and args.weights is not None else configs.BASE)
     config = configs.load(preset, args.config, _overrides(args), qat=bool(args.qat))
     teacher = args.teacher or (args.weights if args.qat else None)
@@ -127,6 +128,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
 def _overrides(args: argparse.Namespace) -> list[str]:
     """The options as settings; those of ``--set`` come last."""
     values = [f"{key}={getattr(args, name)}" for name, (key, _) in _COMMON.items() if getattr(args, name) is not None]
+    values += matte_options.settings(args)
     if args.cp is not None:
         methods = ", ".join(f'"{method.strip()}"' for method in args.cp.split(",") if method.strip())
         values.append(f"copy_paste.methods=[{methods}]")

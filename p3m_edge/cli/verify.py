@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from p3m_edge import manifest as manifests
+from p3m_edge import signature
 from p3m_edge.cli import options
 from p3m_edge.cli.tables import number, proved, table
 from p3m_edge.errors import GateError, MissingError, P3MEdgeError, needing
@@ -42,6 +43,7 @@ EXAMPLES = """
 p3m-edge verify out/demo/onnx-fp32
 p3m-edge verify out/demo/onnx-fp32 out/demo/openvino-fp16 --json
 p3m-edge verify out/demo/openvino-fp16 --device GPU
+p3m-edge verify out/onnx-fp32 --key key.pub    # signed by p3m-edge export --sign key.pem
 p3m-edge verify out/coreml-fp16 Foreign.mlpackage
 """
 
@@ -83,6 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "artefacts", metavar="DIR", nargs="+", type=options.path, help="a folder that export wrote, or a *.mlpackage"
     )
+    parser.add_argument(
+        "--key", type=options.path, metavar="KEY", help="a public key (PEM): whether its owner signed the artefacts"
+    )
     parser.add_argument("--device", metavar="NAME", help=options.DEVICE_HELP)
     parser.add_argument("--threads", type=options.positive, metavar="N", help="threads (default: the engine's choice)")
 
@@ -92,7 +97,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     results = []
     for folder in args.artefacts:
         with console.status(f"verifying {folder}"):
-            results.append(verify(folder, args.device, args.threads))
+            results.append(verify(folder, args.device, args.threads, args.key))
     error = failure(results)
     console.emit({"artefacts": results}, lambda out: render(out, results), error)
     if error is not None:
@@ -100,10 +105,19 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def verify(folder: Path, device: str | None = None, threads: int | None = None) -> Verification:
-    """Check manifest and hashes, load the model and run its golden vectors; errors become part of the verdict."""
+def verify(
+    folder: Path, device: str | None = None, threads: int | None = None, key: Path | None = None
+) -> Verification:
+    """Check manifest and hashes, load the model and run its golden vectors; errors become part of the verdict.
+
+    With ``key``, the signature is checked before anything else; what is not signed is not loaded.
+    """
     start = time.perf_counter()
     try:
+        if key is not None:
+            if folder.suffix != PACKAGE:
+                manifests.read(folder)
+            signature.check(folder, key)
         if folder.suffix == PACKAGE:
             return _examined(folder, start)
         computed = _computed(folder, device, start)

@@ -6,20 +6,27 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from p3m_edge.atomic import check_name
+from p3m_edge.atomic import check_name, reason
 from p3m_edge.data.detect import Box
-from p3m_edge.data.sample import Item
+from p3m_edge.data.sample import PLAIN, Item, MatteForm
 from p3m_edge.data.sets import find_layout, survey
-from p3m_edge.errors import InputError
+from p3m_edge.errors import InputError, shown
 from p3m_edge.imageio import composed, list_images, stem
+from p3m_edge.smallfile import read_csv
 
+_FARTHEST = 1_000_000  # pixels; no picture is so large
 _FIELDS = ("name", "x", "y", "width", "height")
 
 
-def find_items(folder: Path) -> tuple[Item, ...]:
+def find_items(folder: Path, stored: MatteForm = PLAIN) -> tuple[Item, ...]:
     """The pictures of a data set's folder (see :mod:`p3m_edge.data.sets`; alphas may be missing), or of any folder.
+
+    Parameters
+    ----------
+    folder
+        Where they are.
+    stored
+        How alphas are stored.
 
     Raises
     ------
@@ -27,7 +34,7 @@ def find_items(folder: Path) -> tuple[Item, ...]:
         There are none, or the folder cannot be read.
     """
     if check_name(folder).is_dir() and find_layout(folder) is not None:
-        listing = survey(folder)
+        listing = survey(folder, stored=stored)
         items = [*listing.items, *(Item(composed(path.name), path) for path in listing.namesakes)]
         items = [item for item in items if item.image.parent.name == listing.layout.image]
     else:
@@ -56,19 +63,18 @@ def read_boxes(path: Path, names: Iterable[str]) -> dict[str, tuple[Box, ...]]:
     known, boxes = set(names), dict[str, tuple[Box, ...]]()
     check_name(path)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = csv.DictReader(stream)
-            if not set(_FIELDS) <= set(rows.fieldnames or ()):
-                raise InputError(f"{path} lacks one of the columns {', '.join(_FIELDS)}")
-            for row in rows:
-                name = composed((row["name"] or "").strip())
-                if name not in known:
-                    raise InputError(f"{path}, line {rows.line_num}: there is no picture {name!r}")
-                values = [(row[key] or "").strip() for key in _FIELDS[1:]]
-                face = (_hand_box(values, f"{path}, line {rows.line_num}"),) if any(values) else ()
-                boxes[name] = boxes.get(name, ()) + face
+        rows = read_csv(path)
+        if not set(_FIELDS) <= set(rows.fieldnames or ()):
+            raise InputError(f"{path} lacks one of the columns {', '.join(_FIELDS)}")
+        for row in rows:
+            name = composed((row["name"] or "").strip())
+            if name not in known:
+                raise InputError(f"{path}, line {rows.line_num}: there is no picture {shown(name)}")
+            values = [(row[key] or "").strip() for key in _FIELDS[1:]]
+            face = (_hand_box(values, f"{path}, line {rows.line_num}"),) if any(values) else ()
+            boxes[name] = boxes.get(name, ()) + face
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as CSV: {error}") from error
+        raise InputError(f"{path} cannot be read as CSV: {reason(error)}") from error
     return boxes
 
 
@@ -77,6 +83,6 @@ def _hand_box(values: Sequence[str], where: str) -> Box:
         x, y, width, height = (float(value) for value in values)
     except ValueError:
         raise InputError(f"{where}: x, y, width and height are not four numbers") from None
-    if not (np.isfinite([x, y, width, height]).all() and width > 0 and height > 0):
-        raise InputError(f"{where}: a box has finite numbers, and a width and height above zero")
+    if not (all(abs(value) <= _FARTHEST for value in (x, y, width, height)) and width > 0 and height > 0):
+        raise InputError(f"{where}: a box has a width and height above zero, and no number beyond {_FARTHEST:,} pixels")
     return Box(x, y, width, height, 1.0, "by hand")

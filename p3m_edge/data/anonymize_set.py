@@ -15,13 +15,14 @@ from pathlib import Path
 import msgspec
 
 from p3m_edge.atomic import atomic_write
-from p3m_edge.data import detect
+from p3m_edge.data import detect, sets
 from p3m_edge.data.anonymize import anonymize, on_subject, remaining
 from p3m_edge.data.detect import Box, Detector, View
 from p3m_edge.data.recipe import check_apart
-from p3m_edge.data.sample import Image, Item
+from p3m_edge.data.sample import PLAIN, Image, Item, MatteForm
 from p3m_edge.errors import InputError, OutputError
-from p3m_edge.imageio import read_image, read_mask, write_png
+from p3m_edge.imageio import read_image, write_png
+from p3m_edge.smallfile import parse_json, read_small
 
 CASCADE = "cascade"
 _AGAIN = (View(240, mirrored=True), View(480, angle=15), View(480, angle=-15), View(960, mirrored=True))
@@ -40,11 +41,14 @@ class Settings:
         Whether pictures without a face go to the output and not to review.
     verifier
         Who looks again at each result; None: nobody.
+    stored
+        How the mattes are stored; in the output they are plain.
     """
 
     detectors: tuple[str, ...] = (CASCADE,)
     keep_faceless: bool = False
     verifier: str | None = None
+    stored: MatteForm = PLAIN
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ class Output:
     def read_record(self, name: str) -> Record | None:
         """The record of a picture; None if there is none, or it cannot be understood."""
         try:
-            return msgspec.json.decode(self.record(name).read_bytes(), type=Record)
+            return parse_json(read_small(self.record(name)), Record)
         except (OSError, msgspec.DecodeError):
             return None
 
@@ -180,11 +184,11 @@ class Anonymizer:
         record = Record(item.name, item.image.name, "failed", settings=self.settings, by_hand=job.boxes)
         try:
             record = replace(record, stamp=stamp(item))
-            image = read_image(item.image).visible
-            alpha = None if item.alpha is None else read_mask(item.alpha)
-            record = self._hide(image, alpha, job, record)
+            picture = read_image(item.image)
+            alpha = None if item.alpha is None else sets.fitted(item.alpha, "alpha", picture, item)
+            record = self._hide(picture.visible, alpha, job, record)
         except InputError as error:
-            return replace(record, reason=_without_folders(str(error), item))
+            return replace(record, reason=_without_folders(sets.told(error), item))
         except MemoryError:
             return replace(record, reason=f"{item.image.name} does not fit into memory")
         self.output.write_record(record)

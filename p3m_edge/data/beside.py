@@ -15,7 +15,7 @@ import numpy as np
 from p3m_edge.data import sets
 from p3m_edge.data.parallel import Progress, parallel_map
 from p3m_edge.data.recipe import check_apart
-from p3m_edge.data.sample import Image, Item, Sample
+from p3m_edge.data.sample import PLAIN, Image, Item, MatteForm, Sample
 from p3m_edge.errors import InputError, OutputError
 from p3m_edge.imageio import write_png
 
@@ -122,13 +122,14 @@ def write_places(
     least: int = LEAST,
     *,
     filled: bool = False,
+    stored: MatteForm = PLAIN,
     workers: int | None = None,
     progress: Progress = lambda _done, _total: None,
 ) -> Cut:
     """Cut the parts of a set's portraits out, ``<portrait>_<side>.png`` each; earlier ones are written again.
 
     With ``filled``, no parts are cut: ``<portrait>_behind.png`` is what :func:`behind` makes of each. Portraits that
-    are narrower than ``least`` are left out.
+    are narrower than ``least`` are left out. ``stored`` says how the mattes are stored.
 
     Raises
     ------
@@ -141,7 +142,7 @@ def write_places(
     """
     check_apart(out, folder)
     sets.refuse_test_set(folder)
-    items = sets.open_set(folder).items
+    items = sets.open_set(folder, stored=stored).items
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -157,7 +158,7 @@ def _write(out: Path, least: int, filled: bool, item: Item) -> int | str:
     try:
         sample: Sample = sets.read(item)
     except InputError as error:
-        return str(error)
+        return sets.told(error)
     if filled:
         picture = behind(sample.image, sample.alpha) if min(sample.alpha.shape) >= least else None
         found = {} if picture is None else {"behind": picture}

@@ -262,8 +262,7 @@ def _partner(
 
 
 def _reason(error: InputError, path: Path) -> str:
-    hint = f" ({error.hint})" if isinstance(error, MaskError) and error.hint else ""
-    return str(error).removeprefix(f"{path} ") + hint
+    return sets.told(error).removeprefix(f"{path} ")
 
 
 def _digest(image: NDArray[np.uint8]) -> bytes:

@@ -24,6 +24,7 @@ from p3m_edge.data.recipe import MOST, check_apart, claim, numbered
 from p3m_edge.data.sample import Item, Sample
 from p3m_edge.errors import InputError, OutputError, UsageError
 from p3m_edge.imageio import read_image, write_png
+from p3m_edge.smallfile import read_csv
 
 LIST = "composed.csv"
 """Which portrait and which background each picture was made of."""
@@ -187,7 +188,7 @@ def _write(out: Path, recipe: Recipe, colours: Path, pick: Pick) -> str | None:
     try:
         sample = draw(recipe, colours, pick)
     except InputError as error:
-        return str(error)
+        return sets.told(error)
     except MemoryError:
         return f"{pick.name} does not fit into memory"
     parts = {"alpha": sample.alpha, "facemask": sample.face_mask}
@@ -217,10 +218,9 @@ def _suffix(recipe: Recipe) -> str:
 def empty_pictures(folder: Path) -> frozenset[str]:
     """The names of those pictures of a set that show nobody on purpose, as far as it has a list that says so."""
     try:
-        lines = (folder / LIST).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
+        return frozenset(row.get("name", "") for row in read_csv(folder / LIST) if row.get("kind") == "empty")
+    except (OSError, UnicodeDecodeError, csv.Error):
         return frozenset()
-    return frozenset(row.get("name", "") for row in csv.DictReader(lines) if row.get("kind") == "empty")
 
 
 def _make(folder: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from p3m_edge.data import sets
 from p3m_edge.data.recipe import numbered
-from p3m_edge.data.sample import Item
+from p3m_edge.data.sample import PLAIN, Item, MatteForm
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.imageio import list_images
 
@@ -45,6 +45,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Shares of pictures that are a portrait as it is, and that show nobody.
     vary
         Share of the composed ones whose person is varied (:mod:`p3m_edge.data.compose_vary`).
+    stored
+        How the portraits' mattes are stored.
     """
 
     seed: int
@@ -57,6 +59,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     portraits: tuple[Source, ...]
     backgrounds: tuple[Source, ...]
     vary: float = 0.0
+    stored: MatteForm = PLAIN
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,9 @@ class Pick:
         return f"{self.number:08d}"
 
 
-def open_stock(portraits: Sequence[tuple[Path, float]], backgrounds: Sequence[tuple[Path, float]]) -> Stock:
+def open_stock(
+    portraits: Sequence[tuple[Path, float]], backgrounds: Sequence[tuple[Path, float]], stored: MatteForm = PLAIN
+) -> Stock:
     """List what there is, without decoding anything.
 
     Parameters
@@ -123,6 +128,8 @@ def open_stock(portraits: Sequence[tuple[Path, float]], backgrounds: Sequence[tu
         Folders of sets with their weights; of a set with a split ``train``, that one is taken.
     backgrounds
         Folders of pictures with their weights.
+    stored
+        How the portraits' mattes are stored.
 
     Raises
     ------
@@ -140,7 +147,7 @@ def open_stock(portraits: Sequence[tuple[Path, float]], backgrounds: Sequence[tu
             raise UsageError(f"{double} is given twice", hint="DIR:2 gives a folder twice the share")
     for folder in (*roots, *behind):
         sets.refuse_test_set(folder)
-    found = [sets.open_set(root) for root in roots]
+    found = [sets.open_set(root, stored=stored) for root in roots]
     opened = tuple(
         Portraits(_source(name, [_files(item) for item in one.items], weight), one.items)
         for name, one, (_, weight) in zip(_names(roots), found, portraits, strict=True)

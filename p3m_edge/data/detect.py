@@ -9,8 +9,9 @@ knows frontal faces alone: no profiles, few that are turned by more than some 30
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -95,7 +96,7 @@ def cascade(
     neighbours: int = 4,
     keep: float = 0.25,
     sure: float = 0.6,
-) -> Detector:
+) -> CascadeDetector:
     """The frontal-face cascade that comes with scikit-image; it needs no download.
 
     Parameters
@@ -106,22 +107,26 @@ def cascade(
         For reports.
     scale_factor, step, neighbours
         Growth of the window and of its step from size to size, windows that must agree within one view
-        (``skimage.feature.Cascade.detect_multi_scale``).
+        (:func:`p3m_edge.data.lbp.windows`).
     keep, sure
         The share of views that must agree for a box to be given, and for it to be sure.
 
     Raises
     ------
     MissingError
-        scikit-image is not installed.
+        scikit-image or Numba is not installed.
     """
     try:
         from skimage.data import lbp_frontal_face_cascade_filename
-        from skimage.feature import Cascade
     except ImportError as error:
         raise missing_package("scikit-image", "data", error) from error
-    trained: Any = Cascade(cast("Any", lbp_frontal_face_cascade_filename)())
-    return _Cascade(trained, name, tuple(views), _Setting(scale_factor, step, neighbours, keep, sure))
+    try:
+        from p3m_edge.data import lbp
+    except ImportError as error:
+        raise missing_package("numba", "data", error) from error
+    trained = lbp.load(cast("Any", lbp_frontal_face_cascade_filename)())
+    find = partial(lbp.windows, trained=trained, growth=scale_factor, step=step, neighbours=neighbours)
+    return CascadeDetector(find, name, tuple(views), keep, sure)
 
 
 def other_cascade() -> Detector:
@@ -178,47 +183,43 @@ def merge(boxes: Sequence[Box]) -> tuple[Box, ...]:
     return _sorted([_hull([box for _, box in group]) for group in groups])
 
 
-@dataclass(frozen=True)
-class _Setting:
-    scale_factor: float
-    step: float
-    neighbours: int
+@dataclass(frozen=True, eq=False)
+class CascadeDetector:
+    """See :func:`cascade`.
+
+    Attributes
+    ----------
+    find
+        Gives the windows of a grey picture ``[H, W]`` that show a face: rows of row, column and side.
+    name, views, keep, sure
+        As there.
+    """
+
+    find: Callable[[Image], NDArray[np.int64]]
+    name: str
+    views: tuple[View, ...]
     keep: float
     sure: float
 
-
-@dataclass(frozen=True, eq=False)
-class _Cascade:
-    cascade: Any
-    name: str
-    views: tuple[View, ...]
-    setting: _Setting
-
     def detect(self, rgb: Image) -> tuple[Box, ...]:
+        """See :class:`Detector`."""
         grey = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
         found = [(i, box) for i, view in enumerate(self.views) for box in self._look(grey, view)]
         result = []
         for group in _group(found):
             score = len({i for i, _ in group}) / len(self.views)
-            if score >= self.setting.keep:
+            if score >= self.keep:
                 box = _hull([box for _, box in group])
-                result.append(replace(box, score=score, sure=score >= self.setting.sure))
+                result.append(replace(box, score=score, sure=score >= self.sure))
         return _sorted(result)
 
     def _look(self, grey: Image, view: View) -> list[Box]:
         seen, back = _view(grey, view)
-        largest = min(seen.shape[:2])
-        if largest < _WINDOW:
+        if min(seen.shape[:2]) < _WINDOW:
             return []
-        windows = self.cascade.detect_multi_scale(
-            seen,
-            scale_factor=self.setting.scale_factor,
-            step_ratio=self.setting.step,
-            min_size=(_WINDOW, _WINDOW),
-            max_size=(largest, largest),
-            min_neighbor_number=self.setting.neighbours,
-        )
-        return [_map(_from_window(w["c"], w["r"], w["width"], self.name), back) for w in windows]
+        return [
+            _map(_from_window(column, row, side, self.name), back) for row, column, side in self.find(seen).tolist()
+        ]
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from p3m_edge.data.sample import Image
 from p3m_edge.data.synth import portrait
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.imageio import list_images, read_image, stem
+from p3m_edge.smallfile import read_small
 
 FACE_PARTS = frozenset({"skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "nose", "mouth", "u_lip", "l_lip"})
 """The parts of CelebAMask-HQ that make a face here, as what P3M-10k blurs: no ears, neck, hair, hat or jewellery."""
@@ -245,8 +246,7 @@ def _licence(root: Path) -> str | None:
     try:
         for path in sorted(root.iterdir()):
             if path.name.lower() in _LICENCES and path.is_file():
-                with path.open(encoding="utf-8", errors="replace") as stream:
-                    return _first(stream)
+                return _first(read_small(path).decode(errors="replace").splitlines())
     except OSError as error:
         raise InputError(f"the licence in {root} cannot be read: {error.strerror or error}") from error
     return None

@@ -15,6 +15,7 @@ from typing import TypeVar
 import cv2
 
 from p3m_edge.errors import P3MEdgeError
+from p3m_edge.resources import usable_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -43,7 +44,7 @@ def parallel_map(
     things
         What to work on.
     workers
-        How many processes; None: one for each core, but none at all for a handful of things.
+        How many processes; None: one for each core that may be used, but none at all for a handful of things.
     progress
         Called in this process after each thing, in order.
 
@@ -52,7 +53,7 @@ def parallel_map(
     P3MEdgeError
         A process was killed, for example because memory ran out.
     """
-    workers = min(workers, len(things)) if workers else min(_cores(), len(things) // _WORTH_A_PROCESS)
+    workers = min(workers, len(things)) if workers else min(usable_cores(), len(things) // _WORTH_A_PROCESS)
     results: list[R] = []
     if workers <= 1:
         for thing in things:
@@ -75,10 +76,6 @@ def parallel_map(
     return results
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
     """Ctrl-C waits until the block ends; processes that are started in it inherit that, and never see it."""
@@ -96,7 +93,7 @@ def _begin() -> None:
     """Set a worker up: Ctrl-C is the parent's business, and without a parent there is nobody to work for."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many processes as cores: scikit-image's threads would queue up
+    os.environ["OMP_NUM_THREADS"] = "1"  # as many processes as cores: scikit-image's threads would queue up
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
 
-from p3m_edge.atomic import atomic_write, check_name
-from p3m_edge.data import phash
+from p3m_edge.atomic import atomic_write, check_name, reason
+from p3m_edge.data import phash, sets
 from p3m_edge.data.anonymize import remaining
 from p3m_edge.data.anonymize_inputs import find_items
 from p3m_edge.data.anonymize_set import CASCADE, open_detector
@@ -22,8 +22,9 @@ from p3m_edge.data.detect import Detector
 from p3m_edge.data.parallel import Progress, parallel_map
 from p3m_edge.data.sample import Item
 from p3m_edge.errors import InputError
-from p3m_edge.imageio import composed, read_image, read_mask
+from p3m_edge.imageio import composed, read_image
 from p3m_edge.manifest import sha256
+from p3m_edge.smallfile import read_csv
 
 
 @dataclass(frozen=True)
@@ -163,14 +164,13 @@ def read_list(path: Path) -> list[Entry]:
     """
     check_name(path)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = csv.DictReader(stream)
-            columns = rows.fieldnames or ()
-            if not {"kind", "name"} <= set(columns) <= set(COLUMNS):
-                raise InputError(f"{path} has other columns than {', '.join(COLUMNS)}")
-            return [Entry(**{name: composed((row[name] or "").strip()) for name in columns}) for row in rows]
+        rows = read_csv(path)
+        columns = rows.fieldnames or ()
+        if not {"kind", "name"} <= set(columns) <= set(COLUMNS):
+            raise InputError(f"{path} has other columns than {', '.join(COLUMNS)}")
+        return [Entry(**{name: composed((row[name] or "").strip()) for name in columns}) for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as CSV: {error}") from error
+        raise InputError(f"{path} cannot be read as CSV: {reason(error)}") from error
 
 
 def write_list(path: Path, entries: Sequence[Entry]) -> None:
@@ -197,7 +197,7 @@ def _verifier(spec: str) -> Detector:
 def _entry(verifier: str, with_forms: bool, job: tuple[str, Item]) -> Entry:
     kind, item = job
     image = read_image(item.image).rgb
-    mask = None if item.face_mask is None else read_mask(item.face_mask, binary=True)
+    mask = None if item.face_mask is None else sets.load(item.face_mask, "face_mask", item.stored)[0]
     if mask is not None and mask.shape != image.shape[:2]:
         raise InputError(f"{item.face_mask} is not of its picture's size")
     faces = remaining(_verifier(verifier), image, mask)

@@ -9,6 +9,7 @@ import msgspec
 
 from p3m_edge.atomic import atomic_write
 from p3m_edge.errors import InputError, OutputError, UsageError
+from p3m_edge.smallfile import parse_json, read_small
 
 MOST = 1_000_000
 """Pictures of one seed: the numbers of another seed's begin after them."""
@@ -46,7 +47,7 @@ def claim(record: Path, recipe: msgspec.Struct, folders: Sequence[str]) -> None:
     out = record.parent
     try:
         out.mkdir(parents=True, exist_ok=True)
-        earlier = record.read_bytes() if record.exists() else None
+        earlier = read_small(record) if record.exists() else None
         foreign = next((path for path in out.iterdir() if not path.name.startswith(".")), None)
     except OSError as error:
         raise OutputError(f"{out} cannot be used: {error.strerror}") from error
@@ -78,7 +79,7 @@ def check_apart(out: Path, source: Path) -> None:
 
 def _compare(record: Path, earlier: bytes, recipe: msgspec.Struct) -> None:
     try:
-        before = msgspec.json.decode(earlier, type=type(recipe))
+        before = parse_json(earlier, type(recipe))
     except msgspec.MsgspecError as error:
         raise InputError(f"{record} is damaged: {error}", hint="use another folder") from error
     other = [name for name in recipe.__struct_fields__ if getattr(before, name) != getattr(recipe, name)]

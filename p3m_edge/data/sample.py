@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,10 @@ from p3m_edge.imageio import MaskSource
 
 Image = NDArray[np.uint8]
 """uint8 ``[H, W, 3]``, RGB, or ``[H, W]`` for alphas, trimaps and masks."""
+
+
+MattesTurned = Literal["check", "upright", "raw"]
+MATTES_TURNED: tuple[MattesTurned, ...] = get_args(MattesTurned)
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class MatteForm:
     """
 
     source: MaskSource = "grey"
-    turned: Literal["check", "upright", "raw"] = "check"
+    turned: MattesTurned = "check"
 
 
 PLAIN = MatteForm()

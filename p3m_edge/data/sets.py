@@ -226,18 +226,33 @@ def read(item: Item) -> Sample:
 
     def partner(field: str) -> Image | None:
         path: Path | None = getattr(item, field)
-        return None if path is None else _fitted(path, field, picture, item)
+        return None if path is None else fitted(path, field, picture, item)
 
     return Sample(
         name=item.name,
         image=picture.rgb,
-        alpha=_fitted(item.alpha, "alpha", picture, item),
+        alpha=fitted(item.alpha, "alpha", picture, item),
         trimap=partner("trimap"),
         foreground=partner("foreground"),
         background=partner("background"),
         face_mask=partner("face_mask"),
         trust=partner("trust"),
     )
+
+
+def fitted(path: Path, field: str, picture: Picture, item: Item) -> Image:
+    """Decode a file that belongs to a picture, turned as the picture is; raises as :func:`read`."""
+    array, orientation = load(path, field, item.stored)
+    array = fit.placed(array, orientation, picture, item.stored)
+    fault = fit.turned_fault(array, orientation, picture, item.stored)
+    if fault is not None:
+        raise MaskError(f"{path} does not fit {item.image.name}: {fault}", hint=fit.HINT)
+    (height, width), (expected_height, expected_width) = array.shape[:2], picture.rgb.shape[:2]
+    if (height, width) != (expected_height, expected_width):
+        raise InputError(
+            f"{path} is {width} x {height} pixels, its picture {item.image.name} {expected_width} x {expected_height}"
+        )
+    return array
 
 
 def load(path: Path, field: str, stored: MatteForm) -> tuple[Image, int]:
@@ -256,8 +271,20 @@ def load(path: Path, field: str, stored: MatteForm) -> tuple[Image, int]:
     if field in ("image", "foreground", "background"):
         picture = read_image(path)
         return picture.rgb, picture.orientation
-    mask = decode_mask(path, source=stored.source if field == "alpha" else "grey", binary=field == "face_mask")
+    if field == "alpha":
+        mask = decode_mask(path, source=stored.source)
+        return mask.values, mask.orientation
+    try:
+        mask = decode_mask(path, binary=field == "face_mask")
+    except MaskError as error:  # its hint is about alphas
+        raise MaskError(str(error), hint="save it as a grey picture, with values from 0 to 255") from error
     return mask.values, mask.orientation
+
+
+def told(error: InputError) -> str:
+    """The error in a list of what was left out: of a matte, with what to do."""
+    hint = f" ({error.hint})" if isinstance(error, MaskError) and error.hint else ""
+    return " ".join(str(error).split()) + hint
 
 
 def read_unlabelled(item: Item) -> Sample:
@@ -312,18 +339,3 @@ def _folders(parent: Path) -> list[Path]:
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise InputError(f"{parent} cannot be listed: {reason}") from error
-
-
-def _fitted(path: Path, field: str, picture: Picture, item: Item) -> Image:
-    """A file that belongs to a picture, of its size and turned as it is."""
-    array, orientation = load(path, field, item.stored)
-    array = fit.placed(array, orientation, picture, item.stored)
-    fault = fit.turned_fault(array, orientation, picture, item.stored)
-    if fault is not None:
-        raise MaskError(f"{path} does not fit {item.image.name}: {fault}", hint=fit.HINT)
-    (height, width), (expected_height, expected_width) = array.shape[:2], picture.rgb.shape[:2]
-    if (height, width) != (expected_height, expected_width):
-        raise InputError(
-            f"{path} is {width} x {height} pixels, its picture {item.image.name} {expected_width} x {expected_height}"
-        )
-    return array

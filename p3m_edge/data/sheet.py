@@ -17,7 +17,7 @@ _PAPER = 250
 
 
 def sheet(rows: Sequence[Sequence[tuple[str, NDArray[Any]]]], side: int = 192) -> NDArray[np.uint8]:
-    """Lay pictures out in rows, each fitted into a square cell with its caption below.
+    """Lay pictures out in rows, each fitted into a square cell with its caption below; flat rows take less room.
 
     Parameters
     ----------
@@ -39,18 +39,19 @@ def sheet(rows: Sequence[Sequence[tuple[str, NDArray[Any]]]], side: int = 192) -
     """
     if not rows or not any(rows):
         raise InputError("there is nothing to put on the sheet")
-    columns = max(map(len, rows))
     pitch = side + _GAP
-    height = len(rows) * (pitch + _CAPTION) + _GAP
-    paper = np.full((height, columns * pitch + _GAP, 3), _PAPER, np.uint8)
-    for row, cells in enumerate(rows):
-        top = _GAP + row * (pitch + _CAPTION)
+    fitted = [[(caption, _fit(as_rgb(picture), side)) for caption, picture in cells] for cells in rows]
+    heights = [max((picture.shape[0] for _, picture in cells), default=0) for cells in fitted]
+    size = sum(height + _GAP + _CAPTION for height in heights) + _GAP, max(map(len, rows)) * pitch + _GAP, 3
+    paper = np.full(size, _PAPER, np.uint8)
+    top = _GAP
+    for cells, height in zip(fitted, heights, strict=True):
         for column, (caption, picture) in enumerate(cells):
             left = _GAP + column * pitch
-            fitted = _fit(as_rgb(picture), side)
-            y, x = top + (side - fitted.shape[0]) // 2, left + (side - fitted.shape[1]) // 2
-            paper[y : y + fitted.shape[0], x : x + fitted.shape[1]] = fitted
-            _write(paper, caption, left, top + side + _CAPTION - 6, side)
+            y, x = top + (height - picture.shape[0]) // 2, left + (side - picture.shape[1]) // 2
+            paper[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+            _write(paper, caption, left, top + height + _CAPTION - 6, side)
+        top += height + _GAP + _CAPTION
     return paper
 
 

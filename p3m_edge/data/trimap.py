@@ -13,6 +13,8 @@ from p3m_edge.metrics import BACKGROUND, FOREGROUND, UNKNOWN
 
 # The published training draws the kernel's size from this range, both ends included.
 SMALLEST_KERNEL, LARGEST_KERNEL = 15, 30
+MOST = 1000
+"""Pixels of the largest kernel: one takes as much memory as a picture of its size, and time in proportion."""
 
 
 def make_trimap(alpha: NDArray[Any], kernel: int) -> NDArray[np.uint8]:
@@ -33,12 +35,12 @@ def make_trimap(alpha: NDArray[Any], kernel: int) -> NDArray[np.uint8]:
     Raises
     ------
     InputError
-        ``alpha`` has another form, or the kernel is below 1.
+        ``alpha`` has another form, or the kernel is below 1 or above :data:`MOST`.
     """
     if alpha.ndim != 2 or alpha.dtype != np.uint8 or alpha.size == 0:
         raise InputError(f"an alpha is uint8 [H, W], not {alpha.dtype} {list(alpha.shape)}")
-    if kernel < 1:
-        raise InputError(f"a trimap's kernel has at least 1 pixel, not {kernel}")
+    if not 1 <= kernel <= MOST:
+        raise InputError(f"a trimap's kernel has 1 to {MOST} pixels, not {kernel}")
     ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (kernel, kernel))
     foreground = cv2.erode((alpha == 255).astype(np.uint8), ellipse)
     touched = cv2.dilate((alpha != 0).astype(np.uint8), ellipse)

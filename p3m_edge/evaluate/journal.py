@@ -12,7 +12,9 @@ from p3m_edge.data.sample import Item
 from p3m_edge.errors import OutputError
 from p3m_edge.evaluate.method import MethodInfo
 from p3m_edge.evaluate.results import PictureScore, Protocol
+from p3m_edge.smallfile import parse_json, read_small
 
+_MAX_BYTES = 1024**3  # a score has some 2,000
 JOURNAL = "journal.jsonl"
 
 
@@ -43,7 +45,7 @@ class Journal:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            data = self._path.read_bytes() if self._path.exists() else b""
+            data = read_small(self._path, _MAX_BYTES) if self._path.exists() else b""
         except OSError as error:
             raise OutputError(
                 f"{self._path} cannot be opened: {error.strerror}", hint="choose another --out"
@@ -51,7 +53,7 @@ class Journal:
         self._torn = bool(data) and not data.endswith(b"\n")
         for line in data.splitlines():
             try:
-                entry = msgspec.json.decode(line, type=_Entry)
+                entry = parse_json(line, _Entry)
             except msgspec.MsgspecError:
                 continue
             self._known[entry.key] = entry.score
@@ -83,7 +85,8 @@ class Journal:
 
 def key(method: MethodInfo, protocol: Protocol, item: Item) -> str:
     """What a score depends on: program, method, protocol (but its routes), and the picture's files as they are now."""
-    parts = [__version__, method.kind, method.identity, protocol.strategy, protocol.trimap, item.name]
+    stored = f"{item.stored.source} {item.stored.turned}"
+    parts = [__version__, method.kind, method.identity, protocol.strategy, protocol.trimap, item.name, stored]
     for path in (item.image, item.alpha, item.trimap, item.face_mask):
         try:
             status = None if path is None else path.stat()

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from p3m_edge.errors import InputError
 from p3m_edge.preprocess import scale_to
+from p3m_edge.smallfile import open_regular
 
 Image = NDArray[np.uint8]
 Predict = Callable[[Image, Image], NDArray[Any]]
@@ -115,7 +116,7 @@ def file_hash(*paths: Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
         try:
-            with path.open("rb") as stream:
+            with open_regular(path) as stream:
                 while block := stream.read(1 << 20):
                     digest.update(block)
         except OSError as error:

@@ -14,7 +14,11 @@ from p3m_edge.errors import InputError, UsageError
 from p3m_edge.evaluate.method import Image, Method, MethodInfo, Predict, at_size, file_hash, nearest
 from p3m_edge.metrics import BACKGROUND, FOREGROUND
 from p3m_edge.preprocess import scale_to
+from p3m_edge.resources import thread_limit
+from p3m_edge.smallfile import read_toml
 
+_SLACK = 0.01  # what rounding and resampling inside a model may leave outside of 0..1
+_NEARLY = 1.0  # a model that ends without a limit leaves no more outside
 _TYPES = {
     "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8,
 }  # fmt: skip
@@ -101,6 +105,10 @@ class Constant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return np.full(self.shape, value, dtype)
 
 
+Values = Literal["unit", "clipped", "levels", "logits"]
+"""What a model gives: 0..1; the same, to be limited to it; 0..255; or what a sigmoid makes 0..1 of."""
+
+
 class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The TOML file."""
 
@@ -109,6 +117,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     input: Picture = Picture()
     size: Size = Size()
     output: str | None = None
+    values: Values = "unit"
     trimap: Trimap | None = None
     constants: dict[str, Constant] = msgspec.field(default_factory=dict)
 
@@ -124,7 +133,7 @@ def describe(path: Path) -> Description:
         It is not TOML, or not such a description.
     """
     try:
-        found = msgspec.convert(tomllib.loads(path.read_text("utf-8")), Description)
+        found = msgspec.convert(read_toml(path), Description)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -163,7 +172,7 @@ class OnnxMethod(Method):
         ort = onnxrt.require()
         settings = ort.SessionOptions()
         settings.log_severity_level = 3
-        settings.intra_op_num_threads = threads or 0
+        settings.intra_op_num_threads = threads or thread_limit() or 0
         try:
             self._session = ort.InferenceSession(str(model), settings, providers=["CPUExecutionProvider"])
         except Exception as error:
@@ -208,7 +217,7 @@ class OnnxMethod(Method):
             (alpha,) = self._session.run([self._output], feed)
         except Exception as error:
             raise InputError(f"the model failed at {width}x{height}: {' '.join(str(error).split())}") from error
-        return at_size(np.asarray(alpha), *trimap.shape)
+        return at_size(_shares(np.asarray(alpha), self._text), *trimap.shape)
 
     def _picture(self, rgb: NDArray[Any]) -> NDArray[Any]:
         text, dtype = self._text.input, _TYPES[self._types[self._input]]
@@ -230,3 +239,37 @@ class OnnxMethod(Method):
         if self._text.input.layout == "NHWC":
             planes = planes.transpose(1, 2, 0)
         return np.ascontiguousarray(planes[None], dtype=_TYPES[self._types[text.name]])
+
+
+def _shares(values: NDArray[Any], text: Description) -> NDArray[Any]:
+    """What the model gives as shares of 0..1.
+
+    Raises
+    ------
+    UsageError
+        It gives something else than its description says.
+    """
+    if text.values == "logits":
+        with np.errstate(over="ignore"):
+            return np.asarray(1 / (1 + np.exp(-values.astype(np.float64))))
+    if text.values == "clipped":
+        return np.clip(values, 0, 1)
+    if not values.size or not np.isfinite(values).all():
+        return values  # which is refused as it is
+    limit = 255.0 if text.values == "levels" else 1.0
+    low, high = float(values.min()), float(values.max())
+    if low < -_SLACK * limit or high > (1 + _SLACK) * limit:
+        raise UsageError(
+            f"{text.name or text.file} gives values from {low:.4g} to {high:.4g}, which are no alpha of 0 to {limit:g}",
+            hint=f"probably {_likely(low, high)}; see docs/evaluation.md",
+        )
+    return values / limit
+
+
+def _likely(low: float, high: float) -> str:
+    """What such values are, and how a description says so."""
+    if low >= -_NEARLY and high <= 1 + _NEARLY:
+        return 'an alpha without a limit: values = "clipped" limits it, as such models do themselves'
+    if low >= -_NEARLY and high <= 255 * (1 + _SLACK):
+        return 'levels of 0 to 255: values = "levels"'
+    return 'logits, of which a sigmoid makes an alpha: values = "logits"'

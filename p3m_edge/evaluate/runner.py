@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.data.sample import Item, Sample
-from p3m_edge.data.sets import DataSet, open_set, read, splits
+from p3m_edge.data.sample import PLAIN, Item, MatteForm, Sample
+from p3m_edge.data.sets import DataSet, open_set, read, splits, told
 from p3m_edge.data.sheet import sheet
 from p3m_edge.errors import InputError
 from p3m_edge.evaluate import journal as journals
@@ -25,8 +25,15 @@ Step = Callable[[str], None]
 """Called before each picture with its name."""
 
 
-def find_set(text: str | Path) -> DataSet:
+def find_set(text: str | Path, stored: MatteForm = PLAIN) -> DataSet:
     """A set by its folder. A split's name may follow the set's folder, wherever the split lies below it.
+
+    Parameters
+    ----------
+    text
+        The folder.
+    stored
+        How its mattes are stored.
 
     Raises
     ------
@@ -35,8 +42,8 @@ def find_set(text: str | Path) -> DataSet:
     """
     path = Path(text).expanduser()
     if what_is_at(path) is None and what_is_at(path.parent) == "folder" and splits(path.parent):
-        return open_set(path.parent, path.name)
-    return open_set(path)
+        return open_set(path.parent, path.name, stored=stored)
+    return open_set(path, stored=stored)
 
 
 def run(
@@ -138,7 +145,7 @@ def _matte(predict: Predict, item: Item, trimaps: Trimaps) -> tuple[Sample, NDAr
     return sample, trimap, alpha, time.perf_counter() - start
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: InputError | MemoryError) -> str:
     if isinstance(error, MemoryError):
         return "does not fit into memory"
-    return " ".join(str(error).split())
+    return told(error)

@@ -21,6 +21,7 @@ from p3m_edge.atomic import atomic_write
 from p3m_edge.errors import InputError, MissingError, OutputError
 from p3m_edge.export.workbench import Built
 from p3m_edge.records import FileRecord, RungRecord
+from p3m_edge.smallfile import parse_json, read_small
 
 T = TypeVar("T")
 _INDEX = "attempts.json"
@@ -136,7 +137,7 @@ class Attempts:
         """A result by its name: read if it is here, else made and written."""
         path = self._folder / f"{name}.json"
         try:
-            return msgspec.json.decode(path.read_bytes(), type=kind)
+            return parse_json(read_small(path), kind)
         except (OSError, msgspec.MsgspecError):
             result = make()
         self._write(self._index)  # first, so that what is in the folder has its key
@@ -162,9 +163,9 @@ class Attempts:
 def _read(folder: Path) -> _Index | None:
     """What is written in the folder, if it is sound."""
     try:
-        found = msgspec.json.decode((folder / _INDEX).read_bytes(), type=_Index)
+        found = parse_json(read_small(folder / _INDEX), _Index)
         best = found.best
         sound = best is None or manifests.record_files(folder / str(best.number)) == best.files
-    except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError):
         return None
     return found if sound else None

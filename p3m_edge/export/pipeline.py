@@ -9,19 +9,22 @@ import importlib.util
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 from p3m_edge import folder as folders
 from p3m_edge import manifest as manifests
-from p3m_edge import targets
-from p3m_edge.errors import UsageError, missing_package, suggestion
+from p3m_edge import signature, targets
+from p3m_edge.errors import UsageError, missing_package, one_of, shown, suggestion
 from p3m_edge.export import compression, forms, int8, parity, tensorrt
 from p3m_edge.export.calibration import MINIMUM, PictureSet, open_measuring
 from p3m_edge.export.describe import describe
-from p3m_edge.export.request import ExportRequest, ExportResult, OnEvent, PlannedArtefact
+from p3m_edge.export.request import QDQ, ExportRequest, ExportResult, Half, OnEvent, PlannedArtefact
 from p3m_edge.export.stages import Stages
 from p3m_edge.export.workbench import Built, Workbench, check_arch
+from p3m_edge.model.deploy import Outputs
 from p3m_edge.model.p3mnet import MULTIPLE
-from p3m_edge.records import VerifiedRecord
+from p3m_edge.model.unpool import Lowering
+from p3m_edge.records import MAX_INPUT_PIXELS, VerifiedRecord
 from p3m_edge.targets import ARCHS, Target
 
 Builder = Callable[[Workbench, Target, Path], Built]
@@ -48,14 +51,16 @@ def plan(request: ExportRequest) -> tuple[PlannedArtefact, ...]:
 
     Raises
     ------
-    UsageError
-        An unknown target, architecture or limit, an impossible size or combination.
+    UsageError, InputError
+        An unknown target, architecture or limit, an impossible size or combination, a key that cannot sign.
     MissingError
         A tool that the request names is absent.
     OutputError
         An artefact exists already and ``force`` is not given.
     """
     _check(request)
+    if request.sign is not None:
+        signature.check_private_key(request.sign)
     planned = []
     for name in request.targets:
         target = targets.get(name)
@@ -154,6 +159,8 @@ def _export_one(
         def seal() -> Path:
             verified = manifest.verified if passed else VerifiedRecord("none")
             manifests.write(dataclasses.replace(manifest, parity=record, verified=verified), partial)
+            if passed and request.sign is not None:
+                signature.sign(partial, request.sign)
             return folders.settle(partial, request.out / target.name, passed=passed)
 
         final = stages.run("seal", seal)
@@ -183,8 +190,12 @@ def _check(request: ExportRequest) -> None:
         for name, side in zip(("width", "height"), size, strict=True):
             if not 0 < side <= _MAX_SIDE or side % MULTIPLE:
                 raise UsageError(f"the {name} {side} must be a multiple of {MULTIPLE} from {MULTIPLE} to {_MAX_SIDE}")
-    if request.batch < 1:
-        raise UsageError(f"the batch must be at least 1, not {request.batch}")
+    _check_batch(request)
+    for what, name, known in (
+        ("choice of outputs", request.outputs, Outputs), ("unpooling", request.unpool, Lowering),
+        ("form of Q/DQ", request.qdq, QDQ), ("choice of half precision", request.half, Half),
+    ):  # fmt: skip
+        one_of(what, name, get_args(known))
     if request.checkpoint is None and request.arch is None:
         raise UsageError("neither a checkpoint nor an architecture was given")
     if request.arch is not None and request.arch not in ARCHS:
@@ -205,6 +216,17 @@ def _check(request: ExportRequest) -> None:
         raise UsageError(
             f"an INT8 target takes time and at least one attempt, not {request.budget:g} minutes and "
             f"{request.attempts} attempts"
+        )
+
+
+def _check_batch(request: ExportRequest) -> None:
+    if type(request.batch) is not int or request.batch < 1:
+        raise UsageError(f"the batch is a whole number of at least 1, not {shown(request.batch)}")
+    frames = sum(width * height for width, height in request.sizes)
+    if request.batch * frames > MAX_INPUT_PIXELS:
+        raise UsageError(
+            f"a batch of {request.batch:,} frames is larger than one inference can be: {MAX_INPUT_PIXELS:,} pixels",
+            hint=f"--batch {MAX_INPUT_PIXELS // frames} at most" if frames <= MAX_INPUT_PIXELS else "smaller --sizes",
         )
 
 

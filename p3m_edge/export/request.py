@@ -13,6 +13,9 @@ from p3m_edge.records import EngineRecord, Form, ParityRecord, QuantizationRecor
 from p3m_edge.runtimes.tensorrt_options import BuildOptions
 from p3m_edge.targets import ATTEMPTS, BUDGET_MINUTES, CALIBRATION_PICTURES, MAX_DROP
 
+QDQ = Literal["u8s8", "s8s8"]
+Half = Literal["own", "autocast"]
+
 
 @dataclass(frozen=True)
 class ExportRequest:
@@ -68,6 +71,8 @@ class ExportRequest:
         How to build TensorRT engines.
     require_engine
         Without a builder for it, a TensorRT target is an error; else the artefact has the typed ONNX alone.
+    sign
+        A private key, to sign the artefacts that pass (:mod:`p3m_edge.signature`).
     half
         What chooses the nodes in half precision of ``trt-fp16``: our own analysis, or NVIDIA's AutoCast.
     """
@@ -90,7 +95,7 @@ class ExportRequest:
     measuring: Path | None = None
     seed: int = 0
     max_drop: float = MAX_DROP
-    qdq: Literal["u8s8", "s8s8"] = "u8s8"
+    qdq: QDQ = "u8s8"
     budget: float = BUDGET_MINUTES
     attempts: int = ATTEMPTS
     minimum_ios: int | None = None
@@ -99,7 +104,8 @@ class ExportRequest:
     smoothing: float | None = None
     engine: BuildOptions = field(default_factory=BuildOptions)
     require_engine: bool = False
-    half: Literal["own", "autocast"] = "own"
+    half: Half = "own"
+    sign: Path | None = None
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:

@@ -23,6 +23,7 @@ from p3m_edge.export.precision import only_half
 from p3m_edge.export.quantize_onnx import judge, parts_of, quantised
 from p3m_edge.export.ranges import Range
 from p3m_edge.runtimes.contract import Outputs
+from p3m_edge.smallfile import parse_json, read_small
 
 Precision = Literal["int8", "fp16"]
 _SCHEMA = 2
@@ -205,7 +206,7 @@ def _cached(cache: Path | None, empty: Sensitivity) -> tuple[Part, ...]:
     if cache is None or not cache.exists():
         return ()
     try:
-        found = msgspec.json.decode(cache.read_bytes(), type=Sensitivity)
+        found = parse_json(read_small(cache), Sensitivity)
     except (OSError, msgspec.MsgspecError) as error:
         raise InputError(f"{cache} cannot be read: {error}", hint="name another file, or delete it") from error
     same = all(

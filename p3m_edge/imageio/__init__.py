@@ -5,7 +5,7 @@ Pillow decodes, as it reports damage that other decoders paper over with grey. O
 """
 
 from p3m_edge.imageio.colour import ProfileError, convert
-from p3m_edge.imageio.decode import MAX_PIXELS, count_frames
+from p3m_edge.imageio.decode import MAX_PIXELS, TooLargeError, count_frames
 from p3m_edge.imageio.files import IMAGE_SUFFIXES, composed, list_images, open_regular, stem
 from p3m_edge.imageio.masks import MASK_SOURCES, Mask, MaskError, MaskSource, decode_mask, read_mask
 from p3m_edge.imageio.orientation import turn
@@ -23,6 +23,7 @@ __all__ = [
     "MaskSource",
     "Picture",
     "ProfileError",
+    "TooLargeError",
     "composed",
     "convert",
     "count_frames",

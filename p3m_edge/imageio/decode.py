@@ -46,6 +46,17 @@ _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")
 _ORIENTATION = 0x0112
 
 
+class TooLargeError(InputError):
+    """A picture has more pixels than are allowed, and was not decoded; ``pixels``: how many, if that is known."""
+
+    def __init__(self, path: Path, max_pixels: int, pixels: int | None) -> None:
+        takes = f"{(pixels or 0) * BYTES_PER_PIXEL / 1e9:.2g} GB"
+        more = "" if pixels is None else f", {pixels / 1e6:.4g}: reading it takes about {takes}"
+        hint = "scale it down first, or allow more pixels (run: --max-megapixels)"
+        super().__init__(f"{path} has more than {max_pixels / 1e6:.4g} million pixels{more}", hint=hint)
+        self.pixels = pixels
+
+
 @dataclass(frozen=True, eq=False)
 class Decoded:
     """Upright pixels.
@@ -129,7 +140,7 @@ def _reading(path: Path, max_pixels: int) -> Iterator[None]:
             yield
         except Image.DecompressionBombError as error:
             found = re.search(r"\((\d+) pixels\)", str(error))
-            raise _too_large(path, max_pixels, int(found[1]) if found else None) from error
+            raise TooLargeError(path, max_pixels, int(found[1]) if found else None) from error
         except MemoryError as error:
             raise InputError(f"{path} does not fit into memory") from error
         except _DECODER_ERRORS as error:
@@ -315,19 +326,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise _too_large(path, max_pixels, width * height)
-
-
-def _too_large(path: Path, max_pixels: int, pixels: int | None = None) -> InputError:
-    takes = (
-        ""
-        if pixels is None
-        else f", {pixels / 1e6:.4g}: reading it takes about {pixels * BYTES_PER_PIXEL / 1e9:.2g} GB"
-    )
-    return InputError(
-        f"{path} has more than {max_pixels / 1e6:.4g} million pixels{takes}",
-        hint="scale it down first, or allow more pixels (run: --max-megapixels)",
-    )
+        raise TooLargeError(path, max_pixels, width * height)
 
 
 def _not_a_picture(path: Path, start: bytes) -> InputError:

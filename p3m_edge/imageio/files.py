@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 import unicodedata
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
+from p3m_edge import smallfile
 from p3m_edge.atomic import reason
 from p3m_edge.errors import InputError
 
@@ -20,9 +20,6 @@ IMAGE_SUFFIXES = frozenset(
     | {".heic", ".heif", ".hif", ".heics", ".heifs"}
 )
 
-# A pipe that nobody writes to does not hold up the one who opens it; without meaning for regular files.
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-
 
 def open_regular(path: str | PathLike[str]) -> BinaryIO:
     """Open a regular file that is not empty. Pipes, sockets and devices are refused, never waited for.
@@ -32,20 +29,18 @@ def open_regular(path: str | PathLike[str]) -> BinaryIO:
     InputError
         It is missing, not a regular file, empty, or cannot be read.
     """
-    path = Path(path)
     try:
-        _check(path, path.stat())  # first without opening: opening a device may do something
-        descriptor = os.open(path, _FLAGS)
-        try:
-            _check(path, os.fstat(descriptor))
-            return os.fdopen(descriptor, "rb")
-        except BaseException:
-            os.close(descriptor)
-            raise
+        stream = smallfile.open_regular(path)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
-    except (OSError, ValueError) as error:
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a folder, not a picture") from error
+    except OSError as error:
         raise InputError(f"{path} cannot be read: {reason(error)}") from error
+    if os.fstat(stream.fileno()).st_size == 0:
+        stream.close()
+        raise InputError(f"{path} is empty")
+    return stream
 
 
 def list_images(folder: str | PathLike[str]) -> list[Path]:
@@ -72,12 +67,3 @@ def composed(name: str) -> str:
 def stem(path: PathLike[str]) -> str:
     """The file's name without its suffix, :func:`composed`: files whose stems are equal belong together."""
     return composed(Path(path).stem)
-
-
-def _check(path: Path, status: os.stat_result) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{path} is a folder, not a picture")
-    if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{path} is not a regular file")
-    if status.st_size == 0:
-        raise InputError(f"{path} is empty")

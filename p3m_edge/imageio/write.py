@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.atomic import atomic_write
+from p3m_edge.atomic import atomic_file
 from p3m_edge.errors import InputError, OutputError
 
 _AFTER_HEADER = 33
@@ -56,11 +56,13 @@ def write_png(
         raise OutputError(f"{path} cannot be encoded as PNG: {error.err}") from error
     if not done:
         raise OutputError(f"{path} cannot be encoded as PNG: {_describe(array)}")
-    data = encoded.tobytes()
+    data = encoded.data  # not a copy: this is as large as the picture
     extra = _chunk(b"tEXt", PNG_RESULT_TEXT if result else _PNG_TEXT)
     if icc_profile is not None:
         extra += _chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc_profile))
-    atomic_write(path, data[:_AFTER_HEADER] + extra + data[_AFTER_HEADER:])
+    with atomic_file(path) as stream:
+        for part in (data[:_AFTER_HEADER], extra, data[_AFTER_HEADER:]):
+            stream.write(part)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import pickle
-import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,9 +16,9 @@ from torch import Tensor
 from p3m_edge.atomic import atomic_write, check_name
 from p3m_edge.errors import CheckpointError, InputError
 from p3m_edge.header import is_safetensors
-from p3m_edge.model import container
+from p3m_edge.model import container, foreign
 from p3m_edge.model.p3mnet import ENCODERS, P3MNet
-from p3m_edge.model.published import UNUSED, our_name, recognise, without_prefix
+from p3m_edge.model.published import UNUSED, our_name, recognise
 from p3m_edge.model.vitae import PROJECTION
 from p3m_edge.targets import ARCHS
 
@@ -117,7 +115,7 @@ def read_checkpoint(path: str | Path) -> tuple[P3MNet, CheckpointInfo]:
         state = _unpickle(data, path)
     digest = hashlib.sha256(data).hexdigest()
     if header is None:
-        return _published(without_prefix(state), path, digest)
+        return _published(foreign.without_wrappers(state), path, digest)
     if header.arch not in ENCODERS:
         raise CheckpointError(f"{path} is of an unknown architecture: {header.arch!r}", hint="upgrade p3m-edge")
     network = _assemble(state, header.arch, path)
@@ -174,7 +172,7 @@ def save_checkpoint(
     atomic_write(path, data, what="the checkpoint", durable=True)
 
 
-def read_tensors(path: str | Path, nested: tuple[str, ...] = ("state_dict",)) -> dict[str, Tensor]:
+def read_tensors(path: str | Path, nested: tuple[str, ...] = foreign.NESTED) -> dict[str, Tensor]:
     """The tensors of any file of weights, by the names in it; no network is built of them.
 
     Parameters
@@ -182,7 +180,7 @@ def read_tensors(path: str | Path, nested: tuple[str, ...] = ("state_dict",)) ->
     path
         A file of ``torch.save`` or safetensors.
     nested
-        Where in a dictionary the state dict may be; the first that is there counts, else the dictionary itself.
+        Where in a dictionary the state dict may be; the first dictionary counts, else the whole.
 
     Raises
     ------
@@ -192,7 +190,7 @@ def read_tensors(path: str | Path, nested: tuple[str, ...] = ("state_dict",)) ->
     path = Path(path)
     data = _read(path)
     tensors = container.decode(data, str(path))[0] if is_safetensors(data) else _unpickle(data, path, nested)
-    return without_prefix(tensors)
+    return foreign.without_wrappers(tensors)
 
 
 def _parameters(network: P3MNet) -> int:
@@ -216,27 +214,29 @@ def _read(path: Path) -> bytes:
         raise CheckpointError(f"the checkpoint {path} cannot be read: {error.strerror}") from error
 
 
-def _unpickle(data: bytes, path: Path, nested: tuple[str, ...] = ("state_dict",)) -> dict[str, Tensor]:
+def _unpickle(data: bytes, path: Path, nested: tuple[str, ...] = foreign.NESTED) -> dict[str, Tensor]:
     """The state dict in a file of ``torch.save``; nothing but tensors and plain containers is unpickled."""
+    foreign.check(data, str(path))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old ways to pickle, and about scripted archives
-            loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        loaded = foreign.unpickle(data)
     except _FOREIGN as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise CheckpointError(
-            f"{path} is not a PyTorch checkpoint, or is truncated: {reason}",
+            f"{path} is not a PyTorch checkpoint, or is truncated: {foreign.why(error)}",
             hint="expected safetensors, or a file of torch.save that holds tensors only",
         ) from error
     state = loaded
     if isinstance(loaded, dict):
-        state = next((loaded[name] for name in nested if name in loaded), loaded)
+        state = next((loaded[name] for name in nested if isinstance(loaded.get(name), Mapping)), loaded)
+    if isinstance(state, foreign.Unread):
+        raise CheckpointError(
+            f"{path} holds a whole object, not its state dict", hint="torch.save(net.state_dict(), ...)"
+        )
     if not isinstance(state, Mapping) or not state:
         what = "an empty one" if isinstance(state, Mapping) else f"a {type(state).__name__}"
         raise CheckpointError(f"{path} is not a checkpoint: {what} where a state dict is expected")
-    foreign = [str(key) for key, value in state.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
-    if foreign:
-        raise CheckpointError(f"{path} is not a checkpoint: {len(foreign)} entries hold no tensor ({_some(foreign)})")
+    others = [str(key) for key, value in state.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
+    if others:
+        raise CheckpointError(f"{path} is not a checkpoint: {len(others)} entries hold no tensor ({_some(others)})")
     return dict(state)
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from torch import Tensor
-
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 
 # Any key that starts so shows the architecture.
@@ -104,10 +102,3 @@ def our_name(key: str, arch: str) -> str:
     for pattern, replacement in (*_ENCODERS[arch], *_DECODERS):
         key = re.sub(pattern, replacement, key)
     return key
-
-
-def without_prefix(state: dict[str, Tensor], prefix: str = "module.") -> dict[str, Tensor]:
-    """The state without the prefix that ``DataParallel`` puts before every key."""
-    if state and all(key.startswith(prefix) for key in state):
-        return {key.removeprefix(prefix): value for key, value in state.items()}
-    return state

@@ -11,6 +11,7 @@ from pathlib import Path
 from p3m_edge.atomic import atomic_write
 from p3m_edge.errors import OutputError, UsageError
 from p3m_edge.manifest import GOLDEN, Manifest
+from p3m_edge.smallfile import read_text
 
 ENVIRONMENT = "P3M_EDGE_CACHE"
 _SUMS = "CRC32SUMS"
@@ -112,8 +113,8 @@ def _files(entry: Path) -> list[Path]:
 
 def _recorded(entry: Path) -> dict[str, str]:
     try:
-        lines = (entry / _SUMS).read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, UnicodeDecodeError):
+        lines = read_text(entry / _SUMS).splitlines()
+    except (OSError, UnicodeDecodeError):
         return {}
     pairs = (line.split("  ", 1) for line in lines)
     return {pair[1]: pair[0] for pair in pairs if len(pair) == 2}

@@ -48,7 +48,8 @@ class EngineOptions:
         ``cuda``, ``cuda:1`` (TensorRT). None: the processor, and for TensorRT the first GPU. What is asked for is
         obtained, or opening fails.
     threads
-        Threads for one inference on the processor; None: the engine decides.
+        Threads for one inference on the processor; None: the engine decides, or a processor quota that is below the
+        number of cores (:func:`p3m_edge.resources.thread_limit`).
     hint
         ``latency``: one frame as soon as possible. ``throughput``: as many frames a second as possible, with
         several requests at work side by side.

@@ -1,14 +1,7 @@
-"""The golden vectors: a few network inputs and the outputs they must give, carried by every artefact.
-
-``golden.npz`` holds for each picture ``i`` the array ``image_<i>`` (uint8 ``[N, H, W, 3]``) and for each output of
-the model ``alpha_<i>``, ``local_alpha_<i>``, ``global_logits_<i>`` (float32 ``[N, C, H, W]``): the reference values
-of the eager module in float32. Any runtime in any language can test itself with it. An artefact for several sizes holds
-pictures of each of them, one size after the other.
-"""
+"""An artefact tested by its golden vectors (:mod:`p3m_edge.runtimes.vectors`): outputs against their reference."""
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,9 +12,10 @@ from numpy.typing import NDArray
 
 from p3m_edge import metrics
 from p3m_edge.errors import ArtefactError
-from p3m_edge.manifest import GOLDEN, Manifest
+from p3m_edge.manifest import Manifest
 from p3m_edge.runtimes.contract import Images, Outputs
 from p3m_edge.runtimes.engine import Engine
+from p3m_edge.runtimes.vectors import read
 from p3m_edge.targets import TARGETS, Limits
 
 Arrays = Mapping[str, NDArray[np.float32]]
@@ -102,14 +96,6 @@ class SelfTest:
     failures: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class GoldenVector:
-    """One picture, ``[N, H, W, 3]`` uint8, and its reference outputs, ``[N, C, H, W]`` float32 by name."""
-
-    image: NDArray[np.uint8]
-    outputs: dict[str, NDArray[np.float32]]
-
-
 def limits_of(manifest: Manifest) -> Limits:
     """The limits an artefact has to keep: its parity gate's own, or else those of its target.
 
@@ -124,42 +110,6 @@ def limits_of(manifest: Manifest) -> Limits:
     if target is None:
         raise ArtefactError(f"the manifest has no parity limits, and its target {manifest.target!r} is unknown")
     return target.limits
-
-
-def read(folder: Path, manifest: Manifest) -> tuple[GoldenVector, ...]:
-    """Read and check ``folder/golden.npz``; where an artefact takes several sizes, the pictures of the manifest's.
-
-    Raises
-    ------
-    ArtefactError
-        The file is missing, unreadable, empty, or does not match the manifest.
-    """
-    path = folder / GOLDEN
-    names = [output.name for output in manifest.outputs]
-    try:
-        # Opened here: NumPy leaves the file open when it is no archive.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            count = sum(key.startswith("image_") for key in archive)
-            vectors = tuple(
-                GoldenVector(archive[f"image_{i}"], {name: archive[f"{name}_{i}"] for name in names})
-                for i in range(count)
-            )
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise ArtefactError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    if not vectors:
-        raise ArtefactError(f"{path} holds no picture")
-    for index, vector in enumerate(vectors):
-        batch, height, width = vector.image.shape[:3] if vector.image.ndim == 4 else (0, 0, 0)
-        for output in manifest.outputs:
-            if vector.outputs[output.name].shape != (batch, output.channels, height, width):
-                raise ArtefactError(f"{path}: {output.name}_{index} does not fit image_{index}")
-    if not manifest.functions:
-        return vectors
-    size = (manifest.input.height, manifest.input.width)
-    fitting = tuple(vector for vector in vectors if vector.image.shape[1:3] == size)
-    if not fitting:
-        raise ArtefactError(f"{path} holds no picture of {size[1]}x{size[0]}")
-    return fitting
 
 
 def selftest(manifest: Manifest, folder: Path, infer: Callable[[Images, Sequence[str]], Outputs]) -> SelfTest:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 import platform
 import sys
 from collections import Counter
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 from p3m_edge.errors import MissingError, P3MEdgeError, UsageError, missing_package, suggestion
 from p3m_edge.manifest import Manifest
 from p3m_edge.records import InputRecord
+from p3m_edge.resources import thread_limit, usable_cores
 from p3m_edge.runtimes import cuda
 from p3m_edge.runtimes.contract import (
     EngineInfo,
@@ -175,22 +175,14 @@ def _device_name(device: str, asked: str | None) -> str:
 
 def _share_threads(settings: SessionOptions, options: EngineOptions, *, on_cpu: bool) -> int:
     """Set the threads of the session; returns how many inferences shall run side by side."""
-    if options.hint == "latency":
-        settings.intra_op_num_threads = options.threads or 0
-        return 1
-    if not on_cpu:
-        settings.intra_op_num_threads = options.threads or 0
-        return 2
+    if options.hint == "latency" or not on_cpu:
+        settings.intra_op_num_threads = options.threads or thread_limit() or 0
+        return 1 if options.hint == "latency" else 2
     # All runs of a session share one pool, and each run adds its caller's thread.
-    threads = options.threads or _cores()
+    threads = options.threads or usable_cores()
     requests = min(threads, max(2, threads // 4))
     settings.intra_op_num_threads = threads - requests + 1
     return requests
-
-
-def _cores() -> int:
-    """The processor's cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _placement(session: InferenceSession) -> dict[str, int]:

@@ -78,7 +78,8 @@ def size(value: Sequence[int] | None) -> tuple[int, int] | None:
     """
     if value is None:
         return None
-    sides: list[int | None] = [] if isinstance(value, str) or not isinstance(value, Sequence) else [*map(whole, value)]
+    given: object = value
+    sides: list[int | None] = [*map(whole, given)] if isinstance(given, Sequence) and not isinstance(given, str) else []
     if len(sides) != 2 or sides[0] is None or sides[1] is None:
         raise UsageError(f"a size is (width, height), two whole numbers, not {shown(value)}")
     return sides[0], sides[1]

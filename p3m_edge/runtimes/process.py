@@ -102,7 +102,7 @@ def _end_without_destructors() -> None:
 
     Where the C library can be told so. Its last handlers are called first: the streams are flushed, then it is over.
     """
-    if hasattr(_c, "on_exit"):  # of glibc
+    if _c is not None and hasattr(_c, "on_exit"):  # of glibc
         for last in (_c._exit, _c.fcloseall):
             _c.on_exit(ctypes.cast(last, ctypes.c_void_p), None)
 

@@ -84,19 +84,20 @@ def fixed_size(
 def fitting_size(width: int, height: int, step: int, profile: ProfileRecord | None = None) -> tuple[int, int]:
     """The (width, height) for one frame of an artefact of dynamic size.
 
-    The frame's aspect, at most 512 x 512 pixels and no more than the frame has, sides rounded to multiples of ``step``;
-    then each side as near to that as the engine's ``profile`` allows.
+    At most 512 x 512 pixels and no more than the frame has, in its aspect; each side is the nearest multiple of
+    ``step``, and within the engine's ``profile``. Where that makes more than 512 x 512 pixels, the longer side gives
+    way: the other one is what limits the detail. (Only a profile whose smallest size is larger than that is stronger.)
     """
     scale = min(1.0, math.sqrt(_DYNAMIC_AREA / (height * width)))
-    # The short side is at least one step; so the long one must have an end, or the area would have none.
-    longest = _DYNAMIC_AREA // step
-    sides = (
-        min(longest, max(step, round(width * scale / step) * step)),
-        min(longest, max(step, round(height * scale / step) * step)),
-    )
-    if profile is None:
-        return sides
-    fitted = [
-        min(high, max(low, side)) for side, low, high in zip(sides, profile.minimum, profile.maximum, strict=True)
-    ]
-    return fitted[0], fitted[1]
+    low = (step, step) if profile is None else profile.minimum
+    high = (_DYNAMIC_AREA // step,) * 2 if profile is None else profile.maximum
+
+    def fitted(side: float, axis: int) -> int:
+        return min(high[axis], max(low[axis], round(side / step) * step))
+
+    sides = [fitted(width * scale, 0), fitted(height * scale, 1)]
+    longer = int(height > width)
+    for axis in (longer, 1 - longer):
+        if sides[0] * sides[1] > _DYNAMIC_AREA:
+            sides[axis] = max(low[axis], _DYNAMIC_AREA // sides[1 - axis] // step * step)
+    return sides[0], sides[1]

@@ -33,6 +33,7 @@ from p3m_edge.runtimes import cuda
 from p3m_edge.runtimes.tensorrt_fit import MODULES, NAMES
 from p3m_edge.runtimes.tensorrt_messages import CURRENT, PATIENCE, Done, Failure, Here, Log, Message, Order, Progress
 from p3m_edge.runtimes.tensorrt_phases import Phases
+from p3m_edge.smallfile import read_small
 
 T = TypeVar("T")
 Send = Callable[[Message], None]
@@ -40,6 +41,7 @@ Send = Callable[[Message], None]
 OLDEST = 10
 """The first TensorRT that takes its types from the graph in the way that is used here."""
 _LINES = 3  # of the library's own, in an error
+_MAX_TIMINGS = 1024**3  # bytes
 _NAMED = 3  # layers, in an error
 _LEVELS: dict[Compatibility, str] = {"same-cc": "SAME_COMPUTE_CAPABILITY", "ampere+": "AMPERE_PLUS"}
 _PRODUCTS = frozenset({"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"})
@@ -285,7 +287,7 @@ class Build:
             return None
         path = Path(self._order.timing_cache)
         try:
-            kept = path.read_bytes() if path.exists() else b""
+            kept = read_small(path, _MAX_TIMINGS) if path.exists() else b""
         except OSError as error:
             self._send(Log("remark", f"the timing cache {path} cannot be read: {error.strerror}"))
             kept = b""
@@ -302,7 +304,7 @@ class Build:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
-                other = config.create_timing_cache(path.read_bytes())
+                other = config.create_timing_cache(read_small(path, _MAX_TIMINGS))
                 if other is not None:
                     cache.combine(other, False)
             data = cache.serialize()

@@ -25,12 +25,14 @@ from p3m_edge.evaluate.methods import Options, open_method
 from p3m_edge.evaluate.ppt import bootstrap
 from p3m_edge.evaluate.results import PPT
 from p3m_edge.evaluate.scoring import Trimaps
+from p3m_edge.smallfile import parse_json, read_small
 from p3m_edge.train import config as configs
 from p3m_edge.train import run as runs
 from p3m_edge.train.dataset import Files
+from p3m_edge.train.folder import LOCK, alone
 from p3m_edge.train.inputs import open_inputs
 from p3m_edge.train.loop import Reporter
-from p3m_edge.train.provenance import absolute
+from p3m_edge.train.moved import absolute
 from p3m_edge.train.request import TrainRequest
 from p3m_edge.train.state import STATE
 
@@ -183,8 +185,16 @@ def ablate(setting: Setting, out: Path, reporter: Reporter) -> Ablation:
         setting, data=absolute(setting.data), faces=absolute(setting.faces), test=absolute(setting.test),
         encoder_weights=absolute(setting.encoder_weights) or None,
     )  # fmt: skip
-    tests = [open_set(Path(setting.test) / form) for form in FORMS]
+    stored = request(setting, "none", 0, out).config.data.mattes
+    tests = [open_set(Path(setting.test) / form, stored=stored) for form in FORMS]
     question = _question(setting, tests, out)
+    with alone(out):
+        return _answered(question, tests, out, reporter)
+
+
+def _answered(question: Question, tests: list[DataSet], out: Path, reporter: Reporter) -> Ablation:
+    """Train and test."""
+    setting = question.setting
     _claim(question, out)
     found: dict[str, tuple[Score, ...]] = dict.fromkeys(VARIANTS, ())
     for seed in range(setting.seeds):
@@ -264,7 +274,7 @@ def _claim(question: Question, out: Path) -> None:
         return
     try:
         out.mkdir(parents=True, exist_ok=True)
-        empty = all(path.match(LEFTOVERS) for path in out.iterdir())
+        empty = all(path.match(LEFTOVERS) or path.name == LOCK for path in out.iterdir())
     except OSError as error:
         raise OutputError(f"{out} cannot be made: {error.strerror}") from error
     if not empty:
@@ -275,7 +285,7 @@ def _claim(question: Question, out: Path) -> None:
 def _decoded(path: Path, kind: type[Kept]) -> Kept:
     """What an earlier call noted."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return parse_json(read_small(path), kind)
     except (OSError, msgspec.MsgspecError) as error:
         raise InputError(f"{path} cannot be read: {error}", hint=f"delete {path.parent}") from error
 

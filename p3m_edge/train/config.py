@@ -5,6 +5,7 @@ Defaults live in ``presets/p3m-r34.toml`` alone, with their comments; the classe
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -15,7 +16,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from p3m_edge.data.sample import MatteForm, MattesTurned
 from p3m_edge.errors import InputError, UsageError, suggestion
+from p3m_edge.imageio import MaskSource
+from p3m_edge.smallfile import parse_toml, read_toml
 
 BASE = "p3m-r34"
 PRESETS = (BASE, "p3m-swin-t", "p3m-vitae-s", "mobile", "smoke")
@@ -59,9 +63,16 @@ class Data:
     workers: Whole
     cache_mb: Whole
     max_unreadable: Share
+    alpha_from: MaskSource
+    alpha_turned: MattesTurned
     foregrounds: str
     synth_count: Count
     synth_size: tuple[Annotated[int, Meta(ge=32)], Annotated[int, Meta(ge=32)]]
+
+    @property
+    def mattes(self) -> MatteForm:
+        """How the mattes are stored."""
+        return MatteForm(self.alpha_from, self.alpha_turned)
 
 
 @dataclass(frozen=True)
@@ -231,6 +242,13 @@ def from_table(table: Mapping[str, Any]) -> Config:
         config = msgspec.convert(table, Config)
     except msgspec.ValidationError as error:
         raise _explained(str(error)) from None
+    except OverflowError as error:  # a whole number where a float is wanted
+        raise UsageError(f"a setting is too large a number: {error}") from None
+    for section, values in to_table(config).items():
+        for key, value in values.items():
+            numbers = value if isinstance(value, list | tuple) else [value]
+            if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+                raise UsageError(f"{section}.{key}: expected finite numbers, got {value}")
     if config.data.compose and not config.data.backgrounds:
         raise UsageError("data.compose needs backgrounds", hint="data.backgrounds=FOLDER")
     levels = config.distillation.levels
@@ -281,11 +299,14 @@ def _preset(name: str) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        found = read_toml(path)
     except OSError as error:
         raise InputError(f"the settings {path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}", hint="see the presets for the form") from error
+    if not found:
+        raise UsageError(f"{path} holds no settings", hint="see the presets for the form")
+    return found
 
 
 def _override(text: str) -> dict[str, Any]:
@@ -294,8 +315,8 @@ def _override(text: str) -> dict[str, Any]:
     if not separator or not dot or not key:
         raise UsageError(f"--set {text!r} is not SECTION.KEY=VALUE", hint="for example --set optim.lr=1e-4")
     try:
-        parsed = tomllib.loads(f"value = {value.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+        parsed = parse_toml(f"value = {value.strip()}")["value"]
+    except (ValueError, RecursionError):  # no TOML, or numbers and lists beyond what Python reads
         parsed = value.strip()
     return {section: {key: parsed}}
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks import chart
 from p3m_edge.errors import InputError
+from p3m_edge.smallfile import read_csv, read_toml
 
 CURVE = "curve.svg"
 """Its name in a run's folder."""
+SEEN = "seen"
+"""The column of ``validation.csv`` with the number of pictures that all processes have trained on."""
 
 
 def write_curve(out: Path, runs: Sequence[Path]) -> None:
@@ -34,8 +36,7 @@ def write_curve(out: Path, runs: Sequence[Path]) -> None:
     """
     drawn, seen = [], 0.0
     for run in runs:
-        rows, pictures = _read(run)
-        points = [(seen + step * pictures / 1000, sad) for step, sad in rows]
+        points = [(seen + pictures / 1000, sad) for pictures, sad in _read(run)]
         if points:
             drawn.append(chart.Line(run.name if len(runs) > 1 else "", points))
             seen = points[-1][0]
@@ -45,13 +46,13 @@ def write_curve(out: Path, runs: Sequence[Path]) -> None:
     atomic_write(out, text.encode())
 
 
-def _read(run: Path) -> tuple[list[tuple[int, float]], int]:
-    """Steps with their SAD, and how many pictures a step has."""
+def _read(run: Path) -> list[tuple[int, float]]:
+    """Pictures seen, and the SAD then."""
     try:
-        with (run / "validation.csv").open(newline="", encoding="utf-8") as stream:
-            rows = [(int(row["step"]), float(row["sad"])) for row in csv.DictReader(stream)]
-        settings = tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))["run"]
-        return rows, int(settings["batch"]) * int(settings["devices"])
+        settings = read_toml(run / "config.toml")["run"]
+        pictures = int(settings["batch"]) * int(settings["devices"])  # of a step; runs of earlier versions say no more
+        rows = list(read_csv(run / "validation.csv"))
+        return [(int(row.get(SEEN) or int(row["step"]) * pictures), float(row["sad"])) for row in rows]
     except FileNotFoundError as error:
         raise InputError(f"{error.filename} is missing: {run} is no folder of a training") from error
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:

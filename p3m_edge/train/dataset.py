@@ -22,10 +22,11 @@ from p3m_edge.data.cache import Cache
 from p3m_edge.data.copy_paste import ImagePaste
 from p3m_edge.data.faces import FaceSource, fitted
 from p3m_edge.data.sample import Image, Item, Sample, Transform, generator
+from p3m_edge.data.sound import Sound, SoundFaces
 from p3m_edge.data.synth import portrait
 from p3m_edge.data.view import View
 from p3m_edge.errors import InputError
-from p3m_edge.imageio import list_images
+from p3m_edge.imageio import MaskError, list_images, read_image
 from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD
 from p3m_edge.train.config import Config, Data
 from p3m_edge.train.losses import Batch
@@ -134,6 +135,8 @@ class Pictures(NamedTuple):
         Of the pictures.
     unreadable
         A line for each picture that could not be used; others stand in their places.
+    damaged
+        A line for each source face or background that could not be used, when it is first met.
     """
 
     image: Tensor
@@ -149,6 +152,7 @@ class Pictures(NamedTuple):
     source_mask: Tensor
     names: tuple[str, ...]
     unreadable: tuple[str, ...]
+    damaged: tuple[str, ...]
 
 
 class Portraits(Dataset[Pictures]):
@@ -168,7 +172,7 @@ class Portraits(Dataset[Pictures]):
 
     def __init__(self, source: Source, faces: FaceSource | None, config: Config) -> None:
         self.source = source
-        self.faces = faces
+        self.faces = None if faces is None else SoundFaces(faces)
         self.config = config
 
     def __len__(self) -> int:
@@ -181,15 +185,27 @@ class Portraits(Dataset[Pictures]):
         ------
         InputError
             Neither this picture nor those tried in its place can be used.
+        MaskError
+            The picture's matte is not what it seems: so are others, probably.
+        P3MEdgeError
+            Source faces or backgrounds cannot be used.
         """
         unreadable: list[str] = []
         for attempt in range(min(_TRIES, len(self))):
             chosen = Draw(draw.epoch, (draw.item + attempt) % len(self))
             try:
-                return self._draw(chosen)._replace(unreadable=tuple(unreadable))
+                pictures = self._draw(chosen)
+                return pictures._replace(unreadable=tuple(unreadable), damaged=self._damaged())
+            except MaskError:
+                raise
             except InputError as error:
                 unreadable.append(" ".join(str(error).split()))
         raise InputError(f"{len(unreadable)} pictures one after the other cannot be used, the last: {unreadable[-1]}")
+
+    def _damaged(self) -> tuple[str, ...]:
+        """What was damaged of the files in whose places others stand."""
+        sources = (self.faces, self.backgrounds)
+        return tuple(line for source in sources if source is not None for line in source.damaged())
 
     def _draw(self, draw: Draw) -> Pictures:
         seed = self.config.run.seed
@@ -220,28 +236,36 @@ class Portraits(Dataset[Pictures]):
     @cached_property
     def transform(self) -> Transform:
         """The augmentation."""
-        return augmentation(self.config.data)
+        return augmentation(self.config.data, self.backgrounds)
+
+    @cached_property
+    def backgrounds(self) -> Sound[Image] | None:
+        """What people may stand before, if they do."""
+        data = self.config.data
+        if not data.compose:
+            return None
+        paths = list_images(data.backgrounds)
+        return Sound("backgrounds", len(paths), lambda index: read_image(paths[index]).rgb)
 
     @cached_property
     def unlabelled_transform(self) -> Transform:
         """The augmentation of pictures without a matte, which cannot stand before another background."""
-        return augmentation(replace(self.config.data, compose=0.0))
+        return augmentation(replace(self.config.data, compose=0.0), None)
 
     def __getstate__(self) -> dict[str, object]:
-        """Without the steps, which a worker makes for itself."""
+        """Without the steps and backgrounds, which a worker makes for itself."""
         return {"source": self.source, "faces": self.faces, "config": self.config}
 
 
-def augmentation(data: Data) -> Transform:
+def augmentation(data: Data, backgrounds: Sequence[Image] | None) -> Transform:
     """Views or the published steps, and behind them the optional ones that have a probability."""
     steps: list[Transform]
     if data.whole:
-        backgrounds = list_images(data.backgrounds) if data.compose else ()
-        steps = [View(data.size, data.whole, data.flip, data.compose, backgrounds, data.always_compose)]
+        steps = [View(data.size, data.whole, data.flip, data.compose, backgrounds or (), data.always_compose)]
     else:
         steps = [augment.published(data.crops, data.size, around_unknown=data.around_unknown, flip=data.flip)]
-        if data.compose:
-            steps.append(augment.on_backgrounds(data.backgrounds, probability=data.compose))
+        if backgrounds is not None:
+            steps.append(augment.on_backgrounds(backgrounds, probability=data.compose))
     if data.colour:
         steps.append(augment.colour_jitter(probability=data.colour))
     if data.dark:
@@ -259,10 +283,9 @@ def augmentation(data: Data) -> Transform:
 
 def collate(samples: Sequence[Pictures]) -> Pictures:
     """One batch of many."""
-    tensors = (torch.cat(values) for values in zip(*(sample[:-2] for sample in samples), strict=True))
-    names = tuple(name for sample in samples for name in sample.names)
-    unreadable = tuple(line for sample in samples for line in sample.unreadable)
-    return Pictures(*tensors, names=names, unreadable=unreadable)  # type: ignore[misc, arg-type]
+    tensors = (torch.cat(values) for values in zip(*(sample[:-3] for sample in samples), strict=True))
+    texts = (sum(values, ()) for values in zip(*(sample[-3:] for sample in samples), strict=True))
+    return Pictures._make([*tensors, *texts])
 
 
 def to_batch(pictures: Pictures) -> Batch:
@@ -305,6 +328,7 @@ def _pack(sample: Sample, source_image: Image, source_mask: Image) -> Pictures:
         source_mask=_plane(source_mask),
         names=(sample.name,),
         unreadable=(),
+        damaged=(),
     )
 
 

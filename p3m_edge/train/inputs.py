@@ -82,6 +82,8 @@ def open_inputs(data: str | None, faces: str | None, config: Config, unlabelled:
         raise UsageError(f"P3M-CP ({methods}) needs faces", hint="--faces FOLDER, or --faces synth:100")
     if faces is not None and not methods:
         raise UsageError("--faces has no meaning without P3M-CP", hint="--cp icp, --cp fcp or --cp icp,fcp")
+    if config.data.compose and not list_images(config.data.backgrounds):
+        raise InputError(f"{config.data.backgrounds} holds no backgrounds")
     source = None if faces is None else _faces(faces, config)
     if data is None:
         if unlabelled is None:
@@ -104,7 +106,7 @@ def _generated(seed: int, faces: FaceSource | None, config: Config) -> Inputs:
 
 def _on_disc(data: str, faces: FaceSource | None, config: Config) -> Inputs:
     root = Path(data).expanduser()
-    found = sets.open_set(root, _TRAIN if _TRAIN in sets.splits(root) else None)
+    found = sets.open_set(root, _TRAIN if _TRAIN in sets.splits(root) else None, stored=config.data.mattes)
     sets.refuse_test_set(found.root)
     if faces is not None and not any(item.face_mask for item in found.items):
         raise UsageError(f"{root} has no facemask/, and P3M-CP needs them", hint="p3m-edge data anonymize makes them")
@@ -170,7 +172,7 @@ def _described(folder: str, items: tuple[Item, ...]) -> str:
 
 def _judged(config: Config, found: sets.DataSet) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
     """The set that is judged, and all pictures of the one that is trained on."""
-    judged = sets.open_set(Path(config.validation.data).expanduser())
+    judged = sets.open_set(Path(config.validation.data).expanduser(), stored=config.data.mattes)
     sets.refuse_test_set(judged.root)
     known = {item.image.resolve() for item in found.items}
     both = next((item for item in judged.items if item.image.resolve() in known), None)

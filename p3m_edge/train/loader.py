@@ -1,4 +1,8 @@
-"""The training's batches, prepared by worker processes, and how long the step had to wait for them."""
+"""The training's batches, prepared by worker processes, and how long the step had to wait for them.
+
+Batches come through pipes. PyTorch would hand tensors over in shared memory, of which containers have little (64 MB),
+and stand still or die without a word where it is used up.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,47 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
+from typing import Any
 
 import cv2
+import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.train.dataset import Pictures, Portraits, collate
-from p3m_edge.train.order import Order, Steps
+from p3m_edge.train.order import Draw, Order, Steps
+
+
+class Parcel:
+    """A batch on its way: what is a tensor travels as an array, whose bytes go through the pipe."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self._fields = [value.numpy() if isinstance(value, Tensor) else value for value in pictures]
+
+    def open(self) -> Pictures:
+        """The batch."""
+        return Pictures._make(torch.from_numpy(one) if isinstance(one, np.ndarray) else one for one in self._fields)
+
+    def pin_memory(self) -> Pictures:
+        """The batch in memory that a GPU can copy from while others compute; PyTorch's own thread calls this."""
+        return Pictures._make(one.pin_memory() if isinstance(one, Tensor) else one for one in self.open())
+
+
+class _Safe(Dataset[Pictures | P3MEdgeError]):
+    """The samples, with errors of ours as values: PyTorch would raise others in their place, without their hints."""
+
+    def __init__(self, data: Portraits) -> None:
+        self._data = data
+
+    def __getitem__(self, draw: Draw) -> Pictures | P3MEdgeError:
+        try:
+            return self._data[draw]
+        except P3MEdgeError as error:
+            return error
 
 
 class Feed:
@@ -29,10 +64,10 @@ class Feed:
 
     def __init__(self, data: Portraits, order: Order, first: int, last: int, *, workers: int, pin: bool) -> None:
         self.waited = 0.0
-        self._loader: DataLoader[Pictures] = DataLoader(
-            data,
+        self._loader: DataLoader[Any] = DataLoader(
+            _Safe(data),
             batch_sampler=Steps(order, first, last),
-            collate_fn=collate,
+            collate_fn=_pack,
             num_workers=workers,
             pin_memory=pin,
             worker_init_fn=_start_worker,
@@ -47,25 +82,36 @@ class Feed:
         Raises
         ------
         P3MEdgeError
-            Of the kind that a worker met; or a worker was killed.
+            Of the kind that a worker met; or a worker was killed, or could not be started.
         """
         others = set(multiprocessing.active_children())
-        batches = iter(self._loader)
-        _ignore_deaths()
         try:
-            yield from self._batches(batches)
+            yield from self._batches(self._start())
         except BaseException:  # PyTorch would wait for workers that hang, one after the other, and then for ever
             for worker in set(multiprocessing.active_children()) - others:
                 worker.kill()
             raise
 
-    def _batches(self, batches: Iterator[Pictures]) -> Iterator[Pictures]:
+    def _start(self) -> Iterator[Parcel | Pictures | P3MEdgeError]:
+        """Start the workers."""
+        if not self._loader.num_workers:
+            return iter(self._loader)
+        try:
+            _try_semaphores(self._loader.num_workers)
+            batches = iter(self._loader)
+        except OSError as error:
+            raise P3MEdgeError(
+                f"the processes that prepare pictures cannot be started: {error.strerror or error}",
+                hint="they need a little shared memory (/dev/shm; docker run --shm-size=64m), or data.workers=0",
+            ) from error
+        _ignore_deaths()
+        return batches
+
+    def _batches(self, batches: Iterator[Parcel | Pictures | P3MEdgeError]) -> Iterator[Pictures]:
         for number in range(len(self._loader)):
             start = time.perf_counter()
             try:
                 batch = next(batches)
-            except P3MEdgeError as error:
-                raise _plain(error) from error
             except (ConnectionError, EOFError, FileNotFoundError, RuntimeError) as error:
                 if not self._loader.num_workers:
                     raise
@@ -75,9 +121,27 @@ class Feed:
                     "a process that prepares pictures was killed, perhaps for want of memory",
                     hint="go on with --resume, and less: --set data.workers=..., data.cache_mb=...",
                 ) from error
+            if isinstance(batch, P3MEdgeError):
+                raise batch
+            pictures = batch.open() if isinstance(batch, Parcel) else batch
             if number:
                 self.waited += time.perf_counter() - start
-            yield batch
+            yield pictures
+
+
+def _pack(samples: Sequence[Pictures | P3MEdgeError]) -> Parcel | P3MEdgeError:
+    """One batch of many samples, or the first of their errors."""
+    whole = [sample for sample in samples if isinstance(sample, Pictures)]
+    error = next((sample for sample in samples if isinstance(sample, P3MEdgeError)), None)
+    return Parcel(collate(whole)) if error is None else error
+
+
+def _try_semaphores(workers: int) -> None:
+    """Make what so many workers need, and let it go; half a loader of PyTorch's would print a traceback at its end."""
+    context = multiprocessing.get_context("spawn")
+    queues, _event = [context.Queue() for _ in range(workers + 1)], context.Event()
+    for queue in queues:
+        queue.close()
 
 
 def _ignore_deaths() -> None:
@@ -95,10 +159,3 @@ def _start_worker(_number: int) -> None:
 def _let_the_step_end(number: int, _frame: FrameType | None) -> None:
     """Batch systems send SIGTERM to every process, and the step at hand needs what is here; a second one ends."""
     signal.signal(number, signal.SIG_DFL)
-
-
-def _plain(error: P3MEdgeError) -> P3MEdgeError:
-    """The error without the worker's traceback, which PyTorch puts into the message."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    kind = f"{type(error).__module__}.{type(error).__qualname__}: "
-    return type(error)(lines[-1].removeprefix(kind), hint=error.hint)

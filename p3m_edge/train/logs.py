@@ -9,8 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from p3m_edge.atomic import atomic_write
-from p3m_edge.errors import OutputError, missing_package
+from p3m_edge.atomic import atomic_write, reason
+from p3m_edge.errors import InputError, OutputError, missing_package
+from p3m_edge.smallfile import read_text
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -54,13 +55,15 @@ class Table:
             raise OutputError(f"{self.path} cannot be written: {error.strerror}") from error
 
     def _keep_until(self, last: int) -> None:
-        with self.path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file))
-        if not rows:
-            return
-        self._names = rows[0]
-        # A row that was cut short has fewer fields.
-        kept = [row for row in rows[1:] if len(row) == len(self._names) and int(row[0]) <= last]
+        try:
+            rows = list(csv.reader(io.StringIO(read_text(self.path), newline="")))
+            if not rows:
+                return
+            self._names = rows[0]
+            # A row that was cut short has fewer fields.
+            kept = [row for row in rows[1:] if len(row) == len(self._names) and int(row[0]) <= last]
+        except (OSError, ValueError, csv.Error) as error:
+            raise InputError(f"{self.path} cannot be read: {reason(error)}", hint="move it away") from error
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([self._names, *kept])
         atomic_write(self.path, text.getvalue().encode())

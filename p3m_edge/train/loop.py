@@ -17,7 +17,7 @@ from p3m_edge.imageio import write_png
 from p3m_edge.model.p3mnet import P3MOutput
 from p3m_edge.train import optim, qat, state, validate
 from p3m_edge.train.config import to_table
-from p3m_edge.train.curve import CURVE, write_curve
+from p3m_edge.train.curve import CURVE, SEEN, write_curve
 from p3m_edge.train.dataset import Pictures, normalise, to_batch
 from p3m_edge.train.distillation import TOTAL, noted
 from p3m_edge.train.loader import Feed
@@ -88,6 +88,8 @@ class Loop:
             self._save()
         with StopRequest() as request:
             self._steps(feed, request)
+        if request.asked:  # during the last step, or what comes after it
+            raise KeyboardInterrupt
 
     def _steps(self, feed: Feed, request: StopRequest) -> None:
         start = time.perf_counter()
@@ -188,7 +190,7 @@ class Loop:
 
     def _share(self, losses: dict[str, Tensor], asked: bool, pictures: Pictures) -> bool:
         """Sum what all processes must know: the losses, unreadable pictures, and whether to stop."""
-        for line in pictures.unreadable:
+        for line in (*pictures.unreadable, *pictures.damaged):
             self._note_unreadable(line)
         told = [float(asked), float(len(pictures.unreadable))]
         values = torch.stack([loss.detach() for loss in losses.values()])
@@ -262,7 +264,9 @@ class Loop:
         if better:
             progress.best, progress.best_step = sad, progress.step
         if self.logs is not None:
-            self.logs.add("validation", progress.step, {"sad": sad, "mse": mse, "mad": mad, "pictures": int(pictures)})
+            seen = progress.step * parts.order.batch * parts.order.ranks
+            figures = {SEEN: seen, "sad": sad, "mse": mse, "mad": mad, "pictures": int(pictures)}
+            self.logs.add("validation", progress.step, figures)
             self._keep(judged, better=better)
         if parts.config.validation.patience and progress.stale >= parts.config.validation.patience:
             self.reason = "no improvement"

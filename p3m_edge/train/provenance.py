@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from p3m_edge import __version__
+from p3m_edge.train import moved
 from p3m_edge.train.config import Config
 from p3m_edge.train.inputs import Inputs, faces_in
 from p3m_edge.train.request import TrainRequest
@@ -58,10 +58,8 @@ def licence(config: Config, inputs: Inputs, teacher: Teacher | None) -> str:
 def started(request: TrainRequest, inputs: Inputs, first: str, teacher: Teacher | None) -> dict[str, str]:
     """What a resumption must know besides the settings."""
     return {
-        "data": absolute(request.data),
-        "faces": absolute(request.faces),
-        "unlabelled": absolute(request.unlabelled),
-        "teacher": absolute(None if request.teacher is None else str(request.teacher)),
+        **moved.now(request),
+        **moved.contents(inputs, request.config),
         "teacher_sha256": "" if teacher is None else teacher.info.sha256,
         "start": first,
         "digest": inputs.digest,
@@ -74,8 +72,3 @@ def warnings(inputs: Inputs, unlabelled: str | None) -> Iterator[str]:
         yield f"{unlabelled}: faces: {faces}; p3m-edge data anonymize blurs them"
     if not inputs.labelled:
         yield _JUDGED_BY_TEACHER
-
-
-def absolute(text: str | None) -> str:
-    """A path that does not depend on where the process runs; ``synth:...`` as it is, and nothing as empty text."""
-    return text or "" if not text or text.startswith("synth:") else str(Path(text).expanduser().absolute())

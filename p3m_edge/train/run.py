@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from p3m_edge.atomic import LEFTOVERS, atomic_write
-from p3m_edge.errors import CheckpointError, OutputError, P3MEdgeError, UsageError
+from p3m_edge.errors import CheckpointError, InputError, P3MEdgeError, UsageError
 from p3m_edge.model.checkpoint import read_checkpoint
 from p3m_edge.model.p3mnet import P3MNet, build
 from p3m_edge.train import config as configs
-from p3m_edge.train import launch, optim, qat, state
+from p3m_edge.train import folder, launch, moved, optim, qat, state
 from p3m_edge.train.config import Config
 from p3m_edge.train.dataset import Portraits
 from p3m_edge.train.distillation import Distillation, Projection
@@ -42,19 +41,26 @@ _LOST = ("by peer", "gloo", "NCCL")  # in what PyTorch says when processes canno
 CHANGEABLE = (
     "run.epochs", "run.max_steps", "run.device", "run.devices", "run.checkpoint_every", "run.licence", "data.workers",
     "data.cache_mb", "data.max_unreadable", "validation.every", "validation.patience", "validation.sheet", "log.every",
-    "log.tensorboard",
+    "log.tensorboard", *moved.SETTINGS,
 )  # fmt: skip
 
 
-def resumed(out: Path, overrides: Iterable[str]) -> TrainRequest:
+def resumed(out: Path, overrides: Iterable[str], places: Mapping[str, str] | None = None) -> TrainRequest:
     """The request that goes on with the run in ``out``, with some settings changed.
+
+    Parameters
+    ----------
+    out, overrides
+        The run's folder; the settings.
+    places
+        Where what the run was started with is now, by :data:`p3m_edge.train.moved.OPTIONS`.
 
     Raises
     ------
     CheckpointError
         There is no state, or it cannot be used.
     UsageError
-        A setting cannot be changed any more.
+        A setting cannot be changed any more, or the run was started without what has a new place.
     """
     stored = state.load(out / STATE)
     try:
@@ -67,8 +73,11 @@ def resumed(out: Path, overrides: Iterable[str]) -> TrainRequest:
         section, key = name.split(".")
         if old[section][key] != new[section][key] and name not in CHANGEABLE:
             raise UsageError(f"{name} cannot be changed when a run goes on", hint=f"these can: {', '.join(CHANGEABLE)}")
-    given = {name: value or None for name, value in stored.inputs.items()}
-    teacher = given.get("teacher")
+    for name in places or ():
+        if not stored.inputs.get(name):
+            raise UsageError(f"the run was started without --{name}", hint="leave it out")
+    given = {name: (places or {}).get(name) or stored.inputs.get(name) or None for name in moved.OPTIONS}
+    teacher = given["teacher"]
     return TrainRequest(
         config,
         given["data"],
@@ -76,22 +85,24 @@ def resumed(out: Path, overrides: Iterable[str]) -> TrainRequest:
         given["faces"],
         resume=True,
         teacher=None if teacher is None else Path(teacher),
-        unlabelled=given.get("unlabelled"),
+        unlabelled=given["unlabelled"],
     )
 
 
 def plan(request: TrainRequest) -> TrainPlan:
     """Check everything that can be checked beforehand, and say what :func:`train` would do; raises as it does."""
-    _check_folder(request)
+    folder.check(request)
     qat.check(request)
     name = launch.device_name(request.config.run)
     here, machines = launch.processes(request.config.run)
-    inputs = open_inputs(request.data, request.faces, request.config, request.unlabelled)
+    inputs = _inputs(request)
     network = build(request.config.model.arch)
     _paste(network, request.config)
     report, _ = _first_weights(network, request)
     stored = state.load(request.out / STATE) if request.resume else None
     teacher = open_teacher(request, stored)
+    if stored is not None:
+        moved.checked(request, stored.inputs, configs.restored(stored.config), inputs)
     order = _order(request.config, inputs, 0, here * machines)
     return _plan(request, inputs, order, name, network, report, stored, teacher)
 
@@ -105,11 +116,16 @@ def train(request: TrainRequest, reporter: Reporter) -> TrainResult | None:
         See :meth:`p3m_edge.train.loop.Loop.run`, :func:`p3m_edge.train.inputs.open_inputs`,
         :func:`p3m_edge.train.launch.fabric` and :func:`resumed`.
     """
-    config = request.config
-    _check_folder(request)
+    folder.check(request)
     qat.check(request)
-    fabric = launch.fabric(config.run)
-    inputs = open_inputs(request.data, request.faces, config, request.unlabelled)
+    fabric = launch.fabric(request.config.run)
+    with folder.claimed(request, fabric):
+        return _train(request, reporter, fabric)
+
+
+def _train(request: TrainRequest, reporter: Reporter, fabric: Fabric) -> TrainResult | None:
+    config = request.config
+    inputs = _inputs(request)
     stored = state.load(request.out / STATE) if request.resume else None
     teacher = open_teacher(request, stored)
     parts, report = _parts(request, fabric, inputs, stored, teacher)
@@ -118,7 +134,7 @@ def train(request: TrainRequest, reporter: Reporter) -> TrainResult | None:
         progress = _restore(stored, parts, inputs, request.out / STATE)
     planned = _plan(request, inputs, parts.order, fabric.device.type, parts.network, report, stored, teacher)
     if fabric.is_global_zero:
-        _make_folder(request, planned)
+        folder.make(request, planned)
         for line in warnings(inputs, request.unlabelled):
             reporter.warn(line)
     fabric.barrier()
@@ -151,7 +167,10 @@ def _parts(
     torch.manual_seed(config.run.seed)  # the same first weights in every process
     network = build(config.model.arch)
     report, first = _first_weights(network, request)
-    started_with = started(request, inputs, first, teacher) if stored is None else stored.inputs
+    if stored is None:
+        started_with = started(request, inputs, first, teacher)
+    else:
+        started_with = moved.checked(request, stored.inputs, configs.restored(stored.config), inputs)
     if config.qat.enabled and teacher is not None:  # a run that goes on finds the same quantisers in the same weights
         network = qat.quantised(teacher.network, qat.Calibration(inputs, config))
     if config.run.channels_last:
@@ -188,6 +207,13 @@ def _parts(
         inputs=started_with,
     )
     return parts, report
+
+
+def _inputs(request: TrainRequest) -> Inputs:
+    try:
+        return open_inputs(request.data, request.faces, request.config, request.unlabelled)
+    except InputError as error:
+        raise moved.hinted(error, request) if request.resume else error from None
 
 
 def _distillation(teacher: Teacher, projection: Projection | None, fabric: Fabric, config: Config) -> Distillation:
@@ -236,7 +262,7 @@ def _restore(stored: State, parts: Parts, inputs: Inputs, path: Path) -> Progres
         parts.optimizer.load_state_dict(stored.optimizer)
         parts.fabric.strategy.precision.load_state_dict(stored.scaler)
         state.restore_rng(stored.rng[parts.order.rank], parts.fabric.device)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"the training state {path} does not fit: {' '.join(str(error).split())[:200]}"
         ) from error
@@ -281,10 +307,10 @@ def _plan(
 
 
 def _result(planned: TrainPlan, loop: Loop) -> TrainResult:
-    progress, folder = loop.progress, loop.parts.folder
+    progress, out = loop.progress, loop.parts.folder
     return TrainResult(
         plan=planned,
-        folder=folder,
+        folder=out,
         reason=loop.reason,
         step=progress.step,
         losses=loop.losses,
@@ -294,29 +320,6 @@ def _result(planned: TrainPlan, loop: Loop) -> TrainResult:
         pictures_per_second=loop.pictures / loop.seconds if loop.seconds else 0.0,
         data_wait=loop.waited / loop.seconds if loop.seconds else 0.0,
         unreadable=progress.unreadable,
-        best=folder / "best.safetensors",
-        last=folder / "last.safetensors",
+        best=out / "best.safetensors",
+        last=out / "last.safetensors",
     )
-
-
-def _check_folder(request: TrainRequest) -> None:
-    out = request.out
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is not a folder")
-    if not request.resume and out.is_dir() and any(out.iterdir()):
-        hint = "--resume goes on with the run in it" if (out / STATE).is_file() else "name a new folder"
-        raise UsageError(f"{out} is not empty", hint=hint)
-
-
-def _make_folder(request: TrainRequest, planned: TrainPlan) -> None:
-    """The folder, with the effective settings, and without what a killed run left half-written."""
-    for path in request.out.glob(LEFTOVERS):
-        path.unlink(missing_ok=True)
-    given = ("data", "faces", "teacher", "unlabelled")
-    named = ", ".join(f"{name}: {getattr(request, name)}" for name in given if getattr(request, name) is not None)
-    text = f"# {named}\n# {planned.data}\n\n{configs.to_toml(request.config)}"
-    try:
-        (request.out / "sheets").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{request.out} cannot be made: {error.strerror}") from error
-    atomic_write(request.out / "config.toml", text.encode())

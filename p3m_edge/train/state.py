@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from p3m_edge.atomic import atomic_file
-from p3m_edge.errors import CheckpointError, OutputError
+from p3m_edge.errors import CheckpointError, OutputError, shown
 
 STATE = "state.pt"
 """The file's name in a run's folder."""
@@ -131,7 +131,48 @@ def load(path: Path) -> State:
     missing = [name for name, value in values.items() if value is None]
     if missing:
         raise CheckpointError(f"the training state {path} is damaged: it lacks {', '.join(missing)}")
+    for name, value in values.items():
+        if not _SOUND[name](value):
+            raise CheckpointError(f"the training state {path} is damaged: its {name} is {_described(value)}")
     return State(**values)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _named(value: object) -> bool:
+    """Whether it is a state dict, or a part of one."""
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+def _texts(value: object) -> bool:
+    """What a run was started with; some of it must be there."""
+    known = isinstance(value, dict) and {"data", "faces", "start", "digest"} <= value.keys()
+    return isinstance(value, dict) and known and all(isinstance(one, str) for pair in value.items() for one in pair)
+
+
+def _generators(value: object) -> bool:
+    return isinstance(value, list) and all(
+        _named(states) and all(isinstance(state, Tensor) for state in states.values()) for states in value
+    )
+
+
+_SOUND: dict[str, Callable[[Any], bool]] = {
+    "arch": lambda value: isinstance(value, str),
+    "config": lambda value: _named(value) and all(map(_named, value.values())),
+    "inputs": _texts,
+    "step": _whole,
+    **dict.fromkeys(("model", "ema", "projection", "optimizer", "scaler"), _named),
+    "rng": _generators,
+    "best": lambda value: isinstance(value, float) and value >= 0,
+    **dict.fromkeys(("best_step", "stale", "unreadable", "unreadable_now"), _whole),
+}
+"""Whether a field of a file is what :class:`State` says, as far as nothing else finds that out."""
+
+
+def _described(value: object) -> str:
+    return "a tensor" if isinstance(value, Tensor) else shown(value)
 
 
 def check_architecture(state: State, arch: str, path: Path) -> None:

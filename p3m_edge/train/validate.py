@@ -14,6 +14,7 @@ from p3m_edge import preprocess
 from p3m_edge.data.sample import Sample
 from p3m_edge.data.sheet import sheet
 from p3m_edge.errors import InputError
+from p3m_edge.imageio import MaskError
 from p3m_edge.model.p3mnet import P3MNet
 from p3m_edge.train.dataset import Source, normalise
 from p3m_edge.train.order import Draw
@@ -71,6 +72,8 @@ def judge(
     for item in items:
         try:
             sample = source.read(Draw(0, item))
+        except MaskError:
+            raise
         except InputError as error:
             unreadable.append(" ".join(str(error).split()))
             continue

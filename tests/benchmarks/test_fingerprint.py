@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from p3m_edge import __version__
-from p3m_edge.benchmarks.fingerprint import Fingerprint, Watch, fingerprint, usable_cores
+from p3m_edge.benchmarks.fingerprint import Fingerprint, Watch, fingerprint
+from p3m_edge.resources import usable_cores
 
 
 def test_it_describes_this_machine() -> None:

@@ -193,7 +193,10 @@ def test_faces_marked_by_a_person(tmp_path, capsys):
     assert report["done"] == 2
     assert read_mask(out / "facemask/marked.png")[35, 30]
     assert not read_mask(out / "facemask/empty.png").any()
-    for line in ("nobody,1,1,2,2", "marked,1,1,x,2", "marked,1,1,0,2", "marked,1,,2,2", "marked,1,nan,2,2"):
+    for line in (
+        "nobody,1,1,2,2", "marked,1,1,x,2", "marked,1,1,0,2", "marked,1,,2,2", "marked,1,nan,2,2",
+        "marked,1e308,1e308,1e308,1e308", "marked,-1e9,1,2,2", "marked,1,1,2,inf", "marked,1,1,2000000,2",
+    ):  # fmt: skip
         boxes.write_text(f"name,x,y,width,height\n{line}\n")
         code, told = document(capsys, folder, out, "--boxes", boxes)
         assert code == 1
@@ -286,3 +289,21 @@ def test_ended_in_the_middle(tmp_path, number):
     report = json.loads(again.stdout)
     assert report["done"] == 12
     assert report["resumed"] >= len(done) - 1
+
+
+def test_mattes_of_a_stated_form_become_plain_ones(tmp_path, capsys):
+    """As cut-out tools save them: in the alpha channel. They are refused as they are."""
+    folder, alpha = tmp_path / "in", np.zeros((160, 160), np.uint8)
+    alpha[20:, 20:140] = 255
+    (folder / "image").mkdir(parents=True)
+    (folder / "alpha").mkdir()
+    write_png(folder / "image/a.png", head())
+    write_png(folder / "alpha/a.png", np.dstack([np.full((160, 160, 3), 255, np.uint8), alpha]))
+    code, report = document(capsys, folder, tmp_path / "out")
+    assert (code, report["failed"]) == (1, 1)
+    assert "--alpha-from alpha" in report["pictures"][0]["reason"]
+    assert str(folder) not in report["pictures"][0]["reason"]
+    code, report = document(capsys, folder, tmp_path / "out", "--alpha-from", "alpha")
+    assert (code, report["done"]) == (0, 1)
+    assert np.array_equal(read_mask(tmp_path / "out/alpha/a.png"), alpha)
+    assert document(capsys, folder, tmp_path / "out", "--alpha-from", "alpha")[1]["resumed"] == 1

@@ -208,6 +208,8 @@ def test_a_bad_picture_is_named(tmp_path, capsys):
         (["SET", "--model", "SET"], 5, "manifest"),
         (["nowhere/at/all", "--model", "cf"], 1, "nowhere"),
         (["SET", "--model", "cf", "--out", "SET/image/p0.png"], 1, "p0.png"),
+        (["SET", "--model", "cf", "--trimap-kernel", "99999"], 2, "'99999' is not a kernel of 1 to 1000 pixels"),
+        (["SET", "--model", "cf", "--alpha-from", "red"], 2, "choose from"),
         (["SET"], 2, "--model"),
     ],
 )
@@ -219,3 +221,31 @@ def test_what_is_wrong_shows_before_anything_is_measured(tmp_path, capsys, argum
     assert shown.out == ""
     assert message in shown.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_mattes_that_are_not_what_they_seem(tmp_path, capsys):
+    """They are refused with what to do; an option says what they are, and the figures are those of that."""
+    root = make_set(tmp_path / "set", 2)
+    for number in range(2):
+        alpha = imageio.read_mask(root / f"alpha/p{number}.png")
+        imageio.write_png(root / f"alpha/p{number}.png", (alpha > 127).astype(np.uint8))
+    model = red_model(tmp_path)
+    arguments = (root, "--model", model, "--route", "float", "--out", tmp_path / "out", "--worst", 0)
+    code, report = run(capsys, *arguments)
+    assert (code, report["results"][0]["pictures"]) == (1, [])
+    assert "--alpha-from mask" in report["results"][0]["failures"][0]["reason"]
+    for source, worse in (("mask", False), ("values", True)):
+        code, report = run(capsys, *arguments, "--alpha-from", source)
+        assert code == 0
+        sad = report["results"][0]["means"]["float"]["SAD"]["value"]
+        black = sum(portrait(disc(radius=10 + 2 * number))[..., 0].sum() for number in range(2)) / 2 / 255 / 1000
+        assert bool(sad > 0.9 * black) is worse  # as values, the truth is black
+
+
+def test_a_model_that_gives_no_alpha_ends_it(tmp_path, capsys):
+    root, model = make_set(tmp_path / "set", 1), red_model(tmp_path, "[input]\nscale = 1")
+    code = main(["eval", str(root), "--model", str(model)])
+    shown = capsys.readouterr()
+    assert (code, shown.out) == (2, "")
+    assert "gives values from 0 to 255" in shown.err
+    assert 'values = "levels"' in shown.err

@@ -238,6 +238,20 @@ def test_no_color_and_pipes_get_no_escape_codes():
     assert "\x1b" not in call("doctr").stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such file names on Windows")
+@pytest.mark.parametrize("options", [(), ("--json",), ("--debug",)])
+def test_control_characters_of_a_name_never_reach_a_terminal(options, tmp_path):
+    name = "red\x1b[31m\x07\x9b2J\u202egnp.exe"
+    (tmp_path / name).write_bytes(b"no picture")
+    done = call("inspect", name, *options, cwd=tmp_path)
+    said = done.stdout + done.stderr
+    assert done.returncode == 5
+    assert "red" in said
+    assert not set(said) & set("\x1b\x07\x9b\u202e"), ascii(said)
+    if "--json" in options:
+        assert name in json.loads(done.stdout)["error"]["message"]
+
+
 def test_help_imports_nothing_heavy():
     code = "import sys; from p3m_edge.cli import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=60)

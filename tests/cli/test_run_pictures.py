@@ -300,7 +300,7 @@ def test_a_pipe_in_a_folder_is_named_and_the_rest_is_matted(artefact, photo, tmp
     outcomes = json.loads(done.stdout)["pictures"]
     assert [(item["status"], item["reason"]) for item in outcomes] == [
         ("done", None),
-        ("failed", "is not a regular file"),
+        ("failed", "cannot be read: it is a pipe, not a regular file"),
     ]
 
 

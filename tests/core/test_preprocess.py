@@ -287,8 +287,9 @@ def test_scale_to_keeps_dtype_channels_and_range(h, w, height, width, dtype, cha
     scaled = scale_to(picture, height, width)
     assert scaled.shape == (height, width, *shape[2:])
     assert scaled.dtype == dtype
-    assert picture.min() <= scaled.min()
-    assert scaled.max() <= picture.max()
+    rounding = 1e-4 if dtype is np.float32 else 0  # the two weights of a mean are rounded by themselves
+    assert picture.min() <= scaled.min() + rounding
+    assert scaled.max() <= picture.max() + rounding
 
 
 def test_a_geometry_is_a_value():

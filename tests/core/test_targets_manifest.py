@@ -173,7 +173,7 @@ def artefact(folder: Path, **changes: Any) -> manifest.Manifest:
 
 def rewrite(folder: Path, **changes: Any) -> None:
     path = folder / manifest.MANIFEST
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_bytes(manifest.seal(json.dumps(json.loads(path.read_text()) | changes).encode()))
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -223,7 +223,7 @@ def test_no_artefact(tmp_path):
     "raw",
     [
         *(b"", b"{", b"null", b"[]", b"{}", b"text", b"\xff\xfe\0", b"\0" * 100, b"[" * 100_000),
-        *(b'{"schema": "1"}', b'{"schema": true}', b'{"schema": NaN}', b'{"schema": 1}'),
+        *(b'{"schema": "2"}', b'{"schema": true}', b'{"schema": NaN}', b'{"schema": 2}'),
     ],
     ids=lambda raw: repr(raw[:20]),
 )
@@ -257,7 +257,7 @@ def test_every_field_has_a_type_and_the_required_ones_are_required(tmp_path, nam
         manifest.read(tmp_path / "a")
     document = json.loads((tmp_path / "a" / manifest.MANIFEST).read_text())
     del document[name]
-    (tmp_path / "a" / manifest.MANIFEST).write_text(json.dumps(document))
+    (tmp_path / "a" / manifest.MANIFEST).write_bytes(manifest.seal(json.dumps(document).encode()))
     if name in ("fp32_nodes", "p3m_edge", "quantization", "functions", "smoothing", "looked_at"):
         manifest.read(tmp_path / "a")
     else:
@@ -268,13 +268,14 @@ def test_every_field_has_a_type_and_the_required_ones_are_required(tmp_path, nam
 def test_another_schema_says_what_to_do(tmp_path):
     artefact(tmp_path / "a")
     rewrite(tmp_path / "a", schema=manifest.SCHEMA_VERSION + 1, files="an unknown form")
-    with pytest.raises(ArtefactError, match="schema 2") as caught:
+    with pytest.raises(ArtefactError, match="schema 3") as caught:
         manifest.read(tmp_path / "a")
-    assert "upgrade" in (caught.value.hint or "")
+    assert caught.value.hint == "upgrade p3m-edge, or export the artefact again"
     artefact(tmp_path / "b")
-    rewrite(tmp_path / "b", schema=0)
-    with pytest.raises(ArtefactError, match="schema 0"):
+    rewrite(tmp_path / "b", schema=1)
+    with pytest.raises(ArtefactError, match="schema 1; this version of p3m-edge reads 2") as caught:
         manifest.read(tmp_path / "b")
+    assert caught.value.hint == "export the artefact again"
 
 
 def test_a_rejected_artefact_is_refused_under_any_name(tmp_path):

@@ -7,17 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from p3m_edge.data.beside import write_places
 from p3m_edge.data.check import check
+from p3m_edge.data.compose_set import write_set
+from p3m_edge.data.compose_stock import Recipe, open_stock
 from p3m_edge.data.sample import MatteForm
 from p3m_edge.data.sets import open_set, read
 from p3m_edge.data.synth import portrait
-from p3m_edge.errors import InputError
-from p3m_edge.imageio import turn, write_png
+from p3m_edge.errors import InputError, UsageError
+from p3m_edge.imageio import MaskError, turn, write_png
 
 PORTRAITS = [portrait(seed=seed, width=96, height=128) for seed in range(2)]
 INVERSE = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
@@ -171,3 +175,38 @@ def test_a_matte_without_evidence_is_a_question_and_an_even_one_is_none(tmp_path
     with pytest.raises(InputError, match="cannot be told"):
         read(open_set(tmp_path).items[0])
     assert read(open_set(tmp_path).items[1]).alpha.min() == 255
+
+
+def test_whoever_reads_mattes_is_told_and_can_say(tmp_path):
+    """Places and composites leave out such portraits, with what to do; with it said, they are made of them."""
+    a_set(tmp_path / "set", as_transparency)
+    refused = write_places(tmp_path / "set", tmp_path / "none", 20, workers=1)
+    assert (refused.parts, len(refused.skipped)) == (0, 2)
+    assert "--alpha-from alpha" in refused.skipped[0]
+    stored = MatteForm("alpha")
+    assert write_places(tmp_path / "set", tmp_path / "places", 20, stored=stored, workers=1).skipped == ()
+    folders = [(tmp_path / "set", 1.0)], [(tmp_path / "set/image", 1.0)]
+    made = {}
+    for form in (MatteForm(), stored):
+        stock = open_stock(*folders, form)
+        recipe = Recipe(
+            seed=0, width=64, height=64, quality=0, colours=False, whole=0.0, empty=0.0, stored=form,
+            portraits=tuple(one.source for one in stock.portraits),
+            backgrounds=tuple(one.source for one in stock.backgrounds),
+        )  # fmt: skip
+        made[form] = write_set(tmp_path / f"out-{form.source}", stock, recipe, 2, workers=1)
+    assert "--alpha-from alpha" in made[MatteForm()].skipped[0].reason
+    assert (made[stored].made, made[stored].missing) == (2, 0)
+    with pytest.raises(UsageError, match="other settings: stored"):
+        write_set(tmp_path / "out-alpha", stock, msgspec.structs.replace(recipe, stored=MatteForm()), 2, workers=1)
+
+
+def test_a_hint_about_alphas_is_not_given_for_other_files(tmp_path):
+    a_set(tmp_path, write_png)
+    (tmp_path / "facemask").mkdir()
+    for index, sample in enumerate(PORTRAITS):
+        as_transparency(tmp_path / f"facemask/{index}.png", sample.alpha)
+    with pytest.raises(MaskError, match=r"facemask/0\.png") as caught:
+        read(open_set(tmp_path).items[0])
+    assert "--alpha-from" not in str(caught.value.hint)
+    assert "grey picture" in str(caught.value.hint)

@@ -57,6 +57,7 @@ def test_arrays_that_are_no_alpha(alpha):
         make_trimap(alpha, 15)
 
 
-def test_a_kernel_of_nothing():
-    with pytest.raises(InputError, match="at least 1 pixel"):
-        make_trimap(np.zeros((4, 4), np.uint8), 0)
+@pytest.mark.parametrize("kernel", [0, -3, 1001, 99999])
+def test_kernels_that_are_none(kernel):
+    with pytest.raises(InputError, match=f"has 1 to 1000 pixels, not {kernel}"):
+        make_trimap(np.zeros((4, 4), np.uint8), kernel)

@@ -195,7 +195,9 @@ def test_two_input_models_get_the_trimap(tmp_path, encoding, channel, expected):
         "t": (TensorProto.FLOAT, [1, "c", "h", "w"]),
     }
     make_model(tmp_path, nodes, inputs, ["y"])
-    (tmp_path / "m.toml").write_text(f'file = "model.onnx"\n[trimap]\nname = "t"\nencoding = "{encoding}"')
+    (tmp_path / "m.toml").write_text(
+        f'file = "model.onnx"\nvalues = "clipped"\n[trimap]\nname = "t"\nencoding = "{encoding}"'
+    )
     trimap = np.zeros((48, 64), np.uint8)
     trimap[16:32], trimap[32:] = 128, 255
     found = alpha_of(tmp_path / "m.toml", picture(48, 64), trimap)
@@ -249,7 +251,34 @@ def test_what_a_foreign_model_gives_is_checked(tmp_path):
     (tmp_path / "b/m.toml").write_text('file = "model.onnx"')
     with pytest.raises(InputError, match=r"\[1, 3, 48, 64\], not one plane"):
         alpha_of(tmp_path / "b/m.toml", portrait(disc()))
-    path = red_model(tmp_path / "c", "[input]\nscale = 0.01")  # up to 2.55: limited to 1
+
+
+@pytest.mark.parametrize(
+    ("scale", "mean", "words", "values"),
+    [
+        (1, 0, "from 0 to 255, which are no alpha of 0 to 1", "levels"),
+        (2, 0, "from 0 to 510", "logits"),
+        (0.1, 12, "from -12 to 13.5", "logits"),
+        (0.005, 0.1, "from -0.1 to 1.175", "clipped"),
+    ],
+)
+def test_what_is_no_alpha_is_refused_with_a_suggestion(tmp_path, scale, mean, words, values):
+    rgb = portrait(disc())
+    scaling = f"[input]\nscale = {scale}\nmean = [{mean}, 0, 0]"
+    with pytest.raises(UsageError, match=words) as caught:
+        alpha_of(red_model(tmp_path, scaling), rgb)
+    assert f'values = "{values}"' in str(caught.value.hint)
+    given = rgb[..., 0].astype(float) * scale - mean
+    expected = {"levels": given / 255, "logits": 1 / (1 + np.exp(-given)), "clipped": np.clip(given, 0, 1)}[values]
+    found = alpha_of(red_model(tmp_path, f'values = "{values}"\n{scaling}'), rgb)
+    assert np.abs(found - expected).max() < 1e-5
+
+
+def test_levels_that_are_none(tmp_path):
+    path = red_model(tmp_path, 'values = "levels"\n[input]\nscale = 3')
+    with pytest.raises(UsageError, match="which are no alpha of 0 to 255"):
+        alpha_of(path, portrait(disc()))
+    path = red_model(tmp_path, "[input]\nscale = 0.00393")  # rounding: limited in silence
     assert alpha_of(path, portrait(disc())).max() == 1
 
 

@@ -202,6 +202,20 @@ def test_swin_has_no_dynamic_size(tmp_path):
         plan(request_for(tmp_path, "onnx-fp32", arch="swin-t", dynamic=True))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"outputs": "x"}, {"outputs": "alphas"}, {"outputs": None}, {"unpool": "none"}, {"qdq": "u8u8"},
+        {"half": "all"}, {"batch": 0}, {"batch": 1.0}, {"batch": True}, {"batch": "2"}, {"batch": 999_999_999},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_options_that_no_export_has_are_refused_before_anything_is_done(tmp_path, options):
+    with pytest.raises(UsageError):
+        plan(request_for(tmp_path / "out", "onnx-fp32", **options))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("form", ["native", "nearest"])
 def test_mobile_has_no_other_form_of_unpooling(tmp_path, form):
     request = request_for(tmp_path / "out", "onnx-fp32", arch="mobile", unpool=form)

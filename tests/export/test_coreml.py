@@ -30,7 +30,7 @@ from p3m_edge.export.mil.engine import as_image
 from p3m_edge.export.mil.interpreter import Interpreter, numpy_type
 from p3m_edge.export.mil.package import read
 from p3m_edge.model.checkpoint import load_checkpoint, save_checkpoint
-from p3m_edge.runtimes import Matting, coreml, golden
+from p3m_edge.runtimes import Matting, coreml, golden, vectors
 from p3m_edge.targets import ARCHS
 from tests.export.conftest import export_to_a_full_disc
 from tests.portraits import portrait, write_set
@@ -103,8 +103,8 @@ def test_what_sees_the_picture_stays_in_float32(mobile):
 @elsewhere
 def test_results_near_overflow_are_refused(mobile, tmp_path):
     """The same classes, with logits that half precision can just hold."""
-    vectors = golden.read(mobile / FULL, manifests.read(mobile / FULL))
-    factor = 30000 / max(float(np.abs(vector.outputs["global_logits"]).max()) for vector in vectors)
+    known = vectors.read(mobile / FULL, manifests.read(mobile / FULL))
+    factor = 30000 / max(float(np.abs(vector.outputs["global_logits"]).max()) for vector in known)
     network = load_checkpoint(shipped.weights_path())
     with torch.no_grad():
         for part in ("weight", "bias"):

@@ -1,9 +1,11 @@
 """Reading and writing checkpoints: the published layouts, our own format, and everything that is neither."""
 
+import argparse
 import collections
 import hashlib
 import io
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -112,6 +114,36 @@ def test_wrappings_make_no_difference(vitae_state, tmp_path):
         if expected is not None:
             assert_same(network, expected)
         expected = network
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "model._orig_mod.module.", "network."]
+)
+def test_what_wraps_a_network_makes_no_difference(vitae_state, tmp_path, prefix):
+    torch.save(vitae_state, tmp_path / "plain.pth")
+    torch.save({"state_dict": {f"{prefix}{key}": v for key, v in vitae_state.items()}}, tmp_path / "wrapped.pth")
+    assert_same(load_checkpoint(tmp_path / "wrapped.pth"), load_checkpoint(tmp_path / "plain.pth"))
+
+
+def test_parts_that_were_compiled_by_themselves(vitae_state, tmp_path):
+    torch.save(vitae_state, tmp_path / "plain.pth")
+    parts = {re.sub(r"^encoder\.", "encoder._orig_mod.", key): value for key, value in vitae_state.items()}
+    assert parts.keys() != vitae_state.keys()
+    torch.save({"model": parts, "epoch": 3}, tmp_path / "parts.pth")
+    assert_same(load_checkpoint(tmp_path / "parts.pth"), load_checkpoint(tmp_path / "plain.pth"))
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_what_else_is_in_a_training_scripts_file_is_left_out(vitae_state, tmp_path, old):
+    """NumPy's numbers and arrays, options, paths: none of them is made, and none is in the way."""
+    torch.save(vitae_state, tmp_path / "plain.pth")
+    content = {
+        "epoch": np.int64(3), "best": np.float64(0.25), "flag": np.bool_(1), "history": np.arange(5.0),
+        "args": argparse.Namespace(lr=1e-5, out=tmp_path), "state_dict": vitae_state,
+    }  # fmt: skip
+    torch.save(content, tmp_path / "whole.pth", _use_new_zipfile_serialization=not old)
+    assert_same(load_checkpoint(tmp_path / "whole.pth"), load_checkpoint(tmp_path / "plain.pth"))
+    assert not [one for one in torch.serialization.get_safe_globals() if isinstance(one, tuple)]
 
 
 def test_a_published_state_may_come_as_safetensors(vitae_state, tmp_path):
@@ -255,6 +287,31 @@ def test_foreign_files(tmp_path, kind):
         load_checkpoint(path)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<!DOCTYPE html><html><head><title>Quota exceeded</title></head></html>", "is a web page, not a checkpoint"),
+        (b"\n<HTML>\n<body>Sign in</body>", "is a web page, not a checkpoint"),
+        (b'\xef\xbb\xbf<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 98765432\n", "is a Git LFS pointer"),
+        (b'{"error": "Repository not found"}', 'is a text, not a checkpoint; it begins with .{"error"'),
+        (saved(torch.nn.Linear(2, 2)), "holds a whole object, not its state dict"),
+        (pickle.dumps({"state_dict": print}), "not a PyTorch checkpoint"),
+        (pickle.dumps({"state_dict": {"a": eval}}), "not a PyTorch checkpoint"),
+    ],
+)
+def test_what_is_none_is_named_without_advice_to_trust_it(tmp_path, content, message):
+    for suffix in ("pth", "safetensors"):
+        path = tmp_path / f"file.{suffix}"
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=message) as caught:
+            load_checkpoint(path)
+        told = f"{caught.value} {caught.value.hint}"
+        assert "weights_only" not in told
+        assert "add_safe_globals" not in told
+        assert "\x1b" not in told
 
 
 def test_a_foreign_state_names_its_first_keys(tmp_path):

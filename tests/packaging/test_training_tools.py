@@ -96,10 +96,12 @@ def test_the_set_has_some_people_twice_and_nothing_that_is_measured_with(data: P
     assert weak.face_mask is not None
     empty = [item for item in found.items if item.name.startswith("bg_")]
     assert not any(read(item).alpha.any() for item in empty)
-    scenes, unread = (list_images(tmp_path / "out" / name) for name in ("scenes", "unread"))
-    assert (len(scenes), len(unread)) == (10, train_mobile.UNREAD)
-    assert {path.stem for path in scenes} == {item.name for item in empty}
-    assert not {path.stem for path in scenes} & {path.stem for path in unread}
+    scenes, clothes, unread = (list_images(tmp_path / "out" / name) for name in ("scenes", "clothes", "unread"))
+    assert (len(scenes) + len(clothes), len(unread)) == (10, train_mobile.UNREAD)
+    assert all("backgrounds" in path.stem for path in scenes)  # clothes are no background
+    assert all("no-person" in path.stem for path in clothes)
+    assert {path.stem for path in (*scenes, *clothes)} == {item.name for item in empty}
+    assert not {path.stem for path in (*scenes, *clothes)} & {path.stem for path in unread}
     train_mobile.make_set(data, tmp_path / "out/pictures")  # again: nothing is lost, nothing is added
     assert len(open_set(tmp_path / "out/pictures").items) == len(found.items)
 
@@ -113,7 +115,9 @@ def test_the_lists_name_every_picture_once_with_source_licence_and_hashes(data: 
     done = run(data, "none.pth", tmp_path / "out", "--lists", tmp_path)
     assert done.returncode == 0, done.stderr
     training, measuring = (read_list(tmp_path / f"{name}-list.csv") for name in ("training", "measuring"))
-    assert Counter(row.kind for row in training) == {"people": 3, "people-weak": 1, "scenes": 10, "sources": 1}
+    found = Counter(row.kind for row in training)
+    assert found["scenes"] + found["clothes"] == 10
+    assert found - Counter(scenes=10, clothes=10) == {"people": 3, "people-weak": 1, "sources": 1}
     kinds = {"people-held": 2, "ppt": 1, "portraits": 1, "unread": 100, "bundled": 1}
     assert Counter(row.kind for row in measuring) == kinds
     for row in (*training, *measuring):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.runtimes import compose
+from p3m_edge.runtimes.fusion import scaled_rows
 
 DTYPES = [np.uint8, np.uint16]
 
@@ -113,6 +114,18 @@ def test_the_alpha_of_a_cutout(dtype):
     assert rgba.shape == (*scene.alpha.shape, 4)
     assert np.array_equal(rgba[..., 3], np.rint(scene.alpha * np.float32(scene.top)).astype(dtype))
     assert np.array_equal(rgba[..., :3], compose.foreground(scene.frame, scene.alpha))
+
+
+@pytest.mark.parametrize(
+    ("source", "size"), [((40, 30), (80, 60)), ((41, 33), (81, 65)), ((80, 61), (40, 31)), ((1, 1), (9, 7))]
+)
+def test_strips_are_parts_of_the_whole(source, size):
+    picture = np.random.default_rng(0).random((*source, 3), dtype=np.float32) * 255
+    whole = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_LINEAR)
+    for first in range(0, size[0], 7):
+        rows = slice(first, min(first + 7, size[0]))
+        part = scaled_rows(picture.__getitem__, source[0], *size, rows)
+        np.testing.assert_allclose(part, whole[rows], atol=1e-3)
 
 
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 40))

@@ -262,11 +262,25 @@ class TestSizes:
 
     @settings(max_examples=300, deadline=None)
     @given(st.integers(1, 100_000), st.integers(1, 100_000))
-    def test_the_area_stays_within_reason(self, any_size: Matting, height: int, width: int) -> None:
+    def test_there_are_never_more_than_512_x_512_pixels(self, any_size: Matting, height: int, width: int) -> None:
         found = any_size.network_size(np.broadcast_to(np.uint8(0), (height, width, 3)))
         assert all(side >= 32 and side % 32 == 0 for side in found)
-        # Rounding may add half a step to each side.
-        assert (found[0] - 16) * (found[1] - 16) <= 512 * 512
+        assert found[0] * found[1] <= 512 * 512
+        turned = any_size.network_size(np.broadcast_to(np.uint8(0), (width, height, 3)))
+        assert turned == found[::-1]
+        scale = min(1, 512 / (height * width) ** 0.5)
+        shorter, short = min(found), min(height, width) * scale
+        assert abs(shorter - max(32, short)) <= 16  # the longer side alone gives way
+        assert found[0] * found[1] >= min(512 * 512, height * width) * 0.4 or max(height, width) > 30 * shorter
+
+    @pytest.mark.parametrize(
+        ("frame", "size"),
+        [((1500, 1000), (608, 416)), ((2498, 307), (1344, 192)), ((307, 2498), (192, 1344)), ((99999, 1), (8192, 32))],
+    )
+    def test_shapes_for_which_rounding_would_make_more(
+        self, any_size: Matting, frame: tuple[int, int], size: tuple[int, int]
+    ) -> None:
+        assert any_size.network_size(np.broadcast_to(np.uint8(0), (frame[1], frame[0], 3))) == size
 
     def test_a_size_of_ones_own(self, dynamic: Path) -> None:
         with Matting(dynamic, threads=1, size=(128, 32)) as matting:

@@ -115,7 +115,7 @@ def test_preprocessing() -> None:
     frame = picture(40, 50)
     for size in ((0, 32), (32.0, 32), ("32", 32), (None, 32), (32, -1)):
         with pytest.raises(UsageError, match="positive whole numbers"):
-            to_network(frame, *size)  # type: ignore[arg-type]
+            to_network(frame, *size)
     for name in ("resize", "colour"):
         for value in WRONG[name]:
             with pytest.raises(UsageError, match="unknown"):
@@ -124,7 +124,7 @@ def test_preprocessing() -> None:
     geometry = fit(40, 50, 32, 64)
     for dtype in (None, "uint8", "f", float, np.dtype("uint8"), np.uint16, 0):
         with pytest.raises(UsageError, match="an alpha can be"):
-            from_network(np.zeros((32, 64), np.float32), geometry, dtype)  # type: ignore[call-overload]
+            from_network(np.zeros((32, 64), np.float32), geometry, dtype)  # type: ignore[arg-type]
     for alpha in (None, 0, [[0.5]], "alpha"):
         with pytest.raises(InputError, match="must be float"):
             from_network(alpha, geometry)  # type: ignore[call-overload]

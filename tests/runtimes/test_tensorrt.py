@@ -191,6 +191,11 @@ class TestProfile:
     def test_a_frame_gets_the_nearest_size_inside(self, frame: tuple[int, int], size: tuple[int, int]) -> None:
         assert fitting_size(*frame, 32, PROFILE) == size
 
+    def test_what_the_profile_lifts_on_one_side_the_other_one_gives(self) -> None:
+        high = replace(PROFILE, minimum=(64, 512), maximum=(2048, 768))
+        assert fitting_size(100_000, 64, 32, high) == (512, 512)
+        assert fitting_size(100_000, 64, 32, replace(high, minimum=(1024, 512))) == (1024, 512)  # no smaller one
+
 
 @no_driver
 class TestWithoutDriver:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,9 +18,11 @@ import pytest
 
 from p3m_edge.cli import main
 from p3m_edge.cli.ablate_cp import markdown
-from p3m_edge.errors import InputError, P3MEdgeError, UsageError
+from p3m_edge.errors import InputError, OutputError, P3MEdgeError, UsageError
+from p3m_edge.imageio import MaskError, read_mask, write_png
 from p3m_edge.train import ablation
 from p3m_edge.train.ablation import Sads, Score, Setting
+from p3m_edge.train.folder import alone
 from tests.train.conftest import Told
 
 SIZES = ("data.size=32", "data.crops=[48]", "run.batch=2", "log.every=1")
@@ -228,3 +232,48 @@ def test_a_folder_with_something_else(setting: Setting, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not an empty folder"):
         ablation.ablate(setting, tmp_path, Told())
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+class Interrupting(Told):
+    """A reporter that interrupts at the end of the first training."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        super().progress(what, done, total)
+        if done == self.step and "test" not in what:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_an_interrupt_at_a_trainings_last_step_ends_all_of_them(setting: Setting, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for runs in (1, 2):  # again at the end of the second
+        with pytest.raises(KeyboardInterrupt):
+            ablation.ablate(setting, out, Interrupting(runs * setting.steps))
+        assert len(list((out / "runs").iterdir())) == runs
+        assert len(list((out / "runs").glob("*/score.json"))) == runs - 1
+
+
+def test_one_ablation_at_a_time_is_in_a_folder(setting: Setting, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with alone(out), pytest.raises(OutputError, match="another training is writing"):
+        ablation.ablate(setting, out, Told())
+    assert not out.exists()
+
+
+def test_mattes_of_a_stated_form_are_trained_on_and_tested_with(places: Path, setting: Setting, tmp_path: Path) -> None:
+    root = shutil.copytree(places, tmp_path / "places")
+    for path in (*(root / "train/alpha").iterdir(), *(root / "test/alpha").iterdir()):
+        write_png(path, (read_mask(path) > 127).astype(np.uint8))
+    moved = replace(setting, data=f"{root}/train", test=f"{root}/test", seeds=1, steps=1)
+    with pytest.raises(MaskError, match="probably a mask of 0 and 1"):
+        ablation.ablate(moved, tmp_path / "refused", Told())
+    stated = replace(moved, overrides=(*moved.overrides, "data.alpha_from=mask"))
+    found = ablation.ablate(stated, tmp_path / "out", Told())
+    assert found.question.setting.overrides[-1] == "data.alpha_from=mask"
+    for path in (*(root / "train/alpha").iterdir(), *(root / "test/alpha").iterdir()):
+        write_png(path, np.where(read_mask(path, source="values") > 0, 255, 0).astype(np.uint8))
+    assert ablation.ablate(moved, tmp_path / "plain", Told()).scores == found.scores

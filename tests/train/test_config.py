@@ -100,7 +100,7 @@ def test_mistakes_are_one_clear_line(override, message, hint):
     [
         (None, InputError, "No such file"),
         (b"[optim\n", UsageError, "is not TOML"),
-        (b"\xff\xfe", UsageError, "is not TOML"),
+        (b"\xff\xfa", UsageError, "is not TOML"),
         (b"optim = 3\n", UsageError, "optim is a section"),
         (b"[optim]\nbetas = [0.9]\n", UsageError, "unknown setting optim.betas"),
     ],
@@ -124,10 +124,29 @@ def test_an_option_of_the_data_changes_the_picture_and_not_the_matte(step):
     values = np.random.default_rng(0)
     image, alpha = (values.integers(256, size=shape, dtype=np.uint8) for shape in ((64, 64, 3), (64, 64)))
     plain, changed = (
-        augmentation(configs.load(overrides=["data.size=64", "data.crops=[64]", f"data.{step}={share}"]).data)(
+        augmentation(configs.load(overrides=["data.size=64", "data.crops=[64]", f"data.{step}={share}"]).data, None)(
             Sample("noise", image, alpha), np.random.default_rng(1)
         )
         for share in (0, 1)
     )
     assert not np.array_equal(plain.image, changed.image)
     assert np.array_equal(plain.alpha, changed.alpha)
+
+
+@pytest.mark.parametrize(
+    "override", ["optim.lr=inf", "optim.lr=1e400", "optim.lr=nan", "image_paste.scale=[1.0, inf]",
+                 "distillation.alpha=inf", "optim.lr=" + "9" * 400, "optim.lr=" + "9" * 5000]
+)  # fmt: skip
+def test_numbers_without_an_end(override):
+    with pytest.raises(UsageError, match=override.partition("=")[0]) as caught:
+        configs.load("smoke", overrides=[override])
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+def test_how_mattes_are_stored():
+    form = configs.load("smoke", overrides=["data.alpha_from=alpha", "data.alpha_turned=raw"]).data.mattes
+    assert (form.source, form.turned) == ("alpha", "raw")
+    with pytest.raises(UsageError, match=r"data\.alpha_from") as caught:
+        configs.load("smoke", overrides=["data.alpha_from=red"])
+    assert "grey, alpha, mask, 8-bit, values" in str(caught.value.hint)

@@ -43,6 +43,17 @@ def test_stages_stand_in_a_row_by_the_pictures_seen(tmp_path):
     assert re.search(r">two 3\.00<", text)
 
 
+def test_the_pictures_of_all_processes_count(tmp_path):
+    """Torchrun says how many there are, and no setting does: the table has the pictures seen."""
+    runs = [run(tmp_path / name, [(10, 8.0), (20, 4.0)]) for name in ("one", "two")]
+    table = "step,seen,sad,mse,mad,pictures\n10,160,8.0,0.1,0.1,3\n20,320,4.0,0.1,0.1,3\n"
+    (runs[0] / "validation.csv").write_text(table)  # four processes of four pictures
+    write_curve(tmp_path / "curve.svg", runs)
+    (x0, _), (x1, _), (x2, _), (x3, _) = circles(tmp_path / "curve.svg")
+    assert x1 - x0 == pytest.approx(4 * (x3 - x2), abs=0.3)
+    assert x2 - x1 == pytest.approx(x3 - x2, abs=0.3)
+
+
 def test_bad_runs_are_named(tmp_path):
     with pytest.raises(InputError, match=r"nowhere.*no folder of a training"):
         write_curve(tmp_path / "curve.svg", [tmp_path / "nowhere"])

@@ -52,6 +52,10 @@ def test_two_processes_with_two_pictures_are_one_with_four(tmp_path):
         documents.append(json.loads(out))  # one document, also from two processes
     assert [document["plan"]["processes"] for document in documents] == [1, 2]
     assert [document["plan"]["batch"] for document in documents] == [4, 4]
+    seen = [
+        [row["seen"] for row in csv.DictReader((tmp_path / name / "validation.csv").open())] for name in ("one", "two")
+    ]
+    assert seen[0] == seen[1] != []
     single, double = losses(tmp_path / "one"), losses(tmp_path / "two")
     for a, b in zip(single, double, strict=True):
         assert b == pytest.approx(a, rel=1e-4)

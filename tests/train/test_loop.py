@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
+import sys
 from dataclasses import replace
 from typing import get_args
 
@@ -16,6 +19,7 @@ from p3m_edge import model
 from p3m_edge.cli import main
 from p3m_edge.data.faces import synthetic_faces
 from p3m_edge.errors import InputError, P3MEdgeError, UsageError
+from p3m_edge.imageio import MaskError
 from p3m_edge.train import config as configs
 from p3m_edge.train.request import TrainRequest
 from p3m_edge.train.run import train
@@ -306,3 +310,97 @@ def test_a_folder_that_is_in_use(training, tmp_path):
     with pytest.raises(UsageError, match="is not empty") as caught:
         training()
     assert "--resume" in str(caught.value.hint)
+
+
+@pytest.fixture
+def masks(portraits, tmp_path):
+    """A copy of the set whose mattes have the values 0 and 1."""
+    root = shutil.copytree(portraits, tmp_path / "masks")
+    for path in (root / "mask").iterdir():
+        assert cv2.imwrite(str(path), (grey(path) > 127).astype(np.uint8))
+    return root
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_mattes_that_are_not_what_they_seem_end_it(masks, training, workers):
+    """Every one of them is not: the picture is not skipped, and what to do survives the way from a worker."""
+    with pytest.raises(MaskError, match=r"probably a mask of 0 and 1") as caught:
+        training(f"data.workers={workers}", data=masks)
+    assert "--alpha-from mask" in str(caught.value.hint)
+
+
+def test_mattes_of_a_stated_form_are_trained_on_and_judged(masks, training, portraits, tmp_path):
+    judged = shutil.copytree(masks, tmp_path / "judged")
+    result = training("data.alpha_from=mask", "run.epochs=1", f"validation.data={judged}", data=masks)
+    assert (result.unreadable, result.plan.held_out) == (0, 8)
+    hard = shutil.copytree(portraits, tmp_path / "hard")
+    for path in (hard / "mask").iterdir():
+        assert cv2.imwrite(str(path), np.where(grey(path) > 127, 255, 0).astype(np.uint8))
+    same_mattes = training("run.epochs=1", f"validation.data={judged}", "data.alpha_from=mask", data=hard, out_name="2")
+    assert same(tensors(result.last), tensors(same_mattes.last))
+
+
+def damage(path) -> None:
+    path.write_bytes(path.read_bytes()[:300])
+
+
+@pytest.fixture
+def sources(portraits, tmp_path):
+    """Source faces of which one is damaged, and pictures to stand before of which one is."""
+    faces = shutil.copytree(portraits, tmp_path / "faces")
+    damage(faces / "blurred_image/p03.png")
+    scenes = shutil.copytree(portraits / "blurred_image", tmp_path / "scenes")
+    damage(scenes / "p04.png")
+    return faces, scenes
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_damaged_faces_and_backgrounds_are_no_unreadable_portraits(sources, training, tmp_path, workers):
+    """They are named once by whoever met them; others stand in their places, and no portrait is left out."""
+    faces, scenes = sources
+    settings = (
+        'copy_paste.methods=["icp", "fcp"]', "feature_paste.from_epoch=0", "image_paste.probability=1",
+        "data.compose=1", f"data.backgrounds={scenes}", "run.epochs=6", "data.max_unreadable=0",
+    )  # fmt: skip
+    told = Told()
+    result = training(f"data.workers={workers}", *settings, faces=str(faces), told=told)
+    assert result.unreadable == 0
+    assert {line.rpartition("/")[2][:7] for line in told.warnings} == {"p03.png", "p04.png"}
+    assert len(told.warnings) <= 2 * max(workers, 1)
+    assert "p03.png" in (tmp_path / "run/unreadable.txt").read_text()
+    other = training(f"data.workers={2 - workers}", *settings, faces=str(faces), out_name="other")
+    assert same(tensors(result.last), tensors(other.last))
+
+
+def test_source_faces_of_which_none_can_be_used(portraits, training, tmp_path):
+    faces = shutil.copytree(portraits, tmp_path / "faces")
+    for path in (faces / "blurred_image").iterdir():
+        damage(path)
+    settings = ('copy_paste.methods=["icp"]', "image_paste.probability=1")
+    with pytest.raises(P3MEdgeError, match="8 source faces one after the other cannot be used, the last: ") as caught:
+        training(*settings, faces=str(faces))
+    assert not isinstance(caught.value, InputError)
+
+
+class Interrupting(Told):
+    """A reporter that interrupts the training after a step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        super().progress(what, done, total)
+        if done == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_an_interrupt_after_the_last_step_counts_too(training, tmp_path):
+    """What there is to do is done, and whoever started it is told: an ablation would go on with its next training."""
+    told = Interrupting(10)
+    with pytest.raises(KeyboardInterrupt):
+        training(told=told)
+    assert told.steps == list(range(1, 11))
+    assert load(tmp_path / "run/state.pt").step == 10
+    assert model.inspect_checkpoint(tmp_path / "run/last.safetensors").trained

@@ -102,7 +102,8 @@ def stored():
     torch.manual_seed(0)
     network = build("tiny")
     return State(
-        arch="tiny", config=configs.to_table(configs.load("smoke")), inputs={"data": "x"}, step=3,
+        arch="tiny", config=configs.to_table(configs.load("smoke")), step=3,
+        inputs=dict.fromkeys(("data", "faces", "start", "digest"), "x"),
         model=network.state_dict(), ema={}, projection={}, optimizer={}, scaler={},
         rng=[rng_states(torch.device("cpu"))], best=float("inf"), best_step=0, stale=0, unreadable=1, unreadable_now=0,
     )  # fmt: skip
@@ -164,6 +165,28 @@ def test_states_that_cannot_be_used(stored, tmp_path):
         load(path)
     with pytest.raises(CheckpointError, match="of the architecture tiny, not r34"):
         check_architecture(stored, "r34", path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("arch", 3), ("arch", torch.zeros(2)), ("config", []), ("config", {"run": 3}), ("config", {5: {}}),
+        ("inputs", {}), ("inputs", "data"), ("inputs", {"data": 3}), ("step", 1.5), ("step", -1), ("step", True),
+        ("step", torch.zeros(())), ("model", []), ("model", {3: torch.zeros(1)}), ("ema", "x"), ("projection", 5),
+        ("optimizer", [1]), ("scaler", 0.5), ("rng", {}), ("rng", ["x"]), ("rng", [{"cpu": 3}]), ("best", "small"),
+        ("best", float("nan")), ("best", -1.0), ("best_step", "x"), ("stale", -3), ("unreadable", None),
+        ("unreadable_now", 2.0),
+    ],
+)  # fmt: skip
+def test_a_state_with_fields_of_another_type(stored, tmp_path, field, value):
+    path = tmp_path / "state.pt"
+    save(stored, path)
+    assert load(path).step == 3
+    save(replace(stored, **{field: value}), path)
+    with pytest.raises(CheckpointError, match=rf"is damaged: (its|it lacks) {field}") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300 + len(str(path))
 
 
 class Payload:

@@ -1,0 +1,242 @@
+"""The frontal-face cascade that scikit-image ships, evaluated as ``skimage.feature.Cascade`` does, window for window.
+
+Local binary patterns of 3 x 3 blocks (Liao et al. 2007, "Learning multi-scale block local binary patterns for face
+recognition"). scikit-image scales all blocks anew at every window and adds up each of the nine by itself. Here their
+corners are offsets into the integral image, worked out once for each size of the window, and sixteen corners serve all
+nine blocks. Numba compiles it, once for a machine. Sums and comparisons are in the same precision and order, so that
+the same windows are found: a test holds them against scikit-image's.
+
+Shape legend: H and W, the picture's size; N, the stumps of all stages; K, windows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast
+from xml.etree import ElementTree
+
+import cv2
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_EPSILON = np.float32(1e-5)  # by which a stage's sum may miss its threshold
+_OVERLAP = np.float32(0.5)  # of the smaller of two windows that mean one thing
+
+
+def _compiled(function: Function) -> Function:
+    try:
+        return cast("Function", numba.njit(cache=True, nogil=True)(function))
+    except RuntimeError:  # there is no folder to keep it in: it is compiled in each process
+        return cast("Function", numba.njit(nogil=True)(function))
+
+
+class Trained(NamedTuple):
+    """What was learned.
+
+    Attributes
+    ----------
+    side
+        Of the window, in pixels.
+    ends, thresholds
+        For each stage the number of the stump behind its last one, and the sum that lets a window pass, float32.
+    blocks
+        ``[N, 4]``, int64: column, row, width and height of each stump's first block.
+    tables
+        ``[N, 8]``, uint32: a bit for each of the 256 patterns.
+    scores
+        ``[N, 2]``, float32: what a stump adds where the bit is 0, and where it is 1.
+    """
+
+    side: int
+    ends: NDArray[np.int64]
+    thresholds: NDArray[np.float32]
+    blocks: NDArray[np.int64]
+    tables: NDArray[np.uint32]
+    scores: NDArray[np.float32]
+
+
+def load(path: str | Path) -> Trained:
+    """Read a cascade of LBP features in OpenCV's XML form."""
+    root = ElementTree.parse(path)  # noqa: S314 - a file of scikit-image, not of a user
+
+    def numbers(node: ElementTree.Element, name: str) -> list[float]:
+        return [float(text) for text in (node.findtext(name) or "").split()]
+
+    features = [numbers(node, "rect") for node in root.findall(".//features/_")]
+    ends, thresholds, blocks, tables, scores = [], [], [], [], []
+    for stage in root.findall(".//stages/_"):
+        for stump in stage.findall("weakClassifiers/_"):
+            _, _, feature, *table = numbers(stump, "internalNodes")
+            blocks.append(features[int(feature)])
+            tables.append([int(word) % 2**32 for word in table])
+            bit, no_bit = numbers(stump, "leafValues")
+            scores.append([no_bit, bit])
+        ends.append(len(scores))
+        thresholds.append(np.float32(numbers(stage, "stageThreshold")[0]) - _EPSILON)
+    return Trained(
+        int(root.findtext(".//cascade/width") or 0), np.array(ends), np.array(thresholds, np.float32),
+        np.array(blocks, np.int64), np.array(tables, np.uint32), np.array(scores, np.float32),
+    )  # fmt: skip
+
+
+def windows(
+    grey: NDArray[np.uint8], trained: Trained, growth: float, step: float, neighbours: int
+) -> NDArray[np.int64]:
+    """The windows in which there is a face, where enough of them agree.
+
+    Parameters
+    ----------
+    grey
+        ``[H, W]``; the shorter side is at least the cascade's.
+    trained
+        The cascade.
+    growth, step
+        Of the window and of its step from size to size.
+    neighbours
+        Windows that must agree.
+
+    Returns
+    -------
+    NDArray
+        int64 ``[K, 3]``: row, column and side of the means of those that agree.
+    """
+    integral = cv2.integral(grey, sdepth=cv2.CV_64F).astype(np.float32)
+    largest = min(grey.shape)
+    powers = np.arange(0, math.log(largest / trained.side, float(np.float32(growth))))
+    found = []
+    for scale in np.power(np.float32(growth), powers, dtype=np.float32):
+        side = int(np.float32(trained.side) * scale)
+        stride = int(float(scale * np.float32(step)) + 0.5)
+        corners = _corners(trained.blocks, scale, integral.shape[1])
+        rows = _scan(
+            integral.ravel(), integral.shape[1], corners, trained.ends, trained.thresholds, trained.tables,
+            trained.scores, grey.shape[0] - side, grey.shape[1] - side, stride, side,
+        )  # fmt: skip
+        found.append(rows)
+    grouped: NDArray[np.int64] = _grouped(np.concatenate([np.zeros((0, 3), np.int64), *found]), neighbours, _OVERLAP)
+    return grouped
+
+
+def _corners(blocks: NDArray[np.int64], scale: np.float32, width: int) -> NDArray[np.uint32]:
+    """Offsets ``[N, 16]`` into the integral image, row by row, of the corners of 3 x 3 blocks."""
+    column, row, across, down = (blocks.astype(np.float32) * scale).astype(np.int64).T
+    thirds = np.arange(4)
+    rows, columns = row[:, None] + thirds * down[:, None], column[:, None] + thirds * across[:, None]
+    corners: NDArray[np.uint32] = (rows[:, :, None] * width + columns[:, None, :]).reshape(-1, 16).astype(np.uint32)
+    return corners
+
+
+@_compiled
+def _scan(
+    integral: Any, width: int, corners: Any, ends: Any, thresholds: Any, tables: Any, scores: Any,
+    rows: int, columns: int, stride: int, side: int,
+) -> Any:  # fmt: skip
+    """All windows of one size that pass every stage, ``[K, 3]``."""
+    found = []
+    row = 0
+    while row < rows:
+        column = 0
+        while column < columns:
+            if _passes(integral, np.uint32(row * width + column), corners, ends, thresholds, tables, scores):
+                found.append((row, column, side))
+            column += stride
+        row += stride
+    result = np.zeros((len(found), 3), np.int64)
+    for index, window in enumerate(found):
+        result[index, 0], result[index, 1], result[index, 2] = window
+    return result
+
+
+@_compiled
+def _passes(
+    integral: Any, start: Any, corners: Any, ends: Any, thresholds: Any, tables: Any, scores: Any
+) -> bool:  # fmt: skip
+    stump = np.uint32(0)
+    for stage in range(ends.shape[0]):
+        points = np.float32(0)
+        while stump < ends[stage]:
+            code = _pattern(integral, start, corners[stump])
+            bit = (tables[stump, code >> np.uint32(5)] >> (code & np.uint32(31))) & np.uint32(1)
+            points += scores[stump, bit]
+            stump += np.uint32(1)
+        if points < thresholds[stage]:
+            return False
+    return True
+
+
+@_compiled
+def _pattern(integral: Any, start: Any, corner: Any) -> Any:
+    """Which of the eight blocks around the middle one are at least as bright, clockwise from the upper left."""
+    a, b, c, d = (
+        integral[start + corner[0]], integral[start + corner[1]], integral[start + corner[2]],
+        integral[start + corner[3]],
+    )  # fmt: skip
+    e, f, g, h = (
+        integral[start + corner[4]], integral[start + corner[5]], integral[start + corner[6]],
+        integral[start + corner[7]],
+    )  # fmt: skip
+    i, j, k, m = (
+        integral[start + corner[8]], integral[start + corner[9]], integral[start + corner[10]],
+        integral[start + corner[11]],
+    )  # fmt: skip
+    n, o, p, q = (
+        integral[start + corner[12]], integral[start + corner[13]], integral[start + corner[14]],
+        integral[start + corner[15]],
+    )  # fmt: skip
+    middle = k + f - g - j
+    code = np.uint32(0)
+    if f + a - b - e >= middle:
+        code |= np.uint32(128)
+    if g + b - c - f >= middle:
+        code |= np.uint32(64)
+    if h + c - d - g >= middle:
+        code |= np.uint32(32)
+    if m + g - h - k >= middle:
+        code |= np.uint32(16)
+    if q + k - m - p >= middle:
+        code |= np.uint32(8)
+    if p + j - k - o >= middle:
+        code |= np.uint32(4)
+    if o + i - j - n >= middle:
+        code |= np.uint32(2)
+    if j + e - f - i >= middle:
+        code |= np.uint32(1)
+    return code
+
+
+@_compiled
+def _grouped(windows: Any, neighbours: int, overlap: Any) -> Any:
+    """The means of windows that overlap by more than a share of the smaller one, where there are enough."""
+    sums = np.zeros((windows.shape[0], 4), np.int64)  # of rows, columns and sides, and how many
+    groups = 0
+    for index in range(windows.shape[0]):
+        best, into = overlap, -1
+        for group in range(groups):
+            count = sums[group, 3]
+            side = sums[group, 2] // count
+            row, column = sums[group, 0] // count, sums[group, 1] // count
+            down = min(windows[index, 0] + windows[index, 2], row + side) - max(windows[index, 0], row)
+            across = min(windows[index, 1] + windows[index, 2], column + side) - max(windows[index, 1], column)
+            area = np.float32(max(0, down) * max(0, across))
+            share = area / np.float32(min(side, windows[index, 2]) ** 2)
+            if share > best:
+                best, into = share, group
+        if into < 0:
+            into = groups
+            groups += 1
+        for part in range(3):
+            sums[into, part] += windows[index, part]
+        sums[into, 3] += 1
+    kept = np.zeros((groups, 3), np.int64)
+    number = 0
+    for group in range(groups):
+        if sums[group, 3] >= neighbours:
+            for part in range(3):
+                kept[number, part] = sums[group, part] // sums[group, 3]
+            number += 1
+    return kept[:number]

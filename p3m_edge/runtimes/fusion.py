@@ -1,0 +1,140 @@
+"""Foreground estimation: the subject's own colours in pixels that are mixtures with the background.
+
+Blur fusion (Forte, ICIP 2021) from coarse to fine: each round averages what the neighbours know of foreground and
+background, weighted by their alpha, and divides what is left of the pixel's colour between the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3m_edge.preprocess import scale_to
+
+Pixel = TypeVar("Pixel", np.uint8, np.uint16)
+Floats = NDArray[np.float32]
+
+# Rounds per pyramid level, the finest first; the last number holds for all coarser ones.
+_ROUNDS = (2, 3, 4)
+_COARSEST = 8
+_TILE = 128
+
+# Where neither a pixel nor its neighbours know a colour, this share keeps the one from the coarser level.
+_KEEP = 1e-5
+
+
+def estimate(frame: NDArray[Pixel], alpha: Floats, colours: NDArray[Pixel]) -> None:
+    """Estimate the subject's colours. Beside the arguments, that takes about 12 bytes of memory a pixel.
+
+    Parameters
+    ----------
+    frame
+        ``[H, W, 3]``, uint8 or uint16.
+    alpha
+        ``[H, W]``, 0..1.
+    colours
+        ``[H, W, 3]`` of the frame's dtype: is written; equal to the frame where the alpha is 1.
+    """
+    pictures: list[NDArray[Any]] = [frame]
+    alphas: list[Floats] = [alpha]
+    while min(alphas[-1].shape) >= 2 * _COARSEST:
+        half = tuple((length + 1) // 2 for length in alphas[-1].shape)
+        pictures.append(scale_to(pictures[-1], *half))
+        alphas.append(scale_to(alphas[-1], *half))
+    front, behind = _mean_colour(pictures[-1], alphas[-1]), _mean_colour(pictures[-1], 1 - alphas[-1])
+    level: int
+    for level in range(len(alphas) - 1, 0, -1):
+        rounds = _ROUNDS[min(level, len(_ROUNDS) - 1)]
+        finer_front, finer_behind = (np.empty(pictures[level].shape, np.float32) for _ in range(2))
+        _refine(pictures[level], alphas[level], front, behind, rounds, finer_front, finer_behind)
+        front, behind = finer_front, finer_behind
+    _refine(frame, alpha, front, behind, _ROUNDS[0], colours)
+
+
+def rounded(colours: NDArray[Any], like: NDArray[Pixel]) -> NDArray[Pixel]:
+    """Colours as whole numbers of another array's dtype."""
+    if like.dtype == np.uint8:
+        return np.asarray(cv2.convertScaleAbs(colours), dtype=like.dtype)
+    return np.asarray(np.rint(colours), dtype=like.dtype)
+
+
+def scaled_rows(source: Callable[[slice], Floats], source_height: int, height: int, width: int, rows: slice) -> Floats:
+    """Some rows of a picture at another size, as one bilinear resize of the whole would have them.
+
+    ``source`` gives rows of the picture, which need not be in memory as a whole: ``[rows, W, C]``.
+    """
+    places = (np.arange(rows.start, rows.stop) + 0.5) * (source_height / height) - 0.5
+    places = np.clip(places, 0, source_height - 1)
+    above = places.astype(np.intp)
+    share = (places - above).astype(np.float32)[:, None, None]
+    part = source(slice(int(above[0]), min(int(above[-1]) + 2, source_height)))
+    above -= above[0]
+    mixed = part[np.minimum(above + 1, part.shape[0] - 1)]
+    mixed -= part[above]
+    mixed *= share
+    mixed += part[above]
+    return np.asarray(cv2.resize(mixed, (width, mixed.shape[0]), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+
+
+def _mean_colour(picture: NDArray[Any], weights: Floats) -> Floats:
+    """A picture of one pixel: the weighted mean, or the plain one where nothing has weight."""
+    if not weights.any():
+        weights = np.ones_like(weights)
+    each = np.broadcast_to(weights[..., None], picture.shape)  # NumPy 1 broadcasts no weights
+    return np.asarray(np.average(picture, axis=(0, 1), weights=each), dtype=np.float32).reshape(1, 1, 3)
+
+
+def _refine(
+    picture: NDArray[Any], alpha: Floats, front: Floats, behind: Floats, rounds: int, new_front: NDArray[Any],
+    new_behind: Floats | None = None,
+) -> None:  # fmt: skip
+    """One pyramid level, from the colours of the coarser one; those of the background where they are wanted.
+
+    Strip by strip, so that nothing of this level's size is in memory but what is written, and in these tile by tile, as
+    most tiles are all subject or all background and need no estimate.
+    """
+    height, width = alpha.shape
+    limit = np.float32(np.iinfo(picture.dtype).max)
+    for strip, rows, inner_y in _spans(height, rounds):
+        enlarged = [scaled_rows(each.__getitem__, each.shape[0], height, width, rows) for each in (front, behind)]
+        for columns, window, inner_x in _spans(width, rounds):
+            shares, part = alpha[rows, window], picture[rows, window]
+            f, b = (colours[:, window] for colours in enlarged)
+            low, high = shares.min(), shares.max()
+            if low == 1:
+                f = part
+            elif high == 0:
+                b = part
+            else:
+                f, b = _fuse(part.astype(np.float32), shares, f, b, rounds, limit)
+            f = f[inner_y, inner_x]
+            new_front[strip, columns] = f if new_front.dtype in (np.float32, f.dtype) else rounded(f, new_front)
+            if new_behind is not None:
+                new_behind[strip, columns] = b[inner_y, inner_x]
+
+
+def _fuse(
+    picture: Floats, alpha: Floats, front: Floats, behind: Floats, rounds: int, limit: np.float32
+) -> tuple[Floats, Floats]:
+    of_front = cv2.merge([alpha] * 3)
+    of_behind = 1 - of_front
+    front_amount = cv2.blur(of_front, (3, 3)) + np.float32(_KEEP)
+    behind_amount = np.float32(1 + 2 * _KEEP) - front_amount
+    for _ in range(rounds):
+        front = (cv2.blur(front * of_front, (3, 3)) + np.float32(_KEEP) * front) / front_amount
+        behind = (cv2.blur(behind * of_behind, (3, 3)) + np.float32(_KEEP) * behind) / behind_amount
+        rest = picture - front * of_front - behind * of_behind
+        front = np.clip(front + of_front * rest, 0, limit)
+        behind = np.clip(behind + of_behind * rest, 0, limit)
+    return front, behind
+
+
+def _spans(length: int, margin: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Parts of an axis: the part, the same with a margin, and the part's place within that."""
+    for start in range(0, length, _TILE):
+        stop, first = min(start + _TILE, length), max(start - margin, 0)
+        yield slice(start, stop), slice(first, min(stop + margin, length)), slice(start - first, stop - first)

@@ -1,0 +1,59 @@
+"""Folders for what need not stay, also when the process that made them was killed."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from p3m_edge.errors import OutputError
+
+_PREFIX = "p3m-edge-"
+_LOCK = ".lock"
+_YOUNG = 60.0  # seconds: one that is being made may not have its lock yet
+
+
+@contextmanager
+def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
+    """A folder that is deleted with all its content when the block ends.
+
+    A process that is killed leaves it behind; the next one that asks for a folder deletes it then: its lock is free.
+
+    Parameters
+    ----------
+    parent
+        Where it is made; None: the system's folder for temporary files.
+
+    Raises
+    ------
+    OutputError
+        It cannot be made.
+    """
+    try:
+        place = Path(tempfile.gettempdir()) if parent is None else parent
+        _delete_leftovers(place)
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+    except OSError as error:
+        raise OutputError(f"no temporary folder can be made: {error}", hint="set TMPDIR") from error
+    try:
+        with FileLock(folder / _LOCK, timeout=0):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _delete_leftovers(place: Path) -> None:
+    for folder in place.glob(f"{_PREFIX}*"):
+        lock = folder / _LOCK
+        try:
+            if not lock.is_file() or time.time() - folder.stat().st_mtime < _YOUNG:
+                continue
+            with FileLock(lock, timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
+        except (Timeout, OSError):  # in use, or another user's
+            continue

@@ -1,0 +1,47 @@
+"""What is OpenVINO's alone: an artefact of dynamic size does not keep all that was compiled for its many sizes."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from p3m_edge.runtimes import Matting
+from tests.artefacts import make_artefact, picture
+
+MAPS = Path("/proc/self/maps")
+SIZES = [(height, width) for height in range(32, 480, 32) for width in range(32, 480, 32)]
+
+
+def compiled_bytes() -> int:
+    """The executable memory of this process that is no file's: what was compiled while it runs."""
+    total = 0
+    for line in MAPS.read_text(encoding="utf-8").splitlines():
+        words = line.split()
+        if "x" in words[1] and len(words) == 5:
+            first, last = (int(address, 16) for address in words[0].split("-"))
+            total += last - first
+    return total
+
+
+@pytest.mark.skipif(not MAPS.exists() or platform.machine() != "x86_64", reason="its compiler is one for x86-64")
+@pytest.mark.parametrize("start", ["compiled", "from the cache"])
+def test_many_sizes_are_not_all_kept(tmp_path: Path, start: str) -> None:
+    pytest.importorskip("openvino")
+    pytest.importorskip("onnx")
+    folder = make_artefact(tmp_path / "artefact", "openvino", size=None)
+    if start == "from the cache":
+        Matting(folder, threads=1, cache_dir=tmp_path / "cache").close()
+    with Matting(folder, threads=1, cache_dir=tmp_path / "cache") as matting:
+        assert matting.info.engine.cache == ("hit" if start == "from the cache" else "miss")
+        first = matting(picture(*SIZES[0]))
+        kept = []
+        for index, (height, width) in enumerate(SIZES, 1):
+            matting(np.zeros((height, width, 3), np.uint8))
+            if index % 65 == 0:
+                kept.append(compiled_bytes())
+        np.testing.assert_array_equal(matting(picture(*SIZES[0])), first)
+    before, after = kept[1:]  # of 65 sizes more; each compiles 2 MB
+    assert after - before < 10_000_000
