@@ -1,12 +1,14 @@
 """The training's batches, prepared by worker processes, and how long the step had to wait for them.
 
-Batches come through pipes. PyTorch would hand tensors over in shared memory, of which containers have little (64 MB),
-and stand still or die without a word where it is used up.
+PyTorch hands tensors over in shared memory, of which containers have little (64 MB), and stands still or dies without a
+word where it is used up. Where there may be too little, batches come through pipes: slower, and a worker that is killed
+in the middle of one leaves its reader waiting.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import signal
 import threading
 import time
@@ -21,8 +23,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from p3m_edge.errors import P3MEdgeError
+from p3m_edge.train.config import Config
 from p3m_edge.train.dataset import Pictures, Portraits, collate
 from p3m_edge.train.order import Draw, Order, Steps
+
+_BYTES = 24  # of a pixel of the network's input in all arrays of a batch, with some to spare
+_WAITING = 3  # batches of a worker that may be on their way
+_SPARE = 64_000_000  # for others on this machine
 
 
 class Parcel:
@@ -67,7 +74,7 @@ class Feed:
         self._loader: DataLoader[Any] = DataLoader(
             _Safe(data),
             batch_sampler=Steps(order, first, last),
-            collate_fn=_pack,
+            collate_fn=_pack if workers and _scarce(data.config, workers) else _share,
             num_workers=workers,
             pin_memory=pin,
             worker_init_fn=_start_worker,
@@ -129,11 +136,27 @@ class Feed:
             yield pictures
 
 
-def _pack(samples: Sequence[Pictures | P3MEdgeError]) -> Parcel | P3MEdgeError:
+def _share(samples: Sequence[Pictures | P3MEdgeError]) -> Pictures | P3MEdgeError:
     """One batch of many samples, or the first of their errors."""
     whole = [sample for sample in samples if isinstance(sample, Pictures)]
     error = next((sample for sample in samples if isinstance(sample, P3MEdgeError)), None)
-    return Parcel(collate(whole)) if error is None else error
+    return collate(whole) if error is None else error
+
+
+def _pack(samples: Sequence[Pictures | P3MEdgeError]) -> Parcel | P3MEdgeError:
+    """The same, for a pipe."""
+    batch = _share(samples)
+    return Parcel(batch) if isinstance(batch, Pictures) else batch
+
+
+def _scarce(config: Config, workers: int) -> bool:
+    """Whether there may be too little shared memory for the batches that are on their way."""
+    try:
+        free = shutil.disk_usage("/dev/shm").free  # noqa: S108 - looked at, and not written to
+    except OSError:  # not on this system
+        return False
+    batch = config.run.batch * config.data.size**2 * _BYTES
+    return free < (_WAITING * workers + 2) * batch + _SPARE
 
 
 def _try_semaphores(workers: int) -> None:

@@ -95,7 +95,10 @@ def test_wheel_is_pure_and_has_the_command(distributions: Distributions) -> None
         wheel = email.message_from_bytes(archive.read(f"{NAME}.dist-info/WHEEL"))
         points = archive.read(f"{NAME}.dist-info/entry_points.txt").decode()
     assert wheel["Root-Is-Purelib"] == "true"
-    assert points.splitlines() == ["[console_scripts]", "p3m-edge = p3m_edge.cli:main"]
+    assert points.split("\n\n") == [
+        "[console_scripts]\np3m-edge = p3m_edge.cli:main",
+        "[pyinstaller40]\nhook-dirs = p3m_edge.runtimes.frozen:hook_dirs\n",
+    ]
 
 
 @pytest.mark.parametrize("name", LINKS)

@@ -199,7 +199,7 @@ def test_files_that_cannot_be_used(tmp_path):
     with pytest.raises(CheckpointError, match="does not exist"):
         load_encoder(build("tiny"), path)
     path.write_bytes(b"no weights")
-    with pytest.raises(CheckpointError, match="not a PyTorch checkpoint"):
+    with pytest.raises(CheckpointError, match="is a text, not a checkpoint"):
         load_encoder(build("tiny"), path)
     torch.save({"conv1.weight": Payload()}, path)
     with pytest.raises(CheckpointError, match="not a PyTorch checkpoint"):
