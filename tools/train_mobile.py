@@ -78,7 +78,7 @@ class Stage(NamedTuple):
 
 STAGES = {
     "256": Stage(256, 16, 28, 1e-3),
-    "512": Stage(512, 8, 9, 4e-4),
+    "512": Stage(512, 8, 16, 4e-4),
 }
 
 
@@ -126,7 +126,7 @@ def train(arguments: argparse.Namespace) -> None:
             start = ("--encoder-weights", arguments.encoder) if before is None else ("--weights", before)
             settings = (
                 f"data.size={stage.size}", f"data.backgrounds={out / 'scenes'}", f"data.always_compose={STUDIO}",
-                "data.compose=0.5", f"validation.data={data / 'people-held'}",
+                "data.compose=0.5", "data.clothes=0.25", f"validation.data={data / 'people-held'}",
             )  # fmt: skip
             command(
                 "train", "--preset", "mobile", "--data", pictures, "--out", run, "--cp", "icp",

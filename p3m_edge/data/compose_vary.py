@@ -8,13 +8,14 @@ being an object tells nothing. Shape legend: H and W, the composite's size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.data.sample import Image
+from p3m_edge.data.sample import Image, Sample, Transform
 from p3m_edge.data.synth.raster import Array, blur, coverage, curve, f32, layer, noise, over
 
 BEND, WAVE = (0.01, 0.045), (0.25, 0.6)
@@ -107,6 +108,48 @@ def dressed(foreground: Image, alpha: Image, head: Head, texture: Image, rng: np
             fill = texture[::-1].astype(np.float32) / 255 if rng.random() < 0.2 else _colour(rng)
             colours = _mixed(colours, fill * np.sqrt(light), cloth * shape)
     return np.asarray(np.rint(np.clip(colours, 0, 1) * 255), np.uint8)
+
+
+def other_clothes(textures: Sequence[Image], *, probability: float) -> Transform:
+    """:func:`dressed` for samples whose face is known: what they show beside that stays as it is.
+
+    Parameters
+    ----------
+    textures
+        uint8 ``[H, W, 3]``, of any size: scenes, for example.
+    probability
+        How often it happens.
+    """
+
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        if rng.random() >= probability or sample.face_mask is None or not sample.face_mask.any():
+            return sample
+        height, width = sample.alpha.shape
+        head = _around(sample.face_mask)
+        texture = textures[int(rng.integers(len(textures)))]
+        texture = np.asarray(cv2.resize(texture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        change = f32(dressed(sample.image, sample.alpha, head, texture, rng)) - sample.image
+        foreground = sample.foreground
+        if foreground is not None:
+            clothed = _uint8(foreground + change)
+            change, foreground = f32(clothed) - foreground, clothed
+        # What the foreground changes by, the picture does by its alpha of that: I = aF + (1-a)B holds.
+        image = _uint8(sample.image + change * f32(sample.alpha / 255)[..., None])
+        return replace(sample, image=image, foreground=foreground)
+
+    return apply
+
+
+def _uint8(colours: Array) -> Image:
+    return np.asarray(np.clip(np.rint(colours), 0, 255), np.uint8)
+
+
+def _around(face_mask: Image) -> Head:
+    """The head of the faces in a mask, with the hair above and beside them."""
+    rows, columns = np.nonzero(face_mask)
+    low, high = np.array([columns.min(), rows.min()], float), np.array([columns.max(), rows.max()], float) + 1
+    size = high - low
+    return Head.of(np.stack([low - size * (0.4, 0.6), high + size * (0.4, 0.1)]))
 
 
 def holding(person: Array, head: Head, texture: Image, rng: np.random.Generator) -> Array:

@@ -54,6 +54,7 @@ class Data:
     compose: Share
     backgrounds: str
     always_compose: tuple[str, ...]
+    clothes: Share
     colour: Share
     dark: Share
     grey: Share
@@ -249,6 +250,10 @@ def from_table(table: Mapping[str, Any]) -> Config:
             numbers = value if isinstance(value, list | tuple) else [value]
             if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
                 raise UsageError(f"{section}.{key}: expected finite numbers, got {value}")
+    if config.data.clothes and not config.data.compose:
+        raise UsageError(
+            "data.clothes takes textures from backgrounds", hint="data.compose=0.5 data.backgrounds=FOLDER"
+        )
     if config.data.compose and not config.data.backgrounds:
         raise UsageError("data.compose needs backgrounds", hint="data.backgrounds=FOLDER")
     levels = config.distillation.levels

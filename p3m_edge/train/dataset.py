@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from p3m_edge.data import augment
 from p3m_edge.data.cache import Cache
+from p3m_edge.data.compose_vary import other_clothes
 from p3m_edge.data.copy_paste import ImagePaste
 from p3m_edge.data.faces import FaceSource, fitted
 from p3m_edge.data.sample import Image, Item, Sample, Transform, generator
@@ -266,6 +267,8 @@ def augmentation(data: Data, backgrounds: Sequence[Image] | None) -> Transform:
         steps = [augment.published(data.crops, data.size, around_unknown=data.around_unknown, flip=data.flip)]
         if backgrounds is not None:
             steps.append(augment.on_backgrounds(backgrounds, probability=data.compose))
+    if data.clothes and backgrounds is not None:
+        steps.append(other_clothes(backgrounds, probability=data.clothes))
     if data.colour:
         steps.append(augment.colour_jitter(probability=data.colour))
     if data.dark:

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from p3m_edge.data.augment import (
+    blend,
     chain,
     colour_jitter,
     dark,
@@ -21,6 +22,7 @@ from p3m_edge.data.augment import (
     on_backgrounds,
     published,
 )
+from p3m_edge.data.compose_vary import other_clothes
 from p3m_edge.data.sample import Sample, Transform, generator
 from p3m_edge.data.trimap import make_trimap
 from p3m_edge.errors import InputError, UsageError
@@ -344,6 +346,32 @@ def test_a_crop_that_does_not_fit_gives_the_largest_that_does():
     """Pictures in 3:4 must not be seen in small parts alone."""
     sides = [int(np.ptp(published((20, 40, 60, 90), 64)(located(120, 70), rng(i)).image[..., 0])) for i in range(60)]
     assert sum(side > 50 for side in sides) > 20
+
+
+# --- clothes ---------------------------------------------------------------------------------------------------------
+
+
+def test_other_clothes_change_the_person_alone_and_not_the_head():
+    textures = [np.random.default_rng(7).integers(0, 255, (50, 70, 3), np.uint8)]
+    alpha, face = np.zeros((160, 160), np.uint8), np.zeros((160, 160), np.uint8)
+    alpha[20:, 40:120] = 255
+    alpha[20:, 37:40] = 128  # an edge
+    face[30:60, 65:95] = 255
+    person, behind = np.full((160, 160, 3), 90, np.uint8), np.full((160, 160, 3), 200, np.uint8)
+    image = blend(person, behind, alpha)
+    sample = Sample("one", image, alpha, None, person, behind, face)
+    changed = 0
+    for seed in range(12):
+        found = other_clothes(textures, probability=1)(sample, rng(seed))
+        assert found.alpha is alpha
+        different = (found.image != image).any(axis=-1)
+        assert not different[alpha == 0].any()
+        assert not different[30:60, 65:95].any()
+        assert equation_error(found) <= 2.5
+        changed += different[100:, 50:110].mean() > 0.2
+    assert changed >= 8
+    assert other_clothes(textures, probability=1)(replace(sample, face_mask=None), rng()).image is image
+    assert other_clothes(textures, probability=0)(sample, rng()).image is image
 
 
 # --- less light, noise ------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """A small set of portrait-like pictures, and a way to train on it."""
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,3 +85,10 @@ def training(portraits, tmp_path) -> Callable[..., TrainResult]:
         return result
 
     return run
+
+
+def interrupt() -> None:
+    """As Ctrl-C, but for the system's part: engines that other tests loaded may have handlers of their own there."""
+    handler = signal.getsignal(signal.SIGINT)
+    assert callable(handler)
+    handler(signal.SIGINT, None)

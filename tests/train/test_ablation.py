@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -23,7 +21,7 @@ from p3m_edge.imageio import MaskError, read_mask, write_png
 from p3m_edge.train import ablation
 from p3m_edge.train.ablation import Sads, Score, Setting
 from p3m_edge.train.folder import alone
-from tests.train.conftest import Told
+from tests.train.conftest import Told, interrupt
 
 SIZES = ("data.size=32", "data.crops=[48]", "run.batch=2", "log.every=1")
 
@@ -244,7 +242,7 @@ class Interrupting(Told):
     def progress(self, what: str, done: int, total: int) -> None:
         super().progress(what, done, total)
         if done == self.step and "test" not in what:
-            os.kill(os.getpid(), signal.SIGINT)
+            interrupt()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")

@@ -2,9 +2,7 @@
 
 import csv
 import json
-import os
 import shutil
-import signal
 import sys
 from dataclasses import replace
 from typing import get_args
@@ -24,7 +22,7 @@ from p3m_edge.train import config as configs
 from p3m_edge.train.request import TrainRequest
 from p3m_edge.train.run import train
 from p3m_edge.train.state import load, save
-from tests.train.conftest import TINY, Told, write_set
+from tests.train.conftest import TINY, Told, interrupt, write_set
 
 
 def tensors(path):
@@ -392,7 +390,7 @@ class Interrupting(Told):
     def progress(self, what: str, done: int, total: int) -> None:
         super().progress(what, done, total)
         if done == self.step:
-            os.kill(os.getpid(), signal.SIGINT)
+            interrupt()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
