@@ -21,7 +21,7 @@ from p3m_edge.imageio import MaskError, read_mask, write_png
 from p3m_edge.train import ablation
 from p3m_edge.train.ablation import Sads, Score, Setting
 from p3m_edge.train.folder import alone
-from tests.train.conftest import Told, interrupt
+from tests.train.conftest import Interrupting, Told
 
 SIZES = ("data.size=32", "data.crops=[48]", "run.batch=2", "log.every=1")
 
@@ -230,19 +230,6 @@ def test_a_folder_with_something_else(setting: Setting, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not an empty folder"):
         ablation.ablate(setting, tmp_path, Told())
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-
-
-class Interrupting(Told):
-    """A reporter that interrupts at the end of the first training."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self.step = step
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        super().progress(what, done, total)
-        if done == self.step and "test" not in what:
-            interrupt()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")

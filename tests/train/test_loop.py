@@ -22,7 +22,7 @@ from p3m_edge.train import config as configs
 from p3m_edge.train.request import TrainRequest
 from p3m_edge.train.run import train
 from p3m_edge.train.state import load, save
-from tests.train.conftest import TINY, Told, interrupt, write_set
+from tests.train.conftest import TINY, Interrupting, Told, write_set
 
 
 def tensors(path):
@@ -378,19 +378,6 @@ def test_source_faces_of_which_none_can_be_used(portraits, training, tmp_path):
     with pytest.raises(P3MEdgeError, match="8 source faces one after the other cannot be used, the last: ") as caught:
         training(*settings, faces=str(faces))
     assert not isinstance(caught.value, InputError)
-
-
-class Interrupting(Told):
-    """A reporter that interrupts the training after a step."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self.step = step
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        super().progress(what, done, total)
-        if done == self.step:
-            interrupt()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
