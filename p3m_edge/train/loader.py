@@ -95,6 +95,7 @@ class Feed:
         try:
             yield from self._batches(self._start())
         except BaseException:  # PyTorch would wait for workers that hang, one after the other, and then for ever
+            _ignore_deaths()  # also where the workers were just being started
             for worker in set(multiprocessing.active_children()) - others:
                 worker.kill()
             raise
@@ -111,6 +112,10 @@ class Feed:
                 f"the processes that prepare pictures cannot be started: {error.strerror or error}",
                 hint="they need a little shared memory (/dev/shm; docker run --shm-size=64m), or data.workers=0",
             ) from error
+        except RuntimeError as error:
+            if (told := _killed(error)) is None:
+                raise
+            raise told from error
         _ignore_deaths()
         return batches
 
@@ -122,12 +127,9 @@ class Feed:
             except (ConnectionError, EOFError, FileNotFoundError, RuntimeError) as error:
                 if not self._loader.num_workers:
                     raise
-                if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+                if (told := _killed(error)) is None:
                     raise
-                raise P3MEdgeError(
-                    "a process that prepares pictures was killed, perhaps for want of memory",
-                    hint="go on with --resume, and less: --set data.workers=..., data.cache_mb=...",
-                ) from error
+                raise told from error
             if isinstance(batch, P3MEdgeError):
                 raise batch
             pictures = batch.open() if isinstance(batch, Parcel) else batch
@@ -165,6 +167,16 @@ def _try_semaphores(workers: int) -> None:
     queues, _event = [context.Queue() for _ in range(workers + 1)], context.Event()
     for queue in queues:
         queue.close()
+
+
+def _killed(error: Exception) -> P3MEdgeError | None:
+    """The error of a worker that was killed, if that is behind one of PyTorch's or of a queue."""
+    if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+        return None
+    return P3MEdgeError(
+        "a process that prepares pictures was killed, perhaps for want of memory",
+        hint="go on with --resume, and less: --set data.workers=..., data.cache_mb=...",
+    )
 
 
 def _ignore_deaths() -> None:
