@@ -222,11 +222,11 @@ def _check(request: ExportRequest) -> None:
 def _check_batch(request: ExportRequest) -> None:
     if type(request.batch) is not int or request.batch < 1:
         raise UsageError(f"the batch is a whole number of at least 1, not {shown(request.batch)}")
-    frames = sum(width * height for width, height in request.sizes)
-    if request.batch * frames > MAX_INPUT_PIXELS:
+    pixels = max(width * height for width, height in request.sizes)  # at most 8192 x 8192
+    if request.batch * pixels > MAX_INPUT_PIXELS:
         raise UsageError(
             f"a batch of {request.batch:,} frames is larger than one inference can be: {MAX_INPUT_PIXELS:,} pixels",
-            hint=f"--batch {MAX_INPUT_PIXELS // frames} at most" if frames <= MAX_INPUT_PIXELS else "smaller --sizes",
+            hint=f"--batch {MAX_INPUT_PIXELS // pixels} at most",
         )
 
 

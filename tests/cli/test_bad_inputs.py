@@ -1,5 +1,7 @@
 """Every argument that names a file, given everything that is not one: one clear line, an exit code, nothing changed.
 
+So on the command line, and in Python, where it is an error of the package.
+
 A fault that is found elsewhere becomes a row of one of the two tables.
 """
 
@@ -11,7 +13,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -21,7 +23,13 @@ import cv2
 import numpy as np
 import pytest
 
+from p3m_edge import imageio
+from p3m_edge import manifest as manifests
 from p3m_edge.cli import main
+from p3m_edge.data.picture_list import read_list
+from p3m_edge.data.sets import open_set
+from p3m_edge.errors import P3MEdgeError
+from p3m_edge.runtimes import Matting
 from tests.artefacts import make_artefact, picture
 
 pytest.importorskip("torch", reason="torch is not installed")
@@ -211,4 +219,30 @@ def test_what_is_not_a_file_costs_one_line(
     out = world / "out"
     if out.is_dir() and not any(out.iterdir()):
         out.rmdir()
+    assert snapshot(world) == before
+
+
+def load(path: Path) -> object:
+    from p3m_edge.model import load_checkpoint
+
+    return load_checkpoint(path)
+
+
+CALLS: dict[str, Callable[[Path], object]] = {
+    "Matting": Matting, "manifest.read": manifests.read, "load_checkpoint": load, "read_image": imageio.read_image,
+    "read_mask": imageio.read_mask, "count_frames": imageio.count_frames, "open_set": open_set, "read_list": read_list,
+}  # fmt: skip
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names and devices of POSIX systems")
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("call", CALLS)
+def test_in_python_it_is_an_error_of_the_package(
+    call: str, bad: str, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = snapshot(world)
+    monkeypatch.chdir(world)
+    with guarded(), pytest.raises(P3MEdgeError) as caught:
+        CALLS[call](Path(BAD[bad].name))
+    assert str(caught.value).strip()
     assert snapshot(world) == before
