@@ -9,7 +9,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.imageio import colour, jpeg, png, tiff
@@ -38,9 +38,6 @@ _DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError),
     *(EOFError, struct.error, zlib.error, cv2.error),
 )
-
-# Pillow reports oddities as warnings and has one limit of size, and both belong to the process: one reader at a time.
-_READING = threading.Lock()
 
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")
 _ORIENTATION = 0x0112
@@ -91,6 +88,7 @@ class _Source:
 
     path: Path
     stream: BinaryIO
+    max_pixels: int
     frame: int | None = None
     page: tiff.Page | None = None
     deep: bool = False  # more bits than Pillow knows: OpenCV decodes
@@ -110,7 +108,7 @@ def decode(path: Path, max_pixels: int, frame: int | None = None) -> Decoded:
         There is no such frame.
     """
     with open_regular(path) as stream, _reading(path, max_pixels):
-        return _decode(_Source(path, stream, frame), max_pixels)
+        return _decode(_Source(path, stream, max_pixels, frame))
 
 
 def count_frames(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS) -> int:
@@ -123,7 +121,7 @@ def count_frames(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS) -> 
     """
     path = Path(path)
     with open_regular(path) as stream, _reading(path, max_pixels):
-        source = _Source(path, stream)
+        source = _Source(path, stream, max_pixels)
         if (pages := _prepare(source)) is not None:
             return len(pages)
         with _open(source) as image:
@@ -132,32 +130,54 @@ def count_frames(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS) -> 
 
 @contextmanager
 def _reading(path: Path, max_pixels: int) -> Iterator[None]:
-    """Be the only reader of this process; decoders' errors become ours."""
-    with _READING, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, -(-max_pixels // 2)  # Pillow refuses twice of it
-        try:
+    """Decoders' errors become ours."""
+    try:
+        with _QUIET:
             yield
-        except Image.DecompressionBombError as error:
-            found = re.search(r"\((\d+) pixels\)", str(error))
-            raise TooLargeError(path, max_pixels, int(found[1]) if found else None) from error
-        except MemoryError as error:
-            raise InputError(f"{path} does not fit into memory") from error
-        except _DECODER_ERRORS as error:
-            raise InputError(f"{path} is damaged or not supported: {' '.join(str(error).split())}") from error
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
+    except Image.DecompressionBombError as error:  # the app's own limit, which Pillow asks for some frames
+        found = re.search(r"\((\d+) pixels\)", str(error))
+        raise TooLargeError(path, max_pixels, int(found[1]) if found else None) from error
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into memory") from error
+    except _DECODER_ERRORS as error:
+        raise InputError(f"{path} is damaged or not supported: {' '.join(str(error).split())}") from error
 
 
-def _decode(source: _Source, max_pixels: int) -> Decoded:
+class _Quiet:
+    """No warnings while anybody reads: Pillow reports oddities so, and Python's filters belong to the whole process.
+
+    The first reader saves the filters and the last one brings them back, so that threads can read side by side.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readers = 0
+        self._filters = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._readers:
+                self._filters.enter_context(warnings.catch_warnings(action="ignore"))
+            self._readers += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._readers -= 1
+            if not self._readers:
+                self._filters.close()
+
+
+_QUIET = _Quiet()
+
+
+def _decode(source: _Source) -> Decoded:
     pages = _prepare(source)
     page = None if pages is None else pages[_chosen(source, len(pages), "pages")]
     if page is not None and page.is_float:  # Pillow knows float TIFF in grey only
-        _check_size(source.path, page.width, page.height, max_pixels)
+        _check_size(source, page.width, page.height)
         pixels, alpha = _from_opencv(source, page)
         return _decoded(source, pixels, alpha, page.orientation, page.grey, page.profile)
     with _open(source) as image:
-        _check_size(source.path, *image.size, max_pixels)
         if page is not None:
             image.seek(page.index)
             source.deep = page.is_deep_colour
@@ -201,12 +221,22 @@ def _decoded(
 
 
 def _open(source: _Source) -> Image.Image:
+    """As ``Image.open``, but for its limit of size, which belongs to the process and to the app."""
     Image.init()
-    try:
-        return Image.open(source.stream, formats=[name for name in _FORMATS if name in Image.OPEN])
-    except UnidentifiedImageError:
+    source.stream.seek(0)
+    start = source.stream.read(32)
+    for factory, accept in (Image.OPEN[name] for name in _FORMATS if name in Image.OPEN):
+        accepted = accept is None or accept(start[:16])
+        if not accepted or isinstance(accepted, str):  # a text says why not
+            continue
         source.stream.seek(0)
-        raise _not_a_picture(source.path, source.stream.read(32)) from None
+        try:
+            image = factory(source.stream, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):  # another format's, or damaged
+            continue
+        _check_size(source, *image.size)
+        return image
+    raise _not_a_picture(source.path, start)
 
 
 def _load(image: Image.Image, source: _Source) -> Image.Image:
@@ -324,9 +354,9 @@ def _orientation(image: Image.Image) -> int:
     return orientation if 1 <= orientation <= 8 else 1
 
 
-def _check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise TooLargeError(path, max_pixels, width * height)
+def _check_size(source: _Source, width: int, height: int) -> None:
+    if width * height > source.max_pixels:
+        raise TooLargeError(source.path, source.max_pixels, width * height)
 
 
 def _not_a_picture(path: Path, start: bytes) -> InputError:

@@ -7,7 +7,9 @@ import socket
 import struct
 import sys
 import threading
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile
 
 from p3m_edge.atomic import atomic_write
 from p3m_edge.errors import InputError, OutputError, UsageError
@@ -471,6 +473,26 @@ def test_phones_pictures_are_within_the_limit_and_more_may_be_allowed(tmp_path, 
     with pytest.raises(InputError, match="truncated"):
         read(tmp_path, data, max_pixels=max(MAX_PIXELS, size[0] * size[1]))
     assert before_all == Image.MAX_IMAGE_PIXELS  # that of other users of Pillow is as it was
+
+
+def test_threads_read_side_by_side_and_leave_the_process_as_it_was(tmp_path, monkeypatch):
+    # a reader of HEIF, as an app may register one, that waits until another thread is in it too
+    both = threading.Barrier(2, timeout=60)
+
+    class Waiting(ImageFile.ImageFile):
+        def _open(self) -> None:
+            both.wait()
+            warnings.warn("odd", stacklevel=1)
+            self._size, self._mode, self.tile = (2, 2), "L", [("raw", (0, 0, 2, 2), 0, ("L", 0, 1))]  # type: ignore[list-item]
+
+    monkeypatch.setitem(Image.OPEN, "HEIF", (Waiting, lambda start: start.startswith(b"wait")))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)  # the app's own limit, which is not ours
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(2) as pool:
+        read_both = [pool.submit(read, tmp_path, b"wait", f"{name}.heif") for name in "ab"]
+        assert [future.result().rgb.shape for future in read_both] == [(2, 2, 3)] * 2
+    assert list(warnings.filters) == before
+    assert Image.MAX_IMAGE_PIXELS == 1
 
 
 def test_what_is_too_large_says_how_much_memory_it_takes(tmp_path):
