@@ -103,7 +103,7 @@ def _request(args: argparse.Namespace) -> TrainRequest:
     """What the command line asks for."""
     from p3m_edge.train import config as configs
     from p3m_edge.train import qat
-    from p3m_edge.train.moved import OPTIONS
+    from p3m_edge.train.origin import OPTIONS
     from p3m_edge.train.request import TrainRequest
     from p3m_edge.train.run import resumed
 
@@ -141,8 +141,7 @@ def _preview(args: argparse.Namespace, console: Console) -> int:
     from p3m_edge.data.preview import preview
     from p3m_edge.imageio import write_png
     from p3m_edge.train import config as configs
-    from p3m_edge.train.inputs import open_inputs
-    from p3m_edge.train.order import Draw
+    from p3m_edge.train.inputs import Draw, open_inputs
 
     if args.data is None or args.faces is None:
         raise UsageError("a preview needs pictures and faces", hint="--data DIR --faces DIR")

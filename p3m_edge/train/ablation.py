@@ -7,9 +7,12 @@ differ.
 
 from __future__ import annotations
 
+import json
 import shutil
 import statistics
+from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -19,7 +22,7 @@ from numpy.typing import NDArray
 
 from p3m_edge.atomic import LEFTOVERS, atomic_write
 from p3m_edge.data.sets import DataSet, open_set
-from p3m_edge.errors import InputError, OutputError, UsageError
+from p3m_edge.errors import InputError, UsageError
 from p3m_edge.evaluate import runner
 from p3m_edge.evaluate.methods import Options, open_method
 from p3m_edge.evaluate.ppt import bootstrap
@@ -28,15 +31,14 @@ from p3m_edge.evaluate.scoring import Trimaps
 from p3m_edge.smallfile import parse_json, read_small
 from p3m_edge.train import config as configs
 from p3m_edge.train import run as runs
-from p3m_edge.train.dataset import Files
 from p3m_edge.train.folder import LOCK, alone
-from p3m_edge.train.inputs import open_inputs
+from p3m_edge.train.inputs import common, open_inputs
 from p3m_edge.train.loop import Reporter
-from p3m_edge.train.moved import absolute
+from p3m_edge.train.origin import absolute
 from p3m_edge.train.request import TrainRequest
 from p3m_edge.train.state import STATE
 
-Kept = TypeVar("Kept", "Question", "Score")
+T = TypeVar("T")
 
 VARIANTS: dict[str, tuple[str, ...]] = {"none": (), "ICP": ("icp",), "FCP": ("fcp",), "both": ("icp", "fcp")}
 """What is compared, by the methods of P3M-CP that are on."""
@@ -51,18 +53,14 @@ class Setting:
 
     Attributes
     ----------
-    data, faces
-        To train on, and to take faces from, as in :class:`~p3m_edge.train.request.TrainRequest`.
+    data, faces, encoder_weights
+        To train on and start from, as in :class:`~p3m_edge.train.request.TrainRequest`.
     test
         The folder of a set with both :data:`FORMS` and face masks; none of its pictures may be trained on.
     preset, overrides
-        Settings of the trainings; P3M-FCP differs from the preset's by :data:`DEFAULTS`.
-    encoder_weights
-        What the encoder starts from.
-    steps
-        Of each training.
-    seeds
-        Trainings of each variant: first weights, order, crops and faces differ.
+        Settings of the trainings, with :data:`DEFAULTS` between them.
+    steps, seeds
+        Of each training; trainings of each variant, whose first weights, order, crops and faces differ.
     size
         ``(width, height)`` of the network's input when it is tested; None: as in training.
     """
@@ -91,12 +89,8 @@ DEFAULTS = (
 class Question:
     """A setting with what it found in its folders, noted when it starts: if they change, it is another question.
 
-    Attributes
-    ----------
-    train, digest, licence
-        The training pictures, in words and by their names, and the faces' licence.
-    pictures
-        The names of the test pictures.
+    ``train`` and ``digest`` are the training pictures, in words and by their names; ``licence`` is that of the faces;
+    ``pictures`` are the names of the test pictures.
     """
 
     setting: Setting
@@ -132,15 +126,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """A variant, on the whole pictures or inside the faces.
+    """A variant: mean SAD (thousands) over the test pictures, on the whole or inside the faces: B:B, B:N, and the gap.
 
-    Attributes
-    ----------
-    blurred, normal, gap
-        Mean SAD (thousands) over the test pictures: B:B, B:N, and B:N less B:B.
-    interval
-        95 % of the gap by the paired bootstrap over the test pictures, each with its mean over the seeds
-        (:func:`p3m_edge.evaluate.ppt.bootstrap`).
+    ``interval`` is 95 % of the gap by the paired bootstrap over the test pictures, each with its mean over the seeds
+    (:func:`p3m_edge.evaluate.ppt.bootstrap`).
     """
 
     variant: str
@@ -161,16 +150,7 @@ class Ablation:
 
 
 def ablate(setting: Setting, out: Path, reporter: Reporter) -> Ablation:
-    """Train every variant with every seed, and test. What an earlier call finished is kept.
-
-    Parameters
-    ----------
-    setting
-        How.
-    out
-        The folder for runs and scores.
-    reporter
-        Is told how it goes.
+    """Train every variant with every seed, and test. What an earlier call finished is kept in the folder ``out``.
 
     Raises
     ------
@@ -188,18 +168,11 @@ def ablate(setting: Setting, out: Path, reporter: Reporter) -> Ablation:
     stored = request(setting, "none", 0, out).config.data.mattes
     tests = [open_set(Path(setting.test) / form, stored=stored) for form in FORMS]
     question = _question(setting, tests, out)
-    with alone(out):
-        return _answered(question, tests, out, reporter)
-
-
-def _answered(question: Question, tests: list[DataSet], out: Path, reporter: Reporter) -> Ablation:
-    """Train and test."""
-    setting = question.setting
-    _claim(question, out)
     found: dict[str, tuple[Score, ...]] = dict.fromkeys(VARIANTS, ())
-    for seed in range(setting.seeds):
-        for place, name in enumerate(VARIANTS):
-            told = _Told(reporter, f"{name}, seed {seed}", seed * len(VARIANTS) + place, setting)
+    with alone(out):
+        _claim(question, out)
+        for number, (seed, name) in enumerate(product(range(setting.seeds), VARIANTS)):
+            told = _Told(reporter, f"{name}, seed {seed}", number, setting)
             asked = request(setting, name, seed, out / "runs" / f"{name}-{seed}")
             found[name] += (_score(asked, tests, setting.size, told),)
     rows = (row(name, where, scores) for name, scores in found.items() for where in ("whole", "face"))
@@ -228,10 +201,8 @@ def request(setting: Setting, variant: str, seed: int, out: Path) -> TrainReques
         A setting is unknown, impossible, or not free: what the ablation compares and keeps equal.
     """
     methods = VARIANTS[variant]
-    fixed = {
-        "copy_paste.methods": str(list(methods)).replace("'", '"'), "run.seed": seed, "run.max_steps": setting.steps,
-        "run.epochs": setting.steps, "validation.every": setting.steps, "validation.patience": 0,
-    }  # fmt: skip
+    fixed = dict.fromkeys(("run.max_steps", "run.epochs", "validation.every"), str(setting.steps))
+    fixed |= {"run.seed": str(seed), "validation.patience": "0", "copy_paste.methods": json.dumps(methods)}
     for override in setting.overrides:
         if (name := override.partition("=")[0].strip()) in fixed:
             raise UsageError(f"{name} is not free in an ablation", hint="--steps and --seeds are")
@@ -255,9 +226,7 @@ def _question(setting: Setting, tests: list[DataSet], out: Path) -> Question:
     inputs = open_inputs(asked.data, asked.faces, asked.config)
     if inputs.blurred is False or inputs.faces is None:
         raise UsageError(f"the faces of {setting.data} are not hidden", hint="p3m-edge data anonymize hides them")
-    parts = [part for part in (inputs.train, inputs.held_out) if isinstance(part, Files)]
-    known = {item.image.resolve() for part in parts for item in part.items}
-    both = next((item for test in tests for item in test.items if item.image.resolve() in known), None)
+    both = common(blurred.items + normal.items, inputs.train.items + inputs.held_out.items)
     if both is not None:
         raise UsageError(f"{both.image} is trained on as well")
     return Question(setting, inputs.description, inputs.digest, inputs.faces.licence, names)
@@ -268,21 +237,15 @@ def _claim(question: Question, out: Path) -> None:
     path = out / "question.json"
     if path.is_file():
         if _decoded(path, Question) != question:
-            raise UsageError(
-                f"{out} holds an ablation of another setting, or of other pictures", hint="name another --out"
-            )
-        return
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        empty = all(path.match(LEFTOVERS) or path.name == LOCK for path in out.iterdir())
-    except OSError as error:
-        raise OutputError(f"{out} cannot be made: {error.strerror}") from error
-    if not empty:
+            told = f"{out} holds an ablation of another setting, or of other pictures"
+            raise UsageError(told, hint="name another --out")
+    elif all(path.match(LEFTOVERS) or path.name == LOCK for path in out.iterdir()):
+        atomic_write(path, msgspec.json.encode(question))
+    else:
         raise UsageError(f"{out} is not an empty folder", hint="name a new --out")
-    atomic_write(path, msgspec.json.encode(question))
 
 
-def _decoded(path: Path, kind: type[Kept]) -> Kept:
+def _decoded(path: Path, kind: type[T]) -> T:
     """What an earlier call noted."""
     try:
         return parse_json(read_small(path), kind)
@@ -301,24 +264,17 @@ def _score(asked: TrainRequest, tests: list[DataSet], size: tuple[int, int] | No
         shutil.rmtree(asked.out, ignore_errors=True)
     runs.train(asked, told)
     side = asked.config.data.size
-    score = _test(tests, asked.out / "last.safetensors", size or (side, side), told)
-    atomic_write(path, msgspec.json.encode(score))
-    return score
-
-
-def _test(tests: list[DataSet], weights: Path, size: tuple[int, int], told: _Told) -> Score:
-    method = open_method(str(weights), Options("deployed", size))
-    try:
+    method = open_method(str(asked.out / "last.safetensors"), Options("deployed", size or (side, side)))
+    with closing(method):
         results = [runner.run(method, one, Trimaps(one), ("float",), step=told.test) for one in tests]
-    finally:
-        method.close()
-    for result in results:
-        if result.failures:
-            raise InputError(f"{result.failures[0].picture} cannot be tested: {result.failures[0].reason}")
-    return Score(*(
+    if failures := [failure for result in results for failure in result.failures]:
+        raise InputError(f"{failures[0].picture} cannot be tested: {failures[0].reason}")
+    score = Score(*(
         Sads(*(tuple(picture.scores["float"][measure] for picture in result.pictures) for result in results))
         for measure in PPT
     ))  # fmt: skip
+    atomic_write(path, msgspec.json.encode(score))
+    return score
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from p3m_edge.data.sample import MatteForm, MattesTurned
-from p3m_edge.errors import InputError, UsageError, suggestion
+from p3m_edge.errors import InputError, UsageError, one_of, suggestion
 from p3m_edge.imageio import MaskSource
 from p3m_edge.smallfile import parse_toml, read_toml
 
@@ -222,22 +222,27 @@ def load(preset: str = BASE, file: Path | None = None, overrides: Iterable[str] 
     InputError
         The file cannot be read.
     """
-    if preset not in PRESETS:
-        raise UsageError(f"unknown preset {preset!r}", hint=suggestion(preset, PRESETS))
     table = _preset(BASE)
-    for name in (preset, QAT) if qat else (preset,):
+    for name in (one_of("preset", preset, PRESETS), *(QAT,) * qat):
         _merge(table, _preset(name), name)
     if file is not None:
         _merge(table, _read(file), str(file))
-    return from_table(_with(table, overrides))
+    return _overridden(table, overrides)
 
 
 def overridden(config: Config, overrides: Iterable[str]) -> Config:
     """The settings changed by ``SECTION.KEY=VALUE``; raises :class:`UsageError` as :func:`load` does."""
-    return from_table(_with(to_table(config), overrides))
+    return _overridden(to_table(config), overrides)
 
 
-def from_table(table: Mapping[str, Any]) -> Config:
+def restored(table: Mapping[str, Any]) -> Config:
+    """The settings of a stored training; those that its version did not know are the defaults."""
+    whole = _preset(BASE)
+    _merge(whole, table, "the stored settings")
+    return from_table(whole)
+
+
+def from_table(table: Mapping[str, Mapping[str, Any]]) -> Config:
     """The settings from nested tables that hold all of them; raises :class:`UsageError` as :func:`load` does."""
     try:
         config = msgspec.convert(table, Config)
@@ -245,7 +250,7 @@ def from_table(table: Mapping[str, Any]) -> Config:
         raise _explained(str(error)) from None
     except OverflowError as error:  # a whole number where a float is wanted
         raise UsageError(f"a setting is too large a number: {error}") from None
-    for section, values in to_table(config).items():
+    for section, values in table.items():
         for key, value in values.items():
             numbers = value if isinstance(value, list | tuple) else [value]
             if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
@@ -264,13 +269,6 @@ def from_table(table: Mapping[str, Any]) -> Config:
     return config
 
 
-def restored(table: Mapping[str, Any]) -> Config:
-    """The settings of a stored training; those that its version did not know are the defaults."""
-    whole = _preset(BASE)
-    _merge(whole, table, "the stored settings")
-    return from_table(whole)
-
-
 def to_table(config: Config) -> dict[str, dict[str, Any]]:
     """Nested tables of plain values; the inverse of :func:`from_table`."""
     table: dict[str, dict[str, Any]] = msgspec.to_builtins(config)
@@ -286,19 +284,13 @@ def to_toml(config: Config) -> str:
     return "\n".join(sections)  # what JSON writes for numbers, text, booleans and lists is TOML as well
 
 
-def names() -> Iterator[str]:
-    """All settings, as ``section.key``."""
-    for section, kind in get_type_hints(Config).items():
-        yield from (f"{section}.{field.name}" for field in fields(kind))
+def changed(before: Config, after: Config) -> list[str]:
+    """The settings that differ, as ``section.key``."""
+    old, new = to_table(before), to_table(after)
+    return [f"{name}.{key}" for name, section in new.items() for key in section if section[key] != old[name][key]]
 
 
-def _with(table: dict[str, dict[str, Any]], overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
-    for override in overrides:
-        _merge(table, _override(override), "--set")
-    return table
-
-
-def _preset(name: str) -> dict[str, Any]:
+def _preset(name: str) -> dict[str, dict[str, Any]]:
     return tomllib.loads((files("p3m_edge.train") / "presets" / f"{name}.toml").read_text("utf-8"))
 
 
@@ -314,32 +306,32 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _override(text: str) -> dict[str, Any]:
-    name, separator, value = text.partition("=")
-    section, dot, key = name.strip().partition(".")
-    if not separator or not dot or not key:
-        raise UsageError(f"--set {text!r} is not SECTION.KEY=VALUE", hint="for example --set optim.lr=1e-4")
-    try:
-        parsed = parse_toml(f"value = {value.strip()}")["value"]
-    except (ValueError, RecursionError):  # no TOML, or numbers and lists beyond what Python reads
-        parsed = value.strip()
-    return {section: {key: parsed}}
+def _overridden(table: dict[str, dict[str, Any]], overrides: Iterable[str]) -> Config:
+    for text in overrides:
+        name, separator, value = text.partition("=")
+        section, dot, key = name.strip().partition(".")
+        if not separator or not dot or not key:
+            raise UsageError(f"--set {text!r} is not SECTION.KEY=VALUE", hint="for example --set optim.lr=1e-4")
+        try:
+            parsed = parse_toml(f"value = {value.strip()}")["value"]
+        except (ValueError, RecursionError):  # no TOML, or numbers and lists beyond what Python reads
+            parsed = value.strip()
+        _merge(table, {section: {key: parsed}}, "--set")
+    return from_table(table)
 
 
-def _merge(table: dict[str, Any], changes: Mapping[str, Any], source: str) -> None:
-    """Put the changes into the table; every name must be there already."""
+def _merge(table: dict[str, dict[str, Any]], changes: Mapping[str, Any], source: str) -> None:
+    """Put the changes into the table, which holds every setting; ``source`` stands before errors."""
     for section, values in changes.items():
         if section not in table:
             raise UsageError(f"{source}: unknown section {section!r}", hint=suggestion(section, table))
         if not isinstance(values, Mapping):
             raise UsageError(f"{source}: {section} is a section, not a value", hint=f"write [{section}]")
-        for key, value in values.items():
-            name = f"{section}.{key}"
-            if name not in set(names()):
-                known = [known for known in names() if known.startswith(f"{section}.")]
-                close = suggestion(name, known)
-                raise UsageError(f"{source}: unknown setting {name}", hint=close)
-            table[section][key] = value
+        for key in values:
+            if key not in table[section]:
+                name, known = f"{section}.{key}", [f"{section}.{known}" for known in table[section]]
+                raise UsageError(f"{source}: unknown setting {name}", hint=suggestion(name, known))
+        table[section].update(values)
 
 
 def _explained(message: str) -> UsageError:

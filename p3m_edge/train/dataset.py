@@ -1,4 +1,4 @@
-"""The training's pictures: read or drawn, augmented, with a face pasted, as tensors; and those of the validation.
+"""The training's pictures in their order: read or drawn, augmented, with a face pasted, as the tensors of a batch.
 
 All stay uint8 until they are on the device, where :func:`to_batch` makes numbers of them. Shape legend: B pictures of
 H x W pixels, source faces of S x S.
@@ -6,119 +6,86 @@ H x W pixels, source faces of S x S.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import NamedTuple, Protocol
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from p3m_edge.data import augment
-from p3m_edge.data.cache import Cache
 from p3m_edge.data.compose_vary import other_clothes
 from p3m_edge.data.copy_paste import ImagePaste
 from p3m_edge.data.faces import FaceSource, fitted
-from p3m_edge.data.sample import Image, Item, Sample, Transform, generator
+from p3m_edge.data.sample import Image, Sample, Transform, generator
 from p3m_edge.data.sound import Sound, SoundFaces
-from p3m_edge.data.synth import portrait
 from p3m_edge.data.view import View
 from p3m_edge.errors import InputError
 from p3m_edge.imageio import MaskError, list_images, read_image
 from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD
 from p3m_edge.train.config import Config, Data
+from p3m_edge.train.inputs import PASTE, Draw, Source, numbers
 from p3m_edge.train.losses import Batch
-from p3m_edge.train.order import HELD_OUT, PASTE, Draw, numbers
 
 _TRIES = 8  # pictures tried in the place of an unreadable one
 
-
-class Source(Protocol):
-    """Where pictures come from."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, draw: Draw) -> Sample:
-        """The picture; :class:`InputError`, with the file's name, where it cannot be used."""
-        ...
+_OPTIONAL: dict[str, Callable[..., Transform]] = {
+    "colour": augment.colour_jitter, "dark": augment.dark, "grey": augment.greyscale, "blur": augment.gaussian_blur,
+    "noise": augment.noise, "jpeg": augment.jpeg,
+}  # fmt: skip
+"""Steps of the augmentation, by the setting that is their probability."""
 
 
 @dataclass(frozen=True)
-class Files:
-    """Pictures of a data set; every epoch has the same ones."""
+class Order:
+    """Which pictures each process sees in which step: a function of the step alone, so a run can go on at any.
 
-    items: tuple[Item, ...]
-    cache: Cache
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def read(self, draw: Draw) -> Sample:
-        """The decoded item."""
-        return self.cache.read(self.items[draw.item])
-
-
-@dataclass(frozen=True)
-class Synthetic:
-    """Generated portraits; every epoch has new ones. The held-out ones are never those of an epoch."""
-
-    seed: int
-    count: int
-    width: int
-    height: int
-    held_out: bool = False
-
-    def __len__(self) -> int:
-        return self.count
-
-    def read(self, draw: Draw) -> Sample:
-        """Generate the portrait."""
-        rng = numbers(HELD_OUT, self.seed, *draw) if self.held_out else generator(self.seed, *draw)
-        seed = int(rng.integers(2**32))
-        return portrait(seed, self.width, self.height)
-
-
-@dataclass(frozen=True)
-class Mixed:
-    """Pictures with ground truth and pictures without, in fixed shares.
-
-    An epoch goes once through one of the two, and as often through the other as its share asks for.
+    An epoch is a permutation of all pictures, cut into the steps of all processes together; its last step is filled up
+    from its beginning. One process with a batch of four and two with a batch of two see the same four in each step.
 
     Attributes
     ----------
-    labelled, unlabelled
-        The two.
-    share
-        Of unlabelled pictures, between 0 and 1.
+    count
+        Pictures of the set.
+    batch
+        Pictures in a step of one process.
+    seed
+        Of the permutations.
+    rank, ranks
+        Which process this is, of how many.
     """
 
-    labelled: Source
-    unlabelled: Source
-    share: float
-
-    def __len__(self) -> int:
-        return sum(self.counts)
+    count: int
+    batch: int
+    seed: int
+    rank: int = 0
+    ranks: int = 1
 
     @property
-    def counts(self) -> tuple[int, int]:
-        """Labelled and unlabelled pictures of an epoch."""
-        labelled, unlabelled = len(self.labelled), len(self.unlabelled)
-        odds = self.share / (1 - self.share)
-        return max(labelled, round(unlabelled / odds)), max(unlabelled, round(labelled * odds))
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return -(-self.count // (self.batch * self.ranks))
 
-    def read(self, draw: Draw) -> Sample:
-        """The first indices are those of labelled pictures."""
-        first, _ = self.counts
-        if draw.item < first:
-            return self.labelled.read(Draw(draw.epoch, draw.item % len(self.labelled)))
-        return self.unlabelled.read(Draw(draw.epoch, (draw.item - first) % len(self.unlabelled)))
+    def draws(self, step: int) -> list[Draw]:
+        """What this process sees in a step, which counts from 0 over all epochs."""
+        epoch, place = divmod(step, self.steps)
+        together = self.batch * self.ranks
+        indices = _permutation(self.seed, epoch, self.count)
+        places = np.arange(place * together, (place + 1) * together) % self.count
+        return [Draw(epoch, int(index)) for index in indices[places[self.rank :: self.ranks]]]
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    # No picture has the index `count`: the permutation has random numbers of its own.
+    return generator(seed, epoch, count).permutation(count)
 
 
 class Pictures(NamedTuple):
-    """A batch on its way to the device, all uint8 but the names.
+    """A batch on its way to the device, all uint8 but the texts.
 
     Attributes
     ----------
@@ -156,10 +123,8 @@ class Pictures(NamedTuple):
     damaged: tuple[str, ...]
 
 
-class Portraits(Dataset[Pictures]):
-    """Training samples; the index is a :class:`~p3m_edge.train.order.Draw`.
-
-    What a sample looks like depends on the seed, the epoch and the index alone.
+class Portraits:
+    """Training samples. What one looks like depends on the seed, the epoch and the index alone.
 
     Parameters
     ----------
@@ -176,9 +141,6 @@ class Portraits(Dataset[Pictures]):
         self.faces = None if faces is None else SoundFaces(faces)
         self.config = config
 
-    def __len__(self) -> int:
-        return len(self.source)
-
     def __getitem__(self, draw: Draw) -> Pictures:
         """A batch of one.
 
@@ -192,31 +154,28 @@ class Portraits(Dataset[Pictures]):
             Source faces or backgrounds cannot be used.
         """
         unreadable: list[str] = []
-        for attempt in range(min(_TRIES, len(self))):
-            chosen = Draw(draw.epoch, (draw.item + attempt) % len(self))
+        count = len(self.source)
+        for attempt in range(min(_TRIES, count)):
             try:
-                pictures = self._draw(chosen)
-                return pictures._replace(unreadable=tuple(unreadable), damaged=self._damaged())
+                pictures = self._draw(Draw(draw.epoch, (draw.item + attempt) % count))
             except MaskError:
                 raise
             except InputError as error:
                 unreadable.append(" ".join(str(error).split()))
+                continue
+            others = [source for source in (self.faces, self.backgrounds) if source is not None]
+            damaged = tuple(line for source in others for line in source.damaged())
+            return pictures._replace(unreadable=tuple(unreadable), damaged=damaged)
         raise InputError(f"{len(unreadable)} pictures one after the other cannot be used, the last: {unreadable[-1]}")
-
-    def _damaged(self) -> tuple[str, ...]:
-        """What was damaged of the files in whose places others stand."""
-        sources = (self.faces, self.backgrounds)
-        return tuple(line for source in sources if source is not None for line in source.damaged())
 
     def _draw(self, draw: Draw) -> Pictures:
         seed = self.config.run.seed
         sample = self.source.read(draw)
         # Random numbers of its own: with the probability 0 it must not change what the other steps draw.
         pasting = numbers(PASTE, seed, *draw)
-        if self.paste is not None:
-            sample = self.paste(sample, pasting)
-        transform = self.transform if sample.labelled else self.unlabelled_transform
-        sample = transform(sample, generator(seed, *draw))
+        if self.faces is not None and "icp" in self.config.copy_paste.methods:
+            sample = ImagePaste(self.faces, **vars(self.config.image_paste))(sample, pasting)
+        sample = self.transforms[sample.labelled](sample, generator(seed, *draw))
         return _pack(sample, *self._source_face(draw, pasting))
 
     def _source_face(self, draw: Draw, rng: np.random.Generator) -> tuple[Image, Image]:
@@ -228,16 +187,10 @@ class Portraits(Dataset[Pictures]):
         return face.image, face.mask
 
     @cached_property
-    def paste(self) -> ImagePaste | None:
-        """P3M-ICP, if it is wanted."""
-        if self.faces is None or "icp" not in self.config.copy_paste.methods:
-            return None
-        return ImagePaste(self.faces, **vars(self.config.image_paste))
-
-    @cached_property
-    def transform(self) -> Transform:
-        """The augmentation."""
-        return augmentation(self.config.data, self.backgrounds)
+    def transforms(self) -> tuple[Transform, Transform]:
+        """The augmentation of pictures without a matte, which have no other background, and of those with one."""
+        data = self.config.data
+        return augmentation(replace(data, compose=0.0), None), augmentation(data, self.backgrounds)
 
     @cached_property
     def backgrounds(self) -> Sound[Image] | None:
@@ -248,13 +201,8 @@ class Portraits(Dataset[Pictures]):
         paths = list_images(data.backgrounds)
         return Sound("backgrounds", len(paths), lambda index: read_image(paths[index]).rgb)
 
-    @cached_property
-    def unlabelled_transform(self) -> Transform:
-        """The augmentation of pictures without a matte, which cannot stand before another background."""
-        return augmentation(replace(self.config.data, compose=0.0), None)
-
     def __getstate__(self) -> dict[str, object]:
-        """Without the steps and backgrounds, which a worker makes for itself."""
+        """Without the transforms and backgrounds, which a worker makes for itself."""
         return {"source": self.source, "faces": self.faces, "config": self.config}
 
 
@@ -269,26 +217,14 @@ def augmentation(data: Data, backgrounds: Sequence[Image] | None) -> Transform:
             steps.append(augment.on_backgrounds(backgrounds, probability=data.compose))
     if data.clothes and backgrounds is not None:
         steps.append(other_clothes(backgrounds, probability=data.clothes))
-    if data.colour:
-        steps.append(augment.colour_jitter(probability=data.colour))
-    if data.dark:
-        steps.append(augment.dark(probability=data.dark))
-    if data.grey:
-        steps.append(augment.greyscale(probability=data.grey))
-    if data.blur:
-        steps.append(augment.gaussian_blur(probability=data.blur))
-    if data.noise:
-        steps.append(augment.noise(probability=data.noise))
-    if data.jpeg:
-        steps.append(augment.jpeg(probability=data.jpeg))
+    steps += [make(probability=share) for name, make in _OPTIONAL.items() if (share := getattr(data, name))]
     return augment.chain(*steps)
 
 
 def collate(samples: Sequence[Pictures]) -> Pictures:
     """One batch of many."""
-    tensors = (torch.cat(values) for values in zip(*(sample[:-3] for sample in samples), strict=True))
-    texts = (sum(values, ()) for values in zip(*(sample[-3:] for sample in samples), strict=True))
-    return Pictures._make([*tensors, *texts])
+    fields = zip(*samples, strict=True)
+    return Pictures._make(torch.cat(values) if isinstance(values[0], Tensor) else sum(values, ()) for values in fields)
 
 
 def to_batch(pictures: Pictures) -> Batch:
@@ -315,31 +251,29 @@ def normalise(image: Tensor) -> Tensor:
 def _pack(sample: Sample, source_image: Image, source_mask: Image) -> Pictures:
     if sample.trimap is None:
         raise InputError(f"{sample.name} has no trimap")
-    coloured = sample.foreground is not None and sample.background is not None
-    empty = np.zeros_like(sample.image)
+    foreground, background = sample.foreground, sample.background
+    coloured = foreground is not None and background is not None
+    images = {
+        "image": sample.image,
+        "alpha": sample.alpha,
+        "trimap": sample.trimap,
+        "trust": np.full_like(sample.alpha, 255) if sample.trust is None else sample.trust,
+        "foreground": np.zeros_like(sample.image) if foreground is None or not coloured else foreground,
+        "background": np.zeros_like(sample.image) if background is None or not coloured else background,
+        "face_mask": np.zeros_like(sample.alpha) if sample.face_mask is None else sample.face_mask,
+        "source_image": source_image,
+        "source_mask": source_mask,
+    }
+    flags = {"has_colours": coloured, "labelled": sample.labelled}
     return Pictures(
-        image=_planes(sample.image),
-        alpha=_plane(sample.alpha),
-        trimap=_plane(sample.trimap),
-        trust=_plane(np.full_like(sample.alpha, 255) if sample.trust is None else sample.trust),
-        foreground=_planes(sample.foreground if coloured and sample.foreground is not None else empty),
-        background=_planes(sample.background if coloured and sample.background is not None else empty),
-        face_mask=_plane(np.zeros_like(sample.alpha) if sample.face_mask is None else sample.face_mask),
-        has_colours=torch.tensor([coloured], dtype=torch.uint8),
-        labelled=torch.tensor([sample.labelled], dtype=torch.uint8),
-        source_image=_planes(source_image),
-        source_mask=_plane(source_mask),
+        **{name: _tensor(image) for name, image in images.items()},
+        **{name: torch.tensor([flag], dtype=torch.uint8) for name, flag in flags.items()},
         names=(sample.name,),
         unreadable=(),
         damaged=(),
     )
 
 
-def _planes(image: NDArray[np.uint8]) -> Tensor:
-    """``[H, W, 3]`` -> ``[1, 3, H, W]``."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))[None])
-
-
-def _plane(image: NDArray[np.uint8]) -> Tensor:
-    """``[H, W]`` -> ``[1, H, W]``."""
-    return torch.from_numpy(np.array(image)[None])
+def _tensor(image: NDArray[np.uint8]) -> Tensor:
+    """``[H, W, 3]`` -> ``[1, 3, H, W]``, ``[H, W]`` -> ``[1, H, W]``; a copy: arrays of the cache are read-only."""
+    return torch.from_numpy(np.array(image.transpose(2, 0, 1) if image.ndim == 3 else image, order="C")[None])

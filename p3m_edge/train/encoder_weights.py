@@ -48,18 +48,9 @@ _LITE_EPSILON, _EPSILON = 1e-3, 1e-5  # of its batch norms and of ours
 
 @dataclass(frozen=True)
 class EncoderReport:
-    """What became of a file of encoder weights.
+    """What became of a file of encoder weights: ``loaded`` of the encoder's ``tensors`` were in it.
 
-    Attributes
-    ----------
-    file
-        Its name.
-    loaded, tensors
-        How many of the encoder's tensors were loaded, of how many.
-    missing
-        The others; they keep their random start.
-    unused
-        What the file holds beside, each with the reason.
+    The ``missing`` ones keep their random start; what else the file holds is ``unused``, each with the reason.
     """
 
     file: str
@@ -70,14 +61,7 @@ class EncoderReport:
 
 
 def load_encoder(network: P3MNet, path: Path) -> EncoderReport:
-    """Load what fits into the encoder.
-
-    Parameters
-    ----------
-    network
-        Its encoder is changed.
-    path
-        A file of ``torch.save`` with tensors alone, or safetensors.
+    """Load what fits into the network's encoder from a file of ``torch.save`` with tensors alone, or safetensors.
 
     Raises
     ------

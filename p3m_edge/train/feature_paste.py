@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import KW_ONLY, InitVar, dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -36,6 +38,7 @@ LEVELS = 6
 _Change = Callable[[Tensor], Tensor]
 
 
+@dataclass(eq=False)
 class FeaturePaste:
     """P3M-FCP for one network.
 
@@ -54,10 +57,8 @@ class FeaturePaste:
         A :class:`~p3m_edge.model.p3mnet.P3MNet`, wrapped or not.
     levels
         Where to paste, see :data:`LEVELS`. The paper's own choice is not published.
-    probability
-        That a sample gets a face.
-    from_epoch
-        The first epoch, counted from 0, in which that happens; 50 of 150.
+    probability, from_epoch
+        That a sample gets a face, from this epoch (counted from 0) on; 50 of 150.
     scale
         Lowest and highest factor of the source's size, one draw for both axes. 0.3 to 0.7 is for CelebAMask-HQ, whose
         faces fill the picture.
@@ -77,41 +78,35 @@ class FeaturePaste:
         which would wait for processes that paste nothing in this step.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        levels: Sequence[int] = (2,),
-        *,
-        probability: float = 0.5,
-        from_epoch: int = 50,
-        scale: tuple[float, float] = (0.3, 0.7),
-        fit: bool = False,
-        variant: FeatureVariant = "copy-paste",
-        source_batch_norm: SourceBatchNorm = "frozen",
-    ) -> None:
-        check_share("probability", probability)
-        check_scale(scale)
-        check_choice("variant", variant, get_args(FeatureVariant))
-        check_choice("source_batch_norm", source_batch_norm, get_args(SourceBatchNorm))
+    network: InitVar[nn.Module]
+    levels: Sequence[int] = (2,)
+    _: KW_ONLY
+    probability: float = 0.5
+    from_epoch: int = 50
+    scale: tuple[float, float] = (0.3, 0.7)
+    fit: bool = False
+    variant: FeatureVariant = "copy-paste"
+    source_batch_norm: SourceBatchNorm = "frozen"
+
+    def __post_init__(self, network: nn.Module) -> None:
+        check_share("probability", self.probability)
+        check_scale(self.scale)
+        check_choice("variant", self.variant, get_args(FeatureVariant))
+        check_choice("source_batch_norm", self.source_batch_norm, get_args(SourceBatchNorm))
+        levels = tuple(sorted(self.levels))
         if not levels or len(set(levels)) != len(levels) or not set(levels) <= set(range(LEVELS)):
-            raise UsageError(f"levels must be different numbers from 0 to {LEVELS - 1}, not {tuple(levels)}")
-        if from_epoch < 0:
-            raise UsageError(f"from_epoch must be 0 or more, not {from_epoch}")
+            raise UsageError(f"levels must be different numbers from 0 to {LEVELS - 1}, not {tuple(self.levels)}")
+        if self.from_epoch < 0:
+            raise UsageError(f"from_epoch must be 0 or more, not {self.from_epoch}")
+        self.levels = levels
         self.encoder = _encoder(network)
         if isinstance(self.encoder, MobileEncoder) and 0 in levels:
             raise UsageError(
                 "the mobile network has no level 0: nothing in it has the picture's full size", hint="levels 1 to 5"
             )
-        self.levels = tuple(sorted(levels))
-        self.probability = probability
-        self.from_epoch = from_epoch
-        self.scale = scale
-        self.fit = fit
-        self.variant = variant
-        self.source_batch_norm = source_batch_norm
         synchronised = any(isinstance(module, nn.SyncBatchNorm) for module in self.encoder.modules())
-        if synchronised and source_batch_norm != "frozen":
-            raise UsageError(f"SyncBatchNorm needs source_batch_norm 'frozen', not {source_batch_norm!r}")
+        if synchronised and self.source_batch_norm != "frozen":
+            raise UsageError(f"SyncBatchNorm needs source_batch_norm 'frozen', not {self.source_batch_norm!r}")
 
     @contextmanager
     def apply(
@@ -188,16 +183,12 @@ class FeaturePaste:
         """The sources' features ``[b, C, h, w]`` at the chosen levels, without gradients."""
         found: dict[int, Tensor] = {}
 
-        def keep(level: int) -> _Change:
-            def change(feature: Tensor) -> Tensor:
-                found[level] = feature
-                return feature
-
-            return change
+        def keep(level: int, feature: Tensor) -> Tensor:
+            return found.setdefault(level, feature)
 
         with torch.no_grad(), self._source_mode(), ExitStack() as undo:
             for level in self.levels:
-                undo.callback(_tap(self.encoder, level, keep(level)))
+                undo.callback(_tap(self.encoder, level, partial(keep, level)))
             self.encoder(images)
         return found
 
@@ -287,23 +278,10 @@ def _merge(pasted: Tensor, inside: Tensor, rows: Tensor, batch: int) -> _Change:
 
 
 def _place(features: Tensor, sources: Tensor, targets: Tensor, theta: Tensor, level: int) -> tuple[Tensor, Tensor]:
-    """Carry the sources' features to the targets.
+    """Carry the sources' features, ``[b, C, hs, ws]``, to the targets: ``[b, C, h, w]``, and where they are pasted.
 
-    Parameters
-    ----------
-    features
-        ``[b, C, hs, ws]``.
-    sources, targets
-        The masks at the input's size, ``[b, Hs, Ws]`` and ``[b, H, W]``.
-    theta
-        ``[b, 2, 3]``, see :meth:`FeaturePaste._maps`.
-    level
-        Of the features.
-
-    Returns
-    -------
-    pasted, inside
-        ``[b, C, h, w]``, and bool ``[b, 1, h, w]``: where the target's mask is and the source's covers it.
+    That is where the target's mask is and the source's covers it, bool ``[b, 1, h, w]``. The masks have the input's
+    size, ``[b, Hs, Ws]`` and ``[b, H, W]``; ``theta``, ``[b, 2, 3]``, is that of :meth:`FeaturePaste._maps`.
     """
     covers, allowed = _at_level(sources, level), _at_level(targets, level)
     grid = functional.affine_grid(theta, [len(theta), 1, *allowed.shape[2:]], align_corners=False)

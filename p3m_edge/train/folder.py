@@ -1,8 +1,13 @@
-"""The folder of a run: one training at a time is in it, since two would write over each other's states and weights."""
+"""The folder of a run: its lock, and what a training writes down in it besides states and weights.
+
+One training at a time is in a folder, since two would write over each other's files.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +15,11 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from p3m_edge.atomic import LEFTOVERS, atomic_write, reason
-from p3m_edge.errors import OutputError, P3MEdgeError, UsageError
+from p3m_edge.benchmarks import chart
+from p3m_edge.errors import InputError, OutputError, P3MEdgeError, UsageError, missing_package
+from p3m_edge.smallfile import read_csv, read_text, read_toml
 from p3m_edge.train import config as configs
+from p3m_edge.train.origin import OPTIONS
 from p3m_edge.train.request import TrainPlan, TrainRequest
 from p3m_edge.train.state import STATE
 
@@ -20,6 +28,9 @@ if TYPE_CHECKING:
 
 LOCK = ".lock"
 """A file in the folder. The system lets it go when its holder ends, however that ends."""
+CURVE = "curve.svg"
+SEEN = "seen"
+"""The column of ``validation.csv`` with the number of pictures that all processes have trained on."""
 
 
 @contextmanager
@@ -91,20 +102,119 @@ def check(request: TrainRequest) -> None:
 
 
 def make(request: TrainRequest, planned: TrainPlan) -> None:
-    """Write the effective settings into it, and remove what a killed run left half-written.
-
-    Raises
-    ------
-    OutputError
-        It cannot be written.
-    """
+    """Write the effective settings, and remove what a killed run left half-written; raises :class:`OutputError`."""
     for path in request.out.glob(LEFTOVERS):
         path.unlink(missing_ok=True)
-    given = ("data", "faces", "teacher", "unlabelled")
-    named = ", ".join(f"{name}: {getattr(request, name)}" for name in given if getattr(request, name) is not None)
+    given = {name: getattr(request, name) for name in OPTIONS}
+    named = ", ".join(f"{name}: {value}" for name, value in given.items() if value is not None)
     text = f"# {named}\n# {planned.data}\n\n{configs.to_toml(request.config)}"
     try:
         (request.out / "sheets").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{request.out} cannot be made: {error.strerror}") from error
     atomic_write(request.out / "config.toml", text.encode())
+
+
+class Table:
+    """A CSV file that grows by a row at a time; its first column is ``step``.
+
+    Rows of an earlier run stay up to the step ``last``, from which the run goes on: later ones are written again.
+    """
+
+    def __init__(self, path: Path, last: int) -> None:
+        self.path = path
+        self._names: list[str] = []
+        if path.is_file():
+            self._keep_until(last)
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Append a row; the first one decides about the columns. Raises :class:`OutputError`."""
+        rows: list[list[object]] = []
+        if not self._names:
+            self._names = ["step", *values]
+            rows.append([*self._names])
+        rows.append([step, *(values[name] for name in self._names[1:])])
+        try:
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                file.write(_lines(rows))
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be written: {error.strerror}") from error
+
+    def _keep_until(self, last: int) -> None:
+        try:
+            rows = list(csv.reader(io.StringIO(read_text(self.path), newline="")))
+            if not rows:
+                return
+            self._names = rows[0]
+            # A row that was cut short has fewer fields.
+            kept = [row for row in rows[1:] if len(row) == len(self._names) and int(row[0]) <= last]
+        except (OSError, ValueError, csv.Error) as error:
+            raise InputError(f"{self.path} cannot be read: {reason(error)}", hint="move it away") from error
+        atomic_write(self.path, _lines([self._names, *kept]).encode())
+
+
+class Logs:
+    """``log.csv`` (training) and ``validation.csv`` of a run that goes on from the step ``last``, and TensorBoard.
+
+    Raises
+    ------
+    MissingError
+        TensorBoard is wanted and not installed.
+    """
+
+    def __init__(self, folder: Path, last: int, *, tensorboard: bool) -> None:
+        self._tables = {name: Table(folder / f"{name}.csv", last) for name in ("log", "validation")}
+        self._board = None
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise missing_package("tensorboard", "train", error) from error
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=last + 1)
+
+    def add(self, table: str, step: int, values: Mapping[str, float]) -> None:
+        """Write a row into ``log`` or ``validation``; raises :class:`OutputError` where that fails."""
+        self._tables[table].add(step, values)
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(f"{'train' if table == 'log' else table}/{name}", value, step)
+
+    def __enter__(self) -> Logs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._board is not None:
+            self._board.close()
+
+
+def write_curve(run: Path) -> None:
+    """Draw the SAD of the held-out pictures over the pictures that all processes have seen.
+
+    Raises
+    ------
+    InputError
+        The table or the settings of the run cannot be read, or there is nothing to draw.
+    OutputError
+        The file cannot be written.
+    """
+    try:
+        settings = read_toml(run / "config.toml")["run"]
+        pictures = int(settings["batch"]) * int(settings["devices"])  # of a step; runs of earlier versions say no more
+        points = [
+            (int(row.get(SEEN) or int(row["step"]) * pictures) / 1000, float(row["sad"]))
+            for row in read_csv(run / "validation.csv")
+        ]
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename} is missing: {run} is no folder of a training") from error
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise InputError(f"{run} has a table or settings that cannot be read: {error}") from error
+    if not points:
+        raise InputError(f"{run}: no validation to draw yet")
+    title, axes = "SAD of the held-out pictures", ("pictures seen, thousands", "SAD, thousands")
+    atomic_write(run / CURVE, chart.lines(title, [chart.Line("", points)], *axes).encode())
+
+
+def _lines(rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -7,23 +7,117 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from p3m_edge.data import foreground, sets
 from p3m_edge.data.cache import Cache
 from p3m_edge.data.faces import FaceSource, open_faces, synthetic_faces
-from p3m_edge.data.sample import Item, Sample
+from p3m_edge.data.sample import Item, Sample, generator
+from p3m_edge.data.synth import portrait
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.imageio import list_images
 from p3m_edge.train.config import Config
-from p3m_edge.train.dataset import Files, Mixed, Source, Synthetic
 
+PASTE, STEP, HELD_OUT = 1, 2, 3
+"""What random numbers are for, besides those of :func:`p3m_edge.data.sample.generator`."""
 _SYNTHETIC = re.compile(r"synth:([0-9]{1,9})")
-_TRAIN = "train"
+
+
+def numbers(purpose: int, seed: int, first: int, second: int) -> np.random.Generator:
+    """Random numbers that nothing else has; the last three arguments are below 2**32."""
+    # NumPy takes the words [a, b, c] and [a, b, c, 0] for the same, so a fourth one above 0 sets them apart.
+    return np.random.default_rng([seed, first, second, purpose])
+
+
+class Draw(NamedTuple):
+    """One picture of one epoch; both count from 0."""
+
+    epoch: int
+    item: int
+
+
+class Source(Protocol):
+    """Where pictures come from; ``items`` are those that are files."""
+
+    @property
+    def items(self) -> tuple[Item, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, draw: Draw) -> Sample:
+        """The picture; :class:`InputError`, with the file's name, where it cannot be used."""
+        ...
+
+
+@dataclass(frozen=True)
+class Files:
+    """Pictures of a data set; every epoch has the same ones."""
+
+    items: tuple[Item, ...]
+    cache: Cache
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def read(self, draw: Draw) -> Sample:
+        return self.cache.read(self.items[draw.item])
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Generated portraits; every epoch has new ones. The held-out ones are never those of an epoch."""
+
+    seed: int
+    count: int
+    width: int
+    height: int
+    held_out: bool = False
+    items: tuple[Item, ...] = ()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, draw: Draw) -> Sample:
+        rng = numbers(HELD_OUT, self.seed, *draw) if self.held_out else generator(self.seed, *draw)
+        return portrait(int(rng.integers(2**32)), self.width, self.height)
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Pictures with ground truth and pictures without; ``share`` of an epoch, between 0 and 1, are without.
+
+    An epoch goes once through one of the two, and as often through the other as its share asks for.
+    """
+
+    labelled: Source
+    unlabelled: Source
+    share: float
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        return self.labelled.items + self.unlabelled.items
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Labelled and unlabelled pictures of an epoch."""
+        labelled, unlabelled = len(self.labelled), len(self.unlabelled)
+        odds = self.share / (1 - self.share)
+        return max(labelled, round(unlabelled / odds)), max(unlabelled, round(labelled * odds))
+
+    def read(self, draw: Draw) -> Sample:
+        """The first indices are those of labelled pictures."""
+        first, _ = self.counts
+        source, item = (self.labelled, draw.item) if draw.item < first else (self.unlabelled, draw.item - first)
+        return source.read(Draw(draw.epoch, item % len(source)))
 
 
 @dataclass(frozen=True)
@@ -38,12 +132,12 @@ class Inputs:
         They have no picture in common. The held-out ones have mattes, unless no picture has.
     blurred
         Whether faces are blurred; None where that is not known.
-    labelled
-        Whether there are mattes at all.
     digest
         Of the pictures' names and what is held out, to notice a set that has changed.
     faces
         Where P3M-CP takes its faces; None without it.
+    labelled
+        Whether there are mattes at all.
     """
 
     description: str
@@ -85,78 +179,76 @@ def open_inputs(data: str | None, faces: str | None, config: Config, unlabelled:
     if config.data.compose and not list_images(config.data.backgrounds):
         raise InputError(f"{config.data.backgrounds} holds no backgrounds")
     source = None if faces is None else _faces(faces, config)
-    if data is None:
-        if unlabelled is None:
-            raise UsageError("what is to be trained on?", hint="--data DIR, or --data synth:0 for generated portraits")
-        if methods:
-            raise UsageError("P3M-CP needs --data: pictures without mattes have no face masks either")
-        return _plain(_pictures(unlabelled), unlabelled, config)
-    match = _SYNTHETIC.fullmatch(data)
-    inputs = _generated(int(match[1]), source, config) if match else _on_disc(data, source, config)
-    return inputs if unlabelled is None else _joined(inputs, unlabelled, config)
+    if data is None and unlabelled is None:
+        raise UsageError("what is to be trained on?", hint="--data DIR, or --data synth:0 for generated portraits")
+    if data is None and methods:
+        raise UsageError("P3M-CP needs --data: pictures without mattes have no face masks either")
+    cache = _cache(config)
+    inputs = None
+    if data is not None:
+        match = _SYNTHETIC.fullmatch(data)
+        inputs = _generated(int(match[1]), source, config) if match else _on_disc(data, source, config, cache)
+    if unlabelled is not None:
+        return _with_unlabelled(inputs, unlabelled, config, cache)
+    assert inputs is not None
+    return inputs
 
 
-def _generated(seed: int, faces: FaceSource | None, config: Config) -> Inputs:
-    width, height = config.data.synth_size
-    count = config.data.synth_count
-    held_out = Synthetic(seed, _held_out_count(count + 1, config), width, height, held_out=True)
-    description = f"generated portraits (seed {seed}, {count} an epoch, {width}x{height})"
-    return Inputs(description, Synthetic(seed, count, width, height), held_out, False, f"synth:{seed}:{count}", faces)
-
-
-def _on_disc(data: str, faces: FaceSource | None, config: Config) -> Inputs:
-    root = Path(data).expanduser()
-    found = sets.open_set(root, _TRAIN if _TRAIN in sets.splits(root) else None, stored=config.data.mattes)
-    sets.refuse_test_set(found.root)
-    if faces is not None and not any(item.face_mask for item in found.items):
-        raise UsageError(f"{root} has no facemask/, and P3M-CP needs them", hint="p3m-edge data anonymize makes them")
-    held_out, train = _judged(config, found) if config.validation.data else _split(found.items, config)
-    description = f"{found.name} ({found.kind}, {len(train)} pictures, {len(held_out)} more held out)"
-    files = Files(train, _cache(config)), Files(held_out, Cache(0))
-    return Inputs(description, *files, found.blurred, _digest(held_out, train), faces)
-
-
-def _plain(items: tuple[Item, ...], folder: str, config: Config) -> Inputs:
-    """Pictures without mattes alone."""
-    held_out, train = _split(items, config)
-    description = f"{_described(folder, train)}, {len(held_out)} more held out"
-    files = Files(train, _cache(config)), Files(held_out, Cache(0, _read))
-    return Inputs(description, *files, _blurred(folder), _digest(held_out, train), None, labelled=False)
-
-
-def _joined(inputs: Inputs, folder: str, config: Config) -> Inputs:
-    """Inputs with mattes, and pictures without to train on as well."""
-    items = _pictures(folder)
-    files = [part for part in (inputs.train, inputs.held_out) if isinstance(part, Files)]
-    known = {item.image.resolve() for part in files for item in part.items}
-    if any(item.image.resolve() in known for item in items):
-        raise UsageError(
-            f"{folder} has pictures of --data", hint="the teacher sees those anyway; leave --unlabelled out"
-        )
-    cache = inputs.train.cache if isinstance(inputs.train, Files) else _cache(config)
-    blurred = (inputs.blurred, _blurred(folder))
-    return replace(
-        inputs,
-        description=f"{inputs.description}, and {_described(folder, items)}",
-        train=Mixed(inputs.train, Files(items, cache), config.distillation.unlabelled),
-        blurred=False if False in blurred else None if None in blurred else True,
-        digest=f"{inputs.digest}:{_digest(items)}",
-    )
-
-
-def _pictures(folder: str) -> tuple[Item, ...]:
-    """What is in a plain folder."""
-    root = Path(folder).expanduser().resolve()
-    sets.refuse_test_set(root)
-    items = tuple(Item(path.name, path) for path in list_images(root))
-    if not items:
-        raise InputError(f"{folder} holds no pictures", hint="its sub-folders are not looked into")
-    return items
+def common(some: Iterable[Item], others: Iterable[Item]) -> Item | None:
+    """The first item whose picture is one of the others' as well."""
+    known = {item.image.resolve() for item in others}
+    return next((item for item in some if item.image.resolve() in known), None)
 
 
 def faces_in(folder: str) -> str:
     """What is known about the faces in a plain folder: ``blurred``, ``not blurred`` or ``not known to be blurred``."""
     return {True: "blurred", False: "not blurred", None: "not known to be blurred"}[_blurred(folder)]
+
+
+def _generated(seed: int, faces: FaceSource | None, config: Config) -> Inputs:
+    count, size = config.data.synth_count, config.data.synth_size
+    description = "generated portraits (seed {}, {} an epoch, {}x{})".format(seed, count, *size)
+    held_out = Synthetic(seed, _held_out_count(count + 1, config), *size, held_out=True)
+    return Inputs(description, Synthetic(seed, count, *size), held_out, False, f"synth:{seed}:{count}", faces)
+
+
+def _on_disc(data: str, faces: FaceSource | None, config: Config, cache: Cache) -> Inputs:
+    root = Path(data).expanduser()
+    found = sets.open_set(root, "train" if "train" in sets.splits(root) else None, stored=config.data.mattes)
+    sets.refuse_test_set(found.root)
+    if faces is not None and not any(item.face_mask for item in found.items):
+        raise UsageError(f"{root} has no facemask/, and P3M-CP needs them", hint="p3m-edge data anonymize makes them")
+    held_out, train = _judged(config, found) if config.validation.data else _split(found.items, config)
+    description = f"{found.name} ({found.kind}, {len(train)} pictures, {len(held_out)} more held out)"
+    files = Files(train, cache), Files(held_out, Cache(0))
+    return Inputs(description, *files, found.blurred, _digest(held_out, train), faces)
+
+
+def _with_unlabelled(inputs: Inputs | None, folder: str, config: Config, cache: Cache) -> Inputs:
+    """Pictures without mattes, alone or besides those that have some."""
+    root = Path(folder).expanduser().resolve()
+    sets.refuse_test_set(root)
+    items = tuple(Item(path.name, path) for path in list_images(root))
+    if not items:
+        raise InputError(f"{folder} holds no pictures", hint="its sub-folders are not looked into")
+    what = f"pictures without mattes from {root.name} (faces: {faces_in(folder)})"
+    if inputs is None:
+        held_out, train = _split(items, config)
+        description = f"{len(train)} {what}, {len(held_out)} more held out"
+        files = Files(train, cache), Files(held_out, Cache(0, _read))
+        return Inputs(description, *files, _blurred(folder), _digest(held_out, train), None, labelled=False)
+    if common(items, inputs.train.items + inputs.held_out.items):
+        raise UsageError(
+            f"{folder} has pictures of --data", hint="the teacher sees those anyway; leave --unlabelled out"
+        )
+    blurred = (inputs.blurred, _blurred(folder))
+    return replace(
+        inputs,
+        description=f"{inputs.description}, and {len(items)} {what}",
+        train=Mixed(inputs.train, Files(items, cache), config.distillation.unlabelled),
+        blurred=False if False in blurred else None if None in blurred else True,
+        digest=f"{inputs.digest}:{_digest(items)}",
+    )
 
 
 def _blurred(folder: str) -> bool | None:
@@ -165,18 +257,11 @@ def _blurred(folder: str) -> bool | None:
     return next((layout.blurred for layout in sets.LAYOUTS if layout.image == name), None)
 
 
-def _described(folder: str, items: tuple[Item, ...]) -> str:
-    name = Path(folder).expanduser().resolve().name
-    return f"{len(items)} pictures without mattes from {name} (faces: {faces_in(folder)})"
-
-
 def _judged(config: Config, found: sets.DataSet) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
     """The set that is judged, and all pictures of the one that is trained on."""
     judged = sets.open_set(Path(config.validation.data).expanduser(), stored=config.data.mattes)
     sets.refuse_test_set(judged.root)
-    known = {item.image.resolve() for item in found.items}
-    both = next((item for item in judged.items if item.image.resolve() in known), None)
-    if both is not None:
+    if (both := common(judged.items, found.items)) is not None:
         raise UsageError(f"{both.image} of validation.data is trained on as well")
     return judged.items[: config.validation.limit], found.items
 
@@ -217,10 +302,10 @@ def _faces(text: str, config: Config) -> FaceSource:
     match = _SYNTHETIC.fullmatch(text)
     if match is None:
         source: FaceSource = open_faces(Path(text).expanduser())
-    else:
-        if not int(match[1]):
-            raise UsageError("--faces synth:0 are no faces", hint="synth:COUNT, for example synth:100")
+    elif int(match[1]):
         source = synthetic_faces(config.run.seed, int(match[1]), max(config.data.size, 128))
+    else:
+        raise UsageError("--faces synth:0 are no faces", hint="synth:COUNT, for example synth:100")
     if not len(source):
         raise InputError(f"{text} holds no faces")
     return source

@@ -1,9 +1,17 @@
-"""Device, precision and processes, by Lightning Fabric; what was asked for and cannot be had is an error."""
+"""Device, precision and processes, by Lightning Fabric, and the signals that stop them.
+
+What was asked for and cannot be had is an error.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -66,12 +74,48 @@ def fabric(run: Run) -> Fabric:
     here, machines = processes(run)
     if name == "cuda" and here > torch.cuda.device_count():
         raise MissingError(f"{here} CUDA devices were asked for, {torch.cuda.device_count()} are here")
-    started = Fabric(
-        accelerator=name,
-        devices=here,
-        num_nodes=machines,
-        strategy="ddp" if here * machines > 1 else "auto",
-        precision=run.precision,
-    )
+    strategy = "ddp" if here * machines > 1 else "auto"
+    started = Fabric(accelerator=name, devices=here, num_nodes=machines, strategy=strategy, precision=run.precision)
     started.launch()
     return started
+
+
+class StopRequest:
+    """Ctrl-C and SIGTERM inside ``with``, in the main thread: finish the step, save, stop. A second one stops at once.
+
+    Attributes
+    ----------
+    asked
+        Whether somebody wants the training to stop.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._waiting = False
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Inside, a signal raises :class:`KeyboardInterrupt`: there is no step to finish."""
+        if self.asked:
+            raise KeyboardInterrupt
+        self._waiting = True
+        try:
+            yield
+        finally:
+            self._waiting = False
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        stop, self.asked = self.asked or self._waiting, True
+        if stop:
+            raise KeyboardInterrupt

@@ -8,60 +8,49 @@ in the middle of one leaves its reader waiting.
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.train.config import Config
-from p3m_edge.train.dataset import Pictures, Portraits, collate
-from p3m_edge.train.order import Draw, Order, Steps
+from p3m_edge.train.dataset import Order, Pictures, Portraits, collate
 
 _BYTES = 24  # of a pixel of the network's input in all arrays of a batch, with some to spare
 _WAITING = 3  # batches of a worker that may be on their way
 _SPARE = 64_000_000  # for others on this machine
 
-
-class Parcel:
-    """A batch on its way: what is a tensor travels as an array, whose bytes go through the pipe."""
-
-    def __init__(self, pictures: Pictures) -> None:
-        self._fields = [value.numpy() if isinstance(value, Tensor) else value for value in pictures]
-
-    def open(self) -> Pictures:
-        """The batch."""
-        return Pictures._make(torch.from_numpy(one) if isinstance(one, np.ndarray) else one for one in self._fields)
-
-    def pin_memory(self) -> Pictures:
-        """The batch in memory that a GPU can copy from while others compute; PyTorch's own thread calls this."""
-        return Pictures._make(one.pin_memory() if isinstance(one, Tensor) else one for one in self.open())
+Found = Pictures | P3MEdgeError
+"""Errors of ours are values here: PyTorch would raise others in their place, without their hints."""
 
 
-class _Safe(Dataset[Pictures | P3MEdgeError]):
-    """The samples, with errors of ours as values: PyTorch would raise others in their place, without their hints."""
+class _Batches(Dataset[Found | bytes]):
+    """The batches of this process, as bytes where there may be too little shared memory; the index is the step."""
 
-    def __init__(self, data: Portraits) -> None:
-        self._data = data
+    def __init__(self, portraits: Portraits, order: Order) -> None:
+        self._portraits, self._order = portraits, order
+        self._pickled = bool(portraits.config.data.workers) and _scarce(portraits.config)
 
-    def __getitem__(self, draw: Draw) -> Pictures | P3MEdgeError:
+    def __getitem__(self, step: int) -> Found | bytes:
         try:
-            return self._data[draw]
+            found: Found = collate([self._portraits[draw] for draw in self._order.draws(step)])
         except P3MEdgeError as error:
-            return error
+            found = error
+        return pickle.dumps(found) if self._pickled else found
 
 
 class Feed:
-    """Batches in order, from one step to another.
+    """Batches in order, from the step ``first`` to ``last - 1``.
 
     Attributes
     ----------
@@ -69,17 +58,19 @@ class Feed:
         Seconds that :meth:`__iter__` took for batches so far, without the first one, for which the workers start.
     """
 
-    def __init__(self, data: Portraits, order: Order, first: int, last: int, *, workers: int, pin: bool) -> None:
+    def __init__(self, portraits: Portraits, order: Order, first: int, last: int, *, pin: bool) -> None:
         self.waited = 0.0
-        self._loader: DataLoader[Any] = DataLoader(
-            _Safe(data),
-            batch_sampler=Steps(order, first, last),
-            collate_fn=_pack if workers and _scarce(data.config, workers) else _share,
-            num_workers=workers,
+        self._workers = portraits.config.data.workers
+        self._loader: DataLoader[Found | bytes] = DataLoader(
+            _Batches(portraits, order),
+            batch_size=None,
+            sampler=range(first, last),
+            collate_fn=_unchanged,
+            num_workers=self._workers,
             pin_memory=pin,
             worker_init_fn=_start_worker,
             # A forked worker waits for ever for threads that only its parent has (numba's, OpenMP's).
-            multiprocessing_context="spawn" if workers else None,
+            multiprocessing_context="spawn" if self._workers else None,
             generator=torch.Generator(),  # else the loader would draw from the training's own random numbers
         )
 
@@ -93,90 +84,70 @@ class Feed:
         """
         others = set(multiprocessing.active_children())
         try:
-            yield from self._batches(self._start())
+            yield from self._batches()
         except BaseException:  # PyTorch would wait for workers that hang, one after the other, and then for ever
             _ignore_deaths()  # also where the workers were just being started
             for worker in set(multiprocessing.active_children()) - others:
                 worker.kill()
             raise
 
-    def _start(self) -> Iterator[Parcel | Pictures | P3MEdgeError]:
+    def _batches(self) -> Iterator[Pictures]:
+        with self._deaths_told():
+            batches = self._started() if self._workers else iter(self._loader)
+        for number in range(len(self._loader)):
+            start = time.perf_counter()
+            with self._deaths_told():
+                batch = next(batches)
+            found: Found = pickle.loads(batch) if isinstance(batch, bytes) else batch  # noqa: S301 - of our own worker
+            if isinstance(found, P3MEdgeError):
+                raise found
+            if number:
+                self.waited += time.perf_counter() - start
+            yield found
+
+    def _started(self) -> Iterator[Found | bytes]:
         """Start the workers."""
-        if not self._loader.num_workers:
-            return iter(self._loader)
         try:
-            _try_semaphores(self._loader.num_workers)
+            # What so many workers need, made and let go; half a loader of PyTorch's would print a traceback at its end.
+            context = multiprocessing.get_context("spawn")
+            queues, _event = [context.Queue() for _ in range(self._workers + 1)], context.Event()
+            for queue in queues:
+                queue.close()
             batches = iter(self._loader)
         except OSError as error:
             raise P3MEdgeError(
                 f"the processes that prepare pictures cannot be started: {error.strerror or error}",
                 hint="they need a little shared memory (/dev/shm; docker run --shm-size=64m), or data.workers=0",
             ) from error
-        except RuntimeError as error:
-            if (told := _killed(error)) is None:
-                raise
-            raise told from error
         _ignore_deaths()
         return batches
 
-    def _batches(self, batches: Iterator[Parcel | Pictures | P3MEdgeError]) -> Iterator[Pictures]:
-        for number in range(len(self._loader)):
-            start = time.perf_counter()
-            try:
-                batch = next(batches)
-            except (ConnectionError, EOFError, FileNotFoundError, RuntimeError) as error:
-                if not self._loader.num_workers:
-                    raise
-                if (told := _killed(error)) is None:
-                    raise
-                raise told from error
-            if isinstance(batch, P3MEdgeError):
-                raise batch
-            pictures = batch.open() if isinstance(batch, Parcel) else batch
-            if number:
-                self.waited += time.perf_counter() - start
-            yield pictures
+    @contextmanager
+    def _deaths_told(self) -> Iterator[None]:
+        """Tell of a worker that was killed, where that is behind an error of PyTorch's or of a queue."""
+        try:
+            yield
+        except (ConnectionError, EOFError, FileNotFoundError, RuntimeError) as error:
+            if not self._workers or (isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)):
+                raise
+            raise P3MEdgeError(
+                "a process that prepares pictures was killed, perhaps for want of memory",
+                hint="go on with --resume, and less: --set data.workers=..., data.cache_mb=...",
+            ) from error
 
 
-def _share(samples: Sequence[Pictures | P3MEdgeError]) -> Pictures | P3MEdgeError:
-    """One batch of many samples, or the first of their errors."""
-    whole = [sample for sample in samples if isinstance(sample, Pictures)]
-    error = next((sample for sample in samples if isinstance(sample, P3MEdgeError)), None)
-    return collate(whole) if error is None else error
+def _unchanged(batch: Any) -> Any:
+    return batch
 
 
-def _pack(samples: Sequence[Pictures | P3MEdgeError]) -> Parcel | P3MEdgeError:
-    """The same, for a pipe."""
-    batch = _share(samples)
-    return Parcel(batch) if isinstance(batch, Pictures) else batch
-
-
-def _scarce(config: Config, workers: int) -> bool:
+def _scarce(config: Config) -> bool:
     """Whether there may be too little shared memory for the batches that are on their way."""
     try:
         free = shutil.disk_usage("/dev/shm").free  # noqa: S108 - looked at, and not written to
     except OSError:  # not on this system
         return False
     batch = config.run.batch * config.data.size**2 * _BYTES
-    return free < (_WAITING * workers + 2) * batch + _SPARE
-
-
-def _try_semaphores(workers: int) -> None:
-    """Make what so many workers need, and let it go; half a loader of PyTorch's would print a traceback at its end."""
-    context = multiprocessing.get_context("spawn")
-    queues, _event = [context.Queue() for _ in range(workers + 1)], context.Event()
-    for queue in queues:
-        queue.close()
-
-
-def _killed(error: Exception) -> P3MEdgeError | None:
-    """The error of a worker that was killed, if that is behind one of PyTorch's or of a queue."""
-    if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
-        return None
-    return P3MEdgeError(
-        "a process that prepares pictures was killed, perhaps for want of memory",
-        hint="go on with --resume, and less: --set data.workers=..., data.cache_mb=...",
-    )
+    return free < (_WAITING * config.data.workers + 2) * batch + _SPARE
 
 
 def _ignore_deaths() -> None:

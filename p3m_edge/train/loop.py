@@ -1,4 +1,4 @@
-"""The training loop: steps, validations, saved states. Its parts are put together in :mod:`p3m_edge.train.run`."""
+"""The training loop: steps, validations, saved states. Its parts are put together in :mod:`p3m_edge.train.parts`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ import torch
 from torch import Tensor
 
 from p3m_edge import model
+from p3m_edge.data.sheet import sheet
 from p3m_edge.errors import InputError, P3MEdgeError
 from p3m_edge.imageio import write_png
 from p3m_edge.model.p3mnet import P3MOutput
 from p3m_edge.train import optim, qat, state, validate
-from p3m_edge.train.config import to_table
-from p3m_edge.train.curve import CURVE, SEEN, write_curve
 from p3m_edge.train.dataset import Pictures, normalise, to_batch
-from p3m_edge.train.distillation import TOTAL, noted
+from p3m_edge.train.distill import TOTAL, noted
+from p3m_edge.train.folder import SEEN, Logs, write_curve
+from p3m_edge.train.inputs import STEP, numbers
+from p3m_edge.train.launch import StopRequest
 from p3m_edge.train.loader import Feed
-from p3m_edge.train.logs import Logs
 from p3m_edge.train.losses import total
-from p3m_edge.train.order import STEP, numbers
-from p3m_edge.train.parts import Parts, Progress
-from p3m_edge.train.state import State
-from p3m_edge.train.stop import StopRequest
+from p3m_edge.train.parts import Parts
+from p3m_edge.train.state import STATE, Progress
 
 
 class Reporter(Protocol):
@@ -60,15 +59,13 @@ class Loop:
     """
 
     def __init__(self, parts: Parts, logs: Logs | None, reporter: Reporter, progress: Progress) -> None:
-        self.parts = parts
-        self.logs = logs
-        self.reporter = reporter
-        self.progress = progress
+        self.parts, self.logs, self.reporter, self.progress = parts, logs, reporter, progress
+        self.config, self.fabric, self.order = parts.config, parts.fabric, parts.order
+        self.steps, self.first = parts.opened.plan.steps, progress.step
         self.losses: dict[str, float] = {}
-        self.rate = 0.0
-        self.seconds = self.waited = 0.0
+        self.rate = self.seconds = self.waited = 0.0
         self.pictures = 0
-        self.reason = "max_steps" if parts.steps < parts.config.run.epochs * parts.order.steps else "epochs"
+        self.reason = "max_steps" if self.steps < self.config.run.epochs * self.order.steps else "epochs"
 
     def run(self, feed: Feed) -> None:
         """Train to the end.
@@ -86,33 +83,28 @@ class Loop:
         """
         if self.progress.step == 0:
             self._save()
+        config = self.config
         with StopRequest() as request:
-            self._steps(feed, request)
+            optim.train_mode(
+                self.parts.network, freeze_batchnorm=config.run.freeze_batchnorm, frozen=config.optim.frozen
+            )
+            start = time.perf_counter()
+            for pictures in self._fed(feed, request):
+                asked = self._step(pictures, request)
+                self._log(len(pictures.names) * self.order.ranks, time.perf_counter() - start, feed.waited)
+                self._between(asked)
+                start = time.perf_counter()
+                if self.reason == "no improvement":
+                    break
         if request.asked:  # during the last step, or what comes after it
             raise KeyboardInterrupt
-
-    def _steps(self, feed: Feed, request: StopRequest) -> None:
-        start = time.perf_counter()
-        waited, first = 0.0, self.progress.step
-        config = self.parts.config
-        optim.train_mode(self.parts.network, freeze_batchnorm=config.run.freeze_batchnorm, frozen=config.optim.frozen)
-        for pictures in self._fed(feed, request):
-            asked = self._step(pictures, request)
-            now = time.perf_counter()
-            self.seconds += now - start
-            self._log(len(pictures.names) * self.parts.order.ranks, now - start, feed.waited - waited, first)
-            waited = self.waited = feed.waited
-            self._between(asked)
-            start = time.perf_counter()
-            if self.reason == "no improvement":
-                return
 
     def _fed(self, feed: Feed, request: StopRequest) -> Iterator[Pictures]:
         """The batches. Whoever asks to stop meanwhile need not wait for the next one, unless other processes do."""
         batches = iter(feed)
         while True:
             try:
-                with request.waiting() if self.parts.order.ranks == 1 else nullcontext():
+                with request.waiting() if self.order.ranks == 1 else nullcontext():
                     pictures = next(batches, None)
             except KeyboardInterrupt:
                 self._save()
@@ -123,36 +115,34 @@ class Loop:
 
     def _between(self, asked: bool) -> None:
         """Validate and save after a step, where it is time to."""
-        parts, done = self.parts, self.progress.step
-        settings, last = parts.config, done == parts.steps
-        epoch, within = divmod(done, parts.order.steps)
-        if last or (within == 0 and epoch % settings.validation.every == 0):
+        done, last = self.progress.step, self.progress.step == self.steps
+        epoch, within = divmod(done, self.order.steps)
+        if last or (within == 0 and epoch % self.config.validation.every == 0):
             self._validate()
         if within == 0:
             self.progress.unreadable_now = 0
-        if last or asked or within == 0 or done % settings.run.checkpoint_every == 0:
+        if last or asked or within == 0 or done % self.config.run.checkpoint_every == 0:
             self._save()
         if asked and not last:
             raise KeyboardInterrupt
 
     def _step(self, pictures: Pictures, request: StopRequest) -> bool:
         """One step of all processes; whether any of them was asked to stop."""
-        parts, fabric = self.parts, self.parts.fabric
-        step = self.progress.step
-        self.rate = optim.set_rate(parts.optimizer, parts.config.optim, step, parts.steps)
-        moved = fabric.to_device(pictures)
-        losses = self._losses(moved)
+        parts, fabric, settings = self.parts, self.fabric, self.config.optim
+        self.rate = optim.set_rate(parts.optimizer, settings, self.progress.step, self.steps)
+        losses = self._losses(fabric.to_device(pictures))
         asked = self._share(losses, request.asked, pictures)
         self._require_finite(self.losses["total"], "the loss", pictures)
         fabric.backward(losses["total"])
-        clip = parts.config.optim.clip_norm or float("inf")
+        clip = settings.clip_norm or float("inf")
         norm = fabric.clip_gradients(parts.wrapped, parts.stepper, max_norm=clip, error_if_nonfinite=False)
         self.losses["grad_norm"] = float(norm) if norm is not None else 0.0
         if getattr(fabric.strategy.precision, "scaler", None) is None:  # a scaler leaves such a step out by itself
             self._require_finite(self.losses["grad_norm"], "the gradient", pictures)
         parts.stepper.step()
         parts.optimizer.zero_grad()
-        parts.average.update()
+        if parts.average is not None:
+            parts.average.update_parameters(parts.network)
         self.progress.step += 1
         return asked
 
@@ -161,53 +151,53 @@ class Loop:
         parts, batch = self.parts, to_batch(moved)
         with self._pasting(moved), noted(parts.network.encoder) as features:
             output: P3MOutput = parts.wrapped(batch.image)
-        losses: dict[str, Tensor] = vars(total(output, batch, self._sum))
+        losses = total(output, batch, self._sum)
         if parts.distillation is None:
             return losses
-        with parts.fabric.autocast():
+        with self.fabric.autocast():
             taught = parts.distillation.losses(output, features[-1], batch.image, self._sum)
         return {**losses, **taught, "total": losses["total"] + taught[TOTAL]}
 
     @contextmanager
     def _pasting(self, pictures: Pictures) -> Iterator[None]:
         """P3M-FCP for a forward pass, if it is time for it."""
-        parts, step = self.parts, self.progress.step
-        epoch = step // parts.order.steps
-        if parts.paste is None or epoch < parts.config.feature_paste.from_epoch:
+        paste, step = self.parts.paste, self.progress.step
+        epoch = step // self.order.steps
+        if paste is None or epoch < paste.from_epoch:
             yield
             return
-        rng = numbers(STEP, parts.config.run.seed, step, parts.order.rank)
+        rng = numbers(STEP, self.config.run.seed, step, self.order.rank)
         faces, masks = normalise(pictures.source_image), pictures.source_mask
-        with parts.fabric.autocast(), parts.paste.apply(faces, masks, pictures.face_mask, rng, epoch=epoch):
+        with self.fabric.autocast(), paste.apply(faces, masks, pictures.face_mask, rng, epoch=epoch):
             yield
 
     def _sum(self, values: Tensor) -> Tensor:
         """Sum over the processes."""
-        if self.parts.order.ranks == 1:
+        if self.order.ranks == 1:
             return values
-        summed: Tensor = self.parts.fabric.all_reduce(values, reduce_op="sum")  # type: ignore[assignment]
+        summed: Tensor = self.fabric.all_reduce(values, reduce_op="sum")  # type: ignore[assignment]
         return summed
 
     def _share(self, losses: dict[str, Tensor], asked: bool, pictures: Pictures) -> bool:
         """Sum what all processes must know: the losses, unreadable pictures, and whether to stop."""
-        for line in (*pictures.unreadable, *pictures.damaged):
-            self._note_unreadable(line)
+        self._note_unreadable(*pictures.unreadable, *pictures.damaged)
         told = [float(asked), float(len(pictures.unreadable))]
         values = torch.stack([loss.detach() for loss in losses.values()])
         summed = self._sum(torch.cat([values, values.new_tensor(told)])).tolist()
-        self.losses = {name: value / self.parts.order.ranks for name, value in zip(losses, summed, strict=False)}
+        self.losses = {name: value / self.order.ranks for name, value in zip(losses, summed, strict=False)}
         self._count_unreadable(int(summed[-1]))
         return bool(summed[-2])
 
-    def _note_unreadable(self, line: str) -> None:
-        self.reporter.warn(f"skipped: {line}")
-        with (self.parts.folder / "unreadable.txt").open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(f"step {self.progress.step}: {line}\n")
+    def _note_unreadable(self, *lines: str) -> None:
+        for line in lines:
+            self.reporter.warn(f"skipped: {line}")
+            with (self.parts.folder / "unreadable.txt").open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(f"step {self.progress.step}: {line}\n")
 
     def _count_unreadable(self, number: int) -> None:
         self.progress.unreadable += number
         self.progress.unreadable_now += number
-        count, share = self.parts.order.count, self.parts.config.data.max_unreadable
+        count, share = self.order.count, self.config.data.max_unreadable
         if number and self.progress.unreadable_now > max(1, share * count):
             raise InputError(
                 f"{self.progress.unreadable_now} of {count} pictures cannot be used, more than "
@@ -218,7 +208,7 @@ class Loop:
     def _require_finite(self, value: float, what: str, pictures: Pictures) -> None:
         if np.isfinite(value):
             return
-        path = self.parts.folder / f"not-finite-step-{self.progress.step}-rank-{self.parts.order.rank}.npz"
+        path = self.parts.folder / f"not-finite-step-{self.progress.step}-rank-{self.order.rank}.npz"
         arrays: dict[str, Any] = {
             name: field.cpu().numpy() for name, field in pictures._asdict().items() if isinstance(field, Tensor)
         }
@@ -229,32 +219,33 @@ class Loop:
             hint="a lower optim.lr, optim.clip_norm=1, run.precision=32-true; --resume goes on from the last state",
         )
 
-    def _log(self, pictures: int, seconds: float, waited: float, first: int) -> None:
-        parts, step = self.parts, self.progress.step
+    def _log(self, pictures: int, seconds: float, waited: float) -> None:
+        """Write down a step, which took so long; ``waited`` counts from the start."""
+        step, every = self.progress.step, self.config.log.every
         self.pictures += pictures
-        run, epoch = parts.config.run, (step - 1) // parts.order.steps
-        left = self.seconds / (step - first) * (parts.steps - step)
-        text = f"epoch {epoch + 1}/{run.epochs}, loss {self.losses['total']:.4f}, {clock(left)} left"
+        self.seconds += seconds
+        waiting, self.waited = waited - self.waited, waited
         if self.logs is None:
             return
-        self.reporter.progress(text, step, parts.steps)
-        if step % parts.config.log.every == 0 or step == parts.steps:
-            row = {"epoch": epoch, "lr": self.rate, **self.losses}
-            self.logs.add(
-                "log", step, {**row, "pictures_per_second": pictures / seconds, "data_wait": waited / seconds}
-            )
+        epoch = (step - 1) // self.order.steps
+        left = round(self.seconds / (step - self.first) * (self.steps - step))
+        clock = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
+        text = f"epoch {epoch + 1}/{self.config.run.epochs}, loss {self.losses['total']:.4f}, {clock} left"
+        self.reporter.progress(text, step, self.steps)
+        if step % every == 0 or step == self.steps:
+            speed = {"pictures_per_second": pictures / seconds, "data_wait": waiting / seconds}
+            self.logs.add("log", step, {"epoch": epoch, "lr": self.rate, **self.losses, **speed})
 
     def _validate(self) -> None:
-        parts, progress = self.parts, self.progress
-        items = range(parts.order.rank, len(parts.held_out), parts.order.ranks)
-        shown = parts.config.validation.sheet if parts.order.rank == 0 else 0
+        parts, progress, settings = self.parts, self.progress, self.config.validation
+        held_out, first = parts.opened.inputs.held_out, self.order.rank == 0
+        items = range(self.order.rank, len(held_out), self.order.ranks)
         teacher = None if parts.distillation is None else parts.distillation.teacher
-        side = parts.config.data.size
-        with parts.fabric.autocast():
-            judged = validate.judge(parts.average.network, parts.held_out, items, side, shown, teacher)
-        for line in judged.unreadable:
-            self._note_unreadable(line)
-        sums = torch.tensor([judged.sad, judged.mse, judged.mad, judged.pictures], device=parts.fabric.device)
+        shown, side = settings.sheet if first else 0, self.config.data.size
+        with self.fabric.autocast():
+            judged = validate.judge(parts.judged, held_out, items, side, shown, teacher)
+        self._note_unreadable(*judged.unreadable)
+        sums = torch.tensor([judged.sad, judged.mse, judged.mad, judged.pictures], device=self.fabric.device)
         sad, mse, mad, pictures = self._sum(sums).tolist()
         if not pictures:
             raise InputError("none of the held-out pictures can be used", hint="see p3m-edge data check")
@@ -264,22 +255,20 @@ class Loop:
         if better:
             progress.best, progress.best_step = sad, progress.step
         if self.logs is not None:
-            seen = progress.step * parts.order.batch * parts.order.ranks
+            seen = progress.step * self.order.batch * self.order.ranks
             figures = {SEEN: seen, "sad": sad, "mse": mse, "mad": mad, "pictures": int(pictures)}
             self.logs.add("validation", progress.step, figures)
             self._keep(judged, better=better)
-        if parts.config.validation.patience and progress.stale >= parts.config.validation.patience:
+        if settings.patience and progress.stale >= settings.patience:
             self.reason = "no improvement"
 
     def _keep(self, judged: validate.Judged, *, better: bool) -> None:
         """Write the curve, the sheet and the weights."""
         parts, step = self.parts, self.progress.step
-        write_curve(parts.folder / CURVE, [parts.folder])
+        write_curve(parts.folder)
         if judged.rows:
-            write_png(parts.folder / "sheets" / f"step-{step:07}.png", validate.picture_sheet(judged))
-        network = parts.average.network
-        if parts.config.qat.enabled:
-            network = qat.rounded(network)
+            write_png(parts.folder / "sheets" / f"step-{step:07}.png", sheet(judged.rows))
+        network = qat.rounded(parts.judged) if self.config.qat.enabled else parts.judged
         for name in ("last", "best") if better else ("last",):
             model.save_checkpoint(
                 network,
@@ -287,39 +276,12 @@ class Loop:
                 licence=parts.licence,
                 provenance=parts.provenance(step),
                 trained=True,
-                half=parts.config.run.half_weights,
+                half=self.config.run.half_weights,
             )
 
     def _save(self) -> None:
         """Save the state of all processes; one of them writes."""
-        parts, fabric = self.parts, self.parts.fabric
-        rng = _gather(state.rng_states(fabric.device), parts.order.ranks)
-        if parts.order.rank == 0:
-            stored = State(
-                arch=parts.network.arch,
-                config=to_table(parts.config),
-                inputs=parts.inputs,
-                model=parts.network.state_dict(),
-                ema=parts.average.state_dict(),
-                projection={} if parts.projection is None else parts.projection.state_dict(),
-                optimizer=parts.optimizer.state_dict(),
-                scaler=fabric.strategy.precision.state_dict(),
-                rng=rng,
-                **vars(self.progress),
-            )
-            state.save(stored, parts.folder / "state.pt")
-        fabric.barrier()
-
-
-def _gather(states: dict[str, Tensor], ranks: int) -> list[dict[str, Tensor]]:
-    """Those of all processes."""
-    gathered = [states] * ranks
-    if ranks > 1:
-        torch.distributed.all_gather_object(gathered, states)
-    return gathered
-
-
-def clock(seconds: float) -> str:
-    """``H:MM:SS``."""
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+        stored = self.parts.stored(self.progress)
+        if self.order.rank == 0:
+            state.save(stored, self.parts.folder / STATE)
+        self.fabric.barrier()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,18 +26,11 @@ from p3m_edge.model.p3mnet import P3MOutput
 
 _SMOOTH = 1e-12  # under the roots; a pixel without a difference adds its root, 1e-6
 _LEVELS = 5
+_SIDES = ("side2", "side1", "side0")
 
 
 class Term(NamedTuple):
-    """A loss before its division.
-
-    Attributes
-    ----------
-    value
-        Scalar with a gradient: the sum over this rank's pixels or pictures.
-    divisor
-        Scalar int64, without: how many there are.
-    """
+    """A loss before its division: a scalar, the sum over this rank's pixels or pictures, and their number, int64."""
 
     value: Tensor
     divisor: Tensor
@@ -49,14 +42,12 @@ class Batch:
 
     Attributes
     ----------
-    image
-        ``[B, 3, H, W]``, normalised as the network's input is.
+    image, foreground, background
+        ``[B, 3, H, W]``, normalised as the network's input is; None where no picture of the batch has colours.
     alpha
         ``[B, 1, H, W]``, 0..1.
     trimap
         ``[B, 1, H, W]``, 0..255, with the values between that resizing made.
-    foreground, background
-        ``[B, 3, H, W]``, normalised like ``image``; None where no picture of the batch has colours.
     has_colours
         ``[B]``, bool: which pictures have both; the others are left out of the composition loss. None: all.
     labelled
@@ -75,41 +66,17 @@ class Batch:
     trust: Tensor | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Losses:
-    """The parts, as they are before weighting, and their weighted sum; scalars with gradients.
+def total(output: P3MOutput, batch: Batch, reduce: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
+    """All losses of a batch, unweighted, and ``total``, their weighted sum; scalars with gradients.
 
-    Attributes
-    ----------
-    cross_entropy
-        Of the global logits, against the trimap's classes.
-    side2, side1, side0
-        The same of the side logits.
-    alpha_unknown, laplacian_unknown
-        Of the local alpha, in the unknown region.
-    alpha_whole, laplacian_whole
-        Of the fused alpha.
-    composition
-        Of the fused alpha with the true colours; 0 where no picture has any.
-    total
-        ``(side2 + side1 + side0 + 3 cross_entropy) / 6 + 2 (alpha_unknown + laplacian_unknown)
-        + 3 (alpha_whole + laplacian_whole) + composition``, times the share of pictures that have a ground truth
-    """
+    ``cross_entropy`` and ``side2``, ``side1``, ``side0`` compare the global and the side logits with the trimap's
+    classes; ``alpha_unknown`` and ``laplacian_unknown`` the local alpha in the unknown region; ``alpha_whole`` and
+    ``laplacian_whole`` the fused alpha; ``composition`` what it makes of the true colours (0 where there are none)::
 
-    cross_entropy: Tensor
-    side2: Tensor
-    side1: Tensor
-    side0: Tensor
-    alpha_unknown: Tensor
-    laplacian_unknown: Tensor
-    alpha_whole: Tensor
-    laplacian_whole: Tensor
-    composition: Tensor
-    total: Tensor
+        total = (side2 + side1 + side0 + 3 cross_entropy) / 6 + 2 (alpha_unknown + laplacian_unknown)
+                + 3 (alpha_whole + laplacian_whole) + composition
 
-
-def total(output: P3MOutput, batch: Batch, reduce: Callable[[Tensor], Tensor] | None = None) -> Losses:
-    """All losses of a batch.
+    times the share of pictures that have a ground truth.
 
     Parameters
     ----------
@@ -125,15 +92,18 @@ def total(output: P3MOutput, batch: Batch, reduce: Callable[[Tensor], Tensor] | 
     if batch.labelled is not None:
         # Rows that are not there still carry gradients of zero, which DistributedDataParallel waits for.
         output = P3MOutput(*(x[batch.labelled] for x in output))
-        kept: dict[str, Any] = {name: x[batch.labelled] for name, x in vars(batch).items() if x is not None}
-        batch = replace(batch, **kept)
+        batch = replace(batch, **{name: x[batch.labelled] for name, x in vars(batch).items() if x is not None})
     with torch.autocast(batch.image.device.type, enabled=False):
         terms = _terms(P3MOutput(*(x.float() for x in output)), batch)
     one = output.alpha.new_ones((), dtype=torch.float32)
     terms |= {"all": Term(one, _count(pictures, one)), "labelled": Term(one, _count(len(output.alpha), one))}
     parts = divided(terms, reduce, one_more=("alpha_unknown",))  # |U| + 1 is published
     share = parts.pop("all") / parts.pop("labelled")
-    return Losses(**parts, total=_weighted(parts) * share)
+    sides = parts["side2"] + parts["side1"] + parts["side0"]
+    unknown = parts["alpha_unknown"] + parts["laplacian_unknown"]
+    whole = parts["alpha_whole"] + parts["laplacian_whole"]
+    weighted = (sides + 3 * parts["cross_entropy"]) / 6 + 2 * unknown + 3 * whole + parts["composition"]
+    return {**parts, "total": weighted * share}
 
 
 def divided(
@@ -176,15 +146,10 @@ def cross_entropy(logits: Tensor, trimap: Tensor, trust: Tensor | None = None) -
 
 
 def alpha_loss(pred: Tensor, alpha: Tensor, mask: Tensor | None = None) -> Term:
-    """``sqrt(((pred - alpha) mask)^2 + 1e-12)``, summed over *all* pixels.
+    """``sqrt(((pred - alpha) mask)^2 + 1e-12)``, summed over *all* pixels; alphas are ``[B, 1, H, W]``, 0..1.
 
-    Parameters
-    ----------
-    pred, alpha
-        ``[B, 1, H, W]``, 0..1.
-    mask
-        ``[B, 1, H, W]``, 0 or 1: where differences count, and the pixels that :attr:`Term.divisor` counts (publication:
-        divide by one more than that). None: everywhere.
+    ``mask``, ``[B, 1, H, W]``, 0 or 1, says where differences count, and which pixels :attr:`Term.divisor` counts
+    (publication: divide by one more than that). None: everywhere.
     """
     difference = pred - alpha
     count = _count(difference.numel(), pred)
@@ -197,10 +162,7 @@ def alpha_loss(pred: Tensor, alpha: Tensor, mask: Tensor | None = None) -> Term:
 def laplacian(pred: Tensor, alpha: Tensor) -> Term:
     """Mean absolute difference of the Laplacian pyramids, summed over five levels, the residual, and the pictures.
 
-    Parameters
-    ----------
-    pred, alpha
-        ``[B, 1, H, W]``, 0..1, H and W at least 32.
+    Alphas are ``[B, 1, H, W]``, 0..1, H and W at least 32.
     """
     # The pyramid is linear: that of the difference is the difference of the pyramids. Pictures stand where channels
     # do, since PyTorch's gradient of a depthwise convolution is 16 times as fast as that of one with a single channel.
@@ -222,14 +184,8 @@ def composition(
 ) -> Term:
     """``sqrt((pred F + (1 - pred) B - I)^2 + 1e-12)``, summed over the three channels, per pixel.
 
-    Parameters
-    ----------
-    pred
-        ``[B, 1, H, W]``, 0..1.
-    image, foreground, background
-        ``[B, 3, H, W]``, all normalised alike.
-    has_colours
-        ``[B]``, bool: the pictures that count. None: all.
+    ``pred`` is ``[B, 1, H, W]``, 0..1; the pictures, ``[B, 3, H, W]``, are normalised alike; those of them count for
+    which ``has_colours``, ``[B]``, is true. None: all.
     """
     difference = pred * foreground + (1 - pred) * background - image
     loss = torch.sqrt(difference.square() + _SMOOTH).sum(dim=(1, 2, 3))
@@ -246,24 +202,15 @@ def _terms(output: P3MOutput, batch: Batch) -> dict[str, Term]:
         coloured = Term(output.alpha.new_zeros(()), _count(0, output.alpha))
     else:
         coloured = composition(alpha, batch.image, batch.foreground, batch.background, batch.has_colours)
+    logits = {"cross_entropy": output.global_logits, **{name: getattr(output, name) for name in _SIDES}}
     return {
-        "cross_entropy": cross_entropy(output.global_logits, batch.trimap, trust),
-        "side2": cross_entropy(output.side2, batch.trimap, trust),
-        "side1": cross_entropy(output.side1, batch.trimap, trust),
-        "side0": cross_entropy(output.side0, batch.trimap, trust),
+        **{name: cross_entropy(values, batch.trimap, trust) for name, values in logits.items()},
         "alpha_unknown": alpha_loss(local, batch.alpha, unknown),
         "laplacian_unknown": laplacian(local * unknown, batch.alpha * unknown),
         "alpha_whole": alpha_loss(alpha, batch.alpha),
         "laplacian_whole": laplacian(alpha, batch.alpha),
         "composition": coloured,
     }
-
-
-def _weighted(parts: dict[str, Tensor]) -> Tensor:
-    sides = parts["side2"] + parts["side1"] + parts["side0"]
-    unknown = parts["alpha_unknown"] + parts["laplacian_unknown"]
-    whole = parts["alpha_whole"] + parts["laplacian_whole"]
-    return (sides + 3 * parts["cross_entropy"]) / 6 + 2 * unknown + 3 * whole + parts["composition"]
 
 
 def _kernel(like: Tensor) -> Tensor:

@@ -1,31 +1,24 @@
-"""The learning rate, the averaged weights, and norms that stand still."""
+"""The optimiser, its learning rate, norms that stand still, and stochastic depth."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam, Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from p3m_edge.model.p3mnet import P3MNet
+from p3m_edge.model.swin import SwinBlock
 from p3m_edge.train.config import Optim
 
 
 def optimizer(network: P3MNet, others: Iterable[nn.Parameter], settings: Optim) -> Adam:
     """Adam, as published, for what moves; the encoder's weights are a group of their own, with their share of the rate.
 
-    Parameters
-    ----------
-    network
-        Whose weights learn.
-    others
-        More weights that learn.
-    settings
-        ``encoder_lr`` is the share.
+    ``others`` are weights besides the network's; ``settings.encoder_lr`` is the encoder's share.
     """
     encoder = list(network.encoder.parameters())
     of_encoder = {id(parameter) for parameter in encoder}
@@ -38,17 +31,7 @@ def optimizer(network: P3MNet, others: Iterable[nn.Parameter], settings: Optim) 
 
 
 def rate(settings: Optim, step: int, steps: int) -> float:
-    """The learning rate of a step: up along a line, then as the schedule says.
-
-    Parameters
-    ----------
-    settings
-        ``lr``, ``warmup_steps`` and ``schedule``.
-    step
-        Counted from 0.
-    steps
-        Of the whole training.
-    """
+    """The learning rate of a step, from 0 to ``steps - 1``: up along a line, then as the schedule says."""
     if step < settings.warmup_steps:
         return settings.lr * (step + 1) / settings.warmup_steps
     done = (step - settings.warmup_steps) / max(steps - settings.warmup_steps, 1)
@@ -71,46 +54,6 @@ def set_rate(optimizer: Optimizer, settings: Optim, step: int, steps: int) -> fl
     return value
 
 
-class Average:
-    """Exponentially averaged weights and statistics, beside the network's own.
-
-    Parameters
-    ----------
-    network
-        What is averaged; on its device already.
-    decay
-        0..1, or 0 for no averaging.
-    """
-
-    def __init__(self, network: P3MNet, decay: float) -> None:
-        self._network = network
-        self._average = None
-        if decay:
-            function = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-            self._average = AveragedModel(network, multi_avg_fn=function, use_buffers=True)
-
-    @property
-    def network(self) -> P3MNet:
-        """The network to validate and to keep: the averaged one, if there is one."""
-        if self._average is None:
-            return self._network
-        return cast("P3MNet", self._average.module)
-
-    def update(self) -> None:
-        """Take in the weights after a step."""
-        if self._average is not None:
-            self._average.update_parameters(self._network)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Empty without averaging."""
-        return {} if self._average is None else self._average.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
-        if self._average is not None:
-            self._average.load_state_dict(state)
-
-
 def train_mode(network: nn.Module, *, freeze_batchnorm: bool, frozen: Iterable[str] = ()) -> None:
     """Training mode; frozen parts and, where that is wanted, the batch norms' statistics stand still."""
     network.train()
@@ -120,3 +63,38 @@ def train_mode(network: nn.Module, *, freeze_batchnorm: bool, frozen: Iterable[s
         for module in network.modules():
             if isinstance(module, _BatchNorm):
                 module.eval()
+
+
+def add_drop_path(network: P3MNet, last: float) -> int:
+    """Stochastic depth for Swin-T (Huang et al., 2016): its blocks leave out their branches, for each picture alone.
+
+    Both branches of block i of n are left out with the probability ``last * i / (n - 1)``, ``0 <= last < 1``, and what
+    is kept is divided by the probability of keeping it. Hooks do it, while training: nothing of it is there at
+    inference. Returns the number of blocks; other architectures have none.
+    """
+    blocks = [module for module in network.modules() if isinstance(module, SwinBlock)]
+    for index, block in enumerate(blocks):
+        if share := last * index / (len(blocks) - 1):
+            _DropPath(share, block)
+    return len(blocks)
+
+
+class _DropPath:
+    """Hooks on one block."""
+
+    def __init__(self, share: float, block: SwinBlock) -> None:
+        self.share, self.pictures = share, 0
+        block.register_forward_pre_hook(self._count)
+        # The attention's output is in windows, all windows of a picture after one another.
+        block.attn.register_forward_hook(self._drop)
+        block.mlp.register_forward_hook(self._drop)
+
+    def _count(self, _block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.pictures = len(inputs[0])
+
+    def _drop(self, module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if not module.training:
+            return output
+        kept = torch.rand(self.pictures, device=output.device) >= self.share
+        scale = (kept / (1 - self.share)).to(output.dtype).repeat_interleave(len(output) // self.pictures)
+        return output * scale.reshape(-1, *[1] * (output.ndim - 1))

@@ -15,9 +15,9 @@ integers.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +28,8 @@ from p3m_edge.model.checkpoint import inspect_checkpoint
 from p3m_edge.model.p3mnet import P3MNet
 from p3m_edge.train import launch
 from p3m_edge.train.config import Config, to_table
-from p3m_edge.train.dataset import Portraits, normalise
+from p3m_edge.train.dataset import Order, Portraits, normalise
 from p3m_edge.train.inputs import Inputs
-from p3m_edge.train.order import Order
 from p3m_edge.train.request import TrainRequest
 
 PRESETS = {"mobile": "mobile", "r34": "p3m-r34", "tiny": "smoke"}
@@ -51,22 +50,8 @@ _FOLLOWS = 0.1
 """The share that a batch has in the range of an activation."""
 
 
-class Pictures(Protocol):
-    """Inputs of the network, float32 ``[1, 3, H, W]``, that can be gone through again and again."""
-
-    def __iter__(self) -> Iterator[Tensor]: ...
-
-    def __len__(self) -> int: ...
-
-
 class RoundedWeight(nn.Module):
-    """A weight in 8 bits, symmetric, with a scale for each output channel.
-
-    Parameters
-    ----------
-    name
-        Of the parameter.
-    """
+    """A weight, the parameter of that name, in 8 bits, symmetric, with a scale for each output channel."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -85,11 +70,6 @@ class RoundedActivation(nn.Module):
 
     Of all channels together, or of each; 0 is always in it. In training, it takes a share of each batch's range, the
     mean of those of its pictures.
-
-    Parameters
-    ----------
-    quantiser
-        NNCF's.
     """
 
     scale: Tensor
@@ -128,16 +108,16 @@ class RoundedActivation(nn.Module):
         self.zero_point.copy_((self.lowest - torch.round(low / self.scale)).clamp(self.lowest, self.highest))
 
 
-class Calibration:
-    """The first pictures of a training, as the network sees them; see :class:`Pictures`."""
+class Calibration(Sequence[Tensor]):
+    """The first pictures of a training, as the network sees them: float32 ``[1, 3, H, W]``."""
 
     def __init__(self, inputs: Inputs, config: Config) -> None:
         self._portraits = Portraits(inputs.train, inputs.faces, config)
         order = Order(len(inputs.train), 1, config.run.seed)
         self._draws = [order.draws(step)[0] for step in range(min(config.qat.pictures, order.steps))]
 
-    def __iter__(self) -> Iterator[Tensor]:
-        return (normalise(self._portraits[draw].image) for draw in self._draws)
+    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
+        return normalise(self._portraits[self._draws[index]].image)
 
     def __len__(self) -> int:
         return len(self._draws)
@@ -190,15 +170,10 @@ def check(request: TrainRequest) -> None:
     quantize_openvino.require()
 
 
-def quantised(network: P3MNet, pictures: Pictures) -> P3MNet:
-    """A copy of a network that rounds.
+def quantised(network: P3MNet, pictures: Sequence[Tensor]) -> P3MNet:
+    """A copy of a network that rounds, with ranges of activations from pictures, float32 ``[1, 3, H, W]``.
 
-    Parameters
-    ----------
-    network
-        On the CPU; it is put into evaluation mode.
-    pictures
-        The ranges of activations are taken from them.
+    The network is on the CPU, and is put into evaluation mode.
 
     Raises
     ------

@@ -25,10 +25,8 @@ class TrainRequest:
         The run's folder: new or empty, or with ``resume`` one with a state.
     faces
         A folder or ``synth:COUNT``, for P3M-CP.
-    encoder_weights
-        A file with weights of the encoder to start from.
-    weights
-        A checkpoint of the same architecture to start from.
+    encoder_weights, weights
+        To start from: a file with weights of the encoder, or a checkpoint of the same architecture.
     resume
         Go on where the state in ``out`` stopped.
     teacher
@@ -58,20 +56,16 @@ class TrainPlan:
         The network, and where it is trained.
     data, faces, blurred
         On what; ``faces`` is their licence. See :class:`~p3m_edge.train.inputs.Inputs`.
-    pictures, held_out
-        How many in an epoch, and how many to judge by.
-    judged_by
-        What mattes of held-out pictures are compared with; the teacher's, where no picture has a true one.
+    pictures, held_out, judged_by
+        How many in an epoch, how many to judge by, and what their mattes are compared with.
     batch
         Of all processes together.
     steps_per_epoch, steps, first_step
         How long, and from where.
     qat
         Whether it is rounded as INT8 while it learns.
-    encoder
-        What was loaded from ``encoder_weights``.
-    teacher
-        What its file says; None without one.
+    encoder, teacher
+        What was loaded from ``encoder_weights``, and what the teacher's file says; None without.
     """
 
     arch: str
@@ -99,8 +93,6 @@ class TrainResult:
 
     Attributes
     ----------
-    plan, folder
-        What was done, and where it is.
     reason
         Why it ended: ``epochs``, ``max_steps`` or ``no improvement``.
     step

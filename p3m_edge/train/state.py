@@ -8,33 +8,64 @@ how the sampler and the schedule are stored.
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from p3m_edge.atomic import atomic_file
-from p3m_edge.errors import CheckpointError, OutputError, shown
+from p3m_edge.errors import CheckpointError, OutputError
+from p3m_edge.train.config import Whole
 
 STATE = "state.pt"
 """The file's name in a run's folder."""
 SCHEMA = 1
-# What states of earlier versions lack, and what it was then.
-_LATER: dict[str, dict[str, Any]] = {"projection": {}}
 _FORMAT = "p3m-edge training state"
+_LATER: dict[str, Any] = {"projection": {}}  # what states of earlier versions lack, and what it was then
+_INPUTS = {"data", "faces", "start", "digest"}  # what every version wrote
 _UNREADABLE = (
     pickle.UnpicklingError, zipfile.BadZipFile, ArithmeticError, AttributeError, EOFError, ImportError, LookupError,
     MemoryError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 
+Named = dict[str, Any]
+"""A state dict of PyTorch."""
 
-@dataclass(frozen=True)
-class State:
+
+@dataclass
+class Progress:
+    """How far a training has come.
+
+    Attributes
+    ----------
+    step
+        Steps done; the position in the order of the pictures and in the schedule.
+    best, best_step
+        The smallest SAD of the held-out pictures, and after which step; infinite and 0 before the first validation.
+    stale
+        Validations since.
+    unreadable, unreadable_now
+        Pictures skipped so far, and of these in the present epoch.
+    """
+
+    step: Whole = 0
+    best: Annotated[float, Meta(ge=0)] = float("inf")
+    best_step: Whole = 0
+    stale: Whole = 0
+    unreadable: Whole = 0
+    unreadable_now: Whole = 0
+
+
+@dataclass(kw_only=True)
+class State(Progress):
     """What is stored.
 
     Attributes
@@ -45,36 +76,22 @@ class State:
         The effective settings, as :func:`p3m_edge.train.config.to_table` gives them.
     inputs
         What else the run was started with (``data``, ``faces``, ``teacher_sha256``, ...), as text.
-    step
-        Steps done; the position in the order of the pictures and in the schedule.
     model, ema, projection, optimizer, scaler
         Their state dicts; ``ema`` is empty where weights are not averaged, ``projection`` where no features are
         compared with a teacher's, ``scaler`` where gradients are not scaled.
     rng
         For each process the states of PyTorch's generators, uint8.
-    best, best_step
-        The smallest SAD of the held-out pictures, and after which step; infinite and 0 before the first validation.
-    stale
-        Validations since.
-    unreadable, unreadable_now
-        Pictures skipped so far, and of these in the present epoch.
     """
 
     arch: str
-    config: dict[str, Any]
+    config: dict[str, Named]
     inputs: dict[str, str]
-    step: int
-    model: dict[str, Any]
-    ema: dict[str, Any]
-    projection: dict[str, Any]
-    optimizer: dict[str, Any]
-    scaler: dict[str, Any]
+    model: Named
+    ema: Named
+    projection: Named
+    optimizer: Named
+    scaler: Named
     rng: list[dict[str, Tensor]]
-    best: float
-    best_step: int
-    stale: int
-    unreadable: int
-    unreadable_now: int
 
 
 def save(state: State, path: Path) -> None:
@@ -85,15 +102,10 @@ def save(state: State, path: Path) -> None:
     OutputError
         It cannot be written (disc full, no permission); the file of that name is as it was.
     """
-    content = {
-        "format": _FORMAT,
-        "schema": SCHEMA,
-        **{field.name: getattr(state, field.name) for field in fields(state)},
-    }
     hint = "the one before it, if any, is still there"
     try:
         with atomic_file(path, what="the training state", durable=True) as file:
-            torch.save(content, file)
+            torch.save({"format": _FORMAT, "schema": SCHEMA, **vars(state)}, file)
     except OutputError as error:
         raise OutputError(str(error), hint=hint) from error
     except RuntimeError as error:  # PyTorch's writer hides the reason
@@ -127,58 +139,20 @@ def load(path: Path) -> State:
         raise CheckpointError(
             f"{path} has format version {schema}; this version of p3m-edge reads {SCHEMA}", hint="upgrade p3m-edge"
         )
-    values: dict[str, Any] = {field.name: content.get(field.name, _LATER.get(field.name)) for field in fields(State)}
-    missing = [name for name, value in values.items() if value is None]
-    if missing:
-        raise CheckpointError(f"the training state {path} is damaged: it lacks {', '.join(missing)}")
-    for name, value in values.items():
-        if not _SOUND[name](value):
-            raise CheckpointError(f"the training state {path} is damaged: its {name} is {_described(value)}")
+    content = {**_LATER, **content}
+    damaged = f"the training state {path} is damaged: "
+    if missing := [field.name for field in fields(State) if field.name not in content]:
+        raise CheckpointError(f"{damaged}it lacks {', '.join(missing)}")
+    values = {field.name: content[field.name] for field in fields(State)}
+    try:
+        msgspec.convert(values, State)
+    except msgspec.ValidationError as error:
+        what, where = str(error).replace("`", "").split(" - at ")
+        name = re.search(r"\$\.(\w+)", where)
+        raise CheckpointError(f"{damaged}its {name and name[1]}: {what[:1].lower()}{what[1:]}") from error
+    if not values["inputs"].keys() >= _INPUTS:
+        raise CheckpointError(f"{damaged}its inputs lack some of {', '.join(sorted(_INPUTS))}")
     return State(**values)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _named(value: object) -> bool:
-    """Whether it is a state dict, or a part of one."""
-    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
-
-
-def _texts(value: object) -> bool:
-    """What a run was started with; some of it must be there."""
-    known = isinstance(value, dict) and {"data", "faces", "start", "digest"} <= value.keys()
-    return isinstance(value, dict) and known and all(isinstance(one, str) for pair in value.items() for one in pair)
-
-
-def _generators(value: object) -> bool:
-    return isinstance(value, list) and all(
-        _named(states) and all(isinstance(state, Tensor) for state in states.values()) for states in value
-    )
-
-
-_SOUND: dict[str, Callable[[Any], bool]] = {
-    "arch": lambda value: isinstance(value, str),
-    "config": lambda value: _named(value) and all(map(_named, value.values())),
-    "inputs": _texts,
-    "step": _whole,
-    **dict.fromkeys(("model", "ema", "projection", "optimizer", "scaler"), _named),
-    "rng": _generators,
-    "best": lambda value: isinstance(value, float) and value >= 0,
-    **dict.fromkeys(("best_step", "stale", "unreadable", "unreadable_now"), _whole),
-}
-"""Whether a field of a file is what :class:`State` says, as far as nothing else finds that out."""
-
-
-def _described(value: object) -> str:
-    return "a tensor" if isinstance(value, Tensor) else shown(value)
-
-
-def check_architecture(state: State, arch: str, path: Path) -> None:
-    """Raise :class:`CheckpointError` if the state is of another network."""
-    if state.arch != arch:
-        raise CheckpointError(f"{path} is of the architecture {state.arch}, not {arch}", hint="use another --out")
 
 
 def rng_states(device: torch.device) -> dict[str, Tensor]:

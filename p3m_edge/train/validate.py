@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from p3m_edge import preprocess
 from p3m_edge.data.sample import Sample
-from p3m_edge.data.sheet import sheet
 from p3m_edge.errors import InputError
 from p3m_edge.imageio import MaskError
 from p3m_edge.model.p3mnet import P3MNet
-from p3m_edge.train.dataset import Source, normalise
-from p3m_edge.train.order import Draw
+from p3m_edge.train.dataset import normalise
+from p3m_edge.train.inputs import Draw, Source
 
 _CLASS_VALUES = np.array([0, 128, 255], dtype=np.uint8)
+
+Row = tuple[tuple[str, NDArray[Any]], ...]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Judged:
     mad: float
     pictures: int
     unreadable: tuple[str, ...]
-    rows: tuple[tuple[tuple[str, NDArray[Any]], ...], ...]
+    rows: tuple[Row, ...]
 
 
 def judge(
@@ -65,7 +66,7 @@ def judge(
         In evaluation mode; its mattes stand for the truth of pictures that have none.
     """
     sums = np.zeros(3)
-    rows: list[tuple[tuple[str, NDArray[Any]], ...]] = []
+    rows: list[Row] = []
     unreadable: list[str] = []
     training = [module for module in network.modules() if module.training]
     network.eval()
@@ -78,30 +79,20 @@ def judge(
             unreadable.append(" ".join(str(error).split()))
             continue
         alpha, classes = _predict(network, sample, side)
-        title, truth = _expected(sample, teacher, side)
+        if sample.labelled or teacher is None:
+            title, truth = "ground truth", sample.alpha.astype(np.float32) / np.float32(255)
+        else:
+            title, truth = "teacher", _predict(teacher, sample, side)[0]
         difference = alpha - truth
-        sums += abs(difference).sum() / 1000, (difference**2).mean(), abs(difference).mean()
+        sad = abs(difference).sum() / 1000
+        sums += sad, (difference**2).mean(), abs(difference).mean()
         if len(rows) < shown:
-            rows.append((
-                (sample.name, sample.image), (title, truth),
-                (f"SAD {abs(difference).sum() / 1000:.2f}", alpha), ("classes", classes),
-            ))  # fmt: skip
+            matte = (f"SAD {sad:.2f}", alpha)
+            rows.append(((sample.name, sample.image), (title, truth), matte, ("classes", classes)))
     for module in training:
         module.training = True
     sad, mse, mad = map(float, sums)
     return Judged(sad, mse, mad, len(items) - len(unreadable), tuple(unreadable), tuple(rows))
-
-
-def picture_sheet(judged: Judged) -> NDArray[np.uint8]:
-    """The first few pictures, to look at: uint8 ``[H, W, 3]``."""
-    return sheet(judged.rows)
-
-
-def _expected(sample: Sample, teacher: P3MNet | None, side: int) -> tuple[str, NDArray[np.float32]]:
-    """What the alpha is compared with, and what that is."""
-    if sample.labelled or teacher is None:
-        return "ground truth", sample.alpha.astype(np.float32) / np.float32(255)
-    return "teacher", _predict(teacher, sample, side)[0]
 
 
 def _predict(network: P3MNet, sample: Sample, side: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

@@ -1,66 +1,48 @@
-"""The curve of a training: every validation is a point, stages stand in a row, bad tables are named."""
+"""The curve of a training: every validation is a point, bad tables are named."""
 
-import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from p3m_edge.errors import InputError
-from p3m_edge.train.curve import write_curve
+from p3m_edge.train.folder import write_curve
 
 
-def run(folder: Path, rows: list[tuple[int, float]], batch: int = 4) -> Path:
+def run(folder: Path, table: str) -> Path:
     folder.mkdir()
-    (folder / "config.toml").write_text(f"[run]\nbatch = {batch}\ndevices = 1\n")
-    lines = ["step,sad,mse,mad,pictures", *(f"{step},{sad},0.1,0.1,3" for step, sad in rows)]
-    (folder / "validation.csv").write_text("\n".join(lines) + "\n")
+    (folder / "config.toml").write_text("[run]\nbatch = 4\ndevices = 1\n")
+    (folder / "validation.csv").write_text(table)
     return folder
 
 
-def circles(path: Path) -> list[tuple[float, float]]:
-    tree = ElementTree.parse(path)
+def circles(folder: Path) -> list[tuple[float, float]]:
+    tree = ElementTree.parse(folder / "curve.svg")
     return [
         (float(dot.get("cx", 0)), float(dot.get("cy", 0))) for dot in tree.iter("{http://www.w3.org/2000/svg}circle")
     ]
 
 
 def test_a_point_for_each_validation(tmp_path):
-    write_curve(tmp_path / "curve.svg", [run(tmp_path / "a", [(10, 8.0), (20, 4.0), (40, 2.0)])])
-    (x0, y0), (x1, y1), (x2, y2) = circles(tmp_path / "curve.svg")
+    write_curve(run(tmp_path / "a", "step,sad,mse\n10,8.0,0.1\n20,4.0,0.1\n40,2.0,0.1\n"))
+    (x0, y0), (x1, y1), (x2, y2) = circles(tmp_path / "a")
     assert y0 < y1 < y2  # downwards in the picture is down in SAD
     assert x2 - x1 == pytest.approx(2 * (x1 - x0), abs=0.3)
     assert (y2 - y1) == pytest.approx((y1 - y0) / 2, abs=0.3)
 
 
-def test_stages_stand_in_a_row_by_the_pictures_seen(tmp_path):
-    stages = [run(tmp_path / "one", [(10, 8.0), (20, 4.0)], batch=8), run(tmp_path / "two", [(10, 3.0)], batch=16)]
-    write_curve(tmp_path / "curve.svg", stages)
-    (x0, _), (x1, _), (x2, _) = circles(tmp_path / "curve.svg")
-    assert x2 - x1 == pytest.approx(2 * (x1 - x0), abs=0.3)
-    text = (tmp_path / "curve.svg").read_text()
-    assert re.search(r">one 4\.00<", text)
-    assert re.search(r">two 3\.00<", text)
-
-
 def test_the_pictures_of_all_processes_count(tmp_path):
     """Torchrun says how many there are, and no setting does: the table has the pictures seen."""
-    runs = [run(tmp_path / name, [(10, 8.0), (20, 4.0)]) for name in ("one", "two")]
-    table = "step,seen,sad,mse,mad,pictures\n10,160,8.0,0.1,0.1,3\n20,320,4.0,0.1,0.1,3\n"
-    (runs[0] / "validation.csv").write_text(table)  # four processes of four pictures
-    write_curve(tmp_path / "curve.svg", runs)
-    (x0, _), (x1, _), (x2, _), (x3, _) = circles(tmp_path / "curve.svg")
-    assert x1 - x0 == pytest.approx(4 * (x3 - x2), abs=0.3)
-    assert x2 - x1 == pytest.approx(x3 - x2, abs=0.3)
+    write_curve(run(tmp_path / "a", "step,seen,sad\n10,160,8.0\n20,320,4.0\n30,960,4.0\n"))
+    (x0, _), (x1, _), (x2, _) = circles(tmp_path / "a")
+    assert x2 - x1 == pytest.approx(4 * (x1 - x0), abs=0.3)
 
 
 def test_bad_runs_are_named(tmp_path):
     with pytest.raises(InputError, match=r"nowhere.*no folder of a training"):
-        write_curve(tmp_path / "curve.svg", [tmp_path / "nowhere"])
-    with pytest.raises(InputError, match="no validation"):
-        write_curve(tmp_path / "curve.svg", [run(tmp_path / "a", [])])
-    bad = run(tmp_path / "b", [(1, 1.0)])
-    (bad / "validation.csv").write_text("step,sad\n1,many\n")
-    with pytest.raises(InputError, match="cannot be read"):
-        write_curve(tmp_path / "curve.svg", [bad])
-    assert not (tmp_path / "curve.svg").exists()
+        write_curve(tmp_path / "nowhere")
+    bad = {"a": ("step,sad\n", "no validation"), "b": ("step,sad\n1,many\n", "cannot be read")}
+    for name, (table, message) in bad.items():
+        with pytest.raises(InputError, match=message):
+            write_curve(run(tmp_path / name, table))
+        assert not (tmp_path / name / "curve.svg").exists()

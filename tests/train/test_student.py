@@ -11,7 +11,7 @@ from p3m_edge.data.cache import Cache
 from p3m_edge.data.sets import open_set
 from p3m_edge.data.synth import portrait
 from p3m_edge.train import config as configs
-from p3m_edge.train.dataset import Files
+from p3m_edge.train.inputs import Files
 from p3m_edge.train.request import TrainRequest
 from p3m_edge.train.run import train
 from p3m_edge.train.validate import judge

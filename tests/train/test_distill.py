@@ -15,11 +15,10 @@ from p3m_edge.data.sets import open_set
 from p3m_edge.model.layers import Features
 from p3m_edge.model.p3mnet import P3MNet, P3MOutput
 from p3m_edge.train import config as configs
-from p3m_edge.train import distillation, losses
-from p3m_edge.train.dataset import Files, Mixed, Synthetic
-from p3m_edge.train.distillation import Distillation, Projection, chosen, noted
+from p3m_edge.train import distill, losses
+from p3m_edge.train.distill import Distillation, Projection, chosen, noted
+from p3m_edge.train.inputs import Draw, Files, Mixed, Synthetic
 from p3m_edge.train.losses import Batch
-from p3m_edge.train.order import Draw
 
 SETTINGS = configs.load("smoke", overrides=["distillation.features=0.5", "distillation.levels=[2, 5]"]).distillation
 
@@ -43,10 +42,10 @@ def test_divergence_of_soft_targets():
         p, q = (np.exp(x.numpy().ravel() / temperature) for x in (theirs, ours))
         p, q = p / p.sum(), q / q.sum()
         expected = temperature**2 * float((p * np.log(p / q)).sum())
-        term = distillation.divergence(ours.expand(2, 3, 5, 7), theirs.expand(2, 3, 5, 7), temperature)
+        term = distill.divergence(ours.expand(2, 3, 5, 7), theirs.expand(2, 3, 5, 7), temperature)
         assert int(term.divisor) == 2 * 5 * 7
         assert float(term.value / term.divisor) == pytest.approx(expected, rel=1e-5)
-    assert float(distillation.divergence(ours, ours + 7, 2.0).value) == pytest.approx(0, abs=1e-6)
+    assert float(distill.divergence(ours, ours + 7, 2.0).value) == pytest.approx(0, abs=1e-6)
 
 
 def test_alphas_are_compared_in_the_whole_picture_and_in_the_teachers_unknown_region():
@@ -57,7 +56,7 @@ def test_alphas_are_compared_in_the_whole_picture_and_in_the_teachers_unknown_re
     local = taught.local_alpha.clone()
     local[0, :, :4, :8] = output.local_alpha[0, :, :4, :8] + 0.25
     taught = taught._replace(global_logits=logits, local_alpha=local, alpha=output.alpha - 0.125)
-    found = distillation.terms(output, taught, 2.0)
+    found = distill.terms(output, taught, 2.0)
     parts = {name: float(value) for name, value in losses.divided(found).items()}
     assert parts["teacher_alpha_unknown"] == pytest.approx(0.25, rel=1e-3)
     assert parts["teacher_alpha_whole"] == pytest.approx(0.125, rel=1e-5)
@@ -72,7 +71,7 @@ def test_a_teacher_that_sees_nothing_unknown_says_nothing_about_the_local_alpha(
     output, taught = drawn(1, 0), drawn(1, 1)
     taught = taught._replace(global_logits=torch.tensor([3.0, 0.0, 1.0]).reshape(1, 3, 1, 1).expand(1, 3, 32, 32))
     local = output.local_alpha.requires_grad_()
-    found = losses.divided(distillation.terms(output._replace(local_alpha=local), taught, 2.0))
+    found = losses.divided(distill.terms(output._replace(local_alpha=local), taught, 2.0))
     (found["teacher_alpha_unknown"] + found["teacher_laplacian_unknown"]).backward()
     assert local.grad is not None
     assert not local.grad.any()
@@ -80,16 +79,16 @@ def test_a_teacher_that_sees_nothing_unknown_says_nothing_about_the_local_alpha(
 
 def test_features_are_compared_element_by_element():
     ours, theirs = torch.zeros(3, 4, 2, 2), torch.full((3, 4, 2, 2), 0.5)
-    term = distillation.feature_loss([(ours, theirs), (ours[:, :1], theirs[:, :1] * 2)])
+    term = distill.feature_loss([(ours, theirs), (ours[:, :1], theirs[:, :1] * 2)])
     assert float(term.value / term.divisor) == pytest.approx(0.25 + 1.0)
 
 
 def test_the_sum_is_weighted_as_the_settings_say():
     names = ("logits", "alpha_unknown", "laplacian_unknown", "alpha_whole", "laplacian_whole", "features")
     parts = {f"teacher_{name}": torch.tensor(10.0**place) for place, name in enumerate(names)}
-    assert float(distillation.weighted(parts, SETTINGS)) == 1 + 2 * 110 + 3 * 11000 + 0.5 * 100000
+    assert float(distill.weighted(parts, SETTINGS)) == 1 + 2 * 110 + 3 * 11000 + 0.5 * 100000
     del parts["teacher_features"]
-    assert float(distillation.weighted(parts, SETTINGS)) == 1 + 2 * 110 + 3 * 11000
+    assert float(distill.weighted(parts, SETTINGS)) == 1 + 2 * 110 + 3 * 11000
 
 
 def test_a_network_has_nothing_to_learn_from_itself():
@@ -166,10 +165,10 @@ def test_pictures_without_truth_are_left_out_of_the_published_losses():
     )
     expected = losses.total(P3MOutput(*(x[where] for x in alone)), smaller)
     found = losses.total(output, batch)
-    for name, value in vars(expected).items():
+    for name, value in expected.items():
         share = 2 / 3 if name == "total" else 1
-        assert getattr(found, name).item() == pytest.approx(share * value.item(), rel=1e-6), name
-    found.total.backward()
+        assert found[name].item() == pytest.approx(share * value.item(), rel=1e-6), name
+    found["total"].backward()
     assert output.alpha.grad is not None
     assert output.alpha.grad[0].any()
     assert not output.alpha.grad[1].any()
@@ -179,8 +178,8 @@ def test_a_batch_without_truth_has_no_published_loss_but_gradients_of_zero():
     """DistributedDataParallel waits for the gradient of every parameter."""
     output, batch = batch_of(2, [False, False])
     found = losses.total(output, batch)
-    assert all(value.item() == 0 for value in vars(found).values())
-    found.total.backward()
+    assert all(value.item() == 0 for value in found.values())
+    found["total"].backward()
     assert all(x.grad is not None and not x.grad.any() for x in output)
 
 

@@ -12,36 +12,80 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from p3m_edge.errors import CheckpointError, UsageError
+from p3m_edge.model.checkpoint import CheckpointInfo, read_checkpoint
 from p3m_edge.model.layers import Features
 from p3m_edge.model.p3mnet import P3MNet, P3MOutput
 from p3m_edge.train import config
 from p3m_edge.train.losses import Term, alpha_loss, divided, laplacian
+from p3m_edge.train.request import TrainRequest
+from p3m_edge.train.state import STATE, State
 
 TOTAL = "teacher"
 _UNKNOWN_CLASS = 1
 _PROBE = 64  # side of the picture that tells the widths of the levels
 
 
+class Teacher(NamedTuple):
+    """A network, of any architecture, and what its file says."""
+
+    network: P3MNet
+    info: CheckpointInfo
+
+
+def open_teacher(request: TrainRequest, stored: State | None) -> Teacher | None:
+    """Read the teacher, if the request names one; a run that goes on from ``stored`` needs the same, bit for bit.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, or no checkpoint.
+    UsageError
+        The teacher has nothing to teach, or nothing to teach with; or it is another one than the run was started with.
+    """
+    path, settings = request.teacher, request.config.distillation
+    if path is None:
+        if request.unlabelled is not None:
+            raise UsageError("pictures without mattes need a teacher", hint="--teacher CKPT")
+        return None
+    if path.name == STATE:
+        raise UsageError(f"{path} is the state of a training, no checkpoint", hint="best.safetensors is beside it")
+    try:
+        teacher = Teacher(*read_checkpoint(path))
+    except CheckpointError as error:
+        raise CheckpointError(f"there is no teacher: {error}", hint=error.hint) from error
+    if stored is not None and stored.inputs.get("teacher_sha256") != teacher.info.sha256:
+        raise UsageError(f"{path} is not the teacher that the run was started with", hint="put the file back")
+    if not teacher.info.trained and not settings.standin:
+        raise UsageError(
+            f"the teacher {path} holds stand-in weights, which nobody trained",
+            hint="for a trial: --set distillation.standin=true",
+        )
+    if not any((settings.alpha, settings.local, settings.logits, settings.features)):
+        raise UsageError("the teacher teaches nothing: all weights are 0", hint="distillation.alpha=3, for example")
+    if request.config.qat.enabled or request.data is not None or request.weights is None:
+        return teacher  # quantisation-aware training starts as its own teacher, rounded
+    if request.weights.read_bytes() == path.read_bytes():
+        raise UsageError("the network starts as its own teacher, and there are no mattes to learn from", hint="--data")
+    return teacher
+
+
 class Projection(nn.Module):
     """A 1x1 convolution for each level, from the student's channels to the teacher's. It learns with the student.
 
-    Parameters
-    ----------
-    student, teacher
-        The networks.
-    levels
-        Different numbers from 2 to 5; level k has 1 / 2**k of the input's size.
+    ``levels`` are different numbers from 2 to 5; level k has 1 / 2**k of the input's size.
     """
 
     def __init__(self, student: P3MNet, teacher: P3MNet, levels: Sequence[int]) -> None:
         super().__init__()
-        widths = [[x.shape[1] for x in chosen(_probe(network), levels)] for network in (student, teacher)]
-        self.maps = nn.ModuleList(nn.Conv2d(ours, theirs, 1) for ours, theirs in zip(*widths, strict=True))
+        widths = zip(_widths(student, levels), _widths(teacher, levels), strict=True)
+        self.maps = nn.ModuleList(nn.Conv2d(ours, theirs, 1) for ours, theirs in widths)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """The student's features ``[B, C, h, w]``, level by level -> the same with the teacher's channels."""
@@ -88,7 +132,8 @@ class Distillation:
             projected = self.projection(chosen(features, settings.levels))
             compared = list(zip(projected, chosen(seen[-1], settings.levels), strict=True))
         with torch.autocast(image.device.type, enabled=False):
-            found = terms(_float(output), _float(taught), settings.temperature)
+            ours, theirs = (P3MOutput(*(x.float() for x in one)) for one in (output, taught))
+            found = terms(ours, theirs, settings.temperature)
             if compared:
                 found["teacher_features"] = feature_loss([(ours.float(), theirs.float()) for ours, theirs in compared])
         parts = divided(found, reduce)
@@ -146,20 +191,13 @@ def noted(encoder: nn.Module) -> Iterator[list[Features]]:
 
 def chosen(features: Features, levels: Sequence[int]) -> list[Tensor]:
     """The features ``[B, C, h, w]`` of some levels, 2 to 5."""
-    of_level = dict(zip(range(2, 6), (features.e1, features.e2, features.e3, features.e4), strict=True))
-    return [of_level[level] for level in levels]
+    return [getattr(features, f"e{level - 1}") for level in levels]
 
 
-def _probe(network: P3MNet) -> Features:
-    """The features of an empty picture."""
-    training = network.training
-    device = next(network.parameters()).device
-    network.eval()
+def _widths(network: P3MNet, levels: Sequence[int]) -> list[int]:
+    """The channels of an encoder's levels, as the features of an empty picture have them."""
+    training, device = network.training, next(network.parameters()).device
     with torch.no_grad():
-        features: Features = network.encoder(torch.zeros((1, 3, _PROBE, _PROBE), device=device))
+        features: Features = network.eval().encoder(torch.zeros((1, 3, _PROBE, _PROBE), device=device))
     network.train(training)
-    return features
-
-
-def _float(output: P3MOutput) -> P3MOutput:
-    return P3MOutput(*(x.float() for x in output))
+    return [x.shape[1] for x in chosen(features, levels)]

@@ -1,0 +1,177 @@
+"""What a run was started with: a resumption must find it again, and the weights say so.
+
+What has moved since is used at its new place, if it is the same: names, sizes and beginnings of files are compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from p3m_edge import __version__
+from p3m_edge.data.faces import FaceFolder
+from p3m_edge.data.sample import Item
+from p3m_edge.errors import InputError, UsageError
+from p3m_edge.imageio import list_images
+from p3m_edge.smallfile import open_regular
+from p3m_edge.train.config import Config
+from p3m_edge.train.distill import Teacher
+from p3m_edge.train.inputs import Inputs, faces_in
+from p3m_edge.train.request import TrainRequest
+
+OPTIONS = ("data", "faces", "teacher", "unlabelled")
+"""What the command line names that may move."""
+SETTINGS = ("data.backgrounds", "data.foregrounds", "validation.data")
+"""Settings that name folders; what is in ``data.foregrounds`` is made again where it is missing."""
+
+_CONTENTS = {
+    "data": "content", "unlabelled": "content", "faces": "content_faces", "data.backgrounds": "content_backgrounds",
+    "validation.data": "content_held_out",
+}  # fmt: skip
+_BEGINNING = 16384  # bytes of a picture that are looked at, besides its size: a set of 10,000 takes seconds
+_FIELDS = ("image", "alpha", "trimap", "foreground", "background", "face_mask", "trust")
+_JUDGED_BY_TEACHER = "no picture had a true matte: judged by the teacher's mattes, which are no ground truth"
+
+
+def started(request: TrainRequest, inputs: Inputs, first: str, teacher: Teacher | None) -> dict[str, str]:
+    """What a resumption must know besides the settings; ``first`` says where the first weights came from."""
+    return {
+        **_places(request),
+        **_contents(inputs, request.config),
+        "teacher_sha256": "" if teacher is None else teacher.info.sha256,
+        "start": first,
+        "digest": inputs.digest,
+    }
+
+
+def found_again(request: TrainRequest, before: Mapping[str, str], settings: Config, inputs: Inputs) -> dict[str, str]:
+    """What a run was started with, as :func:`started` gave it, at the places where it is now.
+
+    Parameters
+    ----------
+    request, inputs
+        The places, and what is there.
+    before, settings
+        What the run was started with, and its settings.
+
+    Raises
+    ------
+    UsageError
+        Something has moved, and is not the same.
+    """
+    places, config = _places(request), request.config
+    moved = {name for name in ("data", "faces", "unlabelled") if places[name] != before.get(name, "")}
+    moved |= {"validation.data"} if config.validation.data != settings.validation.data else set()
+    moved |= {"data.backgrounds"} if config.data.backgrounds != settings.data.backgrounds else set()
+    found = _contents(inputs, config) if moved else {}
+    for name in sorted(moved):
+        keys = {_CONTENTS[name]}
+        if _CONTENTS[name] == "content" and not config.validation.data:
+            keys.add("content_held_out")
+        if any(found[key] != before.get(key) for key in keys):
+            raise UsageError(
+                f"{name}: not the files that the run was started with",
+                hint="their names, sizes or contents differ; what has moved must be the same",
+            )
+    return {**before, **places}
+
+
+def hinted(error: InputError, request: TrainRequest) -> InputError:
+    """The error of a run that goes on; if something is not where it was, with what to do if it has moved."""
+    config = request.config
+    places = {f"--{name} ": place for name, place in _places(request).items()}
+    places |= {"--set validation.data=": config.validation.data, "--set data.backgrounds=": config.data.backgrounds}
+    for option, place in places.items():
+        if place and not place.startswith("synth:") and not Path(place).expanduser().exists():
+            return InputError(str(error), hint=f"if it has moved, give its new place: --resume {option}...")
+    return error
+
+
+def absolute(text: str | None) -> str:
+    """A path that does not depend on where the process runs; ``synth:...`` as it is, and nothing as empty text."""
+    return text or "" if not text or text.startswith("synth:") else str(Path(text).expanduser().absolute())
+
+
+def warnings(inputs: Inputs, unlabelled: str | None) -> Iterator[str]:
+    """What whoever starts the training must be told."""
+    if unlabelled is not None and (faces := faces_in(unlabelled)) != "blurred":
+        yield f"{unlabelled}: faces: {faces}; p3m-edge data anonymize blurs them"
+    if not inputs.labelled:
+        yield _JUDGED_BY_TEACHER
+
+
+def licence(config: Config, inputs: Inputs, teacher: Teacher | None) -> str:
+    """That of the weights, and of what went into them besides the pictures."""
+    lines = [config.run.licence]
+    if inputs.faces is not None:
+        lines.append(f"source faces: {inputs.faces.licence}")
+    if teacher is not None:
+        lines.append(f"teacher: {teacher.info.licence}")
+    return "; ".join(lines)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the files of weights say about where they come from, after so many steps."""
+
+    config: Config
+    inputs: Inputs
+    teacher: Teacher | None
+    start: str
+
+    def __call__(self, step: int) -> str:
+        config, faces = self.config, self.inputs.faces
+        methods = " and ".join(f"P3M-{method.upper()}" for method in config.copy_paste.methods) or "no P3M-CP"
+        lines = [
+            f"trained by p3m-edge {__version__}: {config.model.arch}, {step} steps on {self.inputs.description}",
+            methods if faces is None else f"{methods}, source faces: {faces.licence}",
+            self.start,
+            *(f"{part} stayed as it was" for part in dict.fromkeys(config.optim.frozen)),
+        ]
+        if not self.inputs.labelled:
+            lines.append(_JUDGED_BY_TEACHER)
+        if config.qat.enabled:
+            lines.append("rounded as INT8 while it learned (QAT), taught by what it started from")
+        elif self.teacher is not None:
+            info = self.teacher.info
+            kind = info.arch if info.trained else f"{info.arch} that nobody trained"
+            lines.append(f"taught by a {kind} (sha256 {info.sha256}, licence: {info.licence}; {info.provenance})")
+        return "; ".join(lines)
+
+
+def _places(request: TrainRequest) -> dict[str, str]:
+    """By :data:`OPTIONS`, in a form that does not depend on where the process runs."""
+    teacher = None if request.teacher is None else str(request.teacher)
+    given = zip(OPTIONS, (request.data, request.faces, teacher, request.unlabelled), strict=True)
+    return {name: absolute(value) for name, value in given}
+
+
+def _contents(inputs: Inputs, config: Config) -> dict[str, str]:
+    """SHA-256 over names, sizes and beginnings of the files that a training uses, by what they are."""
+    faces = inputs.faces.entries if isinstance(inputs.faces, FaceFolder) else ()
+    behind = list_images(config.data.backgrounds) if config.data.compose else ()
+    return {
+        "content": _hash(_files(inputs.train.items)),
+        "content_held_out": _hash(_files(inputs.held_out.items)),
+        "content_faces": _hash((picture.name, picture) for picture, _masks in faces),
+        "content_backgrounds": _hash((path.name, path) for path in behind),
+    }
+
+
+def _files(items: Iterable[Item]) -> Iterator[tuple[str, Path]]:
+    for item in items:
+        yield from ((f"{field} {item.name}", path) for field in _FIELDS if (path := getattr(item, field)) is not None)
+
+
+def _hash(files: Iterable[tuple[str, Path]]) -> str:
+    digest = hashlib.sha256()
+    for name, path in files:
+        digest.update(f"{name}\0".encode("utf-8", "surrogateescape"))
+        try:
+            with open_regular(path) as stream:
+                digest.update(stream.read(_BEGINNING) + f"\0{path.stat().st_size}\0".encode())
+        except OSError:  # who reads the picture will say so
+            digest.update(b"\0")
+    return digest.hexdigest()
