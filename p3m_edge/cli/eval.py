@@ -25,9 +25,8 @@ from p3m_edge.evaluate.method import Method
 from p3m_edge.evaluate.methods import NAMES, STRATEGIES, Options, open_method
 from p3m_edge.evaluate.ppt import Mark, Marked
 from p3m_edge.evaluate.results import ROUTES, Evaluation, Result, Route
-from p3m_edge.evaluate.runner import find_set, worst_sheet
+from p3m_edge.evaluate.runner import KERNEL, TRIMAP_SOURCES, Trimaps, find_set, worst_sheet
 from p3m_edge.evaluate.runner import run as evaluate
-from p3m_edge.evaluate.scoring import KERNEL, TRIMAP_SOURCES, Trimaps
 from p3m_edge.imageio import write_png
 
 if TYPE_CHECKING:

@@ -140,9 +140,8 @@ def _artefact(out: Path, width: int, height: int, console: Console) -> Path:
 def _accuracy(root: Path, folders: Sequence[Path]) -> tuple[str, list[tuple[float, int]]]:
     """The set's name, and for each artefact its mean SAD and over how many pictures."""
     from p3m_edge.evaluate.methods import Options, open_method
-    from p3m_edge.evaluate.runner import find_set
+    from p3m_edge.evaluate.runner import Trimaps, find_set
     from p3m_edge.evaluate.runner import run as evaluate
-    from p3m_edge.evaluate.scoring import Trimaps
 
     dataset = find_set(root)
     trimaps = Trimaps(dataset)

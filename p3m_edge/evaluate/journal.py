@@ -24,17 +24,9 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 class Journal:
-    """An append-only file of scores; a last line that was cut off is passed over.
+    """An append-only file of scores in a folder, which is made; a last line that was cut off is passed over.
 
-    Parameters
-    ----------
-    folder
-        Where ``journal.jsonl`` lies or will lie; it is made. None: nothing is kept.
-
-    Raises
-    ------
-    OutputError
-        The folder cannot be made, or the file not be read.
+    Without a folder, nothing is kept. :class:`OutputError` if it cannot be made, or the file not be read or written.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -64,13 +56,7 @@ class Journal:
         return found if found is not None and set(protocol.routes) <= set(found.scores) else None
 
     def add(self, key: str, score: PictureScore) -> None:
-        """Keep a score.
-
-        Raises
-        ------
-        OutputError
-            It cannot be written.
-        """
+        """Keep a score."""
         if self._path is None:
             return
         line = msgspec.json.encode(_Entry(key, score)) + b"\n"

@@ -31,20 +31,14 @@ It raises :class:`InputError` for a picture that the method cannot matte; the ot
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """What is being evaluated.
+    """What is being evaluated; figures of stand-in weights, which are not ``trained``, mean nothing.
 
     Attributes
     ----------
-    name
-        For tables and file names.
-    kind
-        ``checkpoint``, ``artefact``, ``onnx``, ``pymatting`` or ``baseline``.
     trimap_based
         Whether it is given the trimap; then it is measured in the unknown region alone.
     identity
         Tells two versions of it apart: a hash of its files, or a package's version.
-    trained
-        False for stand-in weights, whose figures mean nothing.
     """
 
     name: str
@@ -61,12 +55,9 @@ class Method(ABC):
 
     @abstractmethod
     def prepare(self, set_name: str) -> tuple[str, Predict]:
-        """How this method treats the pictures of a set, in words for the protocol, and the function that does it.
+        """How it treats the pictures of a set of that name, in words for the protocol, and the function that does it.
 
-        Parameters
-        ----------
-        set_name
-            :attr:`p3m_edge.data.sets.DataSet.name`: the published evaluation treats one set in its own way.
+        The published evaluation treats one set in its own way.
         """
 
     def close(self) -> None:
@@ -75,13 +66,7 @@ class Method(ABC):
 
 
 def at_size(alpha: NDArray[Any], height: int, width: int) -> NDArray[np.float32]:
-    """A foreign method's alpha, in 0..1 and at the picture's size.
-
-    Raises
-    ------
-    InputError
-        It is no plane, or not finite.
-    """
+    """A foreign method's alpha, in 0..1 and at the picture's size; :class:`InputError` if it is no finite plane."""
     plane = alpha[..., 0] if alpha.ndim == 4 and alpha.shape[3] == 1 < alpha.shape[1] else alpha  # channels last
     if plane.ndim < 2 or plane.size == 0 or plane.size != plane.shape[-2] * plane.shape[-1]:
         raise InputError(f"the method's alpha is {list(alpha.shape)}, not one plane")
@@ -99,20 +84,13 @@ def nearest(mask: Image, height: int, width: int) -> Image:
 def what_is_at(path: Path) -> Literal["file", "folder"] | None:
     """None where nothing is, or for a name that no file can have, for which ``Path.exists`` raises."""
     try:
-        mode = path.stat().st_mode
+        return "folder" if stat.S_ISDIR(path.stat().st_mode) else "file"
     except (OSError, ValueError):
         return None
-    return "folder" if stat.S_ISDIR(mode) else "file"
 
 
 def file_hash(*paths: Path) -> str:
-    """SHA-256 over the files' bytes.
-
-    Raises
-    ------
-    InputError
-        One cannot be read.
-    """
+    """SHA-256 over the files' bytes; :class:`InputError` if one cannot be read."""
     digest = hashlib.sha256()
     for path in paths:
         try:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from numpy.typing import NDArray
 
 from p3m_edge.errors import InputError, MissingError, UsageError, suggestion
-from p3m_edge.evaluate.baselines import BASELINES, BackgroundMethod, FaceBoxMethod
+from p3m_edge.evaluate.baselines import BASELINES, PYMATTING, BackgroundMethod, FaceBoxMethod, PymattingMethod
 from p3m_edge.evaluate.method import Image, Method, MethodInfo, Predict, file_hash, what_is_at
 from p3m_edge.evaluate.onnx_model import OnnxMethod
-from p3m_edge.evaluate.trimap_based import PYMATTING, PymattingMethod
 from p3m_edge.preprocess import from_network, to_network
 
 if TYPE_CHECKING:
@@ -37,13 +36,9 @@ class Options:
     ----------
     strategy
         Of checkpoints: ``resize`` or ``hybrid`` as published (:mod:`p3m_edge.evaluate.strategies`), or ``deployed``:
-        at one size, prepared as apps do (:mod:`p3m_edge.preprocess`).
-    size
-        ``(width, height)`` of ``deployed``, multiples of 32.
-    device
-        Of checkpoints and artefacts; None: the processor.
-    threads
-        None: the engine's choice.
+        at one size, ``(width, height)``, prepared as apps do (:mod:`p3m_edge.preprocess`).
+    device, threads
+        Of checkpoints and artefacts, None: the processor; None: the engine's choice.
     """
 
     strategy: Strategy = "resize"
@@ -53,14 +48,7 @@ class Options:
 
 
 def open_method(text: str, options: Options) -> Method:
-    """The method of that name, file or folder.
-
-    Parameters
-    ----------
-    text
-        One of :data:`NAMES`, an artefact's folder, a TOML description of an ONNX model, or a checkpoint.
-    options
-        How it is run.
+    """A method: one of :data:`NAMES`, an artefact's folder, a TOML description of an ONNX model, or a checkpoint.
 
     Raises
     ------
@@ -108,9 +96,7 @@ class CheckpointMethod(Method):
             self._deployed = Deploy(network, outputs="alpha").to(self._device)
         else:
             self._network = network.to(self._device)
-        self.info = MethodInfo(
-            path.stem, "checkpoint", trimap_based=False, identity=info.sha256, trained=info.trained
-        )  # fmt: skip
+        self.info = MethodInfo(path.stem, "checkpoint", False, info.sha256, info.trained)
 
     def prepare(self, set_name: str) -> tuple[str, Predict]:
         strategy = self._options.strategy
@@ -149,13 +135,8 @@ class ArtefactMethod(Method):
         info = self._matting.info
         size = "" if info.width is None else f", {info.width}x{info.height}"
         self._how = f"artefact {info.target}{size}, {info.engine.device}"
-        self.info = MethodInfo(
-            folder.resolve().name,
-            "artefact",
-            trimap_based=False,
-            identity=file_hash(folder / "manifest.json"),
-            trained=info.trained,
-        )
+        identity = file_hash(folder / "manifest.json")
+        self.info = MethodInfo(folder.resolve().name, "artefact", False, identity, info.trained)
 
     def prepare(self, set_name: str) -> tuple[str, Predict]:
         return self._how, lambda rgb, _trimap: self._matting(rgb)

@@ -23,6 +23,8 @@ _TYPES = {
     "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8,
 }  # fmt: skip
 
+_LEVELS = {"unit": (0, 0.5, 1), "levels": (0, 128, 255), "classes": (0, 1, 2)}
+
 
 class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the model wants the picture: ``(pixel * scale - mean) / std``; integer inputs get the pixels as they are."""
@@ -38,14 +40,9 @@ class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Size(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The model's input size.
 
-    ``fixed``
-        ``width`` x ``height``.
-    ``short``
-        The shorter side becomes ``side``, the aspect stays; a picture with one side above and one below keeps its size.
-    ``own``
-        The picture's.
-
-    ``short`` and ``own`` are then rounded down to ``multiple_of``.
+    ``fixed``: ``width`` x ``height``. ``short``: the shorter side becomes ``side``, the aspect stays; a picture with
+    one side above and one below keeps its size. ``own``: the picture's. The last two are then rounded down to
+    ``multiple_of``.
     """
 
     rule: Literal["fixed", "short", "own"] = "own"
@@ -74,16 +71,9 @@ class Size(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Trimap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The second input of a trimap-based model.
+    """The second input of a trimap-based model: one channel of :data:`_LEVELS`, or ``onehot``, three.
 
-    ``unit``
-        One channel of 0, 0.5 and 1.
-    ``levels``
-        One channel of 0, 128 and 255.
-    ``classes``
-        One channel of 0, 1 and 2.
-    ``onehot``
-        Three channels: background, unknown, foreground.
+    These are background, unknown and foreground.
     """
 
     name: str
@@ -123,15 +113,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def describe(path: Path) -> Description:
-    """Read a description.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read.
-    UsageError
-        It is not TOML, or not such a description.
-    """
+    """Read a description; :class:`InputError` if that cannot be done, :class:`UsageError` if it is none."""
     try:
         found = msgspec.convert(read_toml(path), Description)
     except OSError as error:
@@ -234,8 +216,7 @@ class OnnxMethod(Method):
         if text.encoding == "onehot":
             planes = np.stack([classes == value for value in range(3)])
         else:
-            levels = {"unit": (0, 0.5, 1), "levels": (0, 128, 255), "classes": (0, 1, 2)}[text.encoding]
-            planes = np.asarray(levels, np.float32)[classes][None]
+            planes = np.asarray(_LEVELS[text.encoding], np.float32)[classes][None]
         if self._text.input.layout == "NHWC":
             planes = planes.transpose(1, 2, 0)
         return np.ascontiguousarray(planes[None], dtype=_TYPES[self._types[text.name]])

@@ -33,29 +33,16 @@ class Marked:
 
 
 def marked(text: str) -> Marked:
-    """Parse ``B=...`` or ``N=...``.
-
-    Raises
-    ------
-    UsageError
-        There is no such mark.
-    """
-    mark, separator, rest = text.partition("=")
-    if separator and rest and mark in ("B", "N"):
+    """Parse ``B=...`` or ``N=...``; raises :class:`UsageError` where there is no such mark."""
+    mark, _, rest = text.partition("=")
+    if rest and mark in ("B", "N"):
         return Marked(rest, "B" if mark == "B" else "N")
-    raise UsageError(
-        f"with --ppt, {text!r} needs a mark", hint=f"B={text} for blurred faces, N={text} for normal ones"
-    )  # fmt: skip
+    hint = f"B={text} for blurred faces, N={text} for normal ones"
+    raise UsageError(f"with --ppt, {text!r} needs a mark", hint=hint)
 
 
 def check(mark: Mark | None, dataset: DataSet) -> None:
-    """Refuse a mark that the set's layout contradicts.
-
-    Raises
-    ------
-    UsageError
-        It does.
-    """
+    """Refuse a mark that the set's layout contradicts, with a :class:`UsageError`."""
     if mark is not None and dataset.blurred is not None and dataset.blurred != (mark == "B"):
         faces = "blurred" if dataset.blurred else "not blurred"
         raise UsageError(f"{dataset.root} is marked {mark}, but its faces are {faces}", hint="turn the mark round")
@@ -71,11 +58,6 @@ def bootstrap(differences: ArrayLike) -> tuple[float, float]:
     :data:`RESAMPLES` samples of as many pictures, drawn with replacement.
 
     It says how much the choice of the pictures matters, and nothing about another training.
-
-    Parameters
-    ----------
-    differences
-        ``[pictures]``, at least one.
     """
     values, rng = np.asarray(differences, np.float64), np.random.default_rng(SEED)
     means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal, get_args
 
 from p3m_edge.evaluate.method import MethodInfo
@@ -31,14 +32,10 @@ class Protocol:
 
     Attributes
     ----------
-    set_name, set_root
-        The set.
     blurred
-        Whether its faces are blurred; None: unknown.
-    pictures
-        How many the set has.
-    evaluated
-        How many were asked for: the first ones by name.
+        Whether the set's faces are blurred; None: unknown.
+    pictures, evaluated
+        How many the set has, and how many were asked for: the first ones by name.
     strategy
         How a picture becomes the method's input.
     routes
@@ -60,9 +57,7 @@ class Protocol:
     def sentence(self) -> str:
         """All of it in one line."""
         faces = {True: "blurred faces", False: "faces not blurred", None: "faces unknown"}[self.blurred]
-        part = (
-            f"{self.pictures}" if self.evaluated == self.pictures else f"the first {self.evaluated} of {self.pictures}"
-        )
+        part = f"the first {self.evaluated} of " * (self.evaluated != self.pictures) + str(self.pictures)
         return (
             f"{self.set_name} ({part} pictures, {faces}); {self.strategy}; "
             f"scored as {' and '.join(self.routes)}; trimap: {self.trimap}"
@@ -144,13 +139,9 @@ class Difference:
     training
         The method's mark, ``B`` or ``N``.
     pictures
-        How many have the measure in both forms.
-    blurred, normal
-        The measure's means.
-    relative
-        ``normal`` less ``blurred``, as a share of ``blurred``; None where that is 0, here and below.
-    interval
-        Of ``relative``: 95 %, by the bootstrap.
+        How many have the measure in both forms; ``blurred`` and ``normal`` are its means.
+    relative, interval
+        ``normal`` less ``blurred``, as a share of ``blurred``, and 95 % of it by the bootstrap; None where that is 0.
     """
 
     training: str
@@ -173,14 +164,10 @@ class Evaluation:
     differences: tuple[Difference, ...] = ()
 
 
-def means(pictures: Iterable[PictureScore], routes: tuple[Route, ...]) -> dict[Route, dict[str, Mean]]:
+def means(pictures: Sequence[PictureScore], routes: tuple[Route, ...]) -> dict[Route, dict[str, Mean]]:
     """The mean of every measure over the pictures that have it."""
-    pictures = tuple(pictures)
-    found: dict[Route, dict[str, Mean]] = {}
-    for route in routes:
-        found[route] = {}
-        for measure in MEASURES:
-            values = [p.scores[route][measure] for p in pictures if measure in p.scores[route]]
-            if values:
-                found[route][measure] = Mean(sum(values) / len(values), len(values))
+    found: dict[Route, dict[str, Mean]] = {route: {} for route in routes}
+    for route, measure in product(routes, MEASURES):
+        if values := [p.scores[route][measure] for p in pictures if measure in p.scores[route]]:
+            found[route][measure] = Mean(sum(values) / len(values), len(values))
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,37 +13,59 @@ from numpy.typing import NDArray
 from p3m_edge.data.sample import PLAIN, Item, MatteForm, Sample
 from p3m_edge.data.sets import DataSet, open_set, read, splits, told
 from p3m_edge.data.sheet import sheet
+from p3m_edge.data.trimap import make_trimap
 from p3m_edge.errors import InputError
 from p3m_edge.evaluate import journal as journals
 from p3m_edge.evaluate.journal import Journal
 from p3m_edge.evaluate.method import Method, Predict, what_is_at
-from p3m_edge.evaluate.results import Failure, PictureScore, Protocol, Result, Route, means
-from p3m_edge.evaluate.scoring import Trimaps, score
-from p3m_edge.metrics import UNKNOWN
+from p3m_edge.evaluate.results import TRIMAP_BASED, Failure, PictureScore, Protocol, Result, Route, means
+from p3m_edge.metrics import UNKNOWN, evaluate
+
+TrimapSource = Literal["auto", "set", "alpha"]
+TRIMAP_SOURCES: tuple[TrimapSource, ...] = get_args(TrimapSource)
+KERNEL = 25
+"""Of trimaps made from the alpha where nothing else is said: within the range of the published training."""
 
 Step = Callable[[str], None]
 """Called before each picture with its name."""
 
 
 def find_set(text: str | Path, stored: MatteForm = PLAIN) -> DataSet:
-    """A set by its folder. A split's name may follow the set's folder, wherever the split lies below it.
+    """A set by its folder, as :func:`p3m_edge.data.sets.open_set`, with mattes that are ``stored`` in some form.
 
-    Parameters
-    ----------
-    text
-        The folder.
-    stored
-        How its mattes are stored.
-
-    Raises
-    ------
-    InputError, UsageError
-        As :func:`p3m_edge.data.sets.open_set`.
+    A split's name may follow the set's folder, wherever the split lies below it.
     """
     path = Path(text).expanduser()
     if what_is_at(path) is None and what_is_at(path.parent) == "folder" and splits(path.parent):
         return open_set(path.parent, path.name, stored=stored)
     return open_set(path, stored=stored)
+
+
+class Trimaps:
+    """The trimaps of one set: all the set's own (``auto``: if every picture has one), or all made from the alphas.
+
+    ``kernel`` is that of those made, in pixels. :class:`InputError` if ``source`` is ``set``, and a picture has none.
+    """
+
+    def __init__(self, dataset: DataSet, source: TrimapSource = "auto", kernel: int = KERNEL) -> None:
+        without = [item for item in dataset.items if item.trimap is None]
+        if source == "set" and without:
+            raise InputError(
+                f"{len(without)} of the {len(dataset.items)} pictures of {dataset.name} have no trimap, "
+                f"the first is {without[0].name}",
+                hint="make them from the alphas: --trimap alpha",
+            )
+        self._own = source != "alpha" and not without
+        self._kernel = kernel
+
+    @property
+    def words(self) -> str:
+        """For the protocol."""
+        return "the set's" if self._own else f"made from the alpha, kernel {self._kernel}"
+
+    def of(self, sample: Sample) -> NDArray[np.uint8]:
+        """uint8 ``[H, W]``: 0, 128, 255 (and what else the set's files hold)."""
+        return sample.trimap if self._own and sample.trimap is not None else make_trimap(sample.alpha, self._kernel)
 
 
 def run(
@@ -56,34 +78,13 @@ def run(
     journal: Journal | None = None,
     step: Step = lambda _name: None,
 ) -> Result:
-    """Evaluate.
-
-    Parameters
-    ----------
-    method, dataset, trimaps
-        What is measured, on what.
-    routes
-        How it is scored.
-    limit
-        Take the first pictures alone, by name.
-    journal
-        Where finished pictures are kept and found.
-    step
-        See :data:`Step`.
-    """
-    items = dataset.items[:limit]
+    """Evaluate a method on a set, or on its first pictures by name; finished ones are kept and found in the journal."""
+    items, kept = dataset.items[:limit], journal or Journal(None)
     strategy, predict = method.prepare(dataset.name)
+    counts = len(dataset.items), len(items)
     protocol = Protocol(
-        dataset.name,
-        str(dataset.root),
-        dataset.blurred,
-        len(dataset.items),
-        len(items),
-        strategy,
-        routes,
-        trimaps.words,
-    )
-    kept = journal if journal is not None else Journal(None)
+        dataset.name, str(dataset.root), dataset.blurred, *counts, strategy, routes, trimaps.words
+    )  # fmt: skip
     scores: list[PictureScore] = []
     failures: list[Failure] = []
     for item in items:
@@ -94,7 +95,8 @@ def run(
             try:
                 found = _score(method, predict, item, trimaps, routes)
             except (InputError, MemoryError) as error:
-                failures.append(Failure(item.name, _reason(error)))
+                reason = "does not fit into memory" if isinstance(error, MemoryError) else told(error)
+                failures.append(Failure(item.name, reason))
                 continue
             kept.add(key, found)
         scores.append(found)
@@ -129,6 +131,22 @@ def worst_sheet(
     return sheet(rows) if rows else None
 
 
+def score(
+    pred: NDArray[Any], sample: Sample, trimap: NDArray[np.uint8], route: Route, *, trimap_based: bool
+) -> dict[str, float]:
+    """Compare a prediction, float ``[H, W]``, 0..1 (what rounding left outside is clipped), with a sample's alpha.
+
+    ``trimap`` is uint8 ``[H, W]``; ``8bit`` truncates the prediction to uint8 first; ``trimap_based`` gives
+    :data:`~p3m_edge.evaluate.results.TRIMAP_BASED` alone.
+    """
+    pred = np.clip(pred, 0, 1)
+    if route == "8bit":
+        pred = (pred * 255).astype(np.uint8)
+    face = sample.face_mask if sample.face_mask is not None and sample.face_mask.any() else None
+    found = evaluate(pred, sample.alpha, trimap, face)
+    return {name: found[name] for name in TRIMAP_BASED if name in found} if trimap_based else found
+
+
 def _score(method: Method, predict: Predict, item: Item, trimaps: Trimaps, routes: tuple[Route, ...]) -> PictureScore:
     sample, trimap, alpha, seconds = _matte(predict, item, trimaps)
     based = method.info.trimap_based
@@ -143,9 +161,3 @@ def _matte(predict: Predict, item: Item, trimaps: Trimaps) -> tuple[Sample, NDAr
     start = time.perf_counter()
     alpha = predict(sample.image, trimap)
     return sample, trimap, alpha, time.perf_counter() - start
-
-
-def _reason(error: InputError | MemoryError) -> str:
-    if isinstance(error, MemoryError):
-        return "does not fit into memory"
-    return told(error)

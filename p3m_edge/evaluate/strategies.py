@@ -43,10 +43,8 @@ def predict(
 
     Parameters
     ----------
-    model
-        In evaluation mode, on any device.
-    rgb
-        uint8 ``[H, W, 3]``.
+    model, rgb
+        In evaluation mode, on any device; uint8 ``[H, W, 3]``.
     strategy
         ``resize``: the network runs once, at half the picture's size. ``hybrid``: at half the size for the classes and
         at the full size for the alpha of the unknown region.

@@ -27,7 +27,7 @@ from p3m_edge.evaluate import runner
 from p3m_edge.evaluate.methods import Options, open_method
 from p3m_edge.evaluate.ppt import bootstrap
 from p3m_edge.evaluate.results import PPT
-from p3m_edge.evaluate.scoring import Trimaps
+from p3m_edge.evaluate.runner import Trimaps
 from p3m_edge.smallfile import parse_json, read_small
 from p3m_edge.train import config as configs
 from p3m_edge.train import run as runs

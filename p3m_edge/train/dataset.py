@@ -46,16 +46,7 @@ class Order:
     An epoch is a permutation of all pictures, cut into the steps of all processes together; its last step is filled up
     from its beginning. One process with a batch of four and two with a batch of two see the same four in each step.
 
-    Attributes
-    ----------
-    count
-        Pictures of the set.
-    batch
-        Pictures in a step of one process.
-    seed
-        Of the permutations.
-    rank, ranks
-        Which process this is, of how many.
+    The set has ``count`` pictures; ``batch`` of them are in a step of this process, number ``rank`` of ``ranks``.
     """
 
     count: int
@@ -93,14 +84,10 @@ class Pictures(NamedTuple):
         ``[B, 3, H, W]``, RGB; zeros where a picture has no colours.
     alpha, trimap, trust, face_mask
         ``[B, H, W]``; zeros where a picture has no face mask, 255 where it has no trust map.
-    has_colours
-        ``[B]``, 0 or 1.
-    labelled
-        ``[B]``, 0 or 1: whether alpha and trimap mean anything.
+    has_colours, labelled
+        ``[B]``, 0 or 1; whether alpha and trimap mean anything.
     source_image, source_mask
         ``[B, 3, S, S]`` and ``[B, S, S]``: the faces that P3M-FCP may paste; S is 0 where it is not used.
-    names
-        Of the pictures.
     unreadable
         A line for each picture that could not be used; others stand in their places.
     damaged
@@ -124,17 +111,7 @@ class Pictures(NamedTuple):
 
 
 class Portraits:
-    """Training samples. What one looks like depends on the seed, the epoch and the index alone.
-
-    Parameters
-    ----------
-    source
-        The pictures.
-    faces
-        For P3M-CP; None without it.
-    config
-        All settings.
-    """
+    """Training samples, with faces for P3M-CP; what one looks like depends on seed, epoch and index alone."""
 
     def __init__(self, source: Source, faces: FaceSource | None, config: Config) -> None:
         self.source = source

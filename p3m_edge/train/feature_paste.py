@@ -68,8 +68,8 @@ class FeaturePaste:
         ``copy-paste``, or ``shuffle``: the pasted features change places among themselves.
     source_batch_norm
         What the encoder's batch norms do to the sources. ``frozen``: normalise with the running statistics; ``batch``:
-        with those of the sources at hand; ``update``: likewise, and the running statistics take them in. Norms that
-        are frozen for the targets too stay so. Everything random in the encoder is switched off for the sources.
+        with those of the sources; ``update``: likewise, and the running statistics take them in. Norms that are frozen
+        for the targets too stay so. Everything random in the encoder is switched off for the sources.
 
     Raises
     ------

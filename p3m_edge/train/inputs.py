@@ -158,10 +158,8 @@ def open_inputs(data: str | None, faces: str | None, config: Config, unlabelled:
         The folder of a set (its split ``train`` where it has several), or ``synth:SEED``; None: no picture has a matte.
     faces
         A folder, or ``synth:COUNT``; needed where the settings ask for P3M-CP, useless elsewhere.
-    config
-        All settings.
-    unlabelled
-        A folder of pictures without mattes, for a teacher.
+    config, unlabelled
+        All settings; a folder of pictures without mattes, for a teacher.
 
     Raises
     ------
@@ -272,8 +270,7 @@ def _split(items: tuple[Item, ...], config: Config) -> tuple[tuple[Item, ...], t
         raise UsageError(f"{items[0].image.parent} has one picture; none is left to train on when one is held out")
     order = np.random.default_rng(config.run.seed).permutation(len(items))
     cut = _held_out_count(len(items), config)
-    held_out, train = (tuple(items[i] for i in sorted(part)) for part in (order[:cut], order[cut:]))
-    return held_out, train
+    return tuple(items[i] for i in sorted(order[:cut])), tuple(items[i] for i in sorted(order[cut:]))
 
 
 def _held_out_count(count: int, config: Config) -> int:

@@ -39,12 +39,7 @@ class Reporter(Protocol):
 class Loop:
     """One training, from where ``progress`` says.
 
-    Parameters
-    ----------
-    parts, logs, reporter
-        What it works with, writes to (in the first process alone) and talks to.
-    progress
-        Fresh, or of a state that has been restored.
+    It works with ``parts``, writes to ``logs`` (in the first process alone) and talks to ``reporter``.
 
     Attributes
     ----------

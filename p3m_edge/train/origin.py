@@ -47,19 +47,9 @@ def started(request: TrainRequest, inputs: Inputs, first: str, teacher: Teacher 
 
 
 def found_again(request: TrainRequest, before: Mapping[str, str], settings: Config, inputs: Inputs) -> dict[str, str]:
-    """What a run was started with, as :func:`started` gave it, at the places where it is now.
+    """What a run was started with (``before``, by :func:`started`), at the places where it is now.
 
-    Parameters
-    ----------
-    request, inputs
-        The places, and what is there.
-    before, settings
-        What the run was started with, and its settings.
-
-    Raises
-    ------
-    UsageError
-        Something has moved, and is not the same.
+    ``settings`` were those of the run. :class:`UsageError` if something has moved, and is not the same.
     """
     places, config = _places(request), request.config
     moved = {name for name in ("data", "faces", "unlabelled") if places[name] != before.get(name, "")}

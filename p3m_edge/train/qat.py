@@ -124,15 +124,7 @@ class Calibration(Sequence[Tensor]):
 
 
 def preset(weights: Path) -> str:
-    """The preset for the architecture of a checkpoint.
-
-    Raises
-    ------
-    UsageError
-        The architecture cannot learn so.
-    CheckpointError
-        There is no checkpoint.
-    """
+    """The preset for the architecture of a checkpoint; :class:`UsageError` if it cannot learn so."""
     arch = inspect_checkpoint(weights).arch
     _check_arch(arch)
     return PRESETS[arch]

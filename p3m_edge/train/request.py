@@ -52,16 +52,12 @@ class TrainPlan:
 
     Attributes
     ----------
-    arch, parameters, device, processes
-        The network, and where it is trained.
     data, faces, blurred
         On what; ``faces`` is their licence. See :class:`~p3m_edge.train.inputs.Inputs`.
     pictures, held_out, judged_by
         How many in an epoch, how many to judge by, and what their mattes are compared with.
     batch
         Of all processes together.
-    steps_per_epoch, steps, first_step
-        How long, and from where.
     qat
         Whether it is rounded as INT8 while it learns.
     encoder, teacher
@@ -89,24 +85,20 @@ class TrainPlan:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What came of a training.
+    """What came of a training; ``best`` and ``last`` are weights for ``p3m-edge export --checkpoint``.
 
     Attributes
     ----------
     reason
         Why it ended: ``epochs``, ``max_steps`` or ``no improvement``.
-    step
-        Steps done, with those before a resumption.
-    losses
-        Of the last step.
+    step, losses
+        Steps done, with those before a resumption, and the losses of the last one.
     best_sad, best_step
         Of the held-out pictures, in thousands, and the step at which they were judged so.
     seconds, pictures_per_second, data_wait
         Of the steps of this call; the share of the time in which they waited for pictures.
     unreadable
         Pictures that were skipped.
-    best, last
-        The weights, for ``p3m-edge export --checkpoint``.
     """
 
     plan: TrainPlan

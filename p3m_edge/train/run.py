@@ -33,12 +33,7 @@ CHANGEABLE = (
 def resumed(out: Path, overrides: Iterable[str], places: Mapping[str, str] | None = None) -> TrainRequest:
     """The request that goes on with the run in ``out``, with some settings changed.
 
-    Parameters
-    ----------
-    out, overrides
-        The run's folder; the settings.
-    places
-        Where what the run was started with is now, by :data:`p3m_edge.train.origin.OPTIONS`.
+    ``places`` says where what the run was started with is now, by :data:`p3m_edge.train.origin.OPTIONS`.
 
     Raises
     ------

@@ -70,8 +70,6 @@ class State(Progress):
 
     Attributes
     ----------
-    arch
-        Of the network.
     config
         The effective settings, as :func:`p3m_edge.train.config.to_table` gives them.
     inputs

@@ -57,11 +57,9 @@ def judge(
     network
         Any mode; it is left in the one it was in.
     source, items
-        The held-out pictures, and which of them.
+        The held-out pictures, and which of them; the first ``shown`` go onto the sheet.
     side
         The network's input is a square of this side, as in training and on devices.
-    shown
-        How many of them go onto the sheet.
     teacher
         In evaluation mode; its mattes stand for the truth of pictures that have none.
     """

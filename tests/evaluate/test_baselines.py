@@ -17,8 +17,7 @@ from p3m_edge.data.synth import portrait
 from p3m_edge.evaluate.baselines import LONGER_SIDE, grown
 from p3m_edge.evaluate.methods import Options, open_method
 from p3m_edge.evaluate.results import Evaluation
-from p3m_edge.evaluate.runner import run
-from p3m_edge.evaluate.scoring import Trimaps
+from p3m_edge.evaluate.runner import Trimaps, run
 from p3m_edge.evaluate.tables import protocols
 from p3m_edge.imageio import read_image
 from p3m_edge.metrics import BACKGROUND, FOREGROUND, UNKNOWN

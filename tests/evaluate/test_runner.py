@@ -15,8 +15,7 @@ from p3m_edge.evaluate import ppt
 from p3m_edge.evaluate.journal import JOURNAL, Journal
 from p3m_edge.evaluate.methods import Options, open_method
 from p3m_edge.evaluate.results import ROUTES, TRIMAP_BASED, Evaluation, PictureScore, Route, means
-from p3m_edge.evaluate.runner import find_set, run, worst_sheet
-from p3m_edge.evaluate.scoring import Trimaps, score
+from p3m_edge.evaluate.runner import Trimaps, find_set, run, score, worst_sheet
 from p3m_edge.evaluate.tables import figure, pictures_csv, tables
 from p3m_edge.imageio import read_mask, write_png
 from p3m_edge.model import build, save_checkpoint
