@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from p3m_edge.data import detect
 from p3m_edge.data.detect import Box
 from p3m_edge.errors import InputError, missing_package
-from p3m_edge.evaluate.method import Image, Method, MethodInfo, Predict, at_size
+from p3m_edge.evaluate.method import Image, Method, MethodInfo, Predict, alpha_at_size
 from p3m_edge.metrics import BACKGROUND, FOREGROUND, UNKNOWN
 
 BASELINES = ("background", "facebox")
@@ -78,7 +78,7 @@ class PymattingMethod(Method):
                 alpha = self._function(rgb / 255.0, levels)
             except ValueError as error:  # nothing certain in the trimap; no convergence
                 raise InputError(f"pymatting: {error}") from error
-        return at_size(alpha, *trimap.shape)
+        return alpha_at_size(alpha, *trimap.shape)
 
 
 class BackgroundMethod(Method):
@@ -120,12 +120,12 @@ class FaceBoxMethod(Method):
             scale = min(1.0, LONGER_SIDE / max(height, width))
             size = (max(1, round(width * scale)), max(1, round(height * scale)))
             small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-            return at_size(matte(small, grown(_scaled(face, scale), size[1], size[0])), height, width)
+            return alpha_at_size(matte(small, trimap_from_face(_scaled(face, scale), size[1], size[0])), height, width)
 
         return words, predict
 
 
-def grown(face: Box, height: int, width: int) -> Image:
+def trimap_from_face(face: Box, height: int, width: int) -> Image:
     """The trimap of an upright person with this face; uint8 ``[H, W]``: 0, 128, 255.
 
     Foreground are the inner face, a strip for the neck and the upper chest; unknown is what may be hair, body, arms or

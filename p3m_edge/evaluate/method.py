@@ -65,7 +65,7 @@ class Method(ABC):
         return
 
 
-def at_size(alpha: NDArray[Any], height: int, width: int) -> NDArray[np.float32]:
+def alpha_at_size(alpha: NDArray[Any], height: int, width: int) -> NDArray[np.float32]:
     """A foreign method's alpha, in 0..1 and at the picture's size; :class:`InputError` if it is no finite plane."""
     plane = alpha[..., 0] if alpha.ndim == 4 and alpha.shape[3] == 1 < alpha.shape[1] else alpha  # channels last
     if plane.ndim < 2 or plane.size == 0 or plane.size != plane.shape[-2] * plane.shape[-1]:
@@ -81,7 +81,7 @@ def nearest(mask: Image, height: int, width: int) -> Image:
     return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
 
 
-def what_is_at(path: Path) -> Literal["file", "folder"] | None:
+def kind_of_path(path: Path) -> Literal["file", "folder"] | None:
     """None where nothing is, or for a name that no file can have, for which ``Path.exists`` raises."""
     try:
         return "folder" if stat.S_ISDIR(path.stat().st_mode) else "file"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from p3m_edge.errors import InputError, MissingError, UsageError, suggestion
 from p3m_edge.evaluate.baselines import BASELINES, PYMATTING, BackgroundMethod, FaceBoxMethod, PymattingMethod
-from p3m_edge.evaluate.method import Image, Method, MethodInfo, Predict, file_hash, what_is_at
+from p3m_edge.evaluate.method import Image, Method, MethodInfo, Predict, file_hash, kind_of_path
 from p3m_edge.evaluate.onnx_model import OnnxMethod
 from p3m_edge.preprocess import from_network, to_network
 
@@ -62,7 +62,7 @@ def open_method(text: str, options: Options) -> Method:
     if text in BASELINES:
         return BackgroundMethod() if text == "background" else FaceBoxMethod()
     path = Path(text).expanduser()
-    there = what_is_at(path)
+    there = kind_of_path(path)
     if there is None:
         hint = suggestion(text, NAMES) or "a file, a folder, or one of " + ", ".join(NAMES)
         raise UsageError(f"there is no model {text!r}", hint=hint)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.errors import InputError, UsageError
-from p3m_edge.evaluate.method import Image, Method, MethodInfo, Predict, at_size, file_hash, nearest
+from p3m_edge.evaluate.method import Image, Method, MethodInfo, Predict, alpha_at_size, file_hash, nearest
 from p3m_edge.metrics import BACKGROUND, FOREGROUND
 from p3m_edge.preprocess import scale_to
 from p3m_edge.resources import thread_limit
@@ -171,7 +171,7 @@ class OnnxMethod(Method):
     def _names(self, path: Path) -> tuple[str, str]:
         """The picture's input and the alpha's output; every input of the model must be accounted for."""
         text = self._text
-        further = set(text.constants) | ({text.trimap.name} if text.trimap else set())
+        further = {*text.constants, *([text.trimap.name] if text.trimap else [])}
         left = [name for name in self._types if name not in further]
         picture = text.input.name or (left[0] if len(left) == 1 else None)
         if picture is None or {picture, *further} != set(self._types):
@@ -199,7 +199,7 @@ class OnnxMethod(Method):
             (alpha,) = self._session.run([self._output], feed)
         except Exception as error:
             raise InputError(f"the model failed at {width}x{height}: {' '.join(str(error).split())}") from error
-        return at_size(_shares(np.asarray(alpha), self._text), *trimap.shape)
+        return alpha_at_size(_shares(np.asarray(alpha), self._text), *trimap.shape)
 
     def _picture(self, rgb: NDArray[Any]) -> NDArray[Any]:
         text, dtype = self._text.input, _TYPES[self._types[self._input]]

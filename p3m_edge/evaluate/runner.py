@@ -17,7 +17,7 @@ from p3m_edge.data.trimap import make_trimap
 from p3m_edge.errors import InputError
 from p3m_edge.evaluate import journal as journals
 from p3m_edge.evaluate.journal import Journal
-from p3m_edge.evaluate.method import Method, Predict, what_is_at
+from p3m_edge.evaluate.method import Method, Predict, kind_of_path
 from p3m_edge.evaluate.results import TRIMAP_BASED, Failure, PictureScore, Protocol, Result, Route, means
 from p3m_edge.metrics import UNKNOWN, evaluate
 
@@ -36,7 +36,7 @@ def find_set(text: str | Path, stored: MatteForm = PLAIN) -> DataSet:
     A split's name may follow the set's folder, wherever the split lies below it.
     """
     path = Path(text).expanduser()
-    if what_is_at(path) is None and what_is_at(path.parent) == "folder" and splits(path.parent):
+    if kind_of_path(path) is None and kind_of_path(path.parent) == "folder" and splits(path.parent):
         return open_set(path.parent, path.name, stored=stored)
     return open_set(path, stored=stored)
 
@@ -63,7 +63,7 @@ class Trimaps:
         """For the protocol."""
         return "the set's" if self._own else f"made from the alpha, kernel {self._kernel}"
 
-    def of(self, sample: Sample) -> NDArray[np.uint8]:
+    def for_sample(self, sample: Sample) -> NDArray[np.uint8]:
         """uint8 ``[H, W]``: 0, 128, 255 (and what else the set's files hold)."""
         return sample.trimap if self._own and sample.trimap is not None else make_trimap(sample.alpha, self._kernel)
 
@@ -157,7 +157,7 @@ def _score(method: Method, predict: Predict, item: Item, trimaps: Trimaps, route
 
 def _matte(predict: Predict, item: Item, trimaps: Trimaps) -> tuple[Sample, NDArray[np.uint8], NDArray[Any], float]:
     sample = read(item)
-    trimap = trimaps.of(sample)
+    trimap = trimaps.for_sample(sample)
     start = time.perf_counter()
     alpha = predict(sample.image, trimap)
     return sample, trimap, alpha, time.perf_counter() - start

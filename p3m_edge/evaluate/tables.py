@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from p3m_edge.evaluate.results import MEASURES, Difference, Evaluation, Mean, Result
@@ -27,9 +27,9 @@ class Table:
 
 def tables(evaluation: Evaluation) -> Iterator[Table]:
     """The summary, the PPT matrix and what it says of the same pictures, if there is one, and what failed."""
-    yield _summary(evaluation)
-    if any(result.pair for result in evaluation.results):
-        yield _ppt(evaluation)
+    yield _summary(evaluation.results)
+    if paired := [result for result in evaluation.results if result.pair]:
+        yield _ppt(paired)
     if evaluation.differences:
         yield _differences(evaluation.differences)
     failed = tuple(
@@ -87,31 +87,23 @@ def figure(measure: str, mean: Mean | None) -> str:
     return f"{mean.value:.5f}" if measure.startswith(_PER_PIXEL) else f"{mean.value:.3f}"
 
 
-def _summary(evaluation: Evaluation) -> Table:
-    rows = [(result, route, result.means[route]) for result in evaluation.results for route in result.protocol.routes]
-    shown = [measure for measure in MEASURES if any(measure in found for _, _, found in rows)]
-    body = tuple(
-        (
-            title(result), result.protocol.set_name, route, str(len(result.pictures)),
-            *(figure(measure, found.get(measure)) for measure in shown),
-        )
-        for result, route, found in rows
-    )  # fmt: skip
+def _rows(results: Iterable[Result], measures: Iterable[str]) -> Iterator[tuple[Result, tuple[str, ...]]]:
+    """A row for each route of each result."""
+    for result in results:
+        for route, found in result.means.items():
+            figures = (figure(measure, found.get(measure)) for measure in measures)
+            yield result, (title(result), result.protocol.set_name, route, str(len(result.pictures)), *figures)
+
+
+def _summary(results: Iterable[Result]) -> Table:
+    found = {measure for result in results for means in result.means.values() for measure in means}
+    shown = [measure for measure in MEASURES if measure in found]
     columns = ("method", "set", "route", "pictures", *(_TITLES.get(name, name.replace("_", " ")) for name in shown))
-    return Table("Means over the pictures", columns, body, 3)
+    return Table("Means over the pictures", columns, tuple(row for _, row in _rows(results, shown)), 3)
 
 
-def _ppt(evaluation: Evaluation) -> Table:
-    rows = sorted(
-        (
-            (result.pair, title(result), result.protocol.set_name, route, str(len(result.pictures)),
-             *(figure(measure, result.means[route].get(measure)) for measure in _MATRIX))
-            for result in evaluation.results
-            if result.pair is not None
-            for route in result.protocol.routes
-        ),
-        key=lambda row: row[0],
-    )  # fmt: skip
+def _ppt(results: Iterable[Result]) -> Table:
+    rows = sorted(((result.pair or "", *row) for result, row in _rows(results, _MATRIX)), key=lambda row: row[0])
     columns = ("training:test", "method", "set", "route", "pictures", *(name.replace("_", " ") for name in _MATRIX))
     return Table("Privacy-preserving training (B: blurred faces, N: normal ones)", columns, tuple(rows), 4)
 

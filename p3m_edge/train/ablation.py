@@ -31,8 +31,8 @@ from p3m_edge.evaluate.runner import Trimaps
 from p3m_edge.smallfile import parse_json, read_small
 from p3m_edge.train import config as configs
 from p3m_edge.train import run as runs
-from p3m_edge.train.folder import LOCK, alone
-from p3m_edge.train.inputs import common, open_inputs
+from p3m_edge.train.folder import LOCK, locked
+from p3m_edge.train.inputs import open_inputs, shared_picture
 from p3m_edge.train.loop import Reporter
 from p3m_edge.train.origin import absolute
 from p3m_edge.train.request import TrainRequest
@@ -169,10 +169,10 @@ def ablate(setting: Setting, out: Path, reporter: Reporter) -> Ablation:
     tests = [open_set(Path(setting.test) / form, stored=stored) for form in FORMS]
     question = _question(setting, tests, out)
     found: dict[str, tuple[Score, ...]] = dict.fromkeys(VARIANTS, ())
-    with alone(out):
+    with locked(out):
         _claim(question, out)
         for number, (seed, name) in enumerate(product(range(setting.seeds), VARIANTS)):
-            told = _Told(reporter, f"{name}, seed {seed}", number, setting)
+            told = _OverallProgress(reporter, f"{name}, seed {seed}", number, setting)
             asked = request(setting, name, seed, out / "runs" / f"{name}-{seed}")
             found[name] += (_score(asked, tests, setting.size, told),)
     rows = (row(name, where, scores) for name, scores in found.items() for where in ("whole", "face"))
@@ -226,7 +226,7 @@ def _question(setting: Setting, tests: list[DataSet], out: Path) -> Question:
     inputs = open_inputs(asked.data, asked.faces, asked.config)
     if inputs.blurred is False or inputs.faces is None:
         raise UsageError(f"the faces of {setting.data} are not hidden", hint="p3m-edge data anonymize hides them")
-    both = common(blurred.items + normal.items, inputs.train.items + inputs.held_out.items)
+    both = shared_picture(blurred.items + normal.items, inputs.train.items + inputs.held_out.items)
     if both is not None:
         raise UsageError(f"{both.image} is trained on as well")
     return Question(setting, inputs.description, inputs.digest, inputs.faces.licence, names)
@@ -253,7 +253,7 @@ def _decoded(path: Path, kind: type[T]) -> T:
         raise InputError(f"{path} cannot be read: {error}", hint=f"delete {path.parent}") from error
 
 
-def _score(asked: TrainRequest, tests: list[DataSet], size: tuple[int, int] | None, told: _Told) -> Score:
+def _score(asked: TrainRequest, tests: list[DataSet], size: tuple[int, int] | None, told: _OverallProgress) -> Score:
     """Train one network, or go on with it, and test it; the score is kept in the run's folder."""
     path = asked.out / "score.json"
     if path.is_file():
@@ -278,7 +278,7 @@ def _score(asked: TrainRequest, tests: list[DataSet], size: tuple[int, int] | No
 
 
 @dataclass(frozen=True)
-class _Told:
+class _OverallProgress:
     """Tells how far one training is as a part of all."""
 
     reporter: Reporter

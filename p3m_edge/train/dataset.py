@@ -27,7 +27,7 @@ from p3m_edge.errors import InputError
 from p3m_edge.imageio import MaskError, list_images, read_image
 from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD
 from p3m_edge.train.config import Config, Data
-from p3m_edge.train.inputs import PASTE, Draw, Source, numbers
+from p3m_edge.train.inputs import PASTE, Draw, Source, rng_for
 from p3m_edge.train.losses import Batch
 
 _TRIES = 8  # pictures tried in the place of an unreadable one
@@ -149,7 +149,7 @@ class Portraits:
         seed = self.config.run.seed
         sample = self.source.read(draw)
         # Random numbers of its own: with the probability 0 it must not change what the other steps draw.
-        pasting = numbers(PASTE, seed, *draw)
+        pasting = rng_for(PASTE, seed, *draw)
         if self.faces is not None and "icp" in self.config.copy_paste.methods:
             sample = ImagePaste(self.faces, **vars(self.config.image_paste))(sample, pasting)
         sample = self.transforms[sample.labelled](sample, generator(seed, *draw))

@@ -125,12 +125,12 @@ class Distillation:
             Sums an int64 vector over all ranks.
         """
         settings = self.settings
-        with torch.no_grad(), noted(self.teacher.encoder) as seen:
+        with torch.no_grad(), recorded_features(self.teacher.encoder) as seen:
             taught: P3MOutput = self.teacher(image)
         compared: list[tuple[Tensor, Tensor]] = []
         if self.projection is not None:
-            projected = self.projection(chosen(features, settings.levels))
-            compared = list(zip(projected, chosen(seen[-1], settings.levels), strict=True))
+            projected = self.projection(features_at(features, settings.levels))
+            compared = list(zip(projected, features_at(seen[-1], settings.levels), strict=True))
         with torch.autocast(image.device.type, enabled=False):
             ours, theirs = (P3MOutput(*(x.float() for x in one)) for one in (output, taught))
             found = terms(ours, theirs, settings.temperature)
@@ -179,7 +179,7 @@ def weighted(parts: dict[str, Tensor], settings: config.Distillation) -> Tensor:
 
 
 @contextmanager
-def noted(encoder: nn.Module) -> Iterator[list[Features]]:
+def recorded_features(encoder: nn.Module) -> Iterator[list[Features]]:
     """What an encoder hands out, call by call, until the context is left."""
     seen: list[Features] = []
     hook = encoder.register_forward_hook(lambda _module, _inputs, features: seen.append(features))
@@ -189,7 +189,7 @@ def noted(encoder: nn.Module) -> Iterator[list[Features]]:
         hook.remove()
 
 
-def chosen(features: Features, levels: Sequence[int]) -> list[Tensor]:
+def features_at(features: Features, levels: Sequence[int]) -> list[Tensor]:
     """The features ``[B, C, h, w]`` of some levels, 2 to 5."""
     return [getattr(features, f"e{level - 1}") for level in levels]
 
@@ -200,4 +200,4 @@ def _widths(network: P3MNet, levels: Sequence[int]) -> list[int]:
     with torch.no_grad():
         features: Features = network.eval().encoder(torch.zeros((1, 3, _PROBE, _PROBE), device=device))
     network.train(training)
-    return [x.shape[1] for x in chosen(features, levels)]
+    return [x.shape[1] for x in features_at(features, levels)]

@@ -149,7 +149,8 @@ class FeaturePaste:
         if epoch >= self.from_epoch:
             chosen = rng.random(batch) < self.probability
             scales = rng.uniform(*self.scale, batch)
-            chosen &= _any(source_masks) & _any(target_masks)
+            for masks in (source_masks, target_masks):
+                chosen &= (masks != 0).flatten(1).any(dim=1).cpu().numpy()
         with ExitStack() as undo:
             if chosen.any():
                 rows = torch.from_numpy(np.flatnonzero(chosen)).to(source_images.device)
@@ -196,20 +197,18 @@ class FeaturePaste:
     def _source_mode(self) -> Iterator[None]:
         """Evaluation mode, but for batch norms that shall see the sources."""
         training = {module: module.training for module in self.encoder.modules()}
-        norms = [module for module in training if isinstance(module, _BatchNorm)]
-        tracking = {norm: norm.track_running_stats for norm in norms}
+        norms = {module: module.track_running_stats for module in training if isinstance(module, _BatchNorm)}
         try:
             self.encoder.eval()
-            if self.source_batch_norm != "frozen":
-                for norm in norms:
-                    norm.training = training[norm]
-                    # A norm in training that does not track uses the batch's statistics and keeps nothing.
-                    norm.track_running_stats = self.source_batch_norm == "update" or not norm.training
+            for norm in norms if self.source_batch_norm != "frozen" else ():
+                norm.training = training[norm]
+                # A norm in training that does not track uses the batch's statistics and keeps nothing.
+                norm.track_running_stats = self.source_batch_norm == "update" or not norm.training
             yield
         finally:
             for module, mode in training.items():
                 module.training = mode
-            for norm, track in tracking.items():
+            for norm, track in norms.items():
                 norm.track_running_stats = track
 
 
@@ -238,26 +237,19 @@ def _tap(encoder: Encoder, level: int, change: _Change) -> Callable[[], object]:
 
         vars(encoder)["trunk"] = changed
         return lambda: vars(encoder).pop("trunk")
+    places: tuple[str, ...]
     tokens = isinstance(encoder, TokenEncoder) and level >= 2
 
     def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         return channels_last(change(channels_first(output))) if tokens else change(output)
 
-    return _module(encoder, level).register_forward_hook(hook).remove
-
-
-def _module(encoder: Encoder, level: int) -> nn.Module:
-    """The module whose output is the level's feature."""
-    places: list[Any]
     if isinstance(encoder, MobileEncoder):
-        places = [None, encoder.detail, encoder.layer1, encoder.layer2, encoder.layer3, encoder.join]
+        places = ("", "detail", "layer1", "layer2", "layer3", "join")
     elif isinstance(encoder, TokenEncoder):
-        norms = [reduction.norm for reduction in encoder.reductions]
-        places = [encoder.stem, encoder.stem2, *norms, encoder.norm]
+        places = ("stem", "stem2", *(f"reductions.{stage}.norm" for stage in range(LEVELS - 3)), "norm")
     else:
-        places = [encoder.stem, *(getattr(encoder, f"layer{stage}", None) for stage in range(LEVELS - 1))]
-    module: nn.Module = places[level]
-    return module
+        places = ("stem", *(f"layer{stage}" for stage in range(LEVELS - 1)))
+    return encoder.get_submodule(places[level]).register_forward_hook(hook).remove
 
 
 def _merge(pasted: Tensor, inside: Tensor, rows: Tensor, batch: int) -> _Change:
@@ -304,11 +296,6 @@ def _shuffled(pasted: Tensor, inside: Tensor, rng: np.random.Generator) -> Tenso
         order = torch.from_numpy(rng.permutation(len(cells))).to(cells.device)
         rows.append(feature.index_copy(1, cells, feature[:, cells[order]]))
     return torch.stack(rows).reshape(pasted.shape)
-
-
-def _any(masks: Tensor) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = (masks != 0).flatten(1).any(dim=1).cpu().numpy()
-    return found
 
 
 def _check(source_images: Tensor, source_masks: Tensor, target_masks: Tensor) -> None:

@@ -34,7 +34,7 @@ SEEN = "seen"
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Keep every other process that asks for the same out of a folder, which is made; one that stays empty goes again.
 
     Raises
@@ -63,19 +63,19 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def claimed(request: TrainRequest, fabric: Fabric) -> Iterator[None]:
-    """:func:`alone` in the folder of a run, for all processes of a training; where that cannot be, all of them end.
+def locked_run(request: TrainRequest, fabric: Fabric) -> Iterator[None]:
+    """:func:`locked` in the folder of a run, for all processes of a training; where that cannot be, all of them end.
 
     Raises
     ------
     OutputError, UsageError
-        As :func:`alone` and :func:`check`.
+        As :func:`locked` and :func:`check`.
     """
     refused: P3MEdgeError | None = None
     with ExitStack() as held:
         if fabric.is_global_zero:
             try:
-                held.enter_context(alone(request.out))
+                held.enter_context(locked(request.out))
                 check(request)  # another training may have ended in it a moment ago
             except P3MEdgeError as error:
                 refused = error
@@ -101,7 +101,7 @@ def check(request: TrainRequest) -> None:
         raise UsageError(f"{out} is not empty", hint=hint)
 
 
-def make(request: TrainRequest, planned: TrainPlan) -> None:
+def prepare(request: TrainRequest, planned: TrainPlan) -> None:
     """Write the effective settings, and remove what a killed run left half-written; raises :class:`OutputError`."""
     for path in request.out.glob(LEFTOVERS):
         path.unlink(missing_ok=True)

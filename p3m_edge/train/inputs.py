@@ -29,7 +29,7 @@ PASTE, STEP, HELD_OUT = 1, 2, 3
 _SYNTHETIC = re.compile(r"synth:([0-9]{1,9})")
 
 
-def numbers(purpose: int, seed: int, first: int, second: int) -> np.random.Generator:
+def rng_for(purpose: int, seed: int, first: int, second: int) -> np.random.Generator:
     """Random numbers that nothing else has; the last three arguments are below 2**32."""
     # NumPy takes the words [a, b, c] and [a, b, c, 0] for the same, so a fourth one above 0 sets them apart.
     return np.random.default_rng([seed, first, second, purpose])
@@ -84,7 +84,7 @@ class Synthetic:
         return self.count
 
     def read(self, draw: Draw) -> Sample:
-        rng = numbers(HELD_OUT, self.seed, *draw) if self.held_out else generator(self.seed, *draw)
+        rng = rng_for(HELD_OUT, self.seed, *draw) if self.held_out else generator(self.seed, *draw)
         return portrait(int(rng.integers(2**32)), self.width, self.height)
 
 
@@ -192,7 +192,7 @@ def open_inputs(data: str | None, faces: str | None, config: Config, unlabelled:
     return inputs
 
 
-def common(some: Iterable[Item], others: Iterable[Item]) -> Item | None:
+def shared_picture(some: Iterable[Item], others: Iterable[Item]) -> Item | None:
     """The first item whose picture is one of the others' as well."""
     known = {item.image.resolve() for item in others}
     return next((item for item in some if item.image.resolve() in known), None)
@@ -235,7 +235,7 @@ def _with_unlabelled(inputs: Inputs | None, folder: str, config: Config, cache: 
         description = f"{len(train)} {what}, {len(held_out)} more held out"
         files = Files(train, cache), Files(held_out, Cache(0, _read))
         return Inputs(description, *files, _blurred(folder), _digest(held_out, train), None, labelled=False)
-    if common(items, inputs.train.items + inputs.held_out.items):
+    if shared_picture(items, inputs.train.items + inputs.held_out.items):
         raise UsageError(
             f"{folder} has pictures of --data", hint="the teacher sees those anyway; leave --unlabelled out"
         )
@@ -259,7 +259,7 @@ def _judged(config: Config, found: sets.DataSet) -> tuple[tuple[Item, ...], tupl
     """The set that is judged, and all pictures of the one that is trained on."""
     judged = sets.open_set(Path(config.validation.data).expanduser(), stored=config.data.mattes)
     sets.refuse_test_set(judged.root)
-    if (both := common(judged.items, found.items)) is not None:
+    if (both := shared_picture(judged.items, found.items)) is not None:
         raise UsageError(f"{both.image} of validation.data is trained on as well")
     return judged.items[: config.validation.limit], found.items
 

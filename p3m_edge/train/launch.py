@@ -56,7 +56,7 @@ def processes(run: Run) -> tuple[int, int]:
     return run.devices, 1
 
 
-def fabric(run: Run) -> Fabric:
+def start_fabric(run: Run) -> Fabric:
     """Start (or join) the processes; gloo connects them on the CPU, NCCL on CUDA.
 
     Raises

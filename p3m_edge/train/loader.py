@@ -49,7 +49,7 @@ class _Batches(Dataset[Found | bytes]):
         return pickle.dumps(found) if self._pickled else found
 
 
-class Feed:
+class BatchLoader:
     """Batches in order, from the step ``first`` to ``last - 1``.
 
     Attributes

@@ -18,11 +18,11 @@ from p3m_edge.imageio import write_png
 from p3m_edge.model.p3mnet import P3MOutput
 from p3m_edge.train import optim, qat, state, validate
 from p3m_edge.train.dataset import Pictures, normalise, to_batch
-from p3m_edge.train.distill import TOTAL, noted
+from p3m_edge.train.distill import TOTAL, recorded_features
 from p3m_edge.train.folder import SEEN, Logs, write_curve
-from p3m_edge.train.inputs import STEP, numbers
+from p3m_edge.train.inputs import STEP, rng_for
 from p3m_edge.train.launch import StopRequest
-from p3m_edge.train.loader import Feed
+from p3m_edge.train.loader import BatchLoader
 from p3m_edge.train.losses import total
 from p3m_edge.train.parts import Parts
 from p3m_edge.train.state import STATE, Progress
@@ -56,13 +56,13 @@ class Loop:
     def __init__(self, parts: Parts, logs: Logs | None, reporter: Reporter, progress: Progress) -> None:
         self.parts, self.logs, self.reporter, self.progress = parts, logs, reporter, progress
         self.config, self.fabric, self.order = parts.config, parts.fabric, parts.order
-        self.steps, self.first = parts.opened.plan.steps, progress.step
+        self.steps, self.first = parts.prepared.plan.steps, progress.step
         self.losses: dict[str, float] = {}
         self.rate = self.seconds = self.waited = 0.0
         self.pictures = 0
         self.reason = "max_steps" if self.steps < self.config.run.epochs * self.order.steps else "epochs"
 
-    def run(self, feed: Feed) -> None:
+    def run(self, loader: BatchLoader) -> None:
         """Train to the end.
 
         Raises
@@ -84,9 +84,9 @@ class Loop:
                 self.parts.network, freeze_batchnorm=config.run.freeze_batchnorm, frozen=config.optim.frozen
             )
             start = time.perf_counter()
-            for pictures in self._fed(feed, request):
+            for pictures in self._batches(loader, request):
                 asked = self._step(pictures, request)
-                self._log(len(pictures.names) * self.order.ranks, time.perf_counter() - start, feed.waited)
+                self._log(len(pictures.names) * self.order.ranks, time.perf_counter() - start, loader.waited)
                 self._between(asked)
                 start = time.perf_counter()
                 if self.reason == "no improvement":
@@ -94,9 +94,9 @@ class Loop:
         if request.asked:  # during the last step, or what comes after it
             raise KeyboardInterrupt
 
-    def _fed(self, feed: Feed, request: StopRequest) -> Iterator[Pictures]:
+    def _batches(self, loader: BatchLoader, request: StopRequest) -> Iterator[Pictures]:
         """The batches. Whoever asks to stop meanwhile need not wait for the next one, unless other processes do."""
-        batches = iter(feed)
+        batches = iter(loader)
         while True:
             try:
                 with request.waiting() if self.order.ranks == 1 else nullcontext():
@@ -144,7 +144,7 @@ class Loop:
     def _losses(self, moved: Pictures) -> dict[str, Tensor]:
         """Of a batch on its device, by name; ``total`` is what is to be small."""
         parts, batch = self.parts, to_batch(moved)
-        with self._pasting(moved), noted(parts.network.encoder) as features:
+        with self._pasting(moved), recorded_features(parts.network.encoder) as features:
             output: P3MOutput = parts.wrapped(batch.image)
         losses = total(output, batch, self._sum)
         if parts.distillation is None:
@@ -161,7 +161,7 @@ class Loop:
         if paste is None or epoch < paste.from_epoch:
             yield
             return
-        rng = numbers(STEP, self.config.run.seed, step, self.order.rank)
+        rng = rng_for(STEP, self.config.run.seed, step, self.order.rank)
         faces, masks = normalise(pictures.source_image), pictures.source_mask
         with self.fabric.autocast(), paste.apply(faces, masks, pictures.face_mask, rng, epoch=epoch):
             yield
@@ -233,12 +233,12 @@ class Loop:
 
     def _validate(self) -> None:
         parts, progress, settings = self.parts, self.progress, self.config.validation
-        held_out, first = parts.opened.inputs.held_out, self.order.rank == 0
+        held_out, first = parts.prepared.inputs.held_out, self.order.rank == 0
         items = range(self.order.rank, len(held_out), self.order.ranks)
         teacher = None if parts.distillation is None else parts.distillation.teacher
         shown, side = settings.sheet if first else 0, self.config.data.size
         with self.fabric.autocast():
-            judged = validate.judge(parts.judged, held_out, items, side, shown, teacher)
+            judged = validate.score_held_out(parts.eval_network, held_out, items, side, shown, teacher)
         self._note_unreadable(*judged.unreadable)
         sums = torch.tensor([judged.sad, judged.mse, judged.mad, judged.pictures], device=self.fabric.device)
         sad, mse, mad, pictures = self._sum(sums).tolist()
@@ -257,13 +257,13 @@ class Loop:
         if settings.patience and progress.stale >= settings.patience:
             self.reason = "no improvement"
 
-    def _keep(self, judged: validate.Judged, *, better: bool) -> None:
+    def _keep(self, judged: validate.ValidationScores, *, better: bool) -> None:
         """Write the curve, the sheet and the weights."""
         parts, step = self.parts, self.progress.step
         write_curve(parts.folder)
         if judged.rows:
             write_png(parts.folder / "sheets" / f"step-{step:07}.png", sheet(judged.rows))
-        network = qat.rounded(parts.judged) if self.config.qat.enabled else parts.judged
+        network = qat.rounded(parts.eval_network) if self.config.qat.enabled else parts.eval_network
         for name in ("last", "best") if better else ("last",):
             model.save_checkpoint(
                 network,

@@ -35,7 +35,7 @@ _FIELDS = ("image", "alpha", "trimap", "foreground", "background", "face_mask", 
 _JUDGED_BY_TEACHER = "no picture had a true matte: judged by the teacher's mattes, which are no ground truth"
 
 
-def started(request: TrainRequest, inputs: Inputs, first: str, teacher: Teacher | None) -> dict[str, str]:
+def record(request: TrainRequest, inputs: Inputs, first: str, teacher: Teacher | None) -> dict[str, str]:
     """What a resumption must know besides the settings; ``first`` says where the first weights came from."""
     return {
         **_places(request),
@@ -46,8 +46,8 @@ def started(request: TrainRequest, inputs: Inputs, first: str, teacher: Teacher 
     }
 
 
-def found_again(request: TrainRequest, before: Mapping[str, str], settings: Config, inputs: Inputs) -> dict[str, str]:
-    """What a run was started with (``before``, by :func:`started`), at the places where it is now.
+def check_moved(request: TrainRequest, before: Mapping[str, str], settings: Config, inputs: Inputs) -> dict[str, str]:
+    """What a run was started with (``before``, by :func:`record`), at the places where it is now.
 
     ``settings`` were those of the run. :class:`UsageError` if something has moved, and is not the same.
     """
@@ -68,7 +68,7 @@ def found_again(request: TrainRequest, before: Mapping[str, str], settings: Conf
     return {**before, **places}
 
 
-def hinted(error: InputError, request: TrainRequest) -> InputError:
+def with_moved_hint(error: InputError, request: TrainRequest) -> InputError:
     """The error of a run that goes on; if something is not where it was, with what to do if it has moved."""
     config = request.config
     places = {f"--{name} ": place for name, place in _places(request).items()}

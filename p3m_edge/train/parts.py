@@ -1,4 +1,4 @@
-"""What a training works with: opened as the request names it, put together on the device, stored and restored."""
+"""What a training works with: prepared as the request names it, put together on the device, stored and restored."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Opened:
+class Prepared:
     """What a request names, checked, and what is planned with it.
 
     Attributes
@@ -52,7 +52,7 @@ class Opened:
     plan: TrainPlan
 
 
-def open_all(request: TrainRequest, device: str, ranks: int) -> Opened:
+def prepare(request: TrainRequest, device: str, ranks: int) -> Prepared:
     """Open and check all that a request names, for so many processes on devices of a kind.
 
     Raises
@@ -64,16 +64,16 @@ def open_all(request: TrainRequest, device: str, ranks: int) -> Opened:
     try:
         inputs = open_inputs(request.data, request.faces, config, request.unlabelled)
     except InputError as error:
-        raise origin.hinted(error, request) if request.resume else error from None
+        raise origin.with_moved_hint(error, request) if request.resume else error from None
     stored = state.load(request.out / STATE) if request.resume else None
     teacher = open_teacher(request, stored)
     torch.manual_seed(config.run.seed)  # the same first weights in every process
     network = build(config.model.arch)
     report, first = _first_weights(network, request)
     if stored is None:
-        started = origin.started(request, inputs, first, teacher)
+        started = origin.record(request, inputs, first, teacher)
     else:
-        started = origin.found_again(request, stored.inputs, configs.restored(stored.config), inputs)
+        started = origin.check_moved(request, stored.inputs, configs.restored(stored.config), inputs)
     _paste(network, config)
     order = Order(len(inputs.train), config.run.batch, config.run.seed, ranks=ranks)
     steps = config.run.epochs * order.steps
@@ -96,7 +96,7 @@ def open_all(request: TrainRequest, device: str, ranks: int) -> Opened:
         encoder=report,
         teacher=None if teacher is None else teacher.info,
     )
-    return Opened(request, inputs, stored, teacher, network, started, plan)
+    return Prepared(request, inputs, stored, teacher, network, started, plan)
 
 
 class Parts:
@@ -118,10 +118,10 @@ class Parts:
         Of the training's pictures.
     """
 
-    def __init__(self, opened: Opened, fabric: Fabric) -> None:
-        config, inputs, teacher = opened.request.config, opened.inputs, opened.teacher
-        self.opened, self.config, self.fabric = opened, config, fabric
-        network = opened.network
+    def __init__(self, prepared: Prepared, fabric: Fabric) -> None:
+        config, inputs, teacher = prepared.request.config, prepared.inputs, prepared.teacher
+        self.prepared, self.config, self.fabric = prepared, config, fabric
+        network = prepared.network
         if config.qat.enabled and teacher is not None:  # a run that goes on finds the same quantisers in them
             network = qat.quantised(teacher.network, qat.Calibration(inputs, config))
         if config.run.channels_last:
@@ -152,15 +152,15 @@ class Parts:
         run, ranks = config.run, fabric.world_size
         self.order = Order(len(inputs.train), run.batch, run.seed, fabric.global_rank, ranks)
         self.licence = origin.licence(config, inputs, teacher)
-        self.provenance = origin.Provenance(config, inputs, teacher, opened.started["start"])
+        self.provenance = origin.Provenance(config, inputs, teacher, prepared.started["start"])
 
     @property
     def folder(self) -> Path:
         """Of the run."""
-        return self.opened.request.out
+        return self.prepared.request.out
 
     @property
-    def judged(self) -> P3MNet:
+    def eval_network(self) -> P3MNet:
         """The network to validate and to keep: the averaged one, if there is one."""
         return self.network if self.average is None else cast("P3MNet", self.average.module)
 
@@ -172,7 +172,7 @@ class Parts:
         return State(
             arch=self.network.arch,
             config=configs.to_table(self.config),
-            inputs=self.opened.started,
+            inputs=self.prepared.started,
             model=self.network.state_dict(),
             ema={} if self.average is None else self.average.state_dict(),
             projection={} if self.projection is None else self.projection.state_dict(),
@@ -196,7 +196,7 @@ class Parts:
             raise UsageError(
                 f"the run has {len(stored.rng)} processes, not {self.order.ranks}", hint="start as many again"
             )
-        if stored.inputs["digest"] != self.opened.inputs.digest:
+        if stored.inputs["digest"] != self.prepared.inputs.digest:
             raise UsageError(
                 "the data set is not the one that the run was started with", hint="files were added or removed"
             )

@@ -12,9 +12,9 @@ from p3m_edge.train import config as configs
 from p3m_edge.train import folder, launch, origin, qat, state
 from p3m_edge.train.dataset import Portraits
 from p3m_edge.train.folder import Logs
-from p3m_edge.train.loader import Feed
+from p3m_edge.train.loader import BatchLoader
 from p3m_edge.train.loop import Loop, Reporter
-from p3m_edge.train.parts import Parts, open_all
+from p3m_edge.train.parts import Parts, prepare
 from p3m_edge.train.request import TrainPlan, TrainRequest, TrainResult
 from p3m_edge.train.state import STATE, Progress
 
@@ -68,7 +68,7 @@ def plan(request: TrainRequest) -> TrainPlan:
     qat.check(request)
     name = launch.device_name(request.config.run)
     here, machines = launch.processes(request.config.run)
-    return open_all(request, name, here * machines).plan
+    return prepare(request, name, here * machines).plan
 
 
 def train(request: TrainRequest, reporter: Reporter) -> TrainResult | None:
@@ -77,32 +77,32 @@ def train(request: TrainRequest, reporter: Reporter) -> TrainResult | None:
     Raises
     ------
     P3MEdgeError
-        See :meth:`p3m_edge.train.loop.Loop.run`, :func:`p3m_edge.train.parts.open_all`,
-        :func:`p3m_edge.train.launch.fabric` and :func:`resumed`.
+        See :meth:`p3m_edge.train.loop.Loop.run`, :func:`p3m_edge.train.parts.prepare`,
+        :func:`p3m_edge.train.launch.start_fabric` and :func:`resumed`.
     """
     folder.check(request)
     qat.check(request)
-    fabric = launch.fabric(request.config.run)
-    with folder.claimed(request, fabric):
+    fabric = launch.start_fabric(request.config.run)
+    with folder.locked_run(request, fabric):
         return _train(request, reporter, fabric)
 
 
 def _train(request: TrainRequest, reporter: Reporter, fabric: Fabric) -> TrainResult | None:
     config, first = request.config, fabric.is_global_zero
-    opened = open_all(request, fabric.device.type, fabric.world_size)
-    parts = Parts(opened, fabric)
-    progress = Progress() if opened.stored is None else parts.restore(opened.stored)
+    prepared = prepare(request, fabric.device.type, fabric.world_size)
+    parts = Parts(prepared, fabric)
+    progress = Progress() if prepared.stored is None else parts.restore(prepared.stored)
     if first:
-        folder.make(request, opened.plan)
-        for line in origin.warnings(opened.inputs, request.unlabelled):
+        folder.prepare(request, prepared.plan)
+        for line in origin.warnings(prepared.inputs, request.unlabelled):
             reporter.warn(line)
     fabric.barrier()
-    portraits = Portraits(opened.inputs.train, opened.inputs.faces, config)
-    feed = Feed(portraits, parts.order, progress.step, opened.plan.steps, pin=fabric.device.type == "cuda")
+    portraits = Portraits(prepared.inputs.train, prepared.inputs.faces, config)
+    loader = BatchLoader(portraits, parts.order, progress.step, prepared.plan.steps, pin=fabric.device.type == "cuda")
     with Logs(request.out, progress.step, tensorboard=config.log.tensorboard) if first else nullcontext() as logs:
         loop = Loop(parts, logs, reporter, progress)
         try:
-            loop.run(feed)
+            loop.run(loader)
         except RuntimeError as error:
             if not any(word in str(error) for word in _LOST):
                 raise
@@ -112,7 +112,7 @@ def _train(request: TrainRequest, reporter: Reporter, fabric: Fabric) -> TrainRe
     if not first:
         return None
     return TrainResult(
-        plan=opened.plan,
+        plan=prepared.plan,
         folder=request.out,
         reason=loop.reason,
         step=progress.step,

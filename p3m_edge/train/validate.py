@@ -24,7 +24,7 @@ Row = tuple[tuple[str, NDArray[Any]], ...]
 
 
 @dataclass(frozen=True)
-class Judged:
+class ValidationScores:
     """Sums over the pictures that this process looked at.
 
     Attributes
@@ -47,9 +47,9 @@ class Judged:
     rows: tuple[Row, ...]
 
 
-def judge(
+def score_held_out(
     network: P3MNet, source: Source, items: Sequence[int], side: int, shown: int, teacher: P3MNet | None
-) -> Judged:
+) -> ValidationScores:
     """Matte pictures at one size and compare.
 
     Parameters
@@ -90,7 +90,7 @@ def judge(
     for module in training:
         module.training = True
     sad, mse, mad = map(float, sums)
-    return Judged(sad, mse, mad, len(items) - len(unreadable), tuple(unreadable), tuple(rows))
+    return ValidationScores(sad, mse, mad, len(items) - len(unreadable), tuple(unreadable), tuple(rows))
 
 
 def _predict(network: P3MNet, sample: Sample, side: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

@@ -14,7 +14,7 @@ from p3m_edge.data import detect
 from p3m_edge.data.detect import Box
 from p3m_edge.data.sets import open_set, read
 from p3m_edge.data.synth import portrait
-from p3m_edge.evaluate.baselines import LONGER_SIDE, grown
+from p3m_edge.evaluate.baselines import LONGER_SIDE, trimap_from_face
 from p3m_edge.evaluate.methods import Options, open_method
 from p3m_edge.evaluate.results import Evaluation
 from p3m_edge.evaluate.runner import Trimaps, run
@@ -52,7 +52,7 @@ def test_nobody_is_all_background(tmp_path, name):
 
 def test_the_trimap_of_an_upright_person():
     face = Box(80, 60, 40, 50, 1.0, "by hand")
-    trimap = grown(face, 400, 200)
+    trimap = trimap_from_face(face, 400, 200)
     assert set(np.unique(trimap)) == {BACKGROUND, UNKNOWN, FOREGROUND}
     for x, y in ((100, 85), (100, 115), (100, 180), (85, 170)):  # the middle of the face, neck, chest
         assert trimap[y, x] == FOREGROUND
@@ -65,7 +65,7 @@ def test_the_trimap_of_an_upright_person():
 
 @pytest.mark.parametrize("face", [Box(-50, -50, 200, 200, 1, ""), Box(95, 300, 9, 9, 1, ""), Box(0, 0, 1, 1, 1, "")])
 def test_there_is_always_some_background(face):
-    assert (grown(face, 100, 100) == BACKGROUND).any()
+    assert (trimap_from_face(face, 100, 100) == BACKGROUND).any()
 
 
 def test_an_astronaut_is_cut_out():

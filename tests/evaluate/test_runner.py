@@ -78,9 +78,9 @@ def test_trimaps_are_all_the_sets_or_all_made(tmp_path):
     (tmp_path / "a/trimap/p1.png").unlink()
     assert "made" in Trimaps(open_set(tmp_path / "a")).words
     alpha = disc()
-    assert np.array_equal(Trimaps(without, "auto", 9).of(sample(alpha)), make_trimap(alpha, 9))
+    assert np.array_equal(Trimaps(without, "auto", 9).for_sample(sample(alpha)), make_trimap(alpha, 9))
     own = np.full_like(alpha, 128)
-    assert Trimaps(with_trimaps).of(replace(sample(alpha), trimap=own)) is own
+    assert Trimaps(with_trimaps).for_sample(replace(sample(alpha), trimap=own)) is own
 
 
 def test_a_perfect_method_on_a_set(tmp_path):

@@ -20,7 +20,7 @@ from p3m_edge.errors import InputError, OutputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import MaskError, read_mask, write_png
 from p3m_edge.train import ablation
 from p3m_edge.train.ablation import Sads, Score, Setting
-from p3m_edge.train.folder import alone
+from p3m_edge.train.folder import locked
 from tests.train.conftest import Interrupting, Told
 
 SIZES = ("data.size=32", "data.crops=[48]", "run.batch=2", "log.every=1")
@@ -244,7 +244,7 @@ def test_an_interrupt_at_a_trainings_last_step_ends_all_of_them(setting: Setting
 
 def test_one_ablation_at_a_time_is_in_a_folder(setting: Setting, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with alone(out), pytest.raises(OutputError, match="another training is writing"):
+    with locked(out), pytest.raises(OutputError, match="another training is writing"):
         ablation.ablate(setting, out, Told())
     assert not out.exists()
 

@@ -16,7 +16,7 @@ from p3m_edge.model.layers import Features
 from p3m_edge.model.p3mnet import P3MNet, P3MOutput
 from p3m_edge.train import config as configs
 from p3m_edge.train import distill, losses
-from p3m_edge.train.distill import Distillation, Projection, chosen, noted
+from p3m_edge.train.distill import Distillation, Projection, features_at, recorded_features
 from p3m_edge.train.inputs import Draw, Files, Mixed, Synthetic
 from p3m_edge.train.losses import Batch
 
@@ -30,7 +30,7 @@ def drawn(number: int, seed: int, size: int = 32) -> P3MOutput:
 
 
 def seen(network: P3MNet, image: Tensor) -> tuple[P3MOutput, Features]:
-    with noted(network.encoder) as features:
+    with recorded_features(network.encoder) as features:
         output = network(image)
     return output, features[-1]
 
@@ -204,4 +204,4 @@ def test_the_shorter_kind_is_gone_through_again(portraits):
 def test_levels_are_those_at_their_size():
     network = model.build("tiny").eval()
     _, features = seen(network, torch.zeros(1, 3, 64, 96))
-    assert [x.shape[2:] for x in chosen(features, (2, 3, 4, 5))] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+    assert [x.shape[2:] for x in features_at(features, (2, 3, 4, 5))] == [(16, 24), (8, 12), (4, 6), (2, 3)]

@@ -11,7 +11,7 @@ import pytest
 
 from p3m_edge.cli import main
 from p3m_edge.errors import OutputError
-from p3m_edge.train.folder import LOCK, alone
+from p3m_edge.train.folder import LOCK, locked
 from p3m_edge.train.state import load
 from tests.train.conftest import TINY
 
@@ -89,13 +89,13 @@ def test_the_folder_is_as_it_was_when_nothing_came_of_it(tmp_path):
     there = tmp_path / "there"
     there.mkdir()
     for folder in (there, tmp_path / "new"):
-        with alone(folder):
-            with pytest.raises(OutputError, match=REFUSED), alone(folder):
+        with locked(folder):
+            with pytest.raises(OutputError, match=REFUSED), locked(folder):
                 raise AssertionError
             assert (folder / LOCK).exists()
     assert list(tmp_path.iterdir()) == [there]
     assert list(there.iterdir()) == []
-    with alone(tmp_path / "new"):
+    with locked(tmp_path / "new"):
         (tmp_path / "new/file").touch()
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
 
@@ -103,5 +103,5 @@ def test_the_folder_is_as_it_was_when_nothing_came_of_it(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="whoever runs this may write anywhere")
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "closed").mkdir(mode=0o500)
-    with pytest.raises(OutputError, match="cannot be written: Permission denied"), alone(tmp_path / "closed"):
+    with pytest.raises(OutputError, match="cannot be written: Permission denied"), locked(tmp_path / "closed"):
         raise AssertionError

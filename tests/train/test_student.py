@@ -14,7 +14,7 @@ from p3m_edge.train import config as configs
 from p3m_edge.train.inputs import Files
 from p3m_edge.train.request import TrainRequest
 from p3m_edge.train.run import train
-from p3m_edge.train.validate import judge
+from p3m_edge.train.validate import score_held_out
 from tests.train.conftest import TINY, Told
 
 SIDE = 96
@@ -61,7 +61,7 @@ def fitted(sets: Path, out: Path, kind: str, seed: int, data: str | None, teache
 def error(sets: Path, weights: Path) -> float:
     """Mean SAD, in thousands, on portraits that nobody has seen, against their exact mattes."""
     source = Files(open_set(sets / "test").items, Cache(0))
-    found = judge(model.load_checkpoint(weights), source, range(len(source)), 32, 0, None)
+    found = score_held_out(model.load_checkpoint(weights), source, range(len(source)), 32, 0, None)
     assert found.pictures == len(TEST)
     return found.sad / found.pictures
 
