@@ -115,55 +115,22 @@ def prepare(request: TrainRequest, planned: TrainPlan) -> None:
     atomic_write(request.out / "config.toml", text.encode())
 
 
-class Table:
-    """A CSV file that grows by a row at a time; its first column is ``step``.
+class Logs:
+    """``log.csv`` (training) and ``validation.csv``, which grow by a row at a time, and TensorBoard.
 
     Rows of an earlier run stay up to the step ``last``, from which the run goes on: later ones are written again.
-    """
-
-    def __init__(self, path: Path, last: int) -> None:
-        self.path = path
-        self._names: list[str] = []
-        if path.is_file():
-            self._keep_until(last)
-
-    def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Append a row; the first one decides about the columns. Raises :class:`OutputError`."""
-        rows: list[list[object]] = []
-        if not self._names:
-            self._names = ["step", *values]
-            rows.append([*self._names])
-        rows.append([step, *(values[name] for name in self._names[1:])])
-        try:
-            with self.path.open("a", encoding="utf-8", newline="") as file:
-                file.write(_lines(rows))
-        except OSError as error:
-            raise OutputError(f"{self.path} cannot be written: {error.strerror}") from error
-
-    def _keep_until(self, last: int) -> None:
-        try:
-            rows = list(csv.reader(io.StringIO(read_text(self.path), newline="")))
-            if not rows:
-                return
-            self._names = rows[0]
-            # A row that was cut short has fewer fields.
-            kept = [row for row in rows[1:] if len(row) == len(self._names) and int(row[0]) <= last]
-        except (OSError, ValueError, csv.Error) as error:
-            raise InputError(f"{self.path} cannot be read: {reason(error)}", hint="move it away") from error
-        atomic_write(self.path, _lines([self._names, *kept]).encode())
-
-
-class Logs:
-    """``log.csv`` (training) and ``validation.csv`` of a run that goes on from the step ``last``, and TensorBoard.
 
     Raises
     ------
+    InputError
+        A table of an earlier run cannot be read.
     MissingError
         TensorBoard is wanted and not installed.
     """
 
     def __init__(self, folder: Path, last: int, *, tensorboard: bool) -> None:
-        self._tables = {name: Table(folder / f"{name}.csv", last) for name in ("log", "validation")}
+        self._folder = folder
+        self._columns = {name: _kept_until(folder / f"{name}.csv", last) for name in ("log", "validation")}
         self._board = None
         if tensorboard:
             try:
@@ -173,8 +140,24 @@ class Logs:
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=last + 1)
 
     def add(self, table: str, step: int, values: Mapping[str, float]) -> None:
-        """Write a row into ``log`` or ``validation``; raises :class:`OutputError` where that fails."""
-        self._tables[table].add(step, values)
+        """Write a row into ``log`` or ``validation``, whose first row decides about the columns, ``step`` first.
+
+        Raises
+        ------
+        OutputError
+            The file cannot be written.
+        """
+        path, row = self._folder / f"{table}.csv", {"step": step, **values}
+        rows: list[Sequence[object]] = []
+        if not self._columns[table]:
+            self._columns[table] = [*row]
+            rows.append([*row])
+        rows.append([row[name] for name in self._columns[table]])
+        try:
+            with path.open("a", encoding="utf-8", newline="") as file:
+                file.write(_lines(rows))
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror}") from error
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(f"{'train' if table == 'log' else table}/{name}", value, step)
@@ -193,7 +176,7 @@ def write_curve(run: Path) -> None:
     Raises
     ------
     InputError
-        The table or the settings of the run cannot be read, or there is nothing to draw.
+        The table or the settings of the run cannot be read.
     OutputError
         The file cannot be written.
     """
@@ -204,14 +187,25 @@ def write_curve(run: Path) -> None:
             (int(row.get(SEEN) or int(row["step"]) * pictures) / 1000, float(row["sad"]))
             for row in read_csv(run / "validation.csv")
         ]
-    except FileNotFoundError as error:
-        raise InputError(f"{error.filename} is missing: {run} is no folder of a training") from error
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise InputError(f"{run} has a table or settings that cannot be read: {error}") from error
-    if not points:
-        raise InputError(f"{run}: no validation to draw yet")
     title, axes = "SAD of the held-out pictures", ("pictures seen, thousands", "SAD, thousands")
     atomic_write(run / CURVE, chart.lines(title, [chart.Line("", points)], *axes).encode())
+
+
+def _kept_until(path: Path, last: int) -> list[str]:
+    """The columns of a table, from which what comes after a step is removed; none where there is no table."""
+    if not path.is_file():
+        return []
+    try:
+        columns, *rows = list(csv.reader(io.StringIO(read_text(path), newline=""))) or [[]]
+        # A row that was cut short has fewer fields.
+        kept = [row for row in rows if len(row) == len(columns) and int(row[0]) <= last]
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read: {reason(error)}", hint="move it away") from error
+    if columns:
+        atomic_write(path, _lines([columns, *kept]).encode())
+    return columns
 
 
 def _lines(rows: Sequence[Sequence[object]]) -> str:
