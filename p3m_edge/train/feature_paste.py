@@ -120,23 +120,17 @@ class FeaturePaste:
     ) -> Iterator[NDArray[np.bool_]]:
         """Paste into every forward pass of the network until the context is left.
 
+        Yields which samples get a face, bool ``[B]``.
+
         Parameters
         ----------
-        source_images
-            ``[B, 3, Hs, Ws]``, normalised as the network's input, on its device; sides multiples of 32.
-        source_masks
-            ``[B, Hs, Ws]``: the face is where it is not 0.
+        source_images, source_masks
+            ``[B, 3, Hs, Ws]``, normalised as the network's input, on its device; sides multiples of 32. The face is
+            where the mask, ``[B, Hs, Ws]``, is not 0.
         target_masks
             ``[B, H, W]``, of the size of the network's input, likewise. A sample whose mask is empty is left alone.
-        rng
-            All that is random comes from here, nothing from PyTorch. Nothing is drawn before ``from_epoch``.
-        epoch
-            Counted from 0.
-
-        Yields
-        ------
-        chosen
-            bool ``[B]``: which samples get a face.
+        rng, epoch
+            All that is random comes from here, nothing from PyTorch, and nothing is drawn before ``from_epoch``.
 
         Raises
         ------

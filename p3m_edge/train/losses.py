@@ -109,16 +109,10 @@ def total(output: P3MOutput, batch: Batch, reduce: Callable[[Tensor], Tensor] | 
 def divided(
     terms: Mapping[str, Term], reduce: Callable[[Tensor], Tensor] | None = None, one_more: Collection[str] = ()
 ) -> dict[str, Tensor]:
-    """The losses of this rank, from sums and from counts over all ranks.
+    """The losses of this rank, from sums and from counts over all ranks, which ``reduce`` gives as in :func:`total`.
 
-    Parameters
-    ----------
-    terms
-        By name; the same names on every rank.
-    reduce
-        As :func:`total` takes it.
-    one_more
-        The terms that are divided by one more than their count. A term of the others that is absent everywhere is 0.
+    The names are the same on every rank. Terms of ``one_more`` are divided by one more than their count; of the others,
+    one that is absent everywhere is 0.
     """
     divisors = [term.divisor for term in terms.values()]
     counts = torch.stack([divisors[0].new_ones(()), *divisors]).detach()
