@@ -46,16 +46,16 @@ class Size(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     rule: Literal["fixed", "short", "own"] = "own"
-    width: msgspec.UnsetType | int = msgspec.UNSET
-    height: msgspec.UnsetType | int = msgspec.UNSET
-    side: msgspec.UnsetType | int = msgspec.UNSET
+    width: int | None = None
+    height: int | None = None
+    side: int | None = None
     multiple_of: int = 1
 
     def of(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the input for a picture."""
-        if isinstance(self.width, int) and isinstance(self.height, int):
+        if self.width is not None and self.height is not None:
             return self.height, self.width
-        if isinstance(self.side, int) and not min(height, width) <= self.side <= max(height, width):
+        if self.side is not None and not min(height, width) <= self.side <= max(height, width):
             ratio = self.side / min(height, width)
             height, width = int(height * ratio + 1e-6), int(width * ratio + 1e-6)
         step = self.multiple_of
@@ -85,14 +85,12 @@ class Constant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     shape: tuple[int, ...] = (1,)
     value: float = 0.0
-    longest_side: msgspec.UnsetType | int = msgspec.UNSET
+    longest_side: int | None = None
 
     def of(self, height: int, width: int, dtype: Any) -> NDArray[Any]:
         """The input for a network size."""
-        value = self.value
-        if isinstance(self.longest_side, int):
-            value = min(1.0, self.longest_side / max(height, width))
-        return np.full(self.shape, value, dtype)
+        scaled = None if self.longest_side is None else min(1.0, self.longest_side / max(height, width))
+        return np.full(self.shape, self.value if scaled is None else scaled, dtype)
 
 
 Values = Literal["unit", "clipped", "levels", "logits"]
@@ -123,13 +121,12 @@ def describe(path: Path) -> Description:
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {error}", hint="docs/evaluation.md describes the keys") from error
     size = found.size
-    given = {name for name in ("width", "height", "side") if getattr(size, name) is not msgspec.UNSET}
-    wanted = {"fixed": {"width", "height"}, "short": {"side"}, "own": set()}[size.rule]
-    if given != wanted:
-        need = " and ".join(sorted(wanted)) or "neither width, height nor side"
+    given = {name: side for name in ("height", "width", "side") if (side := getattr(size, name)) is not None}
+    wanted = {"fixed": ["height", "width"], "short": ["side"], "own": []}[size.rule]
+    if [*given] != wanted:
+        need = " and ".join(wanted) or "neither width, height nor side"
         raise UsageError(f"{path}: the size rule {size.rule!r} takes {need}")
-    numbers = [getattr(size, name) for name in given] + [size.multiple_of]
-    if min(numbers) < 1 or 0 in found.input.std:
+    if min([size.multiple_of, *given.values()]) < 1 or 0 in found.input.std:
         raise UsageError(f"{path}: sizes must be at least 1, and std not 0")
     return found
 
