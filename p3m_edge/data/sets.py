@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from p3m_edge.data import fit
+from p3m_edge.atomic import check_name, reason
+from p3m_edge.data import orientation
 from p3m_edge.data.sample import PLAIN, Image, Item, MatteForm, Sample
 from p3m_edge.errors import InputError, UsageError, suggestion
-from p3m_edge.imageio import MaskError, Picture, decode_mask, list_images, read_image, stem
+from p3m_edge.imageio import MaskError, Picture, composed, decode_mask, list_images, read_image, stem, turn
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,14 @@ _TEST_SETS = re.compile(r"P3M-500-N?P|RealWorldPortrait-636|RWP-?636", re.IGNORE
 
 # Where the splits of a set lie: directly under its root (2021) or partly in this folder (2022).
 _NESTED = "validation"
+
+
+class SizeError(InputError):
+    """A file's size is not its picture's."""
+
+
+class TurnedError(MaskError):
+    """A picture is turned by its EXIF data, and its matte shows the raw pixels, or may."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +88,6 @@ class Listing:
 
     Attributes
     ----------
-    layout
-        The form that was recognised.
     items
         One for each name among the pictures; ``alpha`` may be None.
     strays
@@ -120,12 +127,11 @@ def open_set(root: str | Path, split: str | None = None, *, stored: MatteForm = 
     form = _form(root) if split is None else None
     folder = _choose(root, split) if form is None else root.parent
     listing = survey(folder, form, stored)
-    first = next((item for item in listing.items if item.alpha is None), None)
-    if first is not None:
-        count = sum(item.alpha is None for item in listing.items)
+    without = [item for item in listing.items if item.alpha is None]
+    if without:
         raise InputError(
-            f"{count} of the {len(listing.items)} pictures have no alpha in {folder / listing.layout.alpha}, "
-            f"the first is {first.image.name}",
+            f"{len(without)} of the {len(listing.items)} pictures have no alpha in {folder / listing.layout.alpha}, "
+            f"the first is {without[0].image.name}",
             hint=f"p3m-edge data check {folder}",
         )
     if listing.namesakes:
@@ -172,19 +178,8 @@ def find_layout(folder: Path) -> Layout | None:
 def survey(folder: Path, layout: Layout | None = None, stored: MatteForm = PLAIN) -> Listing:
     """List the files of a set and match them; what is missing or too much is part of the result.
 
-    Parameters
-    ----------
-    folder
-        The set's.
-    layout
-        None: the first of :data:`LAYOUTS` that fits.
-    stored
-        As in :func:`open_set`.
-
-    Raises
-    ------
-    InputError
-        ``folder`` is no set, or cannot be read.
+    Without a ``layout``, the first of :data:`LAYOUTS` that fits is taken. An :class:`InputError` says that the folder
+    is no set, or cannot be read.
     """
     layout = layout or find_layout(folder)
     if layout is None:
@@ -208,6 +203,30 @@ def survey(folder: Path, layout: Layout | None = None, stored: MatteForm = PLAIN
     return Listing(layout, tuple(items), tuple(strays), tuple(namesakes))
 
 
+def find_items(folder: Path, stored: MatteForm = PLAIN) -> tuple[Item, ...]:
+    """The pictures of a set's folder, which may lack alphas, or of any folder of pictures.
+
+    Raises
+    ------
+    InputError
+        There are none, or the folder cannot be read.
+    """
+    if check_name(folder).is_dir() and find_layout(folder) is not None:
+        listing = survey(folder, stored=stored)
+        items = [*listing.items, *(Item(composed(path.name), path) for path in listing.namesakes)]
+        items = [item for item in items if item.image.parent.name == listing.layout.image]
+    else:
+        paths = list_images(folder)
+        stems = [stem(path).casefold() for path in paths]
+        items = [
+            Item(stem(path) if stems.count(folded) == 1 else composed(path.name), path)
+            for path, folded in zip(paths, stems, strict=True)
+        ]
+    if not items:
+        raise InputError(f"{folder} holds no pictures")
+    return tuple(items)
+
+
 def read(item: Item) -> Sample:
     """Decode all files of an item.
 
@@ -217,41 +236,55 @@ def read(item: Item) -> Sample:
         A file is missing or damaged, the item has no alpha, a file's size is not the picture's, or an alpha, trimap or
         mask has unequal colour channels.
     MaskError
-        An alpha, trimap or mask is not what it seems; or the picture is turned by its EXIF data, and its alpha may be
-        of the raw pixels. The item's :class:`p3m_edge.data.sample.MatteForm` decides both.
+        An alpha, trimap or mask is not what it seems; or the picture is turned by its EXIF data, and its alpha may show
+        the raw pixels. The item's :class:`p3m_edge.data.sample.MatteForm` decides both.
     """
     if item.alpha is None:
         raise InputError(f"{item.image} has no alpha")
     picture = read_image(item.image)
-
-    def partner(field: str) -> Image | None:
-        path: Path | None = getattr(item, field)
-        return None if path is None else fitted(path, field, picture, item)
-
-    return Sample(
-        name=item.name,
-        image=picture.rgb,
-        alpha=fitted(item.alpha, "alpha", picture, item),
-        trimap=partner("trimap"),
-        foreground=partner("foreground"),
-        background=partner("background"),
-        face_mask=partner("face_mask"),
-        trust=partner("trust"),
-    )
+    alpha = read_partner(item.alpha, "alpha", picture, item)
+    files = ((field, getattr(item, field)) for field in OPTIONAL)
+    others = {field: read_partner(path, field, picture, item) for field, path in files if path is not None}
+    return Sample(item.name, picture.rgb, alpha, **others, labelled=True)
 
 
-def fitted(path: Path, field: str, picture: Picture, item: Item) -> Image:
-    """Decode a file that belongs to a picture, turned as the picture is; raises as :func:`read`."""
-    array, orientation = load(path, field, item.stored)
-    array = fit.placed(array, orientation, picture, item.stored)
-    fault = fit.turned_fault(array, orientation, picture, item.stored)
-    if fault is not None:
-        raise MaskError(f"{path} does not fit {item.image.name}: {fault}", hint=fit.HINT)
-    (height, width), (expected_height, expected_width) = array.shape[:2], picture.rgb.shape[:2]
-    if (height, width) != (expected_height, expected_width):
-        raise InputError(
-            f"{path} is {width} x {height} pixels, its picture {item.image.name} {expected_width} x {expected_height}"
-        )
+def read_unlabelled(item: Item) -> Sample:
+    """Decode the picture of an item without ground truth; raises :class:`InputError` where that fails."""
+    image = read_image(item.image).rgb
+    return Sample(item.name, image, np.zeros(image.shape[:2], np.uint8), labelled=False)
+
+
+def read_partner(path: Path, field: str, picture: Picture | None, item: Item) -> Image:
+    """Decode a file that belongs to a picture, turned as the picture is.
+
+    Parameters
+    ----------
+    path, field
+        The file, and which one it is of the item's.
+    picture
+        None, where it cannot be read: then nothing is compared.
+
+    Raises
+    ------
+    InputError, MaskError
+        As :func:`read`: among them :class:`SizeError` and :class:`TurnedError`.
+    """
+    array, turned = load(path, field, item.stored)
+    if picture is None:
+        return array
+    if picture.orientation != 1 and turned == 1:
+        if item.stored.turned == "raw":
+            array = turn(array, picture.orientation)
+        elif item.stored.turned == "check" and (fault := orientation.fault(array, picture)) is not None:
+            raise TurnedError(
+                f"{path} does not fit {item.image.name}: the picture is turned by its EXIF data (orientation "
+                f"{picture.orientation}), and {fault}",
+                hint="--alpha-turned raw turns the mattes as their pictures, --alpha-turned upright takes them as they "
+                "are",
+            )
+    if array.shape[:2] != picture.rgb.shape[:2]:
+        size, expected = (f"{shape[1]} x {shape[0]}" for shape in (array.shape, picture.rgb.shape))
+        raise SizeError(f"{path} is {size} pixels, its picture {item.image.name} {expected}")
     return array
 
 
@@ -287,12 +320,6 @@ def told(error: InputError) -> str:
     return " ".join(str(error).split()) + hint
 
 
-def read_unlabelled(item: Item) -> Sample:
-    """Decode the picture of an item without ground truth; raises :class:`InputError` where that fails."""
-    image = read_image(item.image).rgb
-    return Sample(item.name, image, np.zeros(image.shape[:2], np.uint8), labelled=False)
-
-
 def _form(root: Path) -> Layout | None:
     """The layout in which a folder is that of the pictures; None where it is none, or a set by itself."""
     if not _is_folder(root) or find_layout(root) is not None:
@@ -304,20 +331,19 @@ def _form(root: Path) -> Layout | None:
 def _choose(root: Path, split: str | None) -> Path:
     """The folder that holds the pictures' folder."""
     found = splits(root)
+    if split in found:
+        return found[split]
+    single = find_layout(root) is not None
     if split is None:
-        if find_layout(root) is not None:
+        if single:
             return root
         if len(found) > 1:
             raise UsageError(f"{root} has several splits, and none was named", hint=f"choose from: {', '.join(found)}")
-        if not found:
-            raise _no_set(root)
-        return next(iter(found.values()))
-    if split in found:
-        return found[split]
-    if found:
-        raise UsageError(f"{root} has no split {split!r}", hint=suggestion(split, found))
-    if find_layout(root) is not None:
-        raise UsageError(f"{root} has no split {split!r}, it is one set", hint="leave the split out")
+        if found:
+            return next(iter(found.values()))
+    elif found or single:
+        what, hint = ("", suggestion(split, found)) if found else (", it is one set", "leave the split out")
+        raise UsageError(f"{root} has no split {split!r}{what}", hint=hint)
     raise _no_set(root)
 
 
@@ -337,5 +363,4 @@ def _folders(parent: Path) -> list[Path]:
     try:
         return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
     except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise InputError(f"{parent} cannot be listed: {reason}") from error
+        raise InputError(f"{parent} cannot be listed: {reason(error)}") from error

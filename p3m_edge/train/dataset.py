@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from p3m_edge.data import augment
 from p3m_edge.data.cache import Cache
-from p3m_edge.data.compose_vary import other_clothes
+from p3m_edge.data.compose.vary import other_clothes
 from p3m_edge.data.copy_paste import ImagePaste
 from p3m_edge.data.faces import FaceSource, fitted
 from p3m_edge.data.sample import Image, Item, Sample, Transform, generator

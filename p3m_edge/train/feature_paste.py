@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from p3m_edge.data.copy_paste import centre, check_choice, check_scale, check_share, extent
-from p3m_edge.errors import InputError, UsageError
+from p3m_edge.data.copy_paste import centre, check_scale, extent
+from p3m_edge.data.sample import check_share
+from p3m_edge.errors import InputError, UsageError, one_of
 from p3m_edge.model.layers import Encoder, Front, TokenEncoder, channels_first, channels_last
 from p3m_edge.model.mobile import MobileEncoder
 from p3m_edge.model.p3mnet import MULTIPLE
@@ -91,8 +92,8 @@ class FeaturePaste:
     ) -> None:
         check_share("probability", probability)
         check_scale(scale)
-        check_choice("variant", variant, get_args(FeatureVariant))
-        check_choice("source_batch_norm", source_batch_norm, get_args(SourceBatchNorm))
+        one_of("variant", variant, get_args(FeatureVariant))
+        one_of("source_batch_norm", source_batch_norm, get_args(SourceBatchNorm))
         if not levels or len(set(levels)) != len(levels) or not set(levels) <= set(range(LEVELS)):
             raise UsageError(f"levels must be different numbers from 0 to {LEVELS - 1}, not {tuple(levels)}")
         if from_epoch < 0:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p3m_edge.data.beside import behind, parts
+from p3m_edge.data.compose.backgrounds import behind, parts
 from p3m_edge.imageio import read_image
 from tests.portraits import portrait, write_set
 

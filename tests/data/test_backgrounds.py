@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p3m_edge.data.beside import Part, parts, write_places
+from p3m_edge.data.compose.backgrounds import Part, parts, write_places
 from p3m_edge.data.sets import open_set, read
 from p3m_edge.errors import InputError, OutputError, UsageError
 from p3m_edge.imageio import read_image
