@@ -47,32 +47,26 @@ class ImagePaste:
     a face mask, or with an empty one, passes unchanged. What is pasted goes into ``image`` and, if there is one, into
     ``foreground``, so that the composition loss agrees; alpha, trimap, background and face mask stay the target's.
 
+    A :class:`UsageError` is raised if a constant is out of its range, the variant is unknown, or the source is empty.
+
     Attributes
     ----------
     source
         Where the faces come from; each is equally likely.
-    probability
-        That a sample gets a face.
+    probability, flip
+        That a sample gets a face; that a face is mirrored left to right.
     variant
         ``augmented``; ``vanilla``, without the augmentation; ``resize-to-fill``, without it and with the source's
         extent stretched to the target's, each axis by itself.
-    flip
-        Probability of mirroring left to right.
-    scale
-        Lowest and highest factor, drawn for each axis.
-    rotation
-        Largest angle to either side, in degrees. The order is flip, scale, rotate, about the face's centre.
+    scale, rotation
+        Lowest and highest factor, drawn for each axis; largest angle to either side, in degrees. The order is flip,
+        scale, rotate, about the face's centre.
     fit
         Scale the source to the target's extent first, by one factor for both axes, as the paper has it. Without,
         a face keeps its size in pixels.
     colour
         Each channel is multiplied by a factor of ``1 - colour`` to ``1 + colour``. The paper names colour among its
         augmentations, but no constant is known: 0, none.
-
-    Raises
-    ------
-    UsageError
-        A constant is out of its range, the variant is unknown, or the source is empty.
     """
 
     source: FaceSource
@@ -102,10 +96,7 @@ class ImagePaste:
     def draw(self, sample: Sample, rng: np.random.Generator) -> Paste | None:
         """Decide what to paste; None where the sample stays as it is.
 
-        Raises
-        ------
-        InputError
-            The source face that was drawn cannot be read.
+        An :class:`~p3m_edge.errors.InputError` is raised if the source face that was drawn cannot be read.
         """
         if sample.face_mask is None or not sample.face_mask.any() or rng.random() >= self.probability:
             return None
@@ -157,23 +148,9 @@ def paste(sample: Sample, drawn: Paste) -> Sample:
 def preview(samples: Sequence[Sample], step: ImagePaste, seed: int = 0, side: int = 192) -> Image:
     """A sheet of what P3M-ICP makes of samples: before, source with its mask outlined, after, face mask, alpha.
 
-    Every sample with a face mask gets a face, whatever the probability.
-
-    Parameters
-    ----------
-    samples
-        One or more.
-    step
-        Whose source and constants are used.
-    seed
-        Of the draws; sample i draws as the i-th of epoch 0.
-    side
-        Of the sheet's cells, in pixels.
-
-    Raises
-    ------
-    InputError
-        There are no samples, or a source face cannot be read.
+    Every sample with a face mask gets a face, whatever the probability; sample i draws as the i-th of epoch 0. ``side``
+    is that of the sheet's cells, in pixels. An :class:`~p3m_edge.errors.InputError` is raised if there are no samples,
+    or a source face cannot be read.
     """
     always = replace(step, probability=1.0)
     rows = []
@@ -203,10 +180,8 @@ def warp(picture: Image, matrix: Matrix, height: int, width: int, *, corner: tup
         uint8 ``[h, w, 3]``, or a mask ``[h, w]``.
     matrix
         From the source to the target.
-    height, width
-        Of the part of the target that is wanted.
-    corner
-        Its first pixel, (x, y).
+    height, width, corner
+        Size of the part of the target that is wanted, and its first pixel, (x, y).
 
     Returns
     -------

@@ -90,11 +90,9 @@ class Detector:
     Attributes
     ----------
     name
-        Says for the report who it is and how it is set.
-    find
-        Looks at a view, uint8 ``[H, W]`` or RGB ``[H, W, 3]``.
-    views
-        How each picture is looked at.
+        For the report.
+    find, views
+        Looks at each view of a picture, uint8 ``[H, W]`` or RGB ``[H, W, 3]``.
     keep, sure
         The score from which a box is given, and from which it is sure.
     by_agreement
@@ -126,13 +124,7 @@ class Detector:
 
 @cache  # one for each process
 def open_detector(spec: str, *, again: bool = False) -> Detector:
-    """A detector by its name or file; ``again``: with other settings, to look at what is left.
-
-    Raises
-    ------
-    MissingError, InputError
-        As :func:`cascade` and :func:`yunet`.
-    """
+    """A detector by its name or file; ``again``: with other settings, to look at what is left."""
     if spec == CASCADE:
         return other_cascade() if again else cascade()
     name = f"yunet ({Path(spec).name})"

@@ -92,13 +92,7 @@ class FaceFolder:
         return len(self.entries)
 
     def read(self, index: int) -> Face:
-        """Decode a face; masks of another size are scaled to the picture, and their values cut at one half.
-
-        Raises
-        ------
-        InputError
-            A file is missing, damaged or too large, or the mask is empty.
-        """
+        """Decode a face; masks of another size are scaled to the picture, and their values cut at one half."""
         path, masks = self.entries[index]
         image = read_image(path).rgb
         height, width = image.shape[:2]
@@ -168,10 +162,7 @@ def synthetic_faces(seed: int, count: int, side: int = 256) -> SyntheticFaces:
 def fitted(face: Face, height: int, width: int) -> Face:
     """A face on a picture of another size, its aspect kept, bars at the sides: the form in which networks take it.
 
-    Raises
-    ------
-    InputError
-        The face vanishes: it is smaller than a pixel of the new picture.
+    An :class:`InputError` says that the face is smaller than a pixel of the new picture.
     """
     image, place = preprocess.to_network(face.image, height, width, "letterbox")
     size = (place.content_width, place.content_height)

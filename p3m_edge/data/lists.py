@@ -86,14 +86,10 @@ def list_sets(
 
     Parameters
     ----------
-    folders
-        Where they are.
     with_forms
         Fill :attr:`Entry.forms`.
     verifier
         Who looks for faces, with the settings that look again at anonymised pictures: ``cascade``, or a YuNet file.
-    workers, progress
-        As :func:`p3m_edge.data.parallel.parallel_map`.
 
     Raises
     ------
@@ -110,17 +106,8 @@ def list_sets(
 def described(entries: Sequence[Entry], known: Sequence[Entry]) -> list[Entry]:
     """Add what an earlier list, or one written by hand, says of these pictures.
 
-    Parameters
-    ----------
-    entries
-        Of pictures that were looked at. Kind, source, licence, SHA-256 and remark come from the row with their name.
-    known
-        The list. Its rows that name none of the pictures are kept as they are, behind.
-
-    Raises
-    ------
-    InputError
-        Several rows have the name of one picture, or none has.
+    Kind, source, licence, SHA-256 and remark come from the row with a picture's name; an :class:`InputError` is raised
+    if several rows have it, or none. Rows that name none of the pictures are kept as they are, behind.
     """
     rows: dict[str, list[Entry]] = {}
     for row in known:
@@ -152,24 +139,12 @@ def shared_photographs(here: Iterable[Entry], there: Sequence[Entry]) -> list[Sh
 
 
 def read_list(path: Path) -> list[Entry]:
-    """Read a list; ``kind`` and ``name`` must be there, other columns may be missing.
-
-    Raises
-    ------
-    InputError
-        It cannot be read, or is not a list.
-    """
+    """Read a list, where ``kind`` and ``name`` must be there; an :class:`InputError` says that it is none."""
     return [Entry(**row) for _, row in read_table(path, ("kind", "name"), COLUMNS)]
 
 
 def write_list(path: Path, entries: Sequence[Entry]) -> None:
-    """Write a list; forms have a column only where there are any.
-
-    Raises
-    ------
-    OutputError
-        It cannot be written.
-    """
+    """Write a list; forms have a column only where there are any."""
     columns = [name for name in COLUMNS if name != "forms" or any(entry.forms for entry in entries)]
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")

@@ -18,12 +18,7 @@ MOST = 1_000_000
 def numbered(seed: int, count: int) -> range:
     """The numbers of the first ``count`` pictures of a seed; no two seeds share one.
 
-    Raises
-    ------
-    InputError
-        The seed is negative.
-    UsageError
-        There are more than ``MOST``, or none.
+    A negative seed is an :class:`InputError`, and a count of 0 or above ``MOST`` a :class:`UsageError`.
     """
     if seed < 0:
         raise InputError(f"a seed is >= 0, not {seed}")

@@ -155,10 +155,7 @@ def refuse_test_set(folder: Path) -> None:
 def splits(root: str | Path) -> dict[str, Path]:
     """The sub-folders of ``root`` and of ``root/validation`` that are sets themselves, by name.
 
-    Raises
-    ------
-    InputError
-        ``root`` is missing, no folder, or cannot be read.
+    An :class:`InputError` is raised if ``root`` is missing, no folder, or cannot be read.
     """
     root = Path(root)
     found: dict[str, Path] = {}
@@ -204,13 +201,7 @@ def survey(folder: Path, layout: Layout | None = None, stored: MatteForm = PLAIN
 
 
 def find_items(folder: Path, stored: MatteForm = PLAIN) -> tuple[Item, ...]:
-    """The pictures of a set's folder, which may lack alphas, or of any folder of pictures.
-
-    Raises
-    ------
-    InputError
-        There are none, or the folder cannot be read.
-    """
+    """The pictures of a set's folder, which may lack alphas, or of any folder; an :class:`InputError` for none."""
     if check_name(folder).is_dir() and find_layout(folder) is not None:
         listing = survey(folder, stored=stored)
         items = [*listing.items, *(Item(composed(path.name), path) for path in listing.namesakes)]
@@ -257,17 +248,8 @@ def read_unlabelled(item: Item) -> Sample:
 def read_partner(path: Path, field: str, picture: Picture | None, item: Item) -> Image:
     """Decode a file that belongs to a picture, turned as the picture is.
 
-    Parameters
-    ----------
-    path, field
-        The file, and which one it is of the item's.
-    picture
-        None, where it cannot be read: then nothing is compared.
-
-    Raises
-    ------
-    InputError, MaskError
-        As :func:`read`: among them :class:`SizeError` and :class:`TurnedError`.
+    Without the picture, because it cannot be read, nothing is compared. Raises as :func:`read`, among others
+    :class:`SizeError` and :class:`TurnedError`; ``field`` is that of :class:`p3m_edge.data.sample.Item`.
     """
     array, turned = load(path, field, item.stored)
     if picture is None:
@@ -291,15 +273,8 @@ def read_partner(path: Path, field: str, picture: Picture | None, item: Item) ->
 def load(path: Path, field: str, stored: MatteForm) -> tuple[Image, int]:
     """Decode a file of an item by itself; ``field`` is that of :class:`p3m_edge.data.sample.Item`.
 
-    Returns
-    -------
-    pixels, orientation
-        uint8 ``[H, W, 3]`` for pictures and colours, ``[H, W]`` for all else; the EXIF orientation that was undone.
-
-    Raises
-    ------
-    InputError
-        As :func:`p3m_edge.imageio.read_image` and :func:`p3m_edge.imageio.read_mask`.
+    Returns its pixels, uint8 ``[H, W, 3]`` for pictures and colours, ``[H, W]`` for all else, and the EXIF orientation
+    that was undone. Raises as :func:`p3m_edge.imageio.read_image` and :func:`p3m_edge.imageio.read_mask`.
     """
     if field in ("image", "foreground", "background"):
         picture = read_image(path)

@@ -108,12 +108,8 @@ class Output:
     def prepare(self, source: Path, *, alphas: bool) -> None:
         """Make the folders.
 
-        Raises
-        ------
-        UsageError
-            Input and output folder lie in each other.
-        OutputError
-            The folder holds something else, or cannot be written.
+        A :class:`UsageError` says that input and output folder lie in each other, an :class:`OutputError` that the
+        folder holds something else, or cannot be written.
         """
         check_apart(self.root, source)
         try:
@@ -157,12 +153,8 @@ def read_boxes(path: Path, names: Iterable[str]) -> dict[str, tuple[Box, ...]]:
     """Faces marked by a person: a CSV file with the columns name, x, y, width, height.
 
     A row is a face, hairline to chin and cheek to cheek, in pixels; with the last four empty it says that the picture
-    was looked at and shows none.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read, a row is not of that form, or names no picture.
+    was looked at and shows none. A file that cannot be read, or a row that is not of that form or names no picture, is
+    an :class:`InputError`.
     """
     known, boxes = set(names), dict[str, tuple[Box, ...]]()
     for line, row in read_table(path, ("name", *_SIDES)):

@@ -54,13 +54,7 @@ def summarise(out: Path, settings: Settings | None, records: Sequence[Record], r
 
 
 def write_report(report: Report, stem: str = "report") -> None:
-    """Write both files into the output folder, without saying where that lies.
-
-    Raises
-    ------
-    OutputError
-        They cannot be written.
-    """
+    """Write both files into the output folder, without saying where that lies."""
     encoded = msgspec.json.encode(replace(report, out=Path()), enc_hook=str)
     atomic_write(report.out / f"{stem}.json", msgspec.json.format(encoded, indent=1) + b"\n")
     page = "\n".join(_page(report)) + "\n"

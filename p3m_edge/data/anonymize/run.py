@@ -8,9 +8,10 @@ profile.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from p3m_edge.data import sets
 from p3m_edge.data.anonymize.folder import Job, Output, Record, Settings
@@ -25,8 +26,7 @@ from p3m_edge.imageio import list_images, read_image, read_mask, stem, write_png
 _LEAST_HIDDEN = 0.6  # of a face, else the matte is wrong there or the face is mostly contour
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """A picture to be looked at again; ``mask`` is its face mask, if there is one."""
 
     picture: Path

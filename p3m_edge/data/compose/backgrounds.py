@@ -31,21 +31,6 @@ _GRAIN = 2.5  # standard deviation, of 255: what is filled in is not to be told 
 
 
 @dataclass(frozen=True)
-class Part:
-    """A rectangle without anybody, in pixels."""
-
-    side: str
-    left: int
-    top: int
-    width: int
-    height: int
-
-    def of(self, picture: Image) -> Image:
-        """What a picture ``[H, W, 3]`` shows there."""
-        return picture[self.top : self.top + self.height, self.left : self.left + self.width]
-
-
-@dataclass(frozen=True)
 class Cut:
     """What a run did: pictures written, portraits without any, and why others could not be used."""
 
@@ -55,22 +40,22 @@ class Cut:
     skipped: tuple[str, ...]
 
 
-def parts(alpha: Image, least: int = LEAST) -> list[Part]:
-    """The strips left and right of, above and below the person's box, over the whole height or width.
+def strips(alpha: Image, least: int = LEAST) -> dict[str, tuple[slice, slice]]:
+    """Rows and columns of what is left and right of, above and below the person's box, over the whole height or width.
 
-    ``alpha`` is uint8 ``[H, W]``; strips narrower than ``least`` pixels are left out.
+    ``alpha`` is uint8 ``[H, W]``; strips narrower than ``least`` pixels are left out. Without anybody, there is one
+    that is the whole picture.
     """
     height, width = alpha.shape
     x, y, wide, high = cv2.boundingRect((alpha >= _VISIBLE).astype(np.uint8))
     margin = max(2, round(_MARGIN * max(height, width)))
-    right, below = x + wide + margin, y + high + margin
-    found = [
-        Part("left", 0, 0, x - margin, height), Part("right", right, 0, width - right, height),
-        Part("top", 0, 0, width, y - margin), Part("bottom", 0, below, width, height - below),
-    ]  # fmt: skip
-    if not wide:
-        found = [Part("whole", 0, 0, width, height)]
-    return [part for part in found if min(part.width, part.height) >= least]
+    rows, columns = slice(0, height), slice(0, width)
+    found = {
+        "left": (rows, slice(0, x - margin)), "right": (rows, slice(x + wide + margin, width)),
+        "top": (slice(0, y - margin), columns), "bottom": (slice(y + high + margin, height), columns),
+    }  # fmt: skip
+    found = found if wide else {"whole": (rows, columns)}
+    return {side: strip for side, strip in found.items() if min(one.stop - one.start for one in strip) >= least}
 
 
 def behind(image: Image, alpha: Image) -> Image | None:
@@ -148,7 +133,7 @@ def _write(out: Path, least: int, filled: bool, item: Item) -> int | str:
         picture = behind(sample.image, sample.alpha) if min(sample.alpha.shape) >= least else None
         found = {} if picture is None else {"behind": picture}
     else:
-        found = {part.side: part.of(sample.image) for part in parts(sample.alpha, least)}
+        found = {side: sample.image[strip] for side, strip in strips(sample.alpha, least).items()}
     for side, picture in found.items():
         write_png(out / f"{item.name}_{side}.png", picture)
     return len(found)

@@ -32,14 +32,9 @@ _PERSON_LIGHT = colour_jitter(brightness=0.05, contrast=0.12, saturation=0.15, h
 
 @dataclass(frozen=True, eq=False)
 class Variation:
-    """What makes a person wear and hold other things (:mod:`p3m_edge.data.compose.vary`).
+    """What makes a person wear and hold other things (:mod:`p3m_edge.data.compose.vary`), and how it is drawn.
 
-    Attributes
-    ----------
-    texture
-        uint8 ``[h, w, 3]``, RGB: a photograph of anything but people.
-    rng
-        What is varied, and how, comes from here.
+    ``texture`` is a photograph of anything but people, uint8 ``[h, w, 3]``, RGB.
     """
 
     texture: Image
@@ -133,14 +128,7 @@ def framed(portrait: Sample, size: tuple[int, int], rng: np.random.Generator) ->
 def drawn_background(picture: Image, size: tuple[int, int], rng: np.random.Generator) -> Image:
     """A random part of a picture as a background ``[H, W, 3]``: mirrored or not, perhaps out of focus, in other light.
 
-    Parameters
-    ----------
-    picture
-        uint8 ``[h, w, 3]``, RGB, of any size.
-    size
-        Width and height of the background.
-    rng
-        All that is random comes from here.
+    ``picture`` is uint8 ``[h, w, 3]``, RGB, of any size; ``size`` the background's width and height.
     """
     share = rng.uniform(*CROP) * min(picture.shape[1] / size[0], picture.shape[0] / size[1])
     wide, high = (max(1, int(share * side)) for side in size)

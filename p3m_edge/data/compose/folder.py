@@ -111,13 +111,7 @@ def write_set(
 
 
 def check_folders(out: Path, portraits: Iterable[Path], backgrounds: Sequence[Path], foregrounds: Path | None) -> None:
-    """Refuse folders that would mix what goes in with what comes out.
-
-    Raises
-    ------
-    UsageError
-        ``out`` lies in an input or the other way round, or foregrounds would go among the backgrounds.
-    """
+    """Raise a :class:`UsageError` for folders that would mix what goes in with what comes out."""
     for source in (*portraits, *backgrounds):
         check_apart(out, source)
     if foregrounds is not None and foregrounds.resolve() in [folder.resolve() for folder in backgrounds]:
@@ -127,12 +121,7 @@ def check_folders(out: Path, portraits: Iterable[Path], backgrounds: Sequence[Pa
 def draw(recipe: Recipe, colours: Path, pick: Pick) -> Sample:
     """One picture; estimated foregrounds are kept in the folder ``colours``.
 
-    Raises
-    ------
-    InputError
-        A file cannot be used.
-    MissingError
-        A foreground must be estimated, and PyMatting is not installed.
+    Raises an :class:`InputError` if a file cannot be used, and as :func:`p3m_edge.data.foreground.estimate`.
     """
     size = (recipe.width, recipe.height)
     person_rng, behind_rng, variation_rng = (np.random.default_rng([part, pick.number]) for part in (3, 4, 5))

@@ -86,23 +86,11 @@ class Figure:
 
 
 def draw_placement(figure: Figure, size: tuple[int, int], rng: np.random.Generator) -> Matrix:
-    """Draw where a person goes: mirrored or not, the size, the rotation and the place.
+    """Draw where a person goes in a frame of ``size`` (width, height): mirrored or not, size, rotation and place.
 
-    Parameters
-    ----------
-    figure
-        The person.
-    size
-        Width and height of the frame, in pixels.
-    rng
-        All that is random comes from here.
-
-    Returns
-    -------
-    Matrix
-        From the portrait to the frame. The head is inside, ``INSIDE`` and ``SEEN`` hold, and no cut is seen. Where that
-        is too much to ask of a portrait and a frame, the portrait covers the frame, which hides its cuts too, with the
-        head as near to the middle as that allows.
+    In the map from the portrait to the frame that comes back, the head is inside, ``INSIDE`` and ``SEEN`` hold, and no
+    cut is seen. Where that is too much to ask of a portrait and a frame, the portrait covers the frame, which hides its
+    cuts too, with the head as near to the middle as that allows.
     """
     for _ in range(_TRIES):
         linear = _linear(figure, size, rng)

@@ -117,10 +117,8 @@ def open_stock(
 
     Parameters
     ----------
-    portraits
-        Folders of sets with their weights; of a set with a split ``train``, that one is taken.
-    backgrounds
-        Folders of pictures with their weights.
+    portraits, backgrounds
+        Folders with their weights: sets, of which the split ``train`` is taken if there is one, and pictures.
     stored
         How the portraits' mattes are stored.
 
@@ -154,12 +152,7 @@ def picks(stock: Stock, recipe: Recipe, count: int) -> Iterator[Pick]:
     """What the first ``count`` pictures of a recipe are made of; a larger count begins with the same ones.
 
     The sets take turns by their weights, and within a set every portrait is used once, in an order drawn anew, before
-    any is used again.
-
-    Raises
-    ------
-    InputError, UsageError
-        As :func:`p3m_edge.data.recipe.numbered`.
+    any is used again. Raises as :func:`p3m_edge.data.recipe.numbered`.
     """
     used = [0] * len(stock.portraits)
     orders: dict[int, list[int]] = {}
