@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 
 from p3m_edge.data import sets
-from p3m_edge.data.compose.folder import empty_pictures
 from p3m_edge.data.parallel import Progress, no_progress, parallel_map
 from p3m_edge.data.sample import PLAIN, Image, Item, MatteForm
 from p3m_edge.errors import InputError
@@ -173,7 +172,7 @@ def check(
     examined = [(folder, listing, [next(facts) for _ in listing.items]) for folder, listing in listings]
     problems = [problem for folder, listing in listings for problem in _unmatched(folder, listing)]
     for folder, listing, found in examined:
-        meant = empty_pictures(folder)
+        meant = sets.empty_pictures(folder)
         for item, one in zip(listing.items, found, strict=True):
             told = (fault for fault in one.problems if fault[0] != "black alpha" or item.name not in meant)
             problems += [Problem(kind, _name(folder), path, message) for kind, path, message in told]

@@ -6,6 +6,7 @@ without the suffix, whatever image format they have. The layouts are the table `
 
 from __future__ import annotations
 
+import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from p3m_edge.data import orientation
 from p3m_edge.data.sample import PLAIN, Image, Item, MatteForm, Sample
 from p3m_edge.errors import InputError, UsageError, suggestion
 from p3m_edge.imageio import MaskError, Picture, composed, decode_mask, list_images, read_image, stem, turn
+from p3m_edge.smallfile import read_csv
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ OPTIONAL = {"trimap": "trimap", "foreground": "fg", "background": "bg", "face_ma
 
 # Of the papers; what is measured on them means nothing if training saw them.
 _TEST_SETS = re.compile(r"P3M-500-N?P|RealWorldPortrait-636|RWP-?636", re.IGNORECASE)
+
+COMPOSED = "composed.csv"
+"""A list in the folder of a set of composites: which portrait and which background each picture was made of."""
 
 # Where the splits of a set lie: directly under its root (2021) or partly in this folder (2022).
 _NESTED = "validation"
@@ -216,6 +221,14 @@ def find_items(folder: Path, stored: MatteForm = PLAIN) -> tuple[Item, ...]:
     if not items:
         raise InputError(f"{folder} holds no pictures")
     return tuple(items)
+
+
+def empty_pictures(folder: Path) -> frozenset[str]:
+    """The names of those pictures of a set that show nobody on purpose, as far as it has a list that says so."""
+    try:
+        return frozenset(row.get("name", "") for row in read_csv(folder / COMPOSED) if row.get("kind") == "empty")
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return frozenset()
 
 
 def read(item: Item) -> Sample:

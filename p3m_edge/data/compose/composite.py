@@ -82,8 +82,7 @@ def composite(
         head = vary.Head.of(figure.head @ matrix[:, :2].T + matrix[:, 2])
         cloth, behind, held = (drawn_background(variation.texture, size, variation.rng) for _ in range(3))
         if variation.rng.random() < vary.BENT:
-            person, sources = vary.bent(person, variation.rng)
-            face_mask = vary.moved(face_mask, sources)
+            person, face_mask = vary.bent(person, face_mask, variation.rng)
         if variation.rng.random() < vary.BEHIND:
             background = vary.cluttered(background, behind, variation.rng)
         alpha, foreground = _parts(person)

@@ -24,10 +24,7 @@ from p3m_edge.data.recipe import MOST, check_apart, claim, make_folder, numbered
 from p3m_edge.data.sample import Item, Sample
 from p3m_edge.errors import InputError, OutputError, UsageError
 from p3m_edge.imageio import read_image, write_png
-from p3m_edge.smallfile import read_csv
 
-LIST = "composed.csv"
-"""Which portrait and which background each picture was made of."""
 _RECORD = "compose.json"
 _FOREGROUNDS = "foregrounds"  # where estimated ones go, if nothing else is said
 _COLUMNS = ("name", "kind", "set", "portrait", "background", "seed")
@@ -139,14 +136,6 @@ def draw(recipe: Recipe, colours: Path, pick: Pick) -> Sample:
     return composite(portrait, behind, person_rng, variation)
 
 
-def empty_pictures(folder: Path) -> frozenset[str]:
-    """The names of those pictures of a set that show nobody on purpose, as far as it has a list that says so."""
-    try:
-        return frozenset(row.get("name", "") for row in read_csv(folder / LIST) if row.get("kind") == "empty")
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return frozenset()
-
-
 @cache
 def _reader(colours: Path | None) -> Cache:
     """The portraits of this process."""
@@ -200,4 +189,4 @@ def _write_list(out: Path, recipe: Recipe, all_picks: Sequence[Pick]) -> None:
         if pick.name in there:
             names = ("" if file is None else file.name for file in (pick.item, pick.background))
             rows.writerow((pick.name, pick.kind, pick.set, *names, recipe.seed))
-    atomic_write(out / LIST, text.getvalue().encode("utf-8", "backslashreplace"))
+    atomic_write(out / sets.COMPOSED, text.getvalue().encode("utf-8", "backslashreplace"))

@@ -49,16 +49,8 @@ class Head:
         return f32(np.sqrt(x * x + y * y))
 
 
-def bent(person: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Bend a person's layer; nothing moves along the frame's borders.
-
-    Returns
-    -------
-    person
-        The new layer.
-    sources
-        float32 ``[H, W, 2]``: from where each pixel came, to move a mask the same way (:func:`moved`).
-    """
+def bent(person: Array, mask: Image, rng: np.random.Generator) -> tuple[Array, Image]:
+    """Bend a person's layer and a mask ``[H, W]`` alike; nothing moves along the frame's borders."""
     height, width = person.shape[:2]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     side = min(height, width)
@@ -66,13 +58,9 @@ def bent(person: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     amount = rng.uniform(*BEND) * side * np.clip(border / (_CALM * side), 0, 1)
     cell = rng.uniform(*WAVE) * side
     across, down = (noise(rng, height, width, cell, 1) * amount for _ in range(2))
-    sources = np.stack([columns + across, rows + down], axis=-1).astype(np.float32)
-    return f32(cv2.remap(person, sources[..., 0], sources[..., 1], cv2.INTER_LINEAR)), sources
-
-
-def moved(mask: Image, sources: Array) -> Image:
-    """A mask ``[H, W]`` bent as a person was."""
-    return np.asarray(cv2.remap(mask, sources[..., 0], sources[..., 1], cv2.INTER_NEAREST), np.uint8)
+    x, y = (columns + across).astype(np.float32), (rows + down).astype(np.float32)
+    new_mask = np.asarray(cv2.remap(mask, x, y, cv2.INTER_NEAREST), np.uint8)
+    return f32(cv2.remap(person, x, y, cv2.INTER_LINEAR)), new_mask
 
 
 def dressed(foreground: Image, alpha: Image, head: Head, texture: Image, rng: np.random.Generator) -> Image:
