@@ -20,8 +20,8 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from p3m_edge.data.anonymize_inputs import find_items
 from p3m_edge.data.sample import Item
+from p3m_edge.data.sets import find_items
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.imageio import read_image, read_mask
 

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from p3m_edge.data import detect
-from p3m_edge.data.anonymize_inputs import find_items
-from p3m_edge.data.anonymize_run import anonymize_all
-from p3m_edge.data.anonymize_set import CASCADE, Job, Output, Settings
+from p3m_edge.data.anonymize.folder import Job, Output, Settings
+from p3m_edge.data.anonymize.run import anonymize_all
 from p3m_edge.data.sample import Image
+from p3m_edge.data.sets import find_items
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.imageio import read_image
 from p3m_edge.resources import usable_cores
@@ -70,7 +70,7 @@ def measure(folder: Path, workers: int, *, verify: bool) -> Speed:
         The folder holds no pictures, or one of them cannot be used.
     """
     jobs = [Job(item) for item in find_items(folder)]
-    settings = Settings(verifier=CASCADE if verify else None)
+    settings = Settings(verifier=detect.CASCADE if verify else None)
     with tempfile.TemporaryDirectory() as temporary:
         output = Output(Path(temporary) / "out")
         output.prepare(folder, alphas=any(job.item.alpha is not None for job in jobs))
@@ -82,12 +82,14 @@ def measure(folder: Path, workers: int, *, verify: bool) -> Speed:
         raise P3MEdgeError(f"{failed.source}: {failed.reason}")
     pictures = [read_image(job.item.image).visible for job in jobs]
     ours = detect.cascade()
-    (seconds, boxes), (theirs, expected) = (_looked(one, pictures) for one in (ours, replace(ours, find=_skimage())))
+    (seconds, boxes), (theirs, expected) = (
+        _looked(one, pictures) for one in (ours, replace(ours, find=detect.faces_of(_skimage())))
+    )
     count = len(jobs)
     return Speed(count, workers, verify, minutes, count / minutes, seconds / count, theirs / count, boxes == expected)
 
 
-def _looked(detector: detect.CascadeDetector, pictures: Sequence[Image]) -> tuple[float, list[tuple[detect.Box, ...]]]:
+def _looked(detector: detect.Detector, pictures: Sequence[Image]) -> tuple[float, list[tuple[detect.Box, ...]]]:
     """Seconds of the processor's time, and the boxes."""
     detector.detect(pictures[0])  # what is compiled at the first call is no part of it
     start = time.process_time()

@@ -29,12 +29,11 @@ import numpy as np
 
 import p3m_edge
 from p3m_edge.data import phash
-from p3m_edge.data.anonymize import anonymize
-from p3m_edge.data.anonymize_inputs import find_items
+from p3m_edge.data.anonymize.hide import anonymize
 from p3m_edge.data.detect import Box
-from p3m_edge.data.picture_list import Entry, write_list
+from p3m_edge.data.lists import Entry, write_list
 from p3m_edge.data.sample import Item
-from p3m_edge.data.sets import open_set, read
+from p3m_edge.data.sets import find_items, open_set, read
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.imageio import list_images, read_image, write_png
 from p3m_edge.manifest import sha256

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from p3m_edge.cli import matte_options, options
 from p3m_edge.cli.progress import counting
 from p3m_edge.cli.tables import table
-from p3m_edge.data import anonymize_run as work
-from p3m_edge.data.anonymize_inputs import find_items, read_boxes
-from p3m_edge.data.anonymize_report import Report, summarise, write_report
-from p3m_edge.data.anonymize_set import CASCADE, Job, Output, Record, Settings, finished
+from p3m_edge.data.anonymize import run as work
+from p3m_edge.data.anonymize.folder import Job, Output, Record, Settings, read_boxes
+from p3m_edge.data.anonymize.report import Report, summarise, write_report
+from p3m_edge.data.detect import CASCADE
+from p3m_edge.data.sets import find_items
 from p3m_edge.errors import GateError, P3MEdgeError, PartialError, UsageError
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _anonymize(args: argparse.Namespace, console: Console) -> Report:
     output = Output(args.out)
     output.prepare(args.folder, alphas=any(item.alpha is not None for item in items))
     jobs = [Job(item, boxes.get(item.name)) for item in items]
-    earlier = {} if args.force else {job.item.name: finished(job, output, settings) for job in jobs}
+    earlier = {} if args.force else {job.item.name: output.finished(job, settings) for job in jobs}
     records = [record for record in earlier.values() if record is not None]
     left = [job for job in jobs if earlier.get(job.item.name) is None]
     resumed = len(records)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from p3m_edge.cli import matte_options, options, picture_sets
 from p3m_edge.cli.progress import counting
-from p3m_edge.data.compose_set import Composed, check_folders, draw, write_set
-from p3m_edge.data.compose_stock import Recipe, Stock, open_stock, picks
+from p3m_edge.data.compose.folder import Composed, check_folders, draw, write_set
+from p3m_edge.data.compose.stock import Recipe, Stock, open_stock, picks
 from p3m_edge.data.parallel import parallel_map
 from p3m_edge.errors import PartialError, UsageError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
     from p3m_edge.cli.console import Console
-    from p3m_edge.data.compose_stock import Pick
+    from p3m_edge.data.compose.stock import Pick
     from p3m_edge.data.sample import Image
 
 HELP = """Cut people out of portrait sets (pictures with mattes) and put them before other backgrounds: a few portraits

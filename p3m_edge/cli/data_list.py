@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from p3m_edge.cli import options
 from p3m_edge.cli.progress import counting
 from p3m_edge.cli.tables import table
-from p3m_edge.data.anonymize_set import CASCADE
-from p3m_edge.data.picture_list import Entry, Shared, described, list_sets, read_list, shared_photographs, write_list
+from p3m_edge.data.detect import CASCADE
+from p3m_edge.data.lists import Entry, Shared, described, list_sets, read_list, shared_photographs, write_list
 from p3m_edge.errors import GateError
 
 if TYPE_CHECKING:

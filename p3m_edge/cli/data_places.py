@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from p3m_edge.cli import matte_options, options
 from p3m_edge.cli.progress import counting
-from p3m_edge.data.beside import LEAST, Cut, write_places
+from p3m_edge.data.compose.backgrounds import LEAST, Cut, write_places
 from p3m_edge.errors import PartialError
 
 if TYPE_CHECKING:

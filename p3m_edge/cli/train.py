@@ -137,8 +137,7 @@ def _overrides(args: argparse.Namespace) -> list[str]:
 
 def _preview(args: argparse.Namespace, console: Console) -> int:
     """Write a sheet of what P3M-ICP does to the first pictures."""
-    from p3m_edge.data.copy_paste import ImagePaste
-    from p3m_edge.data.preview import preview
+    from p3m_edge.data.copy_paste import ImagePaste, preview
     from p3m_edge.imageio import write_png
     from p3m_edge.train import config as configs
     from p3m_edge.train.inputs import Draw, open_inputs

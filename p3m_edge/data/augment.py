@@ -3,13 +3,15 @@
 Each function returns a :data:`~p3m_edge.data.sample.Transform`. Picture, alpha, trimap, face mask, foreground and
 background stay together: ``I = aF + (1-a)B`` holds after a step as it did before, up to rounding, or F and B are
 dropped. The exception is published: resizing takes each array by itself, which moves thin edges off the equation.
+
+``probability`` says how often a step happens. All raise a :class:`~p3m_edge.errors.UsageError` if it is not in 0..1, a
+strength is negative, or a range is empty or beyond what is possible.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -17,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.data.foreground import fused
-from p3m_edge.data.sample import Image, Sample, Transform
+from p3m_edge.data.sample import Image, Sample, Transform, check_share
 from p3m_edge.data.trimap import random_trimap
 from p3m_edge.errors import InputError, UsageError
-from p3m_edge.imageio import list_images, read_image
 from p3m_edge.metrics import UNKNOWN
 
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -58,16 +59,11 @@ def published(
         How often the corner is drawn among the pixels with trimap 128, if one of them is possible.
     flip
         How often left and right change places.
-
-    Raises
-    ------
-    UsageError
-        A size is below 1, there is none, or a probability is not in 0..1.
     """
     if not sizes or min(*sizes, output) < 1:
         raise UsageError(f"crops of {list(sizes)} pixels, resized to {output}, are not possible")
-    _check_probability(around_unknown)
-    _check_probability(flip)
+    check_share("around_unknown", around_unknown)
+    check_share("flip", flip)
 
     def apply(sample: Sample, rng: np.random.Generator) -> Sample:
         trimap = random_trimap(sample.alpha, rng)
@@ -77,63 +73,46 @@ def published(
             side = max((size for size in sizes if size <= shorter), default=shorter)
         top, left = _corner(trimap, side, rng.random() < around_unknown, rng)
         step = -1 if rng.random() < flip else 1
-
-        def cut(array: Image) -> Image:
-            return array[top : top + side, left : left + side][:, ::step]
-
-        return _resized(_each(replace(sample, trimap=trimap), cut), output)
+        resized: dict[str, Any] = {}
+        for name, array in replace(sample, trimap=trimap).arrays.items():
+            part = array[top : top + side, left : left + side][:, ::step]
+            method = cv2.INTER_NEAREST_EXACT if name == "face_mask" else cv2.INTER_LINEAR
+            resized[name] = _uint8(cv2.resize(part, (output, output), interpolation=method))
+        return replace(sample, **resized)
 
     return apply
 
 
-def on_backgrounds(backgrounds: str | Path | Sequence[Path | Image], *, probability: float = 0.5) -> Transform:
+def on_backgrounds(backgrounds: Sequence[Image], *, probability: float = 0.5) -> Transform:
     """Put the person in front of another picture: ``I = aF + (1-a)B`` with a new B.
 
-    The new background is drawn from ``backgrounds``, scaled until it covers the sample, and cropped at random. Alpha,
-    trimap, face mask and foreground stay; where the sample has no foreground, it is estimated
-    (:func:`p3m_edge.data.foreground.fused`).
+    The new background is scaled until it covers the sample, and cropped at random. Alpha, trimap, face mask and
+    foreground stay; where the sample has no foreground, it is estimated (:func:`p3m_edge.data.foreground.fused`).
 
     Parameters
     ----------
     backgrounds
-        A folder of pictures, or a list of files (read when they are drawn) and arrays (uint8 ``[H, W, 3]``, RGB).
+        Pictures, uint8 ``[H, W, 3]``, RGB, of any size; an :class:`InputError` if there are none.
     probability
         How often it happens.
-
-    Raises
-    ------
-    InputError
-        There are no backgrounds, or, when the transform is used, one cannot be read.
-    UsageError
-        The probability is not in 0..1.
     """
-    _check_probability(probability)
-    choice: Sequence[Path | Image]
-    choice = list_images(backgrounds) if isinstance(backgrounds, str | Path) else backgrounds
-    if len(choice) == 0:
-        raise InputError(f"{backgrounds or 'the list'} holds no backgrounds")
+    if not len(backgrounds):
+        raise InputError("there are no backgrounds")
 
-    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
-        if rng.random() >= probability:
-            return sample
+    def change(sample: Sample, rng: np.random.Generator) -> Sample:
         foreground = fused(sample.image, sample.alpha) if sample.foreground is None else sample.foreground
-        drawn = choice[int(rng.integers(len(choice)))]
-        picture = read_image(drawn).rgb if isinstance(drawn, Path) else drawn
+        picture = backgrounds[int(rng.integers(len(backgrounds)))]
         behind = _covering(picture, sample.alpha.shape[0], sample.alpha.shape[1], rng)
         image = blend(foreground, behind, sample.alpha)
         return replace(sample, image=image, foreground=foreground, background=behind)
 
-    return apply
+    return _sometimes(probability, change)
 
 
 def colour_jitter(
-    *,
-    brightness: float = 0.2,
-    contrast: float = 0.2,
-    saturation: float = 0.2,
-    hue: float = 10.0,
+    *, brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2, hue: float = 10.0,
     probability: float = 0.5,
-) -> Transform:
+) -> Transform:  # fmt: skip
     """Change brightness, contrast, saturation and hue of picture, foreground and background alike.
 
     All four together are one affine map of RGB, so ``I = aF + (1-a)B`` holds afterwards too. Where the new F or B
@@ -147,109 +126,83 @@ def colour_jitter(
         Greatest change of the factor 1.
     hue
         Greatest rotation about the grey axis, in degrees.
-    probability
-        How often it happens.
-
-    Raises
-    ------
-    UsageError
-        A value is negative, or the probability is not in 0..1.
     """
-    _check_probability(probability)
     if min(brightness, contrast, saturation, hue) < 0:
         raise UsageError("the strengths of colour jitter are not negative")
 
-    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
-        if rng.random() >= probability:
-            return sample
+    def change(sample: Sample, rng: np.random.Generator) -> Sample:
         shift, more, vivid, turn = rng.uniform(-1, 1, 4) * (brightness, contrast, saturation, hue)
-        matrix = (1 + more) * _saturate(1 + vivid) @ _turn_hue(turn)
+        about_grey = cv2.Rodrigues(np.full(3, np.deg2rad(turn) / np.sqrt(3)))[0]
+        matrix = (1 + more) * _saturate(1 + vivid) @ np.asarray(about_grey, np.float64)
         affine = np.column_stack([matrix, np.full(3, 127.5 * (1 - (1 + more)) + 255 * shift)])
         return _recoloured(sample, affine)
 
-    return apply
+    return _sometimes(probability, change)
 
 
 def greyscale(*, probability: float = 0.1) -> Transform:
     """Make a black-and-white photograph of it: luma (ITU-R BT.601) in all three channels.
 
     Picture, foreground and background change alike, so ``I = aF + (1-a)B`` holds afterwards too.
-
-    Parameters
-    ----------
-    probability
-        How often it happens.
-
-    Raises
-    ------
-    UsageError
-        The probability is not in 0..1.
     """
-    _check_probability(probability)
     affine = np.column_stack([_saturate(0), np.zeros(3)])
+    return _sometimes(probability, lambda sample, _: _recoloured(sample, affine))
 
-    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
-        return sample if rng.random() >= probability else _recoloured(sample, affine)
 
-    return apply
+def dark(gain: tuple[float, float] = (0.25, 0.75), *, probability: float = 0.1) -> Transform:
+    """Less light: all colours of picture, foreground and background times one factor, drawn from a range."""
+    _check_range("the factor of darkness", gain)
+
+    def change(sample: Sample, rng: np.random.Generator) -> Sample:
+        return _recoloured(sample, np.column_stack([rng.uniform(*gain) * np.eye(3), np.zeros(3)]))
+
+    return _sometimes(probability, change)
 
 
 def gaussian_blur(sigma: tuple[float, float] = (0.3, 1.5), *, probability: float = 0.2) -> Transform:
     """Blur the picture, as a lens out of focus does; foreground and background are dropped, the alpha stays.
 
-    Parameters
-    ----------
-    sigma
-        Range of the standard deviation, in pixels.
-    probability
-        How often it happens.
-
-    Raises
-    ------
-    UsageError
-        The range is empty or not positive, or the probability is not in 0..1.
+    ``sigma`` is the range of the standard deviation, in pixels.
     """
-    _check_probability(probability)
-    if not 0 < sigma[0] <= sigma[1]:
-        raise UsageError(f"a blur's sigma is drawn from 0 < low <= high, not {list(sigma)}")
+    _check_range("a blur's sigma", sigma)
 
-    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
-        if rng.random() >= probability:
-            return sample
+    def change(sample: Sample, rng: np.random.Generator) -> Sample:
         image = cv2.GaussianBlur(sample.image, (0, 0), rng.uniform(*sigma), borderType=cv2.BORDER_REPLICATE)
         return replace(sample, image=_uint8(image), foreground=None, background=None)
 
-    return apply
+    return _sometimes(probability, change)
 
 
 def jpeg(quality: tuple[int, int] = (40, 95), *, probability: float = 0.3) -> Transform:
     """Compress the picture as JPEG and take what comes back; foreground and background are dropped.
 
-    Parameters
-    ----------
-    quality
-        Range of JPEG's quality, 1 to 100, both ends included.
-    probability
-        How often it happens.
-
-    Raises
-    ------
-    UsageError
-        The range is empty or beyond 1..100, or the probability is not in 0..1.
+    ``quality`` is the range of JPEG's quality, 1 to 100, both ends included.
     """
-    _check_probability(probability)
-    if not 1 <= quality[0] <= quality[1] <= 100:
-        raise UsageError(f"JPEG's quality is drawn from 1 <= low <= high <= 100, not {list(quality)}")
+    _check_range("JPEG's quality", quality, most=100)
 
-    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
-        if rng.random() >= probability:
-            return sample
+    def change(sample: Sample, rng: np.random.Generator) -> Sample:
         level = int(rng.integers(*quality, endpoint=True))
         data = np.frombuffer(encode_jpeg(sample.image, level), np.uint8)
         image = cv2.cvtColor(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
         return replace(sample, image=_uint8(image), foreground=None, background=None)
 
-    return apply
+    return _sometimes(probability, change)
+
+
+def noise(sigma: tuple[float, float] = (2, 14), *, probability: float = 0.2) -> Transform:
+    """Add what a small sensor adds: Gaussian noise, of each channel or of all alike.
+
+    ``sigma`` is the range of the standard deviation, of 255. Foreground and background are dropped, the alpha stays.
+    """
+    _check_range("noise's sigma", sigma)
+
+    def change(sample: Sample, rng: np.random.Generator) -> Sample:
+        channels = 3 if rng.random() < 0.5 else 1
+        grain = rng.standard_normal((*sample.alpha.shape, channels), dtype=np.float32) * np.float32(rng.uniform(*sigma))
+        image = np.clip(np.rint(sample.image + grain), 0, 255)
+        return replace(sample, image=_uint8(image), foreground=None, background=None)
+
+    return _sometimes(probability, change)
 
 
 def encode_jpeg(image: Image, quality: int) -> bytes:
@@ -258,68 +211,21 @@ def encode_jpeg(image: Image, quality: int) -> bytes:
     return data.tobytes()
 
 
-def dark(gain: tuple[float, float] = (0.25, 0.75), *, probability: float = 0.1) -> Transform:
-    """Less light: all colours of picture, foreground and background times a factor, as ``I = aF + (1-a)B`` allows.
-
-    Parameters
-    ----------
-    gain
-        Range of the factor.
-    probability
-        How often it happens.
-
-    Raises
-    ------
-    UsageError
-        The range is empty or not positive, or the probability is not in 0..1.
-    """
-    _check_probability(probability)
-    if not 0 < gain[0] <= gain[1]:
-        raise UsageError(f"the factor of darkness is drawn from 0 < low <= high, not {list(gain)}")
-
-    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
-        if rng.random() >= probability:
-            return sample
-        return _recoloured(sample, np.column_stack([rng.uniform(*gain) * np.eye(3), np.zeros(3)]))
-
-    return apply
+def blend(foreground: Image, background: Image, alpha: Image) -> Image:
+    """``a F + (1 - a) B``, rounded: uint8 ``[H, W, 3]`` of two such and of an alpha ``[H, W]``."""
+    share = (alpha / np.float32(255))[..., None]
+    return _uint8(np.rint(share * foreground + (1 - share) * background))
 
 
-def noise(sigma: tuple[float, float] = (2, 14), *, probability: float = 0.2) -> Transform:
-    """Add what a small sensor adds: Gaussian noise, of each channel or of all alike.
-
-    Foreground and background are dropped, the alpha stays.
-
-    Parameters
-    ----------
-    sigma
-        Range of the standard deviation, of 255.
-    probability
-        How often it happens.
-
-    Raises
-    ------
-    UsageError
-        The range is empty or not positive, or the probability is not in 0..1.
-    """
-    _check_probability(probability)
-    if not 0 < sigma[0] <= sigma[1]:
-        raise UsageError(f"noise's sigma is drawn from 0 < low <= high, not {list(sigma)}")
-
-    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
-        if rng.random() >= probability:
-            return sample
-        channels = 3 if rng.random() < 0.5 else 1
-        grain = rng.standard_normal((*sample.alpha.shape, channels), dtype=np.float32) * np.float32(rng.uniform(*sigma))
-        image = np.clip(np.rint(sample.image + grain), 0, 255)
-        return replace(sample, image=_uint8(image), foreground=None, background=None)
-
-    return apply
+def _sometimes(probability: float, change: Transform) -> Transform:
+    """A transform that changes a share of the samples."""
+    check_share("the probability", probability)
+    return lambda sample, rng: change(sample, rng) if rng.random() < probability else sample
 
 
-def _check_probability(value: float) -> None:
-    if not 0 <= value <= 1:
-        raise UsageError(f"a probability is in 0..1, not {value}")
+def _check_range(what: str, ends: tuple[float, float], most: float = float("inf")) -> None:
+    if not 0 < ends[0] <= ends[1] <= most:
+        raise UsageError(f"{what} is drawn from 0 < low <= high <= {most}, not {list(ends)}")
 
 
 def _corner(trimap: Image, side: int, around_unknown: bool, rng: np.random.Generator) -> tuple[int, int]:
@@ -333,22 +239,6 @@ def _corner(trimap: Image, side: int, around_unknown: bool, rng: np.random.Gener
     return int(rng.integers(rows)), int(rng.integers(columns))
 
 
-def _each(sample: Sample, change: Callable[[Image], Image]) -> Sample:
-    """The sample with ``change`` applied to every array that it has."""
-    changed: dict[str, Any] = {name: change(a) for name, a in vars(sample).items() if isinstance(a, np.ndarray)}
-    return replace(sample, **changed)
-
-
-def _resized(sample: Sample, side: int) -> Sample:
-    def linear(array: Image) -> Image:
-        return _uint8(cv2.resize(array, (side, side), interpolation=cv2.INTER_LINEAR))
-
-    face = sample.face_mask
-    if face is not None:
-        face = _uint8(cv2.resize(face, (side, side), interpolation=cv2.INTER_NEAREST_EXACT))
-    return replace(_each(replace(sample, face_mask=None), linear), face_mask=face)
-
-
 def _covering(picture: Image, height: int, width: int, rng: np.random.Generator) -> Image:
     """A random part of the picture with the given size, at the smallest scale that covers it."""
     scale = max(height / picture.shape[0], width / picture.shape[1])
@@ -357,12 +247,6 @@ def _covering(picture: Image, height: int, width: int, rng: np.random.Generator)
     large = cv2.resize(picture, (scaled[1], scaled[0]), interpolation=method)
     top, left = int(rng.integers(scaled[0] - height + 1)), int(rng.integers(scaled[1] - width + 1))
     return _uint8(large[top : top + height, left : left + width])
-
-
-def blend(foreground: Image, background: Image, alpha: Image) -> Image:
-    """``a F + (1 - a) B``: uint8 ``[H, W, 3]`` of two such and of an alpha ``[H, W]``."""
-    share = (alpha / np.float32(255))[..., None]
-    return _uint8(np.rint(share * foreground + (1 - share) * background))
 
 
 def _recoloured(sample: Sample, affine: NDArray[np.float64]) -> Sample:
@@ -386,11 +270,6 @@ def _recoloured(sample: Sample, affine: NDArray[np.float64]) -> Sample:
 
 def _saturate(factor: float) -> NDArray[np.float64]:
     return factor * np.eye(3) + (1 - factor) * np.outer(np.ones(3), _LUMA)
-
-
-def _turn_hue(degrees: float) -> NDArray[np.float64]:
-    """Rotation about the grey axis (Rodrigues)."""
-    return np.asarray(cv2.Rodrigues(np.full(3, np.deg2rad(degrees) / np.sqrt(3)))[0], dtype=np.float64)
 
 
 def _uint8(array: NDArray[Any]) -> Image:

@@ -4,50 +4,38 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-
-import numpy as np
+from collections.abc import Callable
 
 from p3m_edge.data import sets
-from p3m_edge.data.sample import Image, Item, Sample
+from p3m_edge.data.sample import Item, Sample
 from p3m_edge.errors import UsageError
 
 
 class Cache:
     """The samples read last, up to a number of bytes; those not used for longest go first.
 
-    Any number of threads may read. A cache belongs to one process: each worker of a data loader that was forked with
-    one fills its own, so the memory of all is the number of workers times ``max_bytes``.
+    Any number of threads may read. A cache belongs to one process: each worker of a data loader fills its own, so the
+    memory of all is the number of workers times ``max_bytes``.
 
     Parameters
     ----------
     max_bytes
-        Of decoded arrays; 0 keeps nothing. A sample that is larger by itself is not kept.
+        Of decoded arrays; 0 keeps nothing. A larger sample is not kept. A negative number is a :class:`UsageError`.
     read
         How an item becomes a sample: :func:`p3m_edge.data.sets.read`, or one that adds to it.
-
-    Raises
-    ------
-    UsageError
-        ``max_bytes`` is negative.
     """
 
     def __init__(self, max_bytes: int, read: Callable[[Item], Sample] = sets.read) -> None:
         if max_bytes < 0:
             raise UsageError(f"a cache cannot hold {max_bytes} bytes")
         self.max_bytes = max_bytes
+        self.bytes = 0
         self._read = read
         self._samples: OrderedDict[Item, Sample] = OrderedDict()
-        self._bytes = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._samples)
-
-    @property
-    def bytes(self) -> int:
-        """What the kept arrays take."""
-        return self._bytes
 
     def read(self, item: Item) -> Sample:
         """The sample of an item; its arrays are read-only, since others get the same ones.
@@ -63,7 +51,7 @@ class Cache:
                 self._samples.move_to_end(item)
                 return kept
         sample = self._read(item)  # outside the lock: others need not wait while this one decodes
-        for array in _arrays(sample):
+        for array in sample.arrays.values():
             array.setflags(write=False)
         with self._lock:
             self._keep(item, sample)
@@ -73,21 +61,15 @@ class Cache:
         size = _size(sample)
         if size > self.max_bytes or item in self._samples:
             return
-        while self._bytes + size > self.max_bytes:
-            self._bytes -= _size(self._samples.popitem(last=False)[1])
+        while self.bytes + size > self.max_bytes:
+            self.bytes -= _size(self._samples.popitem(last=False)[1])
         self._samples[item] = sample
-        self._bytes += size
+        self.bytes += size
 
     def __reduce__(self) -> tuple[type[Cache], tuple[object, ...]]:
         """A process that gets a copy starts with an empty cache of the same size."""
         return type(self), (self.max_bytes, self._read)
 
 
-def _arrays(sample: Sample) -> Iterator[Image]:
-    for value in vars(sample).values():
-        if isinstance(value, np.ndarray):
-            yield value
-
-
 def _size(sample: Sample) -> int:
-    return sum(array.nbytes for array in _arrays(sample))
+    return sum(array.nbytes for array in sample.arrays.values())

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from p3m_edge.data import fit, sets
-from p3m_edge.data.compose_set import empty_pictures
-from p3m_edge.data.parallel import Progress, parallel_map
+from p3m_edge.data import sets
+from p3m_edge.data.parallel import Progress, no_progress, parallel_map
 from p3m_edge.data.sample import PLAIN, Image, Item, MatteForm
 from p3m_edge.errors import InputError
 from p3m_edge.imageio import MaskError, Picture, read_image
@@ -22,9 +20,11 @@ from p3m_edge.metrics import BACKGROUND, FOREGROUND, UNKNOWN
 Kind = Literal[
     "missing", "stray", "namesake", "unreadable", "matte", "size", "turned", "black alpha", "trimap", "double"
 ]
-
-# A trimap contradicts its alpha where it is sure and the alpha says the opposite, on more than this share of it.
-_CONTRADICTION = 0.001
+_CONTRADICTION = 0.001  # share of the picture on which a trimap may be sure of the opposite of its alpha
+# The first class that an error is of decides.
+_KINDS: tuple[tuple[type[InputError], Kind], ...] = (
+    (sets.TurnedError, "turned"), (sets.SizeError, "size"), (MaskError, "matte"), (InputError, "unreadable"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,8 @@ class Problem:
         ``matte``
             The values of an alpha, trimap or mask are not what they seem: 0 and 1, 8 bits in a file of 16, in the alpha
             channel.
-        ``size``
-            Not that of the picture.
-        ``turned``
-            The picture is turned by its EXIF data, and the matte is of the raw pixels, or may be.
+        ``size``, ``turned``
+            Not the picture's size; the picture is turned by its EXIF data, and the matte shows its raw pixels, or may.
         ``black alpha``
             Nothing is foreground, and no list of composites says that nobody is in the picture.
         ``trimap``
@@ -96,8 +94,6 @@ class SplitReport:
     ----------
     name, kind, root, blurred
         As in :class:`p3m_edge.data.sets.DataSet`.
-    pictures
-        How many there are.
     smallest, largest
         Of the pictures with the fewest and the most pixels.
     foreground, soft
@@ -130,22 +126,28 @@ class Report:
 
 
 @dataclass(frozen=True)
-class _Facts:
-    """What one item's files show."""
+class _Shares:
+    """Those of a picture that :class:`SplitReport` has the spread of."""
 
-    problems: tuple[tuple[Kind, Path, str], ...]
-    digest: bytes | None = None
-    size: Size | None = None
     foreground: float | None = None
     soft: float | None = None
     unknown: float | None = None
     face: float | None = None
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """What one item's files show."""
+
+    problems: tuple[tuple[Kind, Path, str], ...]
+    digest: bytes | None
+    size: Size | None
+    shares: _Shares
+
+
 def check(
-    root: str | Path, *, stored: MatteForm = PLAIN, workers: int | None = None,
-    progress: Progress = lambda _done, _total: None,
-) -> Report:  # fmt: skip
+    root: str | Path, *, stored: MatteForm = PLAIN, workers: int | None = None, progress: Progress = no_progress
+) -> Report:
     """Read every file of a set, or of all splits under a folder.
 
     Parameters
@@ -164,21 +166,23 @@ def check(
     folders = list(sets.splits(root).values())
     if sets.find_layout(root) is not None or not folders:
         folders.insert(0, root)
-    listings = {folder: sets.survey(folder, stored=stored) for folder in folders}
-    pairs = [(folder, item) for folder, listing in listings.items() for item in listing.items]
-    facts = parallel_map(_examine, [item for _, item in pairs], workers=workers, progress=progress)
-    problems = [problem for folder, listing in listings.items() for problem in _unmatched(folder, listing)]
-    meant = {folder: empty_pictures(folder) for folder in folders}
-    for (folder, item), found in zip(pairs, facts, strict=True):
-        for kind, path, message in found.problems:
-            if kind != "black alpha" or item.name not in meant[folder]:
-                problems.append(Problem(kind, _name(folder), path, message))
-    problems += _doubles((_name(folder), item, found) for (folder, item), found in zip(pairs, facts, strict=True))
-    reports = [
-        _split(folder, listing, [found for (of, _), found in zip(pairs, facts, strict=True) if of == folder])
-        for folder, listing in listings.items()
+    listings = [(folder, sets.survey(folder, stored=stored)) for folder in folders]
+    items = [item for _, listing in listings for item in listing.items]
+    facts = iter(parallel_map(_examine, items, workers=workers, progress=progress))
+    examined = [(folder, listing, [next(facts) for _ in listing.items]) for folder, listing in listings]
+    problems = [problem for folder, listing in listings for problem in _unmatched(folder, listing)]
+    for folder, listing, found in examined:
+        meant = sets.empty_pictures(folder)
+        for item, one in zip(listing.items, found, strict=True):
+            told = (fault for fault in one.problems if fault[0] != "black alpha" or item.name not in meant)
+            problems += [Problem(kind, _name(folder), path, message) for kind, path, message in told]
+    of_all = [
+        (_name(folder), item, one)
+        for folder, listing, found in examined
+        for item, one in zip(listing.items, found, strict=True)
     ]
-    return Report(root, len(pairs), tuple(reports), tuple(problems))
+    problems += _doubles(of_all)
+    return Report(root, len(items), tuple(_split(*one) for one in examined), tuple(problems))
 
 
 def _name(folder: Path) -> str:
@@ -189,13 +193,12 @@ def _unmatched(folder: Path, listing: sets.Listing) -> Iterator[Problem]:
     """What the names alone tell."""
     name = _name(folder)
     for field, partner in {"alpha": listing.layout.alpha, **sets.OPTIONAL}.items():
-        without = [item for item in listing.items if getattr(item, field) is None]
-        if not (folder / partner).is_dir():
-            if field == "alpha":
-                yield Problem("missing", name, folder / partner, f"there is no folder {partner}")
-            continue
-        for item in without:
-            yield Problem("missing", name, item.image, f"{item.image.name} has no file in {partner}")
+        if (folder / partner).is_dir():
+            for item in listing.items:
+                if getattr(item, field) is None:
+                    yield Problem("missing", name, item.image, f"{item.image.name} has no file in {partner}")
+        elif field == "alpha":
+            yield Problem("missing", name, folder / partner, f"there is no folder {partner}")
     for path in listing.strays:
         yield Problem("stray", name, path, f"{path.name} in {path.parent.name} belongs to no picture")
     for path in listing.namesakes:
@@ -205,71 +208,42 @@ def _unmatched(folder: Path, listing: sets.Listing) -> Iterator[Problem]:
 def _examine(item: Item) -> _Facts:
     """Decode the files of an item, each by itself."""
     problems: list[tuple[Kind, Path, str]] = []
-    picture = _picture(item, problems)
-
-    def decode(field: str) -> Image | None:
+    picture: Picture | None = None
+    try:
+        picture = read_image(item.image)
+    except InputError as error:
+        problems.append(_problem(error, item.image))
+    arrays: dict[str, Image] = {}
+    for field in ("alpha", "trimap", "face_mask", "trust", "foreground", "background"):
         path: Path | None = getattr(item, field)
-        return None if path is None else _partner(path, field, picture, item, problems)
-
-    image = None if picture is None else picture.rgb
-    alpha, trimap, face = decode("alpha"), decode("trimap"), decode("face_mask")
-    for field in ("trust", "foreground", "background"):
-        decode(field)
+        if path is not None:
+            try:
+                arrays[field] = sets.read_partner(path, field, picture, item)
+            except InputError as error:
+                problems.append(_problem(error, path))
+    alpha, trimap, face = (arrays.get(field) for field in ("alpha", "trimap", "face_mask"))
     if alpha is not None and item.alpha is not None and not alpha.any():
         problems.append(("black alpha", item.alpha, "the alpha is 0 everywhere"))
     if trimap is not None and item.trimap is not None:
         problems += [("trimap", item.trimap, fault) for fault in _trimap_faults(trimap, alpha)]
-    return _Facts(
-        problems=tuple(problems),
-        digest=None if image is None else _digest(image),
-        size=None if image is None else Size(image.shape[1], image.shape[0]),
+    shares = _Shares(
         foreground=None if alpha is None else float(alpha.mean()) / 255,
         soft=None if alpha is None else float(np.mean((alpha != 0) & (alpha != 255))),
         unknown=None if trimap is None else float(np.mean(trimap == UNKNOWN)),
         face=None if face is None else float(np.mean(face != 0)),
     )
-
-
-def _picture(item: Item, problems: list[tuple[Kind, Path, str]]) -> Picture | None:
-    try:
-        return read_image(item.image)
-    except InputError as error:
-        problems.append(("unreadable", item.image, _reason(error, item.image)))
-        return None
-
-
-def _partner(
-    path: Path, field: str, picture: Picture | None, item: Item, problems: list[tuple[Kind, Path, str]]
-) -> Image | None:
-    """A file that belongs to a picture; None, and a problem more, where it does not."""
-    try:
-        array, orientation = sets.load(path, field, item.stored)
-    except InputError as error:
-        problems.append(("matte" if isinstance(error, MaskError) else "unreadable", path, _reason(error, path)))
-        return None
     if picture is None:
-        return array
-    array = fit.placed(array, orientation, picture, item.stored)
-    fault = fit.turned_fault(array, orientation, picture, item.stored)
-    if fault is not None:
-        problems.append(("turned", path, f"{fault} ({fit.HINT})"))
-        return None
-    if array.shape[:2] != picture.rgb.shape[:2]:
-        sizes = [f"{shape[1]} x {shape[0]}" for shape in (array.shape, picture.rgb.shape)]
-        problems.append(("size", path, f"{sizes[0]} pixels, its picture {sizes[1]}"))
-        return None
-    return array
+        return _Facts(tuple(problems), None, None, shares)
+    size = Size(picture.rgb.shape[1], picture.rgb.shape[0])
+    return _Facts(tuple(problems), hashlib.blake2b(f"{size}".encode() + picture.rgb.tobytes()).digest(), size, shares)
 
 
-def _reason(error: InputError, path: Path) -> str:
-    return sets.told(error).removeprefix(f"{path} ")
+def _problem(error: InputError, path: Path) -> tuple[Kind, Path, str]:
+    kind = next(kind for of, kind in _KINDS if isinstance(error, of))
+    return kind, path, sets.told(error).removeprefix(f"{path} ")
 
 
-def _digest(image: NDArray[np.uint8]) -> bytes:
-    return hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).digest()
-
-
-def _trimap_faults(trimap: NDArray[np.uint8], alpha: NDArray[np.uint8] | None) -> Iterator[str]:
+def _trimap_faults(trimap: Image, alpha: Image | None) -> Iterator[str]:
     unknown, foreground, background = (trimap == value for value in (UNKNOWN, FOREGROUND, BACKGROUND))
     if not unknown.any():
         yield "the trimap has no unknown region (128)"
@@ -285,30 +259,21 @@ def _trimap_faults(trimap: NDArray[np.uint8], alpha: NDArray[np.uint8] | None) -
 def _doubles(found: Iterable[tuple[str, Item, _Facts]]) -> Iterator[Problem]:
     first: dict[bytes, tuple[str, Item]] = {}
     for split, item, facts in found:
-        if facts.digest is None:
-            continue
-        elsewhere, earlier = first.setdefault(facts.digest, (split, item))
-        if earlier is not item:
-            yield Problem("double", split, item.image, f"the same pixels as {earlier.image.name} in {elsewhere}")
+        if facts.digest is not None:
+            elsewhere, earlier = first.setdefault(facts.digest, (split, item))
+            if earlier is not item:
+                yield Problem("double", split, item.image, f"the same pixels as {earlier.image.name} in {elsewhere}")
 
 
 def _split(folder: Path, listing: sets.Listing, facts: list[_Facts]) -> SplitReport:
     sizes = sorted((found.size for found in facts if found.size), key=lambda size: size.width * size.height)
 
     def spread(field: str) -> Spread | None:
-        values: list[Any] = [getattr(found, field) for found in facts if getattr(found, field) is not None]
+        shares: Iterable[float | None] = (getattr(found.shares, field) for found in facts)
+        values = [share for share in shares if share is not None]
         return Spread(len(values), min(values), sum(values) / len(values), max(values)) if values else None
 
     return SplitReport(
-        name=_name(folder),
-        kind=listing.layout.kind,
-        root=folder,
-        blurred=listing.layout.blurred,
-        pictures=len(listing.items),
-        smallest=sizes[0] if sizes else None,
-        largest=sizes[-1] if sizes else None,
-        foreground=spread("foreground"),
-        soft=spread("soft"),
-        unknown=spread("unknown"),
-        face=spread("face"),
-    )
+        _name(folder), listing.layout.kind, folder, listing.layout.blurred, len(listing.items),
+        sizes[0] if sizes else None, sizes[-1] if sizes else None, *(spread(field.name) for field in fields(_Shares)),
+    )  # fmt: skip

@@ -11,6 +11,7 @@ Shape legend: H and W, the target's size. Coordinates are (x, y) in pixels; whol
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -19,12 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.data.faces import Face, FaceSource
-from p3m_edge.data.sample import Image, Sample
-from p3m_edge.errors import UsageError, suggestion
+from p3m_edge.data.sample import Image, Sample, check_share, generator
+from p3m_edge.data.sheet import sheet
+from p3m_edge.errors import UsageError, one_of
 
 ImageVariant = Literal["vanilla", "augmented", "resize-to-fill"]
 Matrix = NDArray[np.float64]
 """float64 ``[2, 3]``: an affine map of (x, y, 1) in the source to (x, y) in the target."""
+
+_OUTLINE = (0, 220, 90)  # of the source's mask, on sheets
 
 
 @dataclass(frozen=True)
@@ -43,32 +47,26 @@ class ImagePaste:
     a face mask, or with an empty one, passes unchanged. What is pasted goes into ``image`` and, if there is one, into
     ``foreground``, so that the composition loss agrees; alpha, trimap, background and face mask stay the target's.
 
+    A :class:`UsageError` is raised if a constant is out of its range, the variant is unknown, or the source is empty.
+
     Attributes
     ----------
     source
         Where the faces come from; each is equally likely.
-    probability
-        That a sample gets a face.
+    probability, flip
+        That a sample gets a face; that a face is mirrored left to right.
     variant
         ``augmented``; ``vanilla``, without the augmentation; ``resize-to-fill``, without it and with the source's
         extent stretched to the target's, each axis by itself.
-    flip
-        Probability of mirroring left to right.
-    scale
-        Lowest and highest factor, drawn for each axis.
-    rotation
-        Largest angle to either side, in degrees. The order is flip, scale, rotate, about the face's centre.
+    scale, rotation
+        Lowest and highest factor, drawn for each axis; largest angle to either side, in degrees. The order is flip,
+        scale, rotate, about the face's centre.
     fit
         Scale the source to the target's extent first, by one factor for both axes, as the paper has it. Without,
         a face keeps its size in pixels.
     colour
         Each channel is multiplied by a factor of ``1 - colour`` to ``1 + colour``. The paper names colour among its
         augmentations, but no constant is known: 0, none.
-
-    Raises
-    ------
-    UsageError
-        A constant is out of its range, the variant is unknown, or the source is empty.
     """
 
     source: FaceSource
@@ -81,11 +79,10 @@ class ImagePaste:
     colour: float = 0.0
 
     def __post_init__(self) -> None:
-        check_share("probability", self.probability)
-        check_share("flip", self.flip)
-        check_share("colour", self.colour)
+        for name in ("probability", "flip", "colour"):
+            check_share(name, getattr(self, name))
         check_scale(self.scale)
-        check_choice("variant", self.variant, get_args(ImageVariant))
+        one_of("variant", self.variant, get_args(ImageVariant))
         if not 0 <= self.rotation <= 180:
             raise UsageError(f"the rotation must be an angle of 0 to 180 degrees, not {self.rotation}")
         if not len(self.source):
@@ -99,10 +96,7 @@ class ImagePaste:
     def draw(self, sample: Sample, rng: np.random.Generator) -> Paste | None:
         """Decide what to paste; None where the sample stays as it is.
 
-        Raises
-        ------
-        InputError
-            The source face that was drawn cannot be read.
+        An :class:`~p3m_edge.errors.InputError` is raised if the source face that was drawn cannot be read.
         """
         if sample.face_mask is None or not sample.face_mask.any() or rng.random() >= self.probability:
             return None
@@ -130,24 +124,10 @@ class ImagePaste:
         return augmented
 
 
-image_paste = ImagePaste
-"""The name in the pipeline, beside the other steps."""
-
-
 def paste(sample: Sample, drawn: Paste) -> Sample:
-    """Paste the source where the target's mask is and the warped source's mask covers it.
+    """Paste the source where the target's mask is, which must not be empty, and the warped source's mask covers it.
 
-    Parameters
-    ----------
-    sample
-        With a face mask that is not empty. Its arrays are not written to.
-    drawn
-        As :meth:`ImagePaste.draw` gives it.
-
-    Returns
-    -------
-    Sample
-        With a new image and, if there was one, a new foreground.
+    The result has a new image and, if there was one, a new foreground; the sample's arrays are not written to.
     """
     assert sample.face_mask is not None
     left, top, width, height = cv2.boundingRect(_binary(sample.face_mask))
@@ -165,6 +145,29 @@ def paste(sample: Sample, drawn: Paste) -> Sample:
     return replace(sample, image=merged(sample.image), foreground=foreground)
 
 
+def preview(samples: Sequence[Sample], step: ImagePaste, seed: int = 0, side: int = 192) -> Image:
+    """A sheet of what P3M-ICP makes of samples: before, source with its mask outlined, after, face mask, alpha.
+
+    Every sample with a face mask gets a face, whatever the probability; sample i draws as the i-th of epoch 0. ``side``
+    is that of the sheet's cells, in pixels. An :class:`~p3m_edge.errors.InputError` is raised if there are no samples,
+    or a source face cannot be read.
+    """
+    always = replace(step, probability=1.0)
+    rows = []
+    for index, sample in enumerate(samples):
+        drawn = always.draw(sample, generator(seed, 0, index))
+        mask = np.zeros_like(sample.alpha) if sample.face_mask is None else sample.face_mask
+        if drawn is None:
+            pair = [("no source: no face mask", np.zeros_like(sample.image)), ("after: unchanged", sample.image)]
+        else:
+            source = np.ascontiguousarray(drawn.face.image).copy()
+            contours, _ = cv2.findContours(_binary(drawn.face.mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(source, contours, -1, _OUTLINE, max(1, max(source.shape[:2]) // 150))
+            pair = [(f"source {drawn.face.name}", source), ("after", paste(sample, drawn).image)]
+        rows.append([(sample.name, sample.image), *pair, ("face mask", mask != 0), ("alpha", sample.alpha)])
+    return sheet(rows, side)
+
+
 def warp(picture: Image, matrix: Matrix, height: int, width: int, *, corner: tuple[int, int] = (0, 0)) -> Image:
     """Carry a source picture or mask to the target.
 
@@ -177,10 +180,8 @@ def warp(picture: Image, matrix: Matrix, height: int, width: int, *, corner: tup
         uint8 ``[h, w, 3]``, or a mask ``[h, w]``.
     matrix
         From the source to the target.
-    height, width
-        Of the part of the target that is wanted.
-    corner
-        Its first pixel, (x, y).
+    height, width, corner
+        Size of the part of the target that is wanted, and its first pixel, (x, y).
 
     Returns
     -------
@@ -207,22 +208,10 @@ def extent(mask: NDArray[Any]) -> NDArray[np.float64]:
     return np.array(cv2.boundingRect(_binary(mask))[2:], dtype=np.float64)
 
 
-def check_share(name: str, value: float) -> None:
-    """Refuse what is no share of 0 to 1 with a :class:`UsageError`."""
-    if not 0 <= value <= 1:
-        raise UsageError(f"{name} must be 0 to 1, not {value}")
-
-
 def check_scale(scale: tuple[float, float]) -> None:
-    """Refuse what is no range of positive factors with a :class:`UsageError`."""
+    """Raise a :class:`UsageError` for what is no range of positive factors."""
     if len(scale) != 2 or not 0 < scale[0] <= scale[1] < float("inf"):
         raise UsageError(f"scale must be two positive factors, the lower one first, not {scale}")
-
-
-def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    """Refuse an unknown name with a :class:`UsageError`."""
-    if value not in known:
-        raise UsageError(f"unknown {name} {value!r}", hint=suggestion(value, known))
 
 
 def _places(

@@ -9,11 +9,11 @@ knows frontal faces alone: no profiles, few that are turned by more than some 30
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from p3m_edge.data.sample import Image
 from p3m_edge.errors import InputError, missing_package
 
+CASCADE = "cascade"
+"""The name of the embedded detector; all others are paths of YuNet files."""
 _WINDOW = 24  # the cascade's smallest window, in pixels
 _MAX_ENLARGED = 2.0  # beyond that, a small picture has nothing more to show
 
@@ -55,17 +57,6 @@ class Box:
         return self.x + self.width / 2, self.y + self.height / 2
 
 
-class Detector(Protocol):
-    """What finds faces. ``name`` says which one it is and how it is set, for the report."""
-
-    @property
-    def name(self) -> str: ...
-
-    def detect(self, rgb: Image) -> tuple[Box, ...]:
-        """The faces of a picture, uint8 ``[H, W, 3]``, RGB, the most certain first."""
-        ...
-
-
 @dataclass(frozen=True)
 class View:
     """How a picture is looked at: its longer side in pixels, mirrored or not, turned by ``angle`` degrees."""
@@ -85,31 +76,74 @@ OTHER_VIEWS = (
     View(240), View(240, mirrored=True), View(400, mirrored=True), View(400, angle=15), View(400, angle=-15),
     View(560, mirrored=True), View(800), View(960, mirrored=True),
 )  # fmt: skip
+_YUNET_VIEWS = (View(320), View(640))
+_OTHER_YUNET_VIEWS = (View(240, mirrored=True), View(480, angle=15), View(480, angle=-15), View(960, mirrored=True))
+
+Find = Callable[[Image], Iterable[tuple[float, float, float, float, float]]]
+"""Gives x, y, width, height and score of the faces in a view, in its pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """What finds faces: see :func:`cascade` and :func:`yunet`.
+
+    Attributes
+    ----------
+    name
+        For the report.
+    find, views
+        Looks at each view of a picture, uint8 ``[H, W]`` or RGB ``[H, W, 3]``.
+    keep, sure
+        The score from which a box is given, and from which it is sure.
+    by_agreement
+        Views are grey, and a score is the share of views that agree; else it is the highest one.
+    """
+
+    name: str
+    find: Find
+    views: tuple[View, ...]
+    keep: float
+    sure: float
+    by_agreement: bool = False
+
+    def detect(self, rgb: Image) -> tuple[Box, ...]:
+        """The faces of a picture, uint8 ``[H, W, 3]``, RGB, the most certain first."""
+        picture = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8) if self.by_agreement else rgb
+        found = []
+        for number, view in enumerate(self.views):
+            seen, back = _view(picture, view)
+            found += [(number, _map(Box(*one, self.name), back)) for one in self.find(seen)]
+        result = []
+        for group in _group(found):
+            box = _hull([box for _, box in group])
+            score = len({number for number, _ in group}) / len(self.views) if self.by_agreement else box.score
+            if score >= self.keep:
+                result.append(replace(box, score=score, sure=score >= self.sure))
+        return _sorted(result)
+
+
+@cache  # one for each process
+def open_detector(spec: str, *, again: bool = False) -> Detector:
+    """A detector by its name or file; ``again``: with other settings, to look at what is left."""
+    if spec == CASCADE:
+        return other_cascade() if again else cascade()
+    name = f"yunet ({Path(spec).name})"
+    return yunet(spec, _OTHER_YUNET_VIEWS, name=f"{name}, other views") if again else yunet(spec, name=name)
 
 
 def cascade(
-    views: Sequence[View] = VIEWS,
-    *,
-    name: str = "cascade",
-    scale_factor: float = 1.15,
-    step: float = 1.1,
-    neighbours: int = 4,
-    keep: float = 0.25,
-    sure: float = 0.6,
-) -> CascadeDetector:
+    views: Sequence[View] = VIEWS, *, name: str = CASCADE, growth: float = 1.15, step: float = 1.1,
+    neighbours: int = 4, keep: float = 0.25, sure: float = 0.6,
+) -> Detector:  # fmt: skip
     """The frontal-face cascade that comes with scikit-image; it needs no download.
 
     Parameters
     ----------
-    views
-        How each picture is looked at.
-    name
-        For reports.
-    scale_factor, step, neighbours
+    views, name, keep, sure
+        As in :class:`Detector`.
+    growth, step, neighbours
         Growth of the window and of its step from size to size, windows that must agree within one view
         (:func:`p3m_edge.data.lbp.windows`).
-    keep, sure
-        The share of views that must agree for a box to be given, and for it to be sure.
 
     Raises
     ------
@@ -125,27 +159,39 @@ def cascade(
     except ImportError as error:
         raise missing_package("numba", "data", error) from error
     trained = lbp.load(cast("Any", lbp_frontal_face_cascade_filename)())
-    find = partial(lbp.windows, trained=trained, growth=scale_factor, step=step, neighbours=neighbours)
-    return CascadeDetector(find, name, tuple(views), keep, sure)
+
+    def windows(grey: Image) -> NDArray[np.int64]:
+        return lbp.windows(grey, trained, growth, step, neighbours)
+
+    return Detector(name, faces_of(windows), tuple(views), keep, sure, by_agreement=True)
 
 
 def other_cascade() -> Detector:
     """The same cascade looking in other ways than :func:`cascade` does by default, to check what that one left."""
-    return cascade(OTHER_VIEWS, name="cascade, other views", scale_factor=1.1, step=1.2, neighbours=3, sure=0.5)
+    return cascade(OTHER_VIEWS, name="cascade, other views", growth=1.1, step=1.2, neighbours=3, sure=0.5)
+
+
+def faces_of(windows: Callable[[Image], NDArray[np.int64]]) -> Find:
+    """The faces in the cascade's windows (rows of row, column and side), which reach from the forehead to the mouth.
+
+    Measured on four faces with boxes placed by hand: the chin is 1.21 sides below the window's top, the cheeks are
+    0.07 sides inside it.
+    """
+
+    def find(grey: Image) -> list[tuple[float, float, float, float, float]]:
+        found = windows(grey).tolist() if min(grey.shape) >= _WINDOW else []
+        return [(x + 0.05 * side, y + 0.03 * side, 0.9 * side, 1.18 * side, 1.0) for y, x, side in found]
+
+    return find
 
 
 def yunet(
-    path: str | Path,
-    views: Sequence[View] = (View(320), View(640)),
-    *,
-    name: str = "yunet",
-    keep: float = 0.5,
-    sure: float = 0.7,
+    path: str | Path, views: Sequence[View] = _YUNET_VIEWS, *, name: str = "yunet", keep: float = 0.5, sure: float = 0.7
 ) -> Detector:
     """YuNet (Wu et al. 2023, "YuNet: a tiny millisecond-level face detector") from an ONNX file, by OpenCV.
 
     It finds profiles and covered faces too. It also takes many a blurred face for one, as it goes by the outline of
-    the head: see :func:`p3m_edge.data.anonymize.remaining`.
+    the head: see :func:`p3m_edge.data.anonymize.hide.remaining`.
 
     Raises
     ------
@@ -157,7 +203,13 @@ def yunet(
         raise InputError(f"{path} does not exist or is no file", hint="give a YuNet model as an ONNX file")
     try:
         network = _load_yunet(path, keep)
-        detector = _YuNet(network, name, tuple(views), sure)
+
+        def find(rgb: Image) -> list[tuple[float, float, float, float, float]]:
+            network.setInputSize((rgb.shape[1], rgb.shape[0]))
+            _, rows = network.detect(np.ascontiguousarray(rgb[..., ::-1]))
+            return [] if rows is None else [(*row[:4], row[14]) for row in rows.tolist()]
+
+        detector = Detector(name, find, tuple(views), 0.0, sure)
         detector.detect(np.zeros((64, 64, 3), np.uint8))
     except (cv2.error, SystemError) as error:
         raise InputError(
@@ -183,89 +235,17 @@ def merge(boxes: Sequence[Box]) -> tuple[Box, ...]:
     return _sorted([_hull([box for _, box in group]) for group in groups])
 
 
-@dataclass(frozen=True, eq=False)
-class CascadeDetector:
-    """See :func:`cascade`.
-
-    Attributes
-    ----------
-    find
-        Gives the windows of a grey picture ``[H, W]`` that show a face: rows of row, column and side.
-    name, views, keep, sure
-        As there.
-    """
-
-    find: Callable[[Image], NDArray[np.int64]]
-    name: str
-    views: tuple[View, ...]
-    keep: float
-    sure: float
-
-    def detect(self, rgb: Image) -> tuple[Box, ...]:
-        """See :class:`Detector`."""
-        grey = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-        found = [(i, box) for i, view in enumerate(self.views) for box in self._look(grey, view)]
-        result = []
-        for group in _group(found):
-            score = len({i for i, _ in group}) / len(self.views)
-            if score >= self.keep:
-                box = _hull([box for _, box in group])
-                result.append(replace(box, score=score, sure=score >= self.sure))
-        return _sorted(result)
-
-    def _look(self, grey: Image, view: View) -> list[Box]:
-        seen, back = _view(grey, view)
-        if min(seen.shape[:2]) < _WINDOW:
-            return []
-        return [
-            _map(_from_window(column, row, side, self.name), back) for row, column, side in self.find(seen).tolist()
-        ]
-
-
-@dataclass(frozen=True, eq=False)
-class _YuNet:
-    network: Any
-    name: str
-    views: tuple[View, ...]
-    sure: float
-
-    def detect(self, rgb: Image) -> tuple[Box, ...]:
-        found = [(i, box) for i, view in enumerate(self.views) for box in self._look(rgb, view)]
-        result = [_hull([box for _, box in group]) for group in _group(found)]
-        return _sorted([replace(box, sure=box.score >= self.sure) for box in result])
-
-    def _look(self, rgb: Image, view: View) -> list[Box]:
-        seen, back = _view(rgb, view)
-        self.network.setInputSize((seen.shape[1], seen.shape[0]))
-        _, rows = self.network.detect(np.ascontiguousarray(seen[..., ::-1]))
-        if rows is None:
-            return []
-        return [
-            _map(Box(x, y, w, h, score, self.name), back) for x, y, w, h, score in rows[:, [0, 1, 2, 3, 14]].tolist()
-        ]
-
-
-def _from_window(left: float, top: float, side: float, name: str) -> Box:
-    """The face in a window of the cascade, which reaches from the forehead to the mouth.
-
-    Measured on four faces with boxes placed by hand: the chin is 1.21 sides below the window's top, the cheeks are
-    0.07 sides inside it.
-    """
-    return Box(left + 0.05 * side, top + 0.03 * side, 0.9 * side, 1.18 * side, 1.0, name)
-
-
 def _view(picture: Image, view: View) -> tuple[Image, NDArray[np.float64]]:
     """The picture as a view shows it, and the affine map ``[2, 3]`` from there back to the picture."""
     height, width = picture.shape[:2]
     scale = min(view.side / max(height, width), _MAX_ENLARGED)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    seen = np.asarray(cv2.resize(picture, size, interpolation=method))
+    seen = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     forth = cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), view.angle, 1.0)
     if view.angle:
-        seen = np.asarray(cv2.warpAffine(seen, forth, size, borderMode=cv2.BORDER_REPLICATE))
+        seen = cv2.warpAffine(seen, forth, size, borderMode=cv2.BORDER_REPLICATE)
     if view.mirrored:
-        seen = np.ascontiguousarray(seen[:, ::-1])
+        seen = cv2.flip(seen, 1)
         forth[0] = -forth[0]
         forth[0, 2] += size[0]
     forth = forth @ np.diag([size[0] / width, size[1] / height, 1.0])
@@ -291,7 +271,9 @@ def _group(found: Sequence[tuple[int, Box]]) -> list[list[tuple[int, Box]]]:
             means.append(box)
         else:
             groups[near].append((number, box))
-            means[near] = _mean([member for _, member in groups[near]])
+            members = [(b.x, b.y, b.width, b.height) for _, b in groups[near]]
+            x, y, width, height = np.mean(members, axis=0).tolist()
+            means[near] = replace(means[near], x=x, y=y, width=width, height=height)
     return groups
 
 
@@ -301,18 +283,12 @@ def _same(a: Box, b: Box) -> bool:
     return apart < 0.4 * large and large < 2 * small
 
 
-def _mean(boxes: Sequence[Box]) -> Box:
-    x, y, width, height = np.mean([(b.x, b.y, b.width, b.height) for b in boxes], axis=0).tolist()
-    return replace(boxes[0], x=x, y=y, width=width, height=height)
-
-
 def _hull(boxes: Sequence[Box]) -> Box:
     """The box around what views, which may disagree, took for a face, without a fifth of the outliers on each side."""
-    x, y = (float(np.quantile(values, 0.2)) for values in ([b.x for b in boxes], [b.y for b in boxes]))
-    right = float(np.quantile([b.x + b.width for b in boxes], 0.8))
-    bottom = float(np.quantile([b.y + b.height for b in boxes], 0.8))
+    sides = np.array([(b.x, b.y, b.x + b.width, b.y + b.height) for b in boxes])
+    (x, y), (right, bottom) = np.quantile(sides[:, :2], 0.2, axis=0), np.quantile(sides[:, 2:], 0.8, axis=0)
     return Box(
-        x, y, right - x, bottom - y,
+        float(x), float(y), float(right - x), float(bottom - y),
         score=max(b.score for b in boxes),
         detector=" + ".join(dict.fromkeys(b.detector for b in boxes)),
         sure=any(b.sure for b in boxes),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -51,10 +50,7 @@ class Face:
     name
         To tell it from others in messages.
 
-    Raises
-    ------
-    InputError
-        An array has another form, the two differ in size, or the mask is empty.
+    An :class:`InputError` is raised if an array has another form, the two differ in size, or the mask is empty.
     """
 
     image: Image
@@ -66,21 +62,14 @@ class Face:
         if not forms or self.image.dtype != np.uint8 or self.mask.dtype != np.uint8:
             raise InputError(f"the face {self.name} must be uint8 [H, W, 3] with a mask uint8 [H, W]")
         if self.image.shape[:2] != self.mask.shape:
-            raise InputError(
-                f"the face {self.name} is of {_size(self.image)} pixels, but its mask of {_size(self.mask)}"
-            )
+            size, other = (f"{array.shape[1]}x{array.shape[0]}" for array in (self.image, self.mask))
+            raise InputError(f"the face {self.name} is of {size} pixels, but its mask of {other}")
         if not self.mask.any():
             raise InputError(f"the face {self.name} has an empty mask")
 
 
 class FaceSource(Protocol):
-    """Where source faces come from.
-
-    Attributes
-    ----------
-    licence
-        One line, for the note on the weights that were trained with these faces.
-    """
+    """Where source faces come from; the licence is a line for the note on weights that were trained with them."""
 
     @property
     def licence(self) -> str: ...
@@ -94,15 +83,7 @@ class FaceSource(Protocol):
 
 @dataclass(frozen=True)
 class FaceFolder:
-    """Faces in files; see :func:`open_faces`.
-
-    Attributes
-    ----------
-    entries
-        For each face its picture and its masks, whose union is the face.
-    licence
-        See :class:`FaceSource`.
-    """
+    """Faces in files (:func:`open_faces`): for each its picture and its masks, whose union is the face."""
 
     entries: tuple[tuple[Path, tuple[Path, ...]], ...]
     licence: str
@@ -111,13 +92,7 @@ class FaceFolder:
         return len(self.entries)
 
     def read(self, index: int) -> Face:
-        """Decode a face; masks of another size are scaled to the picture, and their values cut at one half.
-
-        Raises
-        ------
-        InputError
-            A file is missing, damaged or too large, or the mask is empty.
-        """
+        """Decode a face; masks of another size are scaled to the picture, and their values cut at one half."""
         path, masks = self.entries[index]
         image = read_image(path).rgb
         height, width = image.shape[:2]
@@ -164,10 +139,8 @@ def open_faces(root: Path) -> FaceFolder:
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root} is not a folder")
-    if (root / _CELEBA_IMAGES).is_dir():
-        entries, licence = _celeba(root), CELEBA_LICENCE
-    else:
-        entries, licence = _pairs(root), UNKNOWN_LICENCE
+    celeba = (root / _CELEBA_IMAGES).is_dir()
+    entries, licence = (_celeba(root), CELEBA_LICENCE) if celeba else (_pairs(root), UNKNOWN_LICENCE)
     if not entries:
         raise InputError(f"{root} holds no picture with a face mask")
     return FaceFolder(tuple(entries), _licence(root) or licence)
@@ -176,12 +149,7 @@ def open_faces(root: Path) -> FaceFolder:
 def synthetic_faces(seed: int, count: int, side: int = 256) -> SyntheticFaces:
     """``count`` generated faces on close-ups of ``side`` x ``side`` pixels, made when they are read.
 
-    The last ones that were read are kept in memory, as drawing one takes about half a second.
-
-    Raises
-    ------
-    UsageError
-        ``seed`` is negative, ``count`` not positive, or ``side`` not 32 to 2048.
+    A :class:`UsageError` is raised if ``seed`` is negative, ``count`` not positive, or ``side`` not 32 to 2048.
     """
     if seed < 0 or count < 1 or not _MIN_SIDE <= side <= _MAX_SIDE:
         raise UsageError(
@@ -194,10 +162,7 @@ def synthetic_faces(seed: int, count: int, side: int = 256) -> SyntheticFaces:
 def fitted(face: Face, height: int, width: int) -> Face:
     """A face on a picture of another size, its aspect kept, bars at the sides: the form in which networks take it.
 
-    Raises
-    ------
-    InputError
-        The face vanishes: it is smaller than a pixel of the new picture.
+    An :class:`InputError` says that the face is smaller than a pixel of the new picture.
     """
     image, place = preprocess.to_network(face.image, height, width, "letterbox")
     size = (place.content_width, place.content_height)
@@ -207,7 +172,7 @@ def fitted(face: Face, height: int, width: int) -> Face:
     return Face(image, mask, face.name)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=128)  # drawing one takes about half a second
 def _generated(seed: int, side: int) -> Face:
     """The head of a generated person, cut out of a larger portrait: the face covers about half the height."""
     sample = portrait(seed, 2 * side, 2 * side, frontal=True)
@@ -244,17 +209,8 @@ def _pairs(root: Path) -> list[tuple[Path, tuple[Path, ...]]]:
 def _licence(root: Path) -> str | None:
     """The first line that says something, of the first file with such a name."""
     try:
-        for path in sorted(root.iterdir()):
-            if path.name.lower() in _LICENCES and path.is_file():
-                return _first(read_small(path).decode(errors="replace").splitlines())
+        files = [path for path in sorted(root.iterdir()) if path.name.lower() in _LICENCES and path.is_file()]
+        lines = read_small(files[0]).decode(errors="replace").splitlines() if files else []
     except OSError as error:
         raise InputError(f"the licence in {root} cannot be read: {error.strerror or error}") from error
-    return None
-
-
-def _first(lines: Iterable[str]) -> str | None:
     return next((" ".join(line.split())[:_LICENCE_LENGTH] for line in lines if line.strip()), None)
-
-
-def _size(array: Image) -> str:
-    return f"{array.shape[1]}x{array.shape[0]}"

@@ -2,6 +2,8 @@
 
 The composition loss and other backgrounds need F and B of I = aF + (1-a)B. PyMatting's multi-level estimation
 (Germer et al., "Fast Multi-Level Foreground Estimation", ICPR 2020) gives both.
+
+Shape legend: pictures and colours are uint8 ``[H, W, 3]``, RGB; alphas uint8 ``[H, W]``.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.data import sets
+from p3m_edge.data.recipe import make_folder
 from p3m_edge.data.sample import Image, Item, Sample
 from p3m_edge.errors import InputError, OutputError, missing_package
 from p3m_edge.imageio import read_image, write_png
@@ -25,20 +28,8 @@ _SHRINK, _WIDE, _NARROW = 4, 8, (7, 7)  # the wide neighbourhood's radius: the l
 _LITTLE = np.float32(1e-5)
 
 
-def estimate(image: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> tuple[Image, Image]:
+def estimate(image: Image, alpha: Image) -> tuple[Image, Image]:
     """The colours of the person and of what is behind, everywhere in the picture.
-
-    Parameters
-    ----------
-    image
-        ``[H, W, 3]``, uint8, RGB.
-    alpha
-        ``[H, W]``, uint8.
-
-    Returns
-    -------
-    foreground, background
-        Each ``[H, W, 3]``, uint8, RGB.
 
     Raises
     ------
@@ -68,18 +59,6 @@ def fused(image: Image, alpha: Image) -> Image:
 
     Weighted means around each pixel, first of a wide neighbourhood (in a smaller picture), then of a narrow one, moved
     until ``I = aF + (1-a)B`` holds. Good enough to train on; :func:`estimate` is slower and better.
-
-    Parameters
-    ----------
-    image
-        uint8 ``[H, W, 3]``.
-    alpha
-        uint8 ``[H, W]``.
-
-    Returns
-    -------
-    foreground
-        uint8 ``[H, W, 3]``.
     """
     height, width = alpha.shape
     share, picture = cv2.merge([alpha] * 3) * np.float32(1 / 255), image.astype(np.float32)
@@ -109,14 +88,13 @@ def _fuse(
 def cached(item: Item, folder: str | Path) -> Sample:
     """Read an item; where its set has no foreground or no background, both are taken from ``folder``, or go there.
 
-    An entry is found by what the picture and its alpha show, whatever their names. One that is damaged is made anew.
-
     Parameters
     ----------
     item
         What to read.
     folder
-        Made if it is missing. One PNG file for each picture, the foreground above the background.
+        Made if it is missing. One PNG file for each picture, the foreground above the background, found by what the
+        picture and its alpha show, whatever their names. One that is damaged is made anew.
 
     Raises
     ------
@@ -128,36 +106,20 @@ def cached(item: Item, folder: str | Path) -> Sample:
     sample = sets.read(item)
     if sample.foreground is not None and sample.background is not None:
         return sample
-    entry = Path(folder) / f"{_key(sample)}.png"
-    colours = _load(entry, sample.alpha.shape[0], sample.image.shape)
-    if colours is None:
-        colours = estimate(sample.image, sample.alpha)
-        _store(entry, np.concatenate(colours))
-    return replace(sample, foreground=colours[0], background=colours[1])
-
-
-def _key(sample: Sample) -> str:
     content = hashlib.blake2b(repr(sample.image.shape).encode(), digest_size=16)
     content.update(sample.image.tobytes())
     content.update(sample.alpha.tobytes())
-    return content.hexdigest()
-
-
-def _load(entry: Path, height: int, shape: tuple[int, ...]) -> tuple[Image, Image] | None:
+    entry = Path(folder) / f"{content.hexdigest()}.png"
+    height, width = sample.alpha.shape
     try:
         both = read_image(entry).rgb
     except InputError:  # not there, or damaged
-        return None
-    return (both[:height], both[height:]) if both.shape == (2 * height, *shape[1:]) else None
-
-
-def _store(entry: Path, both: Image) -> None:
-    """A cache that cannot be written costs time, not the run."""
-    try:
+        both = np.zeros((0, 0, 3), np.uint8)
+    if both.shape != (2 * height, width, 3):
+        both = np.concatenate(estimate(sample.image, sample.alpha))
         try:
-            entry.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{entry.parent} cannot be made a folder: {error.strerror}") from error
-        write_png(entry, both)
-    except OutputError as error:
-        warnings.warn(f"foregrounds are not kept: {error}", stacklevel=3)
+            make_folder(entry.parent)
+            write_png(entry, both)
+        except OutputError as error:  # costs time, not the run
+            warnings.warn(f"foregrounds are not kept: {error}", stacklevel=2)
+    return replace(sample, foreground=both[:height], background=both[height:])

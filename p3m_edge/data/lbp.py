@@ -26,6 +26,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _EPSILON = np.float32(1e-5)  # by which a stage's sum may miss its threshold
 _OVERLAP = np.float32(0.5)  # of the smaller of two windows that mean one thing
+# The upper left corners of the blocks around the middle one, clockwise from the upper left, of 4 x 4 corners.
+_AROUND, _MIDDLE = (0, 1, 2, 6, 10, 9, 8, 4), 5
 
 
 def _compiled(function: Function) -> Function:
@@ -74,8 +76,7 @@ def load(path: str | Path) -> Trained:
             _, _, feature, *table = numbers(stump, "internalNodes")
             blocks.append(features[int(feature)])
             tables.append([int(word) % 2**32 for word in table])
-            bit, no_bit = numbers(stump, "leafValues")
-            scores.append([no_bit, bit])
+            scores.append(numbers(stump, "leafValues")[::-1])
         ends.append(len(scores))
         thresholds.append(np.float32(numbers(stage, "stageThreshold")[0]) - _EPSILON)
     return Trained(
@@ -93,8 +94,6 @@ def windows(
     ----------
     grey
         ``[H, W]``; the shorter side is at least the cascade's.
-    trained
-        The cascade.
     growth, step
         Of the window and of its step from size to size.
     neighbours
@@ -106,19 +105,16 @@ def windows(
         int64 ``[K, 3]``: row, column and side of the means of those that agree.
     """
     integral = cv2.integral(grey, sdepth=cv2.CV_64F).astype(np.float32)
-    largest = min(grey.shape)
-    powers = np.arange(0, math.log(largest / trained.side, float(np.float32(growth))))
-    found = []
+    powers = np.arange(0, math.log(min(grey.shape) / trained.side, float(np.float32(growth))))
+    found = [np.zeros((0, 3), np.int64)]
     for scale in np.power(np.float32(growth), powers, dtype=np.float32):
         side = int(np.float32(trained.side) * scale)
         stride = int(float(scale * np.float32(step)) + 0.5)
         corners = _corners(trained.blocks, scale, integral.shape[1])
-        rows = _scan(
-            integral.ravel(), integral.shape[1], corners, trained.ends, trained.thresholds, trained.tables,
-            trained.scores, grey.shape[0] - side, grey.shape[1] - side, stride, side,
-        )  # fmt: skip
-        found.append(rows)
-    grouped: NDArray[np.int64] = _grouped(np.concatenate([np.zeros((0, 3), np.int64), *found]), neighbours, _OVERLAP)
+        learned = trained.ends, trained.thresholds, trained.tables, trained.scores
+        place = grey.shape[0] - side, grey.shape[1] - side, stride, side
+        found.append(_scan(integral.ravel(), integral.shape[1], corners, *learned, *place))
+    grouped: NDArray[np.int64] = _grouped(np.concatenate(found), neighbours, _OVERLAP)
     return grouped
 
 
@@ -138,14 +134,10 @@ def _scan(
 ) -> Any:  # fmt: skip
     """All windows of one size that pass every stage, ``[K, 3]``."""
     found = []
-    row = 0
-    while row < rows:
-        column = 0
-        while column < columns:
+    for row in range(0, rows, stride):
+        for column in range(0, columns, stride):
             if _passes(integral, np.uint32(row * width + column), corners, ends, thresholds, tables, scores):
                 found.append((row, column, side))
-            column += stride
-        row += stride
     result = np.zeros((len(found), 3), np.int64)
     for index, window in enumerate(found):
         result[index, 0], result[index, 1], result[index, 2] = window
@@ -170,43 +162,21 @@ def _passes(
 
 
 @_compiled
-def _pattern(integral: Any, start: Any, corner: Any) -> Any:
+def _pattern(integral: Any, start: Any, corners: Any) -> Any:
     """Which of the eight blocks around the middle one are at least as bright, clockwise from the upper left."""
-    a, b, c, d = (
-        integral[start + corner[0]], integral[start + corner[1]], integral[start + corner[2]],
-        integral[start + corner[3]],
-    )  # fmt: skip
-    e, f, g, h = (
-        integral[start + corner[4]], integral[start + corner[5]], integral[start + corner[6]],
-        integral[start + corner[7]],
-    )  # fmt: skip
-    i, j, k, m = (
-        integral[start + corner[8]], integral[start + corner[9]], integral[start + corner[10]],
-        integral[start + corner[11]],
-    )  # fmt: skip
-    n, o, p, q = (
-        integral[start + corner[12]], integral[start + corner[13]], integral[start + corner[14]],
-        integral[start + corner[15]],
-    )  # fmt: skip
-    middle = k + f - g - j
+    middle = _block(integral, start, corners, _MIDDLE)
     code = np.uint32(0)
-    if f + a - b - e >= middle:
-        code |= np.uint32(128)
-    if g + b - c - f >= middle:
-        code |= np.uint32(64)
-    if h + c - d - g >= middle:
-        code |= np.uint32(32)
-    if m + g - h - k >= middle:
-        code |= np.uint32(16)
-    if q + k - m - p >= middle:
-        code |= np.uint32(8)
-    if p + j - k - o >= middle:
-        code |= np.uint32(4)
-    if o + i - j - n >= middle:
-        code |= np.uint32(2)
-    if j + e - f - i >= middle:
-        code |= np.uint32(1)
+    for corner in _AROUND:
+        code = (code << np.uint32(1)) | np.uint32(_block(integral, start, corners, corner) >= middle)
     return code
+
+
+@_compiled
+def _block(integral: Any, start: Any, corners: Any, corner: int) -> Any:
+    """The sum over a block by its four corners, the upper left one of which is given."""
+    upper = integral[start + corners[corner]], integral[start + corners[corner + 1]]
+    lower = integral[start + corners[corner + 4]], integral[start + corners[corner + 5]]
+    return lower[1] + upper[0] - upper[1] - lower[0]
 
 
 @_compiled
@@ -229,14 +199,7 @@ def _grouped(windows: Any, neighbours: int, overlap: Any) -> Any:
         if into < 0:
             into = groups
             groups += 1
-        for part in range(3):
-            sums[into, part] += windows[index, part]
+        sums[into, :3] += windows[index]
         sums[into, 3] += 1
-    kept = np.zeros((groups, 3), np.int64)
-    number = 0
-    for group in range(groups):
-        if sums[group, 3] >= neighbours:
-            for part in range(3):
-                kept[number, part] = sums[group, part] // sums[group, 3]
-            number += 1
-    return kept[:number]
+    kept = sums[:groups][sums[:groups, 3] >= neighbours]
+    return kept[:, :3] // kept[:, 3:]

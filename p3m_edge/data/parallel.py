@@ -27,12 +27,12 @@ Progress = Callable[[int, int], None]
 _WORTH_A_PROCESS = 4
 
 
+def no_progress(_done: int, _total: int) -> None:
+    """Tell nobody."""
+
+
 def parallel_map(
-    work: Callable[[T], R],
-    things: Sequence[T],
-    *,
-    workers: int | None = None,
-    progress: Progress = lambda _done, _total: None,
+    work: Callable[[T], R], things: Sequence[T], *, workers: int | None = None, progress: Progress = no_progress
 ) -> list[R]:
     """Apply ``work`` to each thing, in processes of their own; the results are in the order of the things.
 
@@ -41,8 +41,6 @@ def parallel_map(
     work
         A function of a module, or a partial of one, since it travels to other processes; its first exception ends
         everything.
-    things
-        What to work on.
     workers
         How many processes; None: one for each core that may be used, but none at all for a handful of things.
     progress
@@ -55,25 +53,26 @@ def parallel_map(
     """
     workers = min(workers, len(things)) if workers else min(usable_cores(), len(things) // _WORTH_A_PROCESS)
     results: list[R] = []
-    if workers <= 1:
-        for thing in things:
-            results.append(work(thing))
+
+    def collect(coming: Iterator[R]) -> list[R]:
+        for result in coming:
+            results.append(result)
             progress(len(results), len(things))
         return results
+
+    if workers <= 1:
+        return collect(map(work, things))
     # Spawned, not forked: threads (a progress bar, OpenCV's) may run here.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
     try:
         with _interrupts_held():
             coming = pool.map(work, things)  # this starts the processes
-        for result in coming:
-            results.append(result)
-            progress(len(results), len(things))
+        return collect(coming)
     except BrokenProcessPool as error:
         hint = "did memory run out? use fewer --workers"
         raise P3MEdgeError(f"a worker process ended after {len(results)} of {len(things)}", hint=hint) from error
     finally:
         pool.shutdown(cancel_futures=True)
-    return results
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 A hash says of 64 slow waves of the brightness whether they are above or below their median. It survives resizing,
 compression, a change of light and hidden faces; not mirroring, and cropping only a little. So a picture that others are
-looked for in is hashed in many :func:`forms`. Shape legend: H and W, the picture's size.
+looked for in is hashed in many :func:`forms`. Pictures are uint8 ``[H, W, 3]``, RGB, or ``[H, W]``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ _LARGE = 0.97  # of the picture: a window of its own shape
 
 
 def phash(picture: Image) -> int:
-    """The hash, 0 to 2^64 - 1, of a picture uint8 ``[H, W, 3]``, RGB, or ``[H, W]``."""
-    grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(grey.astype(np.float32), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    """The hash of a picture, 0 to 2^64 - 1."""
+    small = cv2.resize(_grey(picture).astype(np.float32), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     waves = np.asarray(cv2.dct(small))[:_WAVES, :_WAVES].ravel()
     above = waves > np.median(waves[1:])  # the first is the mean brightness
     return int.from_bytes(np.packbits(above).tobytes(), "big")
@@ -41,7 +40,7 @@ def forms(picture: Image) -> tuple[int, ...]:
     windows of seven usual shapes, at six places; and of all of these mirrored. Grey pictures have the same hashes as
     coloured ones.
     """
-    grey = np.asarray(picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    grey = _grey(picture)
     found = []
     for x, y, width, height in _windows(grey.shape[1], grey.shape[0]):
         part = grey[y : y + height, x : x + width]
@@ -60,13 +59,7 @@ def to_text(value: int) -> str:
 
 
 def from_text(text: str) -> int:
-    """The hash of :func:`to_text`.
-
-    Raises
-    ------
-    InputError
-        It is none.
-    """
+    """The hash of :func:`to_text`; an :class:`InputError` where it is none."""
     try:
         value = int(text, 16)
     except ValueError:
@@ -74,6 +67,10 @@ def from_text(text: str) -> int:
     if value < 0 or len(text) != 16:
         raise InputError(f"{text!r} is not a perceptual hash of 16 hexadecimal digits")
     return value
+
+
+def _grey(picture: Image) -> Image:
+    return picture if picture.ndim == 2 else np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def _windows(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:

@@ -18,12 +18,7 @@ MOST = 1_000_000
 def numbered(seed: int, count: int) -> range:
     """The numbers of the first ``count`` pictures of a seed; no two seeds share one.
 
-    Raises
-    ------
-    InputError
-        The seed is negative.
-    UsageError
-        There are more than ``MOST``, or none.
+    A negative seed is an :class:`InputError`, and a count of 0 or above ``MOST`` a :class:`UsageError`.
     """
     if seed < 0:
         raise InputError(f"a seed is >= 0, not {seed}")
@@ -45,46 +40,39 @@ def claim(record: Path, recipe: msgspec.Struct, folders: Sequence[str]) -> None:
         The folder holds something else, or something cannot be written.
     """
     out = record.parent
+    make_folder(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         earlier = read_small(record) if record.exists() else None
         foreign = next((path for path in out.iterdir() if not path.name.startswith(".")), None)
     except OSError as error:
         raise OutputError(f"{out} cannot be used: {error.strerror}") from error
     if earlier is not None:
-        _compare(record, earlier, recipe)
+        try:
+            before = parse_json(earlier, type(recipe))
+        except msgspec.MsgspecError as error:
+            raise InputError(f"{record} is damaged: {error}", hint="use another folder") from error
+        other = [name for name in recipe.__struct_fields__ if getattr(before, name) != getattr(recipe, name)]
+        if other:
+            hint = f"see {record}, or use another folder"
+            raise UsageError(f"{out} holds pictures of other settings: {', '.join(other)}", hint=hint)
     elif foreign is not None:
         raise OutputError(f"{out} cannot be used: it holds {foreign.name}", hint="choose an empty folder")
     else:  # before anything else, so that a folder that is not empty always has it
         atomic_write(record, msgspec.json.format(msgspec.json.encode(recipe), indent=2) + b"\n")
+    for name in folders:
+        make_folder(out / name)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it; raise an :class:`OutputError` where that is not possible."""
     try:
-        for name in folders:
-            (out / name).mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{out} cannot be used: {error.strerror}") from error
+        raise OutputError(f"{folder} cannot be used: {error.strerror}") from error
 
 
 def check_apart(out: Path, source: Path) -> None:
-    """Refuse an output folder that lies in an input, or an input in it.
-
-    Raises
-    ------
-    UsageError
-        One of them is in the other.
-    """
+    """Raise a :class:`UsageError` for an output folder that lies in an input, or an input in it."""
     mine, theirs = out.resolve(), source.resolve()
     if mine == theirs or mine in theirs.parents or theirs in mine.parents:
         raise UsageError(f"{out} and {source} lie in each other", hint="choose an output folder elsewhere")
-
-
-def _compare(record: Path, earlier: bytes, recipe: msgspec.Struct) -> None:
-    try:
-        before = parse_json(earlier, type(recipe))
-    except msgspec.MsgspecError as error:
-        raise InputError(f"{record} is damaged: {error}", hint="use another folder") from error
-    other = [name for name in recipe.__struct_fields__ if getattr(before, name) != getattr(recipe, name)]
-    if other:
-        raise UsageError(
-            f"{record.parent} holds pictures of other settings: {', '.join(other)}",
-            hint=f"see {record}, or use another folder",
-        )

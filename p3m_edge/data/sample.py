@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.errors import UsageError
 from p3m_edge.imageio import MaskSource
 
 Image = NDArray[np.uint8]
@@ -33,8 +34,8 @@ class MatteForm:
         What of an alpha's file is the matte.
     turned
         Of files that belong to a picture which is turned by its EXIF data, and are not turned themselves: ``raw``, they
-        are of its pixels as they are stored and are turned, too; ``upright``, they are taken as they are; ``check``,
-        they are if nothing speaks against it.
+        show its raw pixels and are turned, too; ``upright``, they are taken as they are; ``check``, they are taken as
+        they are unless something speaks against it.
     """
 
     source: MaskSource = "grey"
@@ -76,7 +77,7 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A decoded picture with its ground truth; all arrays uint8 and of one height and width.
+    """A decoded picture with its ground truth; all arrays are uint8 and have one height and width.
 
     Attributes
     ----------
@@ -108,6 +109,11 @@ class Sample:
     trust: Image | None = None
     labelled: bool = True
 
+    @property
+    def arrays(self) -> dict[str, Image]:
+        """The arrays that it has, by their names."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+
 
 Transform = Callable[[Sample, np.random.Generator], Sample]
 """A step of the training pipeline. It never writes into the sample's arrays, and draws from this generator alone."""
@@ -116,3 +122,9 @@ Transform = Callable[[Sample, np.random.Generator], Sample]
 def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
     """The random numbers of one sample in one epoch, whichever process, worker or rank prepares it."""
     return np.random.default_rng([seed, epoch, index])
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise a :class:`UsageError` if a probability or share is not in 0..1."""
+    if not 0 <= value <= 1:
+        raise UsageError(f"{name} must be 0 to 1, not {value}")

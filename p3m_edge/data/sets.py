@@ -6,16 +6,19 @@ without the suffix, whatever image format they have. The layouts are the table `
 
 from __future__ import annotations
 
+import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from p3m_edge.data import fit
+from p3m_edge.atomic import check_name, reason
+from p3m_edge.data import orientation
 from p3m_edge.data.sample import PLAIN, Image, Item, MatteForm, Sample
 from p3m_edge.errors import InputError, UsageError, suggestion
-from p3m_edge.imageio import MaskError, Picture, decode_mask, list_images, read_image, stem
+from p3m_edge.imageio import MaskError, Picture, composed, decode_mask, list_images, read_image, stem, turn
+from p3m_edge.smallfile import read_csv
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,19 @@ OPTIONAL = {"trimap": "trimap", "foreground": "fg", "background": "bg", "face_ma
 # Of the papers; what is measured on them means nothing if training saw them.
 _TEST_SETS = re.compile(r"P3M-500-N?P|RealWorldPortrait-636|RWP-?636", re.IGNORECASE)
 
+COMPOSED = "composed.csv"
+"""A list in the folder of a set of composites: which portrait and which background each picture was made of."""
+
 # Where the splits of a set lie: directly under its root (2021) or partly in this folder (2022).
 _NESTED = "validation"
+
+
+class SizeError(InputError):
+    """A file's size is not its picture's."""
+
+
+class TurnedError(MaskError):
+    """A picture is turned by its EXIF data, and its matte shows the raw pixels, or may."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +93,6 @@ class Listing:
 
     Attributes
     ----------
-    layout
-        The form that was recognised.
     items
         One for each name among the pictures; ``alpha`` may be None.
     strays
@@ -120,12 +132,11 @@ def open_set(root: str | Path, split: str | None = None, *, stored: MatteForm = 
     form = _form(root) if split is None else None
     folder = _choose(root, split) if form is None else root.parent
     listing = survey(folder, form, stored)
-    first = next((item for item in listing.items if item.alpha is None), None)
-    if first is not None:
-        count = sum(item.alpha is None for item in listing.items)
+    without = [item for item in listing.items if item.alpha is None]
+    if without:
         raise InputError(
-            f"{count} of the {len(listing.items)} pictures have no alpha in {folder / listing.layout.alpha}, "
-            f"the first is {first.image.name}",
+            f"{len(without)} of the {len(listing.items)} pictures have no alpha in {folder / listing.layout.alpha}, "
+            f"the first is {without[0].image.name}",
             hint=f"p3m-edge data check {folder}",
         )
     if listing.namesakes:
@@ -149,10 +160,7 @@ def refuse_test_set(folder: Path) -> None:
 def splits(root: str | Path) -> dict[str, Path]:
     """The sub-folders of ``root`` and of ``root/validation`` that are sets themselves, by name.
 
-    Raises
-    ------
-    InputError
-        ``root`` is missing, no folder, or cannot be read.
+    An :class:`InputError` is raised if ``root`` is missing, no folder, or cannot be read.
     """
     root = Path(root)
     found: dict[str, Path] = {}
@@ -172,19 +180,8 @@ def find_layout(folder: Path) -> Layout | None:
 def survey(folder: Path, layout: Layout | None = None, stored: MatteForm = PLAIN) -> Listing:
     """List the files of a set and match them; what is missing or too much is part of the result.
 
-    Parameters
-    ----------
-    folder
-        The set's.
-    layout
-        None: the first of :data:`LAYOUTS` that fits.
-    stored
-        As in :func:`open_set`.
-
-    Raises
-    ------
-    InputError
-        ``folder`` is no set, or cannot be read.
+    Without a ``layout``, the first of :data:`LAYOUTS` that fits is taken. An :class:`InputError` says that the folder
+    is no set, or cannot be read.
     """
     layout = layout or find_layout(folder)
     if layout is None:
@@ -208,6 +205,32 @@ def survey(folder: Path, layout: Layout | None = None, stored: MatteForm = PLAIN
     return Listing(layout, tuple(items), tuple(strays), tuple(namesakes))
 
 
+def find_items(folder: Path, stored: MatteForm = PLAIN) -> tuple[Item, ...]:
+    """The pictures of a set's folder, which may lack alphas, or of any folder; an :class:`InputError` for none."""
+    if check_name(folder).is_dir() and find_layout(folder) is not None:
+        listing = survey(folder, stored=stored)
+        items = [*listing.items, *(Item(composed(path.name), path) for path in listing.namesakes)]
+        items = [item for item in items if item.image.parent.name == listing.layout.image]
+    else:
+        paths = list_images(folder)
+        stems = [stem(path).casefold() for path in paths]
+        items = [
+            Item(stem(path) if stems.count(folded) == 1 else composed(path.name), path)
+            for path, folded in zip(paths, stems, strict=True)
+        ]
+    if not items:
+        raise InputError(f"{folder} holds no pictures")
+    return tuple(items)
+
+
+def empty_pictures(folder: Path) -> frozenset[str]:
+    """The names of those pictures of a set that show nobody on purpose, as far as it has a list that says so."""
+    try:
+        return frozenset(row.get("name", "") for row in read_csv(folder / COMPOSED) if row.get("kind") == "empty")
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return frozenset()
+
+
 def read(item: Item) -> Sample:
     """Decode all files of an item.
 
@@ -217,56 +240,54 @@ def read(item: Item) -> Sample:
         A file is missing or damaged, the item has no alpha, a file's size is not the picture's, or an alpha, trimap or
         mask has unequal colour channels.
     MaskError
-        An alpha, trimap or mask is not what it seems; or the picture is turned by its EXIF data, and its alpha may be
-        of the raw pixels. The item's :class:`p3m_edge.data.sample.MatteForm` decides both.
+        An alpha, trimap or mask is not what it seems; or the picture is turned by its EXIF data, and its alpha may show
+        the raw pixels. The item's :class:`p3m_edge.data.sample.MatteForm` decides both.
     """
     if item.alpha is None:
         raise InputError(f"{item.image} has no alpha")
     picture = read_image(item.image)
-
-    def partner(field: str) -> Image | None:
-        path: Path | None = getattr(item, field)
-        return None if path is None else fitted(path, field, picture, item)
-
-    return Sample(
-        name=item.name,
-        image=picture.rgb,
-        alpha=fitted(item.alpha, "alpha", picture, item),
-        trimap=partner("trimap"),
-        foreground=partner("foreground"),
-        background=partner("background"),
-        face_mask=partner("face_mask"),
-        trust=partner("trust"),
-    )
+    alpha = read_partner(item.alpha, "alpha", picture, item)
+    files = ((field, getattr(item, field)) for field in OPTIONAL)
+    others = {field: read_partner(path, field, picture, item) for field, path in files if path is not None}
+    return Sample(item.name, picture.rgb, alpha, **others, labelled=True)
 
 
-def fitted(path: Path, field: str, picture: Picture, item: Item) -> Image:
-    """Decode a file that belongs to a picture, turned as the picture is; raises as :func:`read`."""
-    array, orientation = load(path, field, item.stored)
-    array = fit.placed(array, orientation, picture, item.stored)
-    fault = fit.turned_fault(array, orientation, picture, item.stored)
-    if fault is not None:
-        raise MaskError(f"{path} does not fit {item.image.name}: {fault}", hint=fit.HINT)
-    (height, width), (expected_height, expected_width) = array.shape[:2], picture.rgb.shape[:2]
-    if (height, width) != (expected_height, expected_width):
-        raise InputError(
-            f"{path} is {width} x {height} pixels, its picture {item.image.name} {expected_width} x {expected_height}"
-        )
+def read_unlabelled(item: Item) -> Sample:
+    """Decode the picture of an item without ground truth; raises :class:`InputError` where that fails."""
+    image = read_image(item.image).rgb
+    return Sample(item.name, image, np.zeros(image.shape[:2], np.uint8), labelled=False)
+
+
+def read_partner(path: Path, field: str, picture: Picture | None, item: Item) -> Image:
+    """Decode a file that belongs to a picture, turned as the picture is.
+
+    Without the picture, because it cannot be read, nothing is compared. Raises as :func:`read`, among others
+    :class:`SizeError` and :class:`TurnedError`; ``field`` is that of :class:`p3m_edge.data.sample.Item`.
+    """
+    array, turned = load(path, field, item.stored)
+    if picture is None:
+        return array
+    if picture.orientation != 1 and turned == 1:
+        if item.stored.turned == "raw":
+            array = turn(array, picture.orientation)
+        elif item.stored.turned == "check" and (fault := orientation.fault(array, picture)) is not None:
+            raise TurnedError(
+                f"{path} does not fit {item.image.name}: the picture is turned by its EXIF data (orientation "
+                f"{picture.orientation}), and {fault}",
+                hint="--alpha-turned raw turns the mattes as their pictures, --alpha-turned upright takes them as they "
+                "are",
+            )
+    if array.shape[:2] != picture.rgb.shape[:2]:
+        size, expected = (f"{shape[1]} x {shape[0]}" for shape in (array.shape, picture.rgb.shape))
+        raise SizeError(f"{path} is {size} pixels, its picture {item.image.name} {expected}")
     return array
 
 
 def load(path: Path, field: str, stored: MatteForm) -> tuple[Image, int]:
     """Decode a file of an item by itself; ``field`` is that of :class:`p3m_edge.data.sample.Item`.
 
-    Returns
-    -------
-    pixels, orientation
-        uint8 ``[H, W, 3]`` for pictures and colours, ``[H, W]`` for all else; the EXIF orientation that was undone.
-
-    Raises
-    ------
-    InputError
-        As :func:`p3m_edge.imageio.read_image` and :func:`p3m_edge.imageio.read_mask`.
+    Returns its pixels, uint8 ``[H, W, 3]`` for pictures and colours, ``[H, W]`` for all else, and the EXIF orientation
+    that was undone. Raises as :func:`p3m_edge.imageio.read_image` and :func:`p3m_edge.imageio.read_mask`.
     """
     if field in ("image", "foreground", "background"):
         picture = read_image(path)
@@ -287,12 +308,6 @@ def told(error: InputError) -> str:
     return " ".join(str(error).split()) + hint
 
 
-def read_unlabelled(item: Item) -> Sample:
-    """Decode the picture of an item without ground truth; raises :class:`InputError` where that fails."""
-    image = read_image(item.image).rgb
-    return Sample(item.name, image, np.zeros(image.shape[:2], np.uint8), labelled=False)
-
-
 def _form(root: Path) -> Layout | None:
     """The layout in which a folder is that of the pictures; None where it is none, or a set by itself."""
     if not _is_folder(root) or find_layout(root) is not None:
@@ -304,20 +319,19 @@ def _form(root: Path) -> Layout | None:
 def _choose(root: Path, split: str | None) -> Path:
     """The folder that holds the pictures' folder."""
     found = splits(root)
+    if split in found:
+        return found[split]
+    single = find_layout(root) is not None
     if split is None:
-        if find_layout(root) is not None:
+        if single:
             return root
         if len(found) > 1:
             raise UsageError(f"{root} has several splits, and none was named", hint=f"choose from: {', '.join(found)}")
-        if not found:
-            raise _no_set(root)
-        return next(iter(found.values()))
-    if split in found:
-        return found[split]
-    if found:
-        raise UsageError(f"{root} has no split {split!r}", hint=suggestion(split, found))
-    if find_layout(root) is not None:
-        raise UsageError(f"{root} has no split {split!r}, it is one set", hint="leave the split out")
+        if found:
+            return next(iter(found.values()))
+    elif found or single:
+        what, hint = ("", suggestion(split, found)) if found else (", it is one set", "leave the split out")
+        raise UsageError(f"{root} has no split {split!r}{what}", hint=hint)
     raise _no_set(root)
 
 
@@ -337,5 +351,4 @@ def _folders(parent: Path) -> list[Path]:
     try:
         return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
     except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise InputError(f"{parent} cannot be listed: {reason}") from error
+        raise InputError(f"{parent} cannot be listed: {reason(error)}") from error

@@ -23,7 +23,7 @@ def sheet(rows: Sequence[Sequence[tuple[str, NDArray[Any]]]], side: int = 192) -
     ----------
     rows
         Rows of ``(caption, picture)``; a picture is ``[H, W]``, ``[H, W, 1]`` or ``[H, W, 3]``, uint8, bool, or float
-        in 0..1. Rows may differ in length. An empty caption takes no less room.
+        in 0..1, else an :class:`InputError`. Rows may differ in length. An empty caption takes no less room.
     side
         Of the cells, in pixels.
 
@@ -31,11 +31,6 @@ def sheet(rows: Sequence[Sequence[tuple[str, NDArray[Any]]]], side: int = 192) -
     -------
     picture
         uint8 ``[H, W, 3]``, RGB.
-
-    Raises
-    ------
-    InputError
-        There is nothing to show, or a picture has another form.
     """
     if not rows or not any(rows):
         raise InputError("there is nothing to put on the sheet")
@@ -56,13 +51,7 @@ def sheet(rows: Sequence[Sequence[tuple[str, NDArray[Any]]]], side: int = 192) -
 
 
 def as_rgb(picture: NDArray[Any]) -> NDArray[np.uint8]:
-    """Any picture, mask or matte as uint8 ``[H, W, 3]``.
-
-    Raises
-    ------
-    InputError
-        It has another rank, dtype or number of channels, or is empty.
-    """
+    """Any picture, mask or matte as uint8 ``[H, W, 3]``; an :class:`InputError` for an array that is none."""
     if picture.ndim == 3 and picture.shape[2] == 1:
         picture = picture[..., 0]
     if picture.size == 0 or picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[2] != 3):

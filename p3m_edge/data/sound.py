@@ -14,7 +14,7 @@ _TRIES = 8  # files tried in the place of a damaged one
 
 
 class Sound(Sequence[T]):
-    """What can be read of so many files.
+    """What can be read of a number of files.
 
     Parameters
     ----------
@@ -35,21 +35,17 @@ class Sound(Sequence[T]):
         return self._count
 
     def __getitem__(self, index: int) -> T:  # type: ignore[override]
-        """That of an index, or of the next one that is sound: the same one in every process.
+        """That of an index, or of the next one that is not damaged: the same one in every process.
 
-        Raises
-        ------
-        P3MEdgeError
-            Too many files one after the other are damaged.
+        Too many damaged files one after the other are a :class:`P3MEdgeError`.
         """
         tries = [(index + attempt) % self._count for attempt in range(min(_TRIES, self._count))]
         for chosen in tries:
-            if chosen in self._damaged:
-                continue
-            try:
-                return self._read(chosen)
-            except InputError as error:
-                self._damaged[chosen] = " ".join(str(error).split())
+            if chosen not in self._damaged:
+                try:
+                    return self._read(chosen)
+                except InputError as error:
+                    self._damaged[chosen] = " ".join(str(error).split())
         last = self._damaged[tries[-1]]
         raise P3MEdgeError(f"{len(tries)} {self._what} one after the other cannot be used, the last: {last}")
 

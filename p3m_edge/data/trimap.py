@@ -44,9 +44,7 @@ def make_trimap(alpha: NDArray[Any], kernel: int) -> NDArray[np.uint8]:
     ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (kernel, kernel))
     foreground = cv2.erode((alpha == 255).astype(np.uint8), ellipse)
     touched = cv2.dilate((alpha != 0).astype(np.uint8), ellipse)
-    trimap: NDArray[np.uint8] = np.where(touched != 0, UNKNOWN, BACKGROUND).astype(np.uint8)
-    trimap[foreground != 0] = FOREGROUND
-    return trimap
+    return np.where(foreground != 0, FOREGROUND, np.where(touched != 0, UNKNOWN, BACKGROUND)).astype(np.uint8)
 
 
 def random_trimap(alpha: NDArray[Any], rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from p3m_edge.data.augment import blend
 from p3m_edge.data.foreground import fused
-from p3m_edge.data.sample import Image, Sample
+from p3m_edge.data.sample import Image, Sample, check_share
 from p3m_edge.data.trimap import LARGEST_KERNEL, SMALLEST_KERNEL, make_trimap
 from p3m_edge.errors import InputError, UsageError
-from p3m_edge.imageio import read_image
 from p3m_edge.preprocess import scale_to
 
 SHAPES = (9 / 16, 16 / 9)
@@ -35,8 +34,7 @@ _PLAIN = 0.1  # share of composites before one colour
 _SOFT = 0.3  # share of composites whose background is out of focus
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """A part of a picture, or more than it; pixels, ``left`` and ``top`` may be negative."""
 
     left: int
@@ -61,7 +59,7 @@ class View:
     compose
         Share of pictures that get another background; of pictures without a person none do.
     backgrounds
-        Files or pictures (uint8 ``[H, W, 3]``, RGB); needed where ``compose`` is not 0.
+        Pictures, uint8 ``[H, W, 3]``, RGB; needed where ``compose`` is not 0.
     always
         Beginnings of the names of pictures that always get one, such as those before a white studio wall.
 
@@ -70,22 +68,21 @@ class View:
     UsageError
         A share is not in 0..1, or the side not positive.
     InputError
-        There are no backgrounds; when the step is used, also: one cannot be read.
+        There are no backgrounds.
     """
 
     side: int
     whole: float = 0.5
     flip: float = 0.5
     compose: float = 0.0
-    backgrounds: Sequence[Path | Image] = ()
+    backgrounds: Sequence[Image] = ()
     always: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.side < 1:
             raise UsageError(f"a view of {self.side} pixels is not possible")
-        for share in (self.whole, self.flip, self.compose):
-            if not 0 <= share <= 1:
-                raise UsageError(f"a share is in 0..1, not {share}")
+        for name in ("whole", "flip", "compose"):
+            check_share(name, getattr(self, name))
         if self.compose and not len(self.backgrounds):
             raise InputError("there are no backgrounds", hint="data.backgrounds=FOLDER")
 
@@ -101,10 +98,12 @@ class View:
         def square(array: Image, beyond: int | None = None) -> Image:
             return np.ascontiguousarray(scale_to(_cut(array, window, beyond), self.side, self.side)[:, ::mirror])
 
-        def nearest(mask: Image, beyond: int) -> Image:
+        def nearest(mask: Image | None, beyond: int) -> Image | None:
+            if mask is None:
+                return None
             size = (self.side, self.side)
             scaled = cv2.resize(_cut(mask, window, beyond), size, interpolation=cv2.INTER_NEAREST_EXACT)
-            return np.ascontiguousarray(scaled[:, ::mirror])
+            return np.ascontiguousarray(scaled[:, ::mirror], dtype=np.uint8)
 
         alpha = square(sample.alpha, 0)
         seen = replace(
@@ -114,8 +113,8 @@ class View:
             trimap=self._trimap(alpha, rng),
             foreground=None,
             background=None,
-            face_mask=None if sample.face_mask is None else nearest(sample.face_mask, 0),
-            trust=None if sample.trust is None else nearest(sample.trust, 255),
+            face_mask=nearest(sample.face_mask, 0),
+            trust=nearest(sample.trust, 255),
         )
         if not composed or alpha.max() <= _TOUCHING:
             return seen
@@ -149,8 +148,7 @@ class View:
         """A part of a background with the window's shape, or a colour."""
         if rng.random() < _PLAIN:
             return np.broadcast_to(rng.integers(0, 256, 3).astype(np.uint8), (self.side, self.side, 3)).copy()
-        drawn = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
-        picture = read_image(drawn).rgb if isinstance(drawn, Path) else drawn
+        picture = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
         height, width = picture.shape[:2]
         wide = min(width, height * shape) * rng.uniform(0.5, 1)
         size = max(round(wide), 1), max(round(wide / shape), 1)
@@ -175,10 +173,7 @@ def _part(alpha: Image, rng: np.random.Generator) -> Window:
     height, width = alpha.shape
     side = min(height, width) * float(rng.uniform(_SMALLEST_PART, 1.2))
     stretch = float(np.exp(rng.uniform(-0.35, 0.35)))
-    size = (
-        min(max(round(side * stretch), 1), width),
-        min(max(round(side / stretch), 1), height),
-    )
+    size = min(max(round(side * stretch), 1), width), min(max(round(side / stretch), 1), height)
     room = width - size[0], height - size[1]
     left, top = (int(rng.integers(space + 1)) for space in room)
     if rng.random() < 0.5:

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from p3m_edge import __version__
 from p3m_edge.data import phash, sets
-from p3m_edge.data.anonymize_inputs import find_items
+from p3m_edge.data.lists import Entry, shared_photographs
 from p3m_edge.data.parallel import Progress
-from p3m_edge.data.picture_list import Entry, shared_photographs
 from p3m_edge.data.recipe import MOST, numbered
+from p3m_edge.data.sets import find_items
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.export.calibration_pictures import (
     SIDE,

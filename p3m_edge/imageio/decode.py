@@ -39,8 +39,11 @@ _DECODER_ERRORS = (
     *(EOFError, struct.error, zlib.error, cv2.error),
 )
 
+_SAVE_AGAIN = "save it with 8 or 16 bits a channel"
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")
 _ORIENTATION = 0x0112
+
+_Pixels = tuple[NDArray[Any], NDArray[Any] | None]  # colours and alpha
 
 
 class TooLargeError(InputError):
@@ -175,28 +178,32 @@ def _decode(source: _Source) -> Decoded:
     page = None if pages is None else pages[_chosen(source, len(pages), "pages")]
     if page is not None and page.is_float:  # Pillow knows float TIFF in grey only
         _check_size(source, page.width, page.height)
+        grey, profile, orientation = page.grey, page.profile, page.orientation
         pixels, alpha = _from_opencv(source, page)
-        return _decoded(source, pixels, alpha, page.orientation, page.grey, page.profile)
-    with _open(source) as image:
-        if page is not None:
-            image.seek(page.index)
-            source.deep = page.is_deep_colour
-        elif (index := _chosen(source, _frames(image), "frames")) > 0:
-            image.seek(index)
-            source.deep = False
-        image = _load(image, source)
-        profile = source.profile or image.info.get("icc_profile") or None
-        grey = source.grey or image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
-        if image.mode == "CMYK":
-            image, profile = _without_ink(image, profile, source)
-        pixels, alpha = _from_opencv(source, page) if source.deep else _from_pillow(image, source, page)
-        if page is not None:  # turned already, by Pillow and OpenCV alike
-            return _decoded(source, pixels, alpha, page.orientation, grey, profile)
-        if image.format in ("BMP", "DIB", "TGA") and alpha is not None and not alpha.any():
-            alpha = None  # these formats have room for it and mostly leave it empty
-        orientation = _orientation(image)
-    upright = None if alpha is None else turn(alpha, orientation)
-    return _decoded(source, turn(pixels, orientation), upright, orientation, grey, profile)
+    else:
+        with _open(source) as image:
+            if page is not None:
+                image.seek(page.index)
+                source.deep = page.is_deep_colour
+            elif (index := _chosen(source, _frames(image), "frames")) > 0:
+                image.seek(index)
+                source.deep = False
+            image = _load(image, source)
+            profile = source.profile or image.info.get("icc_profile") or None
+            grey = source.grey or image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
+            if image.mode == "CMYK":
+                image, profile = _without_ink(image, profile, source)
+            pixels, alpha = _from_opencv(source, page) if source.deep else _from_pillow(image, source, page)
+            if page is not None:  # turned already, by Pillow and OpenCV alike
+                orientation = page.orientation
+            else:
+                orientation = _orientation(image)
+                pixels, alpha = turn(pixels, orientation), None if alpha is None else turn(alpha, orientation)
+            if image.format in ("BMP", "DIB", "TGA") and alpha is not None and not alpha.any():
+                alpha = None  # these formats have room for it and mostly leave it empty
+    if alpha is not None and alpha.min() == np.iinfo(alpha.dtype).max:
+        alpha = None
+    return Decoded(pixels, alpha, grey, profile, orientation, tuple(source.remarks))
 
 
 def _prepare(source: _Source) -> list[tiff.Page] | None:
@@ -209,15 +216,6 @@ def _prepare(source: _Source) -> list[tiff.Page] | None:
     source.stream = io.BytesIO(data)
     source.deep, source.grey = png.is_deep(start), png.is_grey(start)
     return None
-
-
-def _decoded(
-    source: _Source, pixels: NDArray[Any], alpha: NDArray[Any] | None, orientation: int, grey: bool,
-    profile: bytes | None,
-) -> Decoded:  # fmt: skip
-    if alpha is not None and alpha.min() == np.iinfo(alpha.dtype).max:
-        alpha = None
-    return Decoded(pixels, alpha, grey, profile, orientation, tuple(source.remarks))
 
 
 def _open(source: _Source) -> Image.Image:
@@ -236,7 +234,9 @@ def _open(source: _Source) -> Image.Image:
             continue
         _check_size(source, *image.size)
         return image
-    raise _not_a_picture(source.path, start)
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
+        raise InputError(f"{source.path} is HEIC, which is not supported", hint="convert it to JPEG or PNG first")
+    raise InputError(f"{source.path} is not a picture of a supported format, or is damaged")
 
 
 def _load(image: Image.Image, source: _Source) -> Image.Image:
@@ -295,14 +295,11 @@ def _without_ink(image: Image.Image, profile: bytes | None, source: _Source) -> 
     return image, None
 
 
-def _from_pillow(
-    image: Image.Image, source: _Source, page: tiff.Page | None
-) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def _from_pillow(image: Image.Image, source: _Source, page: tiff.Page | None) -> _Pixels:
     if image.mode.startswith("I"):
         grey: NDArray[Any] = np.asarray(image)
         if grey.min() < 0 or grey.max() > 65535:
-            hint = "save it with 8 or 16 bits a channel"
-            raise InputError(f"{source.path} holds integers beyond 16 bits", hint=hint)
+            raise InputError(f"{source.path} holds integers beyond 16 bits", hint=_SAVE_AGAIN)
         grey = grey.astype(np.uint16)
         key = image.info.get("transparency")
         alpha = np.where(grey == key, 0, 65535).astype(np.uint16) if isinstance(key, int) else None
@@ -311,20 +308,17 @@ def _from_pillow(
         return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), alpha
     if not image.has_transparency_data:
         return np.array(image if image.mode == "RGB" else image.convert("RGB")), None
-    rgba = np.asarray(image if image.mode == "RGBA" else _straight(image).convert("RGBA"))
+    straight = image.convert("LA") if image.mode == "La" else image
+    rgba = np.asarray(image if image.mode == "RGBA" else straight.convert("RGBA"))
     return np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
 
 
-def _straight(image: Image.Image) -> Image.Image:
-    return image.convert("LA") if image.mode == "La" else image
-
-
-def _from_opencv(source: _Source, page: tiff.Page | None) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def _from_opencv(source: _Source, page: tiff.Page | None) -> _Pixels:
     source.stream.seek(0)
     data = np.frombuffer(source.stream.read(), np.uint8)
     if page is not None and page.index > 0:
-        _, found = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(page.index, page.index + 1))
-        pixels = found[0] if found else None
+        _, several = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(page.index, page.index + 1))
+        pixels = several[0] if several else None
     else:
         pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if pixels is None:
@@ -332,17 +326,13 @@ def _from_opencv(source: _Source, page: tiff.Page | None) -> tuple[NDArray[Any],
     if np.issubdtype(pixels.dtype, np.floating):
         low, high = float(pixels.min()), float(pixels.max())
         if not (low >= 0 and high <= 1):
-            raise InputError(
-                f"{source.path} holds float values from {low:.6g} to {high:.6g}, but only 0..1 has a defined meaning",
-                hint="save it with 8 or 16 bits a channel",
-            )
+            found = f"float values from {low:.6g} to {high:.6g}, but only 0..1 has a defined meaning"
+            raise InputError(f"{source.path} holds {found}", hint=_SAVE_AGAIN)
         pixels = np.rint(pixels * 65535).astype(np.uint16)
-    if pixels.ndim == 2:
-        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), None
-    if pixels.shape[2] == 3:
-        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), None
-    transparent = page is None or page.has_alpha
-    return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), np.ascontiguousarray(pixels[..., 3]) if transparent else None
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    order = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB}.get(channels, cv2.COLOR_BGRA2RGB)
+    transparent = channels == 4 and (page is None or page.has_alpha)
+    return cv2.cvtColor(pixels, order), np.ascontiguousarray(pixels[..., 3]) if transparent else None
 
 
 def _orientation(image: Image.Image) -> int:
@@ -357,9 +347,3 @@ def _orientation(image: Image.Image) -> int:
 def _check_size(source: _Source, width: int, height: int) -> None:
     if width * height > source.max_pixels:
         raise TooLargeError(source.path, source.max_pixels, width * height)
-
-
-def _not_a_picture(path: Path, start: bytes) -> InputError:
-    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
-        return InputError(f"{path} is HEIC, which is not supported", hint="convert it to JPEG or PNG first")
-    return InputError(f"{path} is not a picture of a supported format, or is damaged")

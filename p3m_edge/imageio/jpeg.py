@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +28,7 @@ _PADDING = bytes(64)
 _GREY, _NEARLY = 128, 8
 
 
-@dataclass(frozen=True)
-class _Scans:
+class _Scans(NamedTuple):
     """Where the coded data ends, whether a marker follows it, and whether it gives each coefficient to its last bit."""
 
     end: int
@@ -119,11 +116,7 @@ def _scans(data: bytes) -> _Scans | None:
                     given.setdefault(identity, set()).update(range(first, last + 1) if progressive else _COEFFICIENTS)
             found = _MARKER.search(data, after)
             after = found.start() if found else len(data.rstrip(b"\xff"))
-            if found is None:
-                return _Scans(after, ended, _all_given(given))
         position = after
-    return _Scans(position, ended, _all_given(given)) if given else None
-
-
-def _all_given(given: Mapping[int, set[int]]) -> bool:
-    return all(coefficients >= _COEFFICIENTS for coefficients in given.values())
+        if marker == _START_OF_SCAN and found is None:
+            break
+    return _Scans(position, ended, all(one >= _COEFFICIENTS for one in given.values())) if given else None

@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,6 +33,13 @@ MASK_SOURCES: tuple[MaskSource, ...] = get_args(MaskSource)
 
 _CLASSES = 25  # a mask with numbers of classes has no value above, and a matte of a portrait has
 _TWELVE_BITS = 4095
+# By the largest value: what the file probably is, and the option that says so.
+_LIKELY = (
+    (1, "a mask of 0 and 1, nearly black as a matte", "mask takes what is not 0 as foreground"),
+    (_CLASSES, "a mask with numbers of classes", "mask takes what is not 0 as foreground"),
+    (255, "values of 8 bits", "8-bit takes them as 0..255"),
+    (_TWELVE_BITS, "values of 10 or 12 bits", "values takes them as they are; better save them as 0..65535"),
+)
 
 
 class MaskError(InputError):
@@ -49,7 +57,7 @@ class Mask:
 def read_mask(
     path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS, source: MaskSource = "grey", binary: bool = False
 ) -> NDArray[np.uint8]:
-    """Decode an alpha, trimap or mask, ``[H, W]``: grey of any depth (rounded to 8 bits), or colour that is grey.
+    """Decode an alpha, trimap or mask, ``[H, W]``: grey of any depth, rounded to 8 bits, or colour that is grey.
 
     Colour profiles are ignored: values are shares, not colours.
 
@@ -85,9 +93,8 @@ def decode_mask(
 def _values(path: Path, found: Decoded, source: MaskSource, binary: bool) -> NDArray[np.uint8]:
     if source == "alpha":
         if found.alpha is None:
-            raise MaskError(
-                f"{path} has nothing in its alpha channel: it is opaque", hint="leave --alpha-from alpha out"
-            )
+            opaque = f"{path} has nothing in its alpha channel: it is opaque"
+            raise MaskError(opaque, hint="leave --alpha-from alpha out")
         return to_8_bits(found.alpha)
     grey = _grey(path, found)
     if source == "mask":
@@ -97,7 +104,8 @@ def _values(path: Path, found: Decoded, source: MaskSource, binary: bool) -> NDA
             raise MaskError(f"{path} has values up to {grey.max()}, more than 8 bits hold")
         return grey.astype(np.uint8)
     if source == "grey":
-        _check_transparency(path, found, grey)
+        if found.alpha is not None:
+            _check_transparency(path, to_8_bits(found.alpha), to_8_bits(grey))
         if not binary:
             _check_range(path, grey)
     values = to_8_bits(grey)
@@ -115,18 +123,13 @@ def _grey(path: Path, found: Decoded) -> NDArray[Any]:
     raise MaskError(f"{message}; the matte may be its alpha channel", hint="--alpha-from alpha takes that")
 
 
-def _check_transparency(path: Path, found: Decoded, grey: NDArray[Any]) -> None:
-    if found.alpha is None:
+def _check_transparency(path: Path, alpha: NDArray[np.uint8], grey: NDArray[np.uint8]) -> None:
+    if cv2.absdiff(alpha, grey).max() <= 1:
         return
-    alpha, values = to_8_bits(found.alpha).astype(np.int16), to_8_bits(grey)
-    if np.abs(alpha - values).max() <= 1:
-        return
-    seen = values[alpha > 0]
-    constant = seen.size > 0 and seen.min() == seen.max()
-    what = (
-        f"is {seen[0]} wherever it is not transparent: its matte is in the alpha channel" if constant
-        else "has an alpha channel that differs from its grey values: either may be the matte"
-    )  # fmt: skip
+    seen = grey[alpha > 0]
+    what = "has an alpha channel that differs from its grey values: either may be the matte"
+    if seen.size > 0 and seen.min() == seen.max():
+        what = f"is {seen[0]} wherever it is not transparent: its matte is in the alpha channel"
     hint = "--alpha-from alpha takes the alpha channel, --alpha-from values the grey values"
     raise MaskError(f"{path} {what}", hint=hint)
 
@@ -137,12 +140,5 @@ def _check_range(path: Path, grey: NDArray[Any]) -> None:
     if high == 0 or high > (_TWELVE_BITS if deep else _CLASSES) or (low > 0 and not deep):
         return
     of = f"has 16 bits, but no value above {high} of 65535" if deep else f"has no value above {high} of 255"
-    if high == 1:
-        cause, option = "a mask of 0 and 1, nearly black as a matte", "mask takes what is not 0 as foreground"
-    elif high <= _CLASSES:
-        cause, option = "a mask with numbers of classes", "mask takes what is not 0 as foreground"
-    elif high <= 255:
-        cause, option = "values of 8 bits", "8-bit takes them as 0..255"
-    else:
-        cause, option = "values of 10 or 12 bits", "values takes them as they are; better save them as 0..65535"
+    cause, option = next((cause, option) for most, cause, option in _LIKELY if high <= most)
     raise MaskError(f"{path} {of}: probably {cause}", hint=f"--alpha-from {option}")

@@ -53,11 +53,6 @@ class Picture:
         """``rgb`` as one sees it: on an even grey where it is transparent. Nothing that was erased is in it."""
         return self.rgb if self.alpha is None else flatten(self.rgb, self.alpha)
 
-    @property
-    def rgb16(self) -> NDArray[np.uint16] | None:
-        """``own`` where it has 16 bits."""
-        return self.own if self.own.dtype == np.uint16 else None
-
 
 def read_image(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS, frame: int | None = None) -> Picture:
     """Decode a picture of any common format, bit depth and colour mode.
@@ -82,11 +77,11 @@ def read_image(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS, frame
     path = Path(path)
     found = decode(path, max_pixels, frame)
     spaces = (colour.RGB, colour.GREY) if found.grey else (colour.RGB,)
+    rgb, own, profile = None, found.pixels, None
     if found.profile is not None and colour.space(found.profile) in spaces:
         try:
             rgb, own, profile = colour.managed(found.pixels, found.profile)
-            return Picture(rgb, path, own, profile, found.alpha, found.orientation, found.remarks)
         except colour.ProfileError:
             found = replace(found, remarks=(*found.remarks, colour.DAMAGED))
-    rgb = colour.to_8_bits(found.pixels)
-    return Picture(rgb, path, found.pixels, None, found.alpha, found.orientation, found.remarks)
+    rgb = colour.to_8_bits(found.pixels) if rgb is None else rgb
+    return Picture(rgb, path, own, profile, found.alpha, found.orientation, found.remarks)

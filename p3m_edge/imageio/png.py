@@ -13,7 +13,7 @@ from PIL import Image
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-# Texts that may say how the picture is turned. Others may be of any length, and are none of our business.
+# Keywords of texts that may say how the picture is turned. Others may be of any length, and are none of our business.
 _TELLING = (b"XML:com.adobe.xmp", b"Raw profile type exif", b"Raw profile type APP1")
 _LONGEST_TEXT = 1 << 20  # Pillow's own limit, of what a compressed text becomes
 _LONGEST_PROFILE = 64 << 20

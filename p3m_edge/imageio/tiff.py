@@ -17,58 +17,36 @@ _MOST_PAGES = 10_000
 
 @dataclass(frozen=True)
 class Page:
-    """A page: its place among all directories of the file, and its tags."""
+    """A page, as its tags describe it.
+
+    Attributes
+    ----------
+    index
+        Its place among all directories of the file.
+    width, height
+        In pixels, as they are stored.
+    is_float
+        Whether its values are floating-point numbers.
+    is_deep_colour
+        Whether it has red, green and blue of 16 bits, as OpenCV reads them.
+    inverted, grey
+        Whether 0 is white; whether it has no colours.
+    has_alpha
+        Whether a fourth channel is straight transparency, and not something of its own.
+    orientation
+        As in EXIF, 1 to 8.
+    """
 
     index: int
-    tags: TiffImagePlugin.ImageFileDirectory_v2
-
-    @property
-    def width(self) -> int:
-        """In pixels, as they are stored."""
-        return int(self.tags[_WIDTH])
-
-    @property
-    def height(self) -> int:
-        """In pixels, as they are stored."""
-        return int(self.tags[_HEIGHT])
-
-    @property
-    def is_float(self) -> bool:
-        """Whether its values are floating-point numbers."""
-        return 3 in self.tags.get(_FORMAT, ())
-
-    @property
-    def is_deep_colour(self) -> bool:
-        """Whether it has red, green and blue of 16 bits, as OpenCV reads them."""
-        colour16 = self.tags.get(_PHOTOMETRIC) == 2 and self.tags.get(_BITS) in ((16,) * 3, (16,) * 4)
-        premultiplied = self.tags.get(_EXTRA) == (1,)  # Pillow divides by the alpha, OpenCV does not
-        return colour16 and not premultiplied
-
-    @property
-    def inverted(self) -> bool:
-        """Whether 0 is white."""
-        return bool(self.tags.get(_PHOTOMETRIC) == 0)
-
-    @property
-    def grey(self) -> bool:
-        """Whether it has no colours."""
-        return self.tags.get(_PHOTOMETRIC) in (0, 1)
-
-    @property
-    def has_alpha(self) -> bool:
-        """Whether a fourth channel is straight transparency, and not something of its own."""
-        return 2 in self.tags.get(_EXTRA, ())
-
-    @property
-    def profile(self) -> bytes | None:
-        """The embedded colour profile."""
-        return self.tags.get(_ICC) or None
-
-    @property
-    def orientation(self) -> int:
-        """As in EXIF, 1 to 8."""
-        value = self.tags.get(_ORIENTATION, 1)
-        return value if isinstance(value, int) and 1 <= value <= 8 else 1
+    width: int
+    height: int
+    is_float: bool
+    is_deep_colour: bool
+    inverted: bool
+    grey: bool
+    has_alpha: bool
+    profile: bytes | None
+    orientation: int
 
 
 def pages(stream: BinaryIO) -> list[Page] | None:
@@ -92,14 +70,25 @@ def pages(stream: BinaryIO) -> list[Page] | None:
         stream.seek(following)
         try:
             tags.load(stream)
-            page = Page(index, tags)
             kind = tags.get(_SUBFILE, 0)
+            if index == 0 or (tags.get(_WIDTH) and not (isinstance(kind, int) and kind & (_REDUCED | _MASK))):
+                found.append(_page(index, tags))
         except (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error):
             if not found:
                 raise
             break
-        if index == 0 or (tags.get(_WIDTH) and not (isinstance(kind, int) and kind & (_REDUCED | _MASK))):
-            found.append(page)
         following, index = tags.next, index + 1
     stream.seek(0)
     return found
+
+
+def _page(index: int, tags: TiffImagePlugin.ImageFileDirectory_v2) -> Page:
+    meaning, extra, orientation = tags.get(_PHOTOMETRIC), tags.get(_EXTRA, ()), tags.get(_ORIENTATION, 1)
+    deep = meaning == 2 and tags.get(_BITS) in ((16,) * 3, (16,) * 4)
+    return Page(
+        index, int(tags[_WIDTH]), int(tags[_HEIGHT]),
+        is_float=3 in tags.get(_FORMAT, ()),
+        is_deep_colour=deep and extra != (1,),  # premultiplied: Pillow divides by the alpha, OpenCV does not
+        inverted=meaning == 0, grey=meaning in (0, 1), has_alpha=2 in extra, profile=tags.get(_ICC) or None,
+        orientation=orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1,
+    )  # fmt: skip

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from p3m_edge.data import augment
-from p3m_edge.data.compose_vary import other_clothes
+from p3m_edge.data.compose.vary import other_clothes
 from p3m_edge.data.copy_paste import ImagePaste
 from p3m_edge.data.faces import FaceSource, fitted
 from p3m_edge.data.sample import Image, Sample, Transform, generator

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from p3m_edge.data.copy_paste import centre, check_choice, check_scale, check_share, extent
-from p3m_edge.errors import InputError, UsageError
+from p3m_edge.data.copy_paste import centre, check_scale, extent
+from p3m_edge.data.sample import check_share
+from p3m_edge.errors import InputError, UsageError, one_of
 from p3m_edge.model.layers import Encoder, Front, TokenEncoder, channels_first, channels_last
 from p3m_edge.model.mobile import MobileEncoder
 from p3m_edge.model.p3mnet import MULTIPLE
@@ -91,8 +92,8 @@ class FeaturePaste:
     def __post_init__(self, network: nn.Module) -> None:
         check_share("probability", self.probability)
         check_scale(self.scale)
-        check_choice("variant", self.variant, get_args(FeatureVariant))
-        check_choice("source_batch_norm", self.source_batch_norm, get_args(SourceBatchNorm))
+        one_of("variant", self.variant, get_args(FeatureVariant))
+        one_of("source_batch_norm", self.source_batch_norm, get_args(SourceBatchNorm))
         levels = tuple(sorted(self.levels))
         if not levels or len(set(levels)) != len(levels) or not set(levels) <= set(range(LEVELS)):
             raise UsageError(f"levels must be different numbers from 0 to {LEVELS - 1}, not {tuple(self.levels)}")

@@ -26,7 +26,7 @@ import pytest
 from p3m_edge import imageio
 from p3m_edge import manifest as manifests
 from p3m_edge.cli import main
-from p3m_edge.data.picture_list import read_list
+from p3m_edge.data.lists import read_list
 from p3m_edge.data.sets import open_set
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.runtimes import Matting

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p3m_edge.data.beside import behind, parts
+from p3m_edge.data.compose.backgrounds import behind, strips
 from p3m_edge.imageio import read_image
 from tests.portraits import portrait, write_set
 
@@ -36,7 +36,7 @@ def test_what_is_beside_the_people(here):
     done = call("in", "out", "--least", 20, "--json", cwd=here)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    wanted = {f"{one.name}_{part.side}.png": part.of(one.image) for one in PORTRAITS for part in parts(one.alpha, 20)}
+    wanted = {f"{p.name}_{side}.png": p.image[at] for p in PORTRAITS for side, at in strips(p.alpha, 20).items()}
     assert document == {"out": "out", "parts": len(wanted), "without": [], "skipped": []}
     assert {path.name for path in (here / "out").iterdir()} == set(wanted)
     for name, picture in wanted.items():
@@ -96,7 +96,7 @@ def test_bad_files_do_not_stop_the_others(here):
     assert document["error"]["message"] == "2 portraits could not be used"
     assert "portrait0.png" in document["skipped"][0]
     assert "portrait1.png" in document["skipped"][1]
-    assert document["parts"] == len(list((here / "out").iterdir())) == len(parts(PORTRAITS[2].alpha, 20))
+    assert document["parts"] == len(list((here / "out").iterdir())) == len(strips(PORTRAITS[2].alpha, 20))
     again = call("in", "out", "--least", 20, cwd=here)
     assert again.returncode == 1
     assert "left out: " in again.stdout
@@ -157,5 +157,5 @@ def test_ctrl_c_leaves_whole_pictures_and_another_run_completes_them(here):
         assert min(read_image(path).rgb.shape[:2]) >= 20
     done = call("in", "out", "--least", 20, "--json", cwd=here)
     assert done.returncode == 0, done.stderr
-    each = sum(len(parts(one.alpha, 20)) for one in PORTRAITS)
+    each = sum(len(strips(one.alpha, 20)) for one in PORTRAITS)
     assert json.loads(done.stdout)["parts"] == len(list(out.iterdir())) == 101 * each > len(there)

@@ -116,9 +116,9 @@ def test_exif_orientation(tmp_path, orientation):
 def test_orientation_of_16_bit_and_float_tiff(tmp_path, orientation, order):
     upright = noise(20, 30, 3, dtype=np.uint16)
     stored = np.ascontiguousarray(STORED[orientation](upright))
-    assert np.array_equal(read(tmp_path, tiff(stored, 2, order, t274=("H", (orientation,)))).rgb16, upright)
+    assert np.array_equal(read(tmp_path, tiff(stored, 2, order, t274=("H", (orientation,)))).own, upright)
     as_float = (stored / 65535).astype(np.float32)
-    assert np.array_equal(read(tmp_path, tiff(as_float, 2, order, t274=("H", (orientation,)))).rgb16, upright)
+    assert np.array_equal(read(tmp_path, tiff(as_float, 2, order, t274=("H", (orientation,)))).own, upright)
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0"])
@@ -141,7 +141,7 @@ def test_grey_becomes_three_equal_channels(tmp_path):
     grey = noise(20, 30)
     picture = read(tmp_path, encode(Image.fromarray(grey), "PNG"))
     assert np.array_equal(picture.rgb, np.dstack([grey] * 3))
-    assert picture.rgb16 is None
+    assert picture.own.dtype == np.uint8
 
 
 def test_one_bit(tmp_path):
@@ -265,10 +265,10 @@ def test_16_bit_grey_png_and_tiff(tmp_path):
     deep = noise(20, 30, dtype=np.uint16)
     for data in (encode(Image.fromarray(deep), "PNG"), tiff(deep, 1), tiff(deep, 1, ">"), tiff(65535 - deep, 0)):
         picture = read(tmp_path, data)
-        assert np.array_equal(picture.rgb16, np.dstack([deep] * 3))
-        assert np.array_equal(picture.rgb, rounded(picture.rgb16))
+        assert np.array_equal(picture.own, np.dstack([deep] * 3))
+        assert np.array_equal(picture.rgb, rounded(picture.own))
     pgm = b"P5 30 20 65535\n" + deep.astype(">u2").tobytes()
-    assert np.array_equal(read(tmp_path, pgm).rgb16[..., 2], deep)
+    assert np.array_equal(read(tmp_path, pgm).own[..., 2], deep)
 
 
 @pytest.mark.parametrize("channels", [3, 4])
@@ -278,7 +278,7 @@ def test_16_bit_colour_png_and_tiff(tmp_path, channels):
     straight: dict[str, Any] = {"t338": ("H", (2,))} if channels == 4 else {}
     for data in (cv2.imencode(".png", bgr)[1].tobytes(), tiff(deep, 2, **straight), tiff(deep, 2, ">", **straight)):
         picture = read(tmp_path, data)
-        assert np.array_equal(picture.rgb16, deep[..., :3])
+        assert np.array_equal(picture.own, deep[..., :3])
         assert np.array_equal(picture.rgb, rounded(deep[..., :3]))
 
 
@@ -288,7 +288,7 @@ def test_16_bit_png_with_orientation(tmp_path):
     exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
     body = b"eXIf" + exif
     chunk = struct.pack(">I", len(exif)) + body + struct.pack(">I", zlib.crc32(body))
-    assert np.array_equal(read(tmp_path, data[:33] + chunk + data[33:]).rgb16, upright)
+    assert np.array_equal(read(tmp_path, data[:33] + chunk + data[33:]).own, upright)
 
 
 def test_premultiplied_16_bit_tiff_is_divided_by_its_alpha(tmp_path):
@@ -296,7 +296,7 @@ def test_premultiplied_16_bit_tiff_is_divided_by_its_alpha(tmp_path):
     stored = np.dstack([colour // 2, np.full((4, 4), 32768, np.uint16)])
     picture = read(tmp_path, tiff(stored, 2, t338=("H", (1,))))
     assert np.abs(picture.rgb.astype(int) - 40000 // 257).max() <= 2
-    assert picture.rgb16 is None
+    assert picture.own.dtype == np.uint8
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -304,8 +304,8 @@ def test_premultiplied_16_bit_tiff_is_divided_by_its_alpha(tmp_path):
 def test_float_tiff(tmp_path, shape, dtype):
     deep = noise(*shape, dtype=np.uint16)
     picture = read(tmp_path, tiff((deep / 65535).astype(dtype), 2 if len(shape) == 3 else 1))
-    assert np.array_equal(picture.rgb16, deep if deep.ndim == 3 else np.dstack([deep] * 3))
-    assert np.array_equal(picture.rgb, rounded(picture.rgb16))
+    assert np.array_equal(picture.own, deep if deep.ndim == 3 else np.dstack([deep] * 3))
+    assert np.array_equal(picture.rgb, rounded(picture.own))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -0.5, 255.0])
@@ -340,7 +340,7 @@ def test_the_profile_survives_reading_and_writing(tmp_path, dtype):
     write_png(path, pixels, icc_profile=RGB_PROFILE)
     picture = read_image(path)
     assert picture.icc_profile == RGB_PROFILE
-    read_back: Any = picture.rgb if dtype == np.uint8 else picture.rgb16
+    read_back: Any = picture.rgb if dtype == np.uint8 else picture.own
     assert np.array_equal(read_back, pixels)
     with Image.open(path) as image:
         assert image.info["icc_profile"] == RGB_PROFILE

@@ -113,7 +113,7 @@ def test_unequal_sizes(tmp_path):
         ("size", tmp_path.name, "alpha/portrait1.png"),
         ("size", tmp_path.name, "facemask/portrait2.png"),
     ]
-    assert report.problems[0].message == "81 x 60 pixels, its picture 80 x 60"
+    assert report.problems[0].message == "is 81 x 60 pixels, its picture portrait1.png 80 x 60"
 
 
 def test_black_alphas_and_bad_trimaps(tmp_path):

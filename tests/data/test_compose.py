@@ -9,13 +9,20 @@ import numpy as np
 import pytest
 
 from p3m_edge.data.augment import published
-from p3m_edge.data.compose import composite, drawn_background, empty, framed, plain_background, varied
-from p3m_edge.data.compose_set import LIST, write_set
-from p3m_edge.data.compose_stock import Backgrounds, Pick, Portraits, Recipe, Source, Stock, open_stock, picks
-from p3m_edge.data.compose_vary import Head, bent, dressed, holding, moved
+from p3m_edge.data.compose.composite import (
+    Variation,
+    composite,
+    drawn_background,
+    empty,
+    framed,
+    plain_background,
+)
+from p3m_edge.data.compose.folder import write_set
+from p3m_edge.data.compose.stock import Pick, Pool, Recipe, Source, Stock, open_stock, picks
+from p3m_edge.data.compose.vary import Head, bent, dressed, holding
 from p3m_edge.data.recipe import claim, numbered
 from p3m_edge.data.sample import Item, Sample
-from p3m_edge.data.sets import open_set, read
+from p3m_edge.data.sets import COMPOSED, open_set, read
 from p3m_edge.errors import InputError, OutputError, UsageError
 from p3m_edge.imageio import read_image, write_png
 from tests.portraits import portrait
@@ -151,10 +158,10 @@ def source(name: str, pictures: int, weight: float = 1.0) -> Source:
 def stock(*sizes: int, weights: tuple[float, ...] | None = None) -> Stock:
     weights = weights or (1.0,) * len(sizes)
     portraits = tuple(
-        Portraits(source(f"set{i}", size, weight), tuple(Item(f"{i}-{k}", Path(f"{k}")) for k in range(size)))
+        Pool(source(f"set{i}", size, weight), tuple(Item(f"{i}-{k}", Path(f"{k}")) for k in range(size)))
         for i, (size, weight) in enumerate(zip(sizes, weights, strict=True))
     )
-    return Stock(portraits, (Backgrounds(source("behind", 9), tuple(Path(f"b{k}") for k in range(9))),))
+    return Stock(portraits, (Pool(source("behind", 9), tuple(Path(f"b{k}") for k in range(9))),))
 
 
 def recipe(one: Stock, seed: int = 0, empty: float = 0.05, whole: float = 0.0, vary: float = 0.0) -> Recipe:
@@ -202,7 +209,7 @@ def test_backgrounds_by_the_weights_of_their_folders():
     two = replace(
         stock(3),
         backgrounds=tuple(
-            Backgrounds(source(name, files, weight), tuple(Path(f"{name}{k}") for k in range(files)))
+            Pool(source(name, files, weight), tuple(Path(f"{name}{k}") for k in range(files)))
             for name, files, weight in (("many", 50, 1.0), ("few", 2, 3.0))
         ),
     )
@@ -223,7 +230,7 @@ def test_a_varied_composite_is_another_one_and_keeps_the_equation():
     changed = []
     for seed in range(12):
         shown = portrait(120, 160, seed=seed)
-        made = varied(shown, flat(GREEN, 240, 320), flat(BLUE, 60, 60), rng(seed), rng(seed + 100))
+        made = composite(shown, flat(GREEN, 240, 320), rng(seed), Variation(flat(BLUE, 60, 60), rng(seed + 100)))
         assert made.foreground is not None
         assert made.background is not None
         share = made.alpha[..., None] / 255
@@ -233,8 +240,10 @@ def test_a_varied_composite_is_another_one_and_keeps_the_equation():
         assert made.alpha.shape == plain.alpha.shape == (240, 320)
         changed.append(np.abs(made.image.astype(int) - plain.image).mean())
     assert np.median(changed) > 1  # of 255, over the whole frame; most of it is background
-    again = varied(portrait(120, 160), flat(GREEN), flat(BLUE), rng(1), rng(2))
-    assert np.array_equal(again.image, varied(portrait(120, 160), flat(GREEN), flat(BLUE), rng(1), rng(2)).image)
+    again = composite(portrait(120, 160), flat(GREEN), rng(1), Variation(flat(BLUE), rng(2)))
+    assert np.array_equal(
+        again.image, composite(portrait(120, 160), flat(GREEN), rng(1), Variation(flat(BLUE), rng(2))).image
+    )
 
 
 def head_and_trunk() -> tuple[np.ndarray, np.ndarray, Head]:
@@ -282,12 +291,12 @@ def test_bending_leaves_the_border_where_it_is():
     mask = (person[..., 3] * 255).astype(np.uint8)
     shifts = []
     for seed in range(10):
-        new, sources = bent(person, rng(seed))
+        new, bent_mask = bent(person, mask, rng(seed))
         for border in (new[0], new[-1], new[:, 0], new[:, -1]):
             assert border.shape[-1] == 4
         assert np.array_equal(new[-1], person[-1])
         assert np.array_equal(new[:, 0], person[:, 0])
-        other = np.abs((new[..., 3] > 0.5).astype(int) - (moved(mask, sources) > 127)).mean()
+        other = np.abs((new[..., 3] > 0.5).astype(int) - (bent_mask > 127)).mean()
         assert other < 0.01
         shifts.append(np.abs(new[..., 3] - person[..., 3]).sum())
     assert min(shifts) > 20
@@ -327,7 +336,7 @@ def test_opening_names_sets_by_what_tells_them_apart(folders, tmp_path):
             open_stock([(portraits, 1.0)], [(places, 1.0)])
     split = write_portraits(tmp_path / "p3m" / "train", [portrait()])
     write_portraits(tmp_path / "p3m" / "test", [portrait()])
-    assert open_stock([(tmp_path / "p3m", 1.0)], [(behind, 1.0)]).portraits[0].items == open_set(split).items
+    assert open_stock([(tmp_path / "p3m", 1.0)], [(behind, 1.0)]).portraits[0].entries == open_set(split).items
 
 
 def test_a_changed_folder_is_another_one(folders):
@@ -359,7 +368,7 @@ def test_colours_and_masks_on_disc(folders, tmp_path):
         assert np.abs(error).max() <= 0.5 + 1e-4
         masks += bool(sample.face_mask.any())
     assert masks >= 4
-    rows = (tmp_path / "out" / LIST).read_text().splitlines()
+    rows = (tmp_path / "out" / COMPOSED).read_text().splitlines()
     assert rows[0] == "name,kind,set,portrait,background,seed"
     assert len(rows) == 9
 
@@ -380,7 +389,7 @@ def test_a_picture_is_the_same_whatever_was_made_before(folders, tmp_path):
         assert file.read_bytes() == (tmp_path / "parts" / file.relative_to(tmp_path / "all")).read_bytes()
     fewer = write_set(tmp_path / "parts", one, whole, 1, workers=1)
     assert (fewer.made, fewer.kept) == (0, 1)
-    assert len((tmp_path / "parts" / LIST).read_text().splitlines()) == 7  # all that are there
+    assert len((tmp_path / "parts" / COMPOSED).read_text().splitlines()) == 7  # all that are there
 
 
 def test_numbers_and_claims(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p3m_edge.data.compose import composite
+from p3m_edge.data.compose.composite import composite
 from p3m_edge.data.sample import Sample
 from p3m_edge.data.sets import open_set, read
 from p3m_edge.imageio import write_png

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import center_of_mass, map_coordinates
 
-from p3m_edge.data.copy_paste import ImagePaste, centre, image_paste, paste, warp
+from p3m_edge.data.copy_paste import ImagePaste, centre, paste, preview, warp
 from p3m_edge.data.faces import Face
-from p3m_edge.data.preview import preview
 from p3m_edge.data.sample import Sample, generator
 from p3m_edge.errors import InputError, UsageError
 
@@ -128,7 +127,7 @@ def test_whole_pixels_are_copied_exactly():
     rows, columns = np.nonzero(source.mask)
     mask[rows + 11, columns + 37] = 255
     target = replace(target, face_mask=mask)
-    after = image_paste(Faces(source), probability=1.0, variant="vanilla", fit=False)(target, generator(0, 0, 0))
+    after = ImagePaste(Faces(source), probability=1.0, variant="vanilla", fit=False)(target, generator(0, 0, 0))
     assert after.foreground is not None
     np.testing.assert_array_equal(after.image[rows + 11, columns + 37], source.image[rows, columns])
     np.testing.assert_array_equal(after.foreground[rows + 11, columns + 37], source.image[rows, columns])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from p3m_edge.data import detect
-from p3m_edge.data.anonymize import anonymize
+from p3m_edge.data.anonymize.hide import anonymize
 from p3m_edge.data.detect import Box, View
 from p3m_edge.errors import InputError
 from p3m_edge.imageio import read_image

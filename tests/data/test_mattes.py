@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from p3m_edge.data.beside import write_places
 from p3m_edge.data.check import check
-from p3m_edge.data.compose_set import write_set
-from p3m_edge.data.compose_stock import Recipe, open_stock
+from p3m_edge.data.compose.backgrounds import write_places
+from p3m_edge.data.compose.folder import write_set
+from p3m_edge.data.compose.stock import Recipe, open_stock
 from p3m_edge.data.sample import MatteForm
 from p3m_edge.data.sets import open_set, read
 from p3m_edge.data.synth import portrait

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from p3m_edge.data import phash
-from p3m_edge.data.anonymize import anonymize
+from p3m_edge.data.anonymize.hide import anonymize
 from p3m_edge.data.detect import Box
 from p3m_edge.data.synth import portrait
 from p3m_edge.errors import InputError

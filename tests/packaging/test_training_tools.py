@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from p3m_edge.data.picture_list import read_list
+from p3m_edge.data.lists import read_list
 from p3m_edge.data.sets import open_set, read
 from p3m_edge.imageio import list_images
 from p3m_edge.model import build, inspect_checkpoint

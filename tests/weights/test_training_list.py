@@ -10,10 +10,11 @@ import pytest
 
 import p3m_edge
 from p3m_edge.data import phash
-from p3m_edge.data.anonymize_inputs import find_items, read_boxes
-from p3m_edge.data.anonymize_set import Anonymizer, Job, Output, Settings
+from p3m_edge.data.anonymize.folder import Job, Output, Settings, read_boxes
+from p3m_edge.data.anonymize.run import anonymize_all
 from p3m_edge.data.detect import Box
-from p3m_edge.data.picture_list import Entry, list_sets, read_list, shared_photographs
+from p3m_edge.data.lists import Entry, list_sets, read_list, shared_photographs
+from p3m_edge.data.sets import find_items
 from p3m_edge.imageio import read_image
 from p3m_edge.manifest import sha256
 from tests.measuring_set import link, measured
@@ -34,7 +35,7 @@ def rebuilt(source: Path, boxes: tuple[Box, ...], out: Path) -> Entry:
     output = Output(out)
     items = find_items(source)
     output.prepare(source, alphas=items[0].alpha is not None)
-    record = Anonymizer.open(output, Settings()).process(Job(items[0], boxes))
+    record = anonymize_all([Job(items[0], boxes)], output, Settings())[0]
     assert record.status == "done", record.reason
     return list_sets([out], workers=1)[0]
 

@@ -10,7 +10,7 @@ import cv2
 import msgspec
 import numpy as np
 
-from p3m_edge.data.anonymize import anonymize
+from p3m_edge.data.anonymize.hide import anonymize
 from p3m_edge.data.detect import Box
 from p3m_edge.data.parallel import Progress, parallel_map
 from p3m_edge.data.recipe import claim, numbered

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from p3m_edge.data import phash
-from p3m_edge.data.anonymize import anonymize
-from p3m_edge.data.anonymize_inputs import find_items, read_boxes
+from p3m_edge.data.anonymize.folder import read_boxes
+from p3m_edge.data.anonymize.hide import anonymize
 from p3m_edge.data.detect import Box
-from p3m_edge.data.picture_list import Entry, Shared, described, list_sets, read_list, shared_photographs, write_list
+from p3m_edge.data.lists import Entry, Shared, described, list_sets, read_list, shared_photographs, write_list
+from p3m_edge.data.sets import find_items
 from p3m_edge.errors import InputError
 from p3m_edge.imageio import read_image, write_png
 from tests.portraits import portrait, write_set
@@ -109,11 +110,18 @@ def test_photographs_of_both_lists_are_found(entries):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "name,x\na,1\n", "kind,name,colour\na,b,c\n", "kind,source\na,b\n"], ids=["empty", "x", "more", "less"]
+    ("text", "fault"),
+    [
+        ("", "lacks one of the columns kind, name"),
+        ("name,x\na,1\n", "lacks one of the columns kind, name"),
+        ("kind,name,colour\na,b,c\n", "has other columns than kind, name, source"),
+        ("kind,source\na,b\n", "lacks one of the columns kind, name"),
+    ],
+    ids=["empty", "x", "more", "less"],
 )
-def test_what_is_no_list(tmp_path, text):
+def test_what_is_no_list(tmp_path, text, fault):
     (tmp_path / "list.csv").write_text(text)
-    with pytest.raises(InputError, match="has other columns"):
+    with pytest.raises(InputError, match=fault):
         read_list(tmp_path / "list.csv")
     with pytest.raises(InputError, match="cannot be read"):
         read_list(tmp_path / "absent.csv")

@@ -6,16 +6,17 @@ display values, as everywhere in this package. Shape legend: H and W, the compos
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from p3m_edge.data import compose_vary, copy_paste
-from p3m_edge.data.augment import colour_jitter
-from p3m_edge.data.compose_place import Figure, Matrix, draw_placement, scale_of
+from p3m_edge.data import copy_paste
+from p3m_edge.data.augment import blend, colour_jitter
+from p3m_edge.data.compose import vary
+from p3m_edge.data.compose.placement import Figure, Matrix, draw_placement, scale_of
 from p3m_edge.data.sample import Image, Sample, Transform
 from p3m_edge.data.synth.background import gradient
-from p3m_edge.data.synth.portraits import compose
 from p3m_edge.data.synth.raster import Array, layer, unmultiply
 from p3m_edge.errors import InputError
 
@@ -25,11 +26,24 @@ BLUR, SIGMA = 0.35, (1.0, 8.0)
 """How often a background is out of focus, and the blur's range in pixels of a frame whose shorter side has 512."""
 MATCH, GAIN = 0.5, (0.7, 1.4)
 """How far a person's mean colour goes towards the background's at most, and the limits of the factor."""
-_BEHIND_LIGHT = colour_jitter(brightness=0.12, contrast=0.25, saturation=0, hue=0, probability=1)
+_BACKGROUND_LIGHT = colour_jitter(brightness=0.12, contrast=0.25, saturation=0, hue=0, probability=1)
 _PERSON_LIGHT = colour_jitter(brightness=0.05, contrast=0.12, saturation=0.15, hue=3, probability=1)
 
 
-def composite(portrait: Sample, background: Image, rng: np.random.Generator) -> Sample:
+@dataclass(frozen=True, eq=False)
+class Variation:
+    """What makes a person wear and hold other things (:mod:`p3m_edge.data.compose.vary`), and how it is drawn.
+
+    ``texture`` is a photograph of anything but people, uint8 ``[h, w, 3]``, RGB.
+    """
+
+    texture: Image
+    rng: np.random.Generator
+
+
+def composite(
+    portrait: Sample, background: Image, rng: np.random.Generator, variation: Variation | None = None
+) -> Sample:
     """Put a person before a background.
 
     Parameters
@@ -40,7 +54,9 @@ def composite(portrait: Sample, background: Image, rng: np.random.Generator) -> 
     background
         uint8 ``[H, W, 3]``, RGB.
     rng
-        All that is random comes from here.
+        All that is random comes from here, but for the variation.
+    variation
+        None: the person wears and holds what the portrait shows.
 
     Returns
     -------
@@ -53,44 +69,30 @@ def composite(portrait: Sample, background: Image, rng: np.random.Generator) -> 
     InputError
         Nobody is in the portrait, or it has no foreground.
     """
-    person, face_mask, _ = _placed(portrait, (background.shape[1], background.shape[0]), rng)
-    alpha, foreground = _parts(person)
-    return _composed(portrait.name, alpha, _relit(foreground, alpha, background, rng), background, face_mask)
-
-
-def varied(
-    portrait: Sample, background: Image, texture: Image, rng: np.random.Generator, variety: np.random.Generator
-) -> Sample:
-    """As :func:`composite`, with a person who wears and holds other things (:mod:`p3m_edge.data.compose_vary`).
-
-    Parameters
-    ----------
-    portrait, background, rng
-        As of :func:`composite`.
-    texture
-        uint8 ``[h, w, 3]``, RGB: a photograph of anything but people.
-    variety
-        What is varied, and how, comes from here.
-
-    Raises
-    ------
-    InputError
-        As of :func:`composite`.
-    """
     size = (background.shape[1], background.shape[0])
-    person, face_mask, head = _placed(portrait, size, rng)
-    cloth, behind, held = (drawn_background(texture, size, variety) for _ in range(3))
-    if variety.random() < compose_vary.BENT:
-        person, sources = compose_vary.bent(person, variety)
-        face_mask = compose_vary.moved(face_mask, sources)
-    if variety.random() < compose_vary.BEHIND:
-        background = compose_vary.cluttered(background, behind, variety)
-    alpha, foreground = _parts(person)
-    foreground = _relit(compose_vary.dressed(foreground, alpha, head, cloth, variety), alpha, background, rng)
-    if variety.random() < compose_vary.HELD:
-        person = layer(foreground.astype(np.float32) / 255, alpha.astype(np.float32) / 255)
-        alpha, foreground = _parts(compose_vary.holding(person, head, held, variety))
-    return _composed(portrait.name, alpha, foreground, background, face_mask)
+    figure = Figure.of(portrait.alpha, portrait.face_mask)
+    if figure is None:
+        raise InputError(f"{portrait.name} shows nobody: its alpha is black")
+    matrix = draw_placement(figure, size, rng)
+    person, face_mask = _warped(portrait, matrix, size), _warped_mask(portrait.face_mask, matrix, size)
+    if variation is None:
+        alpha, foreground = _parts(person)
+        foreground = _relit(foreground, alpha, background, rng)
+    else:
+        head = vary.Head.of(figure.head @ matrix[:, :2].T + matrix[:, 2])
+        cloth, behind, held = (drawn_background(variation.texture, size, variation.rng) for _ in range(3))
+        if variation.rng.random() < vary.BENT:
+            person, face_mask = vary.bent(person, face_mask, variation.rng)
+        if variation.rng.random() < vary.BEHIND:
+            background = vary.cluttered(background, behind, variation.rng)
+        alpha, foreground = _parts(person)
+        foreground = vary.dressed(foreground, alpha, head, cloth, variation.rng)
+        foreground = _relit(foreground, alpha, background, rng)
+        if variation.rng.random() < vary.HELD:
+            person = layer(foreground.astype(np.float32) / 255, alpha.astype(np.float32) / 255)
+            alpha, foreground = _parts(vary.holding(person, head, held, variation.rng))
+    image = blend(foreground, background, alpha)
+    return Sample(portrait.name, image, alpha, foreground=foreground, background=background, face_mask=face_mask)
 
 
 def empty(name: str, background: Image) -> Sample:
@@ -112,45 +114,31 @@ def framed(portrait: Sample, size: tuple[int, int], rng: np.random.Generator) ->
     aim = middle - np.array([wide, high]) * rng.uniform((0.4, 0.3), (0.6, 0.5))
     left, top = (int(np.clip(at, 0, most)) for at, most in zip(aim, (width - wide, height - high), strict=True))
     step = -1 if rng.random() < 0.5 else 1
-
-    def fit(array: Image | None, method: int = cv2.INTER_AREA if share > 1 else cv2.INTER_LINEAR) -> Image | None:
-        if array is None:
-            return None
-        part = np.ascontiguousarray(array[top : top + high, left : left + wide][:, ::step])
-        return np.asarray(cv2.resize(part, size, interpolation=method), dtype=np.uint8)
-
-    face = fit(portrait.face_mask, cv2.INTER_NEAREST_EXACT)
-    if face is None:
-        face = np.zeros(size[::-1], np.uint8)
-    image, alpha = fit(portrait.image), fit(portrait.alpha)
-    assert image is not None
-    assert alpha is not None
-    foreground, behind = fit(portrait.foreground), fit(portrait.background)
-    return Sample(portrait.name, image, alpha, foreground=foreground, background=behind, face_mask=face)
+    parts = {"face_mask": np.zeros(size[::-1], np.uint8)}
+    for name, array in portrait.arrays.items():
+        if name not in ("trimap", "trust"):
+            method = cv2.INTER_AREA if share > 1 else cv2.INTER_LINEAR
+            method = cv2.INTER_NEAREST_EXACT if name == "face_mask" else method
+            part = np.ascontiguousarray(array[top : top + high, left : left + wide][:, ::step])
+            parts[name] = np.asarray(cv2.resize(part, size, interpolation=method), np.uint8)
+    return Sample(portrait.name, **parts, labelled=True)
 
 
 def drawn_background(picture: Image, size: tuple[int, int], rng: np.random.Generator) -> Image:
     """A random part of a picture as a background ``[H, W, 3]``: mirrored or not, perhaps out of focus, in other light.
 
-    Parameters
-    ----------
-    picture
-        uint8 ``[h, w, 3]``, RGB, of any size.
-    size
-        Width and height of the background.
-    rng
-        All that is random comes from here.
+    ``picture`` is uint8 ``[h, w, 3]``, RGB, of any size; ``size`` the background's width and height.
     """
     share = rng.uniform(*CROP) * min(picture.shape[1] / size[0], picture.shape[0] / size[1])
     wide, high = (max(1, int(share * side)) for side in size)
     top, left = int(rng.integers(picture.shape[0] - high + 1)), int(rng.integers(picture.shape[1] - wide + 1))
     part = picture[top : top + high, left : left + wide]
     part = np.ascontiguousarray(part[:, ::-1] if rng.random() < 0.5 else part)
-    behind = cv2.resize(part, size, interpolation=cv2.INTER_AREA if share > 1 else cv2.INTER_CUBIC)
+    drawn = cv2.resize(part, size, interpolation=cv2.INTER_AREA if share > 1 else cv2.INTER_CUBIC)
     if rng.random() < BLUR:
         sigma = np.exp(rng.uniform(*np.log(SIGMA))) * min(size) / 512
-        behind = cv2.GaussianBlur(behind, (0, 0), float(sigma), borderType=cv2.BORDER_REPLICATE)
-    return _jittered(np.asarray(behind, dtype=np.uint8), _BEHIND_LIGHT, rng)
+        drawn = cv2.GaussianBlur(drawn, (0, 0), float(sigma), borderType=cv2.BORDER_REPLICATE)
+    return _jittered(np.asarray(drawn, dtype=np.uint8), _BACKGROUND_LIGHT, rng)
 
 
 def plain_background(size: tuple[int, int], rng: np.random.Generator) -> Image:
@@ -161,27 +149,10 @@ def plain_background(size: tuple[int, int], rng: np.random.Generator) -> Image:
     return np.asarray(np.rint(np.clip(gradient(rng, size[1], size[0], palette), 0, 1) * 255), dtype=np.uint8)
 
 
-def _placed(
-    portrait: Sample, size: tuple[int, int], rng: np.random.Generator
-) -> tuple[Array, Image, compose_vary.Head]:
-    """The person in a frame as a layer, the face mask there, and where the head is."""
-    figure = Figure.of(portrait.alpha, portrait.face_mask)
-    if figure is None:
-        raise InputError(f"{portrait.name} shows nobody: its alpha is black")
-    matrix = draw_placement(figure, size, rng)
-    head = compose_vary.Head.of(figure.head @ matrix[:, :2].T + matrix[:, 2])
-    return _warped(portrait, matrix, size), _moved_mask(portrait.face_mask, matrix, size), head
-
-
 def _parts(person: Array) -> tuple[Image, Image]:
     """Alpha and colours of a layer, uint8."""
     alpha = np.rint(np.clip(person[..., 3], 0, 1) * 255).astype(np.uint8)
     return alpha, np.rint(unmultiply(person) * 255).astype(np.uint8)
-
-
-def _composed(name: str, alpha: Image, foreground: Image, background: Image, face_mask: Image) -> Sample:
-    image = compose(alpha, foreground, background)
-    return Sample(name, image, alpha, foreground=foreground, background=background, face_mask=face_mask)
 
 
 def _warped(portrait: Sample, matrix: Matrix, size: tuple[int, int]) -> Array:
@@ -204,19 +175,21 @@ def _warped(portrait: Sample, matrix: Matrix, size: tuple[int, int]) -> Array:
     if small != (width, height):
         person = np.asarray(cv2.resize(person, small, interpolation=cv2.INTER_AREA), np.float32)
     linear = linear @ np.diag([width / small[0], height / small[1]])
-    offset += linear.sum(axis=1) / 2 - 0.5  # OpenCV counts from the middle of pixels
     large = (size[0] * finer, size[1] * finer)
-    warped = cv2.warpAffine(person, np.column_stack([linear, offset]), large, flags=cv2.INTER_LINEAR)
+    warped = cv2.warpAffine(person, _from_centres(np.column_stack([linear, offset])), large, flags=cv2.INTER_LINEAR)
     return np.asarray(warped if finer == 1 else cv2.resize(warped, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _moved_mask(mask: Image | None, matrix: Matrix, size: tuple[int, int]) -> Image:
+def _warped_mask(mask: Image | None, matrix: Matrix, size: tuple[int, int]) -> Image:
     """A face mask ``[h, w]`` in the frame, ``[H, W]``."""
     if mask is None:
         return np.zeros(size[::-1], np.uint8)
-    centred = matrix.copy()
-    centred[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5
-    return copy_paste.warp(mask, centred, size[1], size[0])
+    return copy_paste.warp(mask, _from_centres(matrix), size[1], size[0])
+
+
+def _from_centres(matrix: Matrix) -> Matrix:
+    """The same map for coordinates that count from the middle of pixels, as OpenCV's do."""
+    return np.column_stack([matrix[:, :2], matrix[:, 2] + (matrix[:, :2].sum(axis=1) / 2 - 0.5)])
 
 
 def _relit(foreground: Image, alpha: Image, background: Image, rng: np.random.Generator) -> Image:
@@ -231,6 +204,6 @@ def _relit(foreground: Image, alpha: Image, background: Image, rng: np.random.Ge
     return _jittered(foreground, _PERSON_LIGHT, rng)
 
 
-def _jittered(picture: NDArray[np.uint8], jitter: Transform, rng: np.random.Generator) -> Image:
+def _jittered(picture: Image, jitter: Transform, rng: np.random.Generator) -> Image:
     """A picture ``[H, W, 3]`` by itself through a step for samples."""
     return jitter(Sample("", picture, np.zeros(picture.shape[:2], np.uint8)), rng).image

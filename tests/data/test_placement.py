@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p3m_edge.data.compose_place import HEIGHT, INSIDE, TURN, Figure, draw_placement, scale_of
+from p3m_edge.data.compose.placement import HEIGHT, INSIDE, TURN, Figure, draw_placement, scale_of
 
 
 def blob(height: int, width: int, box: tuple[float, float, float, float]) -> np.ndarray:

@@ -3,7 +3,10 @@
 A network that sees a handful of people learns their clothes by heart. Here whatever is sure to be the person, but for
 the head, gets other colours, the texture of some photograph, and patches; the outline bends; now and then an object
 belongs to the person, as the papers' annotators counted it. The same objects stand in the background too, so that
-being an object tells nothing. Shape legend: H and W, the composite's size.
+being an object tells nothing.
+
+Shape legend: H and W, the composite's size. Pictures are uint8 ``[H, W, 3]``, RGB; layers float32 ``[H, W, 4]``,
+premultiplied, 0..1. All that is random comes from the generators that are handed in.
 """
 
 from __future__ import annotations
@@ -43,19 +46,11 @@ class Head:
         """From the middle, in half axes; float32 ``[H, W]``."""
         rows, columns = np.ogrid[:height, :width]
         x, y = (columns + 0.5 - self.middle[0]) / self.axes[0], (rows + 0.5 - self.middle[1]) / self.axes[1]
-        return f32(np.sqrt(x * x + y * y).astype(np.float32))
+        return f32(np.sqrt(x * x + y * y))
 
 
-def bent(person: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Bend a person's layer ``[H, W, 4]``; nothing moves along the frame's borders.
-
-    Returns
-    -------
-    person
-        The new layer.
-    sources
-        float32 ``[H, W, 2]``: from where each pixel came, to move a mask the same way (:func:`moved`).
-    """
+def bent(person: Array, mask: Image, rng: np.random.Generator) -> tuple[Array, Image]:
+    """Bend a person's layer and a mask ``[H, W]`` alike; nothing moves along the frame's borders."""
     height, width = person.shape[:2]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     side = min(height, width)
@@ -63,13 +58,9 @@ def bent(person: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     amount = rng.uniform(*BEND) * side * np.clip(border / (_CALM * side), 0, 1)
     cell = rng.uniform(*WAVE) * side
     across, down = (noise(rng, height, width, cell, 1) * amount for _ in range(2))
-    sources = np.stack([columns + across, rows + down], axis=-1).astype(np.float32)
-    return f32(cv2.remap(person, sources[..., 0], sources[..., 1], cv2.INTER_LINEAR)), sources
-
-
-def moved(mask: Image, sources: Array) -> Image:
-    """A mask ``[H, W]`` bent as a person was."""
-    return np.asarray(cv2.remap(mask, sources[..., 0], sources[..., 1], cv2.INTER_NEAREST), np.uint8)
+    x, y = (columns + across).astype(np.float32), (rows + down).astype(np.float32)
+    new_mask = np.asarray(cv2.remap(mask, x, y, cv2.INTER_NEAREST), np.uint8)
+    return f32(cv2.remap(person, x, y, cv2.INTER_LINEAR)), new_mask
 
 
 def dressed(foreground: Image, alpha: Image, head: Head, texture: Image, rng: np.random.Generator) -> Image:
@@ -78,13 +69,11 @@ def dressed(foreground: Image, alpha: Image, head: Head, texture: Image, rng: np
     Parameters
     ----------
     foreground, alpha
-        uint8 ``[H, W, 3]`` and ``[H, W]``.
+        The person's colours, and the matte, uint8 ``[H, W]``.
     head
         Where nothing changes, and fine hair round it.
     texture
-        uint8 ``[H, W, 3]``.
-    rng
-        All that is random comes from here.
+        A picture.
     """
     height, width = alpha.shape
     side = min(height, width)
@@ -107,7 +96,7 @@ def dressed(foreground: Image, alpha: Image, head: Head, texture: Image, rng: np
             shape = _shape(_place(cloth, rng), rng.uniform(0.02, 0.16) * side, height, width, rng)
             fill = texture[::-1].astype(np.float32) / 255 if rng.random() < 0.2 else _colour(rng)
             colours = _mixed(colours, fill * np.sqrt(light), cloth * shape)
-    return np.asarray(np.rint(np.clip(colours, 0, 1) * 255), np.uint8)
+    return _uint8(np.clip(colours, 0, 1) * 255)
 
 
 def other_clothes(textures: Sequence[Image], *, probability: float) -> Transform:
@@ -116,7 +105,7 @@ def other_clothes(textures: Sequence[Image], *, probability: float) -> Transform
     Parameters
     ----------
     textures
-        uint8 ``[H, W, 3]``, of any size: scenes, for example.
+        Pictures of any size: scenes, for example.
     probability
         How often it happens.
     """
@@ -125,9 +114,9 @@ def other_clothes(textures: Sequence[Image], *, probability: float) -> Transform
         if rng.random() >= probability or sample.face_mask is None or not sample.face_mask.any():
             return sample
         height, width = sample.alpha.shape
-        head = _around(sample.face_mask)
         texture = textures[int(rng.integers(len(textures)))]
         texture = np.asarray(cv2.resize(texture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        head = _around(sample.face_mask)
         change = f32(dressed(sample.image, sample.alpha, head, texture, rng)) - sample.image
         foreground = sample.foreground
         if foreground is not None:
@@ -140,26 +129,15 @@ def other_clothes(textures: Sequence[Image], *, probability: float) -> Transform
     return apply
 
 
-def _uint8(colours: Array) -> Image:
-    return np.asarray(np.clip(np.rint(colours), 0, 255), np.uint8)
-
-
-def _around(face_mask: Image) -> Head:
-    """The head of the faces in a mask, with the hair above and beside them."""
-    rows, columns = np.nonzero(face_mask)
-    low, high = np.array([columns.min(), rows.min()], float), np.array([columns.max(), rows.max()], float) + 1
-    size = high - low
-    return Head.of(np.stack([low - size * (0.4, 0.6), high + size * (0.4, 0.1)]))
-
-
 def holding(person: Array, head: Head, texture: Image, rng: np.random.Generator) -> Array:
-    """Lay an object before a person's layer ``[H, W, 4]``, on the trunk or beside it; never before the head."""
+    """Lay an object before a person's layer, on the trunk or beside it; never before the head."""
     height, width = person.shape[:2]
-    body = person[..., 3] * (head.distance(height, width) > 1.6)
+    distance = head.distance(height, width)
+    body = person[..., 3] * (distance > 1.6)
     if body.sum() < 16:
         return person
     item = _object(_place(body, rng), rng.uniform(0.05, 0.2) * min(height, width), texture, rng)
-    touches = item[..., 3] * (head.distance(height, width) < 1.25)
+    touches = item[..., 3] * (distance < 1.25)
     if (item[..., 3] * body).sum() < 0.25 * item[..., 3].sum() or touches.any():
         return person
     result = person.copy()
@@ -175,18 +153,29 @@ def cluttered(background: Image, texture: Image, rng: np.random.Generator) -> Im
     for _ in range(int(rng.integers(1, 5))):
         place = (float(rng.uniform(0, width)), float(rng.uniform(0, height)))
         over(result, blur(_object(place, rng.uniform(0.05, 0.3) * min(height, width), texture, rng), sigma))
-    return np.asarray(np.rint(np.clip(result[..., :3], 0, 1) * 255), np.uint8)
+    return _uint8(np.clip(result[..., :3], 0, 1) * 255)
+
+
+def _uint8(colours: Array) -> Image:
+    return np.asarray(np.clip(np.rint(colours), 0, 255), np.uint8)
+
+
+def _around(face_mask: Image) -> Head:
+    """The head of the faces in a mask, with the hair above and beside them."""
+    x, y, width, height = cv2.boundingRect((face_mask != 0).astype(np.uint8))
+    low, size = np.array([x, y], float), np.array([width, height], float)
+    return Head.of(np.stack([low - size * (0.4, 0.6), low + size + size * (0.4, 0.1)]))
 
 
 def _solid(alpha: Image, radius: int) -> Array:
     """Where the person is no strand of hair: as wide as the radius, with its soft edge; ``[H, W]``, 0..1."""
     disc = [cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1)) for r in (radius, radius + 2)]
     core = cv2.dilate(cv2.erode(np.where(alpha > 250, np.uint8(255), np.uint8(0)), disc[0]), disc[1])
-    return blur(f32(core.astype(np.float32) / 255), 0.7)
+    return blur(f32(core) / 255, 0.7)
 
 
 def _object(place: tuple[float, float], size: float, texture: Image, rng: np.random.Generator) -> Array:
-    """A shape with colour or texture, lit from a side, perhaps shining; a premultiplied layer ``[H, W, 4]``."""
+    """A shape with colour or texture, lit from a side, perhaps shining; a layer."""
     height, width = texture.shape[:2]
     shape = _shape(place, size, height, width, rng)
     angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.5)
@@ -205,18 +194,21 @@ def _shape(place: tuple[float, float], size: float, height: int, width: int, rng
     kind, turn = rng.random(), rng.uniform(0, 2 * np.pi)
     stretch = np.array([1.0, rng.uniform(0.35, 1)])
     if kind < 0.35:
-        angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-        points = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        points = _circle(np.linspace(0, 2 * np.pi, 48, endpoint=False))
     elif kind < 0.6:
         points = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * rng.uniform(0.7, 1)
     elif kind < 0.85:
         angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(5, 10))))
-        points = np.stack([np.cos(angles), np.sin(angles)], axis=1) * rng.uniform(0.5, 1, (len(angles), 1))
+        points = _circle(angles) * rng.uniform(0.5, 1, (len(angles), 1))
         points = curve(points) if rng.random() < 0.6 else points
     else:
         points, stretch = np.array([[-3, -1], [3, -1], [3, 1], [-3, 1]]), np.array([1.0, rng.uniform(0.05, 0.2)])
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     return coverage([(points * stretch * size) @ rotation.T + place], height, width)
+
+
+def _circle(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 def _zones(height: int, width: int, rng: np.random.Generator) -> list[Array]:
@@ -227,8 +219,7 @@ def _zones(height: int, width: int, rng: np.random.Generator) -> list[Array]:
     field = (columns / width - 0.5) * np.cos(turn) + (rows / height - 0.5) * np.sin(turn)
     field = field + rng.choice([0.03, 0.25]) * noise(rng, height, width, min(height, width) / 4, 2)
     edges = np.sort(rng.uniform(-0.2, 0.4, count - 1))
-    soft = 120.0
-    steps = [np.ones_like(field), *(np.clip((field - edge) * soft + 0.5, 0, 1) for edge in edges)]
+    steps = [np.ones_like(field), *(np.clip((field - edge) * 120 + 0.5, 0, 1) for edge in edges)]
     return [f32(one - after) for one, after in zip(steps, [*steps[1:], np.zeros_like(field)], strict=True)]
 
 

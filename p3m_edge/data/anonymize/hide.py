@@ -5,6 +5,8 @@ size in pixels. People still name half of the well-known faces at 7 x 10 pixels 
 by humans", result 1); this is a sixth of that. A Gaussian over the pixels would have to grow with the face to promise
 the same, and what it leaves can in part be sharpened again; cell means cannot. Only hidden pixels enter the means and
 the edge is hard, so no clear pixel is mixed in or shines through.
+
+Shape legend: H and W, the picture's size. Pictures are uint8 ``[H, W, 3]``, RGB; mattes and masks uint8 ``[H, W]``.
 """
 
 from __future__ import annotations
@@ -37,9 +39,9 @@ class Anonymized:
     Attributes
     ----------
     image
-        uint8 ``[H, W, 3]``, RGB; equal to the input where ``face_mask`` is 0.
+        Equal to the input where ``face_mask`` is 0.
     face_mask
-        uint8 ``[H, W]``: 255 where the picture was changed.
+        255 where the picture was changed.
     hidden
         For each box, the share of its ellipse (not grown) that was hidden: the rest is band or the matte's other side.
     """
@@ -55,19 +57,25 @@ def anonymize(image: Image, boxes: Sequence[Box], alpha: Image | None = None) ->
     Parameters
     ----------
     image
-        uint8 ``[H, W, 3]``, RGB. It is not written into.
+        It is not written into.
     boxes
         The faces.
     alpha
-        uint8 ``[H, W]``: the matte. Its unknown band and what lies on the contour's other side stay as they are, so
-        that hair and contour remain true for training; eyes, nose and mouth are hidden all the same.
+        The matte. Its unknown band and what lies on the contour's other side stay as they are, so that hair and contour
+        remain true for training; eyes, nose and mouth are hidden all the same.
 
     Raises
     ------
     InputError
         Picture and matte do not fit together, or are not of these types.
     """
-    _check(image, alpha)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise InputError(f"a picture to anonymise is uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
+    if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != image.shape[:2]):
+        raise InputError(
+            f"the matte is uint8 [H, W] and of the picture's size {list(image.shape[:2])}, "
+            f"not {alpha.dtype} {list(alpha.shape)}"
+        )
     result, mask = image.copy(), np.zeros(image.shape[:2], np.uint8)
     band = None if alpha is None else _band(alpha)
     hidden = []
@@ -87,15 +95,7 @@ def anonymize(image: Image, boxes: Sequence[Box], alpha: Image | None = None) ->
 
 
 def on_subject(box: Box, alpha: Image) -> bool:
-    """Whether a face is that of the person whose matte this is, and not of somebody (or something) in the background.
-
-    Parameters
-    ----------
-    box
-        The face.
-    alpha
-        uint8 ``[H, W]``.
-    """
+    """Whether a face is that of the person whose matte this is, and not of somebody in the background."""
     window = _window(box, alpha.shape)
     return _mostly((alpha[window] > 127)[_ellipse(box, _CORE, window)])
 
@@ -111,30 +111,17 @@ def remaining(detector: Detector, image: Image, face_mask: Image | None = None) 
     detector
         Another one than found the faces, or one with other settings.
     image
-        uint8 ``[H, W, 3]``, RGB.
+        The picture.
     face_mask
-        uint8 ``[H, W]``: what was hidden; None: nothing is known about it.
+        What was hidden; None: nothing is known about it.
     """
-    found = [box for box in detector.detect(image) if box.sure]
-    if face_mask is None:
-        return tuple(found)
-    left = []
-    for box in found:
-        window = _window(box, face_mask.shape)
-        was_hidden = _mostly((face_mask[window] != 0)[_ellipse(box, 1.0, window)])
-        if not was_hidden or box.score >= _BLURRED_BUT_A_HEAD:
-            left.append(box)
-    return tuple(left)
 
+    def was_hidden(box: Box) -> bool:
+        window = _window(box, image.shape)
+        return face_mask is not None and _mostly((face_mask[window] != 0)[_ellipse(box, 1.0, window)])
 
-def _check(image: Image, alpha: Image | None) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise InputError(f"a picture to anonymise is uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
-    if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != image.shape[:2]):
-        raise InputError(
-            f"the matte is uint8 [H, W] and of the picture's size {list(image.shape[:2])}, "
-            f"not {alpha.dtype} {list(alpha.shape)}"
-        )
+    found = (box for box in detector.detect(image) if box.sure)
+    return tuple(box for box in found if box.score >= _BLURRED_BUT_A_HEAD or not was_hidden(box))
 
 
 def _band(alpha: Image) -> NDArray[np.bool_]:
@@ -144,8 +131,7 @@ def _band(alpha: Image) -> NDArray[np.bool_]:
     edge = np.asarray(cv2.morphologyEx((alpha > 127).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)))
     width = max(3, round(min(alpha.shape) * _BAND)) | 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
-    wide = cv2.dilate((soft | (edge != 0)).astype(np.uint8), kernel)
-    return np.asarray(wide, np.bool_)
+    return np.asarray(cv2.dilate((soft | (edge != 0)).astype(np.uint8), kernel), np.bool_)
 
 
 def _window(box: Box, shape: tuple[int, ...]) -> tuple[slice, slice]:

@@ -8,7 +8,6 @@ frame; it lies on the frame's border or outside. Coordinates are (x, y) in pixel
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,6 +19,8 @@ Points = NDArray[np.float64]
 """float64 ``[N, 2]``: x and y."""
 Matrix = NDArray[np.float64]
 """float64 ``[2, 3]``: an affine map of (x, y, 1) in the portrait to (x, y) in the frame."""
+Cuts = tuple[Points, Points, Points, Points]
+"""Points where the left, upper, right and lower border cut the person off; N is 0 where one does not."""
 
 VISIBLE = 13
 """Alphas below (5 %) count for nothing: mattes have noise."""
@@ -34,20 +35,6 @@ _HEAD_INSIDE = 0.97
 _ABOVE = 0.03  # of the frame's height: the highest hair may be that far outside
 _GRID = 96  # cells along the longer side of the grid that stands for the person
 _HEAD = 0.22  # of a person's height, where there is no face mask
-
-
-class Cuts(NamedTuple):
-    """Points where a border cuts the person off, ``[N, 2]`` each; N is 0 where it does not."""
-
-    left: Points
-    top: Points
-    right: Points
-    bottom: Points
-
-    def mapped(self, linear: NDArray[np.float64]) -> Cuts:
-        """The same in the frame, but for a translation; mirroring lets left and right change places."""
-        left, top, right, bottom = (points @ linear.T for points in self)
-        return Cuts(right, top, left, bottom) if np.linalg.det(linear) < 0 else Cuts(left, top, right, bottom)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,59 +75,45 @@ class Figure:
         where = np.argwhere(coarse > 0)
         body = (where[:, ::-1] + 0.5) * (size[0] / columns, size[1] / rows)
         weight = coarse[where[:, 0], where[:, 1]].astype(np.float64)
-        box = _head_box(face_mask, (left, top, width, height))
+        if face_mask is not None and face_mask.any():
+            x, y, wide, high = cv2.boundingRect((face_mask != 0).astype(np.uint8))
+            box = (x - 0.35 * wide, y - 0.5 * high), (x + 1.35 * wide, y + 1.1 * high)
+        else:
+            box = (left, top), (left + width, top + _HEAD * height)
         inside = ((body >= box[0]) & (body <= box[1])).all(axis=1)
         head = body[inside] if inside.any() else body[body[:, 1] == body[:, 1].min()]
         return cls(size, height, body, weight / weight.sum(), head, _cuts(visible))
 
 
 def draw_placement(figure: Figure, size: tuple[int, int], rng: np.random.Generator) -> Matrix:
-    """Draw where a person goes: mirrored or not, the size, the rotation and the place.
+    """Draw where a person goes in a frame of ``size`` (width, height): mirrored or not, size, rotation and place.
 
-    Parameters
-    ----------
-    figure
-        The person.
-    size
-        Width and height of the frame, in pixels.
-    rng
-        All that is random comes from here.
-
-    Returns
-    -------
-    Matrix
-        From the portrait to the frame. The head is inside, ``INSIDE`` and ``SEEN`` hold, and no cut is seen. Where that
-        is too much to ask of a portrait and a frame, the portrait covers the frame, which hides its cuts too, with the
-        head as near to the middle as that allows.
+    In the map from the portrait to the frame that comes back, the head is inside, ``INSIDE`` and ``SEEN`` hold, and no
+    cut is seen. Where that is too much to ask of a portrait and a frame, the portrait covers the frame, which hides its
+    cuts too, with the head as near to the middle as that allows.
     """
     for _ in range(_TRIES):
         linear = _linear(figure, size, rng)
-        body, head, cuts = figure.body @ linear.T, figure.head @ linear.T, figure.cuts.mapped(linear)
-        margin = edge_margin(linear)
-        offset = np.array([
-            _across(body, cuts, size[0], margin, rng), _down(body, head, cuts, size[1], margin, rng),
-        ])  # fmt: skip
-        if _is_inside(body + offset, figure.weight, head + offset, size) and all(
-            is_hidden(cut + offset, size, margin).all() for cut in cuts
-        ):
+        body, head = figure.body @ linear.T, figure.head @ linear.T
+        left, top, right, bottom = (points @ linear.T for points in figure.cuts)
+        cuts = (right, top, left, bottom) if np.linalg.det(linear) < 0 else (left, top, right, bottom)
+        margin = _edge_margin(linear)
+        across = _across(body, cuts, size[0], margin, rng)
+        offset = np.array([across, _down(body, head, cuts, size[1], margin, rng)])
+        hidden = (((cut + offset <= -margin) | (cut + offset >= np.array(size) + margin)).any(axis=1) for cut in cuts)
+        if _is_inside(body + offset, figure.weight, head + offset, size) and all(one.all() for one in hidden):
             return np.column_stack([linear, offset])
     return _covering(figure, size, rng)
-
-
-def is_hidden(points: Points, size: tuple[int, int], margin: float = 0.0) -> NDArray[np.bool_]:
-    """Which points lie on a frame's border or outside, at least ``margin`` pixels; bool ``[N]``."""
-    outside = (points <= -margin) | (points >= np.array(size) + margin)
-    return np.asarray(outside.any(axis=1))
-
-
-def edge_margin(linear: NDArray[np.float64]) -> float:
-    """How far outside a cut must lie for its half-covered pixels to stay outside as well."""
-    return 0.5 * max(1.0, scale_of(linear))
 
 
 def scale_of(linear: NDArray[np.float64]) -> float:
     """The factor by which a map, ``[2, 2]`` or ``[2, 3]``, enlarges."""
     return float(np.sqrt(abs(np.linalg.det(linear[:, :2]))))
+
+
+def _edge_margin(linear: NDArray[np.float64]) -> float:
+    """How far outside a cut must lie for its half-covered pixels to stay outside as well."""
+    return 0.5 * max(1.0, scale_of(linear))
 
 
 def _linear(figure: Figure, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -159,10 +132,10 @@ def _across(body: Points, cuts: Cuts, width: int, margin: float, rng: np.random.
     spare = (1 - INSIDE) * (right - left)
     low, high = sorted((-left - spare, width - right + spare))
     if rng.random() < 0.7:  # else a cut at the side may be below the frame
-        if len(cuts.left):
-            high = min(high, -margin - cuts.left[:, 0].max())
-        if len(cuts.right):
-            low = max(low, width + margin - cuts.right[:, 0].min())
+        if len(cuts[0]):
+            high = min(high, -margin - cuts[0][:, 0].max())
+        if len(cuts[2]):
+            low = max(low, width + margin - cuts[2][:, 0].min())
     return float(rng.uniform(low, high) if low < high else (low + high) / 2)
 
 
@@ -170,10 +143,10 @@ def _down(body: Points, head: Points, cuts: Cuts, height: int, margin: float, rn
     """A vertical translation that has a good chance."""
     top, bottom = body[:, 1].min(), body[:, 1].max()
     low, high = -_ABOVE * height - top, height - head[:, 1].max()
-    if len(cuts.top):
-        low = high = -margin - cuts.top[:, 1].max()
-    if len(cuts.bottom):
-        low = max(low, height + margin - cuts.bottom[:, 1].min())
+    if len(cuts[1]):
+        low = high = -margin - cuts[1][:, 1].max()
+    if len(cuts[3]):
+        low = max(low, height + margin - cuts[3][:, 1].min())
         depth = rng.beta(1, 4)  # mostly as much of the person as there is
     else:
         depth = rng.random()
@@ -185,9 +158,8 @@ def _down(body: Points, head: Points, cuts: Cuts, height: int, margin: float, rn
 def _is_inside(body: Points, weight: NDArray[np.float64], head: Points, size: tuple[int, int]) -> bool:
     """Whether enough of the person is in the frame."""
     between = (body[:, 0] > 0) & (body[:, 0] < size[0])
-    above = np.array([0, _ABOVE * size[1]])
-    heads = ((head > -above) & (head < size)).all(axis=1)
     seen = between & (body[:, 1] > 0) & (body[:, 1] < size[1])
+    heads = ((head > (0, -_ABOVE * size[1])) & (head < size)).all(axis=1)
     enough = weight[between].sum() >= INSIDE and weight[seen].sum() >= SEEN
     return bool(enough and heads.mean() >= _HEAD_INSIDE)
 
@@ -198,19 +170,10 @@ def _covering(figure: Figure, size: tuple[int, int], rng: np.random.Generator) -
     scale = least * rng.uniform(1, 1.2)
     linear = np.diag([scale * (-1 if rng.random() < 0.5 else 1), scale])
     border = np.array([[0, 0], figure.size]) @ linear.T
-    margin = edge_margin(linear)
+    margin = _edge_margin(linear)
     wanted = rng.uniform((0.4, 0.35), (0.6, 0.55)) * size - (figure.head @ linear.T).mean(axis=0)
     offset = np.clip(wanted, np.array(size) + margin - border.max(axis=0), -margin - border.min(axis=0))
     return np.column_stack([linear, offset])
-
-
-def _head_box(face_mask: Image | None, box: tuple[int, int, int, int]) -> tuple[Points, Points]:
-    """The upper left and lower right corner of where the head is."""
-    left, top, width, height = box
-    if face_mask is not None and face_mask.any():
-        x, y, wide, high = cv2.boundingRect((face_mask != 0).astype(np.uint8))
-        return np.array([x - 0.35 * wide, y - 0.5 * high]), np.array([x + 1.35 * wide, y + 1.1 * high])
-    return np.array([left, top]), np.array([left + width, top + _HEAD * height])
 
 
 def _cuts(visible: Image) -> Cuts:
@@ -219,11 +182,12 @@ def _cuts(visible: Image) -> Cuts:
 
     def points(band: Image, along: int, border: int) -> Points:
         """On the border at 0 or the size, where the band of two rows or columns has something."""
-        found = np.full((int(band.any(axis=along).sum()), 2), float(border))
-        found[:, along] = np.flatnonzero(band.any(axis=along)) + 0.5
+        places = np.flatnonzero(band.any(axis=along)) + 0.5
+        found = np.full((places.size, 2), float(border))
+        found[:, along] = places
         return found
 
-    return Cuts(
-        left=points(visible[:, :2], 1, 0), top=points(visible[:2], 0, 0),
-        right=points(visible[:, -2:], 1, width), bottom=points(visible[-2:], 0, height),
+    return (
+        points(visible[:, :2], 1, 0), points(visible[:2], 0, 0),
+        points(visible[:, -2:], 1, width), points(visible[-2:], 0, height),
     )  # fmt: skip

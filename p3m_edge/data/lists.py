@@ -10,21 +10,19 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
-from p3m_edge.atomic import atomic_write, check_name, reason
+from p3m_edge.atomic import atomic_write
 from p3m_edge.data import phash, sets
-from p3m_edge.data.anonymize import remaining
-from p3m_edge.data.anonymize_inputs import find_items
-from p3m_edge.data.anonymize_set import CASCADE, open_detector
-from p3m_edge.data.detect import Detector
-from p3m_edge.data.parallel import Progress, parallel_map
+from p3m_edge.data.anonymize.hide import remaining
+from p3m_edge.data.detect import CASCADE, open_detector
+from p3m_edge.data.parallel import Progress, no_progress, parallel_map
 from p3m_edge.data.sample import Item
+from p3m_edge.data.tables import read_table
 from p3m_edge.errors import InputError
-from p3m_edge.imageio import composed, read_image
+from p3m_edge.imageio import read_image
 from p3m_edge.manifest import sha256
-from p3m_edge.smallfile import read_csv
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,11 @@ class Entry:
     remark: str = ""
     forms: str = ""
 
+    @property
+    def hashes(self) -> tuple[int, ...]:
+        """The picture's own hash, and those of its forms; an :class:`InputError` if one is none."""
+        return tuple(map(phash.from_text, (self.phash, *self.forms.split())))
+
 
 COLUMNS = tuple(field.name for field in fields(Entry))
 """Those of the CSV file."""
@@ -76,25 +79,17 @@ class Shared:
 
 
 def list_sets(
-    folders: Sequence[Path],
-    *,
-    with_forms: bool = False,
-    verifier: str = CASCADE,
-    workers: int | None = None,
-    progress: Progress = lambda _done, _total: None,
-) -> list[Entry]:
+    folders: Sequence[Path], *, with_forms: bool = False, verifier: str = CASCADE, workers: int | None = None,
+    progress: Progress = no_progress,
+) -> list[Entry]:  # fmt: skip
     """List the pictures of sets, or of folders of pictures. Their kind is their folder's name.
 
     Parameters
     ----------
-    folders
-        Where they are.
     with_forms
         Fill :attr:`Entry.forms`.
     verifier
         Who looks for faces, with the settings that look again at anonymised pictures: ``cascade``, or a YuNet file.
-    workers, progress
-        As :func:`p3m_edge.data.parallel.parallel_map`.
 
     Raises
     ------
@@ -103,25 +98,16 @@ def list_sets(
     MissingError
         The detector is not installed.
     """
-    _verifier(verifier)
-    jobs = [(folder.resolve().name, item) for folder in folders for item in find_items(folder)]
+    open_detector(verifier, again=True)
+    jobs = [(folder.resolve().name, item) for folder in folders for item in sets.find_items(folder)]
     return parallel_map(partial(_entry, verifier, with_forms), jobs, workers=workers, progress=progress)
 
 
 def described(entries: Sequence[Entry], known: Sequence[Entry]) -> list[Entry]:
     """Add what an earlier list, or one written by hand, says of these pictures.
 
-    Parameters
-    ----------
-    entries
-        Of pictures that were looked at. Kind, source, licence, SHA-256 and remark come from the row with their name.
-    known
-        The list. Its rows that name none of the pictures are kept as they are, behind.
-
-    Raises
-    ------
-    InputError
-        Several rows have the name of one picture, or none has.
+    Kind, source, licence, SHA-256 and remark come from the row with a picture's name; an :class:`InputError` is raised
+    if several rows have it, or none. Rows that name none of the pictures are kept as they are, behind.
     """
     rows: dict[str, list[Entry]] = {}
     for row in known:
@@ -131,8 +117,7 @@ def described(entries: Sequence[Entry], known: Sequence[Entry]) -> list[Entry]:
         named = rows.get(entry.name, [])
         if len(named) != 1:
             raise InputError(f"{entry.kind}/{entry.name} is in {len(named)} rows of its description, not one")
-        given = {name: value for name in _GIVEN if (value := getattr(named[0], name))}
-        found.append(replace(entry, **given))
+        found.append(replace(entry, **{name: value for name in _GIVEN if (value := getattr(named[0], name))}))
     names = {entry.name for entry in entries}
     return found + [row for row in known if row.name not in names]
 
@@ -142,45 +127,24 @@ def shared_photographs(here: Iterable[Entry], there: Sequence[Entry]) -> list[Sh
 
     Forms of either list count, against the other's pictures as they are.
     """
-    theirs = [(row.name, *_hashes(row)) for row in there if row.phash]
+    theirs = [(row.name, row.hashes) for row in there if row.phash]
     found = []
     for row in here:
-        if row.phash:
-            own, forms = _hashes(row)
-            for name, whole, others in theirs:
-                bits = min(phash.distance(own, others), phash.distance(whole, forms))
-                if bits <= phash.SAME:
-                    found.append(Shared(row.name, name, bits))
+        own = row.hashes if row.phash else ()
+        for name, hashes in theirs if own else ():
+            bits = min(phash.distance(own[0], hashes), phash.distance(hashes[0], own))
+            if bits <= phash.SAME:
+                found.append(Shared(row.name, name, bits))
     return found
 
 
 def read_list(path: Path) -> list[Entry]:
-    """Read a list; ``kind`` and ``name`` must be there, other columns may be missing.
-
-    Raises
-    ------
-    InputError
-        It cannot be read, or is not a list.
-    """
-    check_name(path)
-    try:
-        rows = read_csv(path)
-        columns = rows.fieldnames or ()
-        if not {"kind", "name"} <= set(columns) <= set(COLUMNS):
-            raise InputError(f"{path} has other columns than {', '.join(COLUMNS)}")
-        return [Entry(**{name: composed((row[name] or "").strip()) for name in columns}) for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as CSV: {reason(error)}") from error
+    """Read a list, where ``kind`` and ``name`` must be there; an :class:`InputError` says that it is none."""
+    return [Entry(**row) for _, row in read_table(path, ("kind", "name"), COLUMNS)]
 
 
 def write_list(path: Path, entries: Sequence[Entry]) -> None:
-    """Write a list; forms have a column only where there are any.
-
-    Raises
-    ------
-    OutputError
-        It cannot be written.
-    """
+    """Write a list; forms have a column only where there are any."""
     columns = [name for name in COLUMNS if name != "forms" or any(entry.forms for entry in entries)]
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -189,26 +153,15 @@ def write_list(path: Path, entries: Sequence[Entry]) -> None:
     atomic_write(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-@cache  # one for each process
-def _verifier(spec: str) -> Detector:
-    return open_detector(spec, again=True)
-
-
 def _entry(verifier: str, with_forms: bool, job: tuple[str, Item]) -> Entry:
     kind, item = job
     image = read_image(item.image).rgb
     mask = None if item.face_mask is None else sets.load(item.face_mask, "face_mask", item.stored)[0]
     if mask is not None and mask.shape != image.shape[:2]:
         raise InputError(f"{item.face_mask} is not of its picture's size")
-    faces = remaining(_verifier(verifier), image, mask)
+    own, *forms = map(phash.to_text, phash.forms(image) if with_forms else (phash.phash(image),))
     return Entry(
-        kind, item.name,
-        sha256=sha256(item.image), phash=phash.to_text(phash.phash(image)), faces=str(len(faces)),
-        forms=" ".join(map(phash.to_text, phash.forms(image))) if with_forms else "",
+        kind, item.name, sha256=sha256(item.image), phash=own,
+        faces=str(len(remaining(open_detector(verifier, again=True), image, mask))),
+        forms=" ".join((own, *forms)) if with_forms else "",
     )  # fmt: skip
-
-
-def _hashes(entry: Entry) -> tuple[int, tuple[int, ...]]:
-    """The picture's own hash, and all of them."""
-    own = phash.from_text(entry.phash)
-    return own, (own, *map(phash.from_text, entry.forms.split()))

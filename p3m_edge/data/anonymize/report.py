@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from p3m_edge.atomic import atomic_write
-from p3m_edge.data.anonymize_set import Record, Settings
-from p3m_edge.data.detect import Box
+from p3m_edge.data.anonymize.folder import Record, Settings
 
 
 @dataclass(frozen=True)
@@ -47,63 +46,38 @@ def summarise(out: Path, settings: Settings | None, records: Sequence[Record], r
     """Count the records of a run."""
     count = Counter(record.status for record in records)
     return Report(
-        out=out,
-        settings=settings,
-        done=count["done"],
-        review=count["review"],
-        failed=count["failed"],
-        resumed=resumed,
+        out=out, settings=settings, done=count["done"], review=count["review"], failed=count["failed"], resumed=resumed,
         found_again=sum(bool(record.remaining) for record in records),
         faces=sum(len(record.faces) for record in records if record.status == "done"),
         pictures=tuple(sorted(records, key=lambda record: record.name)),
-    )
+    )  # fmt: skip
 
 
 def write_report(report: Report, stem: str = "report") -> None:
-    """Write both files into the output folder, without saying where that lies.
-
-    Raises
-    ------
-    OutputError
-        They cannot be written.
-    """
+    """Write both files into the output folder, without saying where that lies."""
     encoded = msgspec.json.encode(replace(report, out=Path()), enc_hook=str)
     atomic_write(report.out / f"{stem}.json", msgspec.json.format(encoded, indent=1) + b"\n")
-    atomic_write(report.out / f"{stem}.md", markdown(report).encode("utf-8", "backslashreplace"))
+    page = "\n".join(_page(report)) + "\n"
+    atomic_write(report.out / f"{stem}.md", page.encode("utf-8", "backslashreplace"))
 
 
-def markdown(report: Report) -> str:
-    """The report as a page."""
-    lines = [
-        "# Anonymised portraits",
-        "",
-        f"{report.done} done, {report.review} in review, {report.failed} failed, of {len(report.pictures)}.",
-    ]
+def _page(report: Report) -> Iterator[str]:
+    yield from ("# Anonymised portraits", "")
+    yield f"{report.done} done, {report.review} in review, {report.failed} failed, of {len(report.pictures)}."
     if report.settings is not None:
-        lines += [
+        yield (
             f"Faces were looked for by: {', '.join(report.settings.detectors)}. "
             f"Pictures without a face: {'kept' if report.settings.keep_faceless else 'put into review'}. "
-            f"Looked at again by: {report.settings.verifier or 'nobody'}.",
-        ]
-    lines += [
-        "",
-        "| picture | status | why | faces (x, y, width x height; score, who) | area | looked at again by |",
-        "| --- | --- | --- | --- | ---: | --- |",
-    ]
-    lines += [_row(record) for record in report.pictures]
-    return "\n".join(lines) + "\n"
-
-
-def _row(record: Record) -> str:
-    faces = "; ".join(map(_face, record.faces))
-    cells = (record.name, record.status, record.reason or "", faces, f"{record.area:.1%}", record.verified or "")
-    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
-
-
-def _face(box: Box) -> str:
-    unsure = "" if box.sure else ", unsure"
-    return f"{box.x:.0f}, {box.y:.0f}, {box.width:.0f} x {box.height:.0f} ({box.score:.2f}, {box.detector}{unsure})"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+            f"Looked at again by: {report.settings.verifier or 'nobody'}."
+        )
+    yield ""
+    yield "| picture | status | why | faces (x, y, width x height; score, who) | area | looked at again by |"
+    yield "| --- | --- | --- | --- | ---: | --- |"
+    for record in report.pictures:
+        faces = "; ".join(
+            f"{box.x:.0f}, {box.y:.0f}, {box.width:.0f} x {box.height:.0f} ({box.score:.2f}, {box.detector}"
+            f"{'' if box.sure else ', unsure'})"
+            for box in record.faces
+        )
+        cells = (record.name, record.status, record.reason or "", faces, f"{record.area:.1%}", record.verified or "")
+        yield "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"

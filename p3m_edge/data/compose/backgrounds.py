@@ -13,36 +13,21 @@ import cv2
 import numpy as np
 
 from p3m_edge.data import sets
-from p3m_edge.data.parallel import Progress, parallel_map
-from p3m_edge.data.recipe import check_apart
-from p3m_edge.data.sample import PLAIN, Image, Item, MatteForm, Sample
-from p3m_edge.errors import InputError, OutputError
+from p3m_edge.data.parallel import Progress, no_progress, parallel_map
+from p3m_edge.data.recipe import check_apart, make_folder
+from p3m_edge.data.sample import PLAIN, Image, Item, MatteForm
+from p3m_edge.errors import InputError
 from p3m_edge.imageio import write_png
 
 LEAST = 128
-"""Least side of a part, in pixels, if nothing else is said."""
+"""Least side of a strip, in pixels, if nothing else is said."""
 _VISIBLE = 3  # alphas below (1 %) are noise of the matte
-_MARGIN = 0.01  # of the longer side, between the person and a part
+_MARGIN = 0.01  # of the longer side, between the person and a strip
 _FILLED_MARGIN = 0.015  # of the longer side: strands that the matte has missed, and shadows
 _SURROUNDINGS = 0.15  # least share of the picture to fill the rest from
 _COARSE = 128  # longer side at which the person is filled in: details would be invented
 _PLAIN = 22.0  # spread of CIE L*a*b*, of 255; composites have enough plain walls without these
 _GRAIN = 2.5  # standard deviation, of 255: what is filled in is not to be told by its smoothness alone
-
-
-@dataclass(frozen=True)
-class Part:
-    """A rectangle without anybody, in pixels."""
-
-    side: str
-    left: int
-    top: int
-    width: int
-    height: int
-
-    def of(self, picture: Image) -> Image:
-        """What a picture ``[H, W, 3]`` shows there."""
-        return picture[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 @dataclass(frozen=True)
@@ -55,28 +40,22 @@ class Cut:
     skipped: tuple[str, ...]
 
 
-def parts(alpha: Image, least: int = LEAST) -> list[Part]:
-    """The strips left and right of, above and below the person's box, over the whole height or width.
+def strips(alpha: Image, least: int = LEAST) -> dict[str, tuple[slice, slice]]:
+    """Rows and columns of what is left and right of, above and below the person's box, over the whole height or width.
 
-    Parameters
-    ----------
-    alpha
-        uint8 ``[H, W]``.
-    least
-        Strips that are narrower, in pixels, are left out.
+    ``alpha`` is uint8 ``[H, W]``; strips narrower than ``least`` pixels are left out. Without anybody, there is one
+    that is the whole picture.
     """
     height, width = alpha.shape
     x, y, wide, high = cv2.boundingRect((alpha >= _VISIBLE).astype(np.uint8))
-    if not wide:
-        found = [Part("whole", 0, 0, width, height)]
-    else:
-        margin = max(2, round(_MARGIN * max(height, width)))
-        right, below = x + wide + margin, y + high + margin
-        found = [
-            Part("left", 0, 0, x - margin, height), Part("right", right, 0, width - right, height),
-            Part("top", 0, 0, width, y - margin), Part("bottom", 0, below, width, height - below),
-        ]  # fmt: skip
-    return [part for part in found if min(part.width, part.height) >= least]
+    margin = max(2, round(_MARGIN * max(height, width)))
+    rows, columns = slice(0, height), slice(0, width)
+    found = {
+        "left": (rows, slice(0, x - margin)), "right": (rows, slice(x + wide + margin, width)),
+        "top": (slice(0, y - margin), columns), "bottom": (slice(y + high + margin, height), columns),
+    }  # fmt: skip
+    found = found if wide else {"whole": (rows, columns)}
+    return {side: strip for side, strip in found.items() if min(one.stop - one.start for one in strip) >= least}
 
 
 def behind(image: Image, alpha: Image) -> Image | None:
@@ -117,18 +96,12 @@ def behind(image: Image, alpha: Image) -> Image | None:
 
 
 def write_places(
-    folder: Path,
-    out: Path,
-    least: int = LEAST,
-    *,
-    filled: bool = False,
-    stored: MatteForm = PLAIN,
-    workers: int | None = None,
-    progress: Progress = lambda _done, _total: None,
-) -> Cut:
-    """Cut the parts of a set's portraits out, ``<portrait>_<side>.png`` each; earlier ones are written again.
+    folder: Path, out: Path, least: int = LEAST, *, filled: bool = False, stored: MatteForm = PLAIN,
+    workers: int | None = None, progress: Progress = no_progress,
+) -> Cut:  # fmt: skip
+    """Cut the strips of a set's portraits out, ``<portrait>_<side>.png`` each; earlier ones are written again.
 
-    With ``filled``, no parts are cut: ``<portrait>_behind.png`` is what :func:`behind` makes of each. Portraits that
+    With ``filled``, no strips are cut: ``<portrait>_behind.png`` is what :func:`behind` makes of each. Portraits that
     are narrower than ``least`` are left out. ``stored`` says how the mattes are stored.
 
     Raises
@@ -143,27 +116,24 @@ def write_places(
     check_apart(out, folder)
     sets.refuse_test_set(folder)
     items = sets.open_set(folder, stored=stored).items
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out} cannot be used: {error.strerror}") from error
+    make_folder(out)
     done = parallel_map(partial(_write, out, least, filled), items, workers=workers, progress=progress)
-    counts = {item.name: count for item, count in zip(items, done, strict=True) if isinstance(count, int)}
-    without = tuple(name for name, count in counts.items() if count == 0)
-    return Cut(out, sum(counts.values()), without, tuple(reason for reason in done if isinstance(reason, str)))
+    without = tuple(item.name for item, count in zip(items, done, strict=True) if count == 0)
+    written = sum(count for count in done if isinstance(count, int))
+    return Cut(out, written, without, tuple(reason for reason in done if isinstance(reason, str)))
 
 
 def _write(out: Path, least: int, filled: bool, item: Item) -> int | str:
     """How many pictures were written, or why none."""
     try:
-        sample: Sample = sets.read(item)
+        sample = sets.read(item)
     except InputError as error:
         return sets.told(error)
     if filled:
         picture = behind(sample.image, sample.alpha) if min(sample.alpha.shape) >= least else None
         found = {} if picture is None else {"behind": picture}
     else:
-        found = {part.side: part.of(sample.image) for part in parts(sample.alpha, least)}
+        found = {side: sample.image[strip] for side, strip in strips(sample.alpha, least).items()}
     for side, picture in found.items():
         write_png(out / f"{item.name}_{side}.png", picture)
     return len(found)

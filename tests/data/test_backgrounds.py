@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p3m_edge.data.beside import Part, parts, write_places
+from p3m_edge.data.compose.backgrounds import strips, write_places
 from p3m_edge.data.sets import open_set, read
 from p3m_edge.errors import InputError, OutputError, UsageError
 from p3m_edge.imageio import read_image
@@ -23,9 +23,8 @@ def test_nobody_is_in_a_part(box, least, value):
     x, y, wide, high = box
     alpha = np.zeros((160, 120), np.uint8)
     alpha[y : y + high, x : x + wide] = value
-    for part in parts(alpha, least):
-        seen = part.of(alpha)
-        assert seen.shape == (part.height, part.width)
+    for strip in strips(alpha, least).values():
+        seen = alpha[strip]
         assert min(seen.shape) >= least
         assert not seen.any()
 
@@ -34,14 +33,14 @@ def test_the_four_sides():
     alpha = np.zeros((200, 300), np.uint8)
     cv2.rectangle(alpha, (100, 50), (180, 149), 255, -1)
     alpha[0, 0] = 2  # noise of the matte
-    found = {part.side: part for part in parts(alpha, 40)}
-    assert found["left"] == Part("left", 0, 0, 97, 200)
-    assert found["right"] == Part("right", 184, 0, 116, 200)
-    assert found["top"] == Part("top", 0, 0, 300, 47)
-    assert found["bottom"] == Part("bottom", 0, 153, 300, 47)
-    assert [part.side for part in parts(alpha, 100)] == ["right"]
-    assert parts(np.full((200, 300), 255, np.uint8)) == []
-    assert parts(np.zeros((200, 300), np.uint8)) == [Part("whole", 0, 0, 300, 200)]
+    rows, columns = slice(0, 200), slice(0, 300)
+    assert strips(alpha, 40) == {
+        "left": (rows, slice(0, 97)), "right": (rows, slice(184, 300)),
+        "top": (slice(0, 47), columns), "bottom": (slice(153, 200), columns),
+    }  # fmt: skip
+    assert list(strips(alpha, 100)) == ["right"]
+    assert strips(np.full((200, 300), 255, np.uint8)) == {}
+    assert strips(np.zeros((200, 300), np.uint8)) == {"whole": (rows, columns)}
 
 
 def test_parts_of_a_set(tmp_path):
@@ -56,9 +55,9 @@ def test_parts_of_a_set(tmp_path):
         if item.name == "portrait1":
             continue
         sample = read(item)
-        for part in parts(sample.alpha, 20):
-            written = read_image(tmp_path / "out" / f"{item.name}_{part.side}.png").rgb
-            assert np.array_equal(written, part.of(sample.image))
+        for side, strip in strips(sample.alpha, 20).items():
+            written = read_image(tmp_path / "out" / f"{item.name}_{side}.png").rgb
+            assert np.array_equal(written, sample.image[strip])
     again = write_places(folder, tmp_path / "out", 20, workers=1)
     assert again.parts == cut.parts
 

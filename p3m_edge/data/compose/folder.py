@@ -1,4 +1,4 @@
-"""A set of composites as files; what is there already is kept. See :mod:`p3m_edge.data.compose`."""
+"""A set of composites as files; what is there already is kept. See :mod:`p3m_edge.data.compose.composite`."""
 
 from __future__ import annotations
 
@@ -17,20 +17,16 @@ from p3m_edge.atomic import atomic_write
 from p3m_edge.data import foreground, sets
 from p3m_edge.data.augment import encode_jpeg
 from p3m_edge.data.cache import Cache
-from p3m_edge.data.compose import composite, drawn_background, empty, framed, plain_background, varied
-from p3m_edge.data.compose_stock import Pick, Recipe, Stock, picks
-from p3m_edge.data.parallel import Progress, parallel_map
-from p3m_edge.data.recipe import MOST, check_apart, claim, numbered
+from p3m_edge.data.compose.composite import Variation, composite, drawn_background, empty, framed, plain_background
+from p3m_edge.data.compose.stock import Pick, Recipe, Stock, picks
+from p3m_edge.data.parallel import Progress, no_progress, parallel_map
+from p3m_edge.data.recipe import MOST, check_apart, claim, make_folder, numbered
 from p3m_edge.data.sample import Item, Sample
 from p3m_edge.errors import InputError, OutputError, UsageError
 from p3m_edge.imageio import read_image, write_png
-from p3m_edge.smallfile import read_csv
 
-LIST = "composed.csv"
-"""Which portrait and which background each picture was made of."""
-FOREGROUNDS = "foregrounds"
-"""Where estimated foregrounds go, if nothing else is said."""
 _RECORD = "compose.json"
+_FOREGROUNDS = "foregrounds"  # where estimated ones go, if nothing else is said
 _COLUMNS = ("name", "kind", "set", "portrait", "background", "seed")
 _MEMORY = 300_000_000  # bytes of decoded portraits that a process keeps
 
@@ -45,15 +41,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Composed:
-    """What a run did.
-
-    Attributes
-    ----------
-    made, kept
-        Pictures of this run, and complete ones that were there.
-    skipped
-        What could not be used, and how many pictures are missing for it.
-    """
+    """What a run did: pictures made now, complete ones that were there, and what could not be used."""
 
     out: Path
     recipe: Recipe
@@ -68,15 +56,9 @@ class Composed:
 
 
 def write_set(
-    out: Path,
-    stock: Stock,
-    recipe: Recipe,
-    count: int,
-    *,
-    foregrounds: Path | None = None,
-    workers: int | None = None,
-    progress: Progress = lambda _done, _total: None,
-) -> Composed:
+    out: Path, stock: Stock, recipe: Recipe, count: int, *,
+    foregrounds: Path | None = None, workers: int | None = None, progress: Progress = no_progress,
+) -> Composed:  # fmt: skip
     """Write the first ``count`` composites of a recipe, and the list of what they were made of.
 
     The image is written last: one that is there is complete, whenever the run before ended. A picture that needs a
@@ -86,16 +68,12 @@ def write_set(
     ----------
     out
         Gets ``image/``, ``alpha/`` and ``facemask/``, perhaps ``fg/`` and ``bg/``, and the list.
-    stock, recipe
-        What from, and how.
-    count
-        How many pictures.
+    stock, recipe, count
+        What from, how, and how many.
     foregrounds
         Where estimated foregrounds are kept; None: in ``out``.
-    workers
-        How many processes; None: one for each core.
-    progress
-        Called with the number of pictures that are done and of all that are to be made.
+    workers, progress
+        As for :func:`p3m_edge.data.parallel.parallel_map`.
 
     Raises
     ------
@@ -109,9 +87,9 @@ def write_set(
         Foregrounds must be estimated, and PyMatting is not installed.
     """
     numbers = numbered(recipe.seed, count)
-    claim(out / _RECORD, recipe, _folders(recipe))
-    colours = out / FOREGROUNDS if foregrounds is None else foregrounds
-    _make(colours)
+    claim(out / _RECORD, recipe, ("image", "alpha", "facemask", *(("fg", "bg") if recipe.colours else ())))
+    colours = out / _FOREGROUNDS if foregrounds is None else foregrounds
+    make_folder(colours)
     there = _there(out, recipe)
     listed = max([count, *(int(name) - numbers.start + 1 for name in there)])
     all_picks = list(picks(stock, recipe, listed))
@@ -130,13 +108,7 @@ def write_set(
 
 
 def check_folders(out: Path, portraits: Iterable[Path], backgrounds: Sequence[Path], foregrounds: Path | None) -> None:
-    """Refuse folders that would mix what goes in with what comes out.
-
-    Raises
-    ------
-    UsageError
-        ``out`` lies in an input or the other way round, or foregrounds would go among the backgrounds.
-    """
+    """Raise a :class:`UsageError` for folders that would mix what goes in with what comes out."""
     for source in (*portraits, *backgrounds):
         check_apart(out, source)
     if foregrounds is not None and foregrounds.resolve() in [folder.resolve() for folder in backgrounds]:
@@ -146,29 +118,22 @@ def check_folders(out: Path, portraits: Iterable[Path], backgrounds: Sequence[Pa
 def draw(recipe: Recipe, colours: Path, pick: Pick) -> Sample:
     """One picture; estimated foregrounds are kept in the folder ``colours``.
 
-    Raises
-    ------
-    InputError
-        A file cannot be used.
-    MissingError
-        A foreground must be estimated, and PyMatting is not installed.
+    Raises an :class:`InputError` if a file cannot be used, and as :func:`p3m_edge.data.foreground.estimate`.
     """
     size = (recipe.width, recipe.height)
-    rngs = [np.random.default_rng([part, pick.number]) for part in (3, 4)]
+    person_rng, behind_rng, variation_rng = (np.random.default_rng([part, pick.number]) for part in (3, 4, 5))
     if pick.kind == "whole":
         assert pick.item is not None
-        portrait = _reader(colours if recipe.colours else None).read(pick.item)
-        return framed(portrait, size, rngs[0])
+        return framed(_reader(colours if recipe.colours else None).read(pick.item), size, person_rng)
     if pick.background is None:
-        behind = plain_background(size, rngs[1])
+        behind = plain_background(size, behind_rng)
     else:
-        behind = drawn_background(read_image(pick.background).visible, size, rngs[1])
+        behind = drawn_background(read_image(pick.background).visible, size, behind_rng)
     if pick.item is None:
         return empty(pick.name, behind)
     portrait = _reader(colours).read(pick.item)
-    if pick.texture is None:
-        return composite(portrait, behind, rngs[0])
-    return varied(portrait, behind, read_image(pick.texture).visible, rngs[0], np.random.default_rng([5, pick.number]))
+    variation = None if pick.texture is None else Variation(read_image(pick.texture).visible, variation_rng)
+    return composite(portrait, behind, person_rng, variation)
 
 
 @cache
@@ -178,9 +143,7 @@ def _reader(colours: Path | None) -> Cache:
 
 
 def _read(colours: Path | None, item: Item) -> Sample:
-    if colours is None or item.foreground is not None:
-        return sets.read(item)
-    return foreground.cached(item, colours)
+    return sets.read(item) if colours is None or item.foreground is not None else foreground.cached(item, colours)
 
 
 def _write(out: Path, recipe: Recipe, colours: Path, pick: Pick) -> str | None:
@@ -207,27 +170,8 @@ def _write(out: Path, recipe: Recipe, colours: Path, pick: Pick) -> str | None:
     return None
 
 
-def _folders(recipe: Recipe) -> tuple[str, ...]:
-    return ("image", "alpha", "facemask", *(("fg", "bg") if recipe.colours else ()))
-
-
 def _suffix(recipe: Recipe) -> str:
     return ".jpg" if recipe.quality else ".png"
-
-
-def empty_pictures(folder: Path) -> frozenset[str]:
-    """The names of those pictures of a set that show nobody on purpose, as far as it has a list that says so."""
-    try:
-        return frozenset(row.get("name", "") for row in read_csv(folder / LIST) if row.get("kind") == "empty")
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return frozenset()
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be used: {error.strerror}") from error
 
 
 def _there(out: Path, recipe: Recipe) -> set[str]:
@@ -243,7 +187,6 @@ def _write_list(out: Path, recipe: Recipe, all_picks: Sequence[Pick]) -> None:
     rows.writerow(_COLUMNS)
     for pick in all_picks:
         if pick.name in there:
-            portrait = "" if pick.item is None else pick.item.name
-            behind = "" if pick.background is None else pick.background.name
-            rows.writerow((pick.name, pick.kind, pick.set, portrait, behind, recipe.seed))
-    atomic_write(out / LIST, text.getvalue().encode("utf-8", "backslashreplace"))
+            names = ("" if file is None else file.name for file in (pick.item, pick.background))
+            rows.writerow((pick.name, pick.kind, pick.set, *names, recipe.seed))
+    atomic_write(out / sets.COMPOSED, text.getvalue().encode("utf-8", "backslashreplace"))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from p3m_edge.data import sets
 from p3m_edge.data.recipe import numbered
@@ -19,8 +20,8 @@ from p3m_edge.errors import InputError, UsageError
 from p3m_edge.imageio import list_images
 
 Kind = Literal["composed", "whole", "empty"]
+T = TypeVar("T", Item, Path)
 _PLAIN = 0.08
-_TRAIN = "train"
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,7 +45,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     whole, empty
         Shares of pictures that are a portrait as it is, and that show nobody.
     vary
-        Share of the composed ones whose person is varied (:mod:`p3m_edge.data.compose_vary`).
+        Share of the composed ones whose person is varied (:mod:`p3m_edge.data.compose.vary`).
     stored
         How the portraits' mattes are stored.
     """
@@ -63,27 +64,19 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True)
-class Portraits:
-    """A set that people are cut out of."""
+class Pool(Generic[T]):
+    """A folder that is drawn from: a set's items, or files of backgrounds."""
 
     source: Source
-    items: tuple[Item, ...]
-
-
-@dataclass(frozen=True)
-class Backgrounds:
-    """A folder of pictures to stand before."""
-
-    source: Source
-    files: tuple[Path, ...]
+    entries: tuple[T, ...]
 
 
 @dataclass(frozen=True)
 class Stock:
     """All that pictures are drawn from."""
 
-    portraits: tuple[Portraits, ...]
-    backgrounds: tuple[Backgrounds, ...]
+    portraits: tuple[Pool[Item], ...]
+    backgrounds: tuple[Pool[Path], ...]
 
 
 @dataclass(frozen=True)
@@ -124,10 +117,8 @@ def open_stock(
 
     Parameters
     ----------
-    portraits
-        Folders of sets with their weights; of a set with a split ``train``, that one is taken.
-    backgrounds
-        Folders of pictures with their weights.
+    portraits, backgrounds
+        Folders with their weights: sets, of which the split ``train`` is taken if there is one, and pictures.
     stored
         How the portraits' mattes are stored.
 
@@ -147,36 +138,29 @@ def open_stock(
             raise UsageError(f"{double} is given twice", hint="DIR:2 gives a folder twice the share")
     for folder in (*roots, *behind):
         sets.refuse_test_set(folder)
-    found = [sets.open_set(root, stored=stored) for root in roots]
-    opened = tuple(
-        Portraits(_source(name, [_files(item) for item in one.items], weight), one.items)
-        for name, one, (_, weight) in zip(_names(roots), found, portraits, strict=True)
-    )
-    places = tuple(
-        _backgrounds(name, folder, weight)
-        for name, (folder, weight) in zip(_names(behind), backgrounds, strict=True)
-    )  # fmt: skip
-    return Stock(opened, places)
+    items = [sets.open_set(root, stored=stored).items for root in roots]
+    files = [tuple(list_images(folder)) for folder in behind]
+    for folder, found in zip(behind, files, strict=True):
+        if not found:
+            raise InputError(f"{folder} holds no pictures", hint="its sub-folders are not looked into")
+    people = zip(_names(roots), items, (weight for _, weight in portraits), strict=True)
+    places = zip(_names(behind), files, (weight for _, weight in backgrounds), strict=True)
+    return Stock(tuple(_pool(*one) for one in people), tuple(_pool(*one) for one in places))
 
 
 def picks(stock: Stock, recipe: Recipe, count: int) -> Iterator[Pick]:
     """What the first ``count`` pictures of a recipe are made of; a larger count begins with the same ones.
 
     The sets take turns by their weights, and within a set every portrait is used once, in an order drawn anew, before
-    any is used again.
-
-    Raises
-    ------
-    InputError, UsageError
-        As :func:`p3m_edge.data.recipe.numbered`.
+    any is used again. Raises as :func:`p3m_edge.data.recipe.numbered`.
     """
     used = [0] * len(stock.portraits)
     orders: dict[int, list[int]] = {}
-    weights = np.array([one.source.weight for one in stock.portraits], float)
-    weights /= weights.sum()
+    weights = _weights(stock.portraits)
     for number in numbered(recipe.seed, count):
         rng = np.random.default_rng([1, number])
-        kind = _kind(recipe, rng.random())
+        draw = rng.random()
+        kind: Kind = "empty" if draw < recipe.empty else "whole" if draw < recipe.empty + recipe.whole else "composed"
         plain = rng.random() < _PLAIN
         background = _background(stock, rng)
         behind = None if plain or kind == "whole" else background
@@ -185,37 +169,29 @@ def picks(stock: Stock, recipe: Recipe, count: int) -> Iterator[Pick]:
             yield Pick(number, kind, background=behind)
             continue
         which = int(np.argmax(weights * (sum(used) + 1) - used))
-        items = stock.portraits[which].items
-        turn, place = divmod(used[which], len(items))
+        pool = stock.portraits[which]
+        turn, place = divmod(used[which], len(pool.entries))
         if place == 0:
-            orders[which] = np.random.default_rng([2, recipe.seed, which, turn]).permutation(len(items)).tolist()
+            order = np.random.default_rng([2, recipe.seed, which, turn]).permutation(len(pool.entries))
+            orders[which] = order.tolist()
         used[which] += 1
-        yield Pick(number, kind, stock.portraits[which].source.name, items[orders[which][place]], behind, texture)
+        yield Pick(number, kind, pool.source.name, pool.entries[orders[which][place]], behind, texture)
+
+
+def _weights(pools: Sequence[Pool[T]]) -> NDArray[np.float64]:
+    weights = np.array([pool.source.weight for pool in pools], float)
+    return np.asarray(weights / weights.sum())
 
 
 def _background(stock: Stock, rng: np.random.Generator) -> Path:
-    weights = np.array([one.source.weight for one in stock.backgrounds], float)
-    which = int(np.searchsorted(np.cumsum(weights / weights.sum())[:-1], rng.random(), side="right"))
-    files = stock.backgrounds[which].files
+    which = int(np.searchsorted(np.cumsum(_weights(stock.backgrounds))[:-1], rng.random(), side="right"))
+    files = stock.backgrounds[which].entries
     return files[int(rng.integers(len(files)))]
-
-
-def _backgrounds(name: str, folder: Path, weight: float) -> Backgrounds:
-    files = tuple(list_images(folder))
-    if not files:
-        raise InputError(f"{folder} holds no pictures", hint="its sub-folders are not looked into")
-    return Backgrounds(_source(name, [[path] for path in files], weight), files)
-
-
-def _kind(recipe: Recipe, draw: float) -> Kind:
-    if draw < recipe.empty:
-        return "empty"
-    return "whole" if draw < recipe.empty + recipe.whole else "composed"
 
 
 def _root(path: Path) -> Path:
     """The folder of a set's pictures, where the set has several splits."""
-    return path if sets.find_layout(path) is not None else sets.splits(path).get(_TRAIN, path)
+    return path if sets.find_layout(path) is not None else sets.splits(path).get("train", path)
 
 
 def _names(roots: Sequence[Path]) -> list[str]:
@@ -228,18 +204,15 @@ def _names(roots: Sequence[Path]) -> list[str]:
     return names
 
 
-def _files(item: Item) -> list[Path]:
-    return [path for path in vars(item).values() if isinstance(path, Path)]
-
-
-def _source(name: str, entries: Iterable[Sequence[Path]], weight: float) -> Source:
-    content, count = hashlib.blake2b(digest_size=16), 0
-    for paths in entries:
-        count += 1
-        for path in paths:
-            try:
-                size = path.stat().st_size
-            except OSError:  # a dead link: the picture that needs it says so
-                size = -1
-            content.update(f"{path.parent.name}/{path.name}\n{size}\n".encode("utf-8", "surrogateescape"))
-    return Source(name.encode("utf-8", "backslashreplace").decode(), count, content.hexdigest(), weight)
+def _pool(name: str, entries: tuple[T, ...], weight: float) -> Pool[T]:
+    content = hashlib.blake2b(digest_size=16)
+    for entry in entries:
+        for path in [entry] if isinstance(entry, Path) else vars(entry).values():
+            if isinstance(path, Path):
+                try:
+                    size = path.stat().st_size
+                except OSError:  # a dead link: the picture that needs it says so
+                    size = -1
+                content.update(f"{path.parent.name}/{path.name}\n{size}\n".encode("utf-8", "surrogateescape"))
+    shown = name.encode("utf-8", "backslashreplace").decode()
+    return Pool(Source(shown, len(entries), content.hexdigest(), weight), entries)

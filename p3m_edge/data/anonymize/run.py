@@ -1,0 +1,190 @@
+"""Anonymising and verifying whole folders, in several processes: the cascade holds Python's lock.
+
+Every file appears complete or not at all, and the record of a picture comes last: nothing needs undoing. All pictures
+are encoded afresh from their pixels, as PNG: nothing else of a file comes along, no metadata, no thumbnail, no colour
+profile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from p3m_edge.data import sets
+from p3m_edge.data.anonymize.folder import Job, Output, Record, Settings
+from p3m_edge.data.anonymize.hide import anonymize, on_subject, remaining
+from p3m_edge.data.detect import Box, merge, open_detector
+from p3m_edge.data.parallel import Progress, no_progress, parallel_map
+from p3m_edge.data.recipe import make_folder
+from p3m_edge.data.sample import Image, Item
+from p3m_edge.errors import InputError, OutputError
+from p3m_edge.imageio import list_images, read_image, read_mask, stem, write_png
+
+_LEAST_HIDDEN = 0.6  # of a face, else the matte is wrong there or the face is mostly contour
+
+
+class Check(NamedTuple):
+    """A picture to be looked at again; ``mask`` is its face mask, if there is one."""
+
+    picture: Path
+    mask: Path | None
+
+
+def anonymize_all(
+    jobs: Sequence[Job], output: Output, settings: Settings, workers: int | None = None,
+    progress: Progress = no_progress,
+) -> list[Record]:  # fmt: skip
+    """Anonymise pictures; the records are in the order of the jobs.
+
+    Raises
+    ------
+    InputError, MissingError
+        A detector cannot be opened: nothing was begun.
+    OutputError
+        A result cannot be written: nothing further is begun.
+    P3MEdgeError
+        A process ended unexpectedly.
+    """
+    for spec in settings.detectors:
+        open_detector(spec)
+    if settings.verifier is not None:
+        open_detector(settings.verifier, again=True)
+    return parallel_map(partial(_anonymize, output, settings), jobs, workers=workers, progress=progress)
+
+
+def verify_all(
+    checks: Sequence[Check], folder: Path, spec: str, workers: int | None = None, progress: Progress = no_progress
+) -> list[Record]:
+    """Look at finished pictures again; those in which a face is found go to ``review/`` below ``folder``.
+
+    Face mask and alpha of such a picture go with it, and its record (if there is one) says so. Raises as
+    :func:`anonymize_all`.
+    """
+    open_detector(spec, again=True)
+    return parallel_map(partial(_verify, folder, spec), checks, workers=workers, progress=progress)
+
+
+def find_checks(folder: Path) -> list[Check]:
+    """The pictures of ``blurred_image/`` below a folder, with their face masks.
+
+    Raises
+    ------
+    InputError
+        There are none, or the folder cannot be read. A folder of ordinary pictures is refused: they are originals,
+        which nobody wants moved.
+    """
+    pictures = folder / "blurred_image"
+    if not pictures.is_dir():
+        raise InputError(f"{folder} has no blurred_image/ to look at", hint="to anonymise pictures, give OUT too")
+    found = list_images(pictures)
+    if not found:
+        raise InputError(f"{pictures} holds no pictures")
+    masks = {stem(path): path for path in list_images(folder / "facemask")} if (folder / "facemask").is_dir() else {}
+    return [Check(path, masks.get(stem(path))) for path in found]
+
+
+def _anonymize(output: Output, settings: Settings, job: Job) -> Record:
+    """Anonymise a picture, or put it into review; the record comes last."""
+    item = job.item
+    record = Record(item.name, item.image.name, "failed", settings=settings, by_hand=job.boxes)
+    try:
+        record = replace(record, stamp=job.stamp)
+        picture = read_image(item.image)
+        alpha = None if item.alpha is None else sets.read_partner(item.alpha, "alpha", picture, item)
+        record = _hide(picture.visible, alpha, output, record)
+    except InputError as error:
+        return replace(record, reason=_without_folders(sets.told(error), item))
+    except MemoryError:
+        return replace(record, reason=f"{item.image.name} does not fit into memory")
+    output.write_record(record)
+    return record
+
+
+def _hide(image: Image, alpha: Image | None, output: Output, record: Record) -> Record:
+    settings, name, faces = record.settings, record.name, record.by_hand
+    if faces is None:
+        faces = merge([box for spec in settings.detectors for box in open_detector(spec).detect(image)])
+    hidden = anonymize(image, faces, alpha)
+    record = replace(record, faces=faces, area=float((hidden.face_mask != 0).mean()))
+    doubt = None if record.by_hand is not None else _doubt(faces, hidden.hidden, alpha, settings.keep_faceless)
+    shown = image
+    if doubt is None and settings.verifier is not None:
+        verifier = open_detector(settings.verifier, again=True)
+        left = remaining(verifier, hidden.image, hidden.face_mask)
+        record = replace(record, verified=verifier.name, remaining=left)
+        doubt, shown = _face_left(left), hidden.image
+    if doubt is not None:
+        for kind in ("blurred_image", "facemask", "alpha"):
+            output.file(kind, name).unlink(missing_ok=True)  # of an earlier run
+        write_png(output.file("review", name), shown)
+        return replace(record, status="review", reason=doubt)
+    output.file("review", name).unlink(missing_ok=True)
+    write_png(output.file("facemask", name), hidden.face_mask)
+    if alpha is not None:
+        write_png(output.file("alpha", name), alpha)
+    write_png(output.file("blurred_image", name), hidden.image)
+    return replace(record, status="done")
+
+
+def _doubt(faces: Sequence[Box], hidden: Sequence[float], alpha: Image | None, keep_faceless: bool) -> str | None:
+    """Why a picture must be looked at by a person before anybody gets it."""
+    sure = [(box, share) for box, share in zip(faces, hidden, strict=True) if box.sure]
+    if any(share < _LEAST_HIDDEN for _, share in sure):
+        return "the matte leaves too much of a face clear"
+    if keep_faceless:
+        return None
+    if not sure:
+        return "no face found" if not faces else "no face found for certain"
+    if alpha is not None and not any(on_subject(box, alpha) for box, _ in sure):
+        return "no face found on the person of the matte"
+    return None
+
+
+def _face_left(left: Sequence[Box]) -> str | None:
+    """Why a picture in which faces are found again goes to review."""
+    where = (f"x {box.x:.0f}, y {box.y:.0f}, {box.width:.0f} pixels wide" for box in left)
+    return next((f"a face was found again at {one}" for one in where), None)
+
+
+def _without_folders(message: str, item: Item) -> str:
+    """A message for the report, which may be handed on: without the folders that the input came from."""
+    for path in (item.image, item.alpha):
+        message = message if path is None else message.replace(str(path), path.name)
+    return message
+
+
+def _verify(folder: Path, spec: str, check: Check) -> Record:
+    detector = open_detector(spec, again=True)
+    name, output = stem(check.picture), Output(folder)
+    known = output.read_record(name)
+    record = known or Record(name, check.picture.name, "done")
+    try:
+        image = read_image(check.picture).rgb
+        mask = None if check.mask is None else read_mask(check.mask, binary=True)
+        if mask is not None and mask.shape != image.shape[:2]:
+            raise InputError(f"{check.mask} is not of its picture's size")
+    except InputError as error:
+        return replace(record, status="failed", reason=str(error))
+    left = remaining(detector, image, mask)
+    reason = _face_left(left)
+    status = "done" if reason is None else "review"
+    record = replace(record, status=status, reason=reason, verified=detector.name, remaining=left)
+    if left:
+        _move(check.picture, folder / "review")
+        for kind in ("facemask", "alpha"):
+            if output.file(kind, name).is_file():
+                _move(output.file(kind, name), folder / "review" / kind)
+    if known is not None:
+        output.write_record(record)
+    return record
+
+
+def _move(path: Path, folder: Path) -> None:
+    make_folder(folder)
+    try:
+        path.replace(folder / path.name)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be moved to {folder}: {error.strerror}") from error

@@ -1,0 +1,1 @@
+"""Composites: people of portrait sets before other backgrounds, and the backgrounds that portraits themselves have."""
