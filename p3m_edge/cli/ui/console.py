@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, TypeAlias
 
 from p3m_edge.atomic import name_fault
-from p3m_edge.errors import OutputError, P3MEdgeError, shown
+from p3m_edge.errors import P3MEdgeError, shown
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -26,6 +26,8 @@ Part: TypeAlias = "RenderableType | Callable[[RichConsole], None]"
 
 _PLAIN_WIDTH = 160  # columns of a table that goes into a file or a pipe
 _INTERRUPTED = 130
+_REPORT_IT: str | None = "run it again with --debug to see the traceback, and report it"
+_NO_HOME = "set HOME, or write the path in full"
 _ENVIRONMENT_ERRORS = {
     errno.EACCES, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EPERM, errno.EROFS,
 }  # fmt: skip
@@ -159,24 +161,23 @@ class Console:
             return 1
         if self.debug:
             sys.stderr.write(_visible("".join(traceback.format_exception(error))))
-        message, hint, code = _describe(error)
+        known = _known(error)
+        line = str(known) if known.exit_code == _INTERRUPTED else f"error: {known}"
         told = False
         try:
             if self.json and not self._emitted:
-                self._write_json(to_json({"error": _error_record(message, hint, code)}))
-            self.err.print(f"error: {message}" if code != _INTERRUPTED else message, style="red", soft_wrap=True)
+                self._write_json(to_json({}, known))
+            self.err.print(line, style="red", soft_wrap=True)
             told = True
-            if hint:
-                self.err.print(f"hint: {hint}", soft_wrap=True)
+            if known.hint:
+                self.err.print(f"hint: {known.hint}", soft_wrap=True)
             # What could not be written is still buffered: left there, it would fail again as the interpreter ends.
             self._stdout.flush()
-        except BrokenPipeError:
+        except OSError as failure:  # stdout cannot be written at all; the exit code still tells
             self._discard_stdout()
-        except OSError:  # stdout cannot be written at all; the exit code still tells
-            self._discard_stdout()
-            if not told:
-                sys.stderr.write(_visible(f"error: {message}\n"))
-        return code
+            if not told and not isinstance(failure, BrokenPipeError):
+                sys.stderr.write(_visible(f"error: {known}\n"))
+        return known.exit_code
 
     def _show_warning(self, message: Warning | str, *_where: object, **_more: object) -> None:
         self.warn(_one_line(str(message)))
@@ -206,7 +207,7 @@ def to_json(document: object, error: P3MEdgeError | None = None) -> bytes:
 
     content = msgspec.to_builtins(document, enc_hook=_encode)
     if error is not None:
-        content["error"] = _error_record(str(error), error.hint, error.exit_code)
+        content["error"] = {"message": str(error), "hint": error.hint, "exit_code": error.exit_code}
     text = msgspec.json.format(msgspec.json.encode(_printable(content)), indent=2).decode()
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode() + b"\n"
 
@@ -229,27 +230,28 @@ def _rich(*, stderr: bool) -> RichConsole:
     return console
 
 
-def _describe(error: BaseException) -> tuple[str, str | None, int]:
-    """Message, hint and exit code of any exception."""
+def _known(error: BaseException) -> P3MEdgeError:
+    """Any exception as one of ours, whose message is one line."""
+    message, hint, code = f"internal error: {type(error).__name__}: {error}", _REPORT_IT, 1
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted", None, _INTERRUPTED
-    if isinstance(error, P3MEdgeError):
-        return _one_line(str(error)), error.hint, error.exit_code
-    if isinstance(error, MemoryError):
-        return "out of memory", "use a smaller --size, or smaller pictures", 1
-    if isinstance(error, OSError) and error.errno in _ENVIRONMENT_ERRORS:
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}", "check permissions and free space", OutputError.exit_code
-    fault = name_fault(error)
-    if fault is not None:
+        message, hint, code = "interrupted", None, _INTERRUPTED
+    elif isinstance(error, P3MEdgeError):
+        message, hint, code = str(error), error.hint, error.exit_code
+    elif isinstance(error, MemoryError):
+        message, hint = "out of memory", "use a smaller --size, or smaller pictures"
+    elif isinstance(error, OSError) and error.errno in _ENVIRONMENT_ERRORS:
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+        hint = "check permissions and free space"
+    elif (fault := name_fault(error)) is not None:
         name = getattr(error, "filename", None) or getattr(error, "object", None)
-        return _one_line(f"{'a name' if name is None else shown(str(name))} is no name of a file: {fault}"), None, 1
-    if isinstance(error, FileNotFoundError) and _current_folder_is_gone():
-        return "the current folder was deleted", "change to one that is there", 1
-    if isinstance(error, RuntimeError) and "home directory" in str(error):  # of pathlib, at a `~`
-        return "'~' stands for no folder here: no such user, or no home", "set HOME, or write the path in full", 2
-    message = _one_line(f"internal error: {type(error).__name__}: {error}")
-    return message, "run it again with --debug to see the traceback, and report it", 1
+        message, hint = f"{'a name' if name is None else shown(str(name))} is no name of a file: {fault}", None
+    elif isinstance(error, FileNotFoundError) and _current_folder_is_gone():
+        message, hint = "the current folder was deleted", "change to one that is there"
+    elif isinstance(error, RuntimeError) and "home directory" in str(error):  # of pathlib, at a `~`
+        message, hint, code = "'~' stands for no folder here: no such user, or no home", _NO_HOME, 2
+    known = P3MEdgeError(_one_line(message), hint=hint)
+    known.exit_code = code
+    return known
 
 
 def _current_folder_is_gone() -> bool:
@@ -258,10 +260,6 @@ def _current_folder_is_gone() -> bool:
     except FileNotFoundError:
         return True
     return False
-
-
-def _error_record(message: str, hint: str | None, code: int) -> dict[str, Any]:
-    return {"message": message, "hint": hint, "exit_code": code}
 
 
 def _visible(text: str) -> str:
