@@ -141,7 +141,7 @@ def collect(cls: type[T], namespace: argparse.Namespace) -> T:
             values[each.name] = collect(each.default_factory, namespace)  # type: ignore[arg-type]
             continue
         value = getattr(namespace, each.name)
-        values[each.name] = tuple(value or ()) if isinstance(value, list) or isinstance(each.default, tuple) else value
+        values[each.name] = tuple(value or ()) if type(value) is list or each.default == () else value
     return cls(**values)
 
 
