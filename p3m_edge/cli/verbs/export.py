@@ -9,9 +9,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 from p3m_edge.cli.options import SIZE, Size, fill, group, option
-from p3m_edge.cli.options.export import CoreML, Int8, TensorRT, sizes
+from p3m_edge.cli.options.export import CoreML, Int8, TensorRT, limit, sizes, target_names
 from p3m_edge.cli.options.shared import Weights
-from p3m_edge.cli.options.targets import limit, target_names
 from p3m_edge.cli.ui import Console, Part, Row, megabytes, number, progress, red, table
 from p3m_edge.cli.ui.quantization import advice, attempt_line, attempts_table, gate_failures
 from p3m_edge.cli.ui.show import parity_table

@@ -45,7 +45,7 @@ def collect(inputs: Sequence[Path], *, recursive: bool = False) -> Sources:
     """
     folders = [path for path in inputs if path.is_dir()]
     found: dict[str, Source] = {}
-    failures: list[tuple[Path, str]] = []
+    failures: dict[Path, str] = {}
     own: list[Path] = []
     for path in inputs:
         if path not in folders:
@@ -62,9 +62,9 @@ def collect(inputs: Sequence[Path], *, recursive: bool = False) -> Sources:
                 own.append(source.path)
             else:
                 found.setdefault(_identity(source.path), source)
-        if not listed and not any(failed == path for failed, _ in failures):
-            failures.append((path, "holds no pictures" + ("" if recursive else " (its sub-folders: --recursive)")))
-    return Sources(tuple(found.values()), tuple(failures), tuple(own))
+        if not listed:
+            failures.setdefault(path, "holds no pictures" + " (its sub-folders: --recursive)" * (not recursive))
+    return Sources(tuple(found.values()), tuple(failures.items()), tuple(own))
 
 
 def _identity(path: Path) -> str:
@@ -76,19 +76,19 @@ def _absolute(path: Path) -> Path:
     return path.parent.resolve() / path.name
 
 
-def _walk(root: Path, failures: list[tuple[Path, str]]) -> Iterator[Path]:
+def _walk(root: Path, failures: dict[Path, str]) -> Iterator[Path]:
     """The folder and all below it; where links lead comes after that, and nothing comes twice."""
 
     def note(error: OSError) -> None:
-        failures.append((Path(str(error.filename)), f"cannot be listed: {error.strerror}"))
+        failures[Path(str(error.filename))] = f"cannot be listed: {error.strerror}"
 
     seen: set[str] = set()
     waiting = deque([root])
     while waiting:
         top = waiting.popleft()
-        if top is not root and (_above(top) or os.path.realpath(top) in seen):
-            if os.path.realpath(top) not in seen:
-                failures.append((top, "is a link to a folder that it lies in, and is not followed"))
+        leads_to = os.path.realpath(top)
+        if top is not root and leads_to not in seen and Path(os.path.realpath(top.parent)).is_relative_to(leads_to):
+            failures[top] = "is a link to a folder that it lies in, and is not followed"
             continue
         for folder, below, _files in os.walk(top, onerror=note):
             below.sort()
@@ -101,21 +101,11 @@ def _walk(root: Path, failures: list[tuple[Path, str]]) -> Iterator[Path]:
             yield Path(folder)
 
 
-def _above(link: Path) -> bool:
-    """Whether a link leads to a folder that it lies in."""
-    target = os.path.realpath(link)
-    try:
-        return os.path.commonpath([os.path.realpath(link.parent), target]) == target
-    except ValueError:  # on another drive
-        return False
-
-
-def _pictures(folder: Path, failures: list[tuple[Path, str]]) -> Iterable[Path]:
+def _pictures(folder: Path, failures: dict[Path, str]) -> Iterable[Path]:
     try:
         return imageio.list_images(folder)
     except InputError as error:
-        if not any(failed == folder for failed, _ in failures):  # the walk may have said so already
-            failures.append((folder, str(error)))
+        failures.setdefault(folder, str(error))  # the walk may have said so already
         return ()
 
 
