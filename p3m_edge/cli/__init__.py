@@ -162,9 +162,7 @@ def main(argv: Sequence[str] | None = None, tool: Verb | None = None) -> int:
     with console.streams():
         try:
             with _interrupts(came):
-                _dispatch(arguments, console) if tool is None else _run(
-                    f"python {sys.argv[0]}", tool, arguments, console
-                )
+                _dispatch(arguments, console, tool)
                 sys.stdout.flush()
                 if came:  # and somebody passed over it
                     raise KeyboardInterrupt
@@ -177,7 +175,10 @@ def main(argv: Sequence[str] | None = None, tool: Verb | None = None) -> int:
             return console.report(interrupt)
 
 
-def _dispatch(arguments: list[str], console: Console) -> None:
+def _dispatch(arguments: list[str], console: Console, tool: Verb | None) -> None:
+    if tool is not None:
+        _run(f"python {sys.argv[0]}", tool, arguments, console)
+        return
     first = next((i for i, argument in enumerate(arguments) if argument not in ("--json", "--debug")), None)
     if first is not None and arguments[first] == "--version":
         sys.stdout.write(f"p3m-edge {__version__}\n")
