@@ -131,7 +131,7 @@ def _request(args: Arguments) -> TrainRequest:
     preset = args.preset or (qat.preset(args.weights) if args.qat and args.weights is not None else configs.BASE)
     config = configs.load(preset, args.config, args.overrides(), qat=bool(args.qat))
     teacher = args.teacher or (args.weights if args.qat else None)
-    return fill(TrainRequest, args, config=config, teacher=teacher)
+    return fill(TrainRequest, args, config=config, data=args.data, teacher=teacher)
 
 
 def _preview(args: Arguments, sheet: Path, console: Console) -> None:
