@@ -1,32 +1,34 @@
 """The command line. ``main`` is what ``p3m-edge`` and ``python -m p3m_edge`` call.
 
-A verb is a module of this package, imported only when that verb runs; ``data check`` is ``data_check``. It has
+A verb is a module of :mod:`p3m_edge.cli.verbs`, imported only when that verb runs; ``data check`` is ``data_check``. It
+has
 
-``HELP``
-    what the verb does, for ``p3m-edge VERB --help``;
+``Arguments``
+    its options (:mod:`p3m_edge.cli.options.arguments`; ``--json``, ``--debug`` and ``--help`` are there already); the
+    docstring is what ``p3m-edge VERB --help`` says;
 ``EXAMPLES``
     lines of text; those that start with ``p3m-edge`` are commands and must parse;
-``add_arguments(parser)``
-    its options (``--json``, ``--debug`` and ``--help`` are there already);
-``run(args, console) -> int``
-    the work. It gives its result to ``console.emit`` once, raises an error of
-    :mod:`p3m_edge.errors` when it failed (also after ``emit``), and returns the exit code.
+``run(args, console)``
+    the work. It gives its result to ``console.emit`` once, and raises an error of :mod:`p3m_edge.errors` if it failed.
+
+A tool of the repository may be such a module, too, and calls ``main`` with itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from p3m_edge import __version__
-from p3m_edge.cli.console import Console
+from p3m_edge.cli.ui.console import Console
 from p3m_edge.errors import UsageError, suggestion
 from p3m_edge.resources import limit_threads
 
@@ -38,7 +40,6 @@ VERBS: dict[str, str] = {
     "run": "matte pictures, with an artefact or as it comes",
     "sensitivity": "rank the parts of a network by what INT8 or half precision does to alpha",
     "bench": "measure the latency, memory and parity of artefacts",
-    "suite": "measure this project's own speed goals against eager PyTorch",
     "inspect": "show what is in an artefact or a checkpoint",
     "targets": "list the targets: engine, precision, parity limits",
     "data check": "find what is missing, unreadable, unequal or double in a data set; count the rest",
@@ -49,7 +50,6 @@ VERBS: dict[str, str] = {
     "data list": "list the pictures of sets with hashes and a face detector's verdict; find those of another list",
     "train": "train P3M-Net, with P3M-CP",
     "eval": "evaluate checkpoints, artefacts and other methods as the paper does",
-    "ablate-cp": "measure what P3M-CP changes between hidden and normal faces",
     "doctor": "say what can be built, run and verified on this machine, and what is missing",
 }
 
@@ -62,22 +62,22 @@ _EXIT_CODES = (
 class Verb(Protocol):
     """What a verb's module offers."""
 
-    HELP: str
     EXAMPLES: str
+    Arguments: type
 
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
-
-    def run(self, args: argparse.Namespace, console: Console) -> int: ...
+    def run(self, args: Any, console: Console) -> None: ...
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are :class:`UsageError`, and which suggests the option that was meant."""
+    """The parser of one verb. Its errors are :class:`UsageError`, and it suggests the option that was meant."""
+
+    verb: Verb
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, hint=f"see: {self.prog} --help")
 
-    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Parse the arguments of one verb; options and positionals may be mixed.
+    def parse(self, arguments: Sequence[str]) -> Any:
+        """The verb's ``Arguments``; options and positionals may be mixed.
 
         Raises
         ------
@@ -92,7 +92,9 @@ class Parser(argparse.ArgumentParser):
             if option.startswith("--") and option not in known:
                 hint = suggestion(option, (name for name in known if name.startswith("--")))
                 raise UsageError(f"unknown option {option}", hint=hint)
-        return self.parse_intermixed_args(list(arguments))
+        from p3m_edge.cli.options import collect
+
+        return collect(self.verb.Arguments, self.parse_intermixed_args(list(arguments)))
 
 
 def load(verb: str) -> Verb:
@@ -110,7 +112,7 @@ def load(verb: str) -> Verb:
     if verb not in VERBS:
         raise UsageError(f"unknown verb {verb!r}", hint=suggestion(verb, VERBS))
     module = verb.replace(" ", "_").replace("-", "_")
-    return cast("Verb", importlib.import_module(f"p3m_edge.cli.{module}"))
+    return cast("Verb", importlib.import_module(f"p3m_edge.cli.verbs.{module}"))
 
 
 def split(words: Sequence[str]) -> tuple[str, list[str]]:
@@ -124,28 +126,33 @@ def split(words: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def build_parser(name: str, verb: Verb) -> Parser:
-    """The parser of one verb."""
+    """The parser of one verb, ``name`` on the command line."""
+    from p3m_edge.cli.options.arguments import add_to
+
     examples = "\n".join(f"  {line}" for line in verb.EXAMPLES.strip().splitlines())
     parser = Parser(
-        prog=f"p3m-edge {name}",
-        description=verb.HELP,
+        prog=name,
+        description=inspect.cleandoc(verb.Arguments.__doc__ or ""),
         epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    verb.add_arguments(parser)
+    parser.verb = verb
+    add_to(parser, verb.Arguments)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout, all else on stderr")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, tool: Verb | None = None) -> int:
     """Run the command line and return its exit code.
 
     Parameters
     ----------
     argv
         The arguments after the program's name; None: those of this process.
+    tool
+        What to run in place of the verb that ``argv`` begins with.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
@@ -155,11 +162,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with console.streams():
         try:
             with _interrupts(came):
-                code = _dispatch(arguments, console)
+                _dispatch(arguments, console, tool)
                 sys.stdout.flush()
                 if came:  # and somebody passed over it
                     raise KeyboardInterrupt
-                return code
+                return 0
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place that turns errors into exit codes
             if not came or isinstance(error, KeyboardInterrupt):
                 return console.report(error)
@@ -168,25 +175,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             return console.report(interrupt)
 
 
-def _dispatch(arguments: list[str], console: Console) -> int:
+def _dispatch(arguments: list[str], console: Console, tool: Verb | None) -> None:
+    if tool is not None:
+        _run(f"python {sys.argv[0]}", tool, arguments, console)
+        return
     first = next((i for i, argument in enumerate(arguments) if argument not in ("--json", "--debug")), None)
-    if first is None or arguments[first] in ("-h", "--help"):
-        sys.stdout.write(_overview())
-        return 0
-    if arguments[first] == "--version":
+    if first is not None and arguments[first] == "--version":
         sys.stdout.write(f"p3m-edge {__version__}\n")
-        return 0
-    name, behind = split(arguments[first:])
-    rest = arguments[:first] + behind
-    if name.endswith((" -h", " --help")):  # of a group
+        return
+    name, behind = split(arguments[first:]) if first is not None else ("--help", [])
+    if name.rpartition(" ")[2] in ("-h", "--help"):  # of all verbs, or of a group
         sys.stdout.write(_overview())
-        return 0
-    verb = load(name)
+        return
+    _run(f"p3m-edge {name}", load(name), arguments[:first] + behind, console)
+
+
+def _run(name: str, verb: Verb, arguments: list[str], console: Console) -> None:
     try:
-        args = build_parser(name, verb).parse(rest)
-    except SystemExit as request:  # argparse printed the help
-        return int(request.code or 0)
-    return verb.run(args, console)
+        args = build_parser(name, verb).parse(arguments)
+    except SystemExit:  # argparse printed the help
+        return
+    verb.run(args, console)
 
 
 def _overview() -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from p3m_edge import imageio
 from p3m_edge.atomic import atomic_write
@@ -15,8 +15,10 @@ from p3m_edge.benchmarks.page import page
 from p3m_edge.benchmarks.results import Options, Report
 from p3m_edge.benchmarks.rows import ArtefactRow
 from p3m_edge.benchmarks.samples import Mattes, Sample
-from p3m_edge.cli import options
 from p3m_edge.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from p3m_edge.cli.verbs.bench import Arguments
 
 PORTRAIT = "astronaut.jpg"
 MOST = 12
@@ -25,21 +27,7 @@ MOST = 12
 _SUFFIXES = (".html", ".htm")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the page goes, and what is matted for it."""
-    group = parser.add_argument_group("a page to look at")
-    group.add_argument(
-        "--html", type=options.path, metavar="FILE",
-        help="write one self-contained page: latency against accuracy, all figures, mattes to compare",
-    )  # fmt: skip
-    group.add_argument(
-        "--samples", type=options.path, nargs="+", default=[], metavar="PATH",
-        help=f"with --html: pictures, folders or sets with true mattes (image/ and alpha/), {MOST} pictures at most; "
-        f"every artefact mattes them (default: the bundled portrait)",
-    )  # fmt: skip
-
-
-def prepare(args: argparse.Namespace) -> tuple[Sample, ...]:
+def prepare(args: Arguments) -> tuple[Sample, ...]:
     """The samples, checked before anything is measured; none without ``--html`` or without an artefact.
 
     Raises
@@ -119,7 +107,7 @@ def _file(path: Path) -> Sample:
     return Sample(path.name, path, next((alpha for alpha in alphas if imageio.stem(alpha) == imageio.stem(path)), None))
 
 
-def write(args: argparse.Namespace, rows: Sequence[ArtefactRow], report: Report, mattes: Mattes | None) -> None:
+def write(file: Path, args: Arguments, rows: Sequence[ArtefactRow], report: Report, mattes: Mattes | None) -> None:
     """Write the page of ``--html``.
 
     Raises
@@ -129,10 +117,10 @@ def write(args: argparse.Namespace, rows: Sequence[ArtefactRow], report: Report,
     """
     text = page(report, mattes, tuple(commands(args, rows, report)))
     # File names may hold what is no Unicode; a page must not fail for that.
-    atomic_write(args.html, text.encode("utf-8", "backslashreplace"), parents=True)
+    atomic_write(file, text.encode("utf-8", "backslashreplace"), parents=True)
 
 
-def commands(args: argparse.Namespace, rows: Sequence[ArtefactRow], report: Report) -> Iterator[tuple[str, str]]:
+def commands(args: Arguments, rows: Sequence[ArtefactRow], report: Report) -> Iterator[tuple[str, str]]:
     """What each command does, and the command; absolute paths are replaced by what the report calls the thing."""
     artefacts = [_shown(row.folder, row.label) for row in rows]
     measured = [*artefacts, *_what(args), *_how(args, report)] if rows or args.eager else []
@@ -140,7 +128,7 @@ def commands(args: argparse.Namespace, rows: Sequence[ArtefactRow], report: Repo
     app = ["--against-benchmark-app"] if args.against_benchmark_app else []
     bench = ["p3m-edge", "bench", *measured, *app, *imported]
     samples = ["--samples", *map(_shown, args.samples)] if args.samples else []
-    end = [*_pair("--baseline", _baseline(args)), "--html", _shown(args.html), *samples]
+    end = [*_pair("--baseline", _baseline(args)), "--html", _shown(args.html or Path("report.html")), *samples]
     out = _pair("--out", None if args.out is None else _shown(args.out))
     yield "Measure and write this page", shlex.join([*bench, *end, *out])
     if rows:
@@ -150,13 +138,13 @@ def commands(args: argparse.Namespace, rows: Sequence[ArtefactRow], report: Repo
         yield "Hold a later run against this one", shlex.join([*bench, "--baseline", earlier])
 
 
-def _what(args: argparse.Namespace) -> Iterator[str]:
+def _what(args: Arguments) -> Iterator[str]:
     for source in args.eager:
         yield from ("--eager", _shown(Path(source)))
     yield from _pair("--size", args.size)
 
 
-def _how(args: argparse.Namespace, report: Report) -> Iterator[str]:
+def _how(args: Arguments, report: Report) -> Iterator[str]:
     """The settings, also those that were left to their defaults."""
     o, usual = report.options, Options()
     yield from _pair("--rounds", o.rounds)
@@ -175,7 +163,7 @@ def _how(args: argparse.Namespace, report: Report) -> Iterator[str]:
         yield from _pair("--timeout", f"{o.timeout:g}")
 
 
-def _baseline(args: argparse.Namespace) -> str | None:
+def _baseline(args: Arguments) -> str | None:
     return None if args.baseline is None else _shown(Path(args.baseline))
 
 

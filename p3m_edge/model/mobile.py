@@ -30,7 +30,7 @@ CELL = 2
 
 @dataclass(frozen=True)
 class MobilePlan:
-    """What can be chosen; the defaults are the network ``mobile``. Others are for ``p3m-edge suite --choices``.
+    """What can be chosen; the defaults are the network ``mobile``. Others are for ``tools/mobile_figures.py``.
 
     Attributes
     ----------

@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -286,7 +285,7 @@ def test_a_page_of_imported_results(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert str(tmp_path) not in text
 
 
-def _arguments(*words: str) -> Namespace:
+def _arguments(*words: str) -> Any:
     return build_parser("bench", load("bench")).parse(words)
 
 

@@ -31,6 +31,7 @@ from p3m_edge.data.sets import open_set
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.runtimes import Matting
 from tests.artefacts import make_artefact, picture
+from tests.tools import TOOLS, load_tool
 
 pytest.importorskip("torch", reason="torch is not installed")
 
@@ -64,7 +65,7 @@ ARGUMENTS: dict[str, tuple[str, set[int]]] = {
     "train: encoder": ("train --preset mobile --data set --encoder-weights {} --out out", {5}),
     "train: faces": ("train --preset mobile --data set --cp icp --faces {} --out out", FOLDER),
     "train: resume": ("train --resume --out {}", TEXT),
-    "ablate-cp: data": ("ablate-cp --data {} --test set --faces set --steps 1 --seeds 1 --out out", FOLDER),
+    "ablate_cp: data": ("ablate_cp.py --data {} --test set --faces set --steps 1 --seeds 1 --out out", FOLDER),
     "anonymize: in": ("data anonymize {} out", FOLDER),
     "anonymize: boxes": ("data anonymize set out --boxes {}", TEXT),
     "check": ("data check {}", FOLDER),
@@ -207,13 +208,15 @@ def test_what_is_not_a_file_costs_one_line(
     words += ["--json"] * as_json
     before = snapshot(world)
     if number % 10 == 0 and bad not in NO_PROCESS:
-        command = [sys.executable, "-m", "p3m_edge", *words]
+        program = [str(TOOLS / words[0])] if words[0].endswith(".py") else ["-m", "p3m_edge", words[0]]
+        command = [sys.executable, *program, *words[1:]]
         done = subprocess.run(command, cwd=world, capture_output=True, encoding="utf-8", timeout=PATIENCE, check=False)
         code, stdout, stderr = done.returncode, done.stdout, done.stderr
     else:
         monkeypatch.chdir(world)
         with guarded():
-            code = main(words)
+            name, tool, rest = words[0].partition(".py")[0], words[0].endswith(".py"), words[1:]
+            code = main(rest, tool=load_tool(name)) if tool else main(words)
         stdout, stderr = capfd.readouterr()
     check(code, stdout, stderr, expected | {2} if bad in NO_NAME else expected, as_json=as_json)
     out = world / "out"

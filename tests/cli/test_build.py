@@ -15,7 +15,7 @@ import pytest
 from p3m_edge import folder as folders
 from p3m_edge import manifest as manifests
 from p3m_edge.cli import build_parser, load, main
-from p3m_edge.cli.engine_options import build_options, capabilities
+from p3m_edge.cli.options.tensorrt import capabilities
 from p3m_edge.errors import OutputError, UsageError
 from p3m_edge.records import VerifiedRecord
 from tests.typed import change, gpu_machine, make_typed
@@ -180,7 +180,7 @@ def test_options_as_the_builder_has_them():
     parser = build_parser("build", load("build"))
     sizes = ["--min", "64x32", "--opt", "96x64", "--max", "128x96"]
     more = ["--hw-compat", "same-cc", "--version-compat", "--workspace", "512", "--timing-cache", "a.cache"]
-    options = build_options(parser.parse(["DIR", *sizes, *more, "--opt-level", "5", "--sm", "sm_86,8.9,120,86"]))
+    options = parser.parse(["DIR", *sizes, *more, "--opt-level", "5", "--sm", "sm_86,8.9,120,86"]).engine.options()
     assert options.compute_capabilities == ("8.6", "8.9", "12.0")
     assert options.profile is not None
     assert dataclasses.astuple(options.profile) == ((64, 32), (96, 64), (128, 96))

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from p3m_edge import manifest, shipped
-from p3m_edge.cli import demo, main
+from p3m_edge.cli import main
+from p3m_edge.cli.verbs import demo
 from p3m_edge.errors import OutputError
 from p3m_edge.imageio import read_image
 

@@ -12,7 +12,7 @@ import pytest
 
 from p3m_edge import manifest, shipped
 from p3m_edge.cli import main
-from p3m_edge.cli.doctor import PACKAGES, Package, _target_state
+from p3m_edge.cli.verbs.doctor import PACKAGES, Package, _target_state
 from p3m_edge.runtimes.cuda import Driver, Gpu
 from p3m_edge.runtimes.tensorrt_builder import Builder
 from p3m_edge.targets import FP16, TARGETS

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from p3m_edge.cli import main
-from p3m_edge.cli.quantization import advice
+from p3m_edge.cli.ui.quantization import advice
 from p3m_edge.export import ExportResult
 from p3m_edge.export.calibration import MINIMUM
 from p3m_edge.records import AccuracyRecord, ParityRecord, PicturesRecord, QuantizationRecord, RungRecord

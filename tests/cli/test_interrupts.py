@@ -26,17 +26,15 @@ sys.exit(main({arguments!r}))
 """
 # Turns what the import raises into something else, as libraries do that have optional parts.
 SWALLOWING = """
-import argparse
-HELP = "swallows"
+from dataclasses import make_dataclass
 EXAMPLES = ""
-def add_arguments(parser): pass
+Arguments = make_dataclass("Arguments", [])
 def run(args, console):
     try:
         import colorsys
     except BaseException as error:
         if {kind!r}:
             raise {kind}("it could not be imported") from error
-    return 0
 """
 
 
@@ -62,7 +60,7 @@ def test_while_something_is_imported(module, tmp_path):
 def test_when_a_library_passes_over_it(tmp_path, monkeypatch, kind, number):
     """A verb of its own: it ends as if nothing had been, or with an error in the interrupt's place."""
     (tmp_path / "targets.py").write_text(SWALLOWING.format(kind=kind))
-    code = f"import sys, p3m_edge.cli; p3m_edge.cli.__path__.insert(0, {str(tmp_path)!r})\n"
+    code = f"import sys, p3m_edge.cli.verbs; p3m_edge.cli.verbs.__path__.insert(0, {str(tmp_path)!r})\n"
     code += START.format(module="colorsys", number=number, arguments=["targets"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
@@ -72,7 +70,7 @@ def test_ctrl_c_stays_ignored_where_it_was(monkeypatch):
     """As under nohup, or in a shell's background."""
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     code = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-    code += START.format(module="p3m_edge.cli.targets", number="SIGINT", arguments=["targets"])
+    code += START.format(module="p3m_edge.cli.verbs.targets", number="SIGINT", arguments=["targets"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "onnx-fp32" in done.stdout

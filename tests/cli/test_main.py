@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import make_dataclass
 from pathlib import Path
 
 import pytest
 
 from p3m_edge import __version__, cli, errors
-from p3m_edge.cli.console import Console
+from p3m_edge.cli.ui import Console
 
 HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "cv2", "numpy", "PIL", "rich")
 
@@ -26,19 +27,15 @@ def call(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
 class Boom:
     """A verb that does what a test wants."""
 
-    HELP = "for tests"
     EXAMPLES = "p3m-edge boom"
+    Arguments = make_dataclass("Arguments", [])
 
     def __init__(self, act):
         self.act = act
 
-    def add_arguments(self, parser):
-        pass
-
     def run(self, args, console):
         print("chatter of a library")
         self.act()
-        return 0
 
 
 @pytest.fixture
@@ -258,18 +255,19 @@ def test_help_imports_nothing_heavy():
     loaded = set(done.stderr.split())
     assert "p3m_edge.cli" in loaded
     assert not loaded & set(HEAVY)
-    assert not [name for name in loaded if name.startswith("p3m_edge.cli.") and name != "p3m_edge.cli.console"]
+    shown = {"p3m_edge.cli.ui", "p3m_edge.cli.ui.console", "p3m_edge.cli.ui.show"}
+    assert {name for name in loaded if name.startswith("p3m_edge.cli.")} == shown
 
 
 def test_json_keeps_native_chatter_off_stdout():
     code = (
-        "import os, sys; from p3m_edge import cli\n"
+        "import os, sys; from dataclasses import make_dataclass; from p3m_edge import cli\n"
         "class V:\n"
-        "    HELP = EXAMPLES = 'p3m-edge v'\n"
-        "    def add_arguments(self, parser): pass\n"
+        "    EXAMPLES = 'p3m-edge v'\n"
+        "    Arguments = make_dataclass('Arguments', [])\n"
         "    def run(self, args, console):\n"
         "        os.write(1, b'native chatter'); print('python chatter')\n"
-        "        console.emit({'a': 1}, lambda out: None); os.write(1, b'more'); return 0\n"
+        "        console.emit({'a': 1}, []); os.write(1, b'more')\n"
         "cli.load = lambda name: V(); code = cli.main(['v', '--json']); os.write(1, b'after'); sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=60)
@@ -283,7 +281,7 @@ def test_a_name_that_is_not_unicode_can_be_emitted(capsys):
     console = Console(json=True)
     name = os.fsdecode(b"caf\xe9.png")
     with console.streams():
-        console.emit({"name": name, "list": [name], name: 1}, lambda out: None)
+        console.emit({"name": name, "list": [name], name: 1}, [])
     document = json.loads(capsys.readouterr().out)
     assert document == {"name": "caf\\udce9.png", "list": ["caf\\udce9.png"], "caf\\udce9.png": 1}
 

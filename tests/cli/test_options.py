@@ -4,26 +4,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p3m_edge.cli import options
+from p3m_edge.cli.options import Size, size
+from p3m_edge.cli.options.export import buildable, limit, target_names
+from p3m_edge.cli.options.values import MAX_SIDE
 from p3m_edge.errors import MissingError, UsageError
 from p3m_edge.targets import TARGETS
 
-SIDES = st.integers(1, options.MAX_SIDE // 32).map(lambda n: n * 32)
+SIDES = st.integers(1, MAX_SIDE // 32).map(lambda n: n * 32)
 
 
 @given(SIDES, SIDES, st.sampled_from("xX×"))
 def test_valid_sizes(width, height, cross):
-    assert options.size(f"{width}{cross}{height}") == options.Size(width, height)
+    assert size(f"{width}{cross}{height}") == Size(width, height)
 
 
 @given(st.integers(0, 20_000), st.integers(0, 20_000))
 def test_an_invalid_size_names_a_valid_one_nearby(width, height):
     try:
-        size = options.size(f"{width}x{height}")
+        found = size(f"{width}x{height}")
     except UsageError as error:
-        size = options.size(str(error.hint).removeprefix("the nearest valid size is "))
-    for got, asked in ((size.width, width), (size.height, height)):
-        assert abs(got - min(max(asked, 32), options.MAX_SIDE)) <= 16
+        found = size(str(error.hint).removeprefix("the nearest valid size is "))
+    for got, asked in zip(found, (width, height), strict=True):
+        assert abs(got - min(max(asked, 32), MAX_SIDE)) <= 16
 
 
 @pytest.mark.parametrize(
@@ -45,37 +47,35 @@ def test_an_invalid_size_names_a_valid_one_nearby(width, height):
 )
 def test_bad_sizes(text, reason):
     with pytest.raises(UsageError, match=reason) as caught:
-        options.size(text)
+        size(text)
     assert caught.value.hint
 
 
 def test_target_names_keep_their_order_and_come_once():
-    assert options.target_names(["openvino-fp32, onnx-fp32", "onnx-fp32"]) == ("openvino-fp32", "onnx-fp32")
+    assert target_names(["openvino-fp32, onnx-fp32", "onnx-fp32"]) == ("openvino-fp32", "onnx-fp32")
 
 
 def test_all_means_those_that_can_be_built_here():
     """Experimental ones are not among them."""
-    buildable = tuple(
-        name for name, target in TARGETS.items() if options.buildable(target) and not name.startswith("coreai-")
-    )
-    if not buildable:
+    expected = tuple(name for name, target in TARGETS.items() if buildable(target) and not name.startswith("coreai-"))
+    if not expected:
         with pytest.raises(MissingError, match="no target"):
-            options.target_names(["all"])
+            target_names(["all"])
     else:
-        assert options.target_names(["all"]) == buildable
+        assert target_names(["all"]) == expected
 
 
 def test_mistyped_targets():
     with pytest.raises(UsageError) as unknown:
-        options.target_names(["onnx-fp23"])
+        target_names(["onnx-fp23"])
     assert "onnx-fp32" in str(unknown.value.hint)
     with pytest.raises(UsageError, match="no target"):
-        options.target_names([" ,"])
+        target_names([" ,"])
 
 
 def test_limits():
-    assert options.limit("flips=1e-3") == ("flips", 1e-3)
-    assert options.limit("local-mean=0") == ("local_mean", 0.0)
+    assert limit("flips=1e-3") == ("flips", 1e-3)
+    assert limit("local-mean=0") == ("local_mean", 0.0)
     for text, reason in (
         ("flips", "not NAME=VALUE"),
         ("flip=1", "unknown limit"),
@@ -85,4 +85,4 @@ def test_limits():
         ("flips=inf", "not a number"),
     ):
         with pytest.raises(UsageError, match=reason):
-            options.limit(text)
+            limit(text)

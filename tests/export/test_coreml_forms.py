@@ -20,7 +20,7 @@ pytest.importorskip("coremltools")
 from p3m_edge import manifest as manifests
 from p3m_edge import shipped
 from p3m_edge.cli import main
-from p3m_edge.cli.forms import deployment_target, sizes
+from p3m_edge.cli.options.export import deployment_target, sizes
 from p3m_edge.errors import ArtefactError, UsageError
 from p3m_edge.export import ExportRequest, export, forms, pipeline
 from p3m_edge.export import program as programs

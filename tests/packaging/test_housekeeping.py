@@ -20,7 +20,9 @@ from p3m_edge import cli, manifest
 from p3m_edge.targets import FP16, FP32, INT8, TARGETS, Limits, Target
 from tests.artefacts import make_artefact, picture
 from tests.packaging.sources import ROOT, project_files
+from tests.tools import load_tool
 
+environment = load_tool("environment")
 PAGES = [Path(name) for name in project_files() if name.endswith(".md")]
 HOME = str(Path.home()).rstrip("/") or str(ROOT)
 LINK = re.compile(r"\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)")
@@ -175,16 +177,16 @@ def test_constraints_cover_every_dependency() -> None:
 def test_make_takes_core_ai_where_its_packages_run(glibc: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr("platform.libc_ver", lambda: ("glibc" if glibc else "", glibc))
-    extras = make.fitting_extras()
+    extras = environment.fitting_extras()
     assert ("coreai" in extras) == expected
-    assert {*extras, "coreai"} == set(make.TEST_EXTRAS)
+    assert {*extras, "coreai"} == set(environment.TEST_EXTRAS)
 
 
 def test_make_asks_for_what_the_project_has() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert set(make.TEST_EXTRAS) <= set(project["optional-dependencies"])
+    assert set(environment.TEST_EXTRAS) <= set(project["optional-dependencies"])
     (torch,) = [r for r in map(Requirement, project["optional-dependencies"]["torch"]) if r.name == "torch"]
-    assert str(torch.specifier) == ">=" + ".".join(map(str, make.MINIMUM_TORCH))
+    assert str(torch.specifier) == ">=" + ".".join(map(str, environment.MINIMUM_TORCH))
     versions = {c.rpartition(" ")[2] for c in project["classifiers"] if re.search(r":: 3\.\d+$", c)}
     assert versions == {f"{major}.{minor}" for major, minor in make.PYTHONS}
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-import make
 from tests.packaging.sources import ROOT
+from tests.tools import load_tool
 
 WINDOWS = os.name == "nt"
+environment = load_tool("environment")
 
 BACKEND = """
 import os, pathlib, time, zipfile
@@ -53,6 +54,8 @@ class Tiny:
         self.venv = root / ".venv"
         (root / "p3m_edge").mkdir(parents=True)
         shutil.copy(ROOT / "make.py", root)
+        (root / "tools").mkdir()
+        shutil.copy(ROOT / "tools" / "environment.py", root / "tools")
         (root / "p3m_edge" / "__main__.py").write_text(MAIN)
         (root / "backend.py").write_text(BACKEND)
         build = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
@@ -62,16 +65,16 @@ class Tiny:
 
     def require(self, torch: str | None = None) -> None:
         lines = ["Metadata-Version: 2.1", "Name: p3m-edge", "Version: 0"]
-        lines += [f"Provides-Extra: {extra}" for extra in make.TEST_EXTRAS]
+        lines += [f"Provides-Extra: {extra}" for extra in environment.TEST_EXTRAS]
         lines += [f'Requires-Dist: {torch}; extra == "torch"'] if torch else []
         (self.root / "METADATA").write_text("\n".join(lines) + "\n")
 
     def start(self, python: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "PYTHON", "P3M_EDGE_", "VIRTUAL_ENV"))}
-        environment = {**kept, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", **variables}
+        variables = {**kept, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", **variables}
         return subprocess.Popen(
             [str(python), str(self.root / "make.py"), *arguments],
-            env={name: value for name, value in environment.items() if value},
+            env={name: value for name, value in variables.items() if value},
             cwd=self.root.parent,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -116,7 +119,7 @@ def test_set_up_once_then_cheap_then_again_when_the_pins_change(tiny: Tiny, pyth
     (tiny.venv / "kept").touch()
 
     assert tiny.run(python, "demo", "seven")[::2] == (7, "")
-    inner = Path(make.Environment(tiny.venv).python)
+    inner = Path(environment.Environment(tiny.venv).python)
     assert tiny.run(inner, "demo")[::2] == (0, "")  # with the environment's own Python, too
 
     (tiny.root / "constraints.txt").write_text("numpy==2.3.4\n")
@@ -223,7 +226,7 @@ def test_a_torch_that_is_there_is_used_and_its_pin_relaxed(tiny: Tiny, tmp_path:
     assert "constraints.txt has torch==2.13.0: relaxed" in err
     assert "This downloads" not in err
     assert (tiny.venv / "constraints.txt").read_text().split() == ["numpy==2.3.5", "torch==2.10.1"]
-    seen = [make.Environment(tiny.venv).python, "-c", "import torch; print(torch.__version__)"]
+    seen = [environment.Environment(tiny.venv).python, "-c", "import torch; print(torch.__version__)"]
     assert subprocess.run(seen, capture_output=True, text=True, check=True).stdout.strip() == "2.10.1+cu128"
 
 
@@ -248,7 +251,8 @@ def test_the_torch_of_a_plain_python_is_used(tiny: Tiny, tmp_path: Path) -> None
     code, _, err = tiny.run(python, "demo", PYTHONUSERBASE=base)
     assert code == 0, err
     assert "Using the PyTorch 2.11.0 of " in err
-    assert "include-system-site-packages = true" in (tiny.venv / "pyvenv.cfg").read_text()
+    seen = [environment.Environment(tiny.venv).python, "-c", "import torch; print(torch.__version__)"]
+    assert subprocess.run(seen, capture_output=True, text=True, check=True).stdout.strip() == "2.11.0"
 
 
 @pytest.mark.full

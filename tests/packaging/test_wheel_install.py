@@ -16,6 +16,7 @@ import p3m_edge
 from tests.artefacts import make_artefact
 from tests.packaging.conftest import Distributions
 from tests.packaging.sources import ROOT
+from tests.tools import load_tool
 
 RUNTIME = """
 import importlib.util, json, sys
@@ -86,7 +87,7 @@ def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         ROOT / "constraints.txt",
     ]
     result = run(*pip, f"{distributions.wheel}[onnx]", cwd=folder)
-    if result.returncode and OFFLINE in make.diagnose(log.read_text(encoding="utf-8")):
+    if result.returncode and OFFLINE in load_tool("environment").diagnose(log.read_text(encoding="utf-8")):
         pytest.skip("no package index can be reached, so the wheel cannot be installed with what it needs")
     assert result.returncode == 0, result.stderr
     return commands

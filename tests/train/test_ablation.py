@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from p3m_edge.cli import main
-from p3m_edge.cli.ablate_cp import markdown
 from p3m_edge.errors import InputError, OutputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import MaskError, read_mask, write_png
 from p3m_edge.train import ablation
 from p3m_edge.train.ablation import Sads, Score, Setting
 from p3m_edge.train.folder import locked
+from tests.tools import TOOLS, load_tool
 from tests.train.conftest import Interrupting, Told
 
 SIZES = ("data.size=32", "data.crops=[48]", "run.batch=2", "log.every=1")
@@ -50,7 +50,7 @@ def command(setting: Setting, out: Path) -> list[str]:
         "--steps", str(setting.steps), "--seeds", str(setting.seeds), "--out", str(out), "--json",
     ]  # fmt: skip
     sets = [part for override in setting.overrides for part in ("--set", override)]
-    return [sys.executable, "-m", "p3m_edge", "ablate-cp", *arguments, *sets]
+    return [sys.executable, str(TOOLS / "ablate_cp.py"), *arguments, *sets]
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_again_it_takes_what_is_there(done: Path, setting: Setting) -> None:
     times = {path: path.stat().st_mtime_ns for path in (done / "runs").rglob("*") if path.is_file()}
     found = ablation.ablate(setting, done, Told())
     assert times == {path: path.stat().st_mtime_ns for path in (done / "runs").rglob("*") if path.is_file()}
-    assert markdown(found) == (done / "report.md").read_text(encoding="utf-8")
+    assert load_tool("ablate_cp").markdown(found) == (done / "report.md").read_text(encoding="utf-8")
     for other in (
         replace(setting, steps=4), replace(setting, seeds=3), replace(setting, size=(64, 64)),
         replace(setting, overrides=(*SIZES, "optim.lr=0.01")), replace(setting, faces="synth:2"),

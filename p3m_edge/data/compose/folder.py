@@ -26,7 +26,7 @@ from p3m_edge.errors import InputError, OutputError, UsageError
 from p3m_edge.imageio import read_image, write_png
 
 _RECORD = "compose.json"
-_FOREGROUNDS = "foregrounds"  # where estimated ones go, if nothing else is said
+FOREGROUNDS = "foregrounds"  # where estimated ones go, if nothing else is said
 _COLUMNS = ("name", "kind", "set", "portrait", "background", "seed")
 _MEMORY = 300_000_000  # bytes of decoded portraits that a process keeps
 
@@ -88,7 +88,7 @@ def write_set(
     """
     numbers = numbered(recipe.seed, count)
     claim(out / _RECORD, recipe, ("image", "alpha", "facemask", *(("fg", "bg") if recipe.colours else ())))
-    colours = out / _FOREGROUNDS if foregrounds is None else foregrounds
+    colours = out / FOREGROUNDS if foregrounds is None else foregrounds
     make_folder(colours)
     there = _there(out, recipe)
     listed = max([count, *(int(name) - numbers.start + 1 for name in there)])

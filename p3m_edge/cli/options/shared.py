@@ -1,0 +1,87 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from p3m_edge import shipped
+from p3m_edge.cli.options.arguments import option
+from p3m_edge.data.sample import PLAIN, MatteForm, MattesTurned
+from p3m_edge.errors import UsageError, suggestion
+from p3m_edge.imageio import MaskSource
+from p3m_edge.targets import ARCHS
+
+DEVICE_HELP = "device or provider, as the engine names it (default: cpu, of TensorRT cuda); not obtained is an error"
+
+
+def workers() -> Any:
+    """``--workers``, a field of a verb's ``Arguments``."""
+    return option("processes (default: one for each core)")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where a model runs."""
+
+    device: str | None = option(DEVICE_HELP, metavar="NAME")
+    threads: int | None = option("threads (default: the engine's choice)")
+
+
+@dataclass(frozen=True)
+class Mattes:
+    """How the mattes of a data set are stored."""
+
+    alpha_from: MaskSource | None = option(
+        "what of an alpha's file is the matte: grey, its grey values, if nothing speaks against them (default); "
+        "alpha, its alpha channel; mask, not 0 is foreground; 8-bit, 0..255 in a file of 16 bits; values, its grey "
+        "values whatever speaks against them",
+        metavar="WHAT",
+    )
+    alpha_turned: MattesTurned | None = option(
+        "mattes of pictures that are turned by their EXIF data: check that they are upright (default), take them as "
+        "upright, or turn them as the pictures, as they are of raw pixels",
+        metavar="HOW",
+    )
+
+    @property
+    def form(self) -> MatteForm:
+        """As data sets are told."""
+        return MatteForm(self.alpha_from or PLAIN.source, self.alpha_turned or PLAIN.turned)
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """As settings of a training; what was not given is not among them."""
+        return tuple(f"data.{name}={value}" for name, value in vars(self).items() if value is not None)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which network."""
+
+    checkpoint: Path | None = option("a checkpoint (.pth, .safetensors; default: the one of this package)", metavar="F")
+    standin: bool = option("deterministic weights that are not trained", default=False)
+    arch: str | None = option(f"architecture: {', '.join(ARCHS)} (a checkpoint says it by itself)", metavar="NAME")
+
+    def request(self) -> dict[str, Any]:
+        """``checkpoint`` and ``arch`` of :class:`p3m_edge.export.ExportRequest`; no checkpoint: stand-in weights.
+
+        Raises
+        ------
+        UsageError
+            Both a checkpoint and stand-in weights, no architecture for the latter, an unknown one, or one that needs a
+            checkpoint.
+        CheckpointError
+            The weights of the package are meant and not there.
+        """
+        if self.arch is not None and self.arch not in ARCHS:
+            raise UsageError(f"unknown architecture {self.arch!r}", hint=suggestion(self.arch, ARCHS))
+        if self.checkpoint is not None and self.standin:
+            raise UsageError("--checkpoint and --standin exclude each other", hint="leave one of them out")
+        if self.standin and self.arch is None:
+            raise UsageError("stand-in weights need an architecture", hint=f"--arch {', '.join(ARCHS)}")
+        if self.checkpoint is not None:
+            return {"checkpoint": self.checkpoint, "arch": self.arch}
+        arch = self.arch or shipped.DEFAULT
+        return {"checkpoint": None if self.standin else shipped.weights_path(arch), "arch": arch}

@@ -1,0 +1,151 @@
+"""Tables, figures and progress bars, all of them by rich."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+    from rich.table import Table
+    from rich.text import Text
+
+    from p3m_edge.cli.ui.console import Console
+    from p3m_edge.records import ParityRecord, VerifiedRecord
+    from p3m_edge.targets import Limits
+
+_FIGURES = (
+    "logits_mean", "local_mean", "local_share", "flips", "alpha_mean", "alpha_max", "sad", "mse", "grad", "grad_mean",
+    "conn",
+)  # fmt: skip
+
+
+class Row(NamedTuple):
+    """A row of a table with a style of its own, such as ``red``."""
+
+    cells: Sequence[str]
+    style: str | None
+
+
+def table(title: str, columns: str, rows: Iterable[Sequence[str] | Row], caption: str | None = None) -> Table:
+    """A table for :meth:`Console.emit`; long text is folded, never cut.
+
+    Parameters
+    ----------
+    title, caption
+        Above and below it.
+    columns
+        The headings, with ``|`` between them; one that begins with ``>`` holds figures. Empty: no line of headings.
+    rows
+        The cells of each row, as many as there are columns.
+    """
+    from rich import box
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
+    made.show_header = bool(columns)
+    for heading in columns.split("|") if columns else ("", ""):
+        made.add_column(heading.removeprefix(">"), overflow="fold", justify="right" if heading[:1] == ">" else "left")
+    for row in rows:
+        cells, style = row if isinstance(row, Row) else (row, None)
+        made.add_row(*cells, style=style)
+    return made
+
+
+def facts(title: str, values: Iterable[tuple[str, str]]) -> Table:
+    """Names and values, without a line of headings."""
+    return table(title, "", values)
+
+
+def red(line: str) -> Text:
+    """A line that says what is wrong."""
+    from rich.text import Text
+
+    return Text(line, "red")
+
+
+def number(value: float | None) -> str:
+    """A figure for a table; ``-`` where there is none."""
+    return "-" if value is None else f"{value:.3g}"
+
+
+def megabytes(size: float) -> str:
+    """Bytes as MB (10^6)."""
+    return f"{size / 1e6:.1f} MB"
+
+
+def proved(verified: VerifiedRecord) -> str:
+    """What a manifest says has been proved: level, machine and units."""
+    machine = verified.machine
+    where = ", ".join(str(machine[name]) for name in ("cpu", "architecture", "system") if machine.get(name))
+    units = ", ".join(unit.unit for unit in verified.units)
+    return verified.level + (f" on {where}" if where else "") + (f"; units: {units}" if units else "")
+
+
+def limits_text(limits: Limits) -> str:
+    """Parity limits in words."""
+    logits = f"logits mean <= {limits.logits_mean:g} of their range; " if limits.logits_mean is not None else ""
+    others = (("alpha mean", limits.alpha_mean), ("mse", limits.mse), ("grad mean", limits.grad_mean))
+    return (
+        f"{logits}local alpha mean <= {limits.local_mean:g}; "
+        f"off by more than {limits.pixel_tolerance:g}: <= {limits.pixel_share:.3%} of the pixels; "
+        f"class flips <= {limits.flips:.3%}"
+    ) + "".join(f"; {what} <= {limit:g}" for what, limit in others if limit is not None)
+
+
+def parity_table(title: str, parity: ParityRecord) -> Table:
+    """One row per picture: how far the artefact's outputs are from the reference."""
+    return table(
+        title,
+        "picture|>" + "|>".join(name.replace("_", " ") for name in _FIGURES),
+        ((item.image, *(number(getattr(item, name)) for name in _FIGURES)) for item in parity.items),
+        "\n".join([f"limits: {limits_text(parity.limits)}", *(f"loosened: {line}" for line in parity.loosened)]),
+    )
+
+
+class Bars:
+    """Progress on stderr: one bar for each ``row`` on a terminal; elsewhere lines, as many as there are to be."""
+
+    def __init__(self, console: Console, bars: Progress | None, lines: int) -> None:
+        self._console, self._bars, self._lines = console, bars, lines
+        self._tasks: dict[str, TaskID] = {}
+        self._shown = -1
+
+    def progress(self, what: str, done: int, total: int, row: str = "") -> None:
+        """Say what is at work, and how far it is."""
+        if self._bars is not None:
+            if row not in self._tasks:
+                self._tasks[row] = self._bars.add_task("", row=row)
+            self._bars.update(self._tasks[row], description=what, completed=done, total=total)
+        elif self._lines and self._lines * done // max(total, 1) != self._shown:
+            self._shown = self._lines * done // max(total, 1)
+            self._console.note(f"{done}/{total} {what}")
+
+    def warn(self, message: str) -> None:
+        """A warning, above the bars."""
+        self._console.warn(message)
+
+
+@contextmanager
+def progress(console: Console, *, lines: int = 0, keep: bool = False) -> Iterator[Bars]:
+    """Show bars until the block ends, and with ``keep`` beyond; elsewhere than on a terminal, so many ``lines``."""
+    if not console.err.is_terminal:
+        yield Bars(console, None, lines)
+        return
+    from rich import progress as rich
+
+    columns = (
+        rich.TextColumn("{task.fields[row]}"), rich.BarColumn(), rich.MofNCompleteColumn(), rich.TimeElapsedColumn(),
+        rich.TimeRemainingColumn(), rich.TextColumn("{task.description}"),
+    )  # fmt: skip
+    with rich.Progress(*columns, console=console.err, transient=not keep) as bars:
+        yield Bars(console, bars, lines)
+
+
+@contextmanager
+def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for work on many things, on a terminal alone. It is called with ``(done, total)``."""
+    with progress(console) as bars:
+        yield partial(bars.progress, what)

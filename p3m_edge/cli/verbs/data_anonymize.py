@@ -1,0 +1,136 @@
+"""``p3m-edge data anonymize``: blur the faces of ordinary portraits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from p3m_edge.cli.options import argument, group, option
+from p3m_edge.cli.options.shared import Mattes, workers
+from p3m_edge.cli.ui import Console, Part, Row, counting, table
+from p3m_edge.data.anonymize import run as work
+from p3m_edge.data.anonymize.folder import Job, Output, Settings, read_boxes
+from p3m_edge.data.anonymize.report import Report, summarise, write_report
+from p3m_edge.data.detect import CASCADE
+from p3m_edge.data.sets import find_items
+from p3m_edge.errors import GateError, P3MEdgeError, PartialError, UsageError
+
+EXAMPLES = """
+p3m-edge data anonymize photos/ anonymous/ --verify
+p3m-edge data anonymize photos/ anonymous/ --detector cascade --detector yunet.onnx
+p3m-edge data anonymize photos/ anonymous/ --boxes faces.csv
+p3m-edge data anonymize anonymous/ --verify --verifier yunet.onnx
+"""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Blur the faces of ordinary portraits: a P3M-style data set. IN is a folder of pictures, or a data set's
+    (image/ with alpha/, or P3M-10k's). OUT gets
+      blurred_image/  the pictures, faces blurred beyond recognition, hair and contour as they were (where IN has
+                      mattes)
+      facemask/       where they were changed
+      alpha/          the mattes, where IN has them
+      review/         pictures that may show a face as it is: none was found, the one found is not the subject's, or one
+                      was found again (--verify). Look at them; --boxes says what you saw
+      report.json, report.md, records/   what was done to each picture
+    The embedded detector finds FRONTAL faces only; a second face in a picture may escape it. Look at what you publish.
+
+    All pictures are encoded afresh as 8-bit PNG: no metadata, thumbnails or colour profiles. File names are kept.
+    A further run skips what is done with the same settings. A picture that cannot be used does not stop the others
+    (exit code 1). With --verify a face that is found again ends in review/, and the exit code is 3. Without OUT,
+    --verify looks at the blurred_image/ of a folder that is there already, and moves what shows a face into its
+    review/.
+    """
+
+    folder: Path = argument("a folder of pictures, or a data set's", "IN")
+    out: Path | None = argument("where the set goes", "OUT", nargs="?")
+    force: bool = option("do pictures again that are done", default=False)
+    workers: int | None = workers()
+    mattes: Mattes = group(Mattes)
+    detector: tuple[str, ...] = option(
+        "cascade (embedded; the default) or a YuNet ONNX file; given several times, all of them look",
+        (), metavar="D", group="finding faces",
+    )  # fmt: skip
+    boxes: Path | None = option(
+        "faces that you marked, for the pictures named there: CSV with name, x, y, width, height (hairline to chin, "
+        "cheek to cheek, in pixels; empty: there is no face)"
+    )
+    no_face: Literal["review", "keep"] = option(
+        "where pictures without a face go: review/ (default), or the output as they are", "review"
+    )
+    verify: bool = option("look for faces in the results; one found is a failure", default=False, group="looking again")
+    verifier: str = option(
+        "who looks: cascade (default; other sizes, mirrored, turned) or a YuNet ONNX file", CASCADE, metavar="D"
+    )
+
+
+def run(args: Arguments, console: Console) -> None:
+    """Anonymise a folder, or verify one."""
+    if args.out is not None:
+        report = _anonymize(args, args.out, console)
+    elif args.verify:
+        report = _verify(args, console)
+    else:
+        raise UsageError("OUT is missing", hint="without OUT, --verify looks at a folder that is there already")
+    console.emit(report, _render(report), _error(report))
+
+
+def _anonymize(args: Arguments, out: Path, console: Console) -> Report:
+    items = find_items(args.folder, args.mattes.form)
+    boxes = {} if args.boxes is None else read_boxes(args.boxes, (item.name for item in items))
+    settings = Settings(
+        detectors=tuple(dict.fromkeys(args.detector)) or (CASCADE,),
+        keep_faceless=args.no_face == "keep",
+        verifier=args.verifier if args.verify else None,
+        stored=args.mattes.form,
+    )
+    output = Output(out)
+    output.prepare(args.folder, alphas=any(item.alpha is not None for item in items))
+    jobs = [Job(item, boxes.get(item.name)) for item in items]
+    earlier = {} if args.force else {job.item.name: output.finished(job, settings) for job in jobs}
+    records = [record for record in earlier.values() if record is not None]
+    left = [job for job in jobs if earlier.get(job.item.name) is None]
+    resumed = len(records)
+    with counting(console, "anonymise") as progress:
+        records += work.anonymize_all(left, output, settings, args.workers, progress)
+    report = summarise(out, settings, records, resumed)
+    write_report(report)
+    return report
+
+
+def _verify(args: Arguments, console: Console) -> Report:
+    checks = work.find_checks(args.folder)
+    with counting(console, "verify") as progress:
+        records = work.verify_all(checks, args.folder, args.verifier, args.workers, progress)
+    report = summarise(args.folder, None, records)
+    write_report(report, "verify-report")
+    return report
+
+
+def _error(report: Report) -> P3MEdgeError | None:
+    if report.found_again:
+        return GateError(
+            f"a face was found again in {report.found_again} of {len(report.pictures)} pictures; they are in review/",
+            hint="look at them, and mark their faces in a file for --boxes, or find them with a YuNet --detector",
+        )
+    if report.failed:
+        return PartialError(
+            f"{report.failed} of {len(report.pictures)} pictures failed",
+            hint="run it again when this is put right: what is done is skipped",
+        )
+    return None
+
+
+def _render(report: Report) -> Iterator[Part]:
+    trouble = [record for record in report.pictures if record.status != "done"]
+    if trouble:
+        rows = (Row((r.name, r.status, r.reason or ""), "red" if r.remaining else None) for r in trouble)
+        yield table("to be looked at", "picture|status|why", rows)
+    resumed = f" ({report.resumed} by an earlier run)" if report.resumed else ""
+    yield (
+        f"{report.done} done with {report.faces} faces hidden, {report.review} in review, {report.failed} failed"
+        f"{resumed}; in {report.out}"
+    )

@@ -1,0 +1,294 @@
+"""``p3m-edge doctor``: what can be built, run and verified on this machine, and what is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from p3m_edge import __version__, shipped
+from p3m_edge.benchmarks.fingerprint import Fingerprint, fingerprint
+from p3m_edge.cli import probe
+from p3m_edge.cli.ui import Console, Part, Row, facts, megabytes, table
+from p3m_edge.errors import CheckpointError
+from p3m_edge.manifest import sha256
+from p3m_edge.runtimes import coreml
+from p3m_edge.runtimes.tensorrt_builder import Builder, builders, install_hint
+from p3m_edge.runtimes.tensorrt_fit import NAMES
+from p3m_edge.targets import TARGETS, Target
+
+EXAMPLES = """
+p3m-edge doctor
+p3m-edge doctor --json
+"""
+_TIMEOUT = 120.0  # seconds for one import; cold discs are slow
+PACKAGES: dict[str, str | None] = {
+    "numpy": None, "cv2": None, "PIL": None, "onnxruntime": "onnx", "openvino": "openvino", "torch": "torch",
+    "onnx": "torch", "onnxscript": "torch", "safetensors": "torch", "skimage": "torch", "nncf": "quantize",
+    "coremltools": "coreml", "coreai": "coreai", "coreai_torch": "coreai", "cuda": "tensorrt", "av": "video",
+}  # fmt: skip
+"""Import names, and the extra of this package that brings each (None: the base install)."""
+_ENGINES = {"coreml": "coremltools", "tensorrt": "cuda"}
+"""The package of an engine that is not named as the engine is."""
+_INT8_FEATURES = ("avx512_vnni", "avx_vnni", "amx_int8", "dotprod", "i8mm")
+_STYLES = {"ok": None, "absent": "dim", "broken": "red", "damaged": "red"}
+_ELSEWHERE = "Core ML runs on Apple's systems alone; verify interprets its programs"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Say for each target whether this machine can build it, run it and verify it, and why not; and whether the
+    weights of this package are whole.
+    Every package is tested by importing it in a process of its own, so that one that is installed but broken is
+    reported with its cause. Nothing is installed or changed.
+    """
+
+
+@dataclass(frozen=True)
+class Package:
+    """One package: ``cause`` says why it is broken; ``details`` are the devices or providers that it really offers."""
+
+    name: str
+    extra: str | None
+    status: Literal["ok", "absent", "broken"]
+    version: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    cause: str | None = None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of this package; ``cause`` says why they cannot be used."""
+
+    arch: str
+    status: Literal["ok", "damaged"]
+    sha256: str | None = None
+    licence: str | None = None
+    provenance: str | None = None
+    cause: str | None = None
+
+
+@dataclass(frozen=True)
+class Ability:
+    """Whether something can be done here, and if not, why."""
+
+    possible: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class TargetState:
+    """What this machine can do with a target; ``pip`` is the line that installs what is absent."""
+
+    target: str
+    build: Ability
+    run: Ability
+    verify: Ability
+    pip: str | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The whole answer. ``int8_features`` are the CPU's instructions for int8 dot products."""
+
+    p3m_edge: str
+    python: str
+    machine: Fingerprint
+    int8_features: tuple[str, ...]
+    packages: tuple[Package, ...]
+    weights: tuple[Weights, ...]
+    builders: tuple[Builder, ...]
+    targets: tuple[TargetState, ...]
+    pip: str | None
+
+
+def run(_args: Arguments, console: Console) -> None:
+    """Examine this machine and print what was found; exit code 0 whatever is missing."""
+    diagnosis = diagnose()
+    console.emit(diagnosis, _render(diagnosis))
+
+
+def diagnose() -> Diagnosis:
+    """Examine this machine. Absent packages cost nothing; the others are imported side by side."""
+    packages = _probe(PACKAGES)
+    engines = builders()
+    wanted = [target for target in TARGETS.values() if not target.experimental]
+    absent = {extra for target in wanted for extra in _absent_extras(_build_modules(target), packages)}
+    machine = fingerprint()
+    return Diagnosis(
+        p3m_edge=__version__,
+        python=f"{platform.python_version()} ({sys.executable})",
+        machine=machine,
+        int8_features=tuple(name for name in _INT8_FEATURES if name in machine.features),
+        packages=tuple(packages.values()),
+        weights=tuple(map(_weights, shipped.SHIPPED)),
+        builders=engines,
+        targets=tuple(_target_state(target, packages, engines) for target in TARGETS.values()),
+        pip=_pip(absent),
+    )
+
+
+def _weights(arch: str) -> Weights:
+    try:
+        header = shipped.read_header(arch)
+    except CheckpointError as error:
+        return Weights(arch, "damaged", cause=str(error))
+    return Weights(arch, "ok", sha256(shipped.weights_path(arch)), header.licence, header.provenance)
+
+
+def _probe(names: Mapping[str, str | None]) -> dict[str, Package]:
+    started: dict[str, subprocess.Popen[str] | None] = {}
+    try:
+        for name in names:
+            started[name] = _start(name) if _installed(name) else None
+        return {name: _finish(name, names[name], process) for name, process in started.items()}
+    finally:
+        for process in filter(None, started.values()):
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+
+def _installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):  # a broken parent package or a half-removed one
+        return False
+
+
+def _start(name: str) -> subprocess.Popen[str]:
+    # -P: neither the current folder nor that of the script may pass for an installed package.
+    command, pipe = [sys.executable, "-P", probe.__file__, name], subprocess.PIPE
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, encoding="utf-8", errors="replace"
+    )
+
+
+def _finish(name: str, extra: str | None, process: subprocess.Popen[str] | None) -> Package:
+    if process is None:
+        return Package(name, extra, "absent")
+    try:
+        output, messages = process.communicate(timeout=_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return Package(name, extra, "broken", cause=f"importing it took more than {_TIMEOUT:.0f} s")
+    try:
+        answer = json.loads(output.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        last = messages.strip().splitlines()[-1:] or ["no message"]
+        return Package(name, extra, "broken", cause=f"importing it ended the process ({process.returncode}): {last[0]}")
+    status: Literal["ok", "broken"] = "broken" if answer["cause"] else "ok"
+    return Package(name, extra, status, answer["version"], answer["details"], answer["cause"])
+
+
+def _build_modules(target: Target) -> tuple[str, ...]:
+    return ("torch", *target.build_modules)
+
+
+def _target_state(target: Target, packages: Mapping[str, Package], engines: Iterable[Builder]) -> TargetState:
+    build = _ability(_build_modules(target), packages)
+    engine = _ENGINES.get(target.engine, target.engine)
+    running = verifying = _ability((engine,), packages)
+    if target.engine == "coreml" and not coreml.here():
+        running, verifying = Ability(possible=False, reason=_ELSEWHERE), build
+    if target.engine == "tensorrt":
+        build, running = _with_engine(build, engines), _on_gpu(running, engines)
+        verifying = running if running.possible else build  # of the typed ONNX, without a GPU
+    absent = _absent_extras((*_build_modules(target), engine), packages)
+    return TargetState(target.name, build, running, verifying, _pip(absent))
+
+
+def _with_engine(build: Ability, engines: Iterable[Builder]) -> Ability:
+    """Whether a TensorRT artefact can be made; without a builder it is one without an engine."""
+    if not build.possible or any(engine.problem is None for engine in engines):
+        return build
+    reasons = "; ".join(str(engine.problem) for engine in engines)
+    return Ability(possible=True, reason=f"the typed ONNX alone, no engine: {reasons}")
+
+
+def _on_gpu(running: Ability, engines: Iterable[Builder]) -> Ability:
+    reasons = [running.reason] if running.reason else []
+    if not any(engine.version for engine in engines):
+        reasons.append("neither TensorRT nor TensorRT for RTX is here")
+    reasons += dict.fromkeys(engine.no_gpu for engine in engines if engine.no_gpu)
+    return Ability(possible=not reasons, reason="; ".join(reasons) or None)
+
+
+def _ability(modules: Iterable[str], packages: Mapping[str, Package]) -> Ability:
+    reasons = []
+    for package in (packages[name] for name in modules):
+        if package.status == "absent":
+            reasons.append(f"{package.name} is not installed")
+        elif package.status == "broken":
+            reasons.append(f"{package.name} does not import: {package.cause}")
+    return Ability(possible=not reasons, reason="; ".join(reasons) or None)
+
+
+def _absent_extras(modules: Iterable[str], packages: Mapping[str, Package]) -> set[str]:
+    return {str(packages[name].extra) for name in modules if packages[name].status == "absent"}
+
+
+def _pip(extras: Iterable[str]) -> str | None:
+    names = ",".join(sorted(extras))
+    return f'pip install "p3m-edge[{names}]"' if names else None
+
+
+def _render(diagnosis: Diagnosis) -> Iterator[Part]:
+    yield facts("this machine", _machine(diagnosis))
+    yield table("packages", "package|extra|status|version|details", map(_package, diagnosis.packages))
+    columns = "architecture|status|licence|SHA-256|provenance"
+    rows = (
+        (w.arch, w.status, w.licence or "-", w.sha256 or "-", w.cause or w.provenance or "") for w in diagnosis.weights
+    )
+    yield table("weights of this package", columns, (Row(cells, _STYLES[cells[1]]) for cells in rows))
+    columns = "builder|version|builds for|GPU|why not|to install"
+    yield table("builders of TensorRT engines", columns, map(_builder, diagnosis.builders))
+    yield table(
+        "targets on this machine", "target|build|run|verify|why not|to install", map(_target, diagnosis.targets)
+    )
+    if diagnosis.pip:
+        yield f"to build and run every available target:\n  {diagnosis.pip}"
+
+
+def _machine(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
+    machine = diagnosis.machine
+    yield "p3m-edge", f"{diagnosis.p3m_edge}, Python {diagnosis.python}"
+    yield "system", f"{machine.system}, {machine.architecture}"
+    memory = megabytes(machine.memory_bytes)
+    yield "CPU", f"{machine.cpu or 'unknown'}, usable cores: {machine.usable_cores}, memory: {memory}"
+    yield "CPU features", ", ".join(machine.features) or "none recognised"
+    yield "int8 instructions", ", ".join(diagnosis.int8_features) or "none: int8 may be no faster than fp32"
+
+
+def _package(package: Package) -> Row:
+    offers = (f"{key.replace('_', ' ')}: {_text(value)}" for key, value in package.details.items())
+    details = package.cause or "; ".join(offers)
+    cells = (package.name, package.extra or "-", package.status, package.version or "-", details)
+    return Row(cells, _STYLES[package.status])
+
+
+def _text(value: object) -> str:
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
+
+
+def _builder(engine: Builder) -> Row:
+    here = engine.no_gpu or "-"
+    if driver := engine.driver:
+        gpus = ", ".join(f"{gpu.name} ({gpu.compute_capability})" for gpu in driver.gpus)
+        here = f"{gpus}; driver {driver.release or 'of unknown release'}, CUDA {driver.cuda}"
+    ahead = ", ".join(engine.compute_capabilities)
+    builds = "nothing" if engine.problem else f"GPUs of {ahead}" if ahead else "the GPU here"
+    install = "" if engine.version else install_hint(engine.flavour)
+    cells = (NAMES[engine.flavour], engine.version or "-", builds, here, engine.problem or "", install)
+    return Row(cells, "dim" if engine.problem else None)
+
+
+def _target(state: TargetState) -> Row:
+    answers = ("yes" if ability.possible else "no" for ability in (state.build, state.run, state.verify))
+    reasons = dict.fromkeys(ability.reason for ability in (state.build, state.run) if ability.reason)
+    cells = (state.target, *answers, "; ".join(reasons), state.pip or "")
+    return Row(cells, None if state.run.possible or state.build.possible else "dim")

@@ -1,0 +1,225 @@
+"""``p3m-edge inspect``: what is in an artefact or a checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from p3m_edge import header as headers
+from p3m_edge import manifest as manifests
+from p3m_edge.atomic import atomic_write
+from p3m_edge.cli.options import argument, option
+from p3m_edge.cli.ui import Console, Part, Row, facts, megabytes, number, red, table
+from p3m_edge.cli.ui.quantization import attempts_table, gate_failures
+from p3m_edge.cli.ui.show import parity_table, proved
+from p3m_edge.errors import CheckpointError, UsageError
+from p3m_edge.inventory import inventory
+from p3m_edge.manifest import Manifest
+from p3m_edge.records import BuildRecord
+from p3m_edge.smallfile import read_small
+
+EXAMPLES = """
+p3m-edge inspect out/demo/onnx-fp32
+p3m-edge inspect out/demo/openvino-fp16 --json
+p3m-edge inspect out/demo/onnx-fp32 --bom onnx-fp32.cdx.json
+p3m-edge inspect run/best.safetensors
+"""
+_MAX_BYTES = 4 * 1024**3  # of a checkpoint
+_TRAINED = "trained"
+_NOT_TRAINED = "NOT TRAINED: stand-in weights, its mattes mean nothing"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Show what is in an artefact: model, provenance and licence of its weights, input, outputs, files,
+    parity, verification level, versions. A rejected artefact is shown too. Nothing is run or hashed;
+    `p3m-edge verify` does that.
+
+    Of a checkpoint (.pth, .safetensors) the file is read and checked, and what it says about itself is shown. That
+    needs PyTorch, unless it is one of p3m-edge.
+    """
+
+    path: Path = argument("the folder that `p3m-edge export` wrote, or a checkpoint", "PATH")
+    bom: Path | None = option("also write an inventory of what went into the artefact, in CycloneDX's JSON")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """An artefact's manifest and the state of its folder.
+
+    ``absent`` are the recorded files that are missing; ``bytes`` is what the others take on disc.
+    """
+
+    folder: Path
+    status: str
+    bytes: int
+    absent: tuple[str, ...]
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """What a checkpoint is; ``sha256`` is that of the whole file, as in the manifests of its artefacts."""
+
+    file: Path
+    bytes: int
+    sha256: str
+    format: str
+    arch: str
+    trained: bool
+    provenance: str
+    licence: str
+
+
+def run(args: Arguments, console: Console) -> None:
+    """Read the manifest or the checkpoint and show it."""
+    if args.path.is_file():
+        if args.bom is not None:
+            raise UsageError("--bom is for artefacts, not for checkpoints")
+        checkpoint = inspect_file(args.path)
+        console.emit(checkpoint, [facts(str(checkpoint.file), _checkpoint_rows(checkpoint))])
+        return
+    inspection = inspect(args.path)
+    if args.bom is not None:
+        atomic_write(args.bom, inventory(inspection.manifest), what="the inventory")
+    absent = f"missing in {inspection.folder}: {', '.join(inspection.absent)}"
+    console.emit(inspection, _render(inspection), warnings=[absent] if inspection.absent else ())
+
+
+def inspect(folder: Path) -> Inspection:
+    """Read an artefact, rejected or not.
+
+    Raises
+    ------
+    ArtefactError
+        The folder is no artefact, or its manifest cannot be read.
+    """
+    manifest = manifests.read(folder, allow_rejected=True)
+    rejected = folder.resolve().name.endswith(manifests.REJECTED_SUFFIX)
+    rejected |= any(gate is not None and not gate.passed for gate in (manifest.parity, manifest.quantization))
+    present = {name: folder / name for name in manifest.files if (folder / name).is_file()}
+    return Inspection(
+        folder=folder,
+        status="rejected" if rejected else manifest.engine.status,
+        bytes=sum(path.stat().st_size for path in present.values()),
+        absent=tuple(sorted(set(manifest.files) - set(present))),
+        manifest=manifest,
+    )
+
+
+def inspect_file(path: Path) -> CheckpointFile:
+    """Read a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        It is none, or damaged.
+    MissingError
+        It is not one of ours, and reading others takes PyTorch.
+    """
+    try:
+        data = read_small(path, _MAX_BYTES)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    own = headers.read(data, str(path))
+    if own is not None:
+        says = (own.arch, own.trained, own.provenance, own.licence)
+        return CheckpointFile(path, len(data), hashlib.sha256(data).hexdigest(), "p3m-edge", *says)
+    from p3m_edge.model import inspect_checkpoint
+
+    info = inspect_checkpoint(path)
+    says = (info.arch, info.trained, info.provenance, info.licence)
+    return CheckpointFile(path, len(data), info.sha256, info.format, *says)
+
+
+def _checkpoint_rows(checkpoint: CheckpointFile) -> Iterator[tuple[str, str]]:
+    yield "model", f"P3M-Net {checkpoint.arch}"
+    yield "weights", _TRAINED if checkpoint.trained else _NOT_TRAINED
+    yield "provenance", checkpoint.provenance
+    yield "licence", checkpoint.licence
+    yield "format", f"{checkpoint.format}, {megabytes(checkpoint.bytes)}"
+    yield "checkpoint", f"SHA-256 {checkpoint.sha256}"
+
+
+def _render(inspection: Inspection) -> Iterator[Part]:
+    manifest = inspection.manifest
+    yield facts(str(inspection.folder), _rows(inspection))
+    title = f"files, {megabytes(inspection.bytes)} in all"
+    yield table(title, "file|>bytes|SHA-256 in the manifest", _files(inspection))
+    if manifest.parity is not None:
+        yield parity_table(f"parity: {'passed' if manifest.parity.passed else 'FAILED'}", manifest.parity)
+    if manifest.quantization is not None:
+        yield attempts_table(manifest.target, manifest.quantization)
+    for failure in (*(manifest.parity.failures if manifest.parity else ()), *gate_failures(manifest.quantization)):
+        yield red(f"failed: {failure}")
+
+
+def _files(inspection: Inspection) -> Iterator[Row]:
+    for name, record in inspection.manifest.files.items():
+        absent = name in inspection.absent
+        cells = (name + " (missing)" * absent, f"{record.bytes:,}", record.sha256)
+        yield Row(cells, "red" if absent else None)
+
+
+def _rows(inspection: Inspection) -> Iterator[tuple[str, str]]:
+    manifest = inspection.manifest
+    model, engine, frame = manifest.model, manifest.engine, manifest.input
+    yield "status", inspection.status + (f" ({engine.reason})" if engine.reason else "")
+    yield "target", f"{manifest.target} ({engine.name} >= {engine.minimum_version}, {manifest.precision})"
+    yield "model", f"P3M-Net {model.arch}, {model.parameters:,} parameters, unpool {manifest.unpool}"
+    yield "weights", _TRAINED if model.trained else _NOT_TRAINED
+    yield "provenance", model.provenance
+    yield "licence", model.licence
+    yield "checkpoint", f"SHA-256 {model.checkpoint_sha256}"
+    height, width = ("any" if side is None else str(side) for side in (frame.height, frame.width))
+    shape = f"{frame.dtype} [{frame.batch}, {height}, {width}, 3] {frame.layout} {frame.colour}"
+    yield "input", f"{frame.name}: {shape}, multiples of {frame.multiple_of}"
+    for index, each in enumerate(manifest.functions):
+        yield "function", f"{each.name}: {each.width}x{each.height}" + (" (default)" if index == 0 else "")
+    if manifest.smoothing is not None:
+        yield "smoothing", f"{manifest.smoothing:g} of the matte before, kept as a state"
+    for output in manifest.outputs:
+        form = ", an image in the engine's own terms" if output.form == "image" else ""
+        yield "output", f"{output.name}: {output.dtype} {output.layout}, channels: {output.channels}{form}"
+    if engine.build is not None:
+        yield from _build_rows(engine.build)
+    for command in engine.commands:
+        yield "build it with", command
+    if manifest.looked_at is not None:
+        yield "looked at", f"{manifest.looked_at.pictures} pictures for overflow, of {manifest.looked_at.source}"
+    if manifest.fp32_nodes:
+        yield "kept in fp32", f"nodes: {len(manifest.fp32_nodes)}: {', '.join(manifest.fp32_nodes)}"
+    if manifest.parity is not None and manifest.parity.headroom is not None:
+        yield "headroom", f"{manifest.parity.headroom:.3g} times: how much larger results could be in half precision"
+    yield "verified", proved(manifest.verified)
+    for unit in manifest.verified.units:
+        yield f"largest errors, {unit.unit}", ", ".join(f"{name} {number(v)}" for name, v in unit.errors.items())
+    yield "verified with", _pairs(manifest.verified.versions) or "-"
+    yield "built with", _pairs({"p3m-edge": manifest.p3m_edge} | engine.versions)
+
+
+def _build_rows(build: BuildRecord) -> Iterator[tuple[str, str]]:
+    """How a TensorRT engine was built, and where it runs."""
+    from p3m_edge.runtimes.tensorrt_fit import NAMES  # loads the runtimes, which no other artefact needs to be shown
+
+    yield "engine", f"{NAMES[build.flavour]} {build.version}, {build.system}"
+    where = f"compute capability {', '.join(build.compute_capabilities)}"
+    more = "" if build.hardware_compatibility == "none" else f", hardware compatibility {build.hardware_compatibility}"
+    yield "made for", where + more + (", newer versions too" if build.version_compatible else "")
+    built_on = f"{build.gpu}, driver {build.driver or '-'}, CUDA {build.cuda or '-'}" if build.gpu else "no GPU"
+    yield "built on", f"{built_on}, in {build.seconds:.1f} s"
+    if build.level is not None or build.workspace_mb is not None:
+        chosen = {"level": build.level, "workspace": build.workspace_mb and f"{build.workspace_mb} MB"}
+        yield "builder", ", ".join(f"{name} {value}" for name, value in chosen.items() if value is not None)
+    if build.profile is not None:
+        sizes = (build.profile.minimum, build.profile.optimum, build.profile.maximum)
+        low, best, high = (f"{width}x{height}" for width, height in sizes)
+        yield "sizes", f"{low} to {high}, tuned for {best}"
+    yield "layers by type", _pairs({name: str(count) for name, count in build.types.items()})
+    yield "built of", f"SHA-256 {build.onnx_sha256}"
+
+
+def _pairs(values: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())

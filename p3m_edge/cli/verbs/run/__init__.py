@@ -1,0 +1,223 @@
+"""``p3m-edge run``: matte pictures."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from p3m_edge.atomic import is_aside
+from p3m_edge.cli.options import SIZE, Size, argument, gigabytes, group, option
+from p3m_edge.cli.options.shared import Runtime
+from p3m_edge.cli.ui import Console, Part, Row, progress, table
+from p3m_edge.cli.verbs.run.default_artefact import default_artefact
+from p3m_edge.cli.verbs.run.matte import KINDS, Budget, Inputs, Job, Outcome, Recipe, process, read_background
+from p3m_edge.cli.verbs.run.sources import Source, collect, output_names, with_pages
+from p3m_edge.errors import InputError, OutputError, P3MEdgeError, PartialError, UsageError
+from p3m_edge.imageio import MAX_PIXELS, Picture
+from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX
+from p3m_edge.runtimes import Matting
+
+EXAMPLES = """
+p3m-edge run portrait.jpg --out mattes
+p3m-edge run out/demo/openvino-fp16 portrait.jpg --out mattes
+p3m-edge run out/demo/onnx-fp32 photos/ --recursive --out mattes
+p3m-edge run out/demo/onnx-fp32 portrait.jpg --out mattes --background '#00ff00'
+p3m-edge run out/demo/onnx-fp32 portrait.jpg --out mattes --cutout --background beach.jpg --blur
+"""
+_FEW = 5  # up to so many pictures, each one's files are listed, and what must be known about them
+_UNTRAINED = "the weights of this artefact are stand-ins and NOT TRAINED: its mattes mean nothing"
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What became of all pictures. ``trained`` is false for stand-in weights; ``left_out`` are earlier results."""
+
+    artefact: Path
+    target: str
+    trained: bool
+    out: Path
+    done: int
+    skipped: int
+    failed: int
+    left_out: int
+    pictures: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Matte pictures, with an artefact that export wrote, or with the weights of this package: their artefact is
+    made at the first run, which needs PyTorch, and kept in the user's cache. Each picture gives, below --out and in the
+    sub-folder it came from,
+      <stem>.alpha.png      the alpha matte (grey)
+      <stem>.cutout.png     the subject on transparency, straight colour
+      <stem>.composite.png  the subject on --background
+      <stem>.blur.png       the subject on its own background, blurred
+    Without --alpha, --cutout, --background or --blur: alpha and cut-out. 16-bit pictures give 16-bit results. What is
+    transparent in a picture stays transparent in its results.
+    Pictures that would share a name keep their suffix in it (1.jpg.alpha.png); of several folders, each keeps its name.
+    With --pages all, every page or frame of a file is a picture (scan-2.alpha.png).
+
+    Inputs are never overwritten. Results that exist are left alone and only what is missing is made; --force replaces
+    them. In a folder, pictures that p3m-edge wrote are not taken as inputs. A picture that cannot be used does not stop
+    the others: it is named at the end, and the exit code is 1. Every file appears complete or not at all.
+    """
+
+    artefact: Path | None = argument(
+        "the folder that export wrote (default: made from the weights of this package)", "ARTEFACT", nargs="?"
+    )
+    inputs: tuple[Path, ...] = argument("a picture, or a folder of them", "INPUT", nargs="+")
+    out: Path = option("where the results go", metavar="DIR", required=True)
+    recursive: bool = option(
+        "also the pictures in sub-folders; linked ones are followed, and each folder is looked into once", default=False
+    )
+    force: bool = option("replace results that exist (never an input)", default=False)
+    pages: Literal["first", "all"] = option(
+        "of files with several pages or frames (TIFF, GIF, WebP, AVIF) the first one, or each", "first"
+    )
+    max_megapixels: int = option("refuse larger pictures", MAX_PIXELS // 1_000_000)
+    max_memory: float | None = option(
+        "refuse pictures that take more memory (default: than is free). Each megapixel of 8 bits a channel takes up to "
+        "12 MB for an alpha, 18 for a blurred background, 24 for a cut-out or composite; 16 bits a channel take nearly "
+        "three times as much, transparency 14 MB more",
+        metavar="GB", parse=gigabytes,
+    )  # fmt: skip
+    alpha: bool = option("write the alpha matte", default=False, group="results")
+    cutout: bool = option("write the subject on transparency", default=False)
+    background: str | None = option(
+        "write a composite on a colour ('#00ff00', white) or a picture (beach.jpg)", metavar="B"
+    )
+    blur: bool = option("write a composite on the blurred background", default=False)
+    resize: Literal["stretch", "letterbox"] = option(
+        "how a picture becomes the network's input", "stretch", group="inference"
+    )
+    size: Size | None = option(f"the default artefact's input size, multiples of 32 (default: {SIZE})")
+    runtime: Runtime = group(Runtime)
+
+    def kinds(self) -> tuple[str, ...]:
+        """Which results are made of each picture."""
+        wanted = (self.alpha, self.cutout, self.background is not None, self.blur)
+        return tuple(kind for kind, asked in zip(KINDS, wanted, strict=True) if asked) or ("alpha", "cutout")
+
+    def split(self) -> tuple[Path | None, list[Path]]:
+        """The artefact, if one was named, and the inputs.
+
+        The first word is an artefact if it is a folder with a manifest, or has the name of a rejected one, which
+        :class:`Matting` then refuses.
+
+        Raises
+        ------
+        UsageError
+            No input is left, or a size was given for an artefact, which has its own.
+        InputError
+            There is none of the inputs: no artefact is made for them.
+        """
+        words: list[Path] = [*filter(None, [self.artefact]), *self.inputs]
+        first = words[0]
+        if os.path.lexists(first / MANIFEST) or is_aside(first) or first.resolve().name.endswith(REJECTED_SUFFIX):
+            if len(words) == 1:
+                raise UsageError(f"no pictures were named for the artefact {first}", hint="see: p3m-edge run --help")
+            if self.size is not None:
+                text = f"--size is for the default artefact: {first} has its own"
+                raise UsageError(text, hint="leave one of them out")
+            return first, words[1:]
+        if not any(path.exists() for path in words):
+            raise InputError(f"{first} does not exist" if len(words) == 1 else "none of the inputs exists")
+        return None, words
+
+
+def run(args: Arguments, console: Console) -> None:
+    """Matte every picture; those that fail are named at the end."""
+    memory = None if args.max_memory is None else int(args.max_memory * 1e9)
+    budget = Budget(args.max_megapixels * 1_000_000, memory)
+    behind = None if args.background is None else read_background(args.background, budget.max_pixels)
+    recipe = Recipe(args.kinds(), behind, force=args.force)
+    named, words = args.split()
+    found = collect(words, recursive=args.recursive)
+    protected = [source.path for source in found.pictures]
+    if isinstance(behind, Picture):
+        protected.append(behind.path)
+        if behind.alpha is not None:
+            console.warn(f"the background {behind.path} is transparent in places; it is shown on white")
+    sources = with_pages(found.pictures, budget.max_pixels) if args.pages == "all" else found.pictures
+    outcomes = [Outcome(path, "failed", reason=reason) for path, reason in found.failures]
+    artefact = named or default_artefact(args.size or SIZE, console)
+    device, threads, check = args.runtime.device, args.runtime.threads, named is not None  # the default one is checked
+    with Matting(artefact, device=device, threads=threads, resize=args.resize, check=check) as matting:
+        manifest = matting.manifest
+        if not manifest.model.trained:
+            console.warn(_UNTRAINED)
+        _make_folder(args.out)
+        outcomes += _process_all(matting, _jobs(sources, recipe, args.out), recipe, Inputs(protected), budget, console)
+    _tell_remarks(outcomes, console)
+    count = Counter(outcome.status for outcome in outcomes)
+    report = RunReport(
+        artefact, manifest.target, manifest.model.trained, args.out, count["done"], count["skipped"], count["failed"],
+        len(found.own), tuple(outcomes),
+    )  # fmt: skip
+    console.emit(report, _render(report), _error(report))
+
+
+def _jobs(sources: Sequence[Source], recipe: Recipe, out: Path) -> list[Job]:
+    names = output_names(sources)
+    return [Job(s.path, recipe.files(out, name), s.page) for s, name in zip(sources, names, strict=True)]
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made a folder: {error.strerror}", hint="choose another --out") from error
+
+
+def _process_all(
+    matting: Matting, jobs: Sequence[Job], recipe: Recipe, inputs: Inputs, budget: Budget, console: Console
+) -> Iterator[Outcome]:
+    """Work through the pictures; a full disc ends it, and the rest counts as failed."""
+    full = False
+    with progress(console) as bars:
+        for done, job in enumerate(jobs):
+            bars.progress(job.source.name, done, len(jobs))
+            if full:
+                yield Outcome(job.source, "failed", reason="not begun: the disc is full", page=job.page)
+                continue
+            outcome, full = process(matting, job, recipe, inputs, budget)
+            yield outcome
+
+
+def _tell_remarks(outcomes: Sequence[Outcome], console: Console) -> None:
+    """Say what must be known about files; that of more than a few pictures in one line."""
+    found = [(outcome.input, remark) for outcome in outcomes for remark in outcome.remarks]
+    for path, remark in found[:_FEW]:
+        console.warn(f"{path}: {remark}")
+    if len(found) > _FEW:
+        console.warn(f"there are {len(found) - _FEW} more remarks of this kind; --json lists all of them")
+    if any(remark.startswith("the first of ") for _, remark in found):
+        console.note("hint: --pages all mattes every page and frame")
+
+
+def _error(report: RunReport) -> P3MEdgeError | None:
+    if not report.failed:
+        return None
+    if len(report.pictures) == 1:
+        return InputError(f"{report.pictures[0].input}: {report.pictures[0].reason}")
+    return PartialError(
+        f"{report.failed} of {len(report.pictures)} inputs failed",
+        hint="run it again when this is put right: what is done is skipped",
+    )
+
+
+def _render(report: RunReport) -> Iterator[Part]:
+    done = [picture for picture in report.pictures if picture.status == "done"]
+    if 0 < len(done) <= _FEW:
+        yield table("results", "picture|files", ((str(p.input), ", ".join(map(str, p.outputs))) for p in done))
+    if report.failed and len(report.pictures) > 1:
+        failed = (picture for picture in report.pictures if picture.status == "failed")
+        yield table("failed", "input|why", (Row((str(p.input), p.reason or ""), "red") for p in failed))
+    exist = " (their results exist; --force replaces them)" if report.skipped else ""
+    left_out = f", {report.left_out} earlier results left out" if report.left_out else ""
+    counts = f"{report.done} done, {report.skipped} skipped{exist}, {report.failed} failed{left_out}"
+    yield f"{counts}; results in {report.out}"

@@ -1,0 +1,297 @@
+"""From one picture to the files that were asked for: within the memory that there is, and without touching an input."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+from PIL import ImageColor
+
+from p3m_edge import imageio
+from p3m_edge.errors import InputError, OutputError, P3MEdgeError, UsageError
+from p3m_edge.imageio import MAX_PIXELS, Picture, TooLargeError
+from p3m_edge.resources import memory_left
+from p3m_edge.runtimes import compose
+
+if TYPE_CHECKING:
+    from p3m_edge.runtimes import Matting
+
+BYTES_PER_PIXEL = {"alpha": 12, "cutout": 24, "composite": 24, "blur": 18}
+"""What each kind of result takes at its peak, of a picture of 8 bits that is opaque; they are made one by one."""
+KINDS = tuple(BYTES_PER_PIXEL)
+_DEEP = 2.75  # times as much, with 16 bits a channel
+_TRANSPARENT = 14  # bytes more
+# What OpenCV, engines and C++ say.
+_NO_MEMORY = re.compile(r"Insufficient memory|bad_alloc|bad allocation|Failed to allocate", re.IGNORECASE)
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one picture.
+
+    Attributes
+    ----------
+    outputs
+        The files that are there now; with ``skipped`` they were there before.
+    reason
+        Why it failed, or was skipped.
+    seconds
+        Decoding, matting and writing.
+    page
+        Which page or frame of the file, from 1 on; None where it was not asked for all of them.
+    remarks
+        What must be known about the file, as in :class:`p3m_edge.imageio.Picture`.
+    """
+
+    input: Path
+    status: Literal["done", "skipped", "failed"]
+    outputs: tuple[Path, ...] = ()
+    reason: str | None = None
+    width: int | None = None
+    height: int | None = None
+    seconds: float = 0.0
+    page: int | None = None
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture, the files to make of it by kind, and which page or frame is meant, from 1 on (None: the first)."""
+
+    source: Path
+    files: Mapping[str, Path]
+    page: int | None = None
+
+
+class Inputs:
+    """The files that no result may replace: told apart by the file itself, so links and other spellings count."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._names = {os.path.realpath(path) for path in paths}
+        self._files = {_file_id(Path(name)) for name in self._names} - {None}
+
+    def check(self, output: Path) -> None:
+        """Refuse a result that would replace an input.
+
+        Raises
+        ------
+        OutputError
+            It would.
+        """
+        if os.path.realpath(output) in self._names or _file_id(output) in self._files:
+            raise OutputError(f"{output} is one of the inputs and is not overwritten", hint="choose another --out")
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How large a picture may be.
+
+    Attributes
+    ----------
+    max_pixels
+        Of a picture.
+    max_memory
+        Bytes for a picture and its results; None: what is free when its turn comes.
+    """
+
+    max_pixels: int = MAX_PIXELS
+    max_memory: int | None = None
+
+    def read(self, path: Path, page: int | None, kinds: Iterable[str]) -> Picture:
+        """Decode a picture, or a page of it from 1 on, if there is room for it and for the results of these kinds.
+
+        Raises
+        ------
+        InputError
+            As :func:`p3m_edge.imageio.read_image`, or there is no room.
+        """
+        room = _free_memory() if self.max_memory is None else self.max_memory
+        each = max(BYTES_PER_PIXEL[kind] for kind in kinds)
+        allowed = min(self.max_pixels, room // each)
+        try:
+            picture = imageio.read_image(path, max_pixels=allowed, frame=None if page is None else page - 1)
+        except TooLargeError as error:
+            if error.pixels is None or error.pixels > self.max_pixels:
+                raise TooLargeError(path, self.max_pixels, error.pixels) from error
+            raise self._no_room(path, error.pixels * each, room) from error
+        of_depth = _DEEP if picture.own.dtype == np.uint16 else 1
+        of_alpha = 0 if picture.alpha is None else _TRANSPARENT
+        needed = int(picture.own.shape[0] * picture.own.shape[1] * (each * of_depth + of_alpha))
+        if needed > room:
+            raise self._no_room(path, needed, room)
+        return picture
+
+    def _no_room(self, path: Path, needed: int, room: int) -> InputError:
+        limit = (
+            f"{room / 1e9:.2g} GB is free" if self.max_memory is None else f"--max-memory allows {room / 1e9:.2g} GB"
+        )
+        return InputError(
+            f"{path} takes about {needed / 1e9:.2g} GB of memory with its results, and {limit}",
+            hint="scale it down first, ask for fewer kinds of results, or set --max-memory",
+        )
+
+
+def _free_memory() -> int:
+    """The bytes that this process may still take: of the machine, its container and its own limits."""
+    free, left = int(psutil.virtual_memory().available), memory_left()
+    return free if left is None else min(free, left)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to write for each picture.
+
+    Attributes
+    ----------
+    kinds
+        Of ``KINDS``.
+    background
+        For ``composite``: a colour (R, G, B; 0..255, sRGB) or a picture.
+    force
+        Whether files that exist are replaced; otherwise they stay, and only what is missing is made.
+    """
+
+    kinds: tuple[str, ...]
+    background: Colour | Picture | None
+    force: bool
+
+    def files(self, folder: Path, name: os.PathLike[str]) -> dict[str, Path]:
+        """The files of one picture, by kind: ``<name>.<kind>.png``."""
+        base = folder / name
+        return {kind: base.with_name(f"{base.name}.{kind}.png") for kind in self.kinds}
+
+    def render(
+        self, picture: Picture, alpha: NDArray[np.float32], kinds: Iterable[str]
+    ) -> Iterator[tuple[str, NDArray[Any]]]:
+        """The results, one by one: ``[H, W]`` for alpha, ``[H, W, 4]`` for the cut-out, ``[H, W, 3]`` else.
+
+        uint16 for pictures of that depth, uint8 otherwise; in the colours of the picture's profile. What is transparent
+        in the picture stays so: the alpha is multiplied by the picture's own, a blurred picture keeps that as a fourth
+        channel, and colours under full transparency are in no result.
+        """
+        frame, given = picture.own, picture.alpha
+        shown: NDArray[Any] = alpha
+        if given is not None:
+            frame = imageio.fill_hidden(frame, given)
+            shown = alpha * (given * np.float32(1 / np.iinfo(given.dtype).max))
+        colours = None  # of the subject: estimating them costs more than all else
+        wanted = sorted(kinds, key=KINDS.index)
+        for kind in wanted:
+            if kind == "alpha":
+                yield kind, compose.quantized(shown, frame.dtype)
+            elif kind == "cutout":
+                cutout = compose.cutout(frame, alpha)
+                if "composite" in wanted:
+                    colours = np.ascontiguousarray(cutout[..., :3])
+                if given is not None:
+                    cutout[..., 3] = compose.quantized(shown, frame.dtype)
+                yield kind, cutout
+                del cutout  # one result at a time is in memory
+            elif kind == "composite" and self.background is not None:
+                colours = compose.foreground(frame, alpha) if colours is None else colours
+                behind = _in_colours_of(picture.icc_profile, self.background)
+                yield kind, compose.composite(frame, shown, behind, foreground=colours)
+            elif kind == "blur":
+                blurred = compose.blur_background(frame, alpha)
+                yield kind, blurred if given is None else np.dstack([blurred, given])
+
+
+@lru_cache(maxsize=2)
+def _in_colours_of(profile: bytes | None, background: Colour | Picture) -> Colour | NDArray[Any]:
+    """A background as the values of another picture's space; a picture that is transparent in places is on white."""
+    if isinstance(background, Picture):
+        if background.alpha is not None:
+            return imageio.convert(imageio.flatten(background.rgb, background.alpha, 255), None, profile)
+        if background.icc_profile == profile:
+            return background.own
+        return imageio.convert(background.rgb, None, profile)
+    red, green, blue = imageio.convert(np.array([[background]], np.uint8), None, profile)[0, 0].tolist()
+    return red, green, blue
+
+
+def read_background(text: str, max_pixels: int = MAX_PIXELS) -> Colour | Picture:
+    """A colour (``#00ff00``, ``#0f0``, ``white``) or a picture file. A file with a colour's name: ``./white``.
+
+    Raises
+    ------
+    UsageError
+        It is neither.
+    InputError
+        The picture cannot be read.
+    """
+    named = text.strip().lower()
+    if re.fullmatch("#([0-9a-f]{3}|[0-9a-f]{6})", named) or named in ImageColor.colormap:
+        red, green, blue = ImageColor.getrgb(named)[:3]
+        return red, green, blue
+    path = Path(text).expanduser()
+    if path.exists() or path.suffix.lower() in imageio.IMAGE_SUFFIXES:
+        return imageio.read_image(path, max_pixels=max_pixels)
+    raise UsageError(
+        f"background {text!r} is neither a colour nor a picture",
+        hint="for example --background '#00ff00', --background white, --background beach.jpg",
+    )
+
+
+def process(matting: Matting, job: Job, recipe: Recipe, inputs: Inputs, budget: Budget) -> tuple[Outcome, bool]:
+    """Matte one picture that fits into the budget, and write its files.
+
+    Returns
+    -------
+    outcome
+        A picture that cannot be used, and whatever else goes wrong with it, is an outcome, not an exception.
+    full
+        Whether the disc is full: there is no point in going on.
+    """
+    start = time.perf_counter()
+    source, page, outputs = job.source, job.page, tuple(job.files.values())
+    try:
+        for path in outputs:
+            inputs.check(path)
+        wanted = {kind: path for kind, path in job.files.items() if recipe.force or not os.path.lexists(path)}
+        if not wanted:
+            return Outcome(source, "skipped", outputs, "its results exist", page=page), False
+        picture = budget.read(source, page, wanted)
+        alpha = matting(picture.visible).astype(np.float32, copy=False)
+        for kind, result in recipe.render(picture, alpha, wanted):
+            wanted[kind].parent.mkdir(parents=True, exist_ok=True)
+            profile = None if kind == "alpha" else picture.icc_profile
+            imageio.write_png(wanted[kind], result, icc_profile=profile, result=True)
+            del result
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this picture's, and the others have their turn
+        causes = (error, error.__cause__)
+        full = any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes)
+        return Outcome(source, "failed", reason=_reason(source, error), page=page), full
+    height, width = alpha.shape
+    seconds = round(time.perf_counter() - start, 3)
+    return Outcome(source, "done", outputs, None, width, height, seconds, page, picture.remarks), False
+
+
+def _reason(source: Path, error: Exception) -> str:
+    """The error in one line, without the name of the picture in front."""
+    text = " ".join(str(error).split()).removeprefix(f"{source} ")
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(text):
+        return "does not fit into memory"
+    if not isinstance(error, P3MEdgeError | OSError):
+        return f"internal error: {type(error).__name__}: {text}"
+    hint = getattr(error, "hint", None)
+    return f"{text} ({hint})" if hint else text

@@ -1,0 +1,254 @@
+"""``p3m-edge verify``: check artefacts on this machine."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from p3m_edge import manifest as manifests
+from p3m_edge import signature
+from p3m_edge.cli.options import argument, group, option
+from p3m_edge.cli.options.shared import Runtime
+from p3m_edge.cli.ui import Console, Part, Row, number, table
+from p3m_edge.cli.ui.show import proved
+from p3m_edge.errors import GateError, MissingError, P3MEdgeError, needing
+from p3m_edge.manifest import Manifest
+from p3m_edge.records import VerifiedRecord
+from p3m_edge.runtimes import Matting, UnverifiedWarning, coreml, golden
+from p3m_edge.runtimes.contract import EngineInfo, engine_module
+from p3m_edge.runtimes.engine import Engine
+from p3m_edge.runtimes.golden import SelfTest
+
+if TYPE_CHECKING:
+    from p3m_edge.export.mil.examine import FunctionReport
+
+PACKAGE = ".mlpackage"
+EXAMPLES = """
+p3m-edge verify out/demo/onnx-fp32
+p3m-edge verify out/demo/onnx-fp32 out/demo/openvino-fp16 --json
+p3m-edge verify out/demo/openvino-fp16 --device GPU
+p3m-edge verify out/onnx-fp32 --key key.pub    # signed by p3m-edge export --sign key.pem
+p3m-edge verify out/coreml-fp16 Foreign.mlpackage
+"""
+_UNUSABLE = "do not use it on this machine; other threads, device or engine version may differ"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Check artefacts on this machine, with the runtime that apps use: the manifest, the hash of every file, and
+    the golden vectors: frames that the artefact carries, with the reference alpha. The artefact is not changed.
+
+    Where Core ML does not run, a Core ML artefact is interpreted operator by operator, which proves the program and
+    says nothing about a device. Of any *.mlpackage, verify tells whether it can be interpreted, what half precision
+    does to its outputs, what overflows, and what Apple's rules for the Neural Engine say. A TensorRT artefact whose
+    engine is not built, or cannot run here, is computed of its typed ONNX, every result rounded as its type says.
+
+    Exit code 3: the golden vectors fail; 4: the engine or device is not here; 5: the artefact is corrupt, tampered with
+    or of another version. Of several artefacts, the highest code counts.
+    """
+
+    artefacts: tuple[Path, ...] = argument("a folder that export wrote, or a *.mlpackage", "DIR", nargs="+")
+    key: Path | None = option("a public key (PEM): whether its owner signed the artefacts", metavar="KEY")
+    runtime: Runtime = group(Runtime)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The verdict on one artefact.
+
+    Attributes
+    ----------
+    status
+        ``passed``; ``failed``: the golden vectors exceed a limit; ``error``: it could not be run at all.
+    message, hint, exit_code
+        Why it did not pass; 0 if it did.
+    engine, selftest
+        What ran it, and the figures; None with ``error``.
+    program
+        Of a Core ML package: what its functions are, and what came of interpreting them.
+    verified
+        What the manifest says has been proved before, and where.
+    """
+
+    folder: Path
+    status: Literal["passed", "failed", "error"] = "passed"
+    message: str | None = None
+    hint: str | None = None
+    exit_code: int = 0
+    target: str | None = None
+    trained: bool | None = None
+    engine: EngineInfo | None = None
+    selftest: SelfTest | None = None
+    seconds: float = 0.0
+    program: tuple[FunctionReport, ...] = ()
+    verified: VerifiedRecord | None = None
+
+    def spoilt(self, message: str, hint: str | None, exit_code: int) -> Verification:
+        """The same, with what is wrong."""
+        status: Literal["failed", "error"] = "failed" if exit_code == GateError.exit_code else "error"
+        return replace(self, status=status, message=message, hint=hint, exit_code=exit_code)
+
+
+def run(args: Arguments, console: Console) -> None:
+    """Verify each folder, whatever became of the others."""
+    results = []
+    for folder in args.artefacts:
+        with console.status(f"verifying {folder}"):
+            results.append(verify(folder, args.runtime, args.key))
+    console.emit({"artefacts": results}, render(results), failure(results))
+
+
+def verify(folder: Path, runtime: Runtime | None = None, key: Path | None = None) -> Verification:
+    """Check manifest and hashes, load the model and run its golden vectors; errors become part of the verdict.
+
+    With ``key``, the signature is checked before anything else; what is not signed is not loaded.
+    """
+    start = time.perf_counter()
+    try:
+        if key is not None:
+            if folder.suffix != PACKAGE:
+                manifests.read(folder)
+            signature.check(folder, key)
+        verdict = _examined(folder) if folder.suffix == PACKAGE else _tested(folder, runtime or Runtime())
+    except P3MEdgeError as error:
+        verdict = replace(Verification(folder).spoilt(str(error), error.hint, error.exit_code), status="error")
+    return replace(verdict, seconds=round(time.perf_counter() - start, 3))
+
+
+def _tested(folder: Path, runtime: Runtime) -> Verification:
+    """The verdict on an artefact by its golden vectors; if its engine is not here, computed operator by operator."""
+    manifest = manifests.read(folder)
+    if _elsewhere(manifest, runtime.device):
+        manifests.check_files(manifest, folder)
+        infos: list[EngineInfo] = []
+
+        def opened(sized: Manifest) -> Engine:
+            engine = _compute(sized, folder)
+            infos.append(engine.info)
+            return engine
+
+        found, info = golden.whole(manifest, folder, opened), infos[0]
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnverifiedWarning)  # verifying is what it asks for
+            matting = Matting(folder, runtime.device, runtime.threads)
+        with matting:
+            found, info, manifest = matting.selftest(), matting.info.engine, matting.manifest
+    verdict = Verification(
+        folder, target=manifest.target, trained=manifest.model.trained, engine=info, selftest=found,
+        verified=manifest.verified,
+    )  # fmt: skip
+    if found.passed:
+        return verdict
+    return verdict.spoilt(f"{len(found.failures)} of its figures exceed their limits", _UNUSABLE, GateError.exit_code)
+
+
+def _elsewhere(manifest: Manifest, device: str | None) -> bool:
+    """Whether an artefact runs on other machines, and can be computed on this one."""
+    if manifest.engine.name == "coreml":
+        return not coreml.here()
+    if manifest.engine.name != "tensorrt" or device is not None:
+        return False
+    if manifest.engine.status != "built":
+        return True
+    try:
+        engine_module("tensorrt").require()
+    except MissingError:
+        return True
+    return False
+
+
+def _compute(manifest: Manifest, folder: Path) -> Engine:
+    if manifest.engine.name == "tensorrt":
+        with needing("torch"):
+            from p3m_edge.export.typed import simulate
+        return simulate(manifest, folder)
+    with needing("torch,coreml"):
+        from p3m_edge.export.mil.engine import interpret
+    return interpret(manifest, folder, sequence=True)
+
+
+def _examined(path: Path) -> Verification:
+    """The verdict on any Core ML package."""
+    with needing("torch,coreml"):
+        from p3m_edge.export.mil.examine import examine
+    functions = examine(path)
+    verdict = Verification(path, program=functions)
+    bad = next((function for function in functions if not function.sound), None)
+    if bad is None:
+        return verdict
+    if bad.unknown:
+        hint = "these operators are not known here; the package may still run on a device"
+        return verdict.spoilt(f"not interpreted: {', '.join(bad.unknown)}", hint, P3MEdgeError.exit_code)
+    if bad.failure:
+        return verdict.spoilt(bad.failure, None, P3MEdgeError.exit_code)
+    text = f"{len(bad.overflows)} results overflow half precision: {bad.overflows[0].name}"
+    return verdict.spoilt(text, "keep them in float32, or scale what goes in", GateError.exit_code)
+
+
+def failure(results: Sequence[Verification]) -> P3MEdgeError | None:
+    """The error to raise after the verdicts were shown: the one of the highest exit code; None when all passed."""
+    bad = [result for result in results if result.exit_code]
+    if not bad:
+        return None
+    worst = max(bad, key=lambda result: result.exit_code)
+    message = worst.message or ""
+    if str(worst.folder) not in message:
+        message = f"{worst.folder}: {message}"
+    if len(results) > 1:
+        message = f"{len(bad)} of {len(results)} artefacts did not pass; {message}"
+    error = P3MEdgeError(message, hint=worst.hint)
+    error.exit_code = worst.exit_code
+    return error
+
+
+def render(results: Sequence[Verification], *, figures: bool = True) -> Iterator[Part]:
+    """A table of figures for each artefact (unless they are not wanted), then the verdicts."""
+    for result in results:
+        if figures and result.selftest is not None:
+            columns = "picture|output|what|>figure|>limit|verdict"
+            yield table(str(result.folder), columns, _figures(result.selftest))
+        for function in result.program:
+            yield from _function(result.folder, function)
+    yield table("verified", "artefact|target|verdict|engine|device|>seconds", map(_verdict, results))
+    for result in results:
+        if result.verified is not None and result.verified.units:
+            yield f"{result.folder}: the manifest says {proved(result.verified)}"
+
+
+def _verdict(result: Verification) -> Row:
+    engine = result.engine
+    cells = (
+        str(result.folder),
+        result.target or "-",
+        result.status if result.message is None else f"{result.status}: {result.message}",
+        f"{engine.name} {engine.version}" if engine else "-",
+        f"{engine.device} ({engine.device_name})" if engine else "-",
+        f"{result.seconds:.1f}",
+    )
+    return Row(cells, "red" if result.exit_code else None)
+
+
+def _function(path: Path, function: FunctionReport) -> Iterator[Part]:
+    """What came of interpreting one function, its operators, and the advice."""
+    room = function.headroom
+    caption = None if room is None else f"results could be {room:.3g} times larger before one overflows half precision"
+    rows = ((output.name, number(output.mean), number(output.largest)) for output in function.outputs)
+    yield table(f"{path}: {function.name}", "output|>mean error of rounding|>largest", rows, caption)
+    yield "operators: " + ", ".join(f"{name} {count}" for name, count in function.operators.items())
+    for said in function.advice:
+        yield f"Neural Engine: {said.rule} ({said.count}: {', '.join(said.examples)})"
+
+
+def _figures(selftest: SelfTest) -> Iterator[Row]:
+    for item in selftest.items:
+        for check in golden.checks(item, selftest.limits):
+            verdict = "ok" if check.passed else "EXCEEDED"
+            figures = (number(check.value), number(check.limit))
+            cells = (item.image, check.output, check.what.strip(" ,"), *figures, verdict)
+            yield Row(cells, None if check.passed else "red")
+        yield Row((item.image, "alpha", "largest error of alpha", number(item.alpha_max), "-", "not gated"), None)

@@ -1,0 +1,42 @@
+"""The tools for the project's own figures: small here, for their fields and files; figures belong to the docs."""
+
+import json
+
+import pytest
+
+from p3m_edge.cli import main
+from tests.tools import TOOLS, load_tool
+
+pytest.importorskip("torch")
+suite = load_tool("suite")
+
+
+@pytest.mark.parametrize("name", ["suite", "ablate_cp", "mobile_figures"])
+def test_the_help_and_the_examples(name, capsys):
+    tool = load_tool(name)
+    assert main(["--help"], tool=tool) == 0
+    shown = capsys.readouterr().out
+    for line in tool.EXAMPLES.strip().splitlines():
+        program, *words = line.split()[1:]
+        assert (TOOLS.parent / program).is_file()
+        assert line in shown
+        assert main([*words, "--help"], tool=tool) == 0
+
+
+def test_an_unknown_architecture_is_a_usage_error(tmp_path, capsys):
+    assert main(["--arch", "r43", "--out", str(tmp_path)], tool=suite) == 2
+    assert "did you mean 'r34'?" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.full
+def test_the_suite_of_one_architecture(tmp_path, capsys):
+    arguments = ["--arch", "swin-t", "--size", "64x64", "--rounds", "1", "--iterations", "1", "--threads", "1"]
+    assert main([*arguments, "--out", str(tmp_path), "--json"], tool=suite) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert json.loads((tmp_path / "suite.json").read_text()) == printed
+    assert [row["label"] for row in printed["reports"][0]["rows"]] == ["eager", "openvino-fp32"]
+    goal = printed["goals"][0]
+    assert goal["arch"] == "swin-t"
+    assert goal["met"] == (goal["value"] >= 1.45)
+    assert "## swin-t" in (tmp_path / "suite.md").read_text()

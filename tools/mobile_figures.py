@@ -1,0 +1,197 @@
+"""The figures of the mobile network, in the documentation: the choices behind it, and its sizes.
+
+``python tools/mobile_figures.py`` measures its variants, with ``--sizes SET`` the shipped weights at four sizes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from p3m_edge.atomic import atomic_write
+from p3m_edge.benchmarks import chart
+from p3m_edge.benchmarks.fingerprint import Fingerprint, fingerprint
+from p3m_edge.benchmarks.measure import failure, measure
+from p3m_edge.benchmarks.results import Options as Settings
+from p3m_edge.benchmarks.rows import artefact_rows
+from p3m_edge.benchmarks.statistics import Ratio, Summary, paired_ratio
+from p3m_edge.cli import main, ui
+from p3m_edge.cli.options import SIZE, Size, fill, option
+from p3m_edge.cli.verbs.export import exported
+from p3m_edge.evaluate.methods import Options, open_method
+from p3m_edge.evaluate.runner import Trimaps, find_set
+from p3m_edge.evaluate.runner import run as evaluate
+from p3m_edge.export import choices as variants
+from p3m_edge.shipped import weights_path
+
+EXAMPLES = """
+python tools/mobile_figures.py --rounds 15 --threads 2 --out out/mobile
+python tools/mobile_figures.py --sizes portraits/ --out out/mobile
+"""
+SIZES = (Size(256, 256), Size(384, 384), Size(512, 288), Size(512, 512))
+_TARGET = "openvino-fp32"
+_CHOICE_COLUMNS = "variant|>parameters, M|>latency, ms|>95 % interval|>times as fast as r34"
+_SIZE_COLUMNS = "size|>latency, ms|>95 % interval|>SAD, thousands|>pictures"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measure the variants of the mobile network beside ResNet-34 (their weights are random), or the shipped weights
+    at four sizes. Writes the figures as JSON, as a table in Markdown and as a chart.
+    """
+
+    sizes: Path | None = option("measure the shipped weights at four sizes on a set with mattes", metavar="SET")
+    out: Path = option("where the artefacts and the figures go", Path("out/mobile"), metavar="OUT")
+    rounds: int = option("interleaved rounds", 8)
+    iterations: int = option("calls of each kind a round", 2)
+    size: Size = option("input size of the variants", SIZE)
+    threads: int | None = option("default: the usable physical cores")
+
+
+@dataclass(frozen=True)
+class ChoiceFigure:
+    """A variant; ``ratio`` says how many times as fast as ResNet-34 it is, ``latency`` is in milliseconds."""
+
+    name: str
+    parameters: int
+    latency: Summary
+    ratio: Ratio
+
+
+@dataclass(frozen=True)
+class ChoicesReport:
+    """All variants, and where they were measured."""
+
+    width: int
+    height: int
+    threads: int | None
+    choices: tuple[ChoiceFigure, ...]
+    machine: Fingerprint
+
+
+@dataclass(frozen=True)
+class SizeFigure:
+    """The shipped weights at one size: latency in milliseconds, mean SAD in thousands over the set's pictures."""
+
+    size: str
+    latency: Summary
+    sad: float
+    pictures: int
+
+
+@dataclass(frozen=True)
+class SizesReport:
+    """All sizes, on which set, and where they were measured."""
+
+    set_name: str
+    sizes: tuple[SizeFigure, ...]
+    machine: Fingerprint
+
+
+def run(args: Arguments, console: ui.Console) -> None:
+    """Measure, and write what was found."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.sizes is None:
+        _choices(args, console)
+    else:
+        _sizes(args, args.sizes, console)
+
+
+def _choices(args: Arguments, console: ui.Console) -> None:
+    """Measure the variants."""
+    width, height = args.size
+    with ui.counting(console, "rounds") as progress:
+        found = variants.measure(
+            width, height, threads=args.threads, rounds=args.rounds, iterations=args.iterations, progress=progress
+        )
+    base = next(one for one in found if one.name == variants.LARGE).latency.rounds
+    figures = tuple(
+        ChoiceFigure(one.name, one.parameters, one.latency, paired_ratio(base, one.latency.rounds)) for one in found
+    )
+    small = sorted((one for one in figures if one.name != variants.LARGE), key=lambda one: one.latency.median)
+    rows = [chart.Bar(one.name, one.latency.median, _note(one), one.name == variants.SHIPPED) for one in small]
+    svg = chart.bars(f"Variants of the mobile network, {args.size}", rows, "ms")
+    report = ChoicesReport(width, height, args.threads, figures, fingerprint())
+    _finish(args.out / "choices", report, _CHOICE_COLUMNS, list(map(_choice_cells, figures)), svg, console)
+
+
+def _sizes(args: Arguments, root: Path, console: ui.Console) -> None:
+    """Measure the shipped weights at several sizes."""
+    folders = [_artefact(args.out, size, console) for size in SIZES]
+    settings = fill(Settings, args, throughput=False)
+    with ui.progress(console, lines=10) as bars:
+        measured = measure(artefact_rows(folders), settings, progress=bars.progress)
+    if (error := failure(measured)) is not None:
+        raise error
+    set_name, accuracy = _accuracy(root, folders)
+    figures = tuple(
+        SizeFigure(str(size), row.measured.latency, *accurate)
+        for size, row, accurate in zip(SIZES, measured.rows, accuracy, strict=True)
+        if row.measured is not None
+    )
+    points = [chart.Point(one.size, one.latency.median, one.sad) for one in figures]
+    title = f"mobile: latency and error by size ({set_name}, {figures[0].pictures} pictures)"
+    svg = chart.points(title, points, "latency, ms", "SAD, thousands")
+    report = SizesReport(set_name, figures, fingerprint())
+    _finish(args.out / "sizes", report, _SIZE_COLUMNS, list(map(_size_cells, figures)), svg, console)
+
+
+def _artefact(out: Path, size: Size, console: ui.Console) -> Path:
+    """The shipped weights at a size; one that an earlier run left is used again."""
+    folder = out / f"mobile-{size}"
+    if not (folder / _TARGET).is_dir():
+        exported(
+            console, targets=(_TARGET,), out=folder, checkpoint=weights_path(), width=size.width, height=size.height
+        )
+    return folder / _TARGET
+
+
+def _accuracy(root: Path, folders: Sequence[Path]) -> tuple[str, list[tuple[float, int]]]:
+    """The set's name, and for each artefact its mean SAD and over how many pictures."""
+    dataset = find_set(root)
+    trimaps = Trimaps(dataset)
+    found = []
+    for folder in folders:
+        method = open_method(str(folder), Options())
+        try:
+            mean = evaluate(method, dataset, trimaps, ("8bit",)).means["8bit"]["SAD"]
+        finally:
+            method.close()
+        found.append((mean.value, mean.pictures))
+    return dataset.name, found
+
+
+def _note(one: ChoiceFigure) -> str:
+    return f"1/{one.ratio.value:.1f} of r34, {one.parameters / 1e6:.2f} M"
+
+
+def _choice_cells(one: ChoiceFigure) -> tuple[str, ...]:
+    parameters, ratio = f"{one.parameters / 1e6:.2f}", one.ratio
+    speed = f"{ratio.value:.1f} ({ratio.interval.low:.1f} to {ratio.interval.high:.1f})"
+    return one.name, parameters, f"{one.latency.median:.2f}", _interval(one.latency), speed
+
+
+def _size_cells(one: SizeFigure) -> tuple[str, ...]:
+    return one.size, f"{one.latency.median:.2f}", _interval(one.latency), f"{one.sad:.2f}", str(one.pictures)
+
+
+def _interval(latency: Summary) -> str:
+    return f"{latency.interval.low:.2f} to {latency.interval.high:.2f}"
+
+
+def _finish(
+    file: Path, report: object, columns: str, rows: Sequence[tuple[str, ...]], svg: str, console: ui.Console
+) -> None:
+    """Write the figures as JSON, Markdown and a chart, and show them."""
+    lines = ["| " + columns.replace(">", "").replace("|", " | ") + " |", "| --- |" + " ---: |" * columns.count(">")]
+    lines += ["| " + " | ".join(cells) + " |" for cells in rows]
+    atomic_write(file.with_suffix(".json"), ui.to_json(report))
+    atomic_write(file.with_suffix(".md"), ("\n".join(lines) + "\n").encode())
+    atomic_write(file.with_suffix(".svg"), svg.encode())
+    console.emit(report, [ui.table("mobile", columns, rows)])
+
+
+if __name__ == "__main__":
+    sys.exit(main(tool=sys.modules[__name__]))
