@@ -80,8 +80,8 @@ def test_measurements_as_json():
     done = call("--measure", "-n", 2, "--size", "256x256", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    assert document["pictures"] == document["looked"] == 2
-    assert 0 < document["composition"] <= 1
+    assert document["pictures"] == document["figures"]["composition"]["met"] == 2
+    assert 0 < document["figures"]["composition"]["largest"] <= 1
 
 
 @pytest.mark.parametrize(
@@ -119,44 +119,3 @@ def test_a_file_in_the_way(tmp_path):
     assert done.returncode == 1
     assert "cannot be used" in done.stderr
     assert (tmp_path / "out").read_text() == "mine"
-
-
-def test_posed_people(tmp_path):
-    done = call(tmp_path / "out", "-n", 2, "--size", "96x96", "--posed", 1, "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["recipe"]["posed"] == 1
-    other = call(tmp_path / "out", "-n", 2, "--size", "96x96")
-    assert other.returncode == 2
-    assert "posed" in other.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [(("--posed", 2), "share of 0 to 1"), (("--posed", 1, "--measure"), "upright people alone")],
-)
-def test_posed_people_that_cannot_be(tmp_path, arguments, message):
-    done = call(*(() if "--measure" in arguments else (tmp_path / "out",)), *arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-
-
-def test_posed_people_without_the_body_model(tmp_path):
-    words = ["data", "synth", str(tmp_path / "out"), "-n", "1", "--posed", "1"]
-    code = f"import sys; sys.modules['anny'] = None; from p3m_edge.cli import main; sys.exit(main({words!r}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120)
-    assert done.returncode == 4, done.stderr
-    assert "p3m-edge[bodies]" in done.stderr
-    assert not (tmp_path / "out").exists()
-
-
-def test_posed_people_where_the_body_model_has_no_place_for_its_file(tmp_path):
-    (tmp_path / "file").touch()
-    done = subprocess.run(
-        command(tmp_path / "out", "-n", 1, "--posed", 1), capture_output=True, encoding="utf-8", timeout=300,
-        env={**os.environ, "ANNY_CACHE_DIR": str(tmp_path / "file" / "cache")},
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {tmp_path / 'file' / 'cache'} cannot be used")
-    assert "ANNY_CACHE_DIR" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "out").exists()

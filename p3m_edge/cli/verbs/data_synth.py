@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from p3m_edge.cli.options import argument, group, option, share
+from p3m_edge.cli.options import argument, group, option
 from p3m_edge.cli.options.picture_set import PictureSet
 from p3m_edge.cli.ui import Console, counting, table
 from p3m_edge.data.parallel import parallel_map
 from p3m_edge.data.recipe import numbered
-from p3m_edge.data.synth.folder import Recipe, drawn, prepare, write_set
-from p3m_edge.data.synth.measure import Spread, Summary, measure, summarise
+from p3m_edge.data.synth import portrait
+from p3m_edge.data.synth.folder import Recipe, write_set
+from p3m_edge.data.synth.measure import Figure, measure, summarise
 from p3m_edge.errors import UsageError
 
 EXAMPLES = """
 p3m-edge data synth portraits -n 5000 --seed 1
-p3m-edge data synth moving -n 2000 --posed 1
 p3m-edge data synth hidden -n 5000 --size 640x512 --blur-faces --no-colours
 p3m-edge data synth --sheet look.png -n 36 --pairs
 p3m-edge data synth --measure -n 200
 """
+
+_FIGURES = {
+    "composition": ("|image - (aF + (1 - a)B)| before noise, of 255", ".2f"), "unknown": ("unknown region", ".1%"),
+    "person": ("person, share of the picture", ".1%"), "strands": ("strands below 1 px, pixels", ".0f"),
+    "found": ("frontal faces found by the cascade", ".0f"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,35 +37,33 @@ class Arguments:
     and bg/, 8-bit PNG: image = alpha * fg + (1 - alpha) * bg before noise and compression. The same seed gives the same
     pictures on any number of cores. A further run keeps what is there and draws the rest (after Ctrl-C; with a larger
     -n). Without OUT, --sheet draws pictures to look at, and --measure draws and measures: composition, unknown region,
-    fine strands, time, and how many frontal faces an independent cascade finds (needs scikit-image).
+    fine strands, and how many frontal faces an independent cascade finds (needs scikit-image).
     """
 
     out: Path | None = argument("where the set goes", "OUT", nargs="?")
     pictures: PictureSet = group(PictureSet)
     blur_faces: bool = option("hide the faces: blurred_image/ instead of image/", default=False)
     no_colours: bool = option("leave out fg/ and bg/, most of the volume", default=False)
-    posed: float = option(
-        "of the people with a body in three dimensions, in any pose (needs the extra bodies)",
-        0.0, metavar="SHARE", parse=share,
-    )  # fmt: skip
     measure: bool = option("write no set; measure the portraits", default=False)
 
 
 def run(args: Arguments, console: Console) -> None:
     """Write a set, a sheet, or measurements."""
     wanted = args.pictures
-    recipe = Recipe(wanted.seed, *wanted.size, args.blur_faces, not args.no_colours, args.posed)
+    recipe = Recipe(wanted.seed, *wanted.size, args.blur_faces, not args.no_colours)
     _check(args)
+    drawn = partial(portrait, width=recipe.width, height=recipe.height)
+    seeds = numbered(recipe.seed, wanted.count)
     if wanted.sheet is not None:
-        prepare(recipe)
-        wanted.write_sheet(partial(drawn, recipe), numbered(recipe.seed, wanted.count), console)
+        wanted.write_sheet(drawn, seeds, console)
     if args.measure:
-        work = partial(measure, width=recipe.width, height=recipe.height, look_for_faces=True)
+        work = partial(measure, width=recipe.width, height=recipe.height)
         with counting(console, "portraits") as progress:
-            seeds = numbered(recipe.seed, wanted.count)
-            summary = summarise(parallel_map(work, seeds, workers=wanted.workers, progress=progress))
-        title = f"{summary.pictures} synthetic portraits"
-        console.emit(summary, [table(title, "measure|result|smallest, median, largest", _rows(summary))])
+            figures = summarise(parallel_map(work, seeds, workers=wanted.workers, progress=progress))
+        document = {"pictures": wanted.count, "figures": figures}
+        columns = "measure|as it should be|smallest, median, largest"
+        rows = table(f"{wanted.count} synthetic portraits", columns, _rows(figures, wanted.count))
+        console.emit(document, [rows])
     elif args.out is not None:
         with counting(console, "portraits") as progress:
             written = write_set(args.out, recipe, wanted.count, workers=wanted.workers, progress=progress)
@@ -72,21 +76,13 @@ def run(args: Arguments, console: Console) -> None:
 def _check(args: Arguments) -> None:
     if args.out is None and args.pictures.sheet is None and not args.measure:
         raise UsageError("OUT is missing", hint="or --sheet FILE, to look at some, or --measure")
-    if args.measure and args.posed:
-        raise UsageError("--measure looks at upright people alone", hint="leave --posed out")
     if args.out is not None and args.measure:
         raise UsageError("--measure writes no set", hint="leave OUT out")
     args.pictures.check()
 
 
-def _rows(summary: Summary) -> Iterator[tuple[str, str, str]]:
-    def three(spread: Spread, form: str, unit: str = "") -> str:
-        return ", ".join(format(value, form) for value in (spread.smallest, spread.median, spread.largest)) + unit
-
-    yield "|image - (aF + (1 - a)B)| before noise", f"{summary.composition:.2f} of 255 at most", ""
-    yield "unknown region 2 to 15 %", f"{summary.within} of {summary.pictures}", three(summary.unknown, ".1%")
-    yield "person", "", three(summary.person, ".1%")
-    thin = f"{summary.with_strands} of {summary.pictures}"
-    yield "strands below 1 px", thin, three(summary.strands, ".0f", " px")
-    yield "frontal faces found by the cascade", f"{summary.found} of {summary.looked}", ""
-    yield "CPU time a portrait", "", three(summary.milliseconds, ".0f", " ms")
+def _rows(figures: Mapping[str, Figure], count: int) -> Iterator[tuple[str, str, str]]:
+    for name, (label, form) in _FIGURES.items():
+        figure = figures[name]
+        values = ", ".join(format(value, form) for value in (figure.smallest, figure.median, figure.largest))
+        yield label, f"{figure.met} of {count}", values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -17,22 +18,17 @@ class Look:
 
     Attributes
     ----------
-    motion
-        Probability of motion blur; the matte is blurred with the person.
-    motion_length
-        Longest way, as a share of the picture's longer side.
+    motion, motion_length
+        Probability of motion blur, of person and matte, and its longest way as a share of the picture's longer side.
     soft
         Largest blur of the person at the focus, pixels at 512.
-    grade
-        Strength of changes of colour, contrast and brightness; the same for person and background.
-    grey
-        Probability of a grey picture.
+    grade, grey
+        Strength of changes of colour, contrast and brightness, and probability of a grey picture; the same for person
+        and background.
     noise
         Largest standard deviation of sensor noise, display values 0..1.
-    jpeg
-        Probability of JPEG compression of the image.
-    quality
-        Its lowest and highest quality.
+    jpeg, quality
+        Probability of JPEG compression of the image, and its lowest and highest quality.
     """
 
     motion: float = 0.12
@@ -58,48 +54,31 @@ def expose(person: Array, look: Look, rng: np.random.Generator) -> Array:
     if not moved:
         return person
     half = int(np.ceil(way / 2)) + 1
-    kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
     shift = 0.5 * way * np.array([np.cos(angle), np.sin(angle)])
     ends = np.rint((half + np.stack([-shift, shift])) * 16).astype(int)
-    canvas = np.zeros(kernel.shape, np.uint8)
-    cv2.line(canvas, tuple(ends[0]), tuple(ends[1]), 255, 1, cv2.LINE_AA, 4)
-    kernel = canvas.astype(np.float32)
-    return cv2.filter2D(person, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
+    line = np.zeros((2 * half + 1, 2 * half + 1), np.uint8)
+    cv2.line(line, tuple(ends[0]), tuple(ends[1]), 255, 1, cv2.LINE_AA, 4)
+    return cv2.filter2D(person, -1, f32(line) / line.sum(), borderType=cv2.BORDER_REPLICATE)
 
 
-@dataclass(frozen=True, eq=False)
-class Grade:
-    """A change of colours, one for the whole scene."""
-
-    gain: Array
-    contrast: float
-    saturation: float
-    lift: float
-    vignette: float
-
-    def __call__(self, picture: Array) -> Array:
-        """Display values ``[H, W, 3]`` to display values."""
-        height, width = picture.shape[:2]
-        x = np.linspace(-1, 1, width, dtype=np.float32)[None]
-        y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-        grey = np.array([0.3, 0.59, 0.11])
-        colours = self.gain[:, None] * (self.saturation * np.eye(3) + (1 - self.saturation) * grey[None])
-        matrix = np.concatenate([self.contrast * colours, np.full((3, 1), 0.45 * (1 - self.contrast) + self.lift)], 1)
-        result: Array = f32(cv2.transform(picture, matrix))
-        result *= (1 - self.vignette * (x * x + y * y))[..., None]
-        return np.clip(result, 0, 1, out=result)
-
-
-def draw_grade(look: Look, rng: np.random.Generator) -> Grade:
-    """Draw a change of colours."""
+def draw_grade(look: Look, rng: np.random.Generator) -> Callable[[Array], Array]:
+    """A change of colours, one for the whole scene: display values ``[H, W, 3]`` to display values."""
     s = look.grade
-    warm, tint, gain = rng.normal(0, 0.035), rng.normal(0, 0.012), rng.normal(0, 0.06)
+    warm, tint, gain = rng.normal(0, (0.035, 0.012, 0.06))
     gains = 1 + s * (gain + np.array([warm, tint, -warm]))
     contrast, saturation = 1 + s * rng.normal(0.04, 0.1), float(np.clip(1 + s * rng.normal(-0.1, 0.15), 0, 1.6))
     lift, vignette = s * rng.normal(0, 0.03), s * max(0.0, rng.normal(0.02, 0.06))
     if rng.random() < look.grey:
         saturation = 0.0
-    return Grade(gains.astype(np.float32), float(contrast), saturation, float(lift), float(vignette))
+    colours = gains[:, None] * (saturation * np.eye(3) + (1 - saturation) * np.array([0.3, 0.59, 0.11]))
+    matrix = np.concatenate([contrast * colours, np.full((3, 1), 0.45 * (1 - contrast) + lift)], 1)
+
+    def grade(picture: Array) -> Array:
+        y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in picture.shape[:2])
+        fading = 1 - vignette * (np.square(x)[None] + np.square(y)[:, None])
+        return f32(np.clip(cv2.transform(picture, matrix) * fading[..., None], 0, 1))
+
+    return grade
 
 
 def develop(image: NDArray[np.uint8], look: Look, rng: np.random.Generator) -> NDArray[np.uint8]:

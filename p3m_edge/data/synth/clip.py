@@ -1,7 +1,4 @@
-"""A short clip with exact alphas: a portrait that moves before a panning background, with camera noise.
-
-It shows what single pictures cannot: whether mattes flicker.
-"""
+"""A short clip with exact alphas, to see whether mattes flicker: a portrait that moves before a panning background."""
 
 from __future__ import annotations
 
@@ -27,15 +24,7 @@ _NOISE = 3.0  # standard deviation in grey levels
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """Frames in their order.
-
-    Attributes
-    ----------
-    frames
-        uint8 ``[SIDE, SIDE, 3]``, RGB.
-    alphas
-        Of each frame, float32 ``[SIDE, SIDE]``, 0..1: what the person was laid over the background with.
-    """
+    """Frames in their order, uint8 ``[SIDE, SIDE, 3]``, RGB, and the alpha of each, float32 ``[SIDE, SIDE]``, 0..1."""
 
     frames: tuple[Image, ...]
     alphas: tuple[NDArray[np.float32], ...]

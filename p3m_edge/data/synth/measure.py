@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -13,78 +13,25 @@ from numpy.typing import NDArray
 from p3m_edge.data import detect
 from p3m_edge.data.sample import Sample
 from p3m_edge.data.synth.camera import CLEAN
-from p3m_edge.data.synth.portraits import portrait
-from p3m_edge.metrics import UNKNOWN
+from p3m_edge.data.synth.portraits import UNKNOWN, portrait
 
-STRANDS = 20
-"""Pixels of fine strand from which on a picture counts as having them."""
+LIMITS = {
+    "composition": (0.0, 1.0), "unknown": UNKNOWN, "person": (0.05, 0.9), "strands": (20.0, math.inf),
+    "found": (1.0, 1.0),
+}  # fmt: skip
+"""Between which values a figure of :func:`measure` is as it should be."""
 _VIEWS = (detect.View(320), detect.View(480))
 _NEAR = 5  # pixels across, in which a strand stands alone
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One seed: its portrait as it is, without noise, and with the face to the camera.
-
-    Attributes
-    ----------
-    composition
-        Largest difference of the clean image from ``aF + (1 - a)B``, of 255.
-    unknown, person, face
-        Shares of the picture: trimap 128, alpha above one half, face mask.
-    strands
-        Length of strands thinner than one pixel, in pixels (:func:`fine_strands`).
-    found
-        Whether the embedded cascade finds the frontal face; None: not looked for.
-    milliseconds
-        That drawing it took on one core.
-    """
-
-    seed: int
-    composition: float
-    unknown: float
-    person: float
-    face: float
-    strands: int
-    found: bool | None
-    milliseconds: float
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Of a number over the pictures."""
+class Figure:
+    """Of one number over many pictures; ``met`` is how many of them have it within its limits."""
 
     smallest: float
     median: float
     largest: float
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Of many seeds.
-
-    Attributes
-    ----------
-    composition
-        The largest of all.
-    within
-        How many have an unknown region of 2 to 15 %.
-    with_strands
-        How many have fine strands, at least ``STRANDS`` pixels of them.
-    looked, found
-        Frontal portraits that the cascade looked at, and those whose face it found.
-    """
-
-    pictures: int
-    composition: float
-    unknown: Spread
-    within: int
-    person: Spread
-    strands: Spread
-    with_strands: int
-    looked: int
-    found: int
-    milliseconds: Spread
+    met: int
 
 
 def fine_strands(alpha: NDArray[np.uint8]) -> int:
@@ -102,12 +49,6 @@ def fine_strands(alpha: NDArray[np.uint8]) -> int:
         ridge = (near[2] >= 0.1) & (near[2] > near[1]) & (near[2] >= near[3])
         thin |= ridge & (sum(near) < 1)
     return int(thin.sum())
-
-
-def unknown_share(sample: Sample) -> float:
-    """The share of the picture that is unknown in its trimap."""
-    assert sample.trimap is not None
-    return float(np.mean(sample.trimap == UNKNOWN))
 
 
 def composition_error(sample: Sample) -> float:
@@ -129,40 +70,30 @@ def face_found(sample: Sample) -> bool:
     return False
 
 
-def measure(seed: int, width: int, height: int, *, look_for_faces: bool) -> Measured:
-    """Draw and measure the portraits of one seed."""
-    start = time.process_time()
+def measure(seed: int, width: int, height: int) -> dict[str, float]:
+    """Draw and measure the portraits of one seed: as it is, without noise, and with the face to the camera.
+
+    Returns
+    -------
+    measured
+        ``composition`` as :func:`composition_error`; ``unknown`` and ``person``, shares of the picture; ``strands`` as
+        :func:`fine_strands`; ``found``, 1 where the cascade finds the frontal face.
+    """
     drawn = portrait(seed, width, height)
-    spent = time.process_time() - start
-    assert drawn.face_mask is not None
-    return Measured(
-        seed,
-        composition_error(portrait(seed, width, height, CLEAN)),
-        unknown_share(drawn),
-        float(np.mean(drawn.alpha > 127)),
-        float(np.mean(drawn.face_mask > 0)),
-        fine_strands(drawn.alpha),
-        face_found(portrait(seed, width, height, frontal=True)) if look_for_faces else None,
-        1000 * spent,
-    )
+    return {
+        "composition": composition_error(portrait(seed, width, height, CLEAN)),
+        "unknown": float(np.mean(drawn.trimap == 128)),
+        "person": float(np.mean(drawn.alpha > 127)),
+        "strands": float(fine_strands(drawn.alpha)),
+        "found": float(face_found(portrait(seed, width, height, frontal=True))),
+    }
 
 
-def summarise(measured: Sequence[Measured]) -> Summary:
+def summarise(measured: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
     """Put the measurements of many seeds (at least one) together."""
-
-    def spread(values: list[float]) -> Spread:
-        return Spread(min(values), float(np.median(values)), max(values))
-
-    looked = [one.found for one in measured if one.found is not None]
-    return Summary(
-        len(measured),
-        max(one.composition for one in measured),
-        spread([one.unknown for one in measured]),
-        sum(0.02 <= one.unknown <= 0.15 for one in measured),
-        spread([one.person for one in measured]),
-        spread([float(one.strands) for one in measured]),
-        sum(one.strands >= STRANDS for one in measured),
-        len(looked),
-        sum(looked),
-        spread([one.milliseconds for one in measured]),
-    )
+    figures = {}
+    for name, (low, high) in LIMITS.items():
+        values = [one[name] for one in measured]
+        met = sum(low <= value <= high for value in values)
+        figures[name] = Figure(min(values), float(np.median(values)), max(values), met)
+    return figures
