@@ -23,7 +23,7 @@ from p3m_edge.benchmarks.rows import ArtefactRow, EagerRow, Row, artefact_rows, 
 from p3m_edge.benchmarks.samples import Mattes, Sample
 from p3m_edge.cli import bench_page, options
 from p3m_edge.errors import P3MEdgeError, UsageError
-from p3m_edge.runtimes import coreml
+from p3m_edge.runtimes.engines import coreml
 
 if TYPE_CHECKING:
     from p3m_edge.cli.console import Console

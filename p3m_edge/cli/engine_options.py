@@ -12,8 +12,7 @@ from p3m_edge.cli import options
 from p3m_edge.cli.options import Size
 from p3m_edge.errors import UsageError
 from p3m_edge.records import Compatibility, Flavour, ProfileRecord
-from p3m_edge.runtimes.tensorrt_messages import CURRENT
-from p3m_edge.runtimes.tensorrt_options import LEVELS, BuildOptions
+from p3m_edge.runtimes.engines.tensorrt.options import CURRENT, LEVELS, BuildOptions
 
 _ENGINE = (
     "flavour", "sm", "min", "opt", "max", "hw_compat", "version_compat", "opt_level", "workspace", "timing_cache",

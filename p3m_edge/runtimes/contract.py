@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -117,11 +117,11 @@ class EngineInfo:
     version: str
     device: str
     device_name: str
-    precision: Literal["f32", "f16", "graph"]
-    hint: Hint
-    threads: int | None
-    requests: int
-    cache: Literal["hit", "miss", "off", "none"]
+    precision: Literal["f32", "f16", "graph"] = "graph"
+    hint: Hint = "latency"
+    threads: int | None = None
+    requests: int = 1
+    cache: Literal["hit", "miss", "off", "none"] = "none"
     placement: dict[str, int] = field(default_factory=dict)
     device_memory: int | None = None
 
@@ -163,12 +163,9 @@ class EngineModule(Protocol):
 
 
 ENGINES: dict[str, str] = {
-    "onnxruntime": "p3m_edge.runtimes.onnxrt",
-    "openvino": "p3m_edge.runtimes.ov",
-    "coreml": "p3m_edge.runtimes.coreml",
-    "coreai": "p3m_edge.runtimes.coreai",
-    "tensorrt": "p3m_edge.runtimes.tensorrt",
+    name: f"p3m_edge.runtimes.engines.{name}" for name in ("onnxruntime", "openvino", "coreml", "coreai", "tensorrt")
 }
+"""The module of each engine."""
 
 
 def engine_module(name: str) -> EngineModule:
@@ -200,6 +197,39 @@ def check_version(manifest: Manifest, version: str, package: str | None = None) 
             f"the artefact needs {manifest.engine.name} {minimum} or newer; {version} is installed",
             hint=f'pip install "{package or manifest.engine.name}>={minimum}"',
         )
+
+
+def check_signature(
+    manifest: Manifest,
+    model: Path,
+    inputs: Mapping[str, tuple[str, tuple[int | None, ...]]],
+    outputs: Mapping[str, str],
+) -> None:
+    """Whether a model's inputs and outputs are those of its manifest.
+
+    Parameters
+    ----------
+    manifest, model
+        The artefact and its model file.
+    inputs, outputs
+        By name: the dtype as NumPy calls it; of inputs, the shape too, where None is a side that is open.
+
+    Raises
+    ------
+    ArtefactError
+        They are not.
+    """
+    record = manifest.input
+    expected = {record.name: ("uint8", (record.batch, record.height, record.width, 3))}
+    if inputs != expected:
+        found, wanted = (
+            ", ".join(f"{name}: {dtype} {list(shape)}" for name, (dtype, shape) in each.items())
+            for each in (inputs, expected)
+        )
+        raise mismatch(model, f"its inputs are {found}; expected {wanted}")
+    for output in manifest.outputs:
+        if outputs.get(output.name) != "float32":
+            raise mismatch(model, f"its output {output.name} is {outputs.get(output.name, 'missing')}")
 
 
 def mismatch(model: Path, what: str) -> ArtefactError:

@@ -1,72 +1,43 @@
 """TensorRT engines, built of the typed ONNX in an artefact, by whichever builder is here; without PyTorch.
 
-The builder is a process of its own (:mod:`p3m_edge.runtimes.tensorrt_process`).
+The builder is a process of its own (:mod:`p3m_edge.runtimes.engines.tensorrt.worker`).
 """
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
-import msgspec
-
-from p3m_edge.errors import ArtefactError, MissingError, OutputError, P3MEdgeError, UsageError, ended
+from p3m_edge.errors import ArtefactError, MissingError, OutputError, P3MEdgeError
 from p3m_edge.manifest import TYPED, Manifest, record_files
 from p3m_edge.records import BuildRecord, Flavour
 from p3m_edge.runtimes import cache
-from p3m_edge.runtimes.cuda import Driver, Gpu
-from p3m_edge.runtimes.process import python
-from p3m_edge.runtimes.tensorrt_fit import NAMES, system
-from p3m_edge.runtimes.tensorrt_messages import CURRENT, PATIENCE, Done, Failure, Here, Log, Message, Order, Progress
-from p3m_edge.runtimes.tensorrt_options import BuildOptions, check_options, check_profile, commands, shapes
-from p3m_edge.targets import get
+from p3m_edge.runtimes.engines.tensorrt.compatibility import system
+from p3m_edge.runtimes.engines.tensorrt.library import NAMES
+from p3m_edge.runtimes.engines.tensorrt.options import (
+    CURRENT,
+    Builder,
+    BuildOptions,
+    check_options,
+    check_profile,
+    commands,
+)
+from p3m_edge.workers.messages import PATIENCE, Progress
+from p3m_edge.workers.parent import Worker, WorkerError
 
-PROCESS = "p3m_edge.runtimes.tensorrt_process"
+WORKER = "p3m_edge.runtimes.engines.tensorrt.worker"
 EXTRA = "tensorrt-rtx"
 _JETSON = Path("/etc/nv_tegra_release")
-_ERRORS = {kind.__name__: kind for kind in (ArtefactError, MissingError, OutputError, UsageError)}
 _STEP = 0.05
 """Progress is told each time that this share more is done."""
 _EARLY = 0.05
 """Before that share is done, it is not said how long the rest takes."""
 
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Builder:
-    """A builder of engines, and what it can do on this machine.
-
-    Attributes
-    ----------
-    flavour, version
-        Which one; ``version`` is None where it cannot be imported.
-    compute_capabilities
-        Of the GPUs that it builds for ahead of time, without one; TensorRT builds for the GPU that is here.
-    driver
-        NVIDIA's driver, and the GPUs that are here.
-    no_gpu
-        Why there are none.
-    problem
-        Why it cannot build; None: it can.
-    """
-
-    flavour: Flavour
-    version: str | None = None
-    compute_capabilities: tuple[str, ...] = ()
-    driver: Driver | None = None
-    no_gpu: str | None = None
-    problem: str | None = None
-
-    @property
-    def gpu(self) -> Gpu | None:
-        """The GPU that it builds for if nothing else is said, the first."""
-        return self.driver.gpus[0] if self.driver else None
+_T = TypeVar("_T")
 
 
 def builders() -> tuple[Builder, ...]:
@@ -74,16 +45,14 @@ def builders() -> tuple[Builder, ...]:
 
     One that is broken, or takes its process with it, is among them with its ``problem``.
     """
-    return tuple(_examine(flavour) for flavour in NAMES)
+    return tuple(map(_examine, NAMES))
 
 
 def _examine(flavour: Flavour) -> Builder:
     try:
-        here = _ask(Order(flavour), lambda message: None)
+        return _ask(flavour, Builder, "examine")
     except P3MEdgeError as error:
         return Builder(flavour, problem=str(error))
-    assert isinstance(here, Here)
-    return Builder(flavour, here.version, here.compute_capabilities, here.driver, here.no_gpu, here.problem)
 
 
 def install_hint(flavour: Flavour | None = None) -> str:
@@ -133,28 +102,25 @@ def build_into(manifest: Manifest, folder: Path, options: BuildOptions, tell: Te
     builder = choose(options)
     assert builder.version is not None
     capabilities = _capabilities(builder, options)
-    order = Order(
-        flavour=builder.flavour, onnx=str(source.absolute()), engine=str((folder / manifest.model_file).absolute()),
-        precision=get(manifest.target).precision, fp32_nodes=manifest.fp32_nodes, input=manifest.input.name,
-        shapes=shapes(options.profile, manifest.input),
+    exact = replace(
+        options, timing_cache=None,
         compute_capabilities=capabilities if builder.compute_capabilities else (),
-        hardware_compatibility=options.hardware_compatibility, version_compatible=options.version_compatible,
-        level=options.level, workspace_mb=options.workspace_mb, timing_cache=_timing_cache(builder, options, tell),
     )  # fmt: skip
     start = time.monotonic()
-    done = _ask(order, _Teller(tell))
-    assert isinstance(done, Done)
+    types = _ask(
+        builder.flavour, dict[str, int], "build", _Teller(tell), folder=str(folder.absolute()), manifest=manifest,
+        options=exact, timing_cache=_timing_cache(builder, options, tell),
+    )  # fmt: skip
     seconds = time.monotonic() - start
     files = record_files(folder)
     gpu, driver = builder.gpu, builder.driver
-    known = tuple(gpu.compute_capability if gpu and each == CURRENT else each for each in capabilities)
     record = BuildRecord(
-        flavour=builder.flavour, version=builder.version, compute_capabilities=known, gpu=gpu.name if gpu else None,
+        flavour=builder.flavour, version=builder.version, gpu=gpu.name if gpu else None,
+        compute_capabilities=tuple(gpu.compute_capability if gpu and e == CURRENT else e for e in capabilities),
         driver=driver.release if driver else None, cuda=driver.cuda if driver else None, system=system(),
         onnx_sha256=files[TYPED].sha256, profile=options.profile,
-        hardware_compatibility=options.hardware_compatibility,
-        version_compatible=options.version_compatible, level=options.level, workspace_mb=options.workspace_mb,
-        types=done.types, seconds=round(seconds, 3),
+        hardware_compatibility=options.hardware_compatibility, version_compatible=options.version_compatible,
+        level=options.level, workspace_mb=options.workspace_mb, types=types, seconds=round(seconds, 3),
     )  # fmt: skip
     engine = replace(
         manifest.engine, status="built", reason=None, minimum_version=builder.version, build=record,
@@ -174,9 +140,7 @@ def choose(options: BuildOptions) -> Builder:
     UsageError
         It cannot do what the options ask for.
     """
-    wanted: Flavour | None = (
-        "tensorrt-rtx" if options.flavour is None and options.compute_capabilities else options.flavour
-    )
+    wanted: Flavour | None = options.flavour or ("tensorrt-rtx" if options.compute_capabilities else None)
     problems = []
     for flavour in (wanted,) if wanted else NAMES:
         builder = _examine(flavour)
@@ -226,74 +190,39 @@ class _Teller:
         self._start = time.monotonic()
         self._told = -_STEP
 
-    def __call__(self, message: Progress | Log) -> None:
-        if isinstance(message, Log):
-            if message.kind == "remark":
-                self._tell(message.text)
-            return
-        if message.share < self._told + _STEP:
-            return
-        self._told = message.share
-        text = f"{message.phase}: {message.share:.0%}"
-        if _EARLY <= message.share < 1:
-            left = (time.monotonic() - self._start) * (1 - message.share) / message.share
-            text += f", about {max(left, 1):.0f} s left"
+    def __call__(self, progress: Progress) -> None:
+        text, share = progress.text, progress.share
+        if share is not None:
+            if share < self._told + _STEP:
+                return
+            self._told = share
+            text += f": {share:.0%}"
+            if _EARLY <= share < 1:
+                left = (time.monotonic() - self._start) * (1 - share) / share
+                text += f", about {max(left, 1):.0f} s left"
         self._tell(text)
 
 
-def _ask(order: Order, hear: Callable[[Progress | Log], None]) -> Here | Done:
-    """Have the process do it, and wait for that.
+def _ask(
+    flavour: Flavour,
+    kind: type[_T],
+    operation: str,
+    hear: Callable[[Progress], None] = lambda progress: None,
+    **arguments: object,
+) -> _T:
+    """Have the process do it. Called off, it stops after the step that it is at, and leaves nothing half made.
 
     Raises
     ------
     P3MEdgeError
         Or one of its kinds: it failed, or the process was ended.
     """
-    answer: Here | Done | Failure | None = None
-    logs: list[str] = []
-    decoder = msgspec.json.Decoder(Message)
-    with tempfile.TemporaryFile() as said, python(PROCESS, said) as process:
-        orders, messages = process.stdin, process.stdout
-        assert orders is not None
-        assert messages is not None
+    with Worker(WORKER, patience=PATIENCE) as worker:
+        worker.send(operation, flavour=flavour, **arguments)
         try:
-            with suppress(OSError):  # it has ended already; its exit code says how
-                orders.write(msgspec.json.encode(order) + b"\n")
-                orders.flush()
-            for line in messages:
-                message = decoder.decode(line)
-                if isinstance(message, Progress | Log):
-                    if isinstance(message, Log):
-                        logs.append(message.text)
-                    hear(message)
-                else:
-                    answer = message
-            code = process.wait()
-        except BaseException:
-            _call_off(process)
-            raise
-        if answer is None:
-            said.seek(0)
-            raise _died(order.flavour, code, said.read(), logs)
-    if isinstance(answer, Failure):
-        raise _ERRORS.get(answer.error, P3MEdgeError)(answer.message, hint=answer.hint)
-    return answer
-
-
-def _call_off(process: subprocess.Popen[bytes]) -> None:
-    """Close the pipe, at which the builder stops after the step that it is at; wait for that, then insist."""
-    assert process.stdin is not None
-    try:
-        with suppress(OSError):
-            process.stdin.close()
-        process.wait(PATIENCE)
-    except BaseException:  # also a second Ctrl-C
-        process.kill()
-        process.wait()
-        raise
-
-
-def _died(flavour: Flavour, code: int, told: bytes, logs: list[str]) -> P3MEdgeError:
-    last = f"; its last words: {logs[-1]}" if logs else ""
-    hint = "it may have needed more memory than there is" if code == -9 else None
-    return P3MEdgeError(f"{NAMES[flavour]}: {ended(code, told)}{last}", hint=hint)
+            return worker.receive(kind, hear)
+        except WorkerError as error:
+            original = error.original()
+            if original is error:
+                original = P3MEdgeError(f"{NAMES[flavour]}: {error}", hint=error.hint)
+            raise original from error
