@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +34,11 @@ Outputs = dict[str, NDArray[np.float32]]
 Runner = Callable[[Images, tuple[str, ...]], Outputs]
 
 ALPHA = ("alpha",)
+_DTYPES = {
+    **dict.fromkeys(("tensor(uint8)", "u8", "UINT8"), "uint8"),
+    **dict.fromkeys(("tensor(float)", "f32", "FLOAT"), "float32"),
+}
+"""What ONNX Runtime, OpenVINO and TensorRT call them, by NumPy's names."""
 
 
 @dataclass(frozen=True)
@@ -200,10 +205,7 @@ def check_version(manifest: Manifest, version: str, package: str | None = None) 
 
 
 def check_signature(
-    manifest: Manifest,
-    model: Path,
-    inputs: Mapping[str, tuple[str, tuple[int | None, ...]]],
-    outputs: Mapping[str, str],
+    manifest: Manifest, model: Path, inputs: Mapping[str, tuple[str, Iterable[object]]], outputs: Mapping[str, str]
 ) -> None:
     """Whether a model's inputs and outputs are those of its manifest.
 
@@ -212,7 +214,8 @@ def check_signature(
     manifest, model
         The artefact and its model file.
     inputs, outputs
-        By name: the dtype as NumPy calls it; of inputs, the shape too, where None is a side that is open.
+        By name: the dtype as the engine calls it; of inputs, the shape too, where a side that is open is no number or
+        -1.
 
     Raises
     ------
@@ -220,16 +223,18 @@ def check_signature(
         They are not.
     """
     record = manifest.input
-    expected = {record.name: ("uint8", (record.batch, record.height, record.width, 3))}
-    if inputs != expected:
-        found, wanted = (
-            ", ".join(f"{name}: {dtype} {list(shape)}" for name, (dtype, shape) in each.items())
-            for each in (inputs, expected)
-        )
-        raise mismatch(model, f"its inputs are {found}; expected {wanted}")
+    found = {
+        name: f"{_DTYPES.get(dtype, dtype)} {[side if isinstance(side, int) and side >= 0 else None for side in shape]}"
+        for name, (dtype, shape) in inputs.items()
+    }
+    expected = {record.name: f"uint8 {[record.batch, record.height, record.width, 3]}"}
+    if found != expected:
+        told, wanted = (", ".join(f"{name}: {text}" for name, text in each.items()) for each in (found, expected))
+        raise mismatch(model, f"its inputs are {told}; expected {wanted}")
     for output in manifest.outputs:
-        if outputs.get(output.name) != "float32":
-            raise mismatch(model, f"its output {output.name} is {outputs.get(output.name, 'missing')}")
+        kind = outputs.get(output.name, "missing")
+        if _DTYPES.get(kind, kind) != "float32":
+            raise mismatch(model, f"its output {output.name} is {kind}")
 
 
 def mismatch(model: Path, what: str) -> ArtefactError:

@@ -1,8 +1,8 @@
 """What of CUDA an engine on NVIDIA's GPUs needs: which GPUs are here, memory, a stream, copies and events; no PyTorch.
 
-The driver is asked through ctypes, which cannot crash and needs no package; all else goes through the package
-``cuda-bindings`` (12.8 or newer), by the runtime's interface alone: it uses each GPU's primary context, and has not
-changed between CUDA 12 and 13.
+A driver, GPU or package that is not here is a ``MissingError``. The driver is asked through ctypes, which cannot
+crash and needs no package; all else goes through the package ``cuda-bindings`` (12.8 or newer), by the runtime's
+interface alone: it uses each GPU's primary context, and has not changed between CUDA 12 and 13.
 """
 
 from __future__ import annotations
@@ -52,13 +52,7 @@ class Driver:
 
 
 def driver() -> Driver:
-    """The driver and the GPUs of this machine.
-
-    Raises
-    ------
-    MissingError
-        There is no driver, it does not start, or it has no GPU.
-    """
+    """The driver and the GPUs of this machine; there is at least one."""
     try:
         library: Any = ctypes.CDLL(_LIBRARY)
     except OSError:
@@ -98,13 +92,7 @@ def driver() -> Driver:
 
 
 def parse_device(asked: str | None, engine: str) -> int:
-    """The number in ``cuda`` or ``cuda:1``; None is the first GPU.
-
-    Raises
-    ------
-    UsageError
-        It is neither.
-    """
+    """The number in ``cuda`` or ``cuda:1``, all else is a ``UsageError``; None is the first GPU."""
     name, colon, number = (asked or DEVICE).lower().partition(":")
     if name != DEVICE or (colon and not (number.isascii() and number.isdecimal())):
         raise UsageError(f"unknown device {asked!r} for {engine}", hint=f"{DEVICE}, or {DEVICE}:1 for the second GPU")
@@ -112,13 +100,7 @@ def parse_device(asked: str | None, engine: str) -> int:
 
 
 def find(index: int) -> Gpu:
-    """The GPU of that number.
-
-    Raises
-    ------
-    MissingError
-        No driver, or no such GPU.
-    """
+    """The GPU of that number."""
     gpus = driver().gpus
     if index >= len(gpus):
         names = ", ".join(f"{DEVICE}:{gpu.index} ({gpu.name})" for gpu in gpus)
@@ -127,13 +109,7 @@ def find(index: int) -> Gpu:
 
 
 def require() -> ModuleType:
-    """The module ``cuda.bindings.runtime``.
-
-    Raises
-    ------
-    MissingError
-        It cannot be imported.
-    """
+    """The module ``cuda.bindings.runtime``."""
     try:
         return importlib.import_module("cuda.bindings.runtime")
     except (ImportError, OSError) as error:
@@ -151,15 +127,8 @@ class Memory:
 class Device:
     """A GPU at work: memory on it and on the host, one stream, events. :meth:`close` frees all, the last made first.
 
-    Parameters
-    ----------
-    gpu
-        Which.
-
     Attributes
     ----------
-    gpu
-        The same.
     allocated
         Bytes of its memory that are held.
     stream
@@ -184,13 +153,7 @@ class Device:
         self.stream = int(self._stream)
 
     def reserve(self, size: int) -> Memory:
-        """New memory of ``size`` bytes, on the GPU and on the host.
-
-        Raises
-        ------
-        P3MEdgeError
-            There is not so much; it says how much there is.
-        """
+        """New memory of ``size`` bytes on the GPU and on the host; if there is not so much, the error says how much."""
         address = int(self._call("cudaMalloc", size, needs=size))
         self.allocated += size
         self._held.callback(self._free, "cudaFree", address)

@@ -114,13 +114,7 @@ class SelfTest:
 
 
 def limits_of(manifest: Manifest) -> Limits:
-    """The limits an artefact has to keep: its parity gate's own, or else those of its target.
-
-    Raises
-    ------
-    ArtefactError
-        There are neither: the target is unknown.
-    """
+    """The limits an artefact has to keep: its parity gate's own, or else those of its target, which must be known."""
     if manifest.parity is not None:
         return manifest.parity.limits
     target = TARGETS.get(manifest.target)
@@ -130,13 +124,7 @@ def limits_of(manifest: Manifest) -> Limits:
 
 
 def selftest(manifest: Manifest, folder: Path, infer: Callable[[Images, Sequence[str]], Outputs]) -> SelfTest:
-    """Run the golden vectors, all outputs, and hold them against the parity limits.
-
-    Raises
-    ------
-    ArtefactError
-        The golden vectors cannot be read.
-    """
+    """Run the golden vectors, all outputs, and hold them against the parity limits; errors are those of ``read``."""
     limits, names = limits_of(manifest), tuple(output.name for output in manifest.outputs)
     items = []
     for index, vector in enumerate(read(folder, manifest)):
@@ -185,19 +173,8 @@ def in_a_row(
 ) -> Iterator[tuple[str, Arrays, Outputs]]:
     """Pictures as frames of a sequence, the first once more at the end, and all of it again after a reset.
 
-    Parameters
-    ----------
-    images, alphas
-        The pictures, and the reference of each by itself.
-    weight
-        Of the matte before.
-    engine
-        Opened for a sequence.
-
-    Yields
-    ------
-    name, wanted, found
-        Of each frame: alpha alone.
+    ``alphas`` are the reference of each picture by itself, ``weight`` is that of the matte before, and the engine was
+    opened for a sequence. Yields each frame's name, and its alpha: wanted and found.
     """
     images, alphas = [*images, images[0]], [*alphas, alphas[0]]
     for sequence in (1, 2):

@@ -87,6 +87,7 @@ class Worker:
             )
         self._timeout = timeout
         self._patience = patience
+        self._operation = ""
         self._said: IO[bytes] = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - closed by _end
         self._answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
         self.started = perf_counter()
@@ -126,14 +127,7 @@ class Worker:
             send(self._requests, Request(operation, arguments))
 
     def receive(self, kind: type[_T], hear: Callable[[Progress], None] = lambda progress: None) -> _T:
-        """Wait for the result of the operation that was begun.
-
-        Parameters
-        ----------
-        kind
-            The result's type.
-        hear
-            Told of the operation's progress.
+        """Wait for the result, of type ``kind``, of the operation that was begun; ``hear`` is told of its progress.
 
         Raises
         ------
@@ -175,15 +169,7 @@ class Worker:
 
 
 def ended(code: int | None, said: bytes) -> str:
-    """How a worker's process ended that should not have, and its last words, in one line.
-
-    Parameters
-    ----------
-    code
-        Its return code; None: it is still there, but what it sends is no message.
-    said
-        What it wrote to stderr: a line with an error counts more than the last one.
-    """
+    """How a process with that return code (None: it is still there) ended, and its last words, in one line."""
     if code is None:
         how = "sends what is no message"
     elif code < 0:
@@ -195,7 +181,7 @@ def ended(code: int | None, said: bytes) -> str:
     else:
         how = f"ended with code {code}"
     text = said.decode(errors="replace")
-    error = re.search(r"\b(?:LLVM )?error:.*", text, re.IGNORECASE)
+    error = re.search(r"\b(?:LLVM )?error:.*", text, re.IGNORECASE)  # says more than what libraries print at the end
     last = error[0] if error else next((line for line in reversed(text.splitlines()) if line.strip()), "")
     return f"its process {how}" + (f": {' '.join(last.split())}" if last else "")
 

@@ -62,7 +62,6 @@ _HEAVY = frozenset({
 })  # fmt: skip
 _NUMBERED = ("cuda", "tensorrt", "dml", "migraphx")  # those with an option `device_id`
 _ERRORS_ONLY = 3
-_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 
 
 def require() -> ModuleType:
@@ -195,12 +194,5 @@ def heavy_on_processor(session: InferenceSession) -> dict[str, int]:
 
 def check_session(session: InferenceSession, manifest: Manifest, model: Path) -> None:
     """Whether a session's inputs and outputs are those of the manifest; errors are those of ``check_signature``."""
-
-    def dtype(name: str) -> str:
-        return _DTYPES.get(name, name)
-
-    inputs = {
-        each.name: (dtype(each.type), tuple(side if isinstance(side, int) else None for side in each.shape))
-        for each in session.get_inputs()
-    }
-    check_signature(manifest, model, inputs, {each.name: dtype(each.type) for each in session.get_outputs()})
+    inputs = {each.name: (each.type, each.shape) for each in session.get_inputs()}
+    check_signature(manifest, model, inputs, {each.name: each.type for each in session.get_outputs()})

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 _DEVICES = ("CPU", "GPU", "NPU")
 # A hint that asks for nothing would let the plugin choose, and a GPU computes in half precision whatever the file.
 _KERNELS = 200
-_DTYPES = {"u8": "uint8", "f32": "float32"}
 _HINTS = {"latency": "LATENCY", "throughput": "THROUGHPUT"}
 
 
@@ -202,14 +201,13 @@ def _check_device(compiled: CompiledModel, device: str) -> None:
 
 def _check_signature(compiled: CompiledModel, manifest: Manifest, model: Path) -> None:
     def dtype(port: ConstOutput) -> str:
-        name = str(port.get_element_type().get_type_name())
-        return _DTYPES.get(name, name)
+        return str(port.get_element_type().get_type_name())
 
     inputs = {}
     for port in compiled.inputs:
         names = sorted(port.get_names())
         name = manifest.input.name if manifest.input.name in names else "/".join(names)
-        sides = tuple(side.get_length() if side.is_static else None for side in port.get_partial_shape())
+        sides = [side.get_length() if side.is_static else None for side in port.get_partial_shape()]
         inputs[name] = (dtype(port), sides)
     outputs = {name: dtype(port) for port in compiled.outputs for name in port.get_names()}
     check_signature(manifest, model, inputs, outputs)

@@ -32,9 +32,7 @@ WORKER = "p3m_edge.runtimes.engines.tensorrt.worker"
 EXTRA = "tensorrt-rtx"
 _JETSON = Path("/etc/nv_tegra_release")
 _STEP = 0.05
-"""Progress is told each time that this share more is done."""
-_EARLY = 0.05
-"""Before that share is done, it is not said how long the rest takes."""
+"""Progress is told each time that this share more is done; before the first, it is not said how long the rest takes."""
 
 Tell = Callable[[str], None]
 _T = TypeVar("_T")
@@ -133,12 +131,7 @@ def build_into(manifest: Manifest, folder: Path, options: BuildOptions, tell: Te
 def choose(options: BuildOptions) -> Builder:
     """The builder that is meant, or that can do it.
 
-    Raises
-    ------
-    MissingError
-        None that could do it is here; the message says what is wrong with each.
-    UsageError
-        It cannot do what the options ask for.
+    ``MissingError`` says what is wrong with each of those that are here; ``UsageError``: it has no such option.
     """
     wanted: Flavour | None = options.flavour or ("tensorrt-rtx" if options.compute_capabilities else None)
     problems = []
@@ -197,7 +190,7 @@ class _Teller:
                 return
             self._told = share
             text += f": {share:.0%}"
-            if _EARLY <= share < 1:
+            if _STEP <= share < 1:
                 left = (time.monotonic() - self._start) * (1 - share) / share
                 text += f", about {max(left, 1):.0f} s left"
         self._tell(text)
@@ -210,13 +203,7 @@ def _ask(
     hear: Callable[[Progress], None] = lambda progress: None,
     **arguments: object,
 ) -> _T:
-    """Have the process do it. Called off, it stops after the step that it is at, and leaves nothing half made.
-
-    Raises
-    ------
-    P3MEdgeError
-        Or one of its kinds: it failed, or the process was ended.
-    """
+    """Have the process do it. Called off, it stops after the step that it is at, and leaves nothing half made."""
     with Worker(WORKER, patience=PATIENCE) as worker:
         worker.send(operation, flavour=flavour, **arguments)
         try:

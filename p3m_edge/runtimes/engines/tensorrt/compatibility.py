@@ -1,6 +1,7 @@
 """Whether a TensorRT engine fits this machine, by its manifest and its first bytes, before anything loads it.
 
 TensorRT itself says no more than that some assertion failed, and a lean runtime without a driver ends the process.
+Each check raises ``ArtefactError``, mostly with the line that builds the engine again.
 """
 
 from __future__ import annotations
@@ -32,11 +33,8 @@ def system() -> str:
 def check_file(manifest: Manifest, model: Path) -> BuildRecord:
     """Hold the engine's file against the record of its build, and that against this system; it is returned.
 
-    Raises
-    ------
-    ArtefactError
-        There is no such record; the file is truncated, of something else, or of another build; the typed ONNX beside it
-        is not that of which it was built; it is for another system, or brings code that nobody trusts.
+    Refused: a file that is truncated, of something else, or of another build than that of the typed ONNX beside it; one
+    for another system; one that brings code that nobody trusts.
     """
     build = manifest.engine.build
     if build is None:
@@ -70,13 +68,7 @@ def check_file(manifest: Manifest, model: Path) -> BuildRecord:
 
 
 def check_trust(build: BuildRecord, model: Path) -> None:
-    """Whether the code inside of an engine for several versions may run: what made the artefact cannot say so itself.
-
-    Raises
-    ------
-    ArtefactError
-        Nobody has said so.
-    """
+    """Whether the code inside of an engine for several versions may run; what made the artefact cannot say so."""
     if build.version_compatible and os.environ.get(TRUST) != "1":
         raise ArtefactError(
             f"{model} was built for newer versions too, and so brings code that would run on this machine",
@@ -85,13 +77,7 @@ def check_trust(build: BuildRecord, model: Path) -> None:
 
 
 def check_version(build: BuildRecord, version: str, model: Path) -> None:
-    """Whether an installed TensorRT of that version may load it: the same one, or a newer one where it was built so.
-
-    Raises
-    ------
-    ArtefactError
-        It may not.
-    """
+    """Whether an installed TensorRT of that version may load it: the same one, or a newer one where it was built so."""
     if version == build.version or (build.version_compatible and release(version) >= release(build.version)):
         return
     newer = " or newer" if build.version_compatible else ""
@@ -100,13 +86,7 @@ def check_version(build: BuildRecord, version: str, model: Path) -> None:
 
 
 def check_gpu(build: BuildRecord, gpu: Gpu, model: Path) -> None:
-    """Whether it is for that GPU: its compute capability and, of TensorRT, its very model, if not built for more.
-
-    Raises
-    ------
-    ArtefactError
-        It is not.
-    """
+    """Whether it is for that GPU: its compute capability and, of TensorRT, its very model, if not built for more."""
     fits = gpu.compute_capability in build.compute_capabilities
     wanted = f"compute capability {', '.join(build.compute_capabilities)}"
     if build.hardware_compatibility == "ampere+":

@@ -22,12 +22,9 @@ MODULES: dict[Flavour, tuple[str, ...]] = {
 
 
 def library(flavour: Flavour) -> ModuleType:
-    """The package of a flavour. Without a driver, lean runtimes end the process that imports them.
+    """The package of a flavour; ``MissingError``: it is not installed, or cannot be imported.
 
-    Raises
-    ------
-    MissingError
-        It is not installed, or cannot be imported.
+    Without a driver, lean runtimes end the process that imports them.
     """
     for name in MODULES[flavour]:
         try:

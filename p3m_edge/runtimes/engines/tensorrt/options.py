@@ -112,10 +112,7 @@ class BuildOptions:
 def check_profile(profile: ProfileRecord | None, frame: InputRecord) -> None:
     """Whether the sizes fit the input of an artefact.
 
-    Raises
-    ------
-    UsageError
-        They are missing or not wanted, out of order, or not multiples of what the network takes.
+    ``UsageError``: they are missing or not wanted, out of order, or not multiples of what the network takes.
     """
     if profile is None:
         if frame.height is None:
@@ -142,13 +139,7 @@ def check_profile(profile: ProfileRecord | None, frame: InputRecord) -> None:
 
 
 def check_options(flavour: Flavour, options: BuildOptions) -> None:
-    """Whether a builder has what the options ask for.
-
-    Raises
-    ------
-    UsageError
-        It has not.
-    """
+    """Whether a builder has what the options ask for; ``UsageError``: it has not."""
     asked = {
         "--hw-compat": ("tensorrt", options.hardware_compatibility != "none"),
         "--version-compat": ("tensorrt", options.version_compatible),

@@ -42,16 +42,12 @@ _PIP: dict[Flavour, str] = {
     "tensorrt": "pip install tensorrt=={0}; on a Jetson it comes with JetPack",
     "tensorrt-rtx": "pip install tensorrt-rtx-cu13-libs=={0} tensorrt-rtx-cu13-bindings=={0}",
 }
-_DTYPES = {"UINT8": "uint8", "FLOAT": "float32"}
 
 
 def require() -> ModuleType:
-    """What every flavour needs: a driver and ``cuda-bindings``. TensorRT itself is imported by :func:`load`.
+    """What every flavour needs: a driver, a GPU and ``cuda-bindings``, or ``MissingError``.
 
-    Raises
-    ------
-    MissingError
-        There is no driver, GPU or package.
+    TensorRT itself is imported by :func:`load`.
     """
     cuda.driver()
     module = cuda.require()
@@ -255,15 +251,12 @@ def _scratch(engine: Any) -> int:
 def _check_signature(trt: ModuleType, engine: Any, manifest: Manifest, build: BuildRecord, model: Path) -> None:
     """Compare the engine's inputs, outputs and sizes with the manifest."""
     record = manifest.input
-    inputs: dict[str, tuple[str, tuple[int | None, ...]]] = {}
-    outputs: dict[str, str] = {}
-    for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
-        kind = engine.get_tensor_dtype(name).name
-        if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
-            sides = tuple(None if side == -1 else side for side in engine.get_tensor_shape(name))
-            inputs[name] = (_DTYPES.get(kind, kind), sides)
-        else:
-            outputs[name] = _DTYPES.get(kind, kind)
+    dtypes = {
+        name: engine.get_tensor_dtype(name).name for name in map(engine.get_tensor_name, range(engine.num_io_tensors))
+    }
+    given = [name for name in dtypes if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+    inputs = {name: (dtypes.pop(name), engine.get_tensor_shape(name)) for name in given}
+    outputs: dict[str, str] = dtypes
     check_signature(manifest, model, inputs, outputs)
     found = [tuple(each) for each in engine.get_tensor_profile_shape(record.name, 0)] if record.height is None else []
     if found != ([] if build.profile is None else shapes(build.profile, record)):
