@@ -20,8 +20,6 @@ code 1, marked as an internal error.
 from __future__ import annotations
 
 import difflib
-import re
-import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -89,13 +87,6 @@ def missing_package(package: str, extra: str, cause: Exception | None = None) ->
     """The error for an optional package that cannot be imported; it names the extra to install."""
     because = f" ({cause})" if cause is not None and not isinstance(cause, ModuleNotFoundError) else ""
     return MissingError(f"the package {package!r} cannot be imported{because}", hint=f'pip install "p3m-edge[{extra}]"')
-
-
-def ended(code: int, told: bytes) -> str:
-    """How a process of ours ended that should not have, and the error that it told before, in one line."""
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    error = re.search(r"\b(?:LLVM )?error:.*", told.decode(errors="replace"), re.IGNORECASE)
-    return f"its process {how}" + (f": {' '.join(error[0].split())}" if error else "")
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from p3m_edge.records import (
     ProfileRecord,
     VerifiedRecord,
 )
-from p3m_edge.runtimes.tensorrt_fit import system
+from p3m_edge.runtimes.engines.tensorrt.compatibility import system
 from p3m_edge.targets import FP32, TARGETS
 
 ALL_OUTPUTS = ("alpha", "local_alpha", "global_logits")

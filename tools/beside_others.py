@@ -22,7 +22,7 @@ from p3m_edge.benchmarks.interleave import interleaved
 from p3m_edge.benchmarks.statistics import median, paired_ratio, summarise
 from p3m_edge.errors import InputError, P3MEdgeError
 from p3m_edge.manifest import read
-from p3m_edge.runtimes import ov
+from p3m_edge.runtimes.engines import openvino as ov
 
 
 def main() -> int:

@@ -206,7 +206,7 @@ def _write(out: Path, found: Driver, steps: list[Step], report: Report | None) -
 
     from p3m_edge.atomic import atomic_write
     from p3m_edge.benchmarks import report as reports
-    from p3m_edge.benchmarks.process import redact
+    from p3m_edge.benchmarks.redact import redact
 
     steps = [
         dataclasses.replace(step, what=redact(step.what), error=step.error and redact(step.error)) for step in steps

@@ -19,12 +19,13 @@ import msgspec
 
 from p3m_edge import manifest
 from p3m_edge.benchmarks.measure import Progress, default_threads
-from p3m_edge.benchmarks.process import Worker, WorkerError, environment, redact
+from p3m_edge.benchmarks.redact import redact
 from p3m_edge.benchmarks.results import AppComparison, Options, Used
 from p3m_edge.benchmarks.rows import ArtefactRow, describe
 from p3m_edge.benchmarks.statistics import paired_ratio, summarise
 from p3m_edge.errors import UsageError, missing_package
 from p3m_edge.telemetry import silence_engines
+from p3m_edge.workers.parent import Worker, WorkerError, environment
 
 _MAIN = (
     "import sys; from p3m_edge.telemetry import silence_engines; silence_engines();"

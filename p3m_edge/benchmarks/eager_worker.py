@@ -8,7 +8,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from p3m_edge.benchmarks.protocol import enough, peak_memory, serve, timed_ms
+from p3m_edge.benchmarks.worker import enough, peak_memory, timed_ms
+from p3m_edge.workers.child import serve
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -30,13 +30,14 @@ from p3m_edge.benchmarks import results
 from p3m_edge.benchmarks.fingerprint import Watch, fingerprint
 from p3m_edge.benchmarks.phases import ITERATIONS, SECONDS, WARMUP_MS, GpuTimes, gpu_times
 from p3m_edge.benchmarks.placement import Placement
-from p3m_edge.benchmarks.process import Worker, WorkerError, redact
+from p3m_edge.benchmarks.redact import redact
 from p3m_edge.benchmarks.results import Measured, Memory, Options, Parity, Ranking, Report, Result, Start, Used
 from p3m_edge.benchmarks.rows import ArtefactRow, Row, describe
 from p3m_edge.benchmarks.statistics import rank, summarise
 from p3m_edge.errors import GateError, P3MEdgeError, PartialError, UsageError, suggestion
 from p3m_edge.resources import usable_cores
 from p3m_edge.temporary import temporary_folder
+from p3m_edge.workers.parent import Worker, WorkerError
 
 Progress = Callable[[str, int, int], None]
 """Called with what happens now, the steps done and the steps in all."""

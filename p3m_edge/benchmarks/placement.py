@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from p3m_edge.runtimes import coreml
+from p3m_edge.runtimes.engines import coreml
 from p3m_edge.temporary import temporary_folder
 
 Device = Literal["CPU", "GPU", "NE"]
@@ -62,7 +62,7 @@ def plan(package: Path, unit: str, function: str | None = None) -> Placement:
     package
         The ``*.mlpackage``; it is compiled into a temporary folder.
     unit
-        What may do the work: a key of :data:`p3m_edge.runtimes.coreml.UNITS`.
+        What may do the work: a key of :data:`p3m_edge.runtimes.engines.coreml.UNITS`.
     function
         Of several; None: the only one.
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from p3m_edge import manifest
 from p3m_edge.benchmarks.results import Result, identity
 from p3m_edge.errors import CheckpointError, UsageError, missing_package, suggestion
-from p3m_edge.runtimes import coreml, cuda
+from p3m_edge.runtimes import cuda
 from p3m_edge.runtimes.contract import engine_module
 from p3m_edge.runtimes.engine import not_built
+from p3m_edge.runtimes.engines import coreml
 from p3m_edge.targets import ARCHS
 
 _MULTIPLE = 32

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from p3m_edge import imageio
 from p3m_edge.benchmarks.accuracy import Accuracy
-from p3m_edge.benchmarks.process import Worker, WorkerError, redact
+from p3m_edge.benchmarks.redact import redact
 from p3m_edge.benchmarks.results import Options, Report
 from p3m_edge.benchmarks.rows import ArtefactRow
 from p3m_edge.errors import InputError
 from p3m_edge.temporary import temporary_folder
+from p3m_edge.workers.parent import Worker, WorkerError
 
 PAGE_SIDE = 768
 """The longer side of a picture as it is kept, in pixels."""

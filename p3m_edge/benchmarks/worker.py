@@ -10,8 +10,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from p3m_edge.benchmarks.protocol import enough, peak_memory, serve, timed_ms
 from p3m_edge.errors import UsageError
+from p3m_edge.workers.child import serve
 
 if TYPE_CHECKING:
     import numpy as np
@@ -214,6 +214,40 @@ def _synthetic(width: int, height: int, seed: int) -> NDArray[np.uint8]:
     grid = (-(-height // _PATCH), -(-width // _PATCH), 3)
     small = np.random.default_rng(seed).integers(0, 256, grid, dtype=np.uint8)
     return np.ascontiguousarray(small.repeat(_PATCH, axis=0).repeat(_PATCH, axis=1)[:height, :width])
+
+
+def timed_ms(call: Callable[[], object]) -> float:
+    """The duration of one call, in milliseconds."""
+    start = perf_counter()
+    call()
+    return (perf_counter() - start) * 1e3
+
+
+def enough(done: int, since: float, iterations: int, seconds: float | None) -> bool:
+    """Whether a round may end: after ``iterations`` calls or, if given, after ``seconds`` (and one call at least)."""
+    if seconds is None:
+        return done >= iterations
+    return done >= 1 and perf_counter() - since >= seconds
+
+
+def peak_memory() -> int:
+    """The largest resident set of this process so far, in bytes.
+
+    On Linux this is ``VmHWM``: ``ru_maxrss`` survives ``exec`` and may be the parent's.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) if sys.platform == "darwin" else int(peak) * 1024
 
 
 def main() -> int:

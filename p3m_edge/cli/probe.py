@@ -1,4 +1,4 @@
-"""Import one package and say what it offers, as JSON on stdout: what `p3m-edge doctor` starts for each package.
+"""Import one package and say what it offers: what ``p3m-edge doctor`` starts for each package.
 
 A process of its own, because a broken package may end the process that imports it.
 """
@@ -6,31 +6,35 @@ A process of its own, because a broken package may end the process that imports 
 from __future__ import annotations
 
 import importlib
-import json
-import sys
+import os
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib import metadata
 from types import ModuleType
 from typing import Any
 
 from p3m_edge.telemetry import silence_engines
+from p3m_edge.workers.child import described, serve
 
 
-def main(name: str) -> None:
-    """Import the package ``name`` and print its version and details."""
-    sys.stdout.flush()
+@dataclass(frozen=True)
+class Probe:
+    """What a package says: its version and details, or why it cannot be imported."""
+
+    version: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    cause: str | None = None
+
+
+def probe(name: str) -> Probe:
+    """Import the package ``name``."""
     silence_engines()
-    result: dict[str, Any]
     try:
         module = importlib.import_module(name)
         details = _DETAILS[name](module) if name in _DETAILS else {}
-        version = str(getattr(module, "__version__", "")) or _distribution(name)
-        result = {"version": version, "details": details, "cause": None}
+        return Probe(str(getattr(module, "__version__", "")) or _distribution(name), details)
     except Exception as error:  # noqa: BLE001 - any failure of a foreign package is the answer
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
-        result = {"version": None, "details": {}, "cause": cause}
-    # The package may have printed something of its own: the answer is the last line.
-    sys.stdout.write("\n" + json.dumps(result) + "\n")
+        return Probe(cause=described(error))
 
 
 def _distribution(name: str) -> str | None:
@@ -74,4 +78,7 @@ _DETAILS: dict[str, Callable[[ModuleType], dict[str, Any]]] = {
 }
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    try:
+        serve({"probe": probe})
+    finally:
+        os._exit(0)  # how a package takes the end of Python is no part of the answer

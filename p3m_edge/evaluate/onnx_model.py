@@ -143,7 +143,7 @@ class OnnxMethod(Method):
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        from p3m_edge.runtimes import onnxrt
+        from p3m_edge.runtimes.engines import onnxruntime as onnxrt
 
         self._text = describe(path)
         model = path.parent / self._text.file

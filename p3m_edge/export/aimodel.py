@@ -1,6 +1,6 @@
 """A traced network becomes a Core AI model in half precision: coreai-torch, in a process of its own.
 
-``python -m p3m_edge.export.aimodel`` reads an :class:`Order` as JSON from stdin. The compiler below coreai-torch ends
+``python -m p3m_edge.export.aimodel`` takes an :class:`Order`. The compiler below coreai-torch ends
 the process over operators that it does not like.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from p3m_edge import __version__
-from p3m_edge.export.apart import serve
+from p3m_edge.workers.child import serve
 
 
 @dataclass(frozen=True)
@@ -135,4 +135,4 @@ def convert(order: Order) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(Order, convert))
+    sys.exit(serve({"convert": convert}))

@@ -20,7 +20,7 @@ from p3m_edge.model.deploy import Deploy
 from p3m_edge.model.layers import initialise
 from p3m_edge.model.mobile import MOBILE, MobileEncoder, MobileGlobalDecoder, MobileLocalDecoder, MobilePlan
 from p3m_edge.model.p3mnet import P3MNet, build
-from p3m_edge.runtimes import ov
+from p3m_edge.runtimes.engines import openvino as ov
 
 LARGE = "r34"
 SHIPPED = "mobile"

@@ -6,7 +6,6 @@ it, so that the parity gate uses it like any other engine; on an Apple device it
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 
@@ -16,11 +15,11 @@ from p3m_edge.export.graph import INPUT
 from p3m_edge.export.program import in_single, save
 from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.model.deploy import OUTPUTS
-from p3m_edge.runtimes import coreai
+from p3m_edge.runtimes.engines import coreai
 from p3m_edge.targets import Target
 
 MINIMUM_COREAI = "1.0"
-CONVERTER = [sys.executable, "-m", "p3m_edge.export.aimodel"]
+CONVERTER = "p3m_edge.export.aimodel"
 
 
 def build(bench: Workbench, target: Target, folder: Path) -> Built:

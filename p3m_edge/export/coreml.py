@@ -8,7 +8,6 @@ operator (:mod:`p3m_edge.export.mil`).
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 
@@ -19,11 +18,11 @@ from p3m_edge.export.program import STATE, in_single, save
 from p3m_edge.export.swift import FILE, source
 from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.model.deploy import OUTPUTS
-from p3m_edge.runtimes.coreml import here
+from p3m_edge.runtimes.engines.coreml import here
 from p3m_edge.targets import Target
 
-CONVERTER = [sys.executable, "-m", "p3m_edge.export.mil.convert"]
-QUANTISER = [sys.executable, "-m", "p3m_edge.export.mil.activations"]
+CONVERTER = "p3m_edge.export.mil.convert"
+QUANTISER = "p3m_edge.export.mil.activations"
 
 
 def build(bench: Workbench, target: Target, folder: Path) -> Built:

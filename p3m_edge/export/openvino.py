@@ -9,7 +9,7 @@ from p3m_edge.errors import UsageError
 from p3m_edge.export import graph
 from p3m_edge.export.precision import staying, weights_in_half
 from p3m_edge.export.workbench import Built, Workbench
-from p3m_edge.runtimes import ov
+from p3m_edge.runtimes.engines import openvino as ov
 from p3m_edge.targets import Target
 
 MINIMUM_OPENVINO = "2024.0"

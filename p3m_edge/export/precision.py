@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from p3m_edge.errors import missing_package
 from p3m_edge.export.ranges import Range, activation_ranges
-from p3m_edge.runtimes import onnxrt
+from p3m_edge.runtimes.engines import onnxruntime as onnxrt
 
 FP16_MAX = float(np.finfo(np.float16).max)
 HEADROOM = 4.0

@@ -22,7 +22,7 @@ from p3m_edge.export.accuracy import Run
 from p3m_edge.export.ladder import Rung
 from p3m_edge.export.ranges import Range
 from p3m_edge.export.workbench import Built
-from p3m_edge.runtimes import onnxrt
+from p3m_edge.runtimes.engines import onnxruntime as onnxrt
 from p3m_edge.targets import Target
 
 Form = Literal["u8s8", "s8s8"]

@@ -25,7 +25,7 @@ from p3m_edge.export.calibration import PictureSet
 from p3m_edge.export.ladder import Rung
 from p3m_edge.export.openvino import MINIMUM_OPENVINO
 from p3m_edge.export.workbench import Built
-from p3m_edge.runtimes import ov
+from p3m_edge.runtimes.engines import openvino as ov
 from p3m_edge.targets import Target
 
 TRANSFORMERS = ("swin-t", "vitae-s")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.errors import InputError
-from p3m_edge.runtimes import onnxrt
+from p3m_edge.runtimes.engines import onnxruntime as onnxrt
 
 
 class Range(NamedTuple):

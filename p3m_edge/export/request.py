@@ -10,7 +10,7 @@ from typing import Literal
 from p3m_edge.model.deploy import Outputs
 from p3m_edge.model.unpool import Lowering
 from p3m_edge.records import EngineRecord, Form, ParityRecord, QuantizationRecord, RungRecord
-from p3m_edge.runtimes.tensorrt_options import BuildOptions
+from p3m_edge.runtimes.engines.tensorrt.options import BuildOptions
 from p3m_edge.targets import ATTEMPTS, BUDGET_MINUTES, CALIBRATION_PICTURES, MAX_DROP
 
 QDQ = Literal["u8s8", "s8s8"]

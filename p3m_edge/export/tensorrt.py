@@ -1,7 +1,7 @@
 """The TensorRT targets: one ONNX graph whose types are the precision, for every version that builds strongly typed.
 
-An engine is built of it by :mod:`p3m_edge.runtimes.tensorrt_builder`, here or on the device. TensorRT 11 knows no other
-precision than that of the graph, and TensorRT 10 and TensorRT for RTX take the same file.
+An engine is built of it by :mod:`p3m_edge.runtimes.engines.tensorrt.builder`, here or on the device. TensorRT 11 knows
+no other precision than that of the graph, and TensorRT 10 and TensorRT for RTX take the same file.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from p3m_edge.export.request import ExportRequest
 from p3m_edge.export.workbench import Built, Workbench
 from p3m_edge.manifest import TYPED, Manifest
 from p3m_edge.records import BuildRecord, ParityRecord
-from p3m_edge.runtimes import cuda, tensorrt
-from p3m_edge.runtimes.tensorrt_builder import Tell, build_into, choose
-from p3m_edge.runtimes.tensorrt_fit import check_gpu, check_trust
-from p3m_edge.runtimes.tensorrt_options import check_profile, commands
+from p3m_edge.runtimes import cuda
+from p3m_edge.runtimes.engines import tensorrt
+from p3m_edge.runtimes.engines.tensorrt.builder import Tell, build_into, choose
+from p3m_edge.runtimes.engines.tensorrt.compatibility import check_gpu, check_trust
+from p3m_edge.runtimes.engines.tensorrt.options import check_profile, commands
 from p3m_edge.targets import Target
 
 MINIMUM_VERSION = "10.0"
@@ -191,7 +192,7 @@ def build_engine(
     MissingError
         No builder for it is here, and the request asks for the engine.
     P3MEdgeError
-        As :func:`p3m_edge.runtimes.tensorrt_builder.build_into`.
+        As :func:`p3m_edge.runtimes.engines.tensorrt.builder.build_into`.
     """
     request = bench.request
     for line in tensorrt_lint.advice(tensorrt_lint.lint_file(folder / TYPED, profile=True)):

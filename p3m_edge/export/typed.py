@@ -20,9 +20,9 @@ from p3m_edge.errors import missing_package
 from p3m_edge.export.headroom import Headroom
 from p3m_edge.export.precision import FP16_MAX
 from p3m_edge.manifest import TYPED, Manifest
-from p3m_edge.runtimes import onnxrt
 from p3m_edge.runtimes.contract import EngineInfo, Images, Loaded, Outputs, unreadable
 from p3m_edge.runtimes.engine import Engine
+from p3m_edge.runtimes.engines import onnxruntime as onnxrt
 
 NAME = "typed graph"
 # What these give is there already in what they take: rounding it again changes nothing.
@@ -61,7 +61,7 @@ def load(manifest: Manifest, model: Path, headroom: Headroom | None = None) -> L
         session = _session(graph)
     except Exception as error:  # protobuf's, onnx' and ONNX Runtime's have no common base
         raise unreadable(model, "onnx", error) from error
-    onnxrt.check_signature(session, manifest, model)
+    onnxrt.check_session(session, manifest, model)
     name = manifest.input.name
     probes = [f"{end}/{value}" for value in rounded for end in ("lowest", "highest")] if headroom is not None else []
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +34,11 @@ Outputs = dict[str, NDArray[np.float32]]
 Runner = Callable[[Images, tuple[str, ...]], Outputs]
 
 ALPHA = ("alpha",)
+_DTYPES = {
+    **dict.fromkeys(("tensor(uint8)", "u8", "UINT8"), "uint8"),
+    **dict.fromkeys(("tensor(float)", "f32", "FLOAT"), "float32"),
+}
+"""What ONNX Runtime, OpenVINO and TensorRT call them, by NumPy's names."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +122,11 @@ class EngineInfo:
     version: str
     device: str
     device_name: str
-    precision: Literal["f32", "f16", "graph"]
-    hint: Hint
-    threads: int | None
-    requests: int
-    cache: Literal["hit", "miss", "off", "none"]
+    precision: Literal["f32", "f16", "graph"] = "graph"
+    hint: Hint = "latency"
+    threads: int | None = None
+    requests: int = 1
+    cache: Literal["hit", "miss", "off", "none"] = "none"
     placement: dict[str, int] = field(default_factory=dict)
     device_memory: int | None = None
 
@@ -163,12 +168,9 @@ class EngineModule(Protocol):
 
 
 ENGINES: dict[str, str] = {
-    "onnxruntime": "p3m_edge.runtimes.onnxrt",
-    "openvino": "p3m_edge.runtimes.ov",
-    "coreml": "p3m_edge.runtimes.coreml",
-    "coreai": "p3m_edge.runtimes.coreai",
-    "tensorrt": "p3m_edge.runtimes.tensorrt",
+    name: f"p3m_edge.runtimes.engines.{name}" for name in ("onnxruntime", "openvino", "coreml", "coreai", "tensorrt")
 }
+"""The module of each engine."""
 
 
 def engine_module(name: str) -> EngineModule:
@@ -200,6 +202,39 @@ def check_version(manifest: Manifest, version: str, package: str | None = None) 
             f"the artefact needs {manifest.engine.name} {minimum} or newer; {version} is installed",
             hint=f'pip install "{package or manifest.engine.name}>={minimum}"',
         )
+
+
+def check_signature(
+    manifest: Manifest, model: Path, inputs: Mapping[str, tuple[str, Iterable[object]]], outputs: Mapping[str, str]
+) -> None:
+    """Whether a model's inputs and outputs are those of its manifest.
+
+    Parameters
+    ----------
+    manifest, model
+        The artefact and its model file.
+    inputs, outputs
+        By name: the dtype as the engine calls it; of inputs, the shape too, where a side that is open is no number or
+        -1.
+
+    Raises
+    ------
+    ArtefactError
+        They are not.
+    """
+    record = manifest.input
+    found = {
+        name: f"{_DTYPES.get(dtype, dtype)} {[side if isinstance(side, int) and side >= 0 else None for side in shape]}"
+        for name, (dtype, shape) in inputs.items()
+    }
+    expected = {record.name: f"uint8 {[record.batch, record.height, record.width, 3]}"}
+    if found != expected:
+        told, wanted = (", ".join(f"{name}: {text}" for name, text in each.items()) for each in (found, expected))
+        raise mismatch(model, f"its inputs are {told}; expected {wanted}")
+    for output in manifest.outputs:
+        kind = outputs.get(output.name, "missing")
+        if _DTYPES.get(kind, kind) != "float32":
+            raise mismatch(model, f"its output {output.name} is {kind}")
 
 
 def mismatch(model: Path, what: str) -> ArtefactError:

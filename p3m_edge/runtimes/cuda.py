@@ -1,8 +1,8 @@
 """What of CUDA an engine on NVIDIA's GPUs needs: which GPUs are here, memory, a stream, copies and events; no PyTorch.
 
-The driver is asked through ctypes, which cannot crash and needs no package; all else goes through the package
-``cuda-bindings`` (12.8 or newer), by the runtime's interface alone: it uses each GPU's primary context, and has not
-changed between CUDA 12 and 13.
+A driver, GPU or package that is not here is a ``MissingError``. The driver is asked through ctypes, which cannot
+crash and needs no package; all else goes through the package ``cuda-bindings`` (12.8 or newer), by the runtime's
+interface alone: it uses each GPU's primary context, and has not changed between CUDA 12 and 13.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ class Driver:
 
 
 def driver() -> Driver:
-    """The driver and the GPUs of this machine.
-
-    Raises
-    ------
-    MissingError
-        There is no driver, it does not start, or it has no GPU.
-    """
-    library = _library()
+    """The driver and the GPUs of this machine; there is at least one."""
+    try:
+        library: Any = ctypes.CDLL(_LIBRARY)
+    except OSError:
+        raise MissingError(
+            f"no CUDA driver: {_LIBRARY} is not on this machine",
+            hint="TensorRT engines run on NVIDIA's GPUs, with their driver; p3m-edge doctor says what runs here",
+        ) from None
     code = library.cuInit(0)
     if code == _NO_DEVICE:
         raise MissingError("the CUDA driver finds no GPU", hint="p3m-edge doctor says what can run here")
@@ -68,23 +68,31 @@ def driver() -> Driver:
             f"the CUDA driver does not start: {_driver_error(library, code)}",
             hint="the driver and its kernel module may be of different versions, or the GPU is kept from this process",
         )
-    version, count = ctypes.c_int(), ctypes.c_int()
-    _asked(library, library.cuDriverGetVersion(ctypes.byref(version)))
-    _asked(library, library.cuDeviceGetCount(ctypes.byref(count)))
-    if not count.value:
+
+    def ask(name: str, answer: Any, *arguments: Any) -> Any:
+        """Have a function of the driver fill in its first argument."""
+        if code := getattr(library, name)(ctypes.byref(answer), *arguments):
+            raise MissingError(f"the CUDA driver does not answer: {_driver_error(library, code)}")
+        return answer.value
+
+    def gpu(index: int) -> Gpu:
+        name, handle = ctypes.create_string_buffer(256), ctypes.c_int()
+        ask("cuDeviceGet", handle, index)
+        if code := library.cuDeviceGetName(name, len(name), handle):
+            raise MissingError(f"the CUDA driver does not answer: {_driver_error(library, code)}")
+        major, minor = (ask("cuDeviceGetAttribute", ctypes.c_int(), which, handle) for which in (_MAJOR, _MINOR))
+        memory = ask("cuDeviceTotalMem_v2", ctypes.c_size_t(), handle)
+        return Gpu(index, name.value.decode(errors="replace"), f"{major}.{minor}", memory)
+
+    version = _release(ask("cuDriverGetVersion", ctypes.c_int()))
+    count = ask("cuDeviceGetCount", ctypes.c_int())
+    if not count:
         raise MissingError("the CUDA driver finds no GPU", hint="CUDA_VISIBLE_DEVICES may hide it")
-    gpus = tuple(_gpu(library, index) for index in range(count.value))
-    return Driver(_release(version.value), _driver_release(), gpus)
+    return Driver(version, _driver_release(), tuple(map(gpu, range(count))))
 
 
 def parse_device(asked: str | None, engine: str) -> int:
-    """The number in ``cuda`` or ``cuda:1``; None is the first GPU.
-
-    Raises
-    ------
-    UsageError
-        It is neither.
-    """
+    """The number in ``cuda`` or ``cuda:1``, all else is a ``UsageError``; None is the first GPU."""
     name, colon, number = (asked or DEVICE).lower().partition(":")
     if name != DEVICE or (colon and not (number.isascii() and number.isdecimal())):
         raise UsageError(f"unknown device {asked!r} for {engine}", hint=f"{DEVICE}, or {DEVICE}:1 for the second GPU")
@@ -92,13 +100,7 @@ def parse_device(asked: str | None, engine: str) -> int:
 
 
 def find(index: int) -> Gpu:
-    """The GPU of that number.
-
-    Raises
-    ------
-    MissingError
-        No driver, or no such GPU.
-    """
+    """The GPU of that number."""
     gpus = driver().gpus
     if index >= len(gpus):
         names = ", ".join(f"{DEVICE}:{gpu.index} ({gpu.name})" for gpu in gpus)
@@ -107,35 +109,30 @@ def find(index: int) -> Gpu:
 
 
 def require() -> ModuleType:
-    """The module ``cuda.bindings.runtime``.
-
-    Raises
-    ------
-    MissingError
-        It cannot be imported.
-    """
+    """The module ``cuda.bindings.runtime``."""
     try:
         return importlib.import_module("cuda.bindings.runtime")
     except (ImportError, OSError) as error:
         raise missing_package("cuda-bindings", "tensorrt", error) from error
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on the GPU, at an address, and as many on the host, ``[size]``, pinned so that the GPU copies by itself."""
+
+    address: int
+    pinned: NDArray[np.uint8]
+
+
 class Device:
     """A GPU at work: memory on it and on the host, one stream, events. :meth:`close` frees all, the last made first.
 
-    Each thread has to :meth:`activate` it before it uses it.
-
-    Parameters
-    ----------
-    gpu
-        Which.
-
     Attributes
     ----------
-    gpu
-        The same.
     allocated
-        Bytes of its memory that are held by :meth:`buffer`.
+        Bytes of its memory that are held.
+    stream
+        The stream's handle, as other libraries take it.
 
     Raises
     ------
@@ -149,67 +146,38 @@ class Device:
         self.gpu = gpu
         self.allocated = 0
         self._cuda = require()
-        self._kinds = self._cuda.cudaMemcpyKind
         self._held = ExitStack()
-        self._closed = False
-        self.activate()
+        self._call("cudaSetDevice", gpu.index)
         self._stream = self._call("cudaStreamCreateWithFlags", self._cuda.cudaStreamNonBlocking)
         self._held.callback(self._free, "cudaStreamDestroy", self._stream)
+        self.stream = int(self._stream)
 
-    @property
-    def stream(self) -> int:
-        """The stream's handle, as other libraries take it."""
-        return int(self._stream)
-
-    def activate(self) -> None:
-        """Make it the GPU of this thread."""
-        self._call("cudaSetDevice", self.gpu.index)
-
-    def memory(self) -> tuple[int, int]:
-        """Bytes of its memory: free now, for whichever program; and in all."""
-        free, total = self._call("cudaMemGetInfo")
-        return int(free), int(total)
-
-    def buffer(self, size: int) -> int:
-        """The address of new memory of ``size`` bytes on the GPU.
-
-        Raises
-        ------
-        P3MEdgeError
-            There is not so much; it says how much there is.
-        """
+    def reserve(self, size: int) -> Memory:
+        """New memory of ``size`` bytes on the GPU and on the host; if there is not so much, the error says how much."""
         address = int(self._call("cudaMalloc", size, needs=size))
         self.allocated += size
         self._held.callback(self._free, "cudaFree", address)
-        return address
-
-    def pinned(self, size: int) -> NDArray[np.uint8]:
-        """``[size]`` bytes of the host's memory that stay where they are, so that the GPU copies by itself."""
-        address = int(self._call("cudaMallocHost", size))
-        self._held.callback(self._free, "cudaFreeHost", address)
-        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+        host = int(self._call("cudaMallocHost", size))
+        self._held.callback(self._free, "cudaFreeHost", host)
+        return Memory(address, np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(host)))
 
     def copy_in(self, address: int, array: NDArray[Any]) -> None:
         """Begin to copy an array of pinned memory to the GPU."""
-        kind = self._kinds.cudaMemcpyHostToDevice
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, self._stream)
 
     def copy_out(self, array: NDArray[Any], address: int) -> None:
         """Begin to copy memory of the GPU into an array of pinned memory."""
-        kind = self._kinds.cudaMemcpyDeviceToHost
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, self._stream)
-
-    def synchronise(self) -> None:
-        """Wait until all that was begun is done; what failed meanwhile is raised here."""
-        self._call("cudaStreamSynchronize", self._stream)
 
     @contextmanager
     def work(self) -> Iterator[None]:
         """Around what is begun in the stream: this thread's GPU is this one, and all is done at the end, or dropped."""
-        self.activate()
+        self._call("cudaSetDevice", self.gpu.index)
         try:
             yield
-            self.synchronise()
+            self._call("cudaStreamSynchronize", self._stream)
         except BaseException:  # memory that is still being copied must not be touched again
             self.settle()
             raise
@@ -220,27 +188,33 @@ class Device:
         self._free("cudaStreamSynchronize", self._stream)
 
     def event(self) -> Any:
-        """A mark for the stream; see :meth:`record`."""
+        """A new event, to be put into the stream."""
         event = self._call("cudaEventCreate")
         self._held.callback(self._free, "cudaEventDestroy", event)
         return event
 
     def record(self, event: Any) -> None:
-        """Put the mark into the stream."""
+        """Put the event into the stream."""
         self._call("cudaEventRecord", event, self._stream)
 
     def elapsed(self, first: Any, last: Any) -> float:
-        """Milliseconds between two marks that the GPU has passed."""
+        """Milliseconds between two events that the GPU has passed."""
         return float(self._call("cudaEventElapsedTime", first, last))
 
     def close(self) -> None:
-        """Wait for the stream, and free everything; closing again does nothing."""
-        if self._closed:
-            return
-        self._closed = True
+        """Wait for the stream, and free everything."""
         self.settle()
         self._held.close()
-        self.allocated = 0
+
+    def out_of_memory(self, needs: int, what: str = "") -> P3MEdgeError:
+        """The error where the GPU has no memory left; ``needs`` is what was asked for, in bytes."""
+        free, total = self._call("cudaMemGetInfo")
+        wanted, left, all_of_it, held = (f"{int(size) / 1e6:.1f} MB" for size in (needs, free, total, self.allocated))
+        return P3MEdgeError(
+            f"{self.gpu.name} is out of memory: {what}{wanted} are needed, {left} of {all_of_it} are free, and this "
+            f"engine's tensors hold {held}",
+            hint="close what else uses the GPU, take a smaller size, or another GPU: cuda:1",
+        )
 
     def _free(self, name: str, *arguments: Any) -> None:
         """A call on the way out: an error then has no remedy, and the one that led here is the one to tell."""
@@ -255,7 +229,7 @@ class Device:
         if code == _OLD_DRIVER:
             raise self._old_driver()
         if code == _OUT_OF_MEMORY and needs:
-            raise out_of_memory(self, needs)
+            raise self.out_of_memory(needs)
         _, text = self._cuda.cudaGetErrorString(status)
         raise P3MEdgeError(f"{name} failed on {self.gpu.name}: {text.decode(errors='replace')} (CUDA error {code})")
 
@@ -269,43 +243,6 @@ class Device:
             f"and it is one for CUDA {_release(int(found))}",
             hint=f'update NVIDIA\'s driver, or pip install "cuda-bindings<{major}"',
         )
-
-
-def out_of_memory(device: Device, needs: int, what: str = "") -> P3MEdgeError:
-    """The error where a GPU has no memory left; ``needs`` is what was asked for, in bytes."""
-    free, total = device.memory()
-    wanted, left, all_of_it, held = (f"{size / 1e6:.1f} MB" for size in (needs, free, total, device.allocated))
-    return P3MEdgeError(
-        f"{device.gpu.name} is out of memory: {what}{wanted} are needed, {left} of {all_of_it} are free, and this "
-        f"engine's tensors hold {held}",
-        hint="close what else uses the GPU, take a smaller size, or another GPU: cuda:1",
-    )
-
-
-def _library() -> Any:
-    try:
-        return ctypes.CDLL(_LIBRARY)
-    except OSError:
-        raise MissingError(
-            f"no CUDA driver: {_LIBRARY} is not on this machine",
-            hint="TensorRT engines run on NVIDIA's GPUs, with their driver; p3m-edge doctor says what runs here",
-        ) from None
-
-
-def _gpu(library: Any, index: int) -> Gpu:
-    handle, name, memory = ctypes.c_int(), ctypes.create_string_buffer(256), ctypes.c_size_t()
-    major, minor = ctypes.c_int(), ctypes.c_int()
-    _asked(library, library.cuDeviceGet(ctypes.byref(handle), index))
-    _asked(library, library.cuDeviceGetName(name, len(name), handle))
-    _asked(library, library.cuDeviceTotalMem_v2(ctypes.byref(memory), handle))
-    _asked(library, library.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, handle))
-    _asked(library, library.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, handle))
-    return Gpu(index, name.value.decode(errors="replace"), f"{major.value}.{minor.value}", memory.value)
-
-
-def _asked(library: Any, code: int) -> None:
-    if code:
-        raise MissingError(f"the CUDA driver does not answer: {_driver_error(library, code)}")
 
 
 def _driver_error(library: Any, code: int) -> str:

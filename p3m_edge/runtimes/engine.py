@@ -14,7 +14,6 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -22,17 +21,8 @@ import numpy as np
 from p3m_edge.errors import ArtefactError, InputError, P3MEdgeError, UsageError, shown, suggestion
 from p3m_edge.manifest import PLACE, Manifest
 from p3m_edge.records import InputRecord, ProfileRecord
-from p3m_edge.runtimes.contract import (
-    ALPHA,
-    EngineOptions,
-    Images,
-    Loaded,
-    Outputs,
-    Phases,
-    Runner,
-    engine_module,
-)
-from p3m_edge.runtimes.process import bind, keep
+from p3m_edge.runtimes.contract import ALPHA, EngineOptions, Images, Loaded, Outputs, Phases, Runner, engine_module
+from p3m_edge.runtimes.forks import bind, keep
 from p3m_edge.runtimes.size import check_profile, profile_of
 
 Ticket = Future[Outputs]
@@ -129,9 +119,7 @@ class Engine:
         P3MEdgeError
             The engine failed (out of memory, device lost).
         """
-        names = self._check_outputs(outputs)
-        check_images(images, self._input, self._profile)
-        return self._run(images, names)
+        return self._run(images, self._check(images, outputs))
 
     def infer_alone(self, images: Images, outputs: Sequence[str] = ALPHA) -> Outputs:
         """The same for images that follow no others, also where the engine was opened for a sequence."""
@@ -162,7 +150,7 @@ class Engine:
             The engine failed.
         """
         check_images(images, self._input, self._profile)
-        with self._runner() as (loaded, _), self._failing():
+        with self._runner() as (loaded, _), self._work():
             return None if loaded.timed is None else loaded.timed(images)
 
     def submit(self, images: Images, outputs: Sequence[str] = ALPHA) -> Ticket:
@@ -171,8 +159,7 @@ class Engine:
         ``images`` must not change until the result has been collected. Parameters and errors are those of
         :meth:`infer`; failures of the inference itself are raised by :meth:`collect`.
         """
-        names = self._check_outputs(outputs)
-        check_images(images, self._input, self._profile)
+        names = self._check(images, outputs)
         self._check_process()
         with self._change:
             if self._closed:
@@ -218,34 +205,27 @@ class Engine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def _check_outputs(self, outputs: Sequence[str]) -> tuple[str, ...]:
+    def _check(self, images: Images, outputs: Sequence[str]) -> tuple[str, ...]:
         names = (outputs,) if isinstance(outputs, str) or not isinstance(outputs, Iterable) else tuple(outputs)
         for name in names:
             if not isinstance(name, str) or name not in self._names:
                 raise UsageError(f"the model has no output {shown(name)}", hint=suggestion(str(name), self._names))
         if not names:
             raise UsageError("no output was asked for", hint=f"there are {', '.join(self._names)}")
+        check_images(images, self._input, self._profile)
         return names
 
     def _run(self, images: Images, names: tuple[str, ...]) -> Outputs:
-        with self._runner() as (_, run):
-            since = perf_counter()
-            try:
-                with self._failing():
-                    return run(images, names)
-            finally:
-                taken = perf_counter() - since
-                with self._change:
-                    self._busy += taken
+        with self._runner() as (_, run), self._work():
+            return run(images, names)
 
     @contextmanager
-    def _failing(self) -> Iterator[None]:
-        """Around the engine's work: what it raises becomes our error."""
+    def _work(self) -> Iterator[None]:
+        """Around an inference: it is timed, and what the engine raises becomes our error."""
+        since = perf_counter()
         try:
             yield
         except P3MEdgeError:
@@ -253,6 +233,10 @@ class Engine:
         except Exception as error:  # engines have no common base for what they raise
             reason = " ".join(str(error).split())
             raise P3MEdgeError(f"the inference failed in {self.info.name}: {reason}") from error
+        finally:
+            taken = perf_counter() - since
+            with self._change:
+                self._busy += taken
 
     def _check_process(self) -> None:
         if self._process != os.getpid():

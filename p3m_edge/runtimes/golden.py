@@ -1,24 +1,41 @@
-"""An artefact tested by its golden vectors (:mod:`p3m_edge.runtimes.vectors`): outputs against their reference."""
+"""The golden vectors, a few network inputs and the outputs they must give, and the test of an artefact by them.
+
+``golden.npz`` holds for each picture ``i`` the array ``image_<i>`` (uint8 ``[N, H, W, 3]``) and for each output of
+the model ``alpha_<i>``, ``local_alpha_<i>``, ``global_logits_<i>`` (float32 ``[N, C, H, W]``): the reference values
+of the eager module in float32. Any runtime in any language can test itself with it. An artefact for several sizes holds
+pictures of each of them, one size after the other.
+"""
 
 from __future__ import annotations
 
+import math
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from p3m_edge import metrics
+from p3m_edge.atomic import reason
 from p3m_edge.errors import ArtefactError
-from p3m_edge.manifest import Manifest
+from p3m_edge.manifest import GOLDEN, Manifest
+from p3m_edge.records import MAX_INPUT_PIXELS
 from p3m_edge.runtimes.contract import Images, Outputs
 from p3m_edge.runtimes.engine import Engine
-from p3m_edge.runtimes.vectors import read
+from p3m_edge.smallfile import open_regular
 from p3m_edge.targets import TARGETS, Limits
 
 Arrays = Mapping[str, NDArray[np.float32]]
+_npy: Any = npy_format  # whose functions have no types
+_MAX_VALUES = 3 * MAX_INPUT_PIXELS
+_MOST = 64
+"""Pictures; an export writes two of each size."""
+_Number = TypeVar("_Number", np.uint8, np.float32)
 
 
 @dataclass(frozen=True)
@@ -97,13 +114,7 @@ class SelfTest:
 
 
 def limits_of(manifest: Manifest) -> Limits:
-    """The limits an artefact has to keep: its parity gate's own, or else those of its target.
-
-    Raises
-    ------
-    ArtefactError
-        There are neither: the target is unknown.
-    """
+    """The limits an artefact has to keep: its parity gate's own, or else those of its target, which must be known."""
     if manifest.parity is not None:
         return manifest.parity.limits
     target = TARGETS.get(manifest.target)
@@ -113,13 +124,7 @@ def limits_of(manifest: Manifest) -> Limits:
 
 
 def selftest(manifest: Manifest, folder: Path, infer: Callable[[Images, Sequence[str]], Outputs]) -> SelfTest:
-    """Run the golden vectors, all outputs, and hold them against the parity limits.
-
-    Raises
-    ------
-    ArtefactError
-        The golden vectors cannot be read.
-    """
+    """Run the golden vectors, all outputs, and hold them against the parity limits; errors are those of ``read``."""
     limits, names = limits_of(manifest), tuple(output.name for output in manifest.outputs)
     items = []
     for index, vector in enumerate(read(folder, manifest)):
@@ -168,19 +173,8 @@ def in_a_row(
 ) -> Iterator[tuple[str, Arrays, Outputs]]:
     """Pictures as frames of a sequence, the first once more at the end, and all of it again after a reset.
 
-    Parameters
-    ----------
-    images, alphas
-        The pictures, and the reference of each by itself.
-    weight
-        Of the matte before.
-    engine
-        Opened for a sequence.
-
-    Yields
-    ------
-    name, wanted, found
-        Of each frame: alpha alone.
+    ``alphas`` are the reference of each picture by itself, ``weight`` is that of the matte before, and the engine was
+    opened for a sequence. Yields each frame's name, and its alpha: wanted and found.
     """
     images, alphas = [*images, images[0]], [*alphas, alphas[0]]
     for sequence in (1, 2):
@@ -205,28 +199,32 @@ def compare(image: str, reference: Arrays, found: Arrays, tolerance: float) -> D
 
     A NaN anywhere makes the figures NaN, which is within no limit.
     """
+
+    def off(name: str) -> NDArray[np.float32]:
+        distance: NDArray[np.float32] = np.abs(reference[name] - found[name])
+        return distance
+
+    def mean(values: NDArray[Any]) -> float:
+        return float(np.mean(values, dtype=np.float64))
+
+    def share(distance: NDArray[np.float32]) -> float:
+        return float(np.mean(~(distance <= tolerance)))  # a NaN is not within it
+
     logits_mean = local_mean = local_share = flips = None
     if "global_logits" in reference:
         wanted, got = reference["global_logits"], found["global_logits"]
         spread = float(wanted.max()) - float(wanted.min())
-        logits_mean = _mean(wanted, got) / spread if spread else _mean(wanted, got)
+        logits_mean = mean(off("global_logits")) / (spread or 1.0)
         flips = float(np.mean(wanted.argmax(axis=1) != got.argmax(axis=1)))
     if "local_alpha" in reference:
-        wanted, got = reference["local_alpha"], found["local_alpha"]
-        local_mean, local_share = _mean(wanted, got), _share(wanted, got, tolerance)
-    wanted, got = reference["alpha"], found["alpha"]
+        local_mean, local_share = mean(off("local_alpha")), share(off("local_alpha"))
+    alpha = off("alpha")
+    pairs = zip(found["alpha"][:, 0], reference["alpha"][:, 0], strict=True)
+    gradient = 10 * sum(metrics.gradient_error(got, wanted) for got, wanted in pairs) / alpha.size
     return Difference(
-        image=image,
-        logits_mean=logits_mean,
-        local_mean=local_mean,
-        local_share=local_share,
-        flips=flips,
-        alpha_mean=_mean(wanted, got),
-        alpha_max=float(np.max(_distance(wanted, got))),
-        alpha_share=_share(wanted, got, tolerance),
-        mse=_mean_square(wanted, got),
-        grad_mean=_mean_gradient(wanted, got),
-    )
+        image, logits_mean, local_mean, local_share, flips, mean(alpha), float(alpha.max()), share(alpha),
+        mean(np.square(alpha)), gradient,
+    )  # fmt: skip
 
 
 def checks(item: Difference, limits: Limits) -> tuple[Check, ...]:
@@ -269,24 +267,74 @@ def judge(items: tuple[Difference, ...], limits: Limits) -> SelfTest:
     return SelfTest(not failures, limits, items, failures)
 
 
-def _mean(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
-    return float(np.mean(_distance(wanted, got), dtype=np.float64))
+@dataclass(frozen=True)
+class GoldenVector:
+    """One picture, ``[N, H, W, 3]`` uint8, and its reference outputs, ``[N, C, H, W]`` float32 by name."""
+
+    image: NDArray[np.uint8]
+    outputs: dict[str, NDArray[np.float32]]
 
 
-def _mean_square(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
-    return float(np.mean(np.square(_distance(wanted, got)), dtype=np.float64))
+def read(folder: Path, manifest: Manifest) -> tuple[GoldenVector, ...]:
+    """Read and check ``folder/golden.npz``; where an artefact takes several sizes, the pictures of the manifest's.
+
+    Raises
+    ------
+    ArtefactError
+        The file is missing, unreadable, empty, or does not match the manifest.
+    """
+    path = folder / GOLDEN
+    try:
+        with open_regular(path) as stream, zipfile.ZipFile(stream) as archive:
+            vectors = tuple(_vectors(archive, manifest))
+    except Exception as error:  # what a crafted file makes ZIP, its compressions and NumPy raise has no common base
+        told = reason(error) if isinstance(error, OSError) else str(error)
+        raise ArtefactError(f"{path} cannot be read: {' '.join(told.split()) or type(error).__name__}") from error
+    if not manifest.functions:
+        return vectors
+    size = (manifest.input.height, manifest.input.width)
+    fitting = tuple(vector for vector in vectors if vector.image.shape[1:3] == size)
+    if not fitting:
+        raise ArtefactError(f"{path} holds no picture of {size[1]}x{size[0]}")
+    return fitting
 
 
-def _mean_gradient(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> float:
-    pairs = zip(got[:, 0], wanted[:, 0], strict=True)
-    return 10 * sum(metrics.gradient_error(found, alpha) for found, alpha in pairs) / wanted.size
+def _vectors(archive: zipfile.ZipFile, manifest: Manifest) -> Iterator[GoldenVector]:
+    """Every picture with its outputs. What does not say to be of the manifest's input is not unpacked."""
+    count = sum(name.startswith("image_") for name in archive.namelist())
+    if not 1 <= count <= _MOST:
+        raise ValueError(f"it holds {count or 'no'} pictures")
+    inputs = [(each.input.batch, each.input.height, each.input.width, 3) for each in manifest.by_size()]
+    for index in range(count):
+        image = _array(archive, f"image_{index}", np.uint8, inputs, "the manifest's input")
+        batch, height, width, _ = image.shape
+        outputs: dict[str, NDArray[np.float32]] = {}
+        for output in manifest.outputs:
+            shape = (batch, output.channels, height, width)
+            outputs[output.name] = _array(archive, f"{output.name}_{index}", np.float32, [shape], f"image_{index}")
+        yield GoldenVector(image, outputs)
 
 
-def _share(wanted: NDArray[np.float32], got: NDArray[np.float32], tolerance: float) -> float:
-    """The share of pixels not within the tolerance; a NaN is not."""
-    return float(np.mean(~(_distance(wanted, got) <= tolerance)))
+def _array(
+    archive: zipfile.ZipFile, name: str, dtype: type[_Number], shapes: Sequence[tuple[int | None, ...]], what: str
+) -> NDArray[_Number]:
+    """An array of NumPy's format, unpacked if its header says the dtype and one of the shapes (None: any side)."""
+    with archive.open(f"{name}.npy") as member:
+        version = _npy.read_magic(member)
+        read_header = _npy.read_array_header_1_0 if version == (1, 0) else _npy.read_array_header_2_0
+        found, fortran, kind = read_header(member)
+        if kind != np.dtype(dtype):
+            raise ValueError(f"{name} is {kind}, not {np.dtype(dtype)}")
+        if not any(_fits(found, shape) for shape in shapes):
+            raise ValueError(f"{name} does not fit {what}: it is {list(found)}")
+        wanted = math.prod(found) * kind.itemsize
+        data = bytearray(member.read(wanted + 1))
+    if len(data) != wanted:
+        raise ValueError(f"{name} has not the bytes of {list(found)}")
+    return np.frombuffer(data, kind).reshape(found, order="F" if fortran else "C")
 
 
-def _distance(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> NDArray[np.float32]:
-    distance: NDArray[np.float32] = np.abs(wanted - got)
-    return distance
+def _fits(found: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
+    if len(found) != len(shape) or math.prod(found) > _MAX_VALUES or min(found) < 1:
+        return False
+    return all(want is None or have == want for have, want in zip(found, shape, strict=True))

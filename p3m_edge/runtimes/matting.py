@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, get_args
 
 import numpy as np
@@ -21,6 +20,7 @@ from p3m_edge.preprocess import Colour, Geometry, Resize, from_network, to_netwo
 from p3m_edge.runtimes import golden, options
 from p3m_edge.runtimes.contract import EngineOptions, Hint, Images
 from p3m_edge.runtimes.engine import Engine, Ticket, closed, open_engine
+from p3m_edge.runtimes.forks import bind
 from p3m_edge.runtimes.golden import SelfTest
 from p3m_edge.runtimes.opening import (
     Alpha,
@@ -28,13 +28,11 @@ from p3m_edge.runtimes.opening import (
     MattingInfo,
     Opened,
     OtherNetworkWarning,
-    Pending,
     Request,
     UnverifiedWarning,
     absolute,
     open_artefact,
 )
-from p3m_edge.runtimes.process import bind
 from p3m_edge.runtimes.size import fitting_size
 
 # What has been submitted but not collected is kept; more than this is a forgotten collect().
@@ -175,17 +173,9 @@ class Matting:
         """The artefact and the engine at work."""
         m = self.manifest
         return MattingInfo(
-            folder=str(self.folder),
-            target=m.target,
-            precision=m.precision,
-            arch=m.model.arch,
-            trained=m.model.trained,
-            verified=m.verified.level,
-            width=m.input.width,
-            height=m.input.height,
-            batch=m.input.batch,
-            engine=self.engine.info,
-        )
+            str(self.folder), m.target, m.precision, m.model.arch, m.model.trained, m.verified.level,
+            m.input.width, m.input.height, m.input.batch, self.engine.info,
+        )  # fmt: skip
 
     @property
     def pending(self) -> int:
@@ -276,7 +266,7 @@ class Matting:
         with here.lock:
             if len(here.pending) >= _MAX_PENDING:
                 raise UsageError(f"{_MAX_PENDING} submitted frames have not been collected", hint="call collect()")
-            here.pending.append(Pending(here.engine.submit(images), geometry))
+            here.pending.append((here.engine.submit(images), geometry))
 
     def collect(self) -> Alpha:
         """The alpha of the frame that was submitted first of those not collected; waits until it is done.
@@ -290,8 +280,8 @@ class Matting:
         with here.lock:
             if not here.pending:
                 raise UsageError("nothing has been submitted that is not collected yet")
-            first = here.pending.popleft()
-        return self.finish(here.engine.collect(first.ticket)["alpha"][0, 0], first.geometry)
+            ticket, geometry = here.pending.popleft()
+        return self.finish(here.engine.collect(ticket)["alpha"][0, 0], geometry)
 
     def reset(self) -> None:
         """Forget the frames before: the next one begins a sequence, such as another scene.
@@ -356,9 +346,7 @@ class Matting:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def _fill(self, images: list[Images]) -> Images:
@@ -367,8 +355,7 @@ class Matting:
         if batch == 1:
             return images[0][np.newaxis]
         filled = np.zeros((batch, *images[0].shape), np.uint8)
-        for index, image in enumerate(images):
-            filled[index] = image
+        filled[: len(images)] = images
         return filled
 
 

@@ -63,33 +63,23 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Pending:
-    """A frame at work, and its place in the network's input."""
-
-    ticket: Ticket
-    geometry: Geometry
-
-
-@dataclass(frozen=True)
 class Opened:
-    """An artefact that is loaded in this process. ``size`` (width, height) is that of every frame; None: it varies."""
+    """An artefact that is loaded in this process.
+
+    ``size`` (width, height) is that of every frame; None: it varies. ``pending``: the frames at work, each with its
+    place in the network's input.
+    """
 
     manifest: Manifest
     profile: ProfileRecord | None
     size: tuple[int, int] | None
     engine: Engine
-    pending: deque[Pending] = field(default_factory=deque)
+    pending: deque[tuple[Ticket, Geometry]] = field(default_factory=deque)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def open_artefact(folder: Path, request: Request) -> Opened:
-    """Load what is asked for; ``folder`` is the artefact's, as errors shall name it.
-
-    Raises
-    ------
-    ArtefactError, MissingError, UsageError
-        As :class:`~p3m_edge.runtimes.Matting`.
-    """
+    """Load what is asked for, with the errors of ``Matting``; ``folder`` is the artefact's, as they shall name it."""
     manifest = at_size(manifests.read(folder), request.size)
     profile = profile_of(manifest)
     size = fixed_size(manifest.input, request.size, profile)

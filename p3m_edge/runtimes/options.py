@@ -1,4 +1,4 @@
-"""What the user says, held against what is documented: it is meant as written, or it is a ``UsageError``."""
+"""What the user says, held against what is documented: it is meant as written, or a ``UsageError``."""
 
 from __future__ import annotations
 
@@ -17,26 +17,14 @@ MAX_THREADS = 1024
 
 
 def switch(what: str, value: bool) -> bool:
-    """True or False.
-
-    Raises
-    ------
-    UsageError
-        It is neither: a text such as ``"no"`` would count as true.
-    """
+    """True or False, and nothing else: a text such as ``"no"`` would count as true."""
     if not isinstance(value, bool | np.bool_):
         raise UsageError(f"{what} is True or False, not {shown(value)}")
     return bool(value)
 
 
 def threads(value: SupportsIndex | None) -> int | None:
-    """A number of threads; None: the engine's choice.
-
-    Raises
-    ------
-    UsageError
-        It is no whole number from 1 to 1024.
-    """
+    """A number of threads, from 1 to 1024; None: the engine's choice."""
     number = whole(value)
     if value is not None and (number is None or not 1 <= number <= MAX_THREADS):
         raise UsageError(f"the number of threads is a whole number from 1 to {MAX_THREADS}, not {shown(value)}")
@@ -56,10 +44,7 @@ def whole(value: object) -> int | None:
 def check_device(value: str | None) -> None:
     """Whether it is a name, or None, the engine's own choice; whether there is such a device, the engine says.
 
-    Raises
-    ------
-    UsageError
-        It is no text, or an empty one: 0, the first GPU elsewhere, would be taken for no device at all.
+    0, the first GPU elsewhere, would be taken for no device at all.
     """
     if value is not None and (not isinstance(value, str) or not value.strip()):
         raise UsageError(
@@ -69,13 +54,7 @@ def check_device(value: str | None) -> None:
 
 
 def size(value: Sequence[int] | None) -> tuple[int, int] | None:
-    """Width and height of the network; None: what the artefact says, or the frame.
-
-    Raises
-    ------
-    UsageError
-        It is no pair of whole numbers.
-    """
+    """Width and height of the network, a pair of whole numbers; None: what the artefact says, or the frame."""
     if value is None:
         return None
     given: object = value
@@ -86,13 +65,7 @@ def size(value: Sequence[int] | None) -> tuple[int, int] | None:
 
 
 def path(what: str, value: str | os.PathLike[str]) -> Path:
-    """The path of a file or folder, whether there is one or not.
-
-    Raises
-    ------
-    UsageError
-        It is no path, or an empty one, which would be the current folder.
-    """
+    """The path of a file or folder, whether there is one or not. An empty one would be the current folder."""
     text: object = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(text, str) or not text:
         raise UsageError(f"{what} is a path, not {shown(value)}")

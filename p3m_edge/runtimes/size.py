@@ -1,4 +1,4 @@
-"""The size at which the network sees a frame."""
+"""The size at which the network sees a frame. What an artefact cannot take is a ``UsageError``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,7 @@ _DYNAMIC_AREA = 512 * 512
 
 
 def at_size(manifest: Manifest, size: tuple[int, int] | None) -> Manifest:
-    """The artefact as it is for a size: one that takes several has a function for each. None: the default one.
-
-    Raises
-    ------
-    UsageError
-        It has none for that size.
-    """
+    """The artefact as it is for a size: one that takes several has a function for each. None: the default one."""
     if size is None or not manifest.functions:
         return manifest
     known = {(each.input.width, each.input.height): each for each in manifest.by_size()}
@@ -35,13 +29,7 @@ def profile_of(manifest: Manifest) -> ProfileRecord | None:
 
 
 def check_profile(size: tuple[int, int], profile: ProfileRecord, kind: type[P3MEdgeError] = UsageError) -> None:
-    """Whether a TensorRT engine is made for that (width, height).
-
-    Raises
-    ------
-    P3MEdgeError
-        Of the ``kind``: it is not; the side and its range are named.
-    """
+    """Whether a TensorRT engine is made for that (width, height); the error, of the ``kind``, names side and range."""
     for side, value, low, high in zip(("width", "height"), size, profile.minimum, profile.maximum, strict=True):
         if not low <= value <= high:
             raise kind(
@@ -55,17 +43,8 @@ def fixed_size(
 ) -> tuple[int, int] | None:
     """The (width, height) for every frame; None: it depends on the frame.
 
-    Parameters
-    ----------
-    record, profile
-        The artefact's input, and the sizes that its engine is made for, if it is made for some.
-    size
-        What the user asks for, (width, height); None: nothing.
-
-    Raises
-    ------
-    UsageError
-        The artefact cannot take that size.
+    ``size`` is what the user asks for; ``record`` and ``profile`` are the artefact's input, and the sizes that its
+    engine is made for, if it is made for some.
     """
     if size is not None:
         width, height = size

@@ -14,7 +14,7 @@ from p3m_edge import manifest, shipped
 from p3m_edge.cli import main
 from p3m_edge.cli.verbs.doctor import PACKAGES, Package, _target_state
 from p3m_edge.runtimes.cuda import Driver, Gpu
-from p3m_edge.runtimes.tensorrt_builder import Builder
+from p3m_edge.runtimes.engines.tensorrt.options import Builder
 from p3m_edge.targets import FP16, TARGETS
 
 # Run in a process before p3m-edge: hides packages as if they had never been installed.
@@ -93,7 +93,7 @@ def test_broken_packages_are_reported_with_their_cause(tmp_path):
     assert packages["onnxruntime"]["status"] == "broken"
     assert packages["onnxruntime"]["cause"] == "ImportError: DLL load failed: the specified module was not found"
     assert packages["onnx"]["status"] == "broken"
-    assert "ended the process (7)" in packages["onnx"]["cause"]
+    assert "its process ended with code 7" in packages["onnx"]["cause"]
     assert (packages["onnxscript"]["status"], packages["onnxscript"]["version"]) == ("ok", "9.9")
     target = next(state for state in diagnosis["targets"] if state["target"] == "onnx-fp32")
     assert "DLL load failed" in target["run"]["reason"]

@@ -24,7 +24,7 @@ import torch
 from p3m_edge import manifest as manifests
 from p3m_edge import shipped
 from p3m_edge.cli import main
-from p3m_edge.errors import ArtefactError, MissingError, P3MEdgeError, UsageError, ended
+from p3m_edge.errors import ArtefactError, MissingError, P3MEdgeError, UsageError
 from p3m_edge.export import ExportRequest, apart, export
 from p3m_edge.export import coreai as export_coreai
 from p3m_edge.export import program as programs
@@ -32,7 +32,9 @@ from p3m_edge.export.aimodel import HalfForm, Order
 from p3m_edge.model.checkpoint import load_checkpoint
 from p3m_edge.model.deploy import Deploy
 from p3m_edge.runtimes import EngineOptions, Matting, open_engine
-from p3m_edge.runtimes.coreai_process import Answer, Array, Inference, receive, send
+from p3m_edge.runtimes.engines.coreai_worker import Array
+from p3m_edge.workers.messages import Request, Result, receive, send
+from p3m_edge.workers.parent import Worker, WorkerError
 from tests.artefacts import edit_manifest, picture
 from tests.conftest import ROOT
 from tests.export.conftest import export_to_a_full_disc
@@ -57,7 +59,7 @@ def mobile(once):
 
 def engine_processes() -> list[psutil.Process]:
     children = psutil.Process().children(recursive=True)
-    return [child for child in children if "p3m_edge.runtimes.coreai_process" in child.cmdline()]
+    return [child for child in children if "p3m_edge.runtimes.engines.coreai_worker" in child.cmdline()]
 
 
 @pytest.mark.full
@@ -181,16 +183,17 @@ def test_another_function_than_the_manifest_says(mobile, tmp_path):
         open_engine(manifests.read(copy), copy)
 
 
-def test_a_conversion_that_aborts_says_why_and_for_which_network():
+def test_a_conversion_that_aborts_says_why_and_for_which_network(tmp_path, monkeypatch):
     """What LLVM says before it ends the process."""
-    script = (
+    (tmp_path / "aborting.py").write_text(
         "import os, sys\n"
         "sys.stderr.write('a warning\\nLLVM ERROR: Failed to infer result type(s): \"add\"\\n')\n"
         "sys.stderr.flush()\n"
         "os.abort()\n"
     )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(P3MEdgeError) as caught:
-        apart.convert([sys.executable, "-c", script], {}, "coreai-torch", "the network (swin-t)")
+        apart.convert("aborting", {}, "coreai-torch", "the network (swin-t)")
     assert str(caught.value) == (
         "coreai-torch cannot convert the network (swin-t): its process was ended by SIGABRT: "
         'LLVM ERROR: Failed to infer result type(s): "add"'
@@ -205,14 +208,10 @@ def test_a_disc_that_fills_while_the_model_is_written(tmp_path):
     source, out = tmp_path / "program.pt2", tmp_path / "model.aimodel"
     torch.export.save(program, source)
     order = Order(str(source), str(out), "image", ("alpha", "local_alpha", "global_logits"), ())
-    done = subprocess.run(
-        export_coreai.CONVERTER, input=msgspec.json.encode(order), capture_output=True, timeout=300, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000)),
-    )  # fmt: skip
-    assert done.returncode == 1
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith(b"LLVM ERROR")
-    assert last.endswith(b"File too large")
+    with Worker(export_coreai.CONVERTER) as worker:
+        resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
+        with pytest.raises(WorkerError, match=r"ended .*: LLVM ERROR.*File too large$"):
+            worker.call("convert", order=order)
 
 
 @installed
@@ -244,21 +243,15 @@ def test_what_core_ai_is_not_given_is_said_at_once(options, message, tmp_path):
         export(request_for(tmp_path / "out", **{"arch": "mobile", **options}))
 
 
-def test_how_processes_end():
-    assert ended(-signal.SIGABRT, b"warning\nloc(x): error: no\nerror: later") == (
-        "its process was ended by SIGABRT: error: no"
-    )
-    assert ended(-signal.SIGSEGV, b"") == "its process was ended by SIGSEGV"
-    assert ended(3, b"an errorless line") == "its process ended with code 3"
-
-
 def test_messages_between_the_processes(tmp_path):
-    order = Inference({"image": Array("uint8", (1, 2), b"ab")}, ("alpha",))
+    image = Array("uint8", (1, 2), b"ab")
+    order = Request("infer", {"inputs": {"image": image}, "outputs": ("alpha",)})
+    found = Result(msgspec.to_builtins({"alpha": Array("float32", (None, 3))}, builtin_types=(bytes,)))
     with (tmp_path / "pipe").open("w+b") as pipe:
-        for message in (order, Answer(outputs={"alpha": Array("float32", (None, 3))})):
+        for message in (order, found):
             send(pipe, message)
         pipe.seek(0)
-        assert receive(pipe, Inference) == order
-        assert receive(pipe, Answer).outputs["alpha"].shape == (None, 3)
+        assert msgspec.convert(receive(pipe, Request).arguments["inputs"], dict[str, Array]) == {"image": image}
+        assert msgspec.convert(receive(pipe, Result).value, dict[str, Array])["alpha"].shape == (None, 3)
         with pytest.raises(EOFError):
-            receive(pipe, Answer)
+            receive(pipe, Result)

@@ -30,7 +30,8 @@ from p3m_edge.export.mil.engine import as_image
 from p3m_edge.export.mil.interpreter import Interpreter, numpy_type
 from p3m_edge.export.mil.package import read
 from p3m_edge.model.checkpoint import load_checkpoint, save_checkpoint
-from p3m_edge.runtimes import Matting, coreml, golden, vectors
+from p3m_edge.runtimes import Matting, golden
+from p3m_edge.runtimes.engines import coreml
 from p3m_edge.targets import ARCHS
 from tests.export.conftest import export_to_a_full_disc
 from tests.portraits import portrait, write_set
@@ -103,7 +104,7 @@ def test_what_sees_the_picture_stays_in_float32(mobile):
 @elsewhere
 def test_results_near_overflow_are_refused(mobile, tmp_path):
     """The same classes, with logits that half precision can just hold."""
-    known = vectors.read(mobile / FULL, manifests.read(mobile / FULL))
+    known = golden.read(mobile / FULL, manifests.read(mobile / FULL))
     factor = 30000 / max(float(np.abs(vector.outputs["global_logits"]).max()) for vector in known)
     network = load_checkpoint(shipped.weights_path())
     with torch.no_grad():
@@ -270,12 +271,16 @@ def test_releases_of_macos_are_those_of_ios():
     assert [coreml._as_ios(version) for version in ("13.0", "14.5.1", "15", "26.1")] == [16, 17, 18, 26]
 
 
-def test_a_conversion_that_fails_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_conversion_that_fails_is_one_line_and_leaves_nothing(tmp_path, tmp_path_factory, monkeypatch):
     """The process that converts is killed, or finds another Python's ruins."""
-    killed = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
-    failing = [sys.executable, "-c", "raise SystemExit('ValueError: no such operator')"]
-    for line, message in ((killed, "ended by SIGKILL"), (failing, "ValueError: no such operator")):
-        monkeypatch.setattr(export_coreml, "CONVERTER", line)
+    ends = {
+        "killed": ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "ended by SIGKILL"),
+        "failing": ("raise SystemExit('ValueError: no such operator')", "ValueError: no such operator"),
+    }
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path_factory.mktemp("converters")))
+    for name, (code, message) in ends.items():
+        (Path(os.environ["PYTHONPATH"]) / f"{name}.py").write_text(code)
+        monkeypatch.setattr(export_coreml, "CONVERTER", name)
         with pytest.raises(P3MEdgeError, match=message):
             export(request_for(tmp_path, FULL, checkpoint=shipped.weights_path()))
         assert list(tmp_path.iterdir()) == []

@@ -28,7 +28,8 @@ from p3m_edge.export.mil.engine import as_image, interpret
 from p3m_edge.export.mil.interpreter import Interpreter
 from p3m_edge.export.mil.package import read
 from p3m_edge.model.checkpoint import load_checkpoint
-from p3m_edge.runtimes import Matting, coreml, golden, vectors
+from p3m_edge.runtimes import Matting, golden
+from p3m_edge.runtimes.engines import coreml
 from p3m_edge.targets import ARCHS, TARGETS
 from tests.conftest import ROOT
 from tests.export.test_coreml import FULL, HALF, elsewhere, package_bytes
@@ -107,7 +108,7 @@ def test_verify_and_inspect_know_every_size(several, capsys):
 def test_frames_in_a_row_are_smoothed_and_others_are_not(several):
     """The first frame is as bright as by itself; after a reset the next one is a first frame."""
     manifest = manifests.read(several).by_size()[0]
-    dark, bright = sorted(vectors.read(several, manifest), key=lambda vector: float(vector.outputs["alpha"].mean()))
+    dark, bright = sorted(golden.read(several, manifest), key=lambda vector: float(vector.outputs["alpha"].mean()))
     frames = [bright.image, dark.image, bright.image]
     alone = interpret(manifest, several)
     with alone:
@@ -143,7 +144,7 @@ def test_the_engines_runner_takes_a_state_along(several):
         return {**result.outputs, "alpha": Image.fromarray(result.outputs["alpha"][0, 0])}
 
     run = coreml.runner(predict, manifest.input, lambda: held)
-    first, second = (vector.image for vector in vectors.read(several, manifest))
+    first, second = (vector.image for vector in golden.read(several, manifest))
     by_itself = run(second, ("alpha",))["alpha"]
     held.clear()
     run(first, ("alpha",))
@@ -192,7 +193,7 @@ def test_a_manifest_and_golden_vectors_that_do_not_fit_are_refused(several, tmp_
     manifest = manifests.read(several)
     missing = replace(manifest, input=replace(manifest.input, width=32, height=32))
     with pytest.raises(ArtefactError, match="no picture of 32x32"):
-        vectors.read(several, missing)
+        golden.read(several, missing)
     manifests.write(missing, tmp_path)
     with pytest.raises(ArtefactError, match="none of its functions takes its input"):
         manifests.read(tmp_path)

@@ -159,11 +159,14 @@ def test_pictures_that_are_too_few(pictures, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_how_the_process_ends_decides_whether_another_way_may_do():
-    for code, kind in ((apart.UNFIT, UnfitError), (1, P3MEdgeError)):
-        script = f"import sys; print('a reason', file=sys.stderr); sys.exit({code})"
-        with pytest.raises(P3MEdgeError, match="a reason") as caught:
-            apart.convert([sys.executable, "-c", script], {}, "it", "that")
+def test_what_the_converter_raises_decides_whether_another_way_may_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for error, kind in (("RuntimeWarning", UnfitError), ("ValueError", P3MEdgeError)):
+        code = "from p3m_edge.workers.child import serve\ndef convert(order: dict):\n"
+        code += f"    raise {error}('a reason')\nserve({{'convert': convert}})\n"
+        (tmp_path / f"raising_{error}.py").write_text(code)
+        with pytest.raises(P3MEdgeError, match=f"it cannot convert that: {error}: a reason") as caught:
+            apart.convert(f"raising_{error}", {}, "it", "that")
         assert type(caught.value) is kind
 
 

@@ -37,8 +37,8 @@ from p3m_edge.export.request import StageEvent
 from p3m_edge.export.workbench import Workbench
 from p3m_edge.manifest import TYPED
 from p3m_edge.records import ProfileRecord
-from p3m_edge.runtimes.tensorrt_builder import build_into
-from p3m_edge.runtimes.tensorrt_options import BuildOptions
+from p3m_edge.runtimes.engines.tensorrt.builder import build_into
+from p3m_edge.runtimes.engines.tensorrt.options import BuildOptions
 from p3m_edge.targets import ARCHS, CALIBRATION_PICTURES, TARGETS
 from tests.conftest import ROOT
 from tests.export.conftest import SIZE, request_for

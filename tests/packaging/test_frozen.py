@@ -11,10 +11,11 @@ import zipapp
 import zipfile
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from p3m_edge.errors import MissingError
-from p3m_edge.runtimes import process
+from p3m_edge.workers.parent import Worker
 from tests.artefacts import make_artefact
 from tests.packaging.conftest import Distributions
 
@@ -100,11 +101,9 @@ def test_a_process_of_its_own_finds_the_package_of_a_zipapp(installed: Path, tmp
     source = tmp_path / "source"
     shutil.copytree(installed / "p3m_edge", source / "p3m_edge")
     (source / "__main__.py").write_text(
-        "import sys, tempfile\n"
-        "from p3m_edge.runtimes.process import python\n"
-        "with python('p3m_edge.targets', sys.stderr.buffer) as process:\n"
-        "    process.communicate()\n"
-        "print(process.returncode)\n"
+        "from p3m_edge.workers.parent import Worker\n"
+        "with Worker('p3m_edge.cli.probe') as worker:\n"
+        "    print(worker.call('probe', name='msgspec')['version'])\n"
     )
     app = tmp_path / "app.pyz"
     zipapp.create_archive(source, app)
@@ -112,12 +111,12 @@ def test_a_process_of_its_own_finds_the_package_of_a_zipapp(installed: Path, tmp
     site = [path for path in sys.path if path.endswith("site-packages")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(site)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"{msgspec.__version__}\n"), done.stderr
 
 
-def test_a_frozen_app_has_no_python_to_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_frozen_app_has_no_python_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("frozen", True), ("executable", "")):
-        with monkeypatch.context() as patch, (tmp_path / "said").open("wb") as said:
+        with monkeypatch.context() as patch:
             patch.setattr(sys, name, value, raising=False)
             with pytest.raises(MissingError, match="has no Python to start it with"):
-                process.python("p3m_edge.runtimes.coreai_process", said)
+                Worker("p3m_edge.runtimes.engines.coreai_worker")

@@ -8,7 +8,7 @@ from p3m_edge.export import ExportRequest, export
 from p3m_edge.export.workbench import DYNAMIC_ARCHS, Workbench, portrait_path
 from p3m_edge.imageio import read_image
 from p3m_edge.runtimes import Matting
-from p3m_edge.runtimes.tensorrt_options import BuildOptions
+from p3m_edge.runtimes.engines.tensorrt.options import BuildOptions
 from p3m_edge.targets import ARCHS, TARGETS
 
 FLOATS = tuple(

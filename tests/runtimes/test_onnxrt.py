@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from p3m_edge.errors import MissingError
-from p3m_edge.runtimes import Matting, onnxrt
+from p3m_edge.runtimes import Matting
+from p3m_edge.runtimes.engines import onnxruntime as onnxrt
 from tests.artefacts import make_artefact
 
 pytest.importorskip("onnx")

@@ -13,7 +13,7 @@ from p3m_edge.errors import InputError, UsageError
 from p3m_edge.preprocess import fit, from_network, to_network
 from p3m_edge.records import ProfileRecord
 from p3m_edge.runtimes import EngineOptions, Matting, open_engine
-from p3m_edge.runtimes.tensorrt_options import BuildOptions
+from p3m_edge.runtimes.engines.tensorrt.options import BuildOptions
 from tests.artefacts import make_artefact, picture
 
 pytest.importorskip("onnxruntime")

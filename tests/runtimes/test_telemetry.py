@@ -18,18 +18,19 @@ with Matting(sys.argv[1], threads=1) as matting:
 """,
     "doctor": """
 import sys
-from p3m_edge.cli import probe
+from p3m_edge.cli.probe import probe
 from p3m_edge import manifest
 from pathlib import Path
-probe.main(manifest.read(Path(sys.argv[1])).engine.name)
+assert probe(manifest.read(Path(sys.argv[1])).engine.name).cause is None
 """,
     "measure": """
-import subprocess, sys
-command = b'{"op": "load", "folder": "%s", "device": null, "threads": 1, "hint": "latency", "cache": null, ' \\
-    b'"frame": null, "frame_size": [32, 32], "seed": 0}\\n' % sys.argv[1].encode()
-worker = [sys.executable, "-m", "p3m_edge.benchmarks.worker"]
-answer = subprocess.run(worker, input=command, capture_output=True, check=True).stdout
-assert b'"result"' in answer, answer
+import sys
+from p3m_edge.workers.parent import Worker
+with Worker("p3m_edge.benchmarks.worker") as worker:
+    worker.call(
+        "load", folder=sys.argv[1], device="CPU", threads=1, hint="latency", cache=None, frame=None,
+        frame_size=[32, 32], seed=0,
+    )
 """,
 }
 HALF = """
@@ -99,8 +100,8 @@ def test_every_import_of_an_engine_is_a_silent_one():
         "export/precision.py: from onnxruntime.transformers.float16 import convert_float_to_float16",  # after require()
         "export/quantize_onnx.py: from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, "
         "TensorsData",  # likewise
-        "runtimes/onnxrt.py: from onnxruntime import InferenceSession, SessionOptions",  # types only
-        'runtimes/onnxrt.py: package = importlib.import_module("onnxruntime")',
-        "runtimes/ov.py: from openvino import CompiledModel, ConstOutput, Core, InferRequest, Tensor",  # types only
-        'runtimes/ov.py: package = importlib.import_module("openvino")',
+        "runtimes/engines/onnxruntime.py: from onnxruntime import InferenceSession, SessionOptions",  # types only
+        'runtimes/engines/onnxruntime.py: package = importlib.import_module("onnxruntime")',
+        "runtimes/engines/openvino.py: from openvino import CompiledModel, ConstOutput, Core",  # types only
+        'runtimes/engines/openvino.py: package = importlib.import_module("openvino")',
     ]

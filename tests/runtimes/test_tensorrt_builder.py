@@ -9,10 +9,10 @@ from p3m_edge import manifest as manifests
 from p3m_edge.atomic import atomic_write
 from p3m_edge.errors import ArtefactError, MissingError, OutputError, P3MEdgeError, UsageError
 from p3m_edge.records import ProfileRecord
-from p3m_edge.runtimes.tensorrt_builder import build_into, builders, choose
-from p3m_edge.runtimes.tensorrt_fit import system
-from p3m_edge.runtimes.tensorrt_options import BuildOptions, check_profile
-from p3m_edge.runtimes.tensorrt_phases import Phases
+from p3m_edge.runtimes.engines.tensorrt.builder import build_into, builders, choose
+from p3m_edge.runtimes.engines.tensorrt.compatibility import system
+from p3m_edge.runtimes.engines.tensorrt.options import BuildOptions, check_profile
+from p3m_edge.runtimes.engines.tensorrt.worker import Phases
 from tests.typed import CUSTOM, make_typed, typed_model
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT for RTX is not installed")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from p3m_edge import manifest as manifests
 from p3m_edge.cli import main
 from p3m_edge.errors import ArtefactError
-from p3m_edge.runtimes import vectors
+from p3m_edge.runtimes import golden
 from tests.artefacts import edit_manifest, make_artefact, rehash
 
 HEIGHT, WIDTH = 64, 96
@@ -147,7 +147,7 @@ CRAFTED: dict[str, tuple[Callable[[Arrays], bytes], str]] = {
 def test_a_crafted_archive_is_an_artefact_error(artefact, arrays, tmp_path, craft, message):
     (tmp_path / manifests.GOLDEN).write_bytes(craft(arrays))
     with pytest.raises(ArtefactError, match=rf"golden\.npz cannot be read: .*({message})") as caught:
-        vectors.read(tmp_path, manifests.read(artefact))
+        golden.read(tmp_path, manifests.read(artefact))
     assert "\n" not in str(caught.value)
 
 
@@ -172,7 +172,7 @@ def test_what_is_no_file_is_not_waited_for(artefact, tmp_path, kind):
     elif kind == "device":
         path.symlink_to("/dev/zero")
     with pytest.raises(ArtefactError, match=r"golden\.npz cannot be read"):
-        vectors.read(tmp_path, manifests.read(artefact))
+        golden.read(tmp_path, manifests.read(artefact))
 
 
 def test_a_bomb_is_not_unpacked(artefact, tmp_path):
@@ -187,7 +187,7 @@ def test_a_bomb_is_not_unpacked(artefact, tmp_path):
             member.write(bytes(4 * 1024 * 1024))
     tracemalloc.start()
     with pytest.raises(ArtefactError, match="image_0 has not the bytes"):
-        vectors.read(tmp_path, manifests.read(artefact))
+        golden.read(tmp_path, manifests.read(artefact))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 * 1024 * 1024
@@ -196,7 +196,7 @@ def test_a_bomb_is_not_unpacked(artefact, tmp_path):
 def test_fortran_order_and_stored_members_are_read(artefact, arrays, tmp_path):
     members = {name: npy(np.asfortranarray(array)) for name, array in arrays.items()}
     (tmp_path / manifests.GOLDEN).write_bytes(packed(members, zipfile.ZIP_STORED))
-    found = vectors.read(tmp_path, manifests.read(artefact))
+    found = golden.read(tmp_path, manifests.read(artefact))
     for index, vector in enumerate(found):
         np.testing.assert_array_equal(vector.image, arrays[f"image_{index}"])
         for name, array in vector.outputs.items():
@@ -206,7 +206,7 @@ def test_fortran_order_and_stored_members_are_read(artefact, arrays, tmp_path):
 
 def test_a_dynamic_artefact_has_pictures_of_any_size(tmp_path):
     folder = make_artefact(tmp_path / "onnx-fp32", size=None)
-    assert [vector.image.shape for vector in vectors.read(folder, manifests.read(folder))] == [(1, 64, 96, 3)] * 2
+    assert [vector.image.shape for vector in golden.read(folder, manifests.read(folder))] == [(1, 64, 96, 3)] * 2
     edit_manifest(folder, input__width=64)
     with pytest.raises(ArtefactError, match="image_0 does not fit the manifest's input"):
-        vectors.read(folder, manifests.read(folder))
+        golden.read(folder, manifests.read(folder))

@@ -11,8 +11,7 @@ from p3m_edge.cli.options.arguments import fill, option
 from p3m_edge.cli.options.values import Size
 from p3m_edge.errors import UsageError
 from p3m_edge.records import Compatibility, Flavour, ProfileRecord
-from p3m_edge.runtimes.tensorrt_messages import CURRENT
-from p3m_edge.runtimes.tensorrt_options import BuildOptions
+from p3m_edge.runtimes.engines.tensorrt.options import CURRENT, BuildOptions
 
 
 def capabilities(text: str) -> tuple[str, ...]:

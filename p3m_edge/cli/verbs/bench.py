@@ -23,7 +23,7 @@ from p3m_edge.cli.options import SIZE, Size, argument, duration, fill, natural, 
 from p3m_edge.cli.options.shared import DEVICE_HELP
 from p3m_edge.cli.ui import Bars, Console, progress
 from p3m_edge.errors import P3MEdgeError, UsageError
-from p3m_edge.runtimes import coreml
+from p3m_edge.runtimes.engines import coreml
 
 EXAMPLES = """
 p3m-edge bench out/onnx-fp32 out/openvino-fp16 --out report

@@ -16,8 +16,8 @@ from p3m_edge.cli.ui import Console, megabytes, table
 from p3m_edge.errors import OutputError, P3MEdgeError, UsageError
 from p3m_edge.manifest import Manifest
 from p3m_edge.records import BuildRecord
-from p3m_edge.runtimes.tensorrt_builder import Tell, build_into
-from p3m_edge.runtimes.tensorrt_options import BuildOptions
+from p3m_edge.runtimes.engines.tensorrt.builder import Tell, build_into
+from p3m_edge.runtimes.engines.tensorrt.options import BuildOptions
 
 EXAMPLES = """
 p3m-edge build out/trt-fp16
@@ -81,7 +81,7 @@ def build(folder: Path, wanted: BuildOptions, tell: Tell, *, force: bool = False
     OutputError
         It has an engine (without ``force``), another process is writing it, or the disc is full.
     MissingError, P3MEdgeError
-        As :func:`p3m_edge.runtimes.tensorrt_builder.build_into`.
+        As :func:`p3m_edge.runtimes.engines.tensorrt.builder.build_into`.
     """
     place = folder.resolve()  # a link stays one
     _check(manifests.read(place), folder, force=force)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import platform
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from p3m_edge import __version__, shipped
 from p3m_edge.benchmarks.fingerprint import Fingerprint, fingerprint
-from p3m_edge.cli import probe
+from p3m_edge.cli.probe import Probe
 from p3m_edge.cli.ui import Console, Part, Row, facts, megabytes, table
 from p3m_edge.errors import CheckpointError
 from p3m_edge.manifest import sha256
-from p3m_edge.runtimes import coreml
-from p3m_edge.runtimes.tensorrt_builder import Builder, builders, install_hint
-from p3m_edge.runtimes.tensorrt_fit import NAMES
+from p3m_edge.runtimes.engines import coreml
+from p3m_edge.runtimes.engines.tensorrt.builder import builders, install_hint
+from p3m_edge.runtimes.engines.tensorrt.library import NAMES
+from p3m_edge.runtimes.engines.tensorrt.options import Builder
 from p3m_edge.targets import TARGETS, Target
+from p3m_edge.workers.parent import Worker, WorkerError
 
 EXAMPLES = """
 p3m-edge doctor
@@ -142,16 +143,12 @@ def _weights(arch: str) -> Weights:
 
 
 def _probe(names: Mapping[str, str | None]) -> dict[str, Package]:
-    started: dict[str, subprocess.Popen[str] | None] = {}
-    try:
-        for name in names:
-            started[name] = _start(name) if _installed(name) else None
-        return {name: _finish(name, names[name], process) for name, process in started.items()}
-    finally:
-        for process in filter(None, started.values()):
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
+    with ExitStack() as stack:
+        started: dict[str, Worker] = {}
+        for name in filter(_installed, names):
+            started[name] = stack.enter_context(Worker("p3m_edge.cli.probe", timeout=_TIMEOUT))
+            started[name].send("probe", name=name)
+        return {name: _examined(name, extra, started.get(name)) for name, extra in names.items()}
 
 
 def _installed(name: str) -> bool:
@@ -161,28 +158,14 @@ def _installed(name: str) -> bool:
         return False
 
 
-def _start(name: str) -> subprocess.Popen[str]:
-    # -P: neither the current folder nor that of the script may pass for an installed package.
-    command, pipe = [sys.executable, "-P", probe.__file__, name], subprocess.PIPE
-    return subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, encoding="utf-8", errors="replace"
-    )
-
-
-def _finish(name: str, extra: str | None, process: subprocess.Popen[str] | None) -> Package:
-    if process is None:
+def _examined(name: str, extra: str | None, worker: Worker | None) -> Package:
+    if worker is None:
         return Package(name, extra, "absent")
     try:
-        output, messages = process.communicate(timeout=_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        return Package(name, extra, "broken", cause=f"importing it took more than {_TIMEOUT:.0f} s")
-    try:
-        answer = json.loads(output.strip().splitlines()[-1])
-    except (ValueError, IndexError):
-        last = messages.strip().splitlines()[-1:] or ["no message"]
-        return Package(name, extra, "broken", cause=f"importing it ended the process ({process.returncode}): {last[0]}")
-    status: Literal["ok", "broken"] = "broken" if answer["cause"] else "ok"
-    return Package(name, extra, status, answer["version"], answer["details"], answer["cause"])
+        found = worker.receive(Probe)
+    except WorkerError as error:
+        return Package(name, extra, "broken", cause=f"importing it fails: {error}")
+    return Package(name, extra, "broken" if found.cause else "ok", found.version, found.details, found.cause)
 
 
 def _build_modules(target: Target) -> tuple[str, ...]:

@@ -202,7 +202,9 @@ def _rows(inspection: Inspection) -> Iterator[tuple[str, str]]:
 
 def _build_rows(build: BuildRecord) -> Iterator[tuple[str, str]]:
     """How a TensorRT engine was built, and where it runs."""
-    from p3m_edge.runtimes.tensorrt_fit import NAMES  # loads the runtimes, which no other artefact needs to be shown
+    from p3m_edge.runtimes.engines.tensorrt.library import (
+        NAMES,  # loads the runtimes, which no other artefact needs to be shown
+    )
 
     yield "engine", f"{NAMES[build.flavour]} {build.version}, {build.system}"
     where = f"compute capability {', '.join(build.compute_capabilities)}"

@@ -18,9 +18,10 @@ from p3m_edge.cli.ui.show import proved
 from p3m_edge.errors import GateError, MissingError, P3MEdgeError, needing
 from p3m_edge.manifest import Manifest
 from p3m_edge.records import VerifiedRecord
-from p3m_edge.runtimes import Matting, UnverifiedWarning, coreml, golden
+from p3m_edge.runtimes import Matting, UnverifiedWarning, golden
 from p3m_edge.runtimes.contract import EngineInfo, engine_module
 from p3m_edge.runtimes.engine import Engine
+from p3m_edge.runtimes.engines import coreml
 from p3m_edge.runtimes.golden import SelfTest
 
 if TYPE_CHECKING:

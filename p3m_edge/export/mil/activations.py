@@ -1,6 +1,6 @@
 """Activations of a package in 8 bits, and weights: coremltools' passes, with ranges that were measured here.
 
-``python -m p3m_edge.export.mil.activations`` reads an :class:`Order` as JSON from stdin.
+``python -m p3m_edge.export.mil.activations`` takes an :class:`Order`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p3m_edge.export.apart import serve
 from p3m_edge.export.mil.convert import quantise_weights, save
 from p3m_edge.export.mil.package import calm, require
+from p3m_edge.workers.child import serve
 
 _LEAST = 1e-3
 """Ranges are at least this wide: the scale is a number in half precision, and one of zero divides by zero."""
@@ -106,4 +106,4 @@ def _ranges(found: Mapping[str, tuple[float, float]]) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(Order, quantise))
+    sys.exit(serve({"convert": quantise}))

@@ -1,6 +1,6 @@
 """A traced network becomes a Core ML package: coremltools, in a process of its own.
 
-``python -m p3m_edge.export.mil.convert`` reads an :class:`Order` as JSON from stdin. coremltools logs on its own,
+``python -m p3m_edge.export.mil.convert`` takes an :class:`Order`. coremltools logs on its own,
 patches other packages and may take the process down with it; none of that reaches the export.
 """
 
@@ -18,10 +18,10 @@ from typing import Any, Literal
 import numpy as np
 
 from p3m_edge import __version__
-from p3m_edge.export.apart import serve
 from p3m_edge.export.mil.package import calm, require
 from p3m_edge.records import Form
 from p3m_edge.targets import Precision
+from p3m_edge.workers.child import serve
 
 SMALL = 512
 """Tensors of fewer weights are not compressed."""
@@ -221,4 +221,4 @@ def share_constants(block: Any) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(Order, convert))
+    sys.exit(serve({"convert": convert}))

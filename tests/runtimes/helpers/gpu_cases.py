@@ -16,7 +16,7 @@ import numpy as np
 
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.runtimes import Matting
-from p3m_edge.runtimes.tensorrt_fit import TRUST
+from p3m_edge.runtimes.engines.tensorrt.compatibility import TRUST
 from tests.artefacts import edit_manifest, make_artefact
 
 stand_in = importlib.import_module("sitecustomize")

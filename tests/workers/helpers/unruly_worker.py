@@ -5,10 +5,12 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from p3m_edge.benchmarks import protocol
+from p3m_edge.benchmarks.worker import peak_memory
 from p3m_edge.errors import ArtefactError
+from p3m_edge.workers.child import called_off, serve, tell
 
 
 def echo(**arguments: object) -> Mapping[str, Any]:
@@ -47,10 +49,26 @@ def hang() -> Mapping[str, Any]:
 
 
 def memory(megabytes: int) -> Mapping[str, Any]:
-    before = protocol.peak_memory()
+    before = peak_memory()
     block = bytearray(megabytes * 1_000_000)
     del block
-    return {"before": before, "after": protocol.peak_memory()}
+    return {"before": before, "after": peak_memory()}
+
+
+def steps(count: int, size: tuple[int, int]) -> dict[str, int]:
+    for step in range(count):
+        tell("step", (step + 1) / count)
+    tell("a remark")
+    width, height = size
+    assert isinstance(size, tuple)
+    return {"width": width, "height": height}
+
+
+def patient(note: str) -> Mapping[str, Any]:
+    tell("at work")
+    called_off.wait()
+    Path(note).write_text("ended")
+    return {}
 
 
 def ignores_interrupt() -> Mapping[str, Any]:
@@ -59,7 +77,7 @@ def ignores_interrupt() -> Mapping[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(protocol.serve({
+    sys.exit(serve({
         "echo": echo, "chatter": chatter, "die": die, "leave": leave, "refuse": refuse, "fail": fail, "hang": hang,
-        "memory": memory, "ignores_interrupt": ignores_interrupt,
+        "memory": memory, "steps": steps, "patient": patient, "ignores_interrupt": ignores_interrupt,
     }))  # fmt: skip

@@ -28,7 +28,7 @@ from p3m_edge.runtimes.contract import (
     mismatch,
     unreadable,
 )
-from p3m_edge.runtimes.process import use_once
+from p3m_edge.runtimes.forks import use_once
 
 UNITS = {"CPU": "CPU_ONLY", "GPU": "CPU_AND_GPU", "NE": "CPU_AND_NE", "ALL": "ALL"}
 """What may do the work, by the name on the command line; Core ML decides for each operator."""
@@ -71,10 +71,10 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
     """
     coremltools = require()
     use_once("Core ML")
-    minimum, release = manifest.engine.minimum_version, platform.mac_ver()[0]
-    if _as_ios(release) < int(minimum):
+    minimum, macos = manifest.engine.minimum_version, platform.mac_ver()[0]
+    if _as_ios(macos) < int(minimum):
         raise ArtefactError(
-            f"the artefact needs iOS {minimum} or the macOS of that year; this is macOS {release}",
+            f"the artefact needs iOS {minimum} or the macOS of that year; this is macOS {macos}",
             hint="export it again, for an older system",
         )
     device = (options.device or "CPU").upper()
@@ -90,9 +90,7 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
     missing = [output.name for output in manifest.outputs if output.name not in names]
     if missing:
         raise mismatch(model, f"it has no output {', '.join(missing)}")
-    info = EngineInfo(
-        "coreml", platform.mac_ver()[0], device, platform.machine(), "graph", options.hint, None, 1, "none"
-    )  # fmt: skip
+    info = EngineInfo("coreml", macos, device, platform.machine(), hint=options.hint)
     states: list[Any] = []
 
     def state() -> Any:

@@ -6,7 +6,6 @@ the model itself, and saves little of the start.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import platform
 import sys
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from p3m_edge.errors import MissingError, P3MEdgeError, UsageError, missing_package, suggestion
 from p3m_edge.manifest import Manifest
-from p3m_edge.records import InputRecord
 from p3m_edge.resources import thread_limit, usable_cores
 from p3m_edge.runtimes import cuda
 from p3m_edge.runtimes.contract import (
@@ -27,11 +25,11 @@ from p3m_edge.runtimes.contract import (
     Images,
     Loaded,
     Outputs,
+    check_signature,
     check_version,
-    mismatch,
     unreadable,
 )
-from p3m_edge.runtimes.process import use_once
+from p3m_edge.runtimes.forks import use_once
 from p3m_edge.telemetry import silence_engines
 
 if TYPE_CHECKING:
@@ -123,25 +121,16 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
             f"{wanted} was asked for, but onnxruntime computes some of the network on the processor: {names}",
             hint="this version of onnxruntime-gpu has no kernels for them; try another, or another precision",
         )
-    check_signature(session, manifest, model)
+    check_session(session, manifest, model)
+
+    def run(images: Images, outputs: tuple[str, ...]) -> Outputs:
+        return dict(zip(outputs, session.run(list(outputs), {manifest.input.name: images}), strict=True))
+
     info = EngineInfo(
-        name="onnxruntime",
-        version=ort.__version__,
-        device=wanted,
-        device_name=_device_name(device, options.device),
-        precision="graph",
-        hint=options.hint,
-        threads=settings.intra_op_num_threads or None,
-        requests=requests,
-        cache="none",
-        placement=placement,
-    )
-    return Loaded(info, (functools.partial(_run, session, manifest.input.name),) * requests)
-
-
-def _run(session: InferenceSession, name: str, images: Images, outputs: tuple[str, ...]) -> Outputs:
-    values = session.run(list(outputs), {name: images})
-    return dict(zip(outputs, values, strict=True))
+        "onnxruntime", ort.__version__, wanted, _device_name(device, options.device), hint=options.hint,
+        threads=settings.intra_op_num_threads or None, requests=requests, placement=placement,
+    )  # fmt: skip
+    return Loaded(info, (run,) * requests)
 
 
 def _providers(asked: str | None, available: list[str]) -> tuple[str, list[tuple[str, dict[str, str]]]]:
@@ -203,24 +192,7 @@ def heavy_on_processor(session: InferenceSession) -> dict[str, int]:
     return dict(Counter(node.op_type for part in parts for node in part.get_nodes() if node.op_type in _HEAVY))
 
 
-def check_signature(session: InferenceSession, manifest: Manifest, model: Path) -> None:
-    """Compare the model's inputs and outputs with the manifest."""
-    inputs = session.get_inputs()
-    record = manifest.input
-    if [i.name for i in inputs] != [record.name] or inputs[0].type != "tensor(uint8)":
-        found = ", ".join(f"{i.name}: {i.type}" for i in inputs)
-        raise mismatch(model, f"its inputs are {found}; expected {record.name}: tensor(uint8)")
-    if _sides(inputs[0].shape) != _expected(record):
-        raise mismatch(model, f"its input is {inputs[0].shape}")
-    found_outputs = {o.name: o.type for o in session.get_outputs()}
-    for output in manifest.outputs:
-        if found_outputs.get(output.name) != "tensor(float)":
-            raise mismatch(model, f"its output {output.name} is {found_outputs.get(output.name, 'missing')}")
-
-
-def _sides(shape: list[int | str | None]) -> list[int | None]:
-    return [side if isinstance(side, int) else None for side in shape]
-
-
-def _expected(record: InputRecord) -> list[int | None]:
-    return [record.batch, record.height, record.width, 3]
+def check_session(session: InferenceSession, manifest: Manifest, model: Path) -> None:
+    """Whether a session's inputs and outputs are those of the manifest; errors are those of ``check_signature``."""
+    inputs = {each.name: (each.type, each.shape) for each in session.get_inputs()}
+    check_signature(manifest, model, inputs, {each.name: each.type for each in session.get_outputs()})

@@ -11,13 +11,46 @@ from p3m_edge.errors import UsageError, one_of, shown
 from p3m_edge.manifest import PLACE, TYPED, Manifest
 from p3m_edge.records import Compatibility, Flavour, InputRecord, ProfileRecord
 from p3m_edge.runtimes import options as given
-from p3m_edge.runtimes.tensorrt_fit import NAMES
-from p3m_edge.runtimes.tensorrt_messages import Shapes
+from p3m_edge.runtimes.cuda import Driver, Gpu
+from p3m_edge.runtimes.engines.tensorrt.library import NAMES
 
+CURRENT = "current"
+"""In place of a compute capability: the GPU that is here, whether the builder knows it or not."""
 MAX_SIDE = 8192
 LEVELS = range(6)
 """The builder's optimisation levels."""
 _TRTEXEC: dict[Compatibility, str] = {"same-cc": "sameComputeCapability", "ampere+": "ampere+"}
+
+
+@dataclass(frozen=True)
+class Builder:
+    """A builder of engines, and what it can do on this machine.
+
+    Attributes
+    ----------
+    flavour, version
+        Which one; ``version`` is None where it cannot be imported.
+    compute_capabilities
+        Of the GPUs that it builds for ahead of time, without one; TensorRT builds for the GPU that is here.
+    driver
+        NVIDIA's driver, and the GPUs that are here.
+    no_gpu
+        Why there are none.
+    problem
+        Why it cannot build; None: it can.
+    """
+
+    flavour: Flavour
+    version: str | None = None
+    compute_capabilities: tuple[str, ...] = ()
+    driver: Driver | None = None
+    no_gpu: str | None = None
+    problem: str | None = None
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The GPU that it builds for if nothing else is said, the first."""
+        return self.driver.gpus[0] if self.driver else None
 
 
 @dataclass(frozen=True)
@@ -79,66 +112,50 @@ class BuildOptions:
 def check_profile(profile: ProfileRecord | None, frame: InputRecord) -> None:
     """Whether the sizes fit the input of an artefact.
 
-    Raises
-    ------
-    UsageError
-        They are missing or not wanted, out of order, or not multiples of what the network takes.
+    ``UsageError``: they are missing or not wanted, out of order, or not multiples of what the network takes.
     """
-    dynamic = frame.height is None
     if profile is None:
-        if dynamic:
+        if frame.height is None:
             raise UsageError(
                 "an engine of an artefact with an open size is built for sizes from one to another",
                 hint="for example --min 256x256 --opt 512x512 --max 1024x1024",
             )
         return
-    if not dynamic:
+    if frame.height is not None:
         raise UsageError(
             f"the artefact has the fixed size {frame.width}x{frame.height}, and takes no others",
             hint="leave out --min, --opt and --max, or export with --dynamic",
         )
-    named = {"--min": profile.minimum, "--opt": profile.optimum, "--max": profile.maximum}
-    for option, (width, height) in named.items():
-        for side, value in (("width", width), ("height", height)):
+    sizes = {"--min": profile.minimum, "--opt": profile.optimum, "--max": profile.maximum}
+    for index, side in enumerate(("width", "height")):
+        values = [size[index] for size in sizes.values()]
+        for option, value in zip(sizes, values, strict=True):
             if not 0 < value <= MAX_SIDE or value % frame.multiple_of:
                 raise UsageError(
                     f"{option}: the {side} {value} must be a multiple of {frame.multiple_of} up to {MAX_SIDE}"
                 )
-    for index, side in enumerate(("width", "height")):
-        values = [size[index] for size in named.values()]
         if values != sorted(values):
             raise UsageError(f"the {side} must not fall from --min to --opt to --max: {', '.join(map(str, values))}")
 
 
 def check_options(flavour: Flavour, options: BuildOptions) -> None:
-    """Whether a builder has what the options ask for.
-
-    Raises
-    ------
-    UsageError
-        It has not.
-    """
-    unknown: dict[str, bool] = {}
-    if flavour == "tensorrt-rtx":
-        unknown = {
-            "--hw-compat": options.hardware_compatibility != "none",
-            "--version-compat": options.version_compatible,
-            "--timing-cache": options.timing_cache is not None,
-        }
-    elif options.compute_capabilities:
-        unknown = {"--sm": True}
-    for option, asked in unknown.items():
-        if asked:
+    """Whether a builder has what the options ask for; ``UsageError``: it has not."""
+    asked = {
+        "--hw-compat": ("tensorrt", options.hardware_compatibility != "none"),
+        "--version-compat": ("tensorrt", options.version_compatible),
+        "--timing-cache": ("tensorrt", options.timing_cache is not None),
+        "--sm": ("tensorrt-rtx", bool(options.compute_capabilities)),
+    }
+    for option, (owner, wanted) in asked.items():
+        if wanted and owner != flavour:
             (other,) = set(NAMES) - {flavour}
             raise UsageError(f"{NAMES[flavour]} has no {option}: {NAMES[other]} has", hint=f"leave out {option}")
 
 
-def shapes(profile: ProfileRecord | None, frame: InputRecord) -> Shapes | None:
-    """Those of the input, ``[N, H, W, 3]``; None: it has one."""
-    if profile is None:
-        return None
+def shapes(profile: ProfileRecord, frame: InputRecord) -> list[tuple[int, ...]]:
+    """The shapes of the input, ``[N, H, W, 3]``: smallest, tuned for, largest."""
     sizes = (profile.minimum, profile.optimum, profile.maximum)
-    return Shapes(*((frame.batch, height, width, 3) for width, height in sizes))
+    return [(frame.batch, height, width, 3) for width, height in sizes]
 
 
 def commands(manifest: Manifest, options: BuildOptions, folder: str = PLACE) -> tuple[str, ...]:
@@ -152,26 +169,25 @@ def commands(manifest: Manifest, options: BuildOptions, folder: str = PLACE) -> 
         own.append("--force")
     if options.flavour is not None:
         own += ["--flavour", options.flavour]
-    if options.profile is not None and (sizes := shapes(options.profile, manifest.input)) is not None:
-        profile = options.profile
-        for name, size, shape in (
-            ("min", profile.minimum, sizes.minimum),
-            ("opt", profile.optimum, sizes.optimum),
-            ("max", profile.maximum, sizes.maximum),
+    if options.profile is not None:
+        for name, (batch, height, width, channels) in zip(
+            ("min", "opt", "max"), shapes(options.profile, manifest.input), strict=True
         ):
-            own += [f"--{name}", "x".join(map(str, size))]
-            foreign.append(f"--{name}Shapes={manifest.input.name}:{'x'.join(map(str, shape))}")
-    if options.hardware_compatibility != "none":
-        own += ["--hw-compat", options.hardware_compatibility]
-        foreign.append(f"--hardwareCompatibilityLevel={_TRTEXEC[options.hardware_compatibility]}")
-    if options.version_compatible:
-        own.append("--version-compat")
-        foreign.append("--versionCompatible")
-    if options.level is not None:
-        own += ["--opt-level", str(options.level)]
-        foreign.append(f"--builderOptimizationLevel={options.level}")
-    if options.workspace_mb is not None:
-        own += ["--workspace", str(options.workspace_mb)]
-        foreign.append(f"--memPoolSize=workspace:{options.workspace_mb}")
+            own += [f"--{name}", f"{width}x{height}"]
+            foreign.append(f"--{name}Shapes={manifest.input.name}:{batch}x{height}x{width}x{channels}")
+    more = options.hardware_compatibility
+    for asked, ours, theirs in (
+        (more != "none", ["--hw-compat", more], f"--hardwareCompatibilityLevel={_TRTEXEC.get(more)}"),
+        (options.version_compatible, ["--version-compat"], "--versionCompatible"),
+        (options.level is not None, ["--opt-level", f"{options.level}"], f"--builderOptimizationLevel={options.level}"),
+        (
+            options.workspace_mb,
+            ["--workspace", f"{options.workspace_mb}"],
+            f"--memPoolSize=workspace:{options.workspace_mb}",
+        ),
+    ):
+        if asked:
+            own += ours
+            foreign.append(theirs)
     lines = (own,) if options.flavour == "tensorrt-rtx" else (own, foreign)
     return tuple(shlex.join(line) for line in lines)

@@ -8,7 +8,6 @@ again for this network (OpenVINO 2026.4.1).
 
 from __future__ import annotations
 
-import functools
 import importlib
 import warnings
 from contextlib import suppress
@@ -20,7 +19,6 @@ import numpy as np
 
 from p3m_edge.errors import ArtefactError, MissingError, OutputError, UsageError, missing_package, suggestion
 from p3m_edge.manifest import Manifest
-from p3m_edge.records import InputRecord
 from p3m_edge.resources import thread_limit
 from p3m_edge.runtimes import cache
 from p3m_edge.runtimes.contract import (
@@ -31,15 +29,15 @@ from p3m_edge.runtimes.contract import (
     Loaded,
     Outputs,
     Runner,
+    check_signature,
     check_version,
-    mismatch,
     unreadable,
 )
-from p3m_edge.runtimes.process import use_once
+from p3m_edge.runtimes.forks import use_once
 from p3m_edge.telemetry import silence_engines
 
 if TYPE_CHECKING:
-    from openvino import CompiledModel, ConstOutput, Core, InferRequest, Tensor
+    from openvino import CompiledModel, ConstOutput, Core
 
 _DEVICES = ("CPU", "GPU", "NPU")
 # A hint that asks for nothing would let the plugin choose, and a GPU computes in half precision whatever the file.
@@ -75,10 +73,7 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
     core = ov.Core()
     device = _device(core, options)
     precision = _precision(core, device, manifest)
-    settings: dict[str, Any] = {
-        "PERFORMANCE_HINT": _HINTS[options.hint],
-        "INFERENCE_PRECISION_HINT": precision,
-    }
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": _HINTS[options.hint], "INFERENCE_PRECISION_HINT": precision}
     threads = options.threads or (thread_limit() if device == "CPU" else None)
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
@@ -90,46 +85,30 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
     properties = compiled.get_property("SUPPORTED_PROPERTIES")
     threads = compiled.get_property("INFERENCE_NUM_THREADS") if "INFERENCE_NUM_THREADS" in properties else None
     requests = max(1, compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-    info = EngineInfo(
-        name="openvino",
-        version=version,
-        device=device,
-        device_name=core.get_property(device, "FULL_DEVICE_NAME"),
-        precision=precision,
-        hint=options.hint,
-        threads=threads,
-        requests=requests,
-        cache=state,
-    )
-    channels: dict[str, int] = {output.name: output.channels for output in manifest.outputs}
-    return Loaded(info, tuple(_runner(ov, compiled, manifest.input.name, channels) for _ in range(requests)))
+    name = core.get_property(device, "FULL_DEVICE_NAME")
+    info = EngineInfo("openvino", version, device, name, precision, options.hint, threads, requests, state)
+    return Loaded(info, tuple(_runner(ov, compiled, manifest) for _ in range(requests)))
 
 
-def _runner(ov: ModuleType, compiled: CompiledModel, name: str, channels: dict[str, int]) -> Runner:
+def _runner(ov: ModuleType, compiled: CompiledModel, manifest: Manifest) -> Runner:
+    """Inferences that read the images where they are and write alpha where it stays."""
     request = compiled.create_infer_request()
+    port = compiled.input(manifest.input.name)
+    channels: dict[str, int] = {output.name: output.channels for output in manifest.outputs}
     ports = {output: compiled.output(output) for output in channels}
-    return functools.partial(_run, ov.Tensor, request, compiled.input(name), ports, channels["alpha"])
 
+    def run(images: Images, outputs: tuple[str, ...]) -> Outputs:
+        # OpenVINO shares memory only with contiguous arrays that it could write to.
+        images = np.require(images, requirements=["C", "W"])
+        alpha = np.empty((images.shape[0], channels["alpha"], *images.shape[1:3]), np.float32)
+        request.set_tensor(port, ov.Tensor(images, shared_memory=True))
+        # A new array every time, wanted or not: the previous one belongs to a caller.
+        request.set_tensor(ports["alpha"], ov.Tensor(alpha, shared_memory=True))
+        request.infer()
+        others = {name: request.get_tensor(ports[name]).data.copy() for name in outputs if name not in ALPHA}
+        return {name: alpha if name in ALPHA else others[name] for name in outputs}
 
-def _run(
-    tensor: type[Tensor],
-    request: InferRequest,
-    port: ConstOutput,
-    ports: dict[str, ConstOutput],
-    channels: int,
-    images: Images,
-    outputs: tuple[str, ...],
-) -> Outputs:
-    """One inference that reads the images where they are and writes alpha where it stays."""
-    # OpenVINO shares memory only with contiguous arrays that it could write to.
-    images = np.require(images, requirements=["C", "W"])
-    alpha = np.empty((images.shape[0], channels, *images.shape[1:3]), np.float32)
-    request.set_tensor(port, tensor(images, shared_memory=True))
-    # A new array every time, wanted or not: the previous one belongs to a caller.
-    request.set_tensor(ports["alpha"], tensor(alpha, shared_memory=True))
-    request.infer()
-    others = {name: request.get_tensor(ports[name]).data.copy() for name in outputs if name not in ALPHA}
-    return {name: alpha if name in ALPHA else others[name] for name in outputs}
+    return run
 
 
 def _device(core: Core, options: EngineOptions) -> str:
@@ -181,20 +160,22 @@ def _precision(core: Core, device: str, manifest: Manifest) -> Literal["f32", "f
 
 
 def _compile(
-    core: Core,
-    build: str,
-    manifest: Manifest,
-    model: Path,
-    device: str,
-    settings: dict[str, Any],
+    core: Core, build: str, manifest: Manifest, model: Path, device: str, settings: dict[str, Any],
     options: EngineOptions,
-) -> tuple[CompiledModel, Literal["hit", "miss", "off", "none"]]:
+) -> tuple[CompiledModel, Literal["hit", "miss", "off", "none"]]:  # fmt: skip
     """Compile the model, through the cache where possible; a cache that fails costs time, never the start."""
+
+    def plain() -> CompiledModel:
+        try:
+            return core.compile_model(str(model), device, settings)
+        except RuntimeError as error:
+            raise unreadable(model, "openvino", error) from error
+
     if "EXPORT_IMPORT" not in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
-        return _compile_plain(core, model, device, settings), "none"
+        return plain(), "none"
     # Without the file's hash (in the middle of an export) nothing would tell one model from the next.
     if not options.cache or manifest.model_file not in manifest.files:
-        return _compile_plain(core, model, device, settings), "off"
+        return plain(), "off"
     compiled: CompiledModel | None = None
     try:
         entry = cache.open_entry(cache.root(options.cache_dir), manifest, model.parent, build)
@@ -204,19 +185,11 @@ def _compile(
             return compiled, "hit"
         cache.seal(entry)
     except (OSError, RuntimeError, OutputError) as error:
-        if compiled is None:  # not the cache's fault? Then the plain attempt fails too, and says why.
-            compiled = _compile_plain(core, model, device, settings)
+        compiled = compiled or plain()  # where it is not the cache's fault, that fails too, and says why
         reason = " ".join(str(error).split())
         warnings.warn(f"the cache of compiled models is not used: {reason}", cache.CacheWarning, stacklevel=2)
         return compiled, "off"
     return compiled, "miss"
-
-
-def _compile_plain(core: Core, model: Path, device: str, settings: dict[str, Any]) -> CompiledModel:
-    try:
-        return core.compile_model(str(model), device, settings)
-    except RuntimeError as error:
-        raise unreadable(model, "openvino", error) from error
 
 
 def _check_device(compiled: CompiledModel, device: str) -> None:
@@ -227,19 +200,14 @@ def _check_device(compiled: CompiledModel, device: str) -> None:
 
 
 def _check_signature(compiled: CompiledModel, manifest: Manifest, model: Path) -> None:
-    """Compare the model's inputs and outputs with the manifest."""
-    record = manifest.input
-    inputs = [(sorted(port.get_names()), port.get_element_type().get_type_name()) for port in compiled.inputs]
-    if len(inputs) != 1 or record.name not in inputs[0][0] or inputs[0][1] != "u8":
-        raise mismatch(model, f"its inputs are {inputs}; expected {record.name}: u8")
-    shape = compiled.inputs[0].get_partial_shape()
-    if [side.get_length() if side.is_static else None for side in shape] != _expected(record):
-        raise mismatch(model, f"its input is {shape}")
-    found = {name: port.get_element_type().get_type_name() for port in compiled.outputs for name in port.get_names()}
-    for output in manifest.outputs:
-        if found.get(output.name) != "f32":
-            raise mismatch(model, f"its output {output.name} is {found.get(output.name, 'missing')}")
+    def dtype(port: ConstOutput) -> str:
+        return str(port.get_element_type().get_type_name())
 
-
-def _expected(record: InputRecord) -> list[int | None]:
-    return [record.batch, record.height, record.width, 3]
+    inputs = {}
+    for port in compiled.inputs:
+        names = sorted(port.get_names())
+        name = manifest.input.name if manifest.input.name in names else "/".join(names)
+        sides = [side.get_length() if side.is_static else None for side in port.get_partial_shape()]
+        inputs[name] = (dtype(port), sides)
+    outputs = {name: dtype(port) for port in compiled.outputs for name in port.get_names()}
+    check_signature(manifest, model, inputs, outputs)

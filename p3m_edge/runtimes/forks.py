@@ -3,24 +3,17 @@
 Seen in children of a process in which an engine was at work: ONNX Runtime's inference waits for lost threads, and so
 does the end of its session; a new session is sound. OpenVINO (2026.4) finds locks of its thread library taken for ever,
 in a model that it compiles anew as in that library's destructors. CUDA cannot be used there at all, by NVIDIA's word.
-
-And processes that run a module of this package, for libraries that may take their process along (:func:`python`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import subprocess
 import sys
-import sysconfig
-from collections.abc import Mapping
-from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 from weakref import WeakSet
 
-import p3m_edge
-from p3m_edge.errors import MissingError, UsageError
+from p3m_edge.errors import UsageError
 
 
 class Forked(Protocol):
@@ -57,37 +50,6 @@ def use_once(library: str) -> None:
 def keep(thing: object) -> None:
     """Never free it, not even when the interpreter ends: its end would wait for threads that are not here, or crash."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
-
-
-def python(module: str, said: IO[bytes], variables: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """A process of Python that runs a module of this package, with pipes to stdin and from stdout.
-
-    Parameters
-    ----------
-    module
-        Its full name.
-    said
-        Takes what it says on stderr.
-    variables
-        Of the environment, beside those of this process.
-
-    Raises
-    ------
-    MissingError
-        There is no interpreter: the app is a frozen one, or has Python inside.
-    """
-    if getattr(sys, "frozen", False) or not sys.executable:
-        raise MissingError(
-            f"{module} needs a process of its own, and this app has no Python to start it with",
-            hint="run the app with an installed Python, or take an artefact for another engine",
-        )
-    home = str(Path(p3m_edge.__file__).parent.parent)  # a wheel, a zipapp, a checkout: where this one is from
-    environment = {**os.environ, **(variables or {})}
-    if home not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (home, environment.get("PYTHONPATH"))))
-    # -P: a file in the current folder must not shadow a package.
-    command = [sys.executable, "-P", "-m", module]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=environment)
 
 
 def _tell() -> None:

@@ -1,0 +1,86 @@
+"""Core AI: runs ``model.aimodel`` on the processor with Apple's own runtime, on Linux too. Experimental.
+
+Not run on an Apple device: there, apps load the model themselves. An engine is a process of its own
+(:mod:`p3m_edge.runtimes.engines.coreai_worker`), which ends when the engine is closed or forgotten.
+"""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+
+from p3m_edge.errors import MissingError, UsageError, missing_package, suggestion
+from p3m_edge.manifest import Manifest
+from p3m_edge.runtimes.contract import (
+    EngineInfo,
+    EngineOptions,
+    Images,
+    Loaded,
+    Outputs,
+    check_signature,
+    check_version,
+    unreadable,
+)
+from p3m_edge.runtimes.engines.coreai_worker import Array, Signature, pack, unpack
+from p3m_edge.workers.parent import Worker, WorkerError
+
+DISTRIBUTION = "coreai-core"
+WORKER = "p3m_edge.runtimes.engines.coreai_worker"
+_DEVICES = ("CPU", "GPU", "NE")
+
+
+def require() -> ModuleType:
+    """The package ``coreai``, without its libraries: they are loaded in the engine's process.
+
+    Raises
+    ------
+    MissingError
+        It cannot be imported.
+    """
+    try:
+        package = importlib.import_module("coreai")
+        metadata.version(DISTRIBUTION)  # nothing else of that name will do
+    except ImportError as error:
+        raise missing_package("coreai", "coreai", error) from error
+    return package
+
+
+def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
+    """Start the process and let it load the model; see :func:`p3m_edge.runtimes.engine.open_engine` for the errors."""
+    require()
+    version = metadata.version(DISTRIBUTION)
+    check_version(manifest, version, DISTRIBUTION)
+    device = (options.device or "CPU").upper()
+    if device not in _DEVICES:
+        raise UsageError(f"unknown device {options.device!r} for coreai", hint=suggestion(device, _DEVICES))
+    if device != "CPU":
+        raise MissingError(
+            f"Core AI computes on the processor alone here, not on the device {device}",
+            hint="an app on an Apple device can ask for more",
+        )
+    # What the runtime writes in order to load must not outlive it, however it ends.
+    with tempfile.TemporaryDirectory(prefix="p3m-edge-", ignore_cleanup_errors=True) as scratch:
+        worker = Worker(WORKER, scratch=Path(scratch))
+        worker.send("load", path=str(model.absolute()))
+        try:
+            found = worker.receive(Signature)
+        except WorkerError as error:
+            missing = isinstance(original := error.original(), MissingError)
+            raise (original if missing else unreadable(model, "Core AI", error)) from error
+    inputs = {name: (array.dtype, array.shape) for name, array in found.inputs.items()}
+    check_signature(manifest, model, inputs, {name: array.dtype for name, array in found.outputs.items()})
+
+    def run(images: Images, outputs: tuple[str, ...]) -> Outputs:
+        worker.send("infer", inputs={manifest.input.name: pack(images)}, outputs=outputs)
+        try:
+            found = worker.receive(dict[str, Array])
+        except WorkerError as error:  # as engines fail that are no processes
+            raise RuntimeError(str(error)) from error
+        return {output: unpack(array) for output, array in found.items()}
+
+    info = EngineInfo("coreai", version, device, platform.processor() or platform.machine(), hint=options.hint)
+    return Loaded(info, (run,))
