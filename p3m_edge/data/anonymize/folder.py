@@ -120,7 +120,7 @@ class Output:
             raise OutputError(
                 f"{self.root} holds files that data anonymize did not write", hint="choose an empty folder"
             )
-        for folder in ("blurred_image", "facemask", "review", "records", *(["alpha"] if alphas else [])):
+        for folder in ("", "blurred_image", "facemask", "review", "records", *(["alpha"] if alphas else [])):
             make_folder(self.root / folder)
 
     def read_record(self, name: str) -> Record | None:
