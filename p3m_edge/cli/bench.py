@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p3m_edge import manifest
-from p3m_edge.benchmarks import report as reports
 from p3m_edge.benchmarks import samples as sampling
-from p3m_edge.benchmarks.bundle import import_results, make_bundle
-from p3m_edge.benchmarks.compare import compare, earlier_report, regression
+from p3m_edge.benchmarks.device.bundle import import_results, make_bundle
+from p3m_edge.benchmarks.device.coreml_verification import record
 from p3m_edge.benchmarks.fingerprint import fingerprint
-from p3m_edge.benchmarks.measure import Progress, default_threads, failure, measure, with_baseline
-from p3m_edge.benchmarks.proof import record
-from p3m_edge.benchmarks.results import Options, Report
+from p3m_edge.benchmarks.measure import Progress, default_threads, measure
+from p3m_edge.benchmarks.report import render as reports
+from p3m_edge.benchmarks.report.ranking import failure, with_baseline
+from p3m_edge.benchmarks.report.regression import compare, earlier_report, regression
+from p3m_edge.benchmarks.report.schema import MeasureOptions, Report
 from p3m_edge.benchmarks.rows import ArtefactRow, EagerRow, Row, artefact_rows, on_devices
-from p3m_edge.benchmarks.samples import Mattes, Sample
+from p3m_edge.benchmarks.samples import Mattes, SamplePortrait
 from p3m_edge.cli import bench_page, options
 from p3m_edge.errors import P3MEdgeError, UsageError
 from p3m_edge.runtimes import coreml
@@ -53,7 +54,7 @@ p3m-edge bench out/trt-fp16 out/onnx-fp16 --device cuda
 p3m-edge bench --bundle for-a-mac out/coreml-fp16
 p3m-edge bench --import result.json out/coreml-fp16    # its manifest says verified: device, if all of it passed
 """
-_DEFAULTS = Options()
+_DEFAULTS = MeasureOptions()
 _MAX_FRAME_SIDE = 16384
 
 
@@ -160,7 +161,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _report(
-    args: argparse.Namespace, every: list[Row], settings: Options, imported: tuple[Report, ...], progress: Progress
+    args: argparse.Namespace,
+    every: list[Row],
+    settings: MeasureOptions,
+    imported: tuple[Report, ...],
+    progress: Progress,
 ) -> Report:
     baseline = None if _baseline_file(args) is not None else args.baseline
     if not every and imported:
@@ -179,7 +184,7 @@ def _baseline_file(args: argparse.Namespace) -> Path | None:
 
 
 def _earlier(
-    args: argparse.Namespace, every: list[Row], settings: Options, imported: tuple[Report, ...]
+    args: argparse.Namespace, every: list[Row], settings: MeasureOptions, imported: tuple[Report, ...]
 ) -> Report | None:
     """The earlier report, refused before anything is measured if it cannot be compared with what will be."""
     path = _baseline_file(args)
@@ -208,7 +213,7 @@ def _with_mattes(
     args: argparse.Namespace,
     rows: tuple[ArtefactRow, ...],
     report: Report,
-    samples: tuple[Sample, ...],
+    samples: tuple[SamplePortrait, ...],
     progress: Progress,
 ) -> tuple[Report, Mattes | None, P3MEdgeError | None]:
     """The report with the errors of the samples' mattes, and these; what goes wrong there must not cost the rest."""
@@ -241,7 +246,7 @@ def _with_app(
     return replace(report, benchmark_app=tuple(found)), None
 
 
-def _bundle(args: argparse.Namespace, rows: tuple[ArtefactRow, ...], settings: Options, console: Console) -> int:
+def _bundle(args: argparse.Namespace, rows: tuple[ArtefactRow, ...], settings: MeasureOptions, console: Console) -> int:
     refused = {
         "--import": args.imports, "--eager": args.eager, "--frame": args.frame, "--out": args.out, "--html": args.html,
         "--samples": args.samples, "--baseline": _baseline_file(args),
@@ -255,8 +260,8 @@ def _bundle(args: argparse.Namespace, rows: tuple[ArtefactRow, ...], settings: O
     return 0
 
 
-def _options(args: argparse.Namespace) -> Options:
-    settings = Options(
+def _options(args: argparse.Namespace) -> MeasureOptions:
+    settings = MeasureOptions(
         rounds=args.rounds,
         iterations=args.iterations,
         seconds=args.seconds,

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from p3m_edge import imageio, shipped
 from p3m_edge import manifest as manifests
 from p3m_edge.atomic import atomic_write
-from p3m_edge.benchmarks import report as benchmark_report
-from p3m_edge.benchmarks.measure import failure as benchmark_failure
 from p3m_edge.benchmarks.measure import measure
-from p3m_edge.benchmarks.results import Options, Report
+from p3m_edge.benchmarks.report import render as benchmark_report
+from p3m_edge.benchmarks.report.ranking import failure as benchmark_failure
+from p3m_edge.benchmarks.report.schema import MeasureOptions, Report
 from p3m_edge.benchmarks.rows import artefact_rows
 from p3m_edge.cli import export as exporting
 from p3m_edge.cli import options
@@ -60,7 +60,7 @@ _SIDE_BY_SIDE = "portrait.jpg"
 _SIDE = 396  # of each of its pictures, in pixels
 _GAP = 6
 # Enough for an interval of the median at 95 %, and short: the demo is no benchmark of record.
-_MEASURE = Options(rounds=6, iterations=2, warmup=1)
+_MEASURE = MeasureOptions(rounds=6, iterations=2, warmup=1)
 
 
 @dataclass(frozen=True)

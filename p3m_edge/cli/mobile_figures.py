@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p3m_edge.atomic import atomic_write
-from p3m_edge.benchmarks import chart
 from p3m_edge.benchmarks.fingerprint import Fingerprint, fingerprint
-from p3m_edge.benchmarks.measure import failure, measure
-from p3m_edge.benchmarks.results import Options as Settings
+from p3m_edge.benchmarks.measure import measure
+from p3m_edge.benchmarks.report import charts as chart
+from p3m_edge.benchmarks.report.ranking import failure
+from p3m_edge.benchmarks.report.schema import MeasureOptions as Settings
 from p3m_edge.benchmarks.rows import artefact_rows
 from p3m_edge.benchmarks.statistics import Ratio, Summary, paired_ratio
 from p3m_edge.cli import export as exporting

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from p3m_edge import shipped
 from p3m_edge.atomic import atomic_write
-from p3m_edge.benchmarks import chart
+from p3m_edge.benchmarks.report import charts
 from p3m_edge.cli import options
 from p3m_edge.cli.export import chosen_checkpoint, load_exporter
 from p3m_edge.cli.progress import counting
@@ -86,6 +86,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     for remark in calibration.remarks:
         console.warn(remark)
     if args.out is not None:  # before the hours of work, and not for input that cannot be used
+        charts.require()
         _make(args.out)
     model = bench.graph()
     images = list(itertools.islice(calibration.images(height, width), args.pictures))
@@ -126,9 +127,9 @@ def _make(folder: Path) -> None:
 
 def picture(found: Sensitivity) -> str:
     """The parts as bars, the worst first; SVG."""
-    rows = [chart.Bar(part.name.removeprefix("network."), 1e4 * part.error) for part in found.parts]
+    rows = [charts.Bar(part.name.removeprefix("network."), 1e4 * part.error) for part in found.parts]
     title = f"Error of alpha when one part alone is in {found.precision} (mean, x 10^-4)"
-    return chart.bars(title, rows, "")
+    return charts.bars(title, rows, "")
 
 
 def _counted(images: Iterator[NDArray[np.uint8]], total: int, progress: Progress) -> Iterator[NDArray[np.uint8]]:

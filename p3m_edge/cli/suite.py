@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks import benchmark_app
-from p3m_edge.benchmarks import report as benchmark_report
-from p3m_edge.benchmarks.measure import failure, measure
-from p3m_edge.benchmarks.results import Measured, Options, Report, ratios
+from p3m_edge.benchmarks.measure import measure
+from p3m_edge.benchmarks.report import render as benchmark_report
+from p3m_edge.benchmarks.report.ranking import failure, ratios
+from p3m_edge.benchmarks.report.schema import Measured, MeasureOptions, Report
 from p3m_edge.benchmarks.rows import ArtefactRow, EagerRow, Row
 from p3m_edge.benchmarks.statistics import Ratio
 from p3m_edge.cli import export as exporting
@@ -127,7 +128,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         if arch not in _ARTEFACTS:
             raise UsageError(f"unknown architecture {arch!r}", hint=suggestion(arch, _ARTEFACTS))
     console.warn(exporting.STANDIN_WARNING)
-    settings = Options(rounds=args.rounds, iterations=args.iterations, threads=args.threads, throughput=False)
+    settings = MeasureOptions(rounds=args.rounds, iterations=args.iterations, threads=args.threads, throughput=False)
     rows = {arch: _rows(args.out, arch, args.size, console) for arch in archs}
     reports: list[Report] = []
     goals: list[Goal] = []
@@ -168,12 +169,12 @@ def _rows(out: Path, arch: str, size: options.Size, console: Console) -> tuple[R
     return tuple(rows)
 
 
-def _measure(rows: tuple[Row, ...], settings: Options, console: Console) -> Report:
+def _measure(rows: tuple[Row, ...], settings: MeasureOptions, console: Console) -> Report:
     with progress_bar(console) as progress:
         return measure(rows, settings, baseline=_EAGER, progress=progress)
 
 
-def _beside_benchmark_app(report: Report, rows: tuple[Row, ...], settings: Options, console: Console) -> Report:
+def _beside_benchmark_app(report: Report, rows: tuple[Row, ...], settings: MeasureOptions, console: Console) -> Report:
     """Add the engine's own clock, for the architecture that has the most to compare."""
     labels = {row.label: row for row in rows if isinstance(row, ArtefactRow)}
     if _NEAREST not in labels:

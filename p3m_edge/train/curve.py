@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from p3m_edge.atomic import atomic_write
-from p3m_edge.benchmarks import chart
+from p3m_edge.benchmarks.report import charts
 from p3m_edge.errors import InputError
 from p3m_edge.smallfile import read_csv, read_toml
 
@@ -38,11 +38,11 @@ def write_curve(out: Path, runs: Sequence[Path]) -> None:
     for run in runs:
         points = [(seen + pictures / 1000, sad) for pictures, sad in _read(run)]
         if points:
-            drawn.append(chart.Line(run.name if len(runs) > 1 else "", points))
+            drawn.append(charts.Line(run.name if len(runs) > 1 else "", points))
             seen = points[-1][0]
     if not drawn:
         raise InputError(f"{', '.join(map(str, runs))}: no validation to draw yet")
-    text = chart.lines("SAD of the held-out pictures", drawn, "pictures seen, thousands", "SAD, thousands")
+    text = charts.lines("SAD of the held-out pictures", drawn, "pictures seen, thousands", "SAD, thousands")
     atomic_write(out, text.encode())
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from p3m_edge.benchmarks.report import charts
 from p3m_edge.errors import CheckpointError, InputError, P3MEdgeError, UsageError
 from p3m_edge.model.checkpoint import read_checkpoint
 from p3m_edge.model.p3mnet import P3MNet, build
@@ -147,6 +148,8 @@ def _train(request: TrainRequest, reporter: Reporter, fabric: Fabric) -> TrainRe
         pin=fabric.device.type == "cuda",
     )
     writes = fabric.is_global_zero
+    if writes:
+        charts.require()  # for the curve, which comes hours later
     with Logs(request.out, progress.step, tensorboard=config.log.tensorboard) if writes else nullcontext() as logs:
         loop = Loop(parts, logs, reporter, progress)
         try:
