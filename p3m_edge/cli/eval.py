@@ -15,7 +15,6 @@ from p3m_edge import __version__
 from p3m_edge.atomic import atomic_write
 from p3m_edge.cli import matte_options, options
 from p3m_edge.cli.bench import progress_bar
-from p3m_edge.cli.tables import table
 from p3m_edge.data.sets import DataSet
 from p3m_edge.data.trimap import MOST
 from p3m_edge.errors import PartialError, UsageError
@@ -209,10 +208,7 @@ def _render(out: RichConsole, evaluation: Evaluation) -> None:
     for line in tables.protocols(evaluation):
         out.print(line, soft_wrap=True)
     for one in tables.tables(evaluation):
-        shown = table(one.title, *one.columns, right=one.columns[one.figures :])
-        for row in one.rows:
-            shown.add_row(*row)
-        out.print(shown)
+        one.print(out)
 
 
 def _kernel(text: str) -> int:

@@ -12,6 +12,7 @@ import msgspec
 from p3m_edge.atomic import atomic_write
 from p3m_edge.data.anonymize_set import Record, Settings
 from p3m_edge.data.detect import Box
+from p3m_edge.table import Table
 
 
 @dataclass(frozen=True)
@@ -74,36 +75,26 @@ def write_report(report: Report, stem: str = "report") -> None:
 
 def markdown(report: Report) -> str:
     """The report as a page."""
-    lines = [
+    parts = [
         "# Anonymised portraits",
-        "",
         f"{report.done} done, {report.review} in review, {report.failed} failed, of {len(report.pictures)}.",
     ]
     if report.settings is not None:
-        lines += [
-            f"Faces were looked for by: {', '.join(report.settings.detectors)}. "
+        parts[-1] += (
+            f"\nFaces were looked for by: {', '.join(report.settings.detectors)}. "
             f"Pictures without a face: {'kept' if report.settings.keep_faceless else 'put into review'}. "
-            f"Looked at again by: {report.settings.verifier or 'nobody'}.",
-        ]
-    lines += [
-        "",
-        "| picture | status | why | faces (x, y, width x height; score, who) | area | looked at again by |",
-        "| --- | --- | --- | --- | ---: | --- |",
-    ]
-    lines += [_row(record) for record in report.pictures]
-    return "\n".join(lines) + "\n"
+            f"Looked at again by: {report.settings.verifier or 'nobody'}."
+        )
+    columns = ("picture", "status", "why", "faces (x, y, width x height; score, who)", "area", "looked at again by")
+    table = Table("", columns, tuple(map(_row, report.pictures)))
+    return "\n\n".join((*parts, table.markdown())) + "\n"
 
 
-def _row(record: Record) -> str:
+def _row(record: Record) -> tuple[str, ...]:
     faces = "; ".join(map(_face, record.faces))
-    cells = (record.name, record.status, record.reason or "", faces, f"{record.area:.1%}", record.verified or "")
-    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+    return record.name, record.status, record.reason or "", faces, f"{record.area:.1%}", record.verified or ""
 
 
 def _face(box: Box) -> str:
     unsure = "" if box.sure else ", unsure"
     return f"{box.x:.0f}, {box.y:.0f}, {box.width:.0f} x {box.height:.0f} ({box.score:.2f}, {box.detector}{unsure})"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
