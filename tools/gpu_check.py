@@ -29,7 +29,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from p3m_edge.benchmarks.results import Report
+    from p3m_edge.benchmarks.report.schema import Report
     from p3m_edge.benchmarks.rows import Row
     from p3m_edge.runtimes.cuda import Driver
 
@@ -147,7 +147,7 @@ def _ready(folder: Path, steps: list[Step], *, build: bool) -> bool:
 def _measured(ready: list[Path], archs: list[str], size: str, rounds: int) -> Report | None:
     """All that passed, and PyTorch where it has CUDA, in one interleaved run."""
     from p3m_edge.benchmarks.measure import measure
-    from p3m_edge.benchmarks.results import Options
+    from p3m_edge.benchmarks.report.schema import MeasureOptions
     from p3m_edge.benchmarks.rows import artefact_rows
 
     rows: list[Row] = [dataclasses.replace(row, device="cuda") for row in artefact_rows(ready)]
@@ -155,7 +155,7 @@ def _measured(ready: list[Path], archs: list[str], size: str, rounds: int) -> Re
         rows += _torch_rows(archs, size)
     if not rows:
         return None
-    options = Options(rounds=rounds, iterations=20, warmup=20, device="cuda", throughput=False, timeout=1800)
+    options = MeasureOptions(rounds=rounds, iterations=20, warmup=20, device="cuda", throughput=False, timeout=1800)
     return measure(rows, options, progress=lambda what, done, total: print(f"{done}/{total} {what}", flush=True))
 
 
@@ -205,8 +205,8 @@ def _write(out: Path, found: Driver, steps: list[Step], report: Report | None) -
     import msgspec
 
     from p3m_edge.atomic import atomic_write
-    from p3m_edge.benchmarks import report as reports
     from p3m_edge.benchmarks.redact import redact
+    from p3m_edge.benchmarks.report import render as reports
 
     steps = [
         dataclasses.replace(step, what=redact(step.what), error=step.error and redact(step.error)) for step in steps

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p3m_edge.atomic import atomic_write
-from p3m_edge.benchmarks import chart
 from p3m_edge.benchmarks.fingerprint import Fingerprint, fingerprint
-from p3m_edge.benchmarks.measure import failure, measure
-from p3m_edge.benchmarks.results import Options as Settings
+from p3m_edge.benchmarks.measure import measure
+from p3m_edge.benchmarks.report import charts
+from p3m_edge.benchmarks.report.ranking import failure
+from p3m_edge.benchmarks.report.schema import MeasureOptions as Settings
 from p3m_edge.benchmarks.rows import artefact_rows
 from p3m_edge.benchmarks.statistics import Ratio, Summary, paired_ratio
 from p3m_edge.cli import main, ui
@@ -39,7 +40,7 @@ _SIZE_COLUMNS = "size|>latency, ms|>95 % interval|>SAD, thousands|>pictures"
 @dataclass(frozen=True)
 class Arguments:
     """Measure the variants of the mobile network beside ResNet-34 (their weights are random), or the shipped weights
-    at four sizes. Writes the figures as JSON, as a table in Markdown and as a chart.
+    at four sizes. Writes the figures as JSON, as a table in Markdown and as a charts.
     """
 
     sizes: Path | None = option("measure the shipped weights at four sizes on a set with mattes", metavar="SET")
@@ -111,8 +112,8 @@ def _choices(args: Arguments, console: ui.Console) -> None:
         ChoiceFigure(one.name, one.parameters, one.latency, paired_ratio(base, one.latency.rounds)) for one in found
     )
     small = sorted((one for one in figures if one.name != variants.LARGE), key=lambda one: one.latency.median)
-    rows = [chart.Bar(one.name, one.latency.median, _note(one), one.name == variants.SHIPPED) for one in small]
-    svg = chart.bars(f"Variants of the mobile network, {args.size}", rows, "ms")
+    rows = [charts.Bar(one.name, one.latency.median, _note(one), one.name == variants.SHIPPED) for one in small]
+    svg = charts.bars(f"Variants of the mobile network, {args.size}", rows, "ms")
     report = ChoicesReport(width, height, args.threads, figures, fingerprint())
     _finish(args.out / "choices", report, _CHOICE_COLUMNS, list(map(_choice_cells, figures)), svg, console)
 
@@ -131,9 +132,9 @@ def _sizes(args: Arguments, root: Path, console: ui.Console) -> None:
         for size, row, accurate in zip(SIZES, measured.rows, accuracy, strict=True)
         if row.measured is not None
     )
-    points = [chart.Point(one.size, one.latency.median, one.sad) for one in figures]
+    points = [charts.Point(one.size, one.latency.median, one.sad) for one in figures]
     title = f"mobile: latency and error by size ({set_name}, {figures[0].pictures} pictures)"
-    svg = chart.points(title, points, "latency, ms", "SAD, thousands")
+    svg = charts.points(title, points, "latency, ms", "SAD, thousands")
     report = SizesReport(set_name, figures, fingerprint())
     _finish(args.out / "sizes", report, _SIZE_COLUMNS, list(map(_size_cells, figures)), svg, console)
 

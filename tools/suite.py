@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks import benchmark_app
-from p3m_edge.benchmarks import report as benchmark_report
-from p3m_edge.benchmarks.measure import failure, measure
-from p3m_edge.benchmarks.results import Measured, Options, Report, ratios
+from p3m_edge.benchmarks.measure import measure
+from p3m_edge.benchmarks.report import render as benchmark_report
+from p3m_edge.benchmarks.report.ranking import failure, ratios
+from p3m_edge.benchmarks.report.schema import Measured, MeasureOptions, Report
 from p3m_edge.benchmarks.rows import ArtefactRow, EagerRow, Row
 from p3m_edge.benchmarks.statistics import Ratio
 from p3m_edge.cli import main, ui
@@ -99,7 +100,7 @@ def run(args: Arguments, console: ui.Console) -> None:
     """Export what is missing, measure, hold the figures against the goals."""
     archs = [one_of("architecture", arch, _ARTEFACTS) for arch in dict.fromkeys(args.arch or _ARTEFACTS)]
     console.warn(STANDIN_WARNING)
-    settings = fill(Options, args, throughput=False)
+    settings = fill(MeasureOptions, args, throughput=False)
     rows = {arch: _rows(args.out, arch, args.size, console) for arch in archs}
     reports: list[Report] = []
     goals: list[Goal] = []

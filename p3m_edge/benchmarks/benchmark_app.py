@@ -20,8 +20,8 @@ import msgspec
 from p3m_edge import manifest
 from p3m_edge.benchmarks.measure import Progress, default_threads
 from p3m_edge.benchmarks.redact import redact
-from p3m_edge.benchmarks.results import AppComparison, Options, Used
-from p3m_edge.benchmarks.rows import ArtefactRow, describe
+from p3m_edge.benchmarks.report.schema import AppComparison, MeasureOptions, Used
+from p3m_edge.benchmarks.rows import ArtefactRow, describe, load_arguments
 from p3m_edge.benchmarks.statistics import paired_ratio, summarise
 from p3m_edge.errors import UsageError, missing_package
 from p3m_edge.telemetry import silence_engines
@@ -37,7 +37,7 @@ _MINIMUM_ITERATIONS = 3
 
 
 def compare(
-    row: ArtefactRow, options: Options, *, scratch: Path | None = None, progress: Progress | None = None
+    row: ArtefactRow, options: MeasureOptions, *, scratch: Path | None = None, progress: Progress | None = None
 ) -> AppComparison:
     """Measure one OpenVINO artefact with both, in interleaved rounds: latency hint, synchronous, same threads.
 
@@ -80,17 +80,13 @@ def compare(
         return _compare(row, options, Path(name), progress)
 
 
-def _compare(row: ArtefactRow, options: Options, folder: Path, progress: Progress | None) -> AppComparison:
+def _compare(row: ArtefactRow, options: MeasureOptions, folder: Path, progress: Progress | None) -> AppComparison:
     ours: list[list[float]] = []
     theirs: list[list[float]] = []
     model = row.folder.absolute() / manifest.read(row.folder).model_file
     shuffle = random.Random(options.seed)  # noqa: S311 - an order, not a secret
     with Worker(row.module, timeout=options.timeout, scratch=folder) as worker:
-        loaded = worker.call(
-            "load", **row.arguments(), device=options.device, threads=options.threads, hint="latency",
-            cache=None, frame=None, frame_size=[options.frame_width, options.frame_height], seed=options.seed,
-        )  # fmt: skip
-        used = msgspec.convert(loaded["used"], Used)
+        used = msgspec.convert(worker.call("load", **load_arguments(row, options))["used"], Used)
         settings = _settings(options, used)
         told = (*settings, *_configuration(options, used, folder))
         worker.call("first")
@@ -115,7 +111,7 @@ def _compare(row: ArtefactRow, options: Options, folder: Path, progress: Progres
     return AppComparison(row.label, mine, other, paired_ratio(mine.rounds, other.rounds), shown)
 
 
-def _settings(options: Options, used: Used) -> tuple[str, ...]:
+def _settings(options: MeasureOptions, used: Used) -> tuple[str, ...]:
     """What ``benchmark_app`` must be told to do what our engine does."""
     return (
         "-d", used.device, "-hint", "latency", "-api", "sync", "-infer_precision", used.arithmetic,
@@ -123,7 +119,7 @@ def _settings(options: Options, used: Used) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _configuration(options: Options, used: Used, folder: Path) -> tuple[str, ...]:
+def _configuration(options: MeasureOptions, used: Used, folder: Path) -> tuple[str, ...]:
     """The number of threads: beside a hint ``benchmark_app`` takes it from a file only."""
     if options.threads is None:
         return ()

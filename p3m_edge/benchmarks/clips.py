@@ -28,15 +28,15 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
-from p3m_edge.benchmarks.photographs import Predict, artefact, selfie
+from p3m_edge.benchmarks import quality
+from p3m_edge.benchmarks.quality import Predict
+from p3m_edge.data.anonymize.hide import anonymize
+from p3m_edge.data.detect import Box
 from p3m_edge.data.sheet import sheet
-from p3m_edge.errors import InputError, P3MEdgeError
+from p3m_edge.errors import InputError
 from p3m_edge.imageio import write_png
 from p3m_edge.metrics import flicker
-from p3m_edge.runtimes.compose import composite
 
 Frame = NDArray[np.uint8]
 Marks = Mapping[int, Sequence[NDArray[np.int32]]]
@@ -51,8 +51,6 @@ KEPT = 0.5
 WHOLE = 0.95
 """The share of a hand's pixels that must be kept for it to count as whole."""
 _MARKS = Path(__file__).with_name("asl_hands.json")
-_CELLS = (3, 4)  # of what is left of a face, as in p3m_edge.data.anonymize
-_PLAIN = (60, 160, 90)
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Hand:
 
 
 @dataclass(frozen=True)
-class Score:
+class ClipScore:
     """Of one method on one clip, or on all: flicker, marked hands, how many are whole, the share of their pixels kept.
 
     ``kept`` and ``worst``, the share of the hand of which least is kept, are None where no hand is marked.
@@ -134,7 +132,9 @@ def hands(alphas: Sequence[NDArray[np.float32]], marks: Marks) -> Iterator[Hand]
             yield Hand(number, values.size, float((values >= KEPT).mean()))
 
 
-def measure(methods: Mapping[str, Predict], files: Mapping[str, Path], marks: Mapping[str, Marks]) -> Iterator[Score]:
+def measure(
+    methods: Mapping[str, Predict], files: Mapping[str, Path], marks: Mapping[str, Marks]
+) -> Iterator[ClipScore]:
     """Each method on each clip, then on all: the mean of the clips' flicker, and the hands of all.
 
     Raises
@@ -169,11 +169,13 @@ def strip(predict: Predict, frames: Sequence[Frame], shown: Mapping[str, Any]) -
     shown
         ``frames`` (numbers), ``window`` and ``face`` (left, top, right and lower edge, in pixels).
     """
+    x, y, x_end, y_end = shown["face"]
+    face = Box(x, y, x_end - x, y_end - y, 1.0, "hand")
     left, top, right, bottom = shown["window"]
     above, below = [], []
     for number in shown["frames"]:
-        hidden = hide(frames[number], shown["face"])
-        plain = composite(hidden, predict(frames[number]), _PLAIN)
+        hidden = anonymize(frames[number], [face]).image
+        plain = quality.on_plain(hidden, predict(frames[number]))
         above.append((f"frame {number}", hidden[top:bottom, left:right]))
         below.append(("", plain[top:bottom, left:right]))
     picture = cv2.copyMakeBorder(sheet([above, below], 200), 0, 12, 0, 0, cv2.BORDER_CONSTANT, value=(250,) * 3)
@@ -182,71 +184,36 @@ def strip(predict: Predict, frames: Sequence[Frame], shown: Mapping[str, Any]) -
     return np.asarray(picture, dtype=np.uint8)
 
 
-def hide(frame: Frame, box: Sequence[int]) -> Frame:
-    """A frame whose ellipse in a box (left, top, right, lower edge) is drawn from 3 x 4 mean colours."""
-    left, top, right, bottom = box
-    result = frame.copy()
-    region = result[top:bottom, left:right]
-    height, width = region.shape[:2]
-    means = cv2.resize(region, _CELLS, interpolation=cv2.INTER_AREA)
-    inside = np.zeros((height, width), np.uint8)
-    cv2.ellipse(inside, (width // 2, height // 2), (width // 2, height // 2), 0, 0, 360, 1, cv2.FILLED)
-    smooth = cv2.resize(means, (width, height), interpolation=cv2.INTER_CUBIC)
-    np.copyto(region, smooth, where=inside[..., None] != 0)
-    return result
-
-
 def main() -> int:
     """Measure and print, and draw what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = quality.parser(__doc__)
     parser.add_argument("artefact", type=Path, metavar="ARTEFACT")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds clips/asl_*")
-    parser.add_argument("--threads", type=int, metavar="N", help="of the artefact's engine")
     parser.add_argument("--strip", type=Path, metavar="PNG", help="draw frames of one clip with their mattes")
-    parser.add_argument("--json", action="store_true", help="one document on the standard output")
-    try:
-        report(parser.parse_args())
-    except P3MEdgeError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, emoji=False, soft_wrap=True)
-        return error.exit_code
-    return 0
+    return quality.run(parser, report)
 
 
 def report(arguments: argparse.Namespace) -> None:
     """What :func:`main` does."""
     files = clips(arguments.data)
     marks, shown = read_marks()
-    own = artefact(arguments.artefact, arguments.threads)
-    mask = selfie()
-    methods = {str(arguments.artefact): own} | ({} if mask is None else {"MediaPipe Selfie": mask})
-    scores = list(measure(methods, files, marks))
+    own = quality.artefact(arguments.artefact, arguments.threads)
+    scores = list(measure({str(arguments.artefact): own} | quality.selfie(), files, marks))
     if arguments.strip is not None:
         if shown["clip"] not in files:
             raise InputError(f"--strip shows {shown['clip']}, which {arguments.data} has not")
         write_png(arguments.strip, strip(own, read_frames(files[shown["clip"]]), shown))
-    if arguments.json:
-        json.dump([asdict(line) for line in scores], sys.stdout, indent=1)
-        return
-    table = Table("method", "clip", "frames", "flicker", "hands", "whole", "pixels kept", "worst hand")
-    for line in scores:
-        table.add_row(
-            line.method, line.clip, str(line.frames), f"{line.flicker:.3f}", str(line.hands), str(line.whole),
-            _percent(line.kept), _percent(line.worst),
-        )  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    formats = {"method": "", "clip": "", "frames": "", "flicker": ".3f", "hands": "", "whole": "", "kept": ".1%"}
+    quality.show(arguments, [asdict(one) for one in scores], quality.table("", scores, **formats, worst=".1%"))
 
 
-def _score(method: str, clip: str, frames: int, flickers: float, found: Sequence[Hand]) -> Score:
+def _score(method: str, clip: str, frames: int, flickers: float, found: Sequence[Hand]) -> ClipScore:
     pixels = sum(hand.pixels for hand in found)
-    return Score(
+    return ClipScore(
         method, clip, frames, flickers, len(found), sum(hand.kept >= WHOLE for hand in found),
         sum(hand.kept * hand.pixels for hand in found) / pixels if found else None,
         min((hand.kept for hand in found), default=None),
     )  # fmt: skip
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -82,6 +83,11 @@ class Fingerprint:
     python: str
     packages: dict[str, str]
 
+    @property
+    def name(self) -> str:
+        """The board's or processor's name, else the architecture."""
+        return self.board or self.cpu or self.architecture
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -111,18 +117,19 @@ class Conditions:
 
 def fingerprint() -> Fingerprint:
     """Describe this machine; takes a few milliseconds and needs no rights."""
-    cpuinfo = _cpuinfo()
+    cpuinfo = _read(Path("/proc/cpuinfo")) or ""
+    flags = _field(cpuinfo, "flags")
     return Fingerprint(
         architecture=platform.machine(),
         cpu=_cpu_name(cpuinfo),
         board=_board(),
-        features=_features(cpuinfo),
+        features=_features(flags or _field(cpuinfo, "Features") or ""),
         physical_cores=psutil.cpu_count(logical=False),
         logical_cores=psutil.cpu_count(logical=True),
         usable_cores=usable_cores(),
         memory_bytes=int(psutil.virtual_memory().total),
         governor=_read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
-        virtual=_virtual(cpuinfo),
+        virtual=None if flags is None else "hypervisor" in flags.split(),
         system=_system(),
         python=f"{platform.python_implementation()} {platform.python_version()}",
         packages=_packages(),
@@ -135,11 +142,11 @@ class Watch:
     def __init__(self) -> None:
         self._busy = float(psutil.cpu_percent(interval=_LOOK_SECONDS)) / 100.0
         self._load = _load()
-        self._times = _times()
+        self._times = _cpu_times()
 
     def finish(self, machine: Fingerprint, threads: int | None) -> Conditions:
         """The conditions since the watch was made; ``threads`` is what each engine got, None: its own choice."""
-        stolen = _stolen(self._times, _times())
+        stolen = _stolen(self._times, _cpu_times())
         battery = _on_battery()
         return Conditions(
             busy_before=round(self._busy, 3),
@@ -161,14 +168,10 @@ class Watch:
             yield f"the CPU frequency governor is {machine.governor!r}, not 'performance': clocks may vary"
         if battery:
             yield "the machine ran on battery: clocks may be lowered"
-        if threads > machine.usable_cores:
-            yield f"{threads} threads on {machine.usable_cores} usable cores"
-        elif machine.physical_cores is not None and threads > machine.physical_cores:
-            yield f"{threads} threads on {machine.physical_cores} physical cores"
-
-
-def _cpuinfo() -> str:
-    return _read(Path("/proc/cpuinfo")) or ""
+        for kind, cores in (("usable", machine.usable_cores), ("physical", machine.physical_cores)):
+            if cores is not None and threads > cores:
+                yield f"{threads} threads on {cores} {kind} cores"
+                return
 
 
 def _field(cpuinfo: str, name: str) -> str | None:
@@ -177,42 +180,29 @@ def _field(cpuinfo: str, name: str) -> str | None:
 
 
 def _cpu_name(cpuinfo: str) -> str | None:
-    if platform.system() == "Darwin":
-        return _sysctl("machdep.cpu.brand_string")
     part = _field(cpuinfo, "CPU part")
     arm = f"ARM part {part}" if part else None
-    return _field(cpuinfo, "model name") or arm or platform.processor() or None
+    return _sysctl("machdep.cpu.brand_string") or _field(cpuinfo, "model name") or arm or platform.processor() or None
 
 
 def _board() -> str | None:
     tree = _read(Path("/proc/device-tree/model"))
-    return tree.rstrip("\0") if tree else (_sysctl("hw.model") if platform.system() == "Darwin" else None)
+    return tree.rstrip("\0") if tree else _sysctl("hw.model")
 
 
-def _features(cpuinfo: str) -> tuple[str, ...]:
-    words = (_field(cpuinfo, "flags") or _field(cpuinfo, "Features") or "").split()
-    if platform.system() == "Darwin":
-        words += (_sysctl("machdep.cpu.features") or "").replace(".", "_").split()
-        words += (_sysctl("machdep.cpu.leaf7_features") or "").replace(".", "_").split()
-        listed = (_sysctl("hw.optional", named=True) or "").splitlines()
-        words += [line.split(":")[0].split(".")[-1] for line in listed if line.endswith(": 1")]
-    words += _opencv_features()
-    return tuple(sorted({_FEATURES[word] for word in map(str.lower, words) if word in _FEATURES}))
-
-
-def _opencv_features() -> list[str]:
-    """What OpenCV found: the only public source on Windows, and the same everywhere."""
-    try:
+def _features(flags: str) -> tuple[str, ...]:
+    """What the kernel tells (macOS: ``sysctl``), and what OpenCV found, which is the only public source on Windows."""
+    words = flags.split()
+    for name in ("machdep.cpu.features", "machdep.cpu.leaf7_features"):
+        words += (_sysctl(name) or "").replace(".", "_").split()
+    listed = (_sysctl("hw.optional", named=True) or "").splitlines()
+    words += [line.split(":")[0].split(".")[-1] for line in listed if line.endswith(": 1")]
+    with suppress(ImportError):
         import cv2
-    except ImportError:
-        return []
-    names = [name for name in dir(cv2) if name.startswith("CPU_") and name[4:].lower() in _FEATURES]
-    return [name[4:] for name in names if cv2.checkHardwareSupport(int(getattr(cv2, name)))]
 
-
-def _virtual(cpuinfo: str) -> bool | None:
-    flags = _field(cpuinfo, "flags")
-    return None if flags is None else "hypervisor" in flags.split()
+        names = [name for name in dir(cv2) if name.startswith("CPU_") and name[4:].lower() in _FEATURES]
+        words += [name[4:] for name in names if cv2.checkHardwareSupport(int(getattr(cv2, name)))]
+    return tuple(sorted({_FEATURES[word] for word in map(str.lower, words) if word in _FEATURES}))
 
 
 def _system() -> str:
@@ -230,10 +220,8 @@ def _system() -> str:
 def _packages() -> dict[str, str]:
     found = {"p3m-edge": __version__}
     for name in _PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -245,6 +233,9 @@ def _read(path: Path) -> str | None:
 
 
 def _sysctl(name: str, *, named: bool = False) -> str | None:
+    """What macOS tells; None elsewhere."""
+    if platform.system() != "Darwin":
+        return None
     command = ["/usr/sbin/sysctl", *([] if named else ["-n"]), name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
@@ -257,24 +248,20 @@ def _load() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
-def _times() -> dict[str, float]:
+def _cpu_times() -> dict[str, float]:
     """Seconds of CPU time since the system started, by use; guests' time is part of ``user`` already."""
     times: dict[str, float] = psutil.cpu_times()._asdict()
     return {use: seconds for use, seconds in times.items() if not use.startswith("guest")}
 
 
 def _stolen(before: dict[str, float], after: dict[str, float]) -> float | None:
-    if "steal" not in before:
-        return None
     spent = sum(after.values()) - sum(before.values())
-    return round((after["steal"] - before["steal"]) / spent, 4) if spent > 0 else None
+    return round((after["steal"] - before["steal"]) / spent, 4) if "steal" in before and spent > 0 else None
 
 
 def _on_battery() -> bool | None:
-    if not hasattr(psutil, "sensors_battery"):
-        return None
     try:
         state = psutil.sensors_battery()
-    except (OSError, RuntimeError, NotImplementedError):
+    except (AttributeError, OSError, RuntimeError, NotImplementedError):
         return None
     return None if state is None or state.power_plugged is None else not state.power_plugged

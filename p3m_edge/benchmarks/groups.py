@@ -21,25 +21,22 @@ Size is the share of the picture that the true matte covers; light is the pictur
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
-from p3m_edge.benchmarks.photographs import Photograph, artefact, measure
+from p3m_edge.benchmarks import quality
+from p3m_edge.benchmarks.photographs import Photograph, measure
 from p3m_edge.data import sets
 from p3m_edge.data.sample import Sample
 from p3m_edge.data.sheet import sheet
-from p3m_edge.errors import P3MEdgeError
 from p3m_edge.imageio import write_png
 
 SET = "people-held"
@@ -156,45 +153,30 @@ def show(samples: Sequence[Sample]) -> NDArray[np.uint8]:
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = quality.parser(__doc__)
     parser.add_argument("artefact", type=Path, metavar="ARTEFACT")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help=f"holds {SET}/")
-    parser.add_argument("--threads", type=int, metavar="N", help="of the artefact's engine")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw the faces in their groups")
-    parser.add_argument("--json", action="store_true", help="one document on the standard output")
-    try:
-        report(parser.parse_args())
-    except P3MEdgeError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, emoji=False, soft_wrap=True)
-        return error.exit_code
-    return 0
+    return quality.run(parser, report)
 
 
 def report(arguments: argparse.Namespace) -> None:
     """What :func:`main` does."""
     items = sets.open_set(arguments.data / SET).items
-    predict = artefact(arguments.artefact, arguments.threads)
+    predict = quality.artefact(arguments.artefact, arguments.threads)
     if arguments.sheet is not None:
         write_png(arguments.sheet, show([sets.read(item) for item in items]))
     known = {item.name: traits(sets.read(item)) for item in items}
     pictures = [Photograph(item.name, SET, "", item.image, item.alpha) for item in items if item.alpha is not None]
     mads = {row.name: row.mad for row in measure(str(arguments.artefact), predict, pictures)}
     found = list(groups(mads, known))
-    if arguments.json:
-        document = {
-            "groups": [asdict(group) for group in found],
-            "pictures": {name: {"MAD": mad, **known[name]} for name, mad in mads.items()},
-        }
-        json.dump(document, sys.stdout, indent=1)
-        return
-    table = Table("by", "group", "n", "MAD", "95 % interval", "of the mean", "")
-    for group in found:
-        between = f"{group.low:.4f} to {group.high:.4f}"
-        mark = "worse" if group.worse else ""
-        table.add_row(
-            group.by, _described(group), str(group.pictures), f"{group.mad:.4f}", between, f"{group.ratio:.2f}", mark
-        )
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    document = {
+        "groups": [asdict(group) for group in found],
+        "pictures": {name: {"MAD": mad, **known[name]} for name, mad in mads.items()},
+    }
+    shown = [replace(group, group=_described(group)) for group in found]
+    formats = {"by": "", "group": "", "pictures": "", "mad": ".4f", "low": ".4f", "high": ".4f", "ratio": ".2f"}
+    quality.show(arguments, document, quality.table("", shown, **formats, worse=""))
 
 
 def _group(by: str, name: str, values: Sequence[float], overall: float) -> Group:

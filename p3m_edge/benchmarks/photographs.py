@@ -16,39 +16,31 @@ from __future__ import annotations
 
 import argparse
 import csv
-import importlib.util
-import json
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
+from p3m_edge.benchmarks import quality
+from p3m_edge.benchmarks.quality import Predict
 from p3m_edge.data import sets
 from p3m_edge.data.sheet import sheet
 from p3m_edge.data.trimap import make_trimap
-from p3m_edge.errors import InputError, P3MEdgeError
+from p3m_edge.errors import InputError
 from p3m_edge.imageio import list_images, read_image, read_mask, write_png
 from p3m_edge.metrics import UNKNOWN, evaluate
-from p3m_edge.runtimes import Matting
-from p3m_edge.runtimes.compose import composite
-from p3m_edge.runtimes.contract import engine_module
 from p3m_edge.smallfile import read_csv
+from p3m_edge.table import Table
 
-Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 BAND = 7
 """Kernel of the trimap that says where a matte's edge is, in pixels."""
 OVER = (0.03, 0.10)
 """MADs above which a matte is counted as bad, and as broken."""
 EMPTY = 0.01
 """The mean alpha below which a picture without people is taken for one."""
-_PLAIN = (60, 160, 90)
 
 
 @dataclass(frozen=True)
@@ -63,7 +55,7 @@ class Photograph:
 
 
 @dataclass(frozen=True)
-class Row:
+class PhotographError:
     """What one method did on one picture; MAD and ``unknown`` 0..1."""
 
     method: str
@@ -118,23 +110,23 @@ def _tiers(manifest: Path) -> dict[str, str]:
         raise InputError(f"{manifest} does not say what tier each portrait is of: {error}") from error
 
 
-def measure(method: str, predict: Predict, pictures: Sequence[Photograph]) -> Iterator[Row]:
-    """One row a picture."""
+def measure(method: str, predict: Predict, pictures: Sequence[Photograph]) -> Iterator[PhotographError]:
+    """The error on each picture."""
     for picture in pictures:
         truth, alpha = read_mask(picture.alpha), predict(read_image(picture.image).rgb)
         measures = evaluate(alpha, truth)
         difference = np.abs(alpha - truth / np.float32(255))
         band = make_trimap(truth, BAND) == UNKNOWN
         unknown = float(difference[band].mean()) if band.any() else 0.0
-        yield Row(method, picture.set, picture.group, picture.name, measures["MAD"], unknown, measures["GRAD"])
+        whose = (method, picture.set, picture.group, picture.name)
+        yield PhotographError(*whose, measures["MAD"], unknown, measures["GRAD"])
 
 
-def totals(rows: Sequence[Row]) -> Iterator[Total]:
+def totals(rows: Sequence[PhotographError]) -> Iterator[Total]:
     """Of each method: each set, each group of it, and the portraits without those of tier C."""
     for method in dict.fromkeys(row.method for row in rows):
-        own = [row for row in rows if row.method == method]
-        for name in dict.fromkeys(row.set for row in own):
-            of_set = [row for row in own if row.set == name]
+        for name in dict.fromkeys(row.set for row in rows if row.method == method):
+            of_set = [row for row in rows if (row.method, row.set) == (method, name)]
             yield total(method, name, of_set)
             if name == "portraits":
                 yield total(method, "portraits without tier C", [row for row in of_set if row.group != "C"])
@@ -142,57 +134,12 @@ def totals(rows: Sequence[Row]) -> Iterator[Total]:
                 yield total(method, f"{name}: {group}", [row for row in of_set if row.group == group])
 
 
-def total(method: str, kind: str, rows: Sequence[Row]) -> Total:
+def total(method: str, kind: str, rows: Sequence[PhotographError]) -> Total:
     """The means, and MAD's median."""
-    mads = np.array([row.mad for row in rows])
-    return Total(
-        method, kind, len(rows), float(mads.mean()), float(np.median(mads)),
-        float(np.mean([row.unknown for row in rows])), float(np.mean([row.grad for row in rows])),
-        tuple(int((mads > limit).sum()) for limit in OVER),
-    )  # fmt: skip
-
-
-def artefact(folder: Path, threads: int | None) -> Predict:
-    """As an app runs it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        matting = Matting(folder, threads=threads)
-
-    def predict(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.asarray(matting(rgb), dtype=np.float32)
-
-    return predict
-
-
-def selfie() -> Predict | None:
-    """MediaPipe's Selfie Segmentation (general, 256x256); None where MediaPipe is not installed."""
-    if importlib.util.find_spec("mediapipe") is None:
-        return None
-    import mediapipe
-
-    network = mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
-
-    def predict(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.asarray(np.clip(network.process(rgb).segmentation_mask, 0, 1), dtype=np.float32)
-
-    return predict
-
-
-def isnet(file: Path) -> Predict:
-    """IS-Net for general use (DIS, ECCV 2022) from an ONNX file, at 1024x1024, in OpenVINO."""
-    openvino = engine_module("openvino").require()
-    core = openvino.Core()
-    model = core.read_model(file)
-    compiled = core.compile_model(openvino.Model([model.outputs[0].node], model.get_parameters(), "isnet"), "CPU")
-
-    def predict(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-        shrinks = max(rgb.shape[:2]) > 1024
-        square = cv2.resize(rgb, (1024, 1024), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-        tensor = ((square.astype(np.float32) - 128) / 256).transpose(2, 0, 1)[None]
-        alpha = np.clip(compiled(tensor)[0][0, 0], 0, 1)
-        return np.asarray(cv2.resize(alpha, rgb.shape[1::-1]), dtype=np.float32)
-
-    return predict
+    figures = np.array([(row.mad, row.unknown, row.grad) for row in rows])
+    mad, unknown, grad = figures.mean(axis=0).tolist()
+    over = tuple(int((figures[:, 0] > limit).sum()) for limit in OVER)
+    return Total(method, kind, len(rows), mad, float(np.median(figures[:, 0])), unknown, grad, over)
 
 
 def show(predict: Predict, pictures: Sequence[Path], columns: int, captions: Sequence[str]) -> NDArray[np.uint8]:
@@ -200,12 +147,11 @@ def show(predict: Predict, pictures: Sequence[Path], columns: int, captions: Seq
     cells = []
     for number, (path, caption) in enumerate(zip(pictures, captions, strict=True), 1):
         rgb = read_image(path).rgb
-        plain = composite(rgb, predict(rgb), _PLAIN)
-        cells.append((f"{number}  {caption}", np.hstack([rgb, plain])))
+        cells.append((f"{number}  {caption}", np.hstack([rgb, quality.on_plain(rgb, predict(rgb))])))
     return sheet([cells[start : start + columns] for start in range(0, len(cells), columns)], side=320)
 
 
-def worst(rows: Sequence[Row], method: str, count: int) -> list[Row]:
+def worst(rows: Sequence[PhotographError], method: str, count: int) -> list[PhotographError]:
     """The pictures of ``people-held`` with the largest MAD."""
     own = [row for row in rows if row.method == method and row.set == "people-held"]
     return sorted(own, key=lambda row: -row.mad)[:count]
@@ -213,32 +159,23 @@ def worst(rows: Sequence[Row], method: str, count: int) -> list[Row]:
 
 def main() -> int:
     """Measure, print, and draw what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = quality.parser(__doc__)
     parser.add_argument("artefacts", nargs="+", type=Path, metavar="ARTEFACT")
     parser.add_argument("--data", type=Path, metavar="DIR", help="portraits/ and people-held/")
     parser.add_argument("--empty", type=Path, metavar="DIR", help="pictures without people: the mean alpha of each")
     parser.add_argument("--isnet", type=Path, metavar="FILE", help="IS-Net as ONNX, to measure beside")
-    parser.add_argument("--threads", type=int, metavar="N", help="of the artefacts' engines")
-    parser.add_argument("--json", action="store_true", help="one document on the standard output")
     parser.add_argument("--worst", type=Path, metavar="PNG", help="draw the worst twelve of people-held")
     parser.add_argument("--show", type=Path, metavar="DIR", help="pictures to draw before a plain colour, into --sheet")
     parser.add_argument("--sheet", type=Path, metavar="PNG", default=Path("sheet.png"))
-    arguments = parser.parse_args()
-    try:
-        report(arguments)
-    except P3MEdgeError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
-        return error.exit_code
-    return 0
+    return quality.run(parser, report)
 
 
 def report(arguments: argparse.Namespace) -> None:
     """What :func:`main` does."""
-    methods = {str(folder): artefact(folder, arguments.threads) for folder in arguments.artefacts}
+    methods = {str(folder): quality.artefact(folder, arguments.threads) for folder in arguments.artefacts}
     first = next(iter(methods))
-    mask = selfie()
-    methods |= {} if mask is None else {"MediaPipe Selfie": mask}
-    methods |= {} if arguments.isnet is None else {"IS-Net": isnet(arguments.isnet)}
+    methods |= quality.selfie()
+    methods |= {} if arguments.isnet is None else {"IS-Net": quality.isnet(arguments.isnet)}
     pictures = [] if arguments.data is None else photographs(arguments.data)
     rows = [row for name, predict in methods.items() for row in measure(name, predict, pictures)]
     empty = [] if arguments.empty is None else list_images(arguments.empty)
@@ -254,47 +191,23 @@ def report(arguments: argparse.Namespace) -> None:
     if arguments.show is not None:
         shown = list_images(arguments.show)
         write_png(arguments.sheet, show(methods[first], shown, 4, [path.stem for path in shown]))
-    if arguments.json:
-        document = {
-            "totals": [asdict(row) for row in totals(rows)], "pictures": [asdict(row) for row in rows], "empty": means,
-        }  # fmt: skip
-        json.dump(document, sys.stdout, indent=1)
-    else:
-        render(rows, means)
-
-
-def render(rows: Sequence[Row], means: Mapping[str, Mapping[str, float]]) -> None:
-    """Tables: the pictures, the sets, and what stands where nobody is."""
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    figures = ("MAD", "unknown", "GRAD")
-    if rows:
-        pictures = Table("method", "set", "group", "picture", *figures)
-        for row in rows:
-            pictures.add_row(
-                _short(row.method), row.set, row.group, row.name, f"{row.mad:.4f}", f"{row.unknown:.3f}",
-                f"{row.grad:.1f}",
-            )  # fmt: skip
-        limits = [f"over {limit:g}" for limit in OVER]
-        sums = Table("method", "pictures", "n", "MAD", "median", "unknown", "GRAD", *limits)
-        for line in totals(rows):
-            sums.add_row(
-                _short(line.method), line.kind, str(line.pictures), f"{line.mad:.4f}", f"{line.median:.4f}",
-                f"{line.unknown:.3f}", f"{line.grad:.1f}", *map(str, line.over),
-            )  # fmt: skip
-        console.print(pictures, sums)
-    for name, of_pictures in means.items():
-        if of_pictures:
-            values = np.array(list(of_pictures.values()))
-            below, largest = int((values < EMPTY).sum()), float(values.max())
-            console.print(
-                f"{name}: without people, {below} of {values.size} below a mean of {EMPTY}, the largest {largest:.4f}",
-                markup=False, soft_wrap=True,
-            )  # fmt: skip
-
-
-def _short(method: str) -> str:
-    """The end of a path says more than its beginning."""
-    return method if len(method) <= 28 else f"...{method[-25:]}"
+    sums = list(totals(rows))
+    document = {"totals": list(map(asdict, sums)), "pictures": list(map(asdict, rows)), "empty": means}
+    figures = {"mad": ".4f", "unknown": ".3f", "grad": ".1f"}
+    below = tuple(
+        (name, str(len(of)), str(sum(mean < EMPTY for mean in of.values())), f"{max(of.values()):.4f}")
+        for name, of in means.items()
+        if of
+    )
+    quality.show(
+        arguments,
+        document,
+        quality.table("", rows, method="", set="", group="", name="", **figures),
+        quality.table(
+            f"Over: MAD above {OVER}", sums, method="", kind="", pictures="", median=".4f", over="", **figures
+        ),
+        Table("Pictures without people", ("method", "pictures", f"mean alpha below {EMPTY}", "largest"), below),
+    )
 
 
 if __name__ == "__main__":

@@ -76,28 +76,26 @@ def plan(package: Path, unit: str, function: str | None = None) -> Placement:
         plans = importlib.import_module("coremltools.models.compute_plan")
         with temporary_folder() as folder:
             compiled = coremltools.models.utils.compile_model(str(package), str(folder / "model.mlmodelc"))
-            found = plans.MLComputePlan.load_from_path(
-                path=compiled, compute_units=coremltools.ComputeUnit[coreml.UNITS[unit.upper()]]
-            )
+            units = coremltools.ComputeUnit[coreml.UNITS[unit.upper()]]
+            found = plans.MLComputePlan.load_from_path(path=compiled, compute_units=units)
             return Placement(tuple(_operators(found, function)))
     except Exception as error:  # noqa: BLE001 - an older macOS or coremltools, or Core ML's own
         return Placement((), " ".join(f"{type(error).__name__}: {error}".split()))
 
 
 def _operators(found: Any, function: str | None) -> Iterator[Operator]:
-    functions = found.model_structure.program.functions
-    for operation in functions[function or "main"].block.operations:
+    for operation in found.model_structure.program.functions[function or "main"].block.operations:
         if operation.operator_name.rpartition(".")[2] == "const":
             continue
         usage = found.get_compute_device_usage_for_mlprogram_operation(operation)
         cost = found.get_estimated_cost_for_mlprogram_operation(operation)
-        supported = [] if usage is None else [_device(one) for one in usage.supported_compute_devices]
+        supported = [] if usage is None else map(_device, usage.supported_compute_devices)
         yield Operator(
-            operation.outputs[0].name if operation.outputs else "",
-            operation.operator_name,
-            None if usage is None else _device(usage.preferred_compute_device),
-            tuple(device for device in supported if device is not None),
-            None if cost is None else float(cost.weight),
+            name=operation.outputs[0].name if operation.outputs else "",
+            kind=operation.operator_name,
+            device=None if usage is None else _device(usage.preferred_compute_device),
+            supported=tuple(device for device in supported if device is not None),
+            cost=None if cost is None else float(cost.weight),
         )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from p3m_edge import manifest
-from p3m_edge.benchmarks.results import Result, identity
+from p3m_edge.benchmarks.report.schema import MeasureOptions, RowResult, identity
 from p3m_edge.errors import CheckpointError, UsageError, missing_package, suggestion
 from p3m_edge.runtimes import cuda
 from p3m_edge.runtimes.contract import engine_module
@@ -17,6 +18,7 @@ from p3m_edge.runtimes.engines import coreml
 from p3m_edge.targets import ARCHS
 
 _MULTIPLE = 32
+_UNKNOWN = dict.fromkeys(("used", "reason", "parity", "measured"))  # before measuring
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,10 @@ class ArtefactRow:
     label: str
     folder: Path
     device: str | None = None
-
-    @property
-    def module(self) -> str:
-        """The worker to run."""
-        return "p3m_edge.benchmarks.worker"
+    module: ClassVar = "p3m_edge.benchmarks.worker"
 
     def arguments(self) -> dict[str, object]:
-        """What the worker's ``load`` needs to find it, and what it gets instead of the options."""
+        """What the worker needs to find it."""
         device = {} if self.device is None else {"device": self.device}
         return {"folder": str(self.folder.absolute()), **device}
 
@@ -68,16 +66,11 @@ class EagerRow:
     device: str = "cpu"
     half: bool = False
     compiled: bool = False
-
-    @property
-    def module(self) -> str:
-        """The worker to run."""
-        return "p3m_edge.benchmarks.eager_worker"
+    module: ClassVar = "p3m_edge.benchmarks.eager_worker"
 
     def arguments(self) -> dict[str, object]:
-        """What the worker's ``load`` needs to build it."""
-        names = ("source", "width", "height", "batch", "device", "half", "compiled")
-        return {name: getattr(self, name) for name in names}
+        """What the worker needs to build it."""
+        return {name: value for name, value in asdict(self).items() if name != "label"}
 
     def paths(self) -> dict[str, str]:
         """Paths that must not reach the report, and what stands for them."""
@@ -86,22 +79,38 @@ class EagerRow:
 
 
 Row = ArtefactRow | EagerRow
+"""``module`` is the worker that times a row."""
+
+
+def load_arguments(
+    row: Row, options: MeasureOptions, hint: str = "latency", cache: Path | None = None, frame: Path | None = None
+) -> dict[str, object]:
+    """What a worker's ``load`` gets; ``cache`` is a folder for compiled models, ``frame`` a picture."""
+    return {
+        "device": options.device,
+        "threads": options.threads,
+        "hint": hint,
+        "cache": None if cache is None else str(cache),
+        "frame": None if frame is None else str(frame.absolute()),
+        "frame_size": [options.frame_width, options.frame_height],
+        "seed": options.seed,
+        **row.arguments(),
+    }
 
 
 def artefact_rows(folders: Iterable[Path]) -> tuple[ArtefactRow, ...]:
     """Rows labelled by the folders' names; equal names get their parent's in front, or a number behind."""
     paths = [Path(folder) for folder in folders]
     names = [path.resolve().name for path in paths]
-    if len(set(names)) != len(names):
-        names = [
-            f"{p.resolve().parent.name}/{n}" if names.count(n) > 1 else n for p, n in zip(paths, names, strict=True)
-        ]
-    seen: dict[str, int] = {}
-    rows = []
-    for path, name in zip(paths, names, strict=True):
-        seen[name] = seen.get(name, 0) + 1
-        rows.append(ArtefactRow(name if seen[name] == 1 else f"{name} ({seen[name]})", path))
-    return tuple(rows)
+    names = [
+        f"{path.resolve().parent.name}/{name}" if names.count(name) > 1 else name
+        for path, name in zip(paths, names, strict=True)
+    ]
+    numbers = [names[: place + 1].count(name) for place, name in enumerate(names)]
+    return tuple(
+        ArtefactRow(name if number == 1 else f"{name} ({number})", path)
+        for path, name, number in zip(paths, names, numbers, strict=True)
+    )
 
 
 def unit_rows(row: ArtefactRow) -> tuple[ArtefactRow, ...]:
@@ -120,7 +129,7 @@ def on_devices(rows: Iterable[ArtefactRow], device: str) -> tuple[ArtefactRow, .
     )
 
 
-def describe(row: Row) -> Result:
+def describe(row: Row) -> RowResult:
     """The row's part of the report that is known before measuring; checks that it can be measured here.
 
     Raises
@@ -137,18 +146,17 @@ def describe(row: Row) -> Result:
     return _describe_artefact(row) if isinstance(row, ArtefactRow) else _describe_eager(row)
 
 
-def _describe_artefact(row: ArtefactRow) -> Result:
+def _describe_artefact(row: ArtefactRow) -> RowResult:
     found = manifest.read(row.folder)
     manifest.check_files(found, row.folder)
-    engine = found.engine.name
     if found.engine.status != "built":
         raise not_built(found, row.folder)
-    engine_module(engine).require()
-    return Result(
+    engine_module(found.engine.name).require()
+    return RowResult(
         label=row.label,
         kind="artefact",
         target=found.target,
-        engine=engine,
+        engine=found.engine.name,
         precision=found.precision,
         arch=found.model.arch,
         unpool=found.unpool,
@@ -158,16 +166,13 @@ def _describe_artefact(row: ArtefactRow) -> Result:
         height=found.input.height,
         identity=identity(found),
         size_bytes=sum(record.bytes for name, record in found.files.items() if name != manifest.GOLDEN),
-        used=None,
-        status="ok",
-        reason=None,
-        parity=None,
-        measured=None,
         device=row.device,
+        status="ok",
+        **_UNKNOWN,
     )
 
 
-def _describe_eager(row: EagerRow) -> Result:
+def _describe_eager(row: EagerRow) -> RowResult:
     for name, value in (("width", row.width), ("height", row.height)):
         if value < _MULTIPLE or value % _MULTIPLE:
             raise UsageError(f"the eager reference's {name} {value} is not a multiple of {_MULTIPLE}")
@@ -182,7 +187,7 @@ def _describe_eager(row: EagerRow) -> Result:
         raise UsageError(
             f"{row.source!r} is neither an architecture nor a checkpoint", hint=suggestion(row.source, ARCHS)
         )
-    return Result(
+    return RowResult(
         label=row.label,
         kind="eager",
         target="eager",
@@ -196,9 +201,6 @@ def _describe_eager(row: EagerRow) -> Result:
         height=row.height,
         identity=None,
         size_bytes=path.stat().st_size if path.is_file() else 0,
-        used=None,
         status="ok",
-        reason=None,
-        parity=None,
-        measured=None,
+        **_UNKNOWN,
     )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge import imageio
-from p3m_edge.benchmarks.accuracy import Accuracy
 from p3m_edge.benchmarks.redact import redact
-from p3m_edge.benchmarks.results import Options, Report
-from p3m_edge.benchmarks.rows import ArtefactRow
+from p3m_edge.benchmarks.report.schema import Accuracy, MeasureOptions, Report
+from p3m_edge.benchmarks.rows import ArtefactRow, load_arguments
 from p3m_edge.errors import InputError
 from p3m_edge.temporary import temporary_folder
 from p3m_edge.workers.parent import Worker, WorkerError
@@ -40,7 +40,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Sample:
+class SamplePortrait:
     """A picture to be matted: the name that is shown, its file, and that of its true matte."""
 
     name: str
@@ -103,7 +103,7 @@ class Mattes:
     accuracy: Accuracy
 
 
-def check(samples: Iterable[Sample]) -> None:
+def check(samples: Iterable[SamplePortrait]) -> None:
     """Decode every picture and true matte, before anything is measured.
 
     Raises
@@ -118,7 +118,7 @@ def check(samples: Iterable[Sample]) -> None:
 def matte(
     rows: Sequence[ArtefactRow],
     report: Report,
-    samples: Sequence[Sample],
+    samples: Sequence[SamplePortrait],
     *,
     reference: str | None = None,
     progress: Progress | None = None,
@@ -176,40 +176,28 @@ def _order(report: Report, reference: str | None) -> list[str]:
 def _all(
     rows: Mapping[str, ArtefactRow],
     reference: str | None,
-    options: Options,
-    samples: Sequence[Sample],
+    options: MeasureOptions,
+    samples: Sequence[SamplePortrait],
     progress: Progress | None,
 ) -> tuple[Portrait, ...]:
     """Picture by picture, so that the alphas of one picture alone are in memory; the workers live on."""
-    total, done = len(rows) * (1 + len(samples)), 0
-
-    def step(what: str) -> None:
-        nonlocal done
-        if progress is not None:
-            progress(what, done, total)
-        done += 1
-
+    total, steps = len(rows) * (1 + len(samples)), count()
+    tell = progress or (lambda _what, _done, _total: None)
+    options = replace(options, frame_width=1, frame_height=1)  # that frame is not matted
     portraits = []
     with temporary_folder() as folder, ExitStack() as stack:
         workers: dict[str, Worker] = {}
         for label, row in rows.items():
-            step(f"{label}: start, for the mattes")
+            tell(f"{label}: start, for the mattes", next(steps), total)
             workers[label] = stack.enter_context(Worker(row.module, timeout=options.timeout, scratch=folder))
-            _ask(label, workers[label], "load", **_load_arguments(row, options))
+            _ask(label, workers[label], "load", **load_arguments(row, options))
         for sample in samples:
             alphas = {}
             for label, worker in workers.items():
-                step(f"{label}: {sample.name}")
+                tell(f"{label}: {sample.name}", next(steps), total)
                 alphas[label] = _matte(label, worker, sample, folder / "alpha.npy")
             portraits.append(_portrait(sample, alphas, reference))
     return tuple(portraits)
-
-
-def _load_arguments(row: ArtefactRow, options: Options) -> dict[str, object]:
-    return {
-        "device": options.device, "threads": options.threads, "hint": "latency", "cache": None, "frame": None,
-        "frame_size": [1, 1], "seed": 0, **row.arguments(),
-    }  # fmt: skip
 
 
 def _ask(label: str, worker: Worker, op: str, **arguments: object) -> None:
@@ -219,7 +207,7 @@ def _ask(label: str, worker: Worker, op: str, **arguments: object) -> None:
         raise _RowError(label, str(error)) from error
 
 
-def _matte(label: str, worker: Worker, sample: Sample, out: Path) -> Alpha:
+def _matte(label: str, worker: Worker, sample: SamplePortrait, out: Path) -> Alpha:
     """The alpha ``[H, W]`` at the picture's size."""
     _ask(label, worker, "matte", picture=str(sample.picture.absolute()), out=str(out))
     alpha: Alpha = np.load(out, allow_pickle=False)
@@ -229,7 +217,7 @@ def _matte(label: str, worker: Worker, sample: Sample, out: Path) -> Alpha:
     return alpha
 
 
-def _read(sample: Sample) -> tuple[Pixels, Pixels | None]:
+def _read(sample: SamplePortrait) -> tuple[Pixels, Pixels | None]:
     picture = imageio.read_image(sample.picture).rgb
     if sample.truth is None:
         return picture, None
@@ -240,19 +228,16 @@ def _read(sample: Sample) -> tuple[Pixels, Pixels | None]:
     return picture, truth
 
 
-def _portrait(sample: Sample, alphas: Mapping[str, Alpha], reference: str | None) -> Portrait:
+def _portrait(sample: SamplePortrait, alphas: Mapping[str, Alpha], reference: str | None) -> Portrait:
     picture, truth = _read(sample)
     base = None if reference is None else alphas[reference]
     mattes = {label: _compared(alpha, base, truth) for label, alpha in alphas.items()}
     photo, small_truth = _small(picture), None if truth is None else _small(truth)
-    edge = np.asarray(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-    if small_truth is not None:
-        edge = small_truth
-    elif reference is not None:
-        edge = mattes[reference].alpha
+    edge = mattes[reference].alpha if small_truth is None and reference is not None else small_truth
+    if edge is None:
+        edge = np.asarray(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     height, width = picture.shape[:2]
-    detail = _most_detailed(edge)
-    return Portrait(sample.name, width, height, photo, small_truth, detail, mattes)
+    return Portrait(sample.name, width, height, photo, small_truth, _most_detailed(edge), mattes)
 
 
 def _compared(alpha: Alpha, reference: Alpha | None, truth: Pixels | None) -> Matte:

@@ -1,4 +1,4 @@
-"""The statistics of interleaved runs: percentiles, intervals, ratios and ties. Pure Python, no measuring.
+"""The statistics of interleaved runs: percentiles, intervals, ratios and ties; nothing is measured here.
 
 Two rules carry the whole benchmark:
 
@@ -18,6 +18,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
 
 CONFIDENCE = 0.95
 """The coverage that an interval aims at."""
@@ -87,17 +90,12 @@ def percentile(values: Iterable[float], share: float) -> float:
     ValueError
         No values, or ``share`` outside 0..1.
     """
-    ordered = sorted(values)
-    if not ordered:
+    found = list(values)
+    if not found:
         raise ValueError("a percentile needs at least one value")
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"share must be in 0..1, not {share}")
-    position = share * (len(ordered) - 1)
-    below = math.floor(position)
-    above = min(below + 1, len(ordered) - 1)
-    low, high = ordered[below], ordered[above]
-    # The clamp keeps rounding from leaving the two neighbours, so that percentiles are always ordered.
-    return min(max(low + (position - below) * (high - low), low), high)
+    return float(np.quantile(found, share))
 
 
 def median(values: Iterable[float]) -> float:
@@ -117,26 +115,11 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
         raise ValueError("an interval needs at least one value")
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
-    ordered = sorted(values)
-    rank = max(_rank(len(ordered), confidence), 1)
-    return Interval(ordered[rank - 1], ordered[-rank], _coverage(len(ordered), rank))
-
-
-def _coverage(count: int, rank: int) -> float:
-    tail = sum(math.comb(count, i) for i in range(rank)) / (1 << count)
-    return max(0.0, 1.0 - 2.0 * tail)
-
-
-def _rank(count: int, confidence: float) -> int:
-    """The largest rank (1-based) whose interval still covers; 0 when none does."""
-    allowed = (1.0 - confidence) / 2.0
-    tail, rank = 0, 0
-    for i in range(count // 2 + 1):
-        tail += math.comb(count, i)
-        if tail / (1 << count) > allowed:
-            break
-        rank = i + 1
-    return min(rank, (count + 1) // 2)
+    ordered, count = sorted(values), len(values)
+    tails = accumulate(math.comb(count, number) for number in range((count + 1) // 2))
+    coverages = [max(0.0, 1 - 2 * tail / (1 << count)) for tail in tails]
+    rank = max(sum(coverage >= confidence for coverage in coverages), 1)
+    return Interval(ordered[rank - 1], ordered[-rank], coverages[rank - 1])
 
 
 def summarise(rounds: Sequence[Sequence[float]]) -> Summary:
@@ -202,15 +185,12 @@ def rank(rows: Mapping[str, Sequence[float]]) -> tuple[tuple[str, ...], ...]:
     """
     order = sorted(rows, key=lambda label: (median(rows[label]), label))
     groups: list[list[str]] = []
-    for position, label in enumerate(order):
-        before, after = order[:position], order[position:]
-        if before and all(_slower(rows[b], rows[a]) for b in after for a in before):
-            groups.append([label])
-        elif groups:
+    for place, label in enumerate(order):
+        if place and not all(_slower(rows[after], rows[before]) for after in order[place:] for before in order[:place]):
             groups[-1].append(label)
         else:
-            groups = [[label]]
-    return tuple(tuple(group) for group in groups)
+            groups.append([label])
+    return tuple(map(tuple, groups))
 
 
 def _slower(row: Sequence[float], other: Sequence[float]) -> bool:

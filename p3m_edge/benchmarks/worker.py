@@ -76,7 +76,7 @@ class ArtefactWorker:
 
     def selftest(self) -> Mapping[str, Any]:
         """The golden vectors on this machine; figures that are not finite show in the failures alone."""
-        from p3m_edge.benchmarks.results import worst
+        from p3m_edge.benchmarks.report.schema import worst
 
         found = self._matting.selftest()
         items = [asdict(item) for item in found.items]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING
 from p3m_edge import imageio
 from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks import samples as sampling
-from p3m_edge.benchmarks.page import page
-from p3m_edge.benchmarks.results import Options, Report
+from p3m_edge.benchmarks.report import page as pages
+from p3m_edge.benchmarks.report.schema import MeasureOptions, Report
 from p3m_edge.benchmarks.rows import ArtefactRow
-from p3m_edge.benchmarks.samples import Mattes, Sample
+from p3m_edge.benchmarks.samples import Mattes, SamplePortrait
 from p3m_edge.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ MOST = 12
 _SUFFIXES = (".html", ".htm")
 
 
-def prepare(args: Arguments) -> tuple[Sample, ...]:
+def prepare(args: Arguments) -> tuple[SamplePortrait, ...]:
     """The samples, checked before anything is measured; none without ``--html`` or without an artefact.
 
     Raises
@@ -45,6 +46,7 @@ def prepare(args: Arguments) -> tuple[Sample, ...]:
         raise UsageError(f"the page {args.html} is not named .html")
     if args.html.is_dir():
         raise UsageError(f"the page {args.html} is a folder", hint=f"for example --html {args.html / 'report.html'}")
+    pages.require()
     if not args.artefacts:
         if args.samples:
             raise UsageError("--samples needs an artefact that mattes them", hint="name one: p3m-edge bench DIR")
@@ -54,7 +56,7 @@ def prepare(args: Arguments) -> tuple[Sample, ...]:
     return found
 
 
-def find(paths: Sequence[Path]) -> tuple[Sample, ...]:
+def find(paths: Sequence[Path]) -> tuple[SamplePortrait, ...]:
     """The pictures of files, folders and sets, each once; those of a set come with their true mattes.
 
     Raises
@@ -65,8 +67,8 @@ def find(paths: Sequence[Path]) -> tuple[Sample, ...]:
         A folder cannot be listed, or holds no pictures.
     """
     if not paths:
-        return (Sample(PORTRAIT, Path(str(resources.files("p3m_edge") / "assets" / PORTRAIT))),)
-    found: dict[Path, Sample] = {}
+        return (SamplePortrait(PORTRAIT, Path(str(resources.files("p3m_edge") / "assets" / PORTRAIT))),)
+    found: dict[Path, SamplePortrait] = {}
     for path in paths:
         for sample in _folder(path) if path.is_dir() else [_file(path)]:
             found.setdefault(sample.picture.absolute(), sample)
@@ -74,37 +76,40 @@ def find(paths: Sequence[Path]) -> tuple[Sample, ...]:
         raise UsageError(f"{len(found)} samples are too many: a page holds {MOST}", hint="name some of the files")
     names = [sample.name for sample in found.values()]
     return tuple(
-        sample if names.count(sample.name) == 1 else
-        Sample(f"{picture.parent.parent.name}/{picture.parent.name}/{sample.name}", sample.picture, sample.truth)
+        replace(sample, name=f"{picture.parent.parent.name}/{picture.parent.name}/{sample.name}")
+        if names.count(sample.name) > 1
+        else sample
         for picture, sample in found.items()
-    )  # fmt: skip
+    )
 
 
-def _folder(folder: Path) -> list[Sample]:
+def _folder(folder: Path) -> list[SamplePortrait]:
     from p3m_edge.data import sets
 
     if sets.find_layout(folder) is not None:
-        found = [Sample(item.image.name, item.image, item.alpha) for item in sets.survey(folder).items]
+        found = [SamplePortrait(item.image.name, item.image, item.alpha) for item in sets.survey(folder).items]
     elif splits := sets.splits(folder):
         names = " ".join(str(path) for path in splits.values())
         raise UsageError(f"{folder} has splits: name one", hint=f"--samples {names}")
     else:
-        found = [Sample(path.name, path) for path in imageio.list_images(folder)]
+        found = [SamplePortrait(path.name, path) for path in imageio.list_images(folder)]
     if not found:
         raise InputError(f"{folder} holds no pictures")
     return found
 
 
-def _file(path: Path) -> Sample:
+def _file(path: Path) -> SamplePortrait:
     """A picture; if it lies in a set, with the matte that the set has of it."""
     from p3m_edge.data import sets
 
     where = path.absolute().parent
     layout = sets.find_layout(where.parent)
     if layout is None or layout.image != where.name:
-        return Sample(path.name, path)
+        return SamplePortrait(path.name, path)
     alphas = imageio.list_images(where.parent / layout.alpha) if (where.parent / layout.alpha).is_dir() else []
-    return Sample(path.name, path, next((alpha for alpha in alphas if imageio.stem(alpha) == imageio.stem(path)), None))
+    return SamplePortrait(
+        path.name, path, next((alpha for alpha in alphas if imageio.stem(alpha) == imageio.stem(path)), None)
+    )
 
 
 def write(file: Path, args: Arguments, rows: Sequence[ArtefactRow], report: Report, mattes: Mattes | None) -> None:
@@ -115,7 +120,7 @@ def write(file: Path, args: Arguments, rows: Sequence[ArtefactRow], report: Repo
     OutputError
         It cannot be written.
     """
-    text = page(report, mattes, tuple(commands(args, rows, report)))
+    text = pages.page(report, mattes, tuple(commands(args, rows, report)))
     # File names may hold what is no Unicode; a page must not fail for that.
     atomic_write(file, text.encode("utf-8", "backslashreplace"), parents=True)
 
@@ -146,7 +151,7 @@ def _what(args: Arguments) -> Iterator[str]:
 
 def _how(args: Arguments, report: Report) -> Iterator[str]:
     """The settings, also those that were left to their defaults."""
-    o, usual = report.options, Options()
+    o, usual = report.options, MeasureOptions()
     yield from _pair("--rounds", o.rounds)
     yield from _pair("--iterations", o.iterations) if o.seconds is None else _pair("--seconds", f"{o.seconds:g}")
     yield from _pair("--warmup", o.warmup)

@@ -5,24 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from p3m_edge.evaluate.results import MEASURES, Difference, Evaluation, Mean, Result
+from p3m_edge.table import NONE, Table
 
-_NONE = "-"
 _MATRIX = ("SAD", "MSE", "MAD", "SAD_FACE")
 _TITLES = {"SAD_TRIMAP": "SAD unknown", "MSE_TRIMAP": "MSE unknown", "MAD_TRIMAP": "MAD unknown"}
 _PER_PIXEL = ("MSE", "MAD")
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as text; figures stand in the columns from ``figures`` on."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    figures: int
 
 
 def tables(evaluation: Evaluation) -> Iterator[Table]:
@@ -38,7 +27,7 @@ def tables(evaluation: Evaluation) -> Iterator[Table]:
         for failure in result.failures
     )
     if failed:
-        yield Table("Pictures that failed", ("method", "set", "picture", "why"), failed, 4)
+        yield Table("Pictures that failed", ("method", "set", "picture", "why"), failed)
 
 
 def protocols(evaluation: Evaluation) -> Iterator[str]:
@@ -57,7 +46,7 @@ def title(result: Result) -> str:
 def markdown(evaluation: Evaluation) -> str:
     """Everything but the single pictures, as Markdown."""
     parts = ["# Evaluation", f"p3m-edge {evaluation.version}", "\n".join(f"- {line}" for line in protocols(evaluation))]
-    parts += [_markdown(table) for table in tables(evaluation)]
+    parts += [f"**{table.title}**\n\n{table.markdown()}" for table in tables(evaluation)]
     for result in evaluation.results:
         if result.worst is not None:
             parts.append(f"Worst of {title(result)} on {result.protocol.set_name}:\n\n![worst]({result.worst})")
@@ -83,7 +72,7 @@ def pictures_csv(evaluation: Evaluation) -> bytes:
 def figure(measure: str, mean: Mean | None) -> str:
     """A mean as publications print it: thousands with three decimals, values per pixel with five."""
     if mean is None:
-        return _NONE
+        return NONE
     return f"{mean.value:.5f}" if measure.startswith(_PER_PIXEL) else f"{mean.value:.3f}"
 
 
@@ -99,19 +88,19 @@ def _summary(results: Iterable[Result]) -> Table:
     found = {measure for result in results for means in result.means.values() for measure in means}
     shown = [measure for measure in MEASURES if measure in found]
     columns = ("method", "set", "route", "pictures", *(_TITLES.get(name, name.replace("_", " ")) for name in shown))
-    return Table("Means over the pictures", columns, tuple(row for _, row in _rows(results, shown)), 3)
+    return Table("Means over the pictures", columns, tuple(row for _, row in _rows(results, shown)))
 
 
 def _ppt(results: Iterable[Result]) -> Table:
     rows = sorted(((result.pair or "", *row) for result, row in _rows(results, _MATRIX)), key=lambda row: row[0])
     columns = ("training:test", "method", "set", "route", "pictures", *(name.replace("_", " ") for name in _MATRIX))
-    return Table("Privacy-preserving training (B: blurred faces, N: normal ones)", columns, tuple(rows), 4)
+    return Table("Privacy-preserving training (B: blurred faces, N: normal ones)", columns, tuple(rows))
 
 
 def _differences(differences: tuple[Difference, ...]) -> Table:
     def cells(one: Difference) -> tuple[str, str]:
         if one.relative is None or one.interval is None:
-            return _NONE, _NONE
+            return NONE, NONE
         return f"{one.relative:+.1%}", "{:+.1%} to {:+.1%}".format(*one.interval)
 
     rows = tuple(
@@ -120,12 +109,4 @@ def _differences(differences: tuple[Difference, ...]) -> Table:
         for one in differences
     )  # fmt: skip
     columns = ("training", "method", "route", "figure", "pictures", "B", "N", "N - B", "95 % interval")
-    return Table("The same pictures, their faces blurred (B) and normal (N)", columns, rows, 4)
-
-
-def _markdown(table: Table) -> str:
-    def line(cells: tuple[str, ...]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    rule = tuple("---" if i < table.figures else "---:" for i in range(len(table.columns)))
-    return "\n".join((f"**{table.title}**\n", line(table.columns), line(rule), *map(line, table.rows)))
+    return Table("The same pictures, their faces blurred (B) and normal (N)", columns, rows)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from p3m_edge.atomic import LEFTOVERS, atomic_write, reason
-from p3m_edge.benchmarks import chart
+from p3m_edge.benchmarks.report import charts
 from p3m_edge.errors import InputError, OutputError, P3MEdgeError, UsageError, missing_package
 from p3m_edge.smallfile import read_csv, read_text, read_toml
 from p3m_edge.train import config as configs
@@ -190,7 +190,7 @@ def write_curve(run: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise InputError(f"{run} has a table or settings that cannot be read: {error}") from error
     title, axes = "SAD of the held-out pictures", ("pictures seen, thousands", "SAD, thousands")
-    atomic_write(run / CURVE, chart.lines(title, [chart.Line("", points)], *axes).encode())
+    atomic_write(run / CURVE, charts.lines(title, [charts.Line("", points)], *axes).encode())
 
 
 def _kept_until(path: Path, last: int) -> list[str]:

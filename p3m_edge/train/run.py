@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from p3m_edge.benchmarks.report import charts
 from p3m_edge.errors import CheckpointError, P3MEdgeError, UsageError
 from p3m_edge.train import config as configs
 from p3m_edge.train import folder, launch, origin, qat, state
@@ -99,6 +100,8 @@ def _train(request: TrainRequest, reporter: Reporter, fabric: Fabric) -> TrainRe
     fabric.barrier()
     portraits = Portraits(prepared.inputs.train, prepared.inputs.faces, config)
     loader = BatchLoader(portraits, parts.order, progress.step, prepared.plan.steps, pin=fabric.device.type == "cuda")
+    if first:
+        charts.require()  # for the curve, which comes hours later
     with Logs(request.out, progress.step, tensorboard=config.log.tensorboard) if first else nullcontext() as logs:
         loop = Loop(parts, logs, reporter, progress)
         try:

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from p3m_edge.benchmarks import files
-from p3m_edge.benchmarks.bundle import import_results, make_bundle
-from p3m_edge.benchmarks.device import read_plan
-from p3m_edge.benchmarks.results import Options
+import p3m_edge
+from p3m_edge.benchmarks.device.bundle import import_results, make_bundle
+from p3m_edge.benchmarks.device.run import read_plan
+from p3m_edge.benchmarks.report import files
+from p3m_edge.benchmarks.report.schema import MeasureOptions
 from p3m_edge.benchmarks.rows import ArtefactRow, artefact_rows
 from p3m_edge.errors import ArtefactError, InputError, OutputError, UsageError
 from tests.artefacts import make_artefact, rehash, scale_constant
 
-OPTIONS = Options(rounds=2, iterations=1, warmup=0, frame_width=64, frame_height=48)
+OPTIONS = MeasureOptions(rounds=2, iterations=1, warmup=0, frame_width=64, frame_height=48)
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +65,8 @@ def result(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_holds_what_is_needed_and_no_torch(bundle: Path, artefacts: tuple[Path, ...]) -> None:
     names = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
-    wheels = {name for name in names if name.endswith(".whl")}
     inside = {f"artefacts/{a.name}/{p.name}" for a in artefacts for p in a.iterdir()}
-    assert names == {"run_bench.py", "README.txt", "bundle.json"} | wheels | inside
-    assert len(wheels) == 1
+    assert names == {"run_bench.py", "README.txt", "bundle.json", "p3m_edge.zip"} | inside
     for artefact in artefacts:
         for path in artefact.iterdir():
             assert (bundle / "artefacts" / artefact.name / path.name).read_bytes() == path.read_bytes()
@@ -79,15 +78,20 @@ def test_it_holds_what_is_needed_and_no_torch(bundle: Path, artefacts: tuple[Pat
     assert str(artefacts[0].parent) not in text
 
 
-def test_its_wheel_brings_the_runtime_alone(bundle: Path, tmp_path: Path) -> None:
-    wheel = next(bundle.glob("*.whl"))
-    with zipfile.ZipFile(wheel) as archive:
-        assert "p3m_edge/runtimes/matting.py" in archive.namelist()
+def test_it_holds_the_whole_package_and_that_can_be_imported_alone(bundle: Path, tmp_path: Path) -> None:
+    packed = bundle / "p3m_edge.zip"
+    root = Path(p3m_edge.__file__).parent
+    files_here = {path.relative_to(root.parent).as_posix() for path in root.rglob("*") if path.is_file()}
+    with zipfile.ZipFile(packed) as archive:
+        assert archive.testzip() is None
+        names = set(archive.namelist())
+    assert names == {name for name in files_here if "__pycache__" not in name}
+    assert "p3m_edge/py.typed" in names
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); import p3m_edge.runtimes, p3m_edge.benchmarks.measure as m;"
         "assert m.__file__.startswith(sys.argv[1]); print('torch' in sys.modules)"
     )
-    command = [sys.executable, "-I", "-c", script, str(wheel)]
+    command = [sys.executable, "-I", "-c", script, str(packed)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.stdout.strip(), done.stderr) == ("False", "")
 
@@ -95,7 +99,7 @@ def test_its_wheel_brings_the_runtime_alone(bundle: Path, tmp_path: Path) -> Non
 def test_its_script_can_be_parsed_by_old_pythons() -> None:
     import ast
 
-    from p3m_edge.benchmarks import run_bench
+    from p3m_edge.benchmarks.device import run_bench
 
     ast.parse(Path(run_bench.__file__).read_text(encoding="utf-8"), feature_version=(3, 7))
 

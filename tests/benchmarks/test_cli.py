@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from p3m_edge.benchmarks import files
+from p3m_edge.benchmarks.report import files
 from p3m_edge.cli import main
 from tests.artefacts import make_artefact, scale_constant
 

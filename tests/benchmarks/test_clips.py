@@ -88,21 +88,6 @@ def test_marks_of_another_clip_are_refused(marks: clips.Marks) -> None:
         list(clips.hands([np.ones((48, 64), np.float32)] * FRAMES, marks))
 
 
-def test_of_a_face_only_the_mean_colours_of_its_cells_are_left() -> None:
-    frame = np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8)
-    box = (20, 20, 50, 60)  # cells of 10 x 10
-    other = frame.copy()
-    other[20:30, 20:30] = frame[20:30, 20:30][::-1, ::-1]  # another face with the same means
-    hidden, of_other = clips.hide(frame, box), clips.hide(other, box)
-    inside = np.zeros((80, 80), np.uint8)
-    cv2.ellipse(inside, (35, 40), (14, 19), 0, 0, 360, 1, cv2.FILLED)
-    assert np.array_equal(hidden[inside != 0], of_other[inside != 0])
-    assert (np.abs(hidden[inside != 0].astype(int) - frame[inside != 0]) > 20).mean() > 0.5
-    outside = np.ones((80, 80), bool)
-    outside[20:60, 20:50] = False
-    assert np.array_equal(hidden[outside], frame[outside])
-
-
 def test_a_strip_shows_no_face() -> None:
     frame = np.full((220, 220, 3), 200, np.uint8)
     rows, columns = np.mgrid[60:100, 60:90]

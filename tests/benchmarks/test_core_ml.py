@@ -17,16 +17,16 @@ import onnx
 import pytest
 
 from p3m_edge import manifest as manifests
-from p3m_edge.benchmarks import files, results
-from p3m_edge.benchmarks.bundle import make_bundle
-from p3m_edge.benchmarks.results import Options, Report
+from p3m_edge.benchmarks.device.bundle import make_bundle
+from p3m_edge.benchmarks.report import files, schema
+from p3m_edge.benchmarks.report.schema import MeasureOptions, Report
 from p3m_edge.benchmarks.rows import artefact_rows
 from p3m_edge.cli import main
 from tests.artefacts import make_artefact, rehash, scale_constant
 
 MAC = Path(__file__).parent / "helpers" / "mac"
 UNITS = ("CPU", "GPU", "NE", "ALL")
-OPTIONS = Options(rounds=3, iterations=1, warmup=0, frame_width=64, frame_height=48, throughput=False)
+OPTIONS = MeasureOptions(rounds=3, iterations=1, warmup=0, frame_width=64, frame_height=48, throughput=False)
 pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="here, Core ML itself would be at work")
 
 
@@ -101,7 +101,7 @@ def test_each_unit_is_a_row_with_figures_and_a_plan(result: Path) -> None:
         assert row.measured.latency.count == 3
         assert row.parity is not None
         assert len(row.parity.items) == 2
-        assert row.parity.worst == results.worst(row.parity.items)
+        assert row.parity.worst == schema.worst(row.parity.items)
         assert row.placement is not None
         if row.device == "GPU":
             assert row.placement.reason == "ValueError: MLComputePlan is not supported."
@@ -169,8 +169,8 @@ def test_what_was_not_measured_is_not_claimed(own: Path, result: Path) -> None:
     assert [unit.unit for unit in manifests.read(own).verified.units] == ["NE"]
 
 
-def _report(report: Report, row: results.Result) -> Report:
-    ranking = results.Ranking(row.shape, ((row.label,),))
+def _report(report: Report, row: schema.RowResult) -> Report:
+    ranking = schema.Ranking(row.shape, ((row.label,),))
     return replace(report, rows=(row,), rankings=(ranking,))
 
 

@@ -14,16 +14,17 @@ import numpy as np
 import psutil
 import pytest
 
-from p3m_edge.benchmarks import files, results
 from p3m_edge.benchmarks.benchmark_app import compare
-from p3m_edge.benchmarks.measure import failure, measure
-from p3m_edge.benchmarks.results import Options, Report, Result
+from p3m_edge.benchmarks.measure import measure
+from p3m_edge.benchmarks.report import files, schema
+from p3m_edge.benchmarks.report.ranking import failure
+from p3m_edge.benchmarks.report.schema import MeasureOptions, Report, RowResult
 from p3m_edge.benchmarks.rows import ArtefactRow, EagerRow, Row, artefact_rows
 from p3m_edge.benchmarks.statistics import Summary
 from p3m_edge.errors import ArtefactError, CheckpointError, GateError, MissingError, PartialError, UsageError
 from tests.artefacts import edit_manifest, make_artefact, rehash, scale_constant
 
-QUICK = Options(rounds=3, iterations=2, warmup=1, threads=1, frame_width=80, frame_height=50, throughput=False)
+QUICK = MeasureOptions(rounds=3, iterations=2, warmup=1, threads=1, frame_width=80, frame_height=50, throughput=False)
 ONE = replace(QUICK, rounds=1, iterations=1, warmup=0)
 SUMMARIES = ("latency", "end_to_end", "preprocess", "postprocess", "throughput")
 
@@ -45,7 +46,7 @@ def report(folder: Path) -> Report:
     return measure(rows, replace(QUICK, throughput=True))
 
 
-def _row(report: Report, label: str) -> Result:
+def _row(report: Report, label: str) -> RowResult:
     return next(row for row in report.rows if row.label == label)
 
 
@@ -207,13 +208,13 @@ def test_an_engine_that_is_not_here_is_refused_before_anything_runs(copy: Path) 
 def test_the_identity_is_that_of_the_content(folder: Path, copy: Path) -> None:
     from p3m_edge import manifest
 
-    before = results.identity(manifest.read(copy))
-    assert before == results.identity(manifest.read(folder / "plain"))
+    before = schema.identity(manifest.read(copy))
+    assert before == schema.identity(manifest.read(folder / "plain"))
     edit_manifest(copy, model__provenance="told otherwise")
-    assert results.identity(manifest.read(copy)) == before
+    assert schema.identity(manifest.read(copy)) == before
     (copy / "golden.npz").write_bytes(b"other")
     rehash(copy)
-    assert results.identity(manifest.read(copy)) != before
+    assert schema.identity(manifest.read(copy)) != before
 
 
 def test_labels_are_unique(tmp_path: Path) -> None:

@@ -3,92 +3,66 @@
 import json
 import re
 import shlex
+import sys
+from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from p3m_edge.benchmarks import samples as sampling
-from p3m_edge.benchmarks.accuracy import Accuracy
-from p3m_edge.benchmarks.page import page
-from p3m_edge.benchmarks.page_tables import day
-from p3m_edge.benchmarks.results import Options, Report
+from p3m_edge.benchmarks.report.page import page
+from p3m_edge.benchmarks.report.schema import Accuracy, MeasureOptions, Report
 from p3m_edge.benchmarks.rows import ArtefactRow
-from p3m_edge.benchmarks.samples import Mattes, Sample
-from p3m_edge.benchmarks.scatter import Mark, Place, pareto, scale_is_cut, scatter
+from p3m_edge.benchmarks.samples import Mattes, SamplePortrait
 from p3m_edge.cli import build_parser, load, main
 from p3m_edge.cli.bench_page import MOST, commands, find
 from p3m_edge.errors import InputError, UsageError
 from tests.artefacts import make_artefact, picture
 from tests.benchmarks.helpers.samples import eager, report, row
 
+pytest.importorskip("jinja2")
+pytest.importorskip("matplotlib")
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">&<b>'"
-
-
-def place(number: int, latency: float, error: float) -> Place:
-    return Place(number, f"row {number}", "fp32", latency, 0.9 * latency, 1.1 * latency, error)
-
-
-NUMBERS = st.floats(0.01, 100)
-
-
-@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=12))
-def test_the_front_holds_what_no_other_row_beats(values: list[tuple[float, float]]) -> None:
-    places = [place(number, *value) for number, value in enumerate(values)]
-
-    def beats(a: Place, b: Place) -> bool:
-        return a.latency <= b.latency and a.error <= b.error and (a.latency, a.error) != (b.latency, b.error)
-
-    assert set(pareto(places)) == {p for p in places if not any(beats(other, p) for other in places)}
-
-
-def _points(drawn: str) -> dict[int, tuple[float, float]]:
-    found = re.findall(r'<title>(\d+)\..*?<circle cx="([\d.-]+)" cy="([\d.-]+)"', drawn)
-    return {int(number): (float(x), float(y)) for number, x, y in found}
-
-
-def test_points_lie_where_their_values_say() -> None:
-    places = [place(1, 10, 4.0), place(2, 20, 2.0), place(3, 40, 3.0)]
-    points = _points(scatter(places, [Mark("eager <x>", 60.0)], "x", "y"))
-    assert (points[2][0] - points[1][0]) * 2 == pytest.approx(points[3][0] - points[2][0], abs=0.2)
-    assert (points[2][1] - points[1][1]) == pytest.approx(2 * (points[2][1] - points[3][1]), abs=0.3)  # upwards
-    drawn = scatter(places, [Mark("eager <x>", 60.0)], "x", "y")
-    assert "eager &lt;x&gt;" in drawn
-    assert 'class="point p-fp32 behind"><title>3.' in drawn
-    assert "On the Pareto front, fastest first: row 1, row 2." in drawn
-
-
-def test_the_axes_suit_the_values() -> None:
-    wide = [place(1, 1, 1.0), place(2, 1000, 0.5)]
-    assert "logarithmic" in scatter(wide, [], "ms", "y")
-    close = [place(1, 10, 100.0), place(2, 20, 101.0)]
-    assert scale_is_cut(close)
-    assert not scale_is_cut(wide)
-    for places in (wide, close, [place(1, 5, 0.0)], [place(1, 5, 0.0), place(2, 6, 0.0)], [place(1, 5, 1e-9)]):
-        for narrow in (False, True):
-            points = _points(scatter(places, [], "ms", "y", narrow=narrow))
-            assert len(points) == len(places)
-            width, height = (340, 330) if narrow else (860, 430)
-            assert all(0 < x < width and 0 < y < height for x, y in points.values())
 
 
 def _accuracy(**errors: float) -> Accuracy:
     return Accuracy(1, 0, next(iter(errors)), {}, errors, {})
 
 
+def _charts(text: str) -> list[ElementTree.Element]:
+    """The charts of a page; every one of them is well-formed."""
+    found = re.findall(r'(?:src|srcset)="data:image/svg\+xml;base64,([^"]+)"', text)
+    return [ElementTree.fromstring(b64decode(data)) for data in found]
+
+
+def _words(chart: ElementTree.Element) -> set[str]:
+    return {element.text or "" for element in chart.iter("{http://www.w3.org/2000/svg}text")}
+
+
 def test_what_failed_is_shown_as_such_and_not_plotted() -> None:
     made = report(row("good", 10.0), row("wrong", None, status="parity-failed"), row("dead", None, status="failed"))
     # Even if it had an error, a row that is not ok has no place on the chart.
     text = page(replace(made, accuracy=_accuracy(good=0.0, wrong=0.1)))
-    assert text.count("parity failed</span>") == 1
+    assert text.count('<span class="badge bad">parity-failed</span>') == 1
     assert "Not plotted: wrong (parity-failed), dead (failed)." in text
     assert "because of parity-failed" in text
-    assert [title for title in re.findall(r"<title>(\d+\. \w+)", text) if "wrong" in title] == []
+    wide = _words(_charts(text)[-1])
+    assert "good" in wide
+    assert "wrong" not in wide
+
+
+def test_the_chart_is_there_for_wide_and_narrow_screens_in_light_and_dark() -> None:
+    text = page(replace(report(row("a", 10.0), row("b", 20.0)), accuracy=_accuracy(a=0.5, b=0.1)))
+    charts = _charts(text)
+    assert [chart.get("viewBox") for chart in charts] == ["0 0 340 330", "0 0 340 330", "0 0 860 430", "0 0 860 430"]
+    assert len({ElementTree.tostring(chart) for chart in charts}) == 4
+    assert "On the Pareto front, fastest first: a, b." in text
+    assert ", on the front" in text
 
 
 def test_the_reasons_stand_there_also_where_no_row_could_matte() -> None:
@@ -99,9 +73,10 @@ def test_the_reasons_stand_there_also_where_no_row_could_matte() -> None:
 
 
 def test_times_that_an_imported_report_may_hold() -> None:
-    assert day("2026-11-23T10:20:30+02:00") == "2026-11-23 08:20 UTC"
-    for odd in ("", "yesterday", "0001-01-01T00:00:00+23:59"):
-        assert day(odd) == odd
+    made = report(row("one", 10.0))
+    assert "2026-11-23 08:20 UTC" in page(replace(made, created="2026-11-23T10:20:30+02:00"))
+    for odd in ("yesterday", "0001-01-01T00:00:00+23:59"):
+        assert f"Measured {odd}." in page(replace(made, created=odd))
 
 
 def test_where_nothing_was_verified_no_verdict_is_shown() -> None:
@@ -112,7 +87,7 @@ def test_where_nothing_was_verified_no_verdict_is_shown() -> None:
 def test_no_order_is_claimed_within_the_noise() -> None:
     text = page(report(row("one", 10.0), row("two", 10.05)))
     assert "within the noise of two" in text
-    assert "Not to be told apart: one, two." in text
+    assert "not ranked, within the noise (64x32): one, two" in text
 
 
 def test_whatever_comes_from_outside_is_escaped() -> None:
@@ -123,19 +98,39 @@ def test_whatever_comes_from_outside_is_escaped() -> None:
     other = replace(made, created=HOSTILE)
     made = replace(made, machine=machine, imported=(other,), accuracy=_accuracy(**{HOSTILE: 0.5}))
     text = page(made, None, [(HOSTILE, HOSTILE)])
-    assert "<img" not in text
+    image = r'<img src="data:image/svg\+xml;base64,[\w+/=]+" alt="[^"<>]*">'
+    assert re.findall("<img[^>]*>", text) == re.findall(image, text)
     assert "<b>" not in text
+    assert "eager " + HOSTILE in _words(_charts(text)[0])
     assert text.count("</script>") == 1
     assert text.count("&lt;/script&gt;&lt;img src=x") > 10
 
 
 def test_nothing_is_fetched() -> None:
-    text = page(report(row("a", 10.0)))
+    text = page(replace(report(row("a", 10.0)), accuracy=_accuracy(a=0.5)))
     assert "default-src 'none'" in text.replace("&#x27;", "'")
-    assert set(re.findall(r"""(?:src|href|action|data)\s*=\s*["']?[\w#/]*""", text.split("<script>")[0])) == {
-        'href="data', 'href="#main',
+    assert set(re.findall(r"""(?:src|srcset|href|action|data)\s*=\s*["']?[\w#/]*""", text.split("<script>")[0])) == {
+        'href="data', 'href="#main', 'src="data', 'srcset="data',
     }  # fmt: skip
     assert not re.findall(r"https?://|@import|url\(", text)
+    for chart in _charts(text):
+        links = {value for element in chart.iter() for name, value in element.items() if name.endswith("href")}
+        assert all(link.startswith("#") for link in links)
+
+
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_a_package_that_is_missing_is_named_before_anything_is_measured(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = make_artefact(tmp_path / "plain", size=(32, 32))
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(["bench", str(plain), "--html", str(tmp_path / "page.html")]) == 4
+    err = capsys.readouterr().err
+    assert f"the package {package!r} cannot be imported" in err
+    assert 'pip install "p3m-edge[report]"' in err
+    assert "cold start" not in err
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +148,7 @@ def _rows(folder: Path, *labels: str) -> tuple[list[ArtefactRow], Report]:
     rows = [
         ArtefactRow(label, make_artefact(folder / label, size=(32, 32), seed=seed)) for seed, label in enumerate(labels)
     ]
-    options = Options(threads=1, timeout=300)
+    options = MeasureOptions(threads=1, timeout=300)
     return rows, replace(report(*(row(label, 10.0 + i) for i, label in enumerate(labels))), options=options)
 
 
@@ -171,7 +166,7 @@ def test_mattes_are_those_of_the_runtime_and_their_errors_those_of_the_measures(
 
     found = sampling.matte(rows, made, find([folder]), reference="two")
     assert (found.accuracy.reference, found.accuracy.pictures, found.accuracy.true_mattes) == ("two", 2, 1)
-    assert found.accuracy.measure == "SAD"
+    assert found.accuracy.errors == found.accuracy.sad
     assert found.accuracy.difference["two"] == 0
     first, second = found.portraits
     assert (first.truth, second.photo.shape) == (None, (768, 512, 3))
@@ -234,7 +229,7 @@ def test_bad_samples_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is empty"):
         sampling.check(find([many / "0.jpg"]))
     with pytest.raises(InputError, match=r"90 x 60 pixels, its picture 1\.jpg 600 x 900"):
-        sampling.check([Sample("x", folder / "image" / "1.jpg", _grey(tmp_path / "small.png", 60, 90))])
+        sampling.check([SamplePortrait("x", folder / "image" / "1.jpg", _grey(tmp_path / "small.png", 60, 90))])
     (tmp_path / "P3M" / "one" / "image").mkdir(parents=True)
     (tmp_path / "P3M" / "two" / "image").mkdir(parents=True)
     with pytest.raises(UsageError, match="has splits: name one"):
@@ -269,7 +264,7 @@ def test_what_the_page_cannot_be_is_said_before_anything_is_measured(
 
 
 def test_a_page_of_imported_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from p3m_edge.benchmarks import files
+    from p3m_edge.benchmarks.report import files
 
     for name, label in (("one.json", "a"), ("two.json", "b")):
         found = report(row(label, 10.0))
@@ -295,7 +290,10 @@ def test_commands_show_no_path_of_this_machine() -> None:
         "--samples", "/home/someone/me.jpg", "--out", "../reports", "--baseline", "/home/someone/old.json",
     )  # fmt: skip
     rows = [ArtefactRow("fp32", args.artefacts[0]), ArtefactRow("int 8", args.artefacts[1])]
-    made = [command for _, command in commands(args, rows, replace(report(row("a", 1.0)), options=Options(threads=3)))]
+    made = [
+        command
+        for _, command in commands(args, rows, replace(report(row("a", 1.0)), options=MeasureOptions(threads=3)))
+    ]
     assert made[0].startswith("p3m-edge bench fp32 'out/int 8' --eager r34.pth --rounds 10 --iterations 5 --warmup 3")
     assert "--threads 3 --device cpu --seed 0 --frame-size 1280x720 --baseline old.json --html page.html" in made[0]
     assert made[1] == "p3m-edge verify fp32 'out/int 8'"

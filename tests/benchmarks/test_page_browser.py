@@ -18,6 +18,8 @@ import pytest
 
 from tests.artefacts import make_artefact, picture, scale_constant
 
+pytest.importorskip("jinja2")
+pytest.importorskip("matplotlib")
 if os.name != "posix":
     pytest.skip("file names with <> and the browser's pipe need POSIX", allow_module_level=True)
 
@@ -126,7 +128,6 @@ def test_the_page_of_the_run(made: Path) -> None:
     assert str(made.parent) not in text
     assert "Mean SAD against the true matte" in text
     assert "Not plotted: broken (parity-failed)." in text
-    assert not re.search(r"<title>\d+\. broken", text)
 
 
 def test_no_error_no_request_and_nothing_that_a_name_says_is_done(
@@ -134,7 +135,9 @@ def test_no_error_no_request_and_nothing_that_a_name_says_is_done(
 ) -> None:
     _open(browser, made, 1280)
     assert TITLE.fullmatch(browser.js("document.title"))
-    assert browser.js("document.querySelectorAll('[onerror], img').length") == 0
+    assert browser.js("document.querySelectorAll('[onerror]').length") == 0
+    shown = browser.js("[...document.images].map((i) => [i.complete && i.naturalWidth > 0, i.currentSrc.slice(0, 18)])")
+    assert shown == [[True, "data:image/svg+xml"]]
     labels = browser.js("[...document.querySelectorAll('#right option')].map((o) => o.textContent)")
     assert labels == [EVIL, "second", "true matte", "photograph"]
     assert browser.js("document.querySelector('.portrait h3').textContent") == f"{EVIL}.png"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from p3m_edge.benchmarks import photographs
-from p3m_edge.benchmarks.photographs import Row
+from p3m_edge.benchmarks.photographs import PhotographError
 from p3m_edge.errors import InputError
 from tests.artefacts import make_artefact
 
@@ -60,7 +60,9 @@ def test_a_known_mistake_is_measured_as_it_is(data: Path) -> None:
 
 
 def test_totals_are_means_medians_and_counts() -> None:
-    rows = [Row("m", "people-held", "a", str(i), mad, 2 * mad, 3.0) for i, mad in enumerate((0.0, 0.01, 0.2))]
+    rows = [
+        PhotographError("m", "people-held", "a", str(i), mad, 2 * mad, 3.0) for i, mad in enumerate((0.0, 0.01, 0.2))
+    ]
     line = next(iter(photographs.totals(rows)))
     assert (line.mad, line.median, line.unknown, line.grad) == pytest.approx((0.07, 0.01, 0.14, 3.0))
     assert line.over == (1, 1)

@@ -12,10 +12,10 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from p3m_edge.benchmarks import files, results, tables
-from p3m_edge.benchmarks import report as rendering
-from p3m_edge.benchmarks.measure import failure, with_baseline
-from p3m_edge.benchmarks.results import Report
+from p3m_edge.benchmarks.report import files, schema, tables
+from p3m_edge.benchmarks.report import render as rendering
+from p3m_edge.benchmarks.report.ranking import failure, ratios, with_baseline
+from p3m_edge.benchmarks.report.schema import Report
 from p3m_edge.errors import ArtefactError, GateError, InputError, OutputError, PartialError, UsageError
 from tests.benchmarks.helpers.samples import eager, report, row
 
@@ -34,7 +34,7 @@ def test_round_trip(tmp_path: Path) -> None:
     nested = replace(FULL, imported=(report(row("far", 5.0)),))
     path.write_bytes(files.encode(nested))
     assert files.read(path) == nested
-    assert list(results.all_reports(nested)) == [nested, nested.imported[0]]
+    assert list(schema.all_reports(nested)) == [nested, nested.imported[0]]
 
 
 def test_the_ranking_holds_what_was_measured_and_only_that() -> None:
@@ -49,15 +49,15 @@ def test_ratios_say_how_many_times_faster() -> None:
     assert FULL.ratios["fast"].value == pytest.approx(4)
     assert FULL.ratios["eager r34"].value == 1
     assert "dead" not in FULL.ratios
-    assert results.ratios(FULL, "slow")["fast"].value == pytest.approx(2)
+    assert ratios(FULL, "slow")["fast"].value == pytest.approx(2)
     assert with_baseline(FULL, "slow").ratios["eager r34"].value == pytest.approx(0.5)
     assert with_baseline(FULL, "dead").baseline is None
     assert "big" not in report(replace(row("big", 5.0), width=128), eager("eager", 40.0)).ratios
     with pytest.raises(UsageError, match="sloww") as unknown:
-        results.ratios(FULL, "sloww")
+        ratios(FULL, "sloww")
     assert "slow" in str(unknown.value.hint)
     with pytest.raises(InputError, match="not measured"):
-        results.ratios(FULL, "dead")
+        ratios(FULL, "dead")
 
 
 def test_what_a_failed_row_means_for_the_exit_code() -> None:

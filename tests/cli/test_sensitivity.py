@@ -112,7 +112,7 @@ def test_it_goes_on_after_ctrl_c_and_reads_what_is_done(portraits, here):
     for name in parts:
         assert name in shown.stdout
         assert name.removeprefix("network.") in texts
-    bars = [element for element in drawn.iter() if element.tag.endswith("rect")][1:]  # the first is the paper
+    bars = [element for element in drawn.iter() if element.get("id", "").startswith("bar-")]
     assert len(bars) == len(parts)
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from p3m_edge.benchmarks.wheel import make_wheel
 from p3m_edge.errors import MissingError
 from p3m_edge.runtimes import cuda
 from tests.artefacts import make_artefact
+from tests.packaging.conftest import Distributions
 from tests.runtimes.gpu import ROOT, on_gpu
 
 SCRIPT = ROOT / "tools" / "gpu_check.py"
@@ -50,10 +51,12 @@ def test_without_a_driver_it_ends_in_one_line(artefacts: Path, tmp_path: Path) -
 
 
 @pytest.mark.full
-def test_carried_wheels_are_installed_without_a_network(artefacts: Path, tmp_path: Path) -> None:
+def test_carried_wheels_are_installed_without_a_network(
+    artefacts: Path, distributions: Distributions, tmp_path: Path
+) -> None:
     wheels = tmp_path / "wheels"
     wheels.mkdir()
-    wheel = make_wheel(wheels)
+    wheel = Path(shutil.copy(distributions.wheel, wheels))
     done = run("--out", "out", f"--wheels={wheels}", "--artefacts", artefacts, cwd=tmp_path)
     assert done.returncode == 4, done.stderr
     assert done.stdout.splitlines()[0] == f"+ pip install {wheel.name}"

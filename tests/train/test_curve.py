@@ -8,6 +8,8 @@ import pytest
 from p3m_edge.errors import InputError
 from p3m_edge.train.folder import write_curve
 
+SVG = "{http://www.w3.org/2000/svg}"
+
 
 def run(folder: Path, table: str) -> Path:
     folder.mkdir()
@@ -18,9 +20,8 @@ def run(folder: Path, table: str) -> Path:
 
 def circles(folder: Path) -> list[tuple[float, float]]:
     tree = ElementTree.parse(folder / "curve.svg")
-    return [
-        (float(dot.get("cx", 0)), float(dot.get("cy", 0))) for dot in tree.iter("{http://www.w3.org/2000/svg}circle")
-    ]
+    lines = [group for group in tree.iter(f"{SVG}g") if group.get("id", "").startswith("line-")]
+    return [(float(dot.get("x", 0)), float(dot.get("y", 0))) for line in lines for dot in line.iter(f"{SVG}use")]
 
 
 def test_a_point_for_each_validation(tmp_path):

@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from p3m_edge import imageio, manifest
-from p3m_edge.benchmarks import report as reports
 from p3m_edge.benchmarks import samples as sampling
-from p3m_edge.benchmarks.bundle import import_results, make_bundle
-from p3m_edge.benchmarks.compare import compare, earlier_report, regression
+from p3m_edge.benchmarks.device.bundle import import_results, make_bundle
+from p3m_edge.benchmarks.device.coreml_verification import record
 from p3m_edge.benchmarks.fingerprint import fingerprint
-from p3m_edge.benchmarks.measure import default_threads, failure, measure, with_baseline
-from p3m_edge.benchmarks.proof import record
-from p3m_edge.benchmarks.results import Options, Report
+from p3m_edge.benchmarks.measure import default_threads, measure
+from p3m_edge.benchmarks.report import render as reports
+from p3m_edge.benchmarks.report.ranking import failure, with_baseline
+from p3m_edge.benchmarks.report.regression import compare, earlier_report, regression
+from p3m_edge.benchmarks.report.schema import MeasureOptions, Report
 from p3m_edge.benchmarks.rows import ArtefactRow, EagerRow, Row, artefact_rows, on_devices
-from p3m_edge.benchmarks.samples import Mattes, Sample
+from p3m_edge.benchmarks.samples import Mattes, SamplePortrait
 from p3m_edge.cli import bench_page
 from p3m_edge.cli.options import SIZE, Size, argument, duration, fill, natural, option, path, picture_size
 from p3m_edge.cli.options.shared import DEVICE_HELP
@@ -38,7 +39,7 @@ p3m-edge bench out/trt-fp16 out/onnx-fp16 --device cuda
 p3m-edge bench --bundle for-a-mac out/coreml-fp16
 p3m-edge bench --import result.json out/coreml-fp16    # its manifest says verified: device, if all of it passed
 """
-_USUAL = Options()
+_USUAL = MeasureOptions()
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Arguments:
         """The row that ``--baseline`` names, if it does not name an earlier report."""
         return self.baseline if self.earlier is None else None
 
-    def options(self) -> Options:
+    def options(self) -> MeasureOptions:
         """How to measure."""
         if self.frame is not None and self.frame_size is not None:
             raise UsageError("--frame and --frame-size exclude each other", hint="leave one of them out")
@@ -120,7 +121,7 @@ class Arguments:
             height, width = imageio.read_image(self.frame).rgb.shape[:2]
             size = Size(width, height)
         frame = {} if size is None else {"frame_width": size.width, "frame_height": size.height}
-        return fill(Options, self, throughput=not self.no_throughput, **frame)
+        return fill(MeasureOptions, self, throughput=not self.no_throughput, **frame)
 
 
 def run(args: Arguments, console: Console) -> None:
@@ -157,7 +158,9 @@ def run(args: Arguments, console: Console) -> None:
     console.emit(report, [lambda out: reports.print_report(report, out)], error, warnings)
 
 
-def _bundle(args: Arguments, folder: Path, rows: tuple[ArtefactRow, ...], settings: Options, console: Console) -> None:
+def _bundle(
+    args: Arguments, folder: Path, rows: tuple[ArtefactRow, ...], settings: MeasureOptions, console: Console
+) -> None:
     refused = {
         "--import": args.imports, "--eager": args.eager, "--frame": args.frame, "--out": args.out, "--html": args.html,
         "--samples": args.samples, "--baseline": args.earlier,
@@ -184,7 +187,9 @@ def _eager_rows(args: Arguments, rows: tuple[ArtefactRow, ...]) -> list[EagerRow
     return [EagerRow(name, source, width, height, batch) for name, source in zip(names, args.eager, strict=True)]
 
 
-def _earlier(path: Path | None, every: Sequence[Row], settings: Options, imported: tuple[Report, ...]) -> Report | None:
+def _earlier(
+    path: Path | None, every: Sequence[Row], settings: MeasureOptions, imported: tuple[Report, ...]
+) -> Report | None:
     """The earlier report, refused before anything is measured if it cannot be compared with what will be."""
     if path is None:
         return None
@@ -198,7 +203,7 @@ def _earlier(path: Path | None, every: Sequence[Row], settings: Options, importe
 
 
 def _report(
-    args: Arguments, every: Sequence[Row], settings: Options, imported: tuple[Report, ...], bars: Bars
+    args: Arguments, every: Sequence[Row], settings: MeasureOptions, imported: tuple[Report, ...], bars: Bars
 ) -> Report:
     if not every and imported:
         if args.reference is not None and args.reference not in {row.label for row in imported[0].rows}:
@@ -209,7 +214,7 @@ def _report(
 
 
 def _with_more(
-    args: Arguments, rows: tuple[ArtefactRow, ...], report: Report, samples: tuple[Sample, ...], bars: Bars,
+    args: Arguments, rows: tuple[ArtefactRow, ...], report: Report, samples: tuple[SamplePortrait, ...], bars: Bars,
     errors: list[P3MEdgeError],
 ) -> tuple[Report, Mattes | None]:  # fmt: skip
     """The report with OpenVINO's ``benchmark_app`` and the errors of the samples' mattes, and these, as wanted."""

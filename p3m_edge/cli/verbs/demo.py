@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from p3m_edge import imageio, shipped
 from p3m_edge import manifest as manifests
 from p3m_edge.atomic import atomic_write
-from p3m_edge.benchmarks import report as benchmark_report
-from p3m_edge.benchmarks.measure import failure as benchmark_failure
 from p3m_edge.benchmarks.measure import measure
-from p3m_edge.benchmarks.results import Options, Report
+from p3m_edge.benchmarks.report import render as benchmark_report
+from p3m_edge.benchmarks.report.ranking import failure as benchmark_failure
+from p3m_edge.benchmarks.report.schema import MeasureOptions, Report
 from p3m_edge.benchmarks.rows import artefact_rows
 from p3m_edge.cli.options import option
 from p3m_edge.cli.ui import Console, Part, megabytes, number, progress, to_json
@@ -47,7 +47,7 @@ _KINDS = ("alpha", "composite")
 _SIDE_BY_SIDE = "portrait.jpg"
 _SIDE, _GAP = 396, 6  # of each of its pictures, and between them, in pixels
 # Enough for an interval of the median at 95 %, and short: the demo is no benchmark of record.
-_MEASURE = Options(rounds=6, iterations=2, warmup=1)
+_MEASURE = MeasureOptions(rounds=6, iterations=2, warmup=1)
 
 
 @dataclass(frozen=True)

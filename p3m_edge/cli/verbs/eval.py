@@ -181,5 +181,5 @@ def _write(evaluation: Evaluation, folder: Path, console: Console) -> None:
 def _render(evaluation: Evaluation) -> Iterator[Part]:
     yield from tables.protocols(evaluation)
     for one in tables.tables(evaluation):
-        columns = (">" * (index >= one.figures) + name for index, name in enumerate(one.columns))
+        columns = (">" * figure + name for figure, name in zip(one.figures, one.columns, strict=True))
         yield table(one.title, "|".join(columns), one.rows)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from p3m_edge.atomic import atomic_write
-from p3m_edge.benchmarks import chart
+from p3m_edge.benchmarks.report import charts
 from p3m_edge.cli.options import SIZE, Size, group, natural, option
 from p3m_edge.cli.options.shared import Weights
 from p3m_edge.cli.ui import Console, counting, number, table
@@ -66,6 +66,7 @@ def run(args: Arguments, console: Console) -> None:
     for remark in calibration.remarks:
         console.warn(remark)
     if args.out is not None:  # before the hours of work, and not for input that cannot be used
+        charts.require()
         try:
             args.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -103,8 +104,8 @@ def _check(args: Arguments) -> None:
 
 def picture(found: Sensitivity) -> str:
     """The parts as bars, the worst first; SVG."""
-    rows = [chart.Bar(part.name.removeprefix("network."), 1e4 * part.error) for part in found.parts]
-    return chart.bars(f"Error of alpha when one part alone is in {found.precision} (mean, x 10^-4)", rows, "")
+    rows = [charts.Bar(part.name.removeprefix("network."), 1e4 * part.error) for part in found.parts]
+    return charts.bars(f"Error of alpha when one part alone is in {found.precision} (mean, x 10^-4)", rows, "")
 
 
 def _counted(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,8 @@ import msgspec
 
 from p3m_edge.atomic import atomic_write
 from p3m_edge.data.anonymize.folder import Record, Settings
+from p3m_edge.data.detect import Box
+from p3m_edge.table import Table
 
 
 @dataclass(frozen=True)
@@ -57,27 +59,32 @@ def write_report(report: Report, stem: str = "report") -> None:
     """Write both files into the output folder, without saying where that lies."""
     encoded = msgspec.json.encode(replace(report, out=Path()), enc_hook=str)
     atomic_write(report.out / f"{stem}.json", msgspec.json.format(encoded, indent=1) + b"\n")
-    page = "\n".join(_page(report)) + "\n"
+    page = markdown(report)
     atomic_write(report.out / f"{stem}.md", page.encode("utf-8", "backslashreplace"))
 
 
-def _page(report: Report) -> Iterator[str]:
-    yield from ("# Anonymised portraits", "")
-    yield f"{report.done} done, {report.review} in review, {report.failed} failed, of {len(report.pictures)}."
+def markdown(report: Report) -> str:
+    """The report as a page."""
+    parts = [
+        "# Anonymised portraits",
+        f"{report.done} done, {report.review} in review, {report.failed} failed, of {len(report.pictures)}.",
+    ]
     if report.settings is not None:
-        yield (
-            f"Faces were looked for by: {', '.join(report.settings.detectors)}. "
+        parts[-1] += (
+            f"\nFaces were looked for by: {', '.join(report.settings.detectors)}. "
             f"Pictures without a face: {'kept' if report.settings.keep_faceless else 'put into review'}. "
             f"Looked at again by: {report.settings.verifier or 'nobody'}."
         )
-    yield ""
-    yield "| picture | status | why | faces (x, y, width x height; score, who) | area | looked at again by |"
-    yield "| --- | --- | --- | --- | ---: | --- |"
-    for record in report.pictures:
-        faces = "; ".join(
-            f"{box.x:.0f}, {box.y:.0f}, {box.width:.0f} x {box.height:.0f} ({box.score:.2f}, {box.detector}"
-            f"{'' if box.sure else ', unsure'})"
-            for box in record.faces
-        )
-        cells = (record.name, record.status, record.reason or "", faces, f"{record.area:.1%}", record.verified or "")
-        yield "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+    columns = ("picture", "status", "why", "faces (x, y, width x height; score, who)", "area", "looked at again by")
+    table = Table("", columns, tuple(map(_row, report.pictures)))
+    return "\n\n".join((*parts, table.markdown())) + "\n"
+
+
+def _row(record: Record) -> tuple[str, ...]:
+    faces = "; ".join(map(_face, record.faces))
+    return record.name, record.status, record.reason or "", faces, f"{record.area:.1%}", record.verified or ""
+
+
+def _face(box: Box) -> str:
+    unsure = "" if box.sure else ", unsure"
+    return f"{box.x:.0f}, {box.y:.0f}, {box.width:.0f} x {box.height:.0f} ({box.score:.2f}, {box.detector}{unsure})"

@@ -1,9 +1,19 @@
 """Reports made by hand, for what reads, ranks and renders them."""
 
-from p3m_edge.benchmarks import results
 from p3m_edge.benchmarks.fingerprint import Conditions, Fingerprint
-from p3m_edge.benchmarks.measure import rankings, with_baseline
-from p3m_edge.benchmarks.results import Measured, Memory, Options, Parity, Report, Result, Start, Status, Used
+from p3m_edge.benchmarks.report import schema
+from p3m_edge.benchmarks.report.ranking import rankings, with_baseline
+from p3m_edge.benchmarks.report.schema import (
+    Measured,
+    MeasureOptions,
+    Memory,
+    Parity,
+    Report,
+    RowResult,
+    Start,
+    Status,
+    Used,
+)
 from p3m_edge.benchmarks.statistics import summarise
 
 MACHINE = Fingerprint(
@@ -28,29 +38,29 @@ def measured(median: float, *, eager: bool = False) -> Measured:
     return Measured(start, start, bare, whole, small, small, over, speed, memory)
 
 
-def row(label: str, median: float | None, *, status: Status = "ok", identity: str = "ab" * 32) -> Result:
+def row(label: str, median: float | None, *, status: Status = "ok", identity: str = "ab" * 32) -> RowResult:
     """An artefact's row; ``median`` None for one that was not measured."""
     found = None if median is None else measured(median)
     parity = Parity(status != "parity-failed", () if status == "ok" else ("picture 0: alpha off",), {"alpha": 1e-6})
     reason = None if status == "ok" else f"because of {status}"
-    return Result(
+    return RowResult(
         label, "artefact", "onnx-fp32", "onnxruntime", "fp32", "r34", "select", False, 1, 64, 32, identity, 160_000_000,
         USED, status, reason, parity, found,
     )  # fmt: skip
 
 
-def eager(label: str, median: float) -> Result:
+def eager(label: str, median: float) -> RowResult:
     """The eager reference's row."""
-    return Result(
+    return RowResult(
         label, "eager", "eager", "torch", "fp32", "r34", "-", None, 1, 64, 32, None, 0, USED, "ok", None, None,
         measured(median, eager=True),
     )  # fmt: skip
 
 
-def report(*rows: Result) -> Report:
+def report(*rows: RowResult) -> Report:
     """A whole report of these rows."""
     made = Report(
-        results.SCHEMA_VERSION, "2026-01-02T03:04:05+00:00", MACHINE, CONDITIONS, Options(threads=4), "synthetic", rows,
-        rankings(rows),
+        schema.SCHEMA_VERSION, "2026-01-02T03:04:05+00:00", MACHINE, CONDITIONS, MeasureOptions(threads=4), "synthetic",
+        rows, rankings(rows),
     )  # fmt: skip
     return with_baseline(made)

@@ -11,13 +11,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from p3m_edge.benchmarks.accuracy import Accuracy
-from p3m_edge.benchmarks.changes import Comparison
 from p3m_edge.benchmarks.fingerprint import Conditions, Fingerprint
-from p3m_edge.benchmarks.phases import GpuTimes
+from p3m_edge.benchmarks.gpu_times import GpuTimes
 from p3m_edge.benchmarks.placement import Placement
-from p3m_edge.benchmarks.statistics import Ratio, Summary, paired_ratio
-from p3m_edge.errors import InputError, UsageError, suggestion
+from p3m_edge.benchmarks.statistics import Ratio, Summary
 from p3m_edge.manifest import Manifest
 from p3m_edge.runtimes.golden import Difference
 from p3m_edge.targets import Limits
@@ -25,10 +22,14 @@ from p3m_edge.targets import Limits
 SCHEMA_VERSION = 1
 
 Status = Literal["ok", "failed", "parity-failed"]
+Verdict = Literal["slower", "faster", "same", "parity lost", "regained", "failed", "not comparable", "new", "missing"]
+
+REGRESSIONS: tuple[Verdict, ...] = ("slower", "parity lost")
+"""The verdicts that end ``bench --baseline FILE`` with exit code 6."""
 
 
 @dataclass(frozen=True)
-class Options:
+class MeasureOptions:
     """How to measure. Everything here is recorded in the report.
 
     Attributes
@@ -70,11 +71,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Start:
-    """One start of a process, in milliseconds.
+    """One start of a process, in milliseconds, with the files in the system's file cache.
 
     ``ready_ms`` runs from the making of the process to the loaded model: interpreter, ``import_ms``, ``load_ms``
-    (hashes, reading, compiling). ``first_ms`` is the first call after that, which no later call resembles. One start
-    is timed, with the files in the system's file cache.
+    (hashes, reading, compiling). ``first_ms`` is the first call after that, which no later call resembles.
     """
 
     ready_ms: float
@@ -96,13 +96,8 @@ class Memory:
 class Parity:
     """What the golden vectors said on this machine, through the runtime that apps use.
 
-    Attributes
-    ----------
-    worst
-        The largest value of each measured error.
-    limits, items
-        What the verdict was made from, so that whoever reads the report can make it again. Without ``items`` a
-        figure was not finite, or the report is an old one.
+    ``worst`` has the largest value of each error. The verdict was made from ``limits`` and ``items``, so that whoever
+    reads the report can make it again; without ``items`` a figure was not finite, or the report is an old one.
     """
 
     passed: bool
@@ -154,14 +149,10 @@ class Used:
 
     Attributes
     ----------
-    version
-        Of the engine.
-    device, device_name
-        The device or provider, and its description.
     arithmetic
         ``f32``, ``f16``, or ``graph``: as the model file says, tensor by tensor.
     threads
-        Threads of one inference; None: the engine does not tell.
+        Of one inference; None: the engine does not tell.
     requests
         How many inferences run side by side (one, for latency).
     device_memory
@@ -178,19 +169,19 @@ class Used:
 
 
 @dataclass(frozen=True)
-class Result:
+class RowResult:
     """One row of the report.
 
     Attributes
     ----------
+    width, height
+        The network's input that was measured, pixels; for a dynamic artefact the frame decides. None: not measured.
     identity
         The content hash of the artefact (:func:`identity`); None for the eager reference.
     size_bytes
         Of the artefact without its golden vectors, or of the checkpoint.
     used
         What the latency was measured with; None for a row that could not be loaded.
-    width, height
-        The network's input that was measured, pixels; for a dynamic artefact the frame decides. None: not measured.
     reason
         Why ``status`` is not ``ok``; ``measured`` is None then.
     device
@@ -239,14 +230,8 @@ class Ranking:
 class AppComparison:
     """The same OpenVINO artefact in this benchmark and in OpenVINO's own ``benchmark_app``, interleaved.
 
-    Attributes
-    ----------
-    ours, theirs
-        Latency of the bare call, ms. ``benchmark_app`` gives one median a round, rounded to 0.01 ms.
-    ratio
-        ``ours / theirs``, paired by round.
-    settings
-        What ``benchmark_app`` was told, without paths.
+    ``ours`` and ``theirs`` are latencies of the bare call in ms (``benchmark_app`` gives one median a round, rounded to
+    0.01 ms), ``ratio`` is ``ours / theirs`` paired by round, ``settings`` what it was told, without paths.
     """
 
     label: str
@@ -254,6 +239,86 @@ class AppComparison:
     theirs: Summary
     ratio: Ratio
     settings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Errors of the mattes of sample portraits, means over the pictures; no picture is in a report, nor its name.
+
+    Attributes
+    ----------
+    pictures, true_mattes
+        How many were matted, and how many of these have a true matte.
+    reference
+        The row whose mattes the others are compared with; None: no row could matte.
+    sad
+        Label to SAD against the truth, in thousands, over the pictures that have one.
+    difference
+        Label to the mean absolute difference from the reference's alpha, times 1000.
+    failures
+        Label to the reason why there is no matte, for rows that were measured all the same.
+    """
+
+    pictures: int
+    true_mattes: int
+    reference: str | None
+    sad: dict[str, float]
+    difference: dict[str, float]
+    failures: dict[str, str]
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """Label to error: SAD where there is a truth, else the difference from the reference."""
+        return self.sad if self.true_mattes else self.difference
+
+
+@dataclass(frozen=True)
+class Change:
+    """One label, in an earlier report and in this one.
+
+    Attributes
+    ----------
+    verdict
+        ``slower``, ``faster``: beyond the noise; ``same``: within it. ``parity lost``: the golden vectors passed then
+        and fail now; ``regained``: it is measured now and was not then; ``failed``: not measured now for another
+        reason, or neither then nor now. ``not comparable``: the label stands for another target or input shape.
+        ``new``, ``missing``: in one of the two reports only.
+    before_ms, after_ms
+        Medians of the bare call; None: not measured.
+    ratio
+        ``before / after`` (above 1: faster now), with the interval that the intervals of the two medians allow; None
+        unless both were measured.
+    same_artefact
+        Whether the content hash is the same; None for the eager reference and for a label in one report only.
+    note
+        What else a reader must know; empty: nothing.
+    """
+
+    label: str
+    verdict: Verdict
+    before_ms: float | None = None
+    after_ms: float | None = None
+    ratio: Ratio | None = None
+    same_artefact: bool | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A report against an earlier one of the same machine.
+
+    ``created`` is the earlier one's, ``changes`` has one entry for each label, and ``remarks`` say what differs besides
+    the rows (software, settings) and what may explain a change.
+    """
+
+    created: str
+    changes: tuple[Change, ...]
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def regressions(self) -> tuple[Change, ...]:
+        """What became worse."""
+        return tuple(change for change in self.changes if change.verdict in REGRESSIONS)
 
 
 @dataclass(frozen=True)
@@ -280,9 +345,9 @@ class Report:
     created: str
     machine: Fingerprint
     conditions: Conditions
-    options: Options
+    options: MeasureOptions
     frame: Literal["synthetic", "file"]
-    rows: tuple[Result, ...]
+    rows: tuple[RowResult, ...]
     rankings: tuple[Ranking, ...]
     baseline: str | None = None
     ratios: dict[str, Ratio] = field(default_factory=dict)
@@ -290,6 +355,11 @@ class Report:
     imported: tuple[Report, ...] = ()
     comparison: Comparison | None = None
     accuracy: Accuracy | None = None
+
+    @property
+    def ranked(self) -> tuple[str, ...]:
+        """The labels of the rows that are ok, those of each input shape from the fastest to the slowest."""
+        return tuple(label for ranking in self.rankings for group in ranking.groups for label in group)
 
 
 def identity(manifest: Manifest) -> str:
@@ -306,30 +376,6 @@ def worst(items: tuple[Difference, ...]) -> dict[str, float]:
             if isinstance(value, float) and math.isfinite(value):
                 found[name] = max(value, found.get(name, 0.0))
     return found
-
-
-def ratios(report: Report, baseline_label: str) -> dict[str, Ratio]:
-    """How many times as fast as the baseline each measured row of its input shape is (bare call), paired by round.
-
-    Raises
-    ------
-    UsageError
-        There is no row of that label.
-    InputError
-        The baseline row was not measured.
-    """
-    rows = {row.label: row for row in report.rows}
-    if baseline_label not in rows:
-        raise UsageError(f"no row is called {baseline_label!r}", hint=suggestion(baseline_label, rows))
-    chosen = rows[baseline_label]
-    if chosen.measured is None:
-        raise InputError(f"the baseline {baseline_label!r} was not measured: {chosen.reason}")
-    reference = chosen.measured.latency.rounds
-    return {
-        label: paired_ratio(reference, row.measured.latency.rounds)
-        for label, row in rows.items()
-        if row.measured is not None and row.shape == chosen.shape
-    }
 
 
 def all_reports(report: Report) -> Iterator[Report]:

@@ -8,8 +8,9 @@ graph (``--noCudaGraph`` there). One inference is at work at a time: trtexec ord
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -66,48 +67,24 @@ class GpuTimes:
     @property
     def parts(self) -> dict[str, Figures]:
         """The parts by name."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in found.items() if isinstance(value, Figures)}
+        return {name: value for name, value in vars(self).items() if isinstance(value, Figures)}
 
 
 def gpu_times(samples: Sequence[tuple[float, float, float, float]], seconds: float) -> GpuTimes:
-    """The figures of inferences: their ``enqueue``, ``h2d``, ``compute`` and ``d2h`` in ms.
-
-    Raises
-    ------
-    ValueError
-        There is none.
-    """
-    enqueue, h2d, compute, d2h = (list(part) for part in zip(*samples, strict=True))
+    """The figures of inferences, at least one: their ``enqueue``, ``h2d``, ``compute`` and ``d2h`` in ms."""
+    enqueue, h2d, compute, d2h = zip(*samples, strict=True)
     latency = [math.fsum(parts) for parts in zip(h2d, compute, d2h, strict=True)]
-    return GpuTimes(
-        latency=figures(latency),
-        enqueue=figures(enqueue),
-        h2d=figures(h2d),
-        compute=figures(compute),
-        d2h=figures(d2h),
-        inferences=len(samples),
-        seconds=seconds,
-    )
+    values = (figures(latency), figures(enqueue), figures(h2d), figures(compute), figures(d2h))
+    return GpuTimes(*values, len(samples), seconds)
 
 
 def figures(values: Sequence[float]) -> Figures:
-    """The figures of some values; see :class:`Figures`.
-
-    Raises
-    ------
-    ValueError
-        There are none.
-    """
-    ordered = sorted(values)
-    if not ordered:
+    """The figures of some values, at least one; see :class:`Figures`."""
+    if not values:
         raise ValueError("figures need at least one value")
-    count, half = len(ordered), len(ordered) // 2
-    middle = ordered[half] if count % 2 else (ordered[half - 1] + ordered[half]) / 2
-    mean = math.fsum(ordered) / count
-    return Figures(
-        ordered[0], ordered[-1], mean, middle, *(ordered[_index(percent, count)] for percent in (90, 95, 99))
-    )
+    ordered = sorted(values)
+    percentiles = (ordered[_index(percent, len(ordered))] for percent in (90, 95, 99))
+    return Figures(ordered[0], ordered[-1], statistics.fmean(ordered), statistics.median(ordered), *percentiles)
 
 
 def _index(percent: int, count: int) -> int:

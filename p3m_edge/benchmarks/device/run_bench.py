@@ -32,7 +32,7 @@ def main() -> int:
         return _fail(f"Python {OLDEST[0]}.{OLDEST[1]} or newer is needed, this is {sys.version.split()[0]}")
     try:
         plan = json.loads((HERE / "bundle.json").read_text(encoding="utf-8"))
-        wheel, needed = HERE / plan["wheel"], dict(plan["needed"])
+        needed = dict(plan["needed"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         return _fail(f"bundle.json is missing or damaged ({error}): copy the bundle again", 5)
     if "coremltools" in needed and platform.system() != "Darwin":
@@ -42,9 +42,9 @@ def main() -> int:
         line = " ".join(f'"{package}"' for package in missing)
         return _fail(f"packages are missing; this brings them:\n  {sys.executable} -m pip install {line}", 4)
     sys.dont_write_bytecode = True
-    sys.path.insert(0, str(wheel))
+    sys.path.insert(0, str(HERE / "p3m_edge.zip"))
     try:
-        device = importlib.import_module("p3m_edge.benchmarks.device")
+        device = importlib.import_module("p3m_edge.benchmarks.device.run")
         SCRATCH.mkdir(exist_ok=True)
         return int(device.run(HERE, SCRATCH, rounds=args.rounds, threads=args.threads, device=args.device))
     except KeyboardInterrupt:

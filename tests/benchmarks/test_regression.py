@@ -10,18 +10,17 @@ from typing import Any
 
 import pytest
 
-from p3m_edge.benchmarks import files
-from p3m_edge.benchmarks import report as rendering
-from p3m_edge.benchmarks.accuracy import Accuracy
-from p3m_edge.benchmarks.compare import compare, describe, earlier_report, regression
-from p3m_edge.benchmarks.results import Options, Report, Result
+from p3m_edge.benchmarks.report import files
+from p3m_edge.benchmarks.report import render as rendering
+from p3m_edge.benchmarks.report.regression import compare, describe, earlier_report, regression
+from p3m_edge.benchmarks.report.schema import Accuracy, MeasureOptions, Report, RowResult
 from p3m_edge.benchmarks.statistics import Interval, Summary
 from p3m_edge.cli import main
 from p3m_edge.errors import ArtefactError, InputError, P3MEdgeError, RegressionError, UsageError
 from tests.artefacts import make_artefact, scale_constant
 from tests.benchmarks.helpers.samples import MACHINE, eager, report, row
 
-OPTIONS = Options(threads=4)
+OPTIONS = MeasureOptions(threads=4)
 QUICK = ("--rounds", "3", "--iterations", "1", "--warmup", "0", "--threads", "1", "--frame-size", "64x48")
 FAST = (*QUICK, "--no-throughput")
 
@@ -39,7 +38,7 @@ def _scaled(summary: Summary, factor: float) -> Summary:
 def _with_latency(found: Report, factor: float) -> Report:
     """The same report with every latency times a factor."""
 
-    def scaled(one: Result) -> Result:
+    def scaled(one: RowResult) -> RowResult:
         if one.measured is None:
             return one
         return replace(one, measured=replace(one.measured, latency=_scaled(one.measured.latency, factor)))

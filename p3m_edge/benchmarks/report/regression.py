@@ -1,8 +1,8 @@
-"""Hold a report against an earlier one of the same machine: what became slower, faster, wrong or right.
+"""Compare a report with an earlier one of the same machine: what became slower, faster, wrong or right.
 
 Rows of two runs share no rounds, so nothing pairs them. A change counts only if the intervals of the two medians lie
 apart *and* the medians differ by more than ``BETWEEN_RUNS``, which stands for what an interval cannot know: that the
-whole machine was in another mood that day (clocks, temperature, neighbours). It is a choice, not a measured figure.
+whole machine was in another state that day (clocks, temperature, neighbours). It is a choice, not a measured figure.
 """
 
 from __future__ import annotations
@@ -12,10 +12,18 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from p3m_edge.benchmarks import files, results
-from p3m_edge.benchmarks.changes import Change, Comparison, Verdict
 from p3m_edge.benchmarks.fingerprint import Fingerprint
-from p3m_edge.benchmarks.results import Options, Report, Result
+from p3m_edge.benchmarks.report import files
+from p3m_edge.benchmarks.report.ranking import more
+from p3m_edge.benchmarks.report.schema import (
+    Change,
+    Comparison,
+    MeasureOptions,
+    Report,
+    RowResult,
+    Verdict,
+    all_reports,
+)
 from p3m_edge.benchmarks.statistics import MINIMUM_COVERAGE, Interval, Ratio, Summary
 from p3m_edge.errors import ArtefactError, RegressionError, UsageError
 
@@ -31,7 +39,7 @@ _SETTINGS = ("threads", "device")
 _SURROUNDINGS = ("governor", "virtual", "system", "python")
 
 
-def earlier_report(path: Path, machine: Fingerprint, options: Options, labels: Collection[str]) -> Report:
+def earlier_report(path: Path, machine: Fingerprint, options: MeasureOptions, labels: Collection[str]) -> Report:
     """Read an earlier report, and refuse one that says nothing about a run on ``machine``.
 
     Parameters
@@ -52,7 +60,7 @@ def earlier_report(path: Path, machine: Fingerprint, options: Options, labels: C
     UsageError
         It has no row in common, or either run has too few rounds.
     """
-    found = list(results.all_reports(files.read(path)))
+    found = list(all_reports(files.read(path)))
     differences = [tuple(_differences(one, machine, options)) for one in found]
     if all(differences):
         first = differences[0]
@@ -60,7 +68,7 @@ def earlier_report(path: Path, machine: Fingerprint, options: Options, labels: C
             f"{path} cannot be compared: {'; '.join(text for text, _ in first)}",
             hint=next((hint for _, hint in first if hint), "measure the baseline on this machine again"),
         )
-    earlier = found[next(i for i, different in enumerate(differences) if not different)]
+    earlier = found[differences.index(())]
     known = [row.label for row in earlier.rows]
     if not set(known).intersection(labels):
         raise UsageError(
@@ -71,7 +79,7 @@ def earlier_report(path: Path, machine: Fingerprint, options: Options, labels: C
         if rounds < FEWEST_ROUNDS:
             raise UsageError(
                 f"{who} has {rounds} rounds, too few to tell a change from the noise",
-                hint=f"--rounds {FEWEST_ROUNDS} is the least, {Options.rounds} the default",
+                hint=f"--rounds {FEWEST_ROUNDS} is the least, {MeasureOptions.rounds} the default",
             )
     return replace(earlier, imported=())
 
@@ -99,53 +107,56 @@ def regression(report: Report) -> RegressionError | None:
     found = report.comparison.regressions if report.comparison is not None else ()
     if not found:
         return None
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return RegressionError(f"{found[0].label}: {describe(found[0])}{more}", hint="the earlier report is the baseline")
+    text = f"{found[0].label}: {describe(found[0])}{more(found)}"
+    return RegressionError(text, hint="the earlier report is the baseline")
 
 
 def describe(change: Change) -> str:
     """What happened to a row, in a few words."""
-    if change.verdict in ("slower", "faster") and change.ratio is not None:
-        factor = change.ratio.value if change.verdict == "faster" else 1 / change.ratio.value
-        text = f"{change.verdict}, {change.before_ms:.4g} ms before, {change.after_ms:.4g} ms now (x{factor:.2f})"
-        return f"{text}; {change.note}" if change.note else text
-    return f"{change.verdict}: {change.note}" if change.note else change.verdict
+    text: str = change.verdict
+    if change.verdict not in ("slower", "faster") or change.ratio is None:
+        return f"{text}: {change.note}" if change.note else text
+    factor = change.ratio.value if text == "faster" else 1 / change.ratio.value
+    text += f", {change.before_ms:.4g} ms before, {change.after_ms:.4g} ms now (x{factor:.2f})"
+    return f"{text}; {change.note}" if change.note else text
 
 
-def _differences(earlier: Report, machine: Fingerprint, options: Options) -> Iterator[tuple[str, str | None]]:
+def _differences(earlier: Report, machine: Fingerprint, options: MeasureOptions) -> Iterator[tuple[str, str | None]]:
     """What forbids to compare, and what could be done about it."""
-    for name in _HARDWARE:
-        then, now = getattr(earlier.machine, name), getattr(machine, name)
-        if then != now:
-            yield f"another machine ({name.replace('_', ' ')}: {_shown(then)} then, {_shown(now)} now)", None
-            return  # one difference is enough to tell, and the others follow from it
+    for text in _differing(earlier.machine, machine, _HARDWARE):
+        yield f"another machine ({text})", None
+        return  # one difference is enough to tell, and the others follow from it
     for name in _SETTINGS:
-        then, now = getattr(earlier.options, name), getattr(options, name)
-        if then != now:
-            hint = f"measure with --{name} {then}" if then is not None else None
-            yield f"{name} {_shown(then)} then, {_shown(now)} now", hint
+        for text in _differing(earlier.options, options, (name,), " "):
+            then = getattr(earlier.options, name)
+            yield text, None if then is None else f"measure with --{name} {then}"
 
 
-def _change(before: Result | None, now: Result) -> Change:
+def _differing(then: object, now: object, names: Collection[str], colon: str = ": ") -> Iterator[str]:
+    """The attributes that are not the same."""
+    for name in names:
+        before, after = getattr(then, name), getattr(now, name)
+        if before != after:
+            yield f"{name.replace('_', ' ')}{colon}{_shown(before)} then, {_shown(after)} now"
+
+
+def _change(before: RowResult | None, now: RowResult) -> Change:
     if before is None:
         return Change(now.label, "new", None, _median(now))
-    after_ms, before_ms = _median(now), _median(before)
     same = None if now.identity is None else now.identity == before.identity
-    made = Change(now.label, "same", before_ms, after_ms, same_artefact=same)
-    for name in ("kind", "target", "shape"):
-        if getattr(before, name) != getattr(now, name) and (name != "shape" or None not in (before_ms, after_ms)):
-            return replace(
-                made, verdict="not comparable", note=f"{name} {getattr(before, name)} then, {getattr(now, name)} now"
-            )
+    made = Change(now.label, "same", _median(before), _median(now), same_artefact=same)
+    names = ("kind", "target") if None in (made.before_ms, made.after_ms) else ("kind", "target", "shape")
+    for note in _differing(before, now, names, " "):
+        return replace(made, verdict="not comparable", note=note)
     if now.measured is None:
         lost = now.status == "parity-failed" and before.status == "ok"
         return replace(made, verdict="parity lost" if lost else "failed", note=now.reason or now.status)
     if before.measured is None:
         return replace(made, verdict="regained", note=f"{before.status} then")
     ratio = _ratio(before.measured.latency, now.measured.latency)
-    verdict = _verdict(ratio, min(s.measured.latency.interval.coverage for s in (before, now) if s.measured))
+    coverage = min(one.latency.interval.coverage for one in (before.measured, now.measured))
     note = "the artefact has changed" if same is False else ""
-    return replace(made, verdict=verdict, ratio=ratio, note=note)
+    return replace(made, verdict=_verdict(ratio, coverage), ratio=ratio, note=note)
 
 
 def _ratio(before: Summary, now: Summary) -> Ratio:
@@ -170,14 +181,11 @@ def _remarks(report: Report, earlier: Report, changes: Collection[Change]) -> It
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             yield f"{name}: {_shown(old.get(name))} then, {_shown(new.get(name))} now"
-    for name in _SURROUNDINGS:
-        then, now = getattr(earlier.machine, name), getattr(report.machine, name)
-        if then != now:
-            yield f"{name.replace('_', ' ')}: {_shown(then)} then, {_shown(now)} now"
+    yield from _differing(earlier.machine, report.machine, _SURROUNDINGS)
     yield from (f"in the earlier run: {warning}" for warning in earlier.conditions.warnings)
 
 
-def _median(row: Result) -> float | None:
+def _median(row: RowResult) -> float | None:
     return None if row.measured is None else row.measured.latency.median
 
 

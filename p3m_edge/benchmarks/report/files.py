@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from p3m_edge.benchmarks import placement
-from p3m_edge.benchmarks.results import SCHEMA_VERSION, Parity, Report, Result, worst
+from p3m_edge.benchmarks.report.schema import SCHEMA_VERSION, Measured, Parity, Report, RowResult, worst
 from p3m_edge.benchmarks.statistics import Summary
 from p3m_edge.errors import ArtefactError, InputError
 from p3m_edge.runtimes import golden
@@ -61,11 +61,9 @@ def _problems(report: Report) -> Iterator[str]:
         yield "two rows have the same label"
     for row in report.rows:
         yield from (f"row {row.label!r}: {problem}" for problem in _row_problems(row))
-    ok = {row.label for row in report.rows if row.status == "ok"}
-    ranked = [label for ranking in report.rankings for group in ranking.groups for label in group]
-    if sorted(ranked) != sorted(ok):
+    if sorted(report.ranked) != sorted({row.label for row in report.rows if row.status == "ok"}):
         yield "the rankings do not hold exactly the rows that are ok"
-    if not report.machine.system.startswith("macOS") and any(_on_core_ml(row) for row in report.rows):
+    if not report.machine.system.startswith("macOS") and any(map(_on_core_ml, report.rows)):
         yield f"Core ML does not run on {report.machine.system}"
     if not {*report.ratios, *filter(None, [report.baseline])} <= set(labels):
         yield "a ratio belongs to no row"
@@ -73,7 +71,7 @@ def _problems(report: Report) -> Iterator[str]:
         yield from _problems(other)
 
 
-def _row_problems(row: Result) -> Iterator[str]:
+def _row_problems(row: RowResult) -> Iterator[str]:
     if (row.kind == "artefact") != (row.identity is not None):
         yield "an artefact needs a content hash, an eager reference has none"
     if row.identity is not None and (len(row.identity) != 64 or not set(row.identity) <= set("0123456789abcdef")):
@@ -82,36 +80,23 @@ def _row_problems(row: Result) -> Iterator[str]:
         yield "it must be measured exactly if it is ok"
     if row.status == "ok" and row.kind == "artefact" and (row.parity is None or not row.parity.passed):
         yield "it is ok without having passed the golden vectors"
-    if row.parity is not None:
+    if row.parity is not None and row.parity.items:
         yield from _parity_problems(row.parity)
     if _on_core_ml(row) and (row.parity is None or not row.parity.items or row.used is None):
         yield "it is ok without the figures of its golden vectors"
     if row.placement is not None:
         yield from placement.problems(row.placement)
-    if row.measured is None:
-        return
-    found = row.measured
-    for name in ("latency", "end_to_end", "preprocess", "postprocess", "overhead", "throughput"):
-        summary: Summary | None = getattr(found, name)
-        if summary is not None and not _sane(summary):
-            yield f"{name} is not a distribution"
-    starts = [s for s in (found.cold_start, found.second_start) if s is not None]
-    times = [t for s in starts for t in (s.ready_ms, s.import_ms, s.load_ms, s.first_ms)]
-    if not all(math.isfinite(t) and t >= 0 for t in times):
-        yield "a start has an impossible duration"
-    if min(found.memory.cold, found.memory.running, found.memory.throughput or 1) <= 0:
-        yield "a memory peak is not positive"
+    if row.measured is not None:
+        yield from _figure_problems(row.measured)
 
 
-def _on_core_ml(row: Result) -> bool:
+def _on_core_ml(row: RowResult) -> bool:
     """Whether a row says to have run there."""
     return row.engine == "coreml" and row.status == "ok"
 
 
 def _parity_problems(parity: Parity) -> Iterator[str]:
-    """The verdict is made again from the figures, if they are there."""
-    if not parity.items:
-        return
+    """The verdict is made again from the figures."""
     figures = [value for item in parity.items for value in asdict(item).values() if isinstance(value, float)]
     if not all(math.isfinite(value) and value >= 0 for value in figures):
         yield "an error is not a number, or negative"
@@ -121,13 +106,24 @@ def _parity_problems(parity: Parity) -> Iterator[str]:
         yield "its largest errors are not those of its pictures"
 
 
-def _sane(summary: Summary) -> bool:
-    ordered = (summary.minimum, summary.median, summary.p90, summary.p95, summary.p99)
+def _figure_problems(found: Measured) -> Iterator[str]:
+    for name, value in vars(found).items():
+        if isinstance(value, Summary) and not _is_distribution(value):
+            yield f"{name} is not a distribution"
+    times = [time for start in (found.cold_start, found.second_start) if start for time in asdict(start).values()]
+    if not all(math.isfinite(time) and time >= 0 for time in times):
+        yield "a start has an impossible duration"
+    if min(found.memory.cold, found.memory.running, found.memory.throughput or 1) <= 0:
+        yield "a memory peak is not positive"
+
+
+def _is_distribution(summary: Summary) -> bool:
+    ordered = [summary.minimum, summary.median, summary.p90, summary.p95, summary.p99]
     values = (*ordered, summary.mean, summary.interval.low, summary.interval.high, *summary.rounds)
     return (
         summary.count >= len(summary.rounds) >= 1
         and all(map(math.isfinite, values))
-        and list(ordered) == sorted(ordered)
+        and ordered == sorted(ordered)
         and summary.interval.low <= summary.median <= summary.interval.high
         and 0 <= summary.interval.coverage <= 1
         and min(values) > 0

@@ -5,22 +5,25 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import msgspec
 
+import p3m_edge
 from p3m_edge import manifest
-from p3m_edge.benchmarks import files, results
-from p3m_edge.benchmarks.device import PLAN, SCHEMA_VERSION, Item, Plan
-from p3m_edge.benchmarks.results import Options, Report, Result
+from p3m_edge.benchmarks.device.run import PLAN, SCHEMA_VERSION, BundledArtefact, Plan
+from p3m_edge.benchmarks.report import files
+from p3m_edge.benchmarks.report.schema import MeasureOptions, Report, RowResult, all_reports, identity
 from p3m_edge.benchmarks.rows import ArtefactRow
-from p3m_edge.benchmarks.wheel import distribution, make_wheel
 from p3m_edge.errors import ArtefactError, MissingError, OutputError, UsageError
 from p3m_edge.runtimes.golden import limits_of
 
 SCRIPT = "run_bench.py"
+PACKAGE = "p3m_edge.zip"
 README = "README.txt"
 # Module to distribution: what the runtime imports; and for each engine that a bundle can carry, module to requirement,
 # where {} is the oldest version that may load the artefact.
@@ -62,7 +65,7 @@ Import the result beside the artefact, and its manifest says `verified: device` 
 """
 
 
-def make_bundle(folder: Path, rows: Sequence[ArtefactRow], options: Options) -> Path:
+def make_bundle(folder: Path, rows: Sequence[ArtefactRow], options: MeasureOptions) -> Path:
     """Write a bundle; it appears whole or not at all.
 
     Parameters
@@ -81,7 +84,7 @@ def make_bundle(folder: Path, rows: Sequence[ArtefactRow], options: Options) -> 
     ArtefactError
         An artefact is damaged or rejected.
     MissingError
-        No wheel can be made here, or an engine cannot be bundled.
+        The package does not lie in plain files here, or an engine cannot be bundled.
     OutputError
         The folder is in use or cannot be written.
     """
@@ -94,16 +97,13 @@ def make_bundle(folder: Path, rows: Sequence[ArtefactRow], options: Options) -> 
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise OutputError(f"{folder} exists and is not an empty folder", hint="name a new folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        try:
-            _fill(temporary, rows, manifests, options)
-            temporary.chmod(0o755)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
+            home = Path(name, folder.name)
+            home.mkdir()
+            _fill(home, rows, manifests, options)
             if folder.exists():
                 folder.rmdir()
-            temporary.rename(folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+            home.rename(folder)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
     return folder
@@ -133,10 +133,10 @@ def import_results(paths: Iterable[Path], artefacts: Iterable[Path]) -> tuple[Re
     UsageError
         A result was given twice.
     """
-    known = {results.identity(found): found for found in map(manifest.read, artefacts)}
+    known = {identity(found): found for found in map(manifest.read, artefacts)}
     found: list[Report] = []
     for path in paths:
-        for report in results.all_reports(files.read(path)):
+        for report in all_reports(files.read(path)):
             strangers = [row.label for row in report.rows if row.identity is not None and row.identity not in known]
             if known and strangers:
                 raise ArtefactError(
@@ -153,7 +153,7 @@ def import_results(paths: Iterable[Path], artefacts: Iterable[Path]) -> tuple[Re
     return tuple(found)
 
 
-def _check_row(path: Path, row: Result, found: manifest.Manifest) -> None:
+def _check_row(path: Path, row: RowResult, found: manifest.Manifest) -> None:
     """Whether a result is about an artefact as its manifest has it."""
     if (row.engine, row.target) != (found.engine.name, found.target):
         raise ArtefactError(f"{path} has {row.label} as {row.target} of {row.engine}; the artefact is {found.target}")
@@ -163,20 +163,23 @@ def _check_row(path: Path, row: Result, found: manifest.Manifest) -> None:
         )
 
 
-def _fill(home: Path, rows: Sequence[ArtefactRow], manifests: Sequence[manifest.Manifest], options: Options) -> None:
+def _fill(
+    home: Path, rows: Sequence[ArtefactRow], manifests: Sequence[manifest.Manifest], options: MeasureOptions
+) -> None:
     items = []
     for row, found in zip(rows, manifests, strict=True):
-        inside = f"artefacts/{_file_name(row.label)}"
+        name = re.sub(r"[^\w.+-]+", "_", row.label).strip(".") or "artefact"
+        inside = f"artefacts/{name}"
         for name in (*found.files, manifest.MANIFEST):
             target = home / inside / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(row.folder / name, target)
-        items.append(Item(inside, row.label, results.identity(found)))
+        items.append(BundledArtefact(inside, row.label, identity(found)))
     if len({item.folder for item in items}) != len(items):
         raise UsageError("two artefacts would share a folder in the bundle", hint="rename one of the artefacts")
     needed = _needed(manifests)
-    wheel = make_wheel(home)
-    plan = Plan(SCHEMA_VERSION, wheel.name, needed, options, tuple(items))
+    _pack(home / PACKAGE)
+    plan = Plan(SCHEMA_VERSION, needed, options, tuple(items))
     (home / PLAN).write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
     shutil.copyfile(Path(__file__).with_name(SCRIPT), home / SCRIPT)
     text = _README.format(
@@ -189,13 +192,25 @@ def _fill(home: Path, rows: Sequence[ArtefactRow], manifests: Sequence[manifest.
     (home / README).write_text(text, encoding="utf-8", newline="\n")
 
 
+def _pack(path: Path) -> None:
+    """The package that is running, as an archive that Python imports from: no build tool, no network."""
+    root = Path(p3m_edge.__file__).parent
+    if not root.is_dir():
+        raise MissingError("p3m-edge runs from an archive, so it cannot be packed into a bundle")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
+        for file in sorted(root.rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                archive.write(file, file.relative_to(root.parent))
+
+
 def _needed(manifests: Iterable[manifest.Manifest]) -> dict[str, str]:
-    """Module to requirement; the base versions come from this package's own metadata."""
-    requires = distribution().requires or []
-    needed = {}
-    for module, name in _RUNTIME.items():
-        found = next((r for r in requires if re.match(rf"{re.escape(name)}(?![\w.-])", r) and ";" not in r), name)
-        needed[module] = found.replace(" ", "")
+    """Module to requirement; the base versions come from this package's own metadata, where it is installed."""
+    try:
+        requires = [text.replace(" ", "") for text in metadata.requires("p3m-edge") or () if ";" not in text]
+    except metadata.PackageNotFoundError:
+        requires = []
+    bounds = {re.split(r"[^\w.-]", text)[0]: text for text in requires}
+    needed = {module: bounds.get(name, name) for module, name in _RUNTIME.items()}
     for one in manifests:
         engine = one.engine.name
         if engine not in _ENGINES:
@@ -203,7 +218,3 @@ def _needed(manifests: Iterable[manifest.Manifest]) -> dict[str, str]:
         for module, requirement in _ENGINES[engine].items():
             needed[module] = requirement.format(one.engine.minimum_version)
     return needed
-
-
-def _file_name(label: str) -> str:
-    return re.sub(r"[^\w.+-]+", "_", label).strip(".") or "artefact"

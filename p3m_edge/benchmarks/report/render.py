@@ -2,46 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p3m_edge.atomic import atomic_write
-from p3m_edge.benchmarks import files, results
-from p3m_edge.benchmarks.results import Report
-from p3m_edge.benchmarks.tables import NONE, Table, machine_name, side_by_side, tables
+from p3m_edge.benchmarks.report import files
+from p3m_edge.benchmarks.report.schema import Report, all_reports
+from p3m_edge.benchmarks.report.tables import side_by_side, tables
+from p3m_edge.table import NONE
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from p3m_edge.table import Table
 
 MARKDOWN = "report.md"
 
 
 def print_report(report: Report, console: Console) -> None:
     """Print every machine's tables on a rich console."""
-    for one in results.all_reports(report):
+    for one in all_reports(report):
         console.print(heading(one))
         for table in tables(one):
-            _print_table(table, console)
+            table.print(console)
         for line in remarks(one):
             console.print(line, style="yellow")
         console.print()
     together = side_by_side(report)
     if together is not None:
-        _print_table(together, console)
+        together.print(console)
 
 
 def markdown(report: Report) -> str:
     """The whole report as Markdown."""
     parts = ["# Benchmark"]
-    for one in results.all_reports(report):
-        parts += [f"## {heading(one)}", _settings(one)]
-        parts += [_markdown_table(table) for table in tables(one)]
+    for one in all_reports(report):
+        parts += [f"## {heading(one)}", "\n".join(settings(one)), *map(_section, tables(one))]
         parts += ["\n".join(f"- {line}" for line in remarks(one))]
     together = side_by_side(report)
     if together is not None:
-        parts.append(_markdown_table(together))
-    return "\n\n".join(part for part in parts if part) + "\n"
+        parts.append(_section(together))
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def write(report: Report, folder: Path) -> tuple[Path, Path]:
@@ -63,8 +65,7 @@ def heading(report: Report) -> str:
     machine = report.machine
     cores = f"{machine.usable_cores} of {machine.logical_cores} cores usable"
     memory = f"{machine.memory_bytes / 2**30:.1f} GiB"
-    parts = (machine_name(machine), machine.architecture, cores, memory, machine.system, machine.python)
-    return ", ".join(parts)
+    return ", ".join((machine.name, machine.architecture, cores, memory, machine.system, machine.python))
 
 
 def remarks(report: Report) -> Iterator[str]:
@@ -81,12 +82,13 @@ def remarks(report: Report) -> Iterator[str]:
     yield from report.conditions.warnings
 
 
-def _settings(report: Report) -> str:
+def settings(report: Report) -> tuple[str, ...]:
+    """How it was measured, on what, and what else the machine did meanwhile; one sentence each."""
     o, machine, state = report.options, report.machine, report.conditions
     calls = f"{o.seconds:g} s" if o.seconds is not None else f"{o.iterations} calls of each kind"
     devices = ", ".join(dict.fromkeys(row.device or o.device for row in report.rows))
     load = " to ".join(NONE if v is None else f"{v:g}" for v in (state.load_before, state.load_after))
-    lines = (
+    return (
         f"Measured {report.created} with {', '.join(f'{k} {v}' for k, v in machine.packages.items())}.",
         f"CPU features: {' '.join(machine.features) or 'unknown'}; governor: {machine.governor or 'unknown'}; "
         f"physical cores: {machine.physical_cores or 'unknown'}; "
@@ -96,27 +98,7 @@ def _settings(report: Report) -> str:
         f"Busy before the run: {state.busy_before:.0%} of the cores; load average {load}"
         + ("." if state.stolen is None else f"; stolen by the hypervisor: {state.stolen:.2%}."),
     )
-    return "\n".join(lines)
 
 
-def _markdown_table(table: Table) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    lines = [f"### {table.title}", "", line(table.columns), line(["---:" if f else "---" for f in table.figures])]
-    lines += [line(row) for row in table.rows]
-    return "\n".join(lines + (["", table.note] if table.note else []))
-
-
-def _print_table(table: Table, console: Console) -> None:
-    from rich import box
-    from rich.table import Table as RichTable
-
-    made = RichTable(
-        title=table.title, caption=table.note or None, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD
-    )
-    for column, figure in zip(table.columns, table.figures, strict=True):
-        made.add_column(column, justify="right" if figure else "left", overflow="fold")
-    for row in table.rows:
-        made.add_row(*row)
-    console.print(made)
+def _section(table: Table) -> str:
+    return "\n\n".join(filter(None, (f"### {table.title}", table.markdown(), table.note)))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from p3m_edge.benchmarks import files
-from p3m_edge.benchmarks import report as rendering
-from p3m_edge.benchmarks.phases import figures, gpu_times
+from p3m_edge.benchmarks.gpu_times import figures, gpu_times
+from p3m_edge.benchmarks.report import files
+from p3m_edge.benchmarks.report import render as rendering
 from tests.benchmarks.helpers.samples import USED, measured, report, row
 
 

@@ -1,6 +1,6 @@
-"""What the result of a Mac proves about a Core ML artefact, and its way into the manifest.
+"""What the result of a Mac verifies of a Core ML artefact, and its way into the manifest.
 
-A manifest says what has been proved. A result in which anything failed proves nothing, and changes nothing.
+A result in which anything failed verifies nothing, and changes nothing.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import msgspec
 
 from p3m_edge import manifest
 from p3m_edge.atomic import atomic_write
-from p3m_edge.benchmarks.results import Report, Result, identity
-from p3m_edge.benchmarks.tables import machine_name
+from p3m_edge.benchmarks.report.schema import Report, RowResult, identity
 from p3m_edge.records import UnitRecord, VerifiedRecord
 
 
@@ -24,8 +23,8 @@ def record(reports: Sequence[Report], folders: Iterable[Path]) -> Iterator[str]:
     Parameters
     ----------
     reports
-        Results that were checked against the artefacts (:func:`p3m_edge.benchmarks.bundle.import_results`); of
-        several that prove something, the last counts.
+        Results that were checked against the artefacts (:func:`p3m_edge.benchmarks.device.bundle.import_results`); of
+        several that verify something, the last counts.
     folders
         The artefacts.
 
@@ -49,7 +48,7 @@ def record(reports: Sequence[Report], folders: Iterable[Path]) -> Iterator[str]:
             rows = [row for row in report.rows if row.identity == identity(found)]
             if not rows:
                 continue
-            where = machine_name(report.machine)
+            where = report.machine.name
             failed = next((row for row in rows if row.status != "ok"), None)
             if failed is not None:
                 yield f"{folder}: nothing is recorded of {where}, because {_unit(failed)} {failed.status}"
@@ -62,6 +61,6 @@ def record(reports: Sequence[Report], folders: Iterable[Path]) -> Iterator[str]:
             yield f"{folder}: verified on {where}: {', '.join(unit.unit for unit in units)}"
 
 
-def _unit(row: Result) -> str:
+def _unit(row: RowResult) -> str:
     """What a row was measured on, by the names of Core ML's units."""
     return row.device or (row.used.device if row.used is not None else row.label)

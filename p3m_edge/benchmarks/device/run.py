@@ -10,9 +10,10 @@ import msgspec
 
 from p3m_edge import manifest
 from p3m_edge.atomic import atomic_write
-from p3m_edge.benchmarks import files, report, results
-from p3m_edge.benchmarks.measure import failure, measure
-from p3m_edge.benchmarks.results import Options
+from p3m_edge.benchmarks.measure import measure
+from p3m_edge.benchmarks.report import files, render
+from p3m_edge.benchmarks.report.ranking import failure
+from p3m_edge.benchmarks.report.schema import MeasureOptions, identity
 from p3m_edge.benchmarks.rows import ArtefactRow, unit_rows
 from p3m_edge.errors import ArtefactError, P3MEdgeError
 from p3m_edge.smallfile import parse_json, read_small
@@ -22,7 +23,7 @@ PLAN = "bundle.json"
 
 
 @dataclass(frozen=True)
-class Item:
+class BundledArtefact:
     """One artefact of a bundle: its folder inside the bundle, its label and its content hash."""
 
     folder: str
@@ -35,10 +36,9 @@ class Plan:
     """``bundle.json``. ``needed`` maps modules to what ``pip install`` calls them."""
 
     schema: int
-    wheel: str
     needed: dict[str, str]
-    options: Options
-    artefacts: tuple[Item, ...]
+    options: MeasureOptions
+    artefacts: tuple[BundledArtefact, ...]
 
 
 def run(home: Path, scratch: Path, *, rounds: int | None, threads: int | None, device: str | None) -> int:
@@ -57,16 +57,16 @@ def run(home: Path, scratch: Path, *, rounds: int | None, threads: int | None, d
     try:
         plan = read_plan(home)
         given = {name: v for name, v in {"rounds": rounds, "threads": threads, "device": device}.items() if v}
-        options = msgspec.convert({**msgspec.to_builtins(plan.options), **given}, Options)
+        options = msgspec.convert({**msgspec.to_builtins(plan.options), **given}, MeasureOptions)
         rows = [ArtefactRow(item.label, home / item.folder) for item in plan.artefacts]
-        if device is None and options.device == Options().device:
+        if device is None and options.device == MeasureOptions().device:
             rows = [each for row in rows for each in unit_rows(row)]
         made = measure(rows, options, scratch=scratch, progress=_progress)
         atomic_write(home / files.RESULT, files.encode(made))
     except P3MEdgeError as refusal:
         sys.stderr.write(f"\nerror: {refusal}\n" + (f"hint: {refusal.hint}\n" if refusal.hint else ""))
         return refusal.exit_code
-    sys.stdout.write(report.markdown(made))
+    sys.stdout.write(render.markdown(made))
     sys.stderr.write(f"\n{files.RESULT} is written: p3m-edge bench --import {files.RESULT} ARTEFACT...\n")
     error = failure(made)
     if error is None:
@@ -93,7 +93,7 @@ def read_plan(home: Path) -> Plan:
     for item in plan.artefacts:
         if ".." in Path(item.folder).parts or Path(item.folder).is_absolute():
             raise ArtefactError(f"{path} names a folder outside the bundle: {item.folder}")
-        if results.identity(manifest.read(home / item.folder)) != item.identity:
+        if identity(manifest.read(home / item.folder)) != item.identity:
             raise ArtefactError(f"{item.folder} is not the artefact that was bundled", hint="copy the bundle again")
     return plan
 

@@ -1,0 +1,109 @@
+"""What the benchmarks of mattes share: the networks to be measured, and the command line of a script."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from p3m_edge.errors import P3MEdgeError
+from p3m_edge.runtimes import Matting
+from p3m_edge.runtimes.compose import composite
+from p3m_edge.runtimes.contract import engine_module
+from p3m_edge.table import NONE, Table
+
+Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""From a picture, uint8 ``[H, W, 3]``, RGB, to its alpha, float32 ``[H, W]``."""
+_PLAIN = (60, 160, 90)
+
+
+def artefact(folder: Path, threads: int | None) -> Predict:
+    """As an app runs it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        matting = Matting(folder, threads=threads)
+    return lambda rgb: np.asarray(matting(rgb), dtype=np.float32)
+
+
+def selfie() -> dict[str, Predict]:
+    """MediaPipe's Selfie Segmentation (general, 256x256) by its name; nothing where MediaPipe is not installed."""
+    if importlib.util.find_spec("mediapipe") is None:
+        return {}
+    import mediapipe
+
+    network = mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+
+    def predict(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.asarray(np.clip(network.process(rgb).segmentation_mask, 0, 1), dtype=np.float32)
+
+    return {"MediaPipe Selfie": predict}
+
+
+def isnet(file: Path) -> Predict:
+    """IS-Net for general use (DIS, ECCV 2022) from an ONNX file, at 1024x1024, in OpenVINO."""
+    openvino = engine_module("openvino").require()
+    core = openvino.Core()
+    model = core.read_model(file)
+    compiled = core.compile_model(openvino.Model([model.outputs[0].node], model.get_parameters(), "isnet"), "CPU")
+
+    def predict(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+        shrinks = max(rgb.shape[:2]) > 1024
+        square = cv2.resize(rgb, (1024, 1024), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        tensor = ((square.astype(np.float32) - 128) / 256).transpose(2, 0, 1)[None]
+        alpha = np.clip(compiled(tensor)[0][0, 0], 0, 1)
+        return np.asarray(cv2.resize(alpha, rgb.shape[1::-1]), dtype=np.float32)
+
+    return predict
+
+
+def on_plain(rgb: NDArray[np.uint8], alpha: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The person of a picture before a plain colour."""
+    return composite(rgb, alpha, _PLAIN)
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that every script has."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--threads", type=int, metavar="N", help="of the artefacts' engines")
+    made.add_argument("--json", action="store_true", help="one document on the standard output")
+    return made
+
+
+def run(options: argparse.ArgumentParser, report: Callable[[argparse.Namespace], None]) -> int:
+    """Parse the command line and report; the exit code, after one line for an error."""
+    try:
+        report(options.parse_args())
+    except P3MEdgeError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, emoji=False, soft_wrap=True)
+        return error.exit_code
+    return 0
+
+
+def table(title: str, rows: Iterable[object], **formats: str) -> Table:
+    """A table of dataclasses: a column for each field that has a format; None is shown as ``-``."""
+
+    def cell(value: object, form: str) -> str:
+        return NONE if value is None or value == "" else format(value, form)
+
+    body = tuple(tuple(cell(getattr(row, name), form) for name, form in formats.items()) for row in rows)
+    return Table(title, tuple(formats), body)
+
+
+def show(arguments: argparse.Namespace, document: object, *tables: Table) -> None:
+    """Print the document with ``--json``, the tables without."""
+    if arguments.json:
+        json.dump(document, sys.stdout, indent=1)
+        return
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    for one in tables:
+        if one.rows:
+            one.print(console)

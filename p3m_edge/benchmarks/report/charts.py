@@ -1,0 +1,272 @@
+"""Charts as SVG text, drawn by matplotlib: bars, points and lines for documents, latency against error for the page."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from p3m_edge.errors import missing_package
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.transforms import Bbox
+
+_LOGARITHMIC = 12.0  # latencies that differ by more than this factor get a logarithmic axis
+_CLOSE = 0.3  # errors that differ by less than this share of the largest get an axis that does not start at zero
+_LEAST_SPAN = 0.03  # of the largest error, on such an axis: noise must not fill the chart
+_MARKERS = {"fp32": "o", "fp16": "s", "int8": "^"}
+_SPOTS = ((9, 11, "left"), (9, -11, "left"), (-9, -11, "right"), (-9, 11, "right"), (11, 0, "left"), (-11, 0, "right"))
+
+
+class Palette(NamedTuple):
+    """The colours of a chart: those of the page's style sheet."""
+
+    paper: str = "#ffffff"
+    ink: str = "#16191d"
+    grid: str = "#dde1e6"
+    muted: str = "#9ca3af"
+    accent: str = "#1d5fd1"
+    marked: tuple[str, ...] = ("#1d5fd1", "#00736b", "#b4500a", "#7037b8")
+    on_mark: str = "#ffffff"
+
+
+LIGHT = Palette()
+DARK = Palette(
+    "#191d23", "#e9ecf0", "#2d343d", "#a1abb6", "#82aefb", ("#82aefb", "#57cfc2", "#f3a361", "#c49bf7"), "#101317"
+)
+
+
+class Bar(NamedTuple):
+    """A row of a bar chart; ``note`` stands behind the value, and a marked one is in the accent's colour."""
+
+    label: str
+    value: float
+    note: str = ""
+    marked: bool = False
+
+
+class Point(NamedTuple):
+    """A point of a scatter chart."""
+
+    label: str
+    x: float
+    y: float
+
+
+class Line(NamedTuple):
+    """A line of a line chart: its name, and points (x, y) from left to right."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+
+
+class Place(NamedTuple):
+    """A row in the chart of latency (median and its interval, ms) against error; ``number`` stands in its mark."""
+
+    number: int
+    label: str
+    precision: str
+    latency: float
+    low: float
+    high: float
+    error: float
+
+
+def require() -> None:
+    """Raise :class:`MissingError` where there is no matplotlib: before a long run whose result is to be drawn."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise missing_package("matplotlib", "report", error) from error
+
+
+def bars(title: str, rows: Sequence[Bar], unit: str) -> str:
+    """Horizontal bars from zero, one row each, in the order given."""
+
+    def paint(axes: Axes) -> None:
+        colours = [LIGHT.accent if row.marked else LIGHT.muted for row in rows]
+        drawn = axes.barh(range(len(rows)), [row.value for row in rows], color=colours, height=0.7)
+        texts = [f"{row.value:.1f} {unit}".strip() + (f", {row.note}" if row.note else "") for row in rows]
+        axes.bar_label(drawn, texts, padding=4)
+        for number, patch in enumerate(drawn):
+            patch.set_gid(f"bar-{number}")
+        axes.set_yticks(range(len(rows)), [row.label for row in rows])
+        axes.set_xlim(0, max(row.value for row in rows) or 1.0)
+        axes.set_xticks([])
+        axes.grid(visible=False)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.invert_yaxis()
+
+    return _svg(title, (760, 52 + 26 * len(rows)), paint)
+
+
+def points(title: str, data: Sequence[Point], x_label: str, y_label: str) -> str:
+    """Labelled points on axes that start at zero."""
+
+    def paint(axes: Axes) -> None:
+        axes.plot([p.x for p in data], [p.y for p in data], "o", color=LIGHT.accent, gid="points")
+        for point in data:
+            axes.annotate(point.label, (point.x, point.y), (7, 0), textcoords="offset points", va="center")
+        axes.set(xlabel=x_label, ylabel=y_label, xlim=(0, 1.15 * max(p.x for p in data)), ylim=(0, None))
+
+    return _svg(title, (760, 420), paint)
+
+
+def lines(title: str, data: Sequence[Line], x_label: str, y_label: str) -> str:
+    """Lines with a dot for each point, on axes that start at zero; each one is named behind its last point.
+
+    Points that are not finite are left out.
+    """
+
+    def paint(axes: Axes) -> None:
+        for number, line in enumerate(data):
+            finite = [point for point in line.points if all(map(math.isfinite, point))]
+            if finite:
+                x, y = zip(*finite, strict=True)
+                axes.plot(x, y, "o-", markersize=3.5, color=LIGHT.marked[number % 4], gid=f"line-{number}")
+                text = f"{line.label} {y[-1]:.2f}".strip()
+                axes.annotate(text, finite[-1], (6, 0), textcoords="offset points", va="center")
+        axes.set(xlabel=x_label, ylabel=y_label, xlim=(0, None), ylim=(0, None))
+
+    return _svg(title, (760, 420), paint)
+
+
+def pareto(places: Iterable[Place]) -> tuple[Place, ...]:
+    """Those than which no other is both at least as fast and at least as accurate, and better in one; fastest first."""
+    front: list[Place] = []
+    for place in sorted(places, key=lambda p: (p.latency, p.error, p.number)):
+        tie = bool(front) and (place.latency, place.error) == (front[-1].latency, front[-1].error)
+        if not front or place.error < front[-1].error or tie:
+            front.append(place)
+    return tuple(front)
+
+
+def scale_is_cut(places: Sequence[Place]) -> bool:
+    """Whether the vertical axis of :func:`trade_off` does not start at zero."""
+    errors = [place.error for place in places]
+    return len(errors) > 1 and min(errors) > (1 - _CLOSE) * max(errors) > 0
+
+
+def trade_off(
+    places: Sequence[Place], marks: Sequence[tuple[str, float]], labels: tuple[str, str],
+    colours: Palette = LIGHT, *, narrow: bool = False,
+) -> str:  # fmt: skip
+    """Latency against error with the Pareto front.
+
+    Parameters
+    ----------
+    places
+        At least one.
+    marks
+        Label and latency of rows whose error is not known: vertical lines.
+    labels
+        Of the two axes.
+    colours, narrow
+        For the page in light and dark, on wide screens and on phones. A narrow chart names no points.
+    """
+
+    def paint(axes: Axes) -> None:
+        _scale(axes, places, [latency for _, latency in marks])
+        front = pareto(places)
+        right, top = axes.get_xlim()[1], axes.get_ylim()[1]
+        x = [front[0].latency, *(place.latency for place in front), right]
+        y = [top, *(place.error for place in front), front[-1].error]
+        axes.step(x, y, where="post", color=colours.accent, gid="front")
+        axes.fill_between(x, y, top, step="post", color=colours.accent, alpha=0.07, linewidth=0)
+        for label, latency in marks:
+            axes.axvline(latency, color=colours.muted, linestyle="--")
+            text = label if narrow else f"{label} (latency only)"
+            axes.text(latency, 1.01, text, transform=axes.get_xaxis_transform(), ha="right", color=colours.muted)
+        for place in places:
+            _mark(axes, place, colours, faded=place not in front)
+        axes.set(xlabel=labels[0], ylabel=labels[1])
+        if not narrow:
+            axes.text(0.01, 0.02, "better: down and to the left", transform=axes.transAxes, color=colours.muted)
+            _name(axes, places)
+
+    return _svg("", (340, 330) if narrow else (860, 430), paint, colours)
+
+
+def _scale(axes: Axes, places: Sequence[Place], marks: Sequence[float]) -> None:
+    """The axes' ends: from zero, unless the latencies lie far apart or the errors close together."""
+    latencies = [value for place in places for value in (place.low, place.high)] + list(marks)
+    slowest, fastest = max(latencies), min(latencies)
+    if slowest / fastest > _LOGARITHMIC:
+        axes.set_xscale("log")
+        axes.set_xlim(fastest / 1.6, slowest * 1.6)
+        axes.xaxis.set_major_formatter("{x:g}")
+    else:
+        axes.set_xlim(0, 1.14 * slowest)
+    low, high = min(place.error for place in places), max(place.error for place in places)
+    if scale_is_cut(places):
+        middle, half = (low + high) / 2, max(high - low, _LEAST_SPAN * high) / 2
+        axes.set_ylim(max(0.0, middle - 1.8 * half), middle + 1.6 * half)
+    else:
+        axes.set_ylim(0, 1.18 * high or 1.0)
+
+
+def _mark(axes: Axes, place: Place, colours: Palette, *, faded: bool) -> None:
+    """A numbered point with the interval of its median; the shape and the colour tell the precision."""
+    kinds = [*_MARKERS]
+    colour = colours.marked[kinds.index(place.precision) if place.precision in kinds else -1]
+    x, y, shape = place.latency, place.error, _MARKERS.get(place.precision, "D")
+    alpha = 0.62 if faded else 1.0
+    axes.plot([place.low, place.high], [y, y], "|-", color=colour, alpha=alpha)
+    axes.plot(x, y, shape, color=colour, markersize=14, alpha=alpha, gid=f"row-{place.number}", zorder=3)
+    down = -1.5 if shape == "^" else 0
+    axes.annotate(
+        str(place.number), (x, y), (0, down), textcoords="offset points", ha="center", va="center_baseline",
+        color=colours.on_mark, weight="bold", size=8, zorder=4,
+    )  # fmt: skip
+
+
+def _name(axes: Axes, places: Sequence[Place]) -> None:
+    """The rows' names beside their points, where nothing else stands; elsewhere the number tells."""
+    axes.figure.canvas.figure.draw_without_rendering()  # it finds out where all things stand
+    taken: list[Bbox] = [text.get_window_extent() for text in axes.texts]
+    for place in places:
+        for x, y, side in _SPOTS:
+            text = axes.annotate(
+                place.label, (place.latency, place.error), (x, y), textcoords="offset points", ha=side, va="center"
+            )
+            box = text.get_window_extent()
+            inside = axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1 and axes.bbox.y0 < box.y0 and box.y1 < axes.bbox.y1
+            if inside and not any(map(box.overlaps, taken)):
+                taken.append(box)
+                break
+            text.remove()
+
+
+def _svg(title: str, size: tuple[int, int], paint: Callable[[Axes], None], colours: Palette = LIGHT) -> str:
+    """A figure of a size in pixels, the same for the same data; names are taken as they are, never as formulas."""
+    require()
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    ink, paper = colours.ink, colours.paper
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a name may hold characters that no font here has
+        mpl.rcdefaults()
+        mpl.rc("svg", fonttype="none", hashsalt="p3m-edge")
+        mpl.rc("text", parse_math=False, color=ink)
+        mpl.rc("font", size=9.5 if size[0] > 400 else 12)  # a phone shows a narrow chart as large as it is drawn
+        mpl.rc("figure", facecolor=paper)
+        mpl.rc("axes", titlelocation="left", titleweight="bold", titlecolor=ink, labelcolor=ink, edgecolor=ink)
+        mpl.rc("axes", facecolor=paper, axisbelow=True, grid=True)
+        mpl.rc("axes.spines", top=False, right=False)
+        mpl.rc("xtick", color=ink)
+        mpl.rc("ytick", color=ink)
+        mpl.rc("grid", color=colours.grid)
+        figure = Figure((size[0] / 72, size[1] / 72), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_title(title)
+        paint(axes)
+        out = io.StringIO()
+        figure.savefig(
+            out, format="svg", metadata={"Date": None, "Creator": None, **({"Title": title} if title else {})}
+        )
+    return out.getvalue()

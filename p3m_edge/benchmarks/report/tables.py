@@ -1,0 +1,245 @@
+"""The tables of a report: one description for the terminal, for Markdown and for the HTML page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import get_args
+
+from p3m_edge.benchmarks.placement import NEURAL_ENGINE, Device, Operator
+from p3m_edge.benchmarks.report import schema
+from p3m_edge.benchmarks.report.schema import Measured, Report, RowResult, all_reports
+from p3m_edge.benchmarks.statistics import Ratio, Summary
+from p3m_edge.table import NONE, Table
+
+_WITH_NEURAL_ENGINE = ("NE", "ALL")
+_EXAMPLES = 3
+_ERRORS = ("logits_mean", "local_mean", "flips", "alpha_mean")
+_GPU_PARTS = {
+    "latency": "latency", "enqueue": "enqueue", "h2d": "host to device", "compute": "GPU compute",
+    "d2h": "device to host",
+}  # fmt: skip
+
+Rows = Sequence[tuple[RowResult, Measured]]
+
+
+def tables(report: Report) -> tuple[Table, ...]:
+    """The tables of one machine's run; imported runs are not looked at."""
+    rows = {row.label: row for row in report.rows}
+    measured = [(row, row.measured) for row in map(rows.__getitem__, report.ranked) if row.measured is not None]
+    made = [_latency(report, measured), _frame(report.options, measured), _resources(measured), _gpu(measured)]
+    made += [_app(report), _verdicts(report), *placements(report), _accuracy(report.accuracy)]
+    return tuple(table for table in (*made, _changes(report.comparison)) if table is not None and table.rows)
+
+
+def side_by_side(report: Report) -> Table | None:
+    """Median latencies of every machine, artefacts matched by content; None without imported runs."""
+    reports = list(all_reports(report))
+    if len(reports) < 2:
+        return None
+    found = [{_key(row): row for row in reversed(one.rows)} for one in reports]
+    labels: dict[tuple[str, str | None], str] = {}
+    for one in reports:
+        for row in one.rows:
+            labels.setdefault(_key(row), row.label)
+    rows = tuple((label, *(_cell(machine.get(key)) for machine in found)) for key, label in labels.items())
+    columns = (f"{number}: {one.machine.name}" for number, one in enumerate(reports, 1))
+    return Table("Machines side by side, median of the bare call, ms", ("row", *columns), rows)
+
+
+def _key(row: RowResult) -> tuple[str, str | None]:
+    """By what a row is found in the report of another machine."""
+    return row.identity or row.label, row.device
+
+
+def _cell(row: RowResult | None) -> str:
+    if row is None:
+        return NONE
+    return row.status if row.measured is None else milliseconds(row.measured.latency.median)
+
+
+def _latency(report: Report, rows: Rows) -> Table:
+    ranks = {}
+    for ranking in report.rankings:
+        place = 1
+        for group in ranking.groups:
+            ranks.update(dict.fromkeys(group, f"{place}{'=' if len(group) > 1 else ''}"))
+            place += len(group)
+    body = []
+    for row, measured in rows:
+        s = measured.latency
+        numbers = map(milliseconds, (s.minimum, s.mean, s.p90, s.p95, s.p99))
+        interval = f"{milliseconds(s.interval.low)} .. {milliseconds(s.interval.high)}"
+        ratio = _ratio(report.ratios.get(row.label))
+        body.append(
+            (ranks[row.label], row.label, row.shape, _median(s), interval, *numbers, str(s.count), ratio)
+        )  # fmt: skip
+    coverage = min((measured.latency.interval.coverage for _, measured in rows), default=0)
+    against = f"times as fast as {report.baseline}" if report.baseline else "ratio"
+    return Table(
+        "Bare call of the engine, ms",
+        ("rank", "row", "input", "median", "its interval", "min", "mean", "p90", "p95", "p99", "calls", against),
+        tuple(body),
+        f"Interval: {coverage:.1%} for the median, from the medians of the rounds. "
+        "Ranks compare the rows round by round; with =: cannot be told apart.",
+    )
+
+
+def _frame(options: schema.MeasureOptions, rows: Rows) -> Table:
+    body = tuple(
+        (row.label, *map(_median, (m.preprocess, m.latency, m.postprocess, m.end_to_end, m.overhead, m.throughput)))
+        for row, m in rows
+        if m.end_to_end is not None
+    )
+    columns = ("row", "before", "inference", "after", "whole call", "of it not the engine", "frames/s, async")
+    size = f"{options.frame_width}x{options.frame_height}"
+    return Table(f"A frame of {size} through Matting, medians, ms", columns, body)
+
+
+def _resources(rows: Rows) -> Table:
+    def start(one: schema.Start | None, *names: str) -> tuple[str, ...]:
+        return tuple(NONE if one is None else f"{getattr(one, name):.0f}" for name in names)
+
+    body = tuple(
+        (
+            row.label, *start(m.cold_start, "ready_ms", "import_ms", "load_ms", "first_ms"),
+            *start(m.second_start, "ready_ms", "first_ms"),
+            *map(megabytes, (m.memory.cold, m.memory.running, m.memory.throughput, row.size_bytes)),
+        )
+        for row, m in rows
+    )  # fmt: skip
+    columns = (
+        "row", "cold start", "of it import", "of it load", "first call", "second start", "first call", "peak MB cold",
+        "peak MB running", "peak MB async", "size MB",
+    )  # fmt: skip
+    return Table("Start (ms), peak memory and size", columns, body)
+
+
+def _gpu(rows: Rows) -> Table | None:
+    timed = [(row, m.gpu) for row, m in rows if m.gpu is not None]
+    if not timed:
+        return None
+    body, runs = [], []
+    for row, found in timed:
+        for name, part in found.parts.items():
+            values = (part.median, part.mean, part.minimum, part.maximum, part.p90, part.p95, part.p99)
+            body.append((row.label, _GPU_PARTS[name], *(f"{value:.4f}" for value in values)))
+        memory = row.used and f", {megabytes(row.used.device_memory or 0)} MB of GPU memory besides the weights"
+        speed = f"{found.inferences} inferences in {found.seconds:.2f} s ({found.throughput:.1f} a second)"
+        runs.append(f"{row.label}: {speed}{memory or ''}")
+    graph = "on" if any(found.cuda_graph for _, found in timed) else "off"
+    return Table(
+        "The GPU's own time, by trtexec's rules, ms",
+        ("row", "part", "median", "mean", "min", "max", "p90", "p95", "p99"),
+        tuple(body),
+        f"CUDA graph {graph}, data transfers included, one inference at a time, after {timed[0][1].warmup_ms:g} ms of "
+        f"warm-up. {'; '.join(runs)}.",
+    )
+
+
+def _app(report: Report) -> Table:
+    body = tuple(
+        (one.label, _median(one.ours), _median(one.theirs), _ratio(one.ratio), " ".join(one.settings))
+        for one in report.benchmark_app
+    )
+    columns = ("row", "p3m-edge bench", "benchmark_app", "ours / theirs", "settings")
+    return Table("OpenVINO's benchmark_app on the same artefact, medians, ms", columns, body)
+
+
+def _verdicts(report: Report) -> Table:
+    body = []
+    for row in report.rows:
+        parity = row.parity
+        golden = NONE if parity is None else "passed" if parity.passed else "FAILED"
+        worst = ", ".join(f"{k} {parity.worst[k]:.2g}" for k in _ERRORS if k in parity.worst) if parity else ""
+        engine = f"{row.engine} {row.used.version}" if row.used else row.engine
+        trained = " (not trained)" if row.trained is False else ""
+        content = NONE if row.identity is None else row.identity[:12]
+        network = (engine, row.precision, row.arch + trained, row.unpool, content)
+        body.append((row.label, *network, row.status, golden, worst or NONE))
+    network = ("engine", "precision", "network", "unpool", "content")
+    columns = ("row", *network, "status", "golden vectors", "largest errors")
+    return Table("Accuracy parity on this machine", columns, tuple(body))
+
+
+def placements(report: Report) -> Iterator[Table]:
+    """Where Core ML means to run what, and what it does not give to the Neural Engine where it may."""
+    planned = [(row, row.placement.operators) for row in report.rows if row.placement and row.placement.operators]
+    devices: tuple[Device | None, ...] = (*get_args(Device), None)
+    body = tuple(
+        (row.label, str(len(found)), *(_share([one for one in found if one.device == device]) for device in devices))
+        for row, found in planned
+    )
+    columns = ("row", "operators", *(device or "not told" for device in devices))
+    yield Table("Compute plan: operators by preferred device, and their share of the cost", columns, body)
+    off = []
+    for row, found in planned:
+        kinds: dict[tuple[str, str], list[Operator]] = {}
+        for one in found:
+            if one.device != NEURAL_ENGINE and (row.device or report.options.device).upper() in _WITH_NEURAL_ENGINE:
+                kinds.setdefault((one.kind, one.device or "not told"), []).append(one)
+        for (kind, device), some in sorted(kinds.items(), key=lambda item: -_cost(item[1])):
+            could = sum(NEURAL_ENGINE in one.supported for one in some)
+            names = ", ".join(one.name for one in some[:_EXAMPLES]) + (", ..." if len(some) > _EXAMPLES else "")
+            off.append((row.label, kind, device, _share(some), str(could), names))
+    columns = ("row", "operator", "runs on", "how many, cost", "of them could", "which")
+    yield Table("Off the Neural Engine", columns, tuple(off))
+
+
+def _share(operators: Sequence[Operator]) -> str:
+    return f"{len(operators)} ({_cost(operators):.1%})" if operators else NONE
+
+
+def _cost(operators: Sequence[Operator]) -> float:
+    return math.fsum(one.cost or 0.0 for one in operators)
+
+
+def _accuracy(found: schema.Accuracy | None) -> Table | None:
+    if found is None:
+        return None
+    body = tuple(
+        (
+            label,
+            *(f"{errors[label]:.4g}" if label in errors else NONE for errors in (found.sad, found.difference)),
+            found.failures.get(label, NONE),
+        )
+        for label in dict.fromkeys((*found.difference, *found.failures))
+    )
+    return Table(
+        f"Mattes of {found.pictures} sample pictures, {found.true_mattes} with a true matte",
+        ("row", "SAD, thousands", "difference x 1000", "why none"),
+        body,
+        f"Means over the pictures; the difference is that of the alpha from {found.reference}'s.",
+    )
+
+
+def _changes(found: schema.Comparison | None) -> Table | None:
+    if found is None:
+        return None
+    body = tuple(
+        (
+            one.label, one.verdict, *(NONE if ms is None else milliseconds(ms) for ms in (one.before_ms, one.after_ms)),
+            _ratio(one.ratio), one.note or NONE,
+        )
+        for one in found.changes
+    )  # fmt: skip
+    columns = ("row", "verdict", "before, ms", "now, ms", "before / now", "note")
+    return Table(f"Against the report of {found.created}", columns, body, "; ".join(found.remarks))
+
+
+def milliseconds(value: float) -> str:
+    """A time as tables show it."""
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}"
+
+
+def megabytes(value: int | None) -> str:
+    """Bytes in MB (10^6)."""
+    return NONE if value is None else f"{value / 1e6:.1f}"
+
+
+def _median(summary: Summary | None) -> str:
+    return NONE if summary is None else milliseconds(summary.median)
+
+
+def _ratio(ratio: Ratio | None) -> str:
+    return NONE if ratio is None else f"{ratio.value:.3f} ({ratio.interval.low:.3f} .. {ratio.interval.high:.3f})"
