@@ -76,8 +76,8 @@ def int8_options(args: argparse.Namespace, names: Iterable[str]) -> dict[str, An
         An option was given that means nothing to any of the targets with these names.
     """
     chosen = [targets.get(name) for name in names]
-    measured = [target.name for target in chosen if target.climbs or target.compressed]
-    climbing = [target.name for target in chosen if target.climbs]
+    measured = [target.name for target in chosen if target.needs_calibration or target.weight_only]
+    climbing = [target.name for target in chosen if target.needs_calibration]
     given = [name for name in _FIELDS if getattr(args, name) is not None]
     for name in given:
         option = f"--{name.replace('_', '-')}"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from p3m_edge.cli.console import Console
     from p3m_edge.data.parallel import Progress
-    from p3m_edge.export.sensitivity import Sensitivity
+    from p3m_edge.export.quantize.sensitivity import Sensitivity
 
 HELP = """Bring one part of the network after the other to INT8 (or half precision), alone, and compare alpha with
 float32. The parts that hurt most come first: they are what export keeps in float32 when nothing simpler meets the gate.
@@ -73,13 +73,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
     _check(args)
     export = load_exporter()
     from p3m_edge.export.calibration import open_calibration
-    from p3m_edge.export.ranges import activation_ranges
-    from p3m_edge.export.sensitivity import rank
-    from p3m_edge.export.workbench import Workbench
+    from p3m_edge.export.graph.ranges import activation_ranges
+    from p3m_edge.export.quantize.sensitivity import rank
+    from p3m_edge.export.session import ExportSession
 
     height, width = args.size.height, args.size.width
     arch = args.arch or (shipped.DEFAULT if args.checkpoint is None else None)
-    bench = Workbench(export.ExportRequest(("onnx-fp32",), Path(), checkpoint, arch, width, height))
+    session = ExportSession(export.ExportRequest(("onnx-fp32",), Path(), checkpoint, arch, width, height))
     if args.standin:
         console.warn("the weights are stand-ins and NOT TRAINED: the ranking says nothing about trained ones")
     calibration = open_calibration(args.calib, count=args.calib_count, seed=args.seed)
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console.warn(remark)
     if args.out is not None:  # before the hours of work, and not for input that cannot be used
         _make(args.out)
-    model = bench.graph()
+    model = session.graph()
     images = list(itertools.islice(calibration.images(height, width), args.pictures))
     if args.precision == "int8":
         with counting(console, "ranges") as progress:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
     from p3m_edge.cli.console import Console
-    from p3m_edge.export.mil.examine import FunctionReport
+    from p3m_edge.export.formats.coreml.mil.examine import FunctionReport
 
 PACKAGE = ".mlpackage"
 HELP = """Check artefacts on this machine, with the runtime that apps use: the manifest, the hash of every file, and
@@ -172,17 +172,17 @@ def _elsewhere(manifest: Manifest, device: str | None) -> bool:
 def _compute(manifest: Manifest, folder: Path) -> Engine:
     if manifest.engine.name == "tensorrt":
         with needing("torch"):
-            from p3m_edge.export.typed import simulate
+            from p3m_edge.export.formats.tensorrt.simulate_fp16 import simulate
         return simulate(manifest, folder)
     with needing("torch,coreml"):
-        from p3m_edge.export.mil.engine import interpret
+        from p3m_edge.export.formats.coreml.mil.engine import interpret
     return interpret(manifest, folder, sequence=True)
 
 
 def _examined(path: Path, start: float) -> Verification:
     """The verdict on any Core ML package."""
     with needing("torch,coreml"):
-        from p3m_edge.export.mil.examine import examine
+        from p3m_edge.export.formats.coreml.mil.examine import examine
     functions = examine(path)
     seconds = round(time.perf_counter() - start, 3)
     bad = next((function for function in functions if not function.sound), None)
