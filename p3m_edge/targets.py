@@ -49,9 +49,9 @@ FP16 = Limits(
     alpha_mean=2e-3, mse=1e-3, grad_mean=3.5e-5,
 )  # fmt: skip
 INT8 = Limits(logits_mean=None, local_mean=1e-1, pixel_tolerance=1e-1, pixel_share=3e-1, flips=3e-1)
-"""Wide: what an INT8 artefact is worth is measured on pictures (:mod:`p3m_edge.export.accuracy`). These limits are for
-the golden vectors, to tell a broken file or engine from a sound one on any machine. Noise is one of them, which is far
-from all that INT8 is calibrated for: sound artefacts flip up to 16 % of its pixels."""
+"""Wide: what an INT8 artefact is worth is measured on pictures (:mod:`p3m_edge.export.quantize.accuracy`). These limits
+are for the golden vectors, to tell a broken file or engine from a sound one on any machine. Noise is one of them, which
+is far from all that INT8 is calibrated for: sound artefacts flip up to 16 % of its pixels."""
 
 CALIBRATION_PICTURES = 128
 """What INT8 is calibrated with, if nothing else is said; of a folder with fewer pictures, all."""
@@ -99,19 +99,14 @@ class Target:
     limits: Limits
 
     @property
-    def climbs(self) -> bool:
-        """Whether it is calibrated with pictures, and made in several attempts (:mod:`p3m_edge.export.ladder`)."""
+    def needs_calibration(self) -> bool:
+        """Whether it is calibrated with pictures, and made in several attempts."""
         return self.precision == ("w8a8" if self.engine == "coreml" else "int8")
 
     @property
-    def compressed(self) -> bool:
-        """Whether its weights alone have fewer bits (:mod:`p3m_edge.export.compression`)."""
+    def weight_only(self) -> bool:
+        """Whether its weights alone have fewer bits."""
         return self.engine == "coreml" and self.precision in ("int8", "pal6", "pal4")
-
-    @property
-    def apple(self) -> bool:
-        """Whether one of Apple's converters makes it, from PyTorch's operators: of one size, one frame at a time."""
-        return self.engine in ("coreml", "coreai")
 
     @property
     def experimental(self) -> bool:

@@ -10,9 +10,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+import p3m_edge
 from p3m_edge.data.sample import Sample
 from p3m_edge.data.trimap import make_trimap
 from p3m_edge.imageio import write_png
+
+ASTRONAUT = Path(p3m_edge.__file__).parent / "assets" / "astronaut.jpg"
+"""The portrait that the package comes with."""
 
 
 def portrait(height: int = 60, width: int = 80, seed: int = 0, kernel: int = 9) -> Sample:

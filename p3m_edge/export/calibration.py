@@ -18,19 +18,10 @@ from numpy.typing import NDArray
 from p3m_edge import __version__
 from p3m_edge.data import phash, sets
 from p3m_edge.data.lists import Entry, shared_photographs
-from p3m_edge.data.parallel import Progress
 from p3m_edge.data.recipe import MOST, numbered
 from p3m_edge.data.sets import find_items
 from p3m_edge.errors import InputError, UsageError
-from p3m_edge.export.calibration_pictures import (
-    SIDE,
-    DrawnPicture,
-    FilePicture,
-    Picture,
-    choose,
-    listed,
-    portable,
-)
+from p3m_edge.export.calibration_pictures import SIDE, DrawnPicture, FilePicture, choose, listed, portable
 from p3m_edge.imageio import list_images
 from p3m_edge.preprocess import fit, to_network
 from p3m_edge.records import PicturesRecord
@@ -79,7 +70,7 @@ class PictureSet:
 
     kind: Literal["files", "synthetic"]
     source: str
-    pictures: tuple[Picture, ...] = field(repr=False)
+    pictures: tuple[FilePicture | DrawnPicture, ...] = field(repr=False)
     has_truth: bool
     skipped: tuple[str, ...] = ()
     repeated: tuple[str, ...] = ()
@@ -127,28 +118,17 @@ class PictureSet:
         return (to_network(picture.frame(), height, width)[0][None] for picture in self.pictures)
 
     def samples(self) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.float32] | None]]:
-        """The pictures as they are, to be measured with; each call begins anew.
+        """The pictures as they are, to be measured with; each call begins anew, and raises as :meth:`images`.
 
         Yields
         ------
         name, frame, truth
             The name; uint8 ``[H, W, 3]``, RGB; the alpha, float32 ``[H, W]``, 0..1, or None where the set has no truth.
-
-        Raises
-        ------
-        InputError
-            On the way: a file cannot be read any more, or has changed.
         """
         return ((picture.name, picture.frame(), picture.truth()) for picture in self.pictures)
 
 
-def open_calibration(
-    folder: Path | None,
-    *,
-    count: int = CALIBRATION_PICTURES,
-    seed: int = 0,
-    progress: Progress = lambda _found, _wanted: None,
-) -> PictureSet:
+def open_calibration(folder: Path | None, *, count: int = CALIBRATION_PICTURES, seed: int = 0) -> PictureSet:
     """Choose the pictures to calibrate with. Mattes are not looked at: the set has no truth, unless it is drawn.
 
     Parameters
@@ -160,8 +140,6 @@ def open_calibration(
         How many, at least ``MINIMUM``. Of a folder with fewer, all of them.
     seed
         Which ones, and in what order.
-    progress
-        Called with the number of pictures that are found and wanted, after each file that was looked at.
 
     Raises
     ------
@@ -188,7 +166,7 @@ def open_calibration(
             f"{folder} belongs to a published test set: calibration must not see it",
             hint="measuring may; calibrate with the training split or with portraits of your own",
         ) from error
-    chosen = _choose(root, count, seed, truth=False, progress=progress)
+    chosen = _choose(root, count, seed, truth=False)
     if len(chosen) < MINIMUM:
         left_out = listed([*chosen.skipped, *chosen.repeated])
         raise InputError(
@@ -199,13 +177,7 @@ def open_calibration(
     return chosen
 
 
-def open_measuring(
-    folder: Path | None,
-    *,
-    count: int | None = None,
-    seed: int = 0,
-    progress: Progress = lambda _found, _wanted: None,
-) -> PictureSet:
+def open_measuring(folder: Path | None, *, count: int | None = None, seed: int = 0) -> PictureSet:
     """Choose the pictures to measure with; where a set has mattes, a picture without one cannot be used.
 
     Parameters
@@ -215,7 +187,7 @@ def open_measuring(
         sets are welcome. None: synthetic portraits, never those of the calibration.
     count
         How many, at least 1; None: all of a folder, or ``DEFAULT_MEASURED`` portraits.
-    seed, progress
+    seed
         As in :func:`open_calibration`.
 
     Raises
@@ -233,7 +205,7 @@ def open_measuring(
         remark = "measured with synthetic portraits: they are drawn, and say little about photographs"
         chosen = _draw(_MEASURING_SEEDS + seed, DEFAULT_MEASURED if count is None else count, remark)
     else:
-        chosen = _choose(_root(folder), count, seed, truth=True, progress=progress)
+        chosen = _choose(_root(folder), count, seed, truth=True)
     return replace(chosen, remarks=(*chosen.remarks, *_doubts(chosen)))
 
 
@@ -257,7 +229,7 @@ def check_apart(calibration: PictureSet, measuring: PictureSet) -> None:
         )
 
 
-def _same(here: Sequence[Picture], there: Sequence[Picture]) -> list[str]:
+def _same(here: Sequence[FilePicture | DrawnPicture], there: Sequence[FilePicture | DrawnPicture]) -> list[str]:
     """What is in both, a text for each picture of the second that is."""
     numbers = {picture.number for picture in here if isinstance(picture, DrawnPicture)}
     texts = {p.name: p.name for p in there if isinstance(p, DrawnPicture) and p.number in numbers}
@@ -288,13 +260,12 @@ def _entry(picture: FilePicture) -> Entry:
     return Entry("file", picture.name, phash=own, forms=" ".join(others))
 
 
-def _choose(root: Path, count: int | None, seed: int, *, truth: bool, progress: Progress) -> PictureSet:
+def _choose(root: Path, count: int | None, seed: int, *, truth: bool) -> PictureSet:
     """Files of a folder, all of them where no count is given; with their alphas if these are wanted and there."""
     items = find_items(root)
     truth = truth and any(item.alpha is not None for item in items)
-    found = choose(root, items, len(items) if count is None else count, seed, truth=truth, progress=progress)
-    name = portable(root.resolve().name)
-    return PictureSet("files", name, found.pictures, truth, found.skipped, found.repeated)
+    pictures, *left_out = choose(root, items, len(items) if count is None else count, seed, truth=truth)
+    return PictureSet("files", portable(root.resolve().name), pictures, truth, *left_out)
 
 
 def _draw(seed: int, count: int, remark: str) -> PictureSet:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 
 from p3m_edge import manifest
 from p3m_edge.data import phash, sets
-from p3m_edge.data.parallel import Progress
 from p3m_edge.data.sample import Image, Item
 from p3m_edge.data.synth import portrait
 from p3m_edge.errors import InputError
@@ -35,35 +33,9 @@ _KEPT = 256  # drawn portraits in memory, as PNG, 0.25 MB each: drawing takes so
 _NAMED = 3  # so many pictures are named in an error
 
 
-class Picture(Protocol):
-    """A picture that can be had any number of times.
-
-    Attributes
-    ----------
-    name
-        Unique in its set, the same on every machine.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """What a set's digest is made of."""
-        ...
-
-    def frame(self) -> Image:
-        """The picture, uint8 ``[H, W, 3]``, RGB; memory of its own."""
-        ...
-
-    def truth(self) -> NDArray[np.float32] | None:
-        """Its alpha, float32 ``[H, W]``, 0..1, or None."""
-        ...
-
-
 @dataclass(frozen=True)
 class FilePicture:
-    """A picture file, perhaps with its matte.
+    """A picture file, perhaps with its matte; it can be had any number of times, as each picture of a set.
 
     Attributes
     ----------
@@ -141,26 +113,9 @@ class DrawnPicture:
         return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED), dtype=np.uint8)
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What :func:`choose` found.
-
-    Attributes
-    ----------
-    pictures
-        Different files that can be used, in the seeded order.
-    skipped
-        Those that cannot: the name and why.
-    repeated
-        Those that are the same file as another one.
-    """
-
-    pictures: tuple[FilePicture, ...]
-    skipped: tuple[str, ...]
-    repeated: tuple[str, ...]
-
-
-def choose(folder: Path, items: Sequence[Item], count: int, seed: int, *, truth: bool, progress: Progress) -> Choice:
+def choose(
+    folder: Path, items: Sequence[Item], count: int, seed: int, *, truth: bool
+) -> tuple[tuple[FilePicture, ...], tuple[str, ...], tuple[str, ...]]:
     """Look at pictures in an order that seed and names alone decide, until ``count`` are found or none is left.
 
     A smaller count gives the beginning of a larger one's choice, and a file more in the folder moves no other.
@@ -175,8 +130,12 @@ def choose(folder: Path, items: Sequence[Item], count: int, seed: int, *, truth:
         How many pictures, at least 1, and which.
     truth
         Each needs an alpha of its size.
-    progress
-        Called with the number of pictures that are found and wanted, after each that was looked at.
+
+    Returns
+    -------
+    pictures, skipped, repeated
+        Different files that can be used, in the seeded order; those that cannot, the name and why; those that are the
+        same file as another one.
 
     Raises
     ------
@@ -198,7 +157,6 @@ def choose(folder: Path, items: Sequence[Item], count: int, seed: int, *, truth:
             first = found.setdefault(picture.sha256, picture)
             if first is not picture:
                 repeated.append(f"{picture.name} is the same file as {first.name}")
-        progress(len(found), wanted)
     if not found and flat == len(skipped):
         raise InputError(
             f"the pictures of {folder} are of one colour, {flat} of the {flat} that were looked at: "
@@ -210,7 +168,7 @@ def choose(folder: Path, items: Sequence[Item], count: int, seed: int, *, truth:
             f"{len(skipped)} of {looked} pictures of {folder} cannot be used: {listed(skipped)}",
             hint="up to a tenth is passed over; put these right or take them out",
         )
-    return Choice(tuple(found.values()), tuple(skipped), tuple(repeated))
+    return tuple(found.values()), tuple(skipped), tuple(repeated)
 
 
 def listed(texts: Sequence[str]) -> str:

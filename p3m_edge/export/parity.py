@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from p3m_edge import manifest as manifests
 from p3m_edge import metrics
 from p3m_edge.errors import UsageError, suggestion
-from p3m_edge.export.headroom import Headroom
-from p3m_edge.export.levels import open_highest
-from p3m_edge.export.workbench import Workbench
+from p3m_edge.export.formats import Headroom, format_of
+from p3m_edge.export.session import ExportSession
 from p3m_edge.manifest import Manifest
 from p3m_edge.records import ParityItem, ParityRecord
 from p3m_edge.runtimes import golden
@@ -48,13 +47,13 @@ def limits(target: Target, overrides: dict[str, float]) -> tuple[Limits, tuple[s
     return dataclasses.replace(target.limits, **overrides), tuple(loosened)
 
 
-def write_golden(bench: Workbench, folder: Path) -> None:
+def write_golden(session: ExportSession, folder: Path) -> None:
     """Write ``golden.npz``: network inputs and the reference outputs, for any runtime to test itself with."""
-    names = bench.outputs
+    names = session.outputs
     arrays: dict[str, NDArray[np.generic]] = {}
     pairs = (
         pair
-        for each in bench.by_size
+        for each in session.by_size
         for pair in list(zip(each.network_images(), each.references, strict=True))[:_GOLDEN_PICTURES]
     )
     for index, (image, reference) in enumerate(pairs):
@@ -63,14 +62,16 @@ def write_golden(bench: Workbench, folder: Path) -> None:
     np.savez_compressed(folder / manifests.GOLDEN, allow_pickle=False, **arrays)
 
 
-def check(bench: Workbench, manifest: Manifest, folder: Path, gate: Limits, loosened: tuple[str, ...]) -> ParityRecord:
+def check(
+    session: ExportSession, manifest: Manifest, folder: Path, gate: Limits, loosened: tuple[str, ...]
+) -> ParityRecord:
     """Run every parity picture through the artefact in ``folder`` and hold the differences against the limits.
 
     Every size is held against them, and where mattes are smoothed, also frames in a row.
     """
     differences, items = [], []
     headroom = Headroom()
-    for each, sized in zip(bench.by_size, manifest.by_size(), strict=True):
+    for each, sized in zip(session.by_size, manifest.by_size(), strict=True):
         for name, wanted, found in _compared(each, sized, folder, headroom):
             difference = golden.compare(golden.named(name, sized), wanted, found, gate.pixel_tolerance)
             differences.append(difference)
@@ -85,15 +86,17 @@ def check(bench: Workbench, manifest: Manifest, folder: Path, gate: Limits, loos
     return ParityRecord(not failures, gate, tuple(items), failures, loosened, headroom.value)
 
 
-def _compared(bench: Workbench, manifest: Manifest, folder: Path, headroom: Headroom) -> Iterator[_Compared]:
+def _compared(session: ExportSession, manifest: Manifest, folder: Path, headroom: Headroom) -> Iterator[_Compared]:
     """Every picture by itself; where mattes are smoothed, then all of them as frames that follow each other."""
-    with open_highest(manifest, folder, headroom, sequence=True) as engine:
-        for picture, image, reference in zip(bench.pictures, bench.network_images(), bench.references, strict=True):
-            wanted: golden.Arrays = {name: reference[name] for name in bench.outputs}
+    model_format = format_of(manifest.engine.name)
+    images = session.network_images()
+    with model_format.open_for_verification(manifest, folder, headroom, sequence=True) as engine:
+        for picture, image, reference in zip(session.pictures, images, session.references, strict=True):
+            wanted: golden.Arrays = {name: reference[name] for name in session.outputs}
             yield picture.name, wanted, engine.infer_alone(image, engine.outputs)
         if manifest.smoothing is not None:
-            alphas = [reference["alpha"] for reference in bench.references]
-            yield from golden.in_a_row(bench.network_images(), alphas, manifest.smoothing, engine)
+            alphas = [reference["alpha"] for reference in session.references]
+            yield from golden.in_a_row(images, alphas, manifest.smoothing, engine)
 
 
 def _item(difference: golden.Difference, wanted: NDArray[np.float32], found: NDArray[np.float32]) -> ParityItem:

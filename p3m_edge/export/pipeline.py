@@ -4,46 +4,48 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import importlib.util
 import math
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar, get_args
+
+import psutil
 
 from p3m_edge import folder as folders
 from p3m_edge import manifest as manifests
 from p3m_edge import signature, targets
 from p3m_edge.errors import UsageError, missing_package, one_of, shown, suggestion
-from p3m_edge.export import compression, forms, int8, parity, tensorrt
-from p3m_edge.export.calibration import MINIMUM, PictureSet, open_measuring
-from p3m_edge.export.describe import describe
-from p3m_edge.export.request import QDQ, ExportRequest, ExportResult, Half, OnEvent, PlannedArtefact
-from p3m_edge.export.stages import Stages
-from p3m_edge.export.workbench import Built, Workbench, check_arch
+from p3m_edge.export import parity
+from p3m_edge.export.calibration import MINIMUM, check_apart, open_calibration, open_measuring
+from p3m_edge.export.formats import FORMATS, format_of
+from p3m_edge.export.graph.qdq import QDQ
+from p3m_edge.export.quantize.search import quantise
+from p3m_edge.export.request import (
+    ExportRequest,
+    ExportResult,
+    Half,
+    OnEvent,
+    PlannedArtefact,
+    StageEvent,
+    StageTime,
+)
+from p3m_edge.export.session import ExportSession, PictureSets, check_arch
+from p3m_edge.manifest import Manifest
 from p3m_edge.model.deploy import Outputs
 from p3m_edge.model.p3mnet import MULTIPLE
 from p3m_edge.model.unpool import Lowering
-from p3m_edge.records import MAX_INPUT_PIXELS, VerifiedRecord
+from p3m_edge.records import MAX_INPUT_PIXELS, QuantizationRecord, RungRecord, VerifiedRecord
 from p3m_edge.targets import ARCHS, Target
 
-Builder = Callable[[Workbench, Target, Path], Built]
-
-FORMATS = {
-    "onnxruntime": "p3m_edge.export.onnx",
-    "openvino": "p3m_edge.export.openvino",
-    "coreml": "p3m_edge.export.coreml",
-    "coreai": "p3m_edge.export.coreai",
-    "tensorrt": "p3m_edge.export.tensorrt",
-}
-"""The module that builds for each engine."""
-
-STAGES = ("load", "trace", "convert", "reference", "parity", "seal")
-MEASURED = ("load", "trace", "convert", "reference", "parity", "measure", "seal")
-"""Of a target whose weights have fewer bits."""
-BUILT = ("load", "trace", "convert", "reference", "parity", "engine", "seal")
-"""Of a target whose engine is built of what was verified."""
+T = TypeVar("T")
+STAGES = ("load", "trace", "convert", "reference", "parity")
+"""Of every target; those that its format adds come next, and ``seal`` comes last."""
 _MAX_SIDE = 8192
+_SAMPLE_SECONDS = 0.02
 
 
 def plan(request: ExportRequest) -> tuple[PlannedArtefact, ...]:
@@ -62,19 +64,13 @@ def plan(request: ExportRequest) -> tuple[PlannedArtefact, ...]:
     if request.sign is not None:
         signature.check_private_key(request.sign)
     planned = []
-    for name in request.targets:
-        target = targets.get(name)
+    for target in map(targets.get, request.targets):
         parity.limits(target, request.limits)
-        if request.unpool == "native" and target.engine != "onnxruntime":
-            raise UsageError(
-                f"{name} cannot be built with --unpool native", hint="only ONNX Runtime has MaxUnpool: use select"
-            )
-        forms.check(target, request)
-        tensorrt.check(target, request)
-        final = request.out / name
+        format_of(target.engine).check(target, request)
+        final = request.out / target.name
         folders.check_free(final, force=request.force)
         missing = tuple(module for module in target.build_modules if not _importable(module))
-        planned.append(PlannedArtefact(name, final, stages_of(target), missing))
+        planned.append(PlannedArtefact(target.name, final, stages_of(target), missing))
     return tuple(planned)
 
 
@@ -104,83 +100,80 @@ def export(request: ExportRequest, on_event: OnEvent = lambda event: None) -> tu
     for artefact in plan(request):
         for module in artefact.missing:
             raise missing_package(module, targets.get(artefact.target).extras[-1])
-    # What is wrong with the pictures is said before anything is built.
     chosen = [targets.get(name) for name in request.targets]
-    if any(target.engine == "tensorrt" for target in chosen):
-        tensorrt.check_builder(request)
-    looked_at = tensorrt.open_pictures(chosen, request)
-    bench = functools.cache(lambda: Workbench(request, looked_at=looked_at))
-    sets = int8.open_pictures(request) if any(target.climbs for target in chosen) else ()
-    measuring = sets[1:] or (
-        (open_measuring(request.measuring, seed=request.seed),) if any(target.compressed for target in chosen) else ()
-    )
-    pictures = functools.cache(lambda: int8.Pictures(bench(), *sets))
-    return tuple(_export_one(bench, pictures, measuring, target, on_event) for target in chosen)
-
-
-def _export_one(
-    make_bench: Callable[[], Workbench],
-    make_pictures: Callable[[], int8.Pictures],
-    measuring: tuple[PictureSet, ...],
-    target: Target,
-    on_event: OnEvent,
-) -> ExportResult:
-    stages = Stages(target.name, stages_of(target), on_event)
-    bench = stages.run("load", make_bench)
-    request = bench.request
-    gate, loosened = parity.limits(target, request.limits)
-    build: Builder = importlib.import_module(FORMATS[target.engine]).build
-    with folders.workspace(request.out, target.name, force=request.force) as partial:
-        stages.run("trace", lambda: bench.programs if target.apple else bench.graph())
-        quantisation = None
-        if target.climbs:
-            pictures = make_pictures()
-            tried = folders.attempts(request.out / target.name)
-            quantised = stages.run("convert", lambda: int8.build(bench, pictures, target, partial, tried, stages.note))
-            built, quantisation = quantised.built, quantised.record
-        else:
-            built = stages.run("convert", lambda: build(bench, target, partial))
-        stages.run("reference", lambda: parity.write_golden(bench, partial))
-        manifest = dataclasses.replace(describe(bench, target, built, partial), quantization=quantisation)
-        record = stages.run("parity", lambda: parity.check(bench, manifest, partial, gate, loosened))
-        if target.compressed and record.passed:
-            quantisation = stages.run(
-                "measure",
-                lambda: compression.judge(bench, measuring[0], manifest, partial, target.precision, stages.note),
-            )
-            manifest = dataclasses.replace(manifest, quantization=quantisation)
-        passed = record.passed and (quantisation is None or quantisation.passed)
-        if target.engine == "tensorrt" and passed:
-            manifest, record = stages.run(
-                "engine", lambda: tensorrt.build_engine(bench, manifest, partial, record, stages.note)
-            )
-            passed = record.passed
-
-        def seal() -> Path:
-            verified = manifest.verified if passed else VerifiedRecord("none")
-            manifests.write(dataclasses.replace(manifest, parity=record, verified=verified), partial)
-            if passed and request.sign is not None:
-                signature.sign(partial, request.sign)
-            return folders.settle(partial, request.out / target.name, passed=passed)
-
-        final = stages.run("seal", seal)
-    return ExportResult(
-        target.name,
-        final,
-        "verified" if passed else "rejected",
-        folders.size(final),
-        record,
-        tuple(stages.times),
-        quantisation,
-        manifest.engine,
-    )
+    for engine in dict.fromkeys(target.engine for target in chosen):
+        format_of(engine).check_builder(request)
+    pictures = _open_pictures(chosen, request)  # what is wrong with them is said before anything is built
+    session = functools.cache(lambda: ExportSession(request, pictures=pictures))
+    return tuple(_export_one(request, session, target, on_event) for target in chosen)
 
 
 def stages_of(target: Target) -> tuple[str, ...]:
     """The stages of an export to a target."""
-    if target.engine == "tensorrt":
-        return BUILT
-    return MEASURED if target.compressed else STAGES
+    return (*STAGES, *(stage.name for stage in format_of(target.engine).after_parity(target)), "seal")
+
+
+def _open_pictures(chosen: Sequence[Target], request: ExportRequest) -> PictureSets:
+    """The pictures that the targets need; calibration and measuring share none."""
+    path, seed = request.calibration, request.seed
+    overflow = max(format_of(target.engine).overflow_pictures(target, request) for target in chosen)
+    calibrated = any(target.needs_calibration for target in chosen)
+    measured = calibrated or any(target.weight_only for target in chosen)
+    sets = PictureSets(
+        overflow=open_calibration(path, count=overflow, seed=seed) if overflow else None,
+        calibration=open_calibration(path, count=request.calibration_count, seed=seed) if calibrated else None,
+        measuring=open_measuring(request.measuring, seed=seed) if measured else None,
+    )
+    if sets.calibration is not None and sets.measuring is not None:
+        check_apart(sets.calibration, sets.measuring)
+    return sets
+
+
+def _export_one(
+    request: ExportRequest, make_session: Callable[[], ExportSession], target: Target, on_event: OnEvent
+) -> ExportResult:
+    stages, model_format = _Stages(target.name, stages_of(target), on_event), format_of(target.engine)
+    session = stages.run("load", make_session)
+    gate, loosened = parity.limits(target, request.limits)
+    record: QuantizationRecord | None = None
+    final = request.out / target.name
+    with folders.workspace(request.out, target.name, force=request.force) as partial:
+        stages.run("trace", lambda: model_format.trace(session))
+        if target.needs_calibration:
+            tried = folders.attempts(final)
+            built, record = stages.run("convert", lambda: quantise(session, target, partial, tried, stages.note))
+        else:
+            built = stages.run("convert", lambda: model_format.build(session, target, partial))
+        stages.run("reference", lambda: parity.write_golden(session, partial))
+        manifest = dataclasses.replace(model_format.describe(session, target, built, partial), quantization=record)
+        compared = stages.run("parity", lambda: parity.check(session, manifest, partial, gate, loosened))
+        manifest = dataclasses.replace(manifest, parity=compared)
+        for stage in model_format.after_parity(target):
+            if _passed(manifest):
+                action = functools.partial(stage.run, session, manifest, partial, stages.note)
+                manifest = stages.run(stage.name, action)
+        final = stages.run("seal", lambda: _seal(manifest, partial, final, request.sign))
+    assert manifest.parity is not None
+    return ExportResult(
+        target.name, final, "verified" if _passed(manifest) else "rejected", folders.size(final), manifest.parity,
+        tuple(stages.times), manifest.quantization, manifest.engine,
+    )  # fmt: skip
+
+
+def _passed(manifest: Manifest) -> bool:
+    """Whether an artefact has passed all gates so far."""
+    compared, quantised = manifest.parity, manifest.quantization
+    return compared is not None and compared.passed and (quantised is None or quantised.passed)
+
+
+def _seal(manifest: Manifest, folder: Path, final: Path, key: Path | None) -> Path:
+    """Write the manifest, sign what passed, and move the artefact to its place."""
+    passed = _passed(manifest)
+    verified = manifest.verified if passed else VerifiedRecord("none")
+    manifests.write(dataclasses.replace(manifest, verified=verified), folder)
+    if passed and key is not None:
+        signature.sign(folder, key)
+    return folders.settle(folder, final, passed=passed)
 
 
 def _check(request: ExportRequest) -> None:
@@ -204,8 +197,8 @@ def _check(request: ExportRequest) -> None:
         check_arch(request, request.arch)
     if request.dynamic and request.unpool == "native":
         raise UsageError("--unpool native needs a fixed size", hint="leave out --dynamic, or use select")
-    if not any(targets.get(name).engine == "coreml" for name in request.targets):
-        forms.check_unused(request)
+    for engine in FORMATS.keys() - {targets.get(name).engine for name in request.targets}:
+        format_of(engine).check_unused(request)
     if len(set(request.targets)) < len(request.targets):
         raise UsageError(f"a target is named twice: {', '.join(request.targets)}")
     if request.calibration_count < MINIMUM:
@@ -235,3 +228,49 @@ def _importable(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
+
+
+class _Stages:
+    """The stages of one target, announced to ``on_event`` as they start and end; ``times`` is what they have cost."""
+
+    def __init__(self, target: str, names: tuple[str, ...], on_event: OnEvent) -> None:
+        self.times: list[StageTime] = []
+        self._target, self._names, self._on_event = target, names, on_event
+
+    def run(self, name: str, action: Callable[[], T]) -> T:
+        """Run one stage and give back what it returns."""
+        index, count = self._names.index(name), len(self._names)
+        self._on_event(StageEvent(self._target, name, index, count, "start"))
+        start = time.perf_counter()
+        with _peak_memory() as peak:
+            result = action()
+        cost = StageTime(name, time.perf_counter() - start, max(peak))
+        self.times.append(cost)
+        self._on_event(StageEvent(self._target, name, index, count, "done", cost.seconds, cost.peak_rss_mb))
+        return result
+
+    def note(self, told: RungRecord | str) -> None:
+        """Tell of an attempt that was made in the stage that is at work, or of something else in words."""
+        index, count = len(self.times), len(self._names)
+        rung, text = (None, told) if isinstance(told, str) else (told, "")
+        self._on_event(StageEvent(self._target, self._names[index], index, count, "note", rung=rung, text=text))
+
+
+@contextmanager
+def _peak_memory() -> Iterator[list[float]]:
+    """Sample this process' resident memory (MB) until the block ends."""
+    process = psutil.Process()
+    samples = [process.memory_info().rss / 1e6]
+    done = threading.Event()
+
+    def sample() -> None:
+        while not done.wait(_SAMPLE_SECONDS):
+            samples[0] = max(samples[0], process.memory_info().rss / 1e6)
+
+    thread = threading.Thread(target=sample, name="peak-memory", daemon=True)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        done.set()
+        thread.join()

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from p3m_edge.export.graph.qdq import QDQ
 from p3m_edge.model.deploy import Outputs
 from p3m_edge.model.unpool import Lowering
 from p3m_edge.records import EngineRecord, Form, ParityRecord, QuantizationRecord, RungRecord
 from p3m_edge.runtimes.engines.tensorrt.options import BuildOptions
 from p3m_edge.targets import ATTEMPTS, BUDGET_MINUTES, CALIBRATION_PICTURES, MAX_DROP
 
-QDQ = Literal["u8s8", "s8s8"]
 Half = Literal["own", "autocast"]
 
 
@@ -56,11 +56,11 @@ class ExportRequest:
     max_drop
         By which share the SAD of the measuring pictures may rise, 0 or more.
     qdq
-        Form of ``onnx-int8`` (:mod:`p3m_edge.export.quantize_onnx`); ``trt-int8`` has ``s8s8``, the only one for it.
+        Form of ``onnx-int8`` (:mod:`p3m_edge.export.graph.qdq`); ``trt-int8`` has ``s8s8``, the only one for it.
     budget, attempts
         Minutes, and how many attempts, after which an INT8 target takes the best that was found.
     minimum_ios
-        The oldest iOS that must run a Core ML package (:mod:`p3m_edge.export.forms`); None: the oldest that can.
+        The oldest iOS that must run a Core ML package; None: the oldest that can.
     alpha
         What alpha is in a Core ML package; None: an image, in float32 a multi-array.
     more_sizes

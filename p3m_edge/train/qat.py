@@ -1,7 +1,7 @@
 """Quantisation-aware training (QAT): a trained network goes on learning while its numbers are rounded as INT8 does it.
 
-NNCF knows where engines round: it puts quantisers into the network, in the form of the ladder's default
-(:mod:`p3m_edge.export.quantize_openvino`), and takes the ranges of activations from pictures. What rounds in their
+NNCF knows where engines round: it puts quantisers into the network, in the form of the export's default
+(:mod:`p3m_edge.export.formats.openvino.nncf`), and takes the ranges of activations from pictures. What rounds in their
 places are the modules below, with PyTorch's kernels: gradients go straight through where a value is in its range (Jacob
 et al., arXiv 1712.05877, section 3). NNCF's own kernels would have to be compiled on the user's machine first.
 
@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from p3m_edge.errors import InputError, UsageError
-from p3m_edge.export import quantize_openvino
+from p3m_edge.export.formats.openvino import nncf as post_training
+from p3m_edge.export.quiet import quiet
 from p3m_edge.model.checkpoint import inspect_checkpoint
 from p3m_edge.model.p3mnet import P3MNet
 from p3m_edge.train import launch
@@ -39,7 +40,7 @@ _NEEDED: dict[str, object] = {
     "run.freeze_batchnorm": True, "run.precision": "32-true", "run.sync_batchnorm": False, "optim.ema": 0.0,
     "model.drop_path": 0.0,
 }  # fmt: skip
-# NNCF's names for what decides about pooling winners (quantize_openvino.COMPARING has OpenVINO's), and for what the
+# NNCF's names for what decides about pooling winners (post_training.COMPARING has OpenVINO's), and for what the
 # network and the local decoder do outside their modules: the fusion, the side outputs and the unpooling.
 _LEFT_ALONE = ("__eq__", "eq", "__gt__", "gt", "__ge__", "ge", "where", "maximum", "pad", "logical_and", "mul", "sub")
 _OWN = r"(local_decoder)?/[^/]+/\d+$"  # NNCF matches from the beginning
@@ -159,7 +160,7 @@ def check(request: TrainRequest) -> None:
             raise UsageError(f"--qat needs {name}={str(value).lower()}, not {str(table[section][key]).lower()}")
     if launch.processes(config.run) != (1, 1):
         raise UsageError("--qat trains in one process", hint="run.devices=1, without torchrun")
-    quantize_openvino.require()
+    post_training.require()
 
 
 def quantised(network: P3MNet, pictures: Sequence[Tensor]) -> P3MNet:
@@ -174,10 +175,10 @@ def quantised(network: P3MNet, pictures: Sequence[Tensor]) -> P3MNet:
     InputError
         A picture cannot be read, or an activation is not finite.
     """
-    nncf = quantize_openvino.require()
+    nncf = post_training.require()
     kind = importlib.import_module("nncf.torch.quantization.layers").BaseQuantizer
     scope = nncf.IgnoredScope(types=list(_LEFT_ALONE), patterns=[_OWN], validate=False)
-    with quantize_openvino.calm(nncf):
+    with quiet(stdout=True):
         try:
             copy: P3MNet = nncf.quantize(
                 network.eval(),

@@ -27,7 +27,7 @@ EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino", "coreai": "coreai"}
 HEIGHT, WIDTH = 64, 96
 
 
-SLOW = {"coreai": pytest.mark.full}  # every engine of it is a process; tests/export/test_coreai.py is in the fast tier
+SLOW = {"coreai": pytest.mark.full}  # every engine of it is a process; tests/export/formats/test_coreai.py is fast
 
 
 @pytest.fixture(scope="module", params=[pytest.param(name, marks=SLOW.get(name, ())) for name in ENGINES])
@@ -35,7 +35,7 @@ def name(request: pytest.FixtureRequest) -> Name:
     engine: Name = request.param
     if request.param == "coreml":
         pytest.skip(
-            "Core ML runs on a Mac, and these artefacts are of ONNX: tests/export/test_coreml.py has its runner"
+            "Core ML runs on a Mac, and these artefacts are of ONNX: tests/export/formats/test_coreml.py has its runner"
         )
     pytest.importorskip({"tensorrt": "tensorrt_rtx_bindings"}.get(engine, engine))
     pytest.importorskip("onnx")

@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 
 from p3m_edge.export import ExportRequest, export, graph
-from p3m_edge.export.workbench import Workbench
+from p3m_edge.export.session import ExportSession
 from p3m_edge.model.deploy import Deploy
 from p3m_edge.model.standin import standin
 from p3m_edge.targets import TARGETS
@@ -77,9 +77,9 @@ def artefacts(once: Once) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+def session(tmp_path_factory: pytest.TempPathFactory) -> ExportSession:
     """Network, pictures and reference results as the artefacts were made from."""
-    return Workbench(request_for(tmp_path_factory.mktemp("unused"), "onnx-fp32"))
+    return ExportSession(request_for(tmp_path_factory.mktemp("unused"), "onnx-fp32"))
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,10 @@ from onnx import numpy_helper
 from p3m_edge import manifest as manifests
 from p3m_edge import targets
 from p3m_edge.errors import ArtefactError, UsageError
-from p3m_edge.export import export, parity, plan, precision
-from p3m_edge.export.ranges import activation_ranges
-from p3m_edge.export.workbench import PORTRAIT, Workbench
+from p3m_edge.export import export, parity, plan
+from p3m_edge.export.graph import half as precision
+from p3m_edge.export.graph.ranges import activation_ranges
+from p3m_edge.export.session import PORTRAIT, ExportSession
 from p3m_edge.model import save_checkpoint, standin
 from p3m_edge.runtimes import Matting
 from tests.conftest import ROOT
@@ -58,9 +59,9 @@ def test_no_half_made_folder_is_left(artefacts):
     assert {path.name for path in artefacts.iterdir()} == {*FLOATS, "done"}
 
 
-def test_the_golden_vectors_are_the_eager_module(artefacts, bench):
+def test_the_golden_vectors_are_the_eager_module(artefacts, session):
     with np.load(artefacts / "openvino-fp16/golden.npz") as golden:
-        for index, (image, reference) in enumerate(zip(bench.network_images(), bench.references, strict=True)):
+        for index, (image, reference) in enumerate(zip(session.network_images(), session.references, strict=True)):
             np.testing.assert_array_equal(golden[f"image_{index}"], image)
             for name, wanted in reference.items():
                 np.testing.assert_allclose(golden[f"{name}_{index}"], wanted, rtol=0, atol=1e-4)
@@ -100,7 +101,7 @@ def weight_of(model: Any, prefix: str) -> Any:
 
 
 @pytest.mark.parametrize("part", ["weight", "mean"])
-def test_a_broken_constant_is_caught(artefacts, bench, tmp_path, part):
+def test_a_broken_constant_is_caught(artefacts, session, tmp_path, part):
     model = onnx.load(artefacts / "onnx-fp32/model.onnx")
     if part == "weight":
         # One channel. Of a deeper stage it would not show: without training, every stage damps what comes in.
@@ -117,16 +118,16 @@ def test_a_broken_constant_is_caught(artefacts, bench, tmp_path, part):
         result = matting.selftest()
     assert not result.passed
     assert result.failures
-    record = parity.check(bench, manifests.read(folder), folder, targets.FP32, ())
+    record = parity.check(session, manifests.read(folder), folder, targets.FP32, ())
     assert not record.passed
     assert any(PORTRAIT in failure for failure in record.failures)
     intact = artefacts / "onnx-fp32"
-    assert parity.check(bench, manifests.read(intact), intact, targets.FP32, ()).passed
+    assert parity.check(session, manifests.read(intact), intact, targets.FP32, ()).passed
 
 
-def test_what_overflows_half_precision_stays_in_single(artefacts, bench, tmp_path):
+def test_what_overflows_half_precision_stays_in_single(artefacts, session, tmp_path):
     model = onnx.load(artefacts / "onnx-fp32/model.onnx")
-    images = bench.network_images()
+    images = session.network_images()
     convolutions = [node for node in model.graph.node if node.op_type == "Conv" and "encoder." in node.name]
     inner, outer = next(pair for pair in itertools.pairwise(convolutions) if _feeds(model, *pair))
     factor = 2.0**20  # exact; the activation is a ReLU, so the network stays the same one
@@ -141,7 +142,7 @@ def test_what_overflows_half_precision_stays_in_single(artefacts, bench, tmp_pat
     assert inner.name not in precision.to_half(onnx.load(artefacts / "onnx-fp32/model.onnx"), images)[1]
     _assert_islands(half, set(kept))
     folder = copy_with(artefacts / "onnx-fp16", tmp_path / "overflow", half)
-    record = parity.check(bench, manifests.read(folder), folder, targets.FP16, ())
+    record = parity.check(session, manifests.read(folder), folder, targets.FP16, ())
     assert record.failures == ()
 
 
@@ -166,7 +167,7 @@ def _assert_islands(model: Any, kept: set[str]) -> None:
             assert source is None or source.name not in kept, cast.name
 
 
-def test_native_unpooling_a_batch_and_alpha_alone(tmp_path, bench):
+def test_native_unpooling_a_batch_and_alpha_alone(tmp_path, session):
     seen: list[tuple[str, str]] = []
     request = request_for(tmp_path, "onnx-fp32", unpool="native", batch=2, outputs="alpha")
     (result,) = export(request, lambda event: seen.append((event.stage, event.state)))
@@ -182,9 +183,9 @@ def test_native_unpooling_a_batch_and_alpha_alone(tmp_path, bench):
     model = onnx.load(result.folder / "model.onnx")
     assert "MaxUnpool" in {node.op_type for node in model.graph.node}
     session = onnxruntime.InferenceSession(result.folder / "model.onnx", providers=["CPUExecutionProvider"])
-    images = np.concatenate(bench.network_images())
+    images = np.concatenate(session.network_images())
     (alpha,) = session.run(None, {"image": images})
-    for index, reference in enumerate(bench.references):
+    for index, reference in enumerate(session.references):
         assert np.abs(alpha[index] - reference["alpha"][0]).mean() <= 1e-4
 
 
@@ -197,7 +198,7 @@ def test_native_unpooling_is_refused_where_no_engine_has_it(tmp_path, target):
 
 def test_swin_has_no_dynamic_size(tmp_path):
     with pytest.raises(UsageError, match="dynamic size"):
-        Workbench(request_for(tmp_path, "onnx-fp32", arch="swin-t", dynamic=True))
+        ExportSession(request_for(tmp_path, "onnx-fp32", arch="swin-t", dynamic=True))
     with pytest.raises(UsageError, match="dynamic size"):
         plan(request_for(tmp_path, "onnx-fp32", arch="swin-t", dynamic=True))
 
@@ -263,11 +264,11 @@ def test_a_rejected_name_is_refused(artefacts, tmp_path):
         Matting(tmp_path / "onnx-fp32.rejected")
 
 
-def test_the_references_are_deterministic(bench, tmp_path):
-    again = Workbench(request_for(tmp_path, "onnx-fp32"))
+def test_the_references_are_deterministic(session, tmp_path):
+    again = ExportSession(request_for(tmp_path, "onnx-fp32"))
     torch.testing.assert_close(
         torch.from_numpy(again.references[0]["global_logits"]),
-        torch.from_numpy(bench.references[0]["global_logits"]),
+        torch.from_numpy(session.references[0]["global_logits"]),
         rtol=0,
         atol=0,
     )

@@ -166,12 +166,6 @@ def test_copies_do_not_make_enough_pictures(tmp_path):
     assert "synthetic" in (caught.value.hint or "")
 
 
-def test_progress_ends_at_what_is_wanted(pictures):
-    seen: list[tuple[int, int]] = []
-    open_calibration(pictures, count=MINIMUM, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(done, MINIMUM) for done in range(1, MINIMUM + 1)]
-
-
 def test_a_set_is_frozen(pictures):
     chosen = open_measuring(pictures, count=1)
     with pytest.raises(dataclasses.FrozenInstanceError):

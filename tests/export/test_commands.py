@@ -107,9 +107,9 @@ def test_a_full_disc_leaves_nothing(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def checkpoint(bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(session, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "r34.safetensors"
-    save_checkpoint(bench.network, path, licence="none", provenance="a test", trained=False)
+    save_checkpoint(session.network, path, licence="none", provenance="a test", trained=False)
     return path
 
 

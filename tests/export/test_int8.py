@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -18,29 +19,32 @@ from onnx import TensorProto, helper, numpy_helper
 
 from p3m_edge import manifest as manifests
 from p3m_edge import shipped, targets
-from p3m_edge.data.parallel import Progress
 from p3m_edge.data.recipe import numbered
 from p3m_edge.data.synth import portrait as synthetic
 from p3m_edge.data.synth.clip import draw_clip
 from p3m_edge.errors import ArtefactError, InputError, UsageError
-from p3m_edge.export import ExportRequest, export, plan, quantize_onnx
-from p3m_edge.export.accuracy import (
+from p3m_edge.export import ExportRequest, export, plan
+from p3m_edge.export.calibration import MINIMUM, SEEDS, PictureSet, open_measuring
+from p3m_edge.export.formats import Built
+from p3m_edge.export.formats.onnx import format as onnx_format
+from p3m_edge.export.graph.qdq import OPERATORS, QDQ, depthwise, part_name, parts_of, quantised
+from p3m_edge.export.graph.ranges import activation_ranges, check_finite
+from p3m_edge.export.graph.reference import exact_run
+from p3m_edge.export.quantize import UnfitError
+from p3m_edge.export.quantize.accuracy import (
     CLIPS,
     FRAMES,
     MAX_DIFFERENCE,
     MAX_FLIPS,
     MAX_RISE,
+    AccuracyEvaluator,
     Gate,
-    UnfitError,
-    Yardstick,
 )
-from p3m_edge.export.calibration import MINIMUM, SEEDS, PictureSet, open_measuring
-from p3m_edge.export.quantize_onnx import OPERATORS, depthwise, judge, part_name, parts_of, quantised
-from p3m_edge.export.ranges import activation_ranges, check_finite
-from p3m_edge.export.sensitivity import Sensitivity, hardest, ordered, rank
-from p3m_edge.export.workbench import Built, Workbench
+from p3m_edge.export.quantize.sensitivity import Sensitivity, hardest, ordered, rank
+from p3m_edge.export.session import ExportSession
 from p3m_edge.records import AccuracyRecord
 from p3m_edge.runtimes import Matting
+from tests.calibrating import Given, Ranges
 from tests.portraits import portrait, write_set
 
 INT8 = ("onnx-int8", "openvino-int8")
@@ -104,7 +108,7 @@ def test_whatever_is_judged_is_ranked_by(edges, truth):
         multiples = [gate.worst(record).multiple for record in (good, bad, worse, broken)]
         assert multiples == [0, pytest.approx(1.5), pytest.approx(2), np.inf]
         assert gate.worst(bad).name == gate.worst(broken).name == name
-        assert gate.worst(bad).order == ("flips" if name == "flips" else "error")
+        assert gate.worst(bad).criterion == ("flips" if name == "flips" else "error")
 
 
 @pytest.fixture
@@ -113,7 +117,7 @@ def measuring(tmp_path):
     return open_measuring(folder)
 
 
-def test_the_figures_of_the_yardstick(measuring, tmp_path):
+def test_the_figures_of_the_evaluator(measuring, tmp_path):
     truths = {name: truth for name, _, truth in measuring.samples()}
 
     def network(alpha: float, changed: int = 0) -> Any:
@@ -129,13 +133,13 @@ def test_the_figures_of_the_yardstick(measuring, tmp_path):
         return run
 
     (tmp_path / "float").mkdir()
-    yardstick = Yardstick(measuring, (64, 96), 1, network(1.0), tmp_path / "float")
-    same = yardstick.measure(network(1.0))
+    evaluator = AccuracyEvaluator(measuring, (64, 96), 1, network(1.0), tmp_path / "float")
+    same = evaluator.measure(network(1.0))
     expected = np.mean([np.abs(1 - truth).sum() / 1000 for truth in truths.values()])
     assert same.sad == pytest.approx(expected, rel=1e-5)
     assert (same.rise, same.mean_difference, same.flips, same.unknown_flips) == (0, 0, 0, 0)
     assert (same.mse_rise, same.grad_rise) == pytest.approx((0, 0), abs=1e-9)  # sums in another order
-    other = yardstick.measure(network(0.75, changed=4))
+    other = evaluator.measure(network(0.75, changed=4))
     assert other.mean_difference == pytest.approx(0.25)
     assert other.sad == pytest.approx(np.mean([np.abs(0.75 - t).sum() / 1000 for t in truths.values()]), rel=1e-5)
     assert other.sad is not None
@@ -147,12 +151,12 @@ def test_the_figures_of_the_yardstick(measuring, tmp_path):
     assert other.flips == pytest.approx(3 / 64)  # four rows are background now; one of them was unknown
     assert other.unknown_flips == pytest.approx(2 / 64)
     with pytest.raises(UnfitError, match="not finite"):
-        yardstick.measure(network(float("nan")))
+        evaluator.measure(network(float("nan")))
     with pytest.raises(InputError, match="float32 network's results are not finite"):
-        Yardstick(measuring, (64, 96), 1, network(float("inf")), tmp_path / "float")
+        AccuracyEvaluator(measuring, (64, 96), 1, network(float("inf")), tmp_path / "float")
     without = tmp_path / "without"
     without.mkdir()
-    blind = Yardstick(measuring, (64, 96), 1, lambda x: {"alpha": network(1.0)(x)["alpha"]}, without)
+    blind = AccuracyEvaluator(measuring, (64, 96), 1, lambda x: {"alpha": network(1.0)(x)["alpha"]}, without)
     assert blind.measure(lambda x: {"alpha": network(0.5)(x)["alpha"]}).flips is None
 
 
@@ -167,10 +171,11 @@ def test_flicker_and_edges_are_seen_where_the_mean_difference_is_the_same(truth,
         return lambda images: {"alpha": (0.5 + change(next(turn) % 2 == 0))[None, None].astype(np.float32)}
 
     if not truth:
-        measuring = replace(measuring, pictures=tuple(NoTruth(each) for each in measuring.pictures), has_truth=False)
-    yardstick = Yardstick(measuring, (64, 96), 1, network(lambda _: 0 * spot), tmp_path)
+        without: Any = tuple(NoTruth(each) for each in measuring.pictures)
+        measuring = replace(measuring, pictures=without, has_truth=False)
+    evaluator = AccuracyEvaluator(measuring, (64, 96), 1, network(lambda _: 0 * spot), tmp_path)
     steady, blinking = (
-        yardstick.measure(network(change)) for change in (lambda _: spot, lambda even: spot if even else -spot)
+        evaluator.measure(network(change)) for change in (lambda _: spot, lambda even: spot if even else -spot)
     )
     assert steady.mean_difference == blinking.mean_difference == pytest.approx(spot.mean())
     assert (steady.sad is None) == (not truth)
@@ -213,8 +218,8 @@ def test_a_perfect_float32_network(tmp_path):
 
         return run
 
-    yardstick = Yardstick(pictures, (512, 512), 1, network(0.0), tmp_path)
-    unseen, seen = yardstick.measure(network(0.4)), yardstick.measure(network(4.0))
+    evaluator = AccuracyEvaluator(pictures, (512, 512), 1, network(0.0), tmp_path)
+    unseen, seen = evaluator.measure(network(0.4)), evaluator.measure(network(4.0))
     assert (unseen.float_dtssd, unseen.dtssd_rise, unseen.grad_rise) == (0, 0, 0)
     assert unseen.dtssd is not None
     assert unseen.dtssd > 0
@@ -228,9 +233,9 @@ def mobile(tmp_path_factory):
     request = ExportRequest(
         ("onnx-int8",), tmp_path_factory.mktemp("unused"), shipped.weights_path(), width=SIDE, height=SIDE
     )
-    bench = Workbench(request)
+    session = ExportSession(request)
     images = [image for _, image in zip(range(6), open_measuring(None, count=6).images(SIDE, SIDE), strict=False)]
-    return bench.graph(), images, activation_ranges(bench.graph(), images)
+    return session.graph(), images, activation_ranges(session.graph(), images)
 
 
 def test_ranges_are_those_of_the_activations(mobile):
@@ -262,7 +267,7 @@ def scales(model: Any) -> dict[str, np.ndarray]:
 def test_the_two_forms(mobile):
     model, _, ranges = mobile
     weighted = sum(node.op_type in OPERATORS for node in model.graph.node)
-    forms: tuple[tuple[quantize_onnx.Form, type], ...] = (("u8s8", np.uint8), ("s8s8", np.int8))
+    forms: tuple[tuple[QDQ, type], ...] = (("u8s8", np.uint8), ("s8s8", np.int8))
     for form, activation in forms:
         made = quantised(model, ranges, form)
         onnx.checker.check_model(made, full_check=True)
@@ -300,7 +305,9 @@ def test_parts_that_are_kept_stay_in_float32(mobile, tmp_path):
     kept = ("network.encoder.neck", "network.local_decoder.head")
     parts = parts_of(model)
     assert "network.encoder.neck_context" in parts  # the name of one part begins with that of another
-    default = quantize_onnx.rungs(model, ranges, "u8s8", quantize_onnx.write(targets.get("onnx-int8")))[0]
+    session: Any = SimpleNamespace(graph=lambda: model, request=SimpleNamespace(qdq="u8s8"))
+    given: Any = Ranges(ranges)
+    default = onnx_format.FORMAT.candidates(session, targets.get("onnx-int8"), given, tmp_path)[0]
     built = default.build(tmp_path, kept)
     assert set(built.fp32_nodes) == {node for part in kept for node in parts[part]}
     made = onnx.load(tmp_path / "model.onnx")
@@ -313,26 +320,24 @@ def test_parts_that_are_kept_stay_in_float32(mobile, tmp_path):
 def openvino_int8(
     mobile: Any, measuring: PictureSet, folder: Path, told: list[tuple[str, int, int]] | None = None
 ) -> tuple[Any, Callable[[Sequence[str]], tuple[Built, Any]]]:
-    """The module that quantises for OpenVINO; what builds its first rung with parts in float32, and reads the file."""
+    """The module that quantises for OpenVINO; what builds its first way with parts in float32, and reads the file."""
     pytest.importorskip("nncf")
     openvino = pytest.importorskip("openvino")
-    from p3m_edge.export import quantize_openvino
+    from p3m_edge.export.formats.openvino import format as openvino_format
+    from p3m_edge.export.formats.openvino import nncf as post_training
 
-    onnx.save(mobile[0], folder / "model.onnx")
     target = targets.get("openvino-int8")
-    told = [] if told is None else told
-
-    def progress(what: str) -> Progress:
-        return lambda done, total: told.append((what, done, total))
-
-    rung = quantize_openvino.rungs(folder / "model.onnx", measuring, (SIDE, SIDE), 1, "mobile", target, progress)[0]
+    openvino.save_model(openvino.convert_model(mobile[0]), folder / target.model_file, compress_to_fp16=False)
+    session: Any = SimpleNamespace(network=SimpleNamespace(arch="mobile"))
+    given: Any = Given(measuring, SIDE, told)
+    candidate = openvino_format.FORMAT.candidates(session, target, given, folder)[0]
 
     def build(kept: Sequence[str]) -> tuple[Built, Any]:
         place = Path(tempfile.mkdtemp(dir=folder))
-        built = rung.build(place, kept)
+        built = candidate.build(place, kept)
         return built, openvino.Core().read_model(place / target.model_file)
 
-    return quantize_openvino, build
+    return post_training, build
 
 
 @pytest.mark.full
@@ -364,10 +369,10 @@ def _quantised(operation: Any) -> bool:
     return node.get_element_type().get_type_name() in ("i8", "u8")
 
 
-def test_comparisons_of_pooling_winners_are_not_quantised(onnx_model, bench):
+def test_comparisons_of_pooling_winners_are_not_quantised(onnx_model, session):
     """Both sides of a comparison come from one tensor; two scales would make the winners random."""
     model = onnx_model("r34")
-    ranges = activation_ranges(model, bench.network_images())
+    ranges = activation_ranges(model, session.network_images())
     made = quantised(model, ranges, "u8s8")
     makers = {name: node for node in made.graph.node for name in node.output}
     compared = [node for node in made.graph.node if node.op_type in ("Greater", "Equal", "Max", "Where")]
@@ -380,16 +385,16 @@ def test_comparisons_of_pooling_winners_are_not_quantised(onnx_model, bench):
 
 
 @pytest.mark.full
-def test_openvinos_comparisons_are_left_alone(onnx_model, tmp_path, bench):
+def test_openvinos_comparisons_are_left_alone(onnx_model, tmp_path, session):
     """Without the ignored types, fake quantisation appears in front of comparisons: this is what they are there for."""
     nncf = pytest.importorskip("nncf")
     openvino = pytest.importorskip("openvino")
-    from p3m_edge.export import quantize_openvino
+    from p3m_edge.export.formats.openvino import nncf as post_training
 
     onnx.save(onnx_model("r34"), tmp_path / "model.onnx")
-    images = bench.network_images()
+    images = session.network_images()
     found = {}
-    for types in (quantize_openvino.COMPARING, ()):
+    for types in (post_training.COMPARING, ()):
         source = openvino.Core().read_model(tmp_path / "model.onnx")
         scope = nncf.IgnoredScope(types=list(types), validate=False)
         made = nncf.quantize(source, nncf.Dataset(images, lambda x: {"image": x}), subset_size=2, ignored_scope=scope)
@@ -398,7 +403,7 @@ def test_openvinos_comparisons_are_left_alone(onnx_model, tmp_path, bench):
             and any(v.get_source_output().get_node().get_type_name() == "FakeQuantize" for v in operation.inputs())
             for operation in made.get_ops()
         )
-    assert found[quantize_openvino.COMPARING] == 0
+    assert found[post_training.COMPARING] == 0
     assert found[()] > 0
 
 
@@ -570,7 +575,7 @@ def test_an_app_runs_it_and_the_golden_vectors_hold(quantised_artefacts):
 def test_the_hardest_pictures(mobile):
     model, images, ranges = mobile
     changed = quantised(model, ranges, "u8s8")
-    run, other = judge(model.SerializeToString()), judge(changed.SerializeToString())
+    run, other = exact_run(model.SerializeToString()), exact_run(changed.SerializeToString())
     errors = [float(np.abs(run(image)["alpha"] - other(image)["alpha"]).mean()) for image in images]
     told: list[tuple[int, int]] = []
     found = hardest(model, changed, iter(images), 2, "error", lambda done, total: told.append((done, total)), 6)
@@ -582,10 +587,10 @@ def test_the_hardest_pictures(mobile):
 def test_basic_optimisation_is_how_onnx_is_judged(mobile, tmp_path):
     model, images, ranges = mobile
     onnx.save(quantised(model, ranges, "u8s8"), tmp_path / "model.onnx")
-    outputs = judge(tmp_path / "model.onnx")(images[0])
+    outputs = exact_run(tmp_path / "model.onnx")(images[0])
     assert set(outputs) == {"alpha", "local_alpha", "global_logits"}
     onnx.save(model, tmp_path / "float.onnx")
-    wanted = judge(tmp_path / "float.onnx")(images[0])
+    wanted = exact_run(tmp_path / "float.onnx")(images[0])
     assert 0 < np.abs(outputs["alpha"] - wanted["alpha"]).mean() < 0.02
 
 

@@ -1,4 +1,4 @@
-"""INT8 under a budget: the ladder, accuracy control, what an interruption leaves, and the command line around it."""
+"""INT8 under a budget: the search, accuracy control, what an interruption leaves, and the command line around it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ import torch
 from p3m_edge import manifest as manifests
 from p3m_edge import shipped
 from p3m_edge.errors import ArtefactError, InputError, OutputError, P3MEdgeError
-from p3m_edge.export.accuracy import Gate, UnfitError, Yardstick
-from p3m_edge.export.attempts import Attempts
 from p3m_edge.export.calibration import MINIMUM, open_measuring
-from p3m_edge.export.control import Budget, BudgetSpent, fewest
-from p3m_edge.export.ladder import Rung, Tools, climb
-from p3m_edge.export.sensitivity import Sensitivity
-from p3m_edge.export.workbench import Built
+from p3m_edge.export.formats import Built, QuantizationTraits
+from p3m_edge.export.quantize import UnfitError
+from p3m_edge.export.quantize.accuracy import AccuracyEvaluator, Gate
+from p3m_edge.export.quantize.accuracy_control import fewest
+from p3m_edge.export.quantize.resume import Attempts, Budget, BudgetSpent
+from p3m_edge.export.quantize.search import Candidate, Evaluation, search
+from p3m_edge.export.quantize.sensitivity import Sensitivity
 from p3m_edge.imageio import write_png
 from p3m_edge.model.checkpoint import load_checkpoint, save_checkpoint
 from p3m_edge.runtimes import Matting
@@ -70,8 +71,8 @@ def test_a_budget_of_attempts_and_of_time():
     Budget(2, 9, seconds=61, tried=1).check()
 
 
-class Ladder:
-    """Rungs that write their error and what is kept; parts in float32 take their share of the error away."""
+class Ways:
+    """Candidates that write their error and what is kept; parts in float32 take their share of the error away."""
 
     def __init__(self, folder: Path, *, parts: Sequence[str] = PARTS, **errors: float) -> None:
         self.errors, self.parts, self.folder = errors, parts, folder
@@ -80,11 +81,18 @@ class Ladder:
         for index in range(2):  # without mattes: what counts is the difference from float32, at most 0.005
             write_png(folder / "measuring" / f"{index}.png", portrait(96, 96, seed=index).image)
         measuring = open_measuring(folder / "measuring")
-        yardstick = Yardstick(measuring, (64, 64), 1, self.network(0.0), folder / "float")
+        evaluator = AccuracyEvaluator(measuring, (64, 64), 1, self.network(0.0), folder / "float")
         image = np.zeros((1, 64, 64, 3), np.uint8)
-        self.tools = Tools(
-            yardstick, Gate(0.05), self.network(0.0), image, lambda built, place: self.open(place), self.order
-        )  # fmt: skip
+        self.evaluation = Evaluation(
+            evaluator,
+            Gate(0.05),
+            lambda built, place: self.open(place),
+            self.order,
+            self.network(0.0),
+            image,
+            "model.onnx",
+            QuantizationTraits(),
+        )
         self.built: list[str] = []
         self.told: list[str] = []
         self.ordered = 0
@@ -111,8 +119,8 @@ class Ladder:
     def open(self, place: Path) -> Iterator[Any]:
         yield self.network(float((place / "model.onnx").read_text()))
 
-    def rungs(self) -> tuple[Rung, ...]:
-        return tuple(Rung(name, f"rung {name}", self.build(name)) for name in self.errors)
+    def candidates(self) -> tuple[Candidate, ...]:
+        return tuple(Candidate(name, f"way {name}", self.build(name)) for name in self.errors)
 
     def build(self, name: str) -> Callable[[Path, Sequence[str]], Built]:
         def build(folder: Path, kept: Sequence[str]) -> Built:
@@ -127,59 +135,61 @@ class Ladder:
 
         return build
 
-    def climb(self, key: str = "key", attempts: int = 99) -> Any:
+    def search(self, key: str = "key", attempts: int = 99) -> Any:
         out = self.folder / "out"
         out.mkdir(exist_ok=True)
         with Attempts(self.folder / "attempts", key) as tried:
             budget = Budget(60, attempts, tried.seconds, len(tried.rungs))
-            return climb(self.rungs(), self.tools, tried, budget, out, lambda told: self.told.append(str(told)))
+            return search(
+                self.candidates(), self.evaluation, tried, budget, out, lambda told: self.told.append(str(told))
+            )
 
 
 def test_the_first_rung_that_passes_wins(tmp_path):
-    ladder = Ladder(tmp_path, bad=0.4, broken=np.inf, good=1e-4, later=0.0)
-    climbed = ladder.climb()
-    assert (climbed.passed, climbed.chosen, climbed.budget_spent) == (True, "good", False)
-    assert ladder.built == ["bad", "good"]
-    assert [rung.name for rung in climbed.rungs] == ["bad", "broken", "good"]
+    ways = Ways(tmp_path, bad=0.4, broken=np.inf, good=1e-4, later=0.0)
+    found = ways.search()
+    assert (found.passed, found.chosen, found.budget_spent) == (True, "good", False)
+    assert ways.built == ["bad", "good"]
+    assert [rung.name for rung in found.rungs] == ["bad", "broken", "good"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.onnx"]
     assert (tmp_path / "out/model.onnx").read_text() == "0.0001"
-    bad, broken, good = climbed.rungs
+    bad, broken, good = found.rungs
     assert bad.failures
     assert (broken.failures, broken.accuracy, broken.speed) == (("broken does not work",), None, None)
     assert good.speed[1] <= good.speed[0] <= good.speed[2]
-    assert not ladder.ordered
+    assert not ways.ordered
 
 
 def test_parts_stay_in_float32_where_no_rung_passes(tmp_path):
     """Those of the best rung, and as few as will do: 0.012 less five eighths of it is below 0.005."""
-    ladder = Ladder(tmp_path, worse=0.3, better=0.012)
-    climbed = ladder.climb()
-    assert ladder.ordered == 1
-    assert ladder.built == ["worse", "better", "betterabcd", "betterabcdef", "betterabcde"]
-    assert [not rung.failures for rung in climbed.rungs] == [False, False, False, True, True]
-    assert (climbed.passed, climbed.chosen) == (True, "better, 5 parts in float32")
-    assert climbed.built.fp32_nodes == climbed.rungs[-1].fp32 == PARTS[:5]
-    assert climbed.rungs[-1].what == "rung better; in float32: a, b, c, d, e"
+    ways = Ways(tmp_path, worse=0.3, better=0.012)
+    found = ways.search()
+    assert ways.ordered == 1
+    assert ways.built == ["worse", "better", "betterabcd", "betterabcdef", "betterabcde"]
+    assert [not rung.failures for rung in found.rungs] == [False, False, False, True, True]
+    assert (found.passed, found.chosen) == (True, "better, 5 parts in float32")
+    assert found.built.fp32_nodes == found.rungs[-1].fp32 == PARTS[:5]
+    assert found.rungs[-1].what == "way better; in float32: a, b, c, d, e"
     assert float((tmp_path / "out/model.onnx").read_text()) == pytest.approx(0.0045)
 
 
 def test_where_nothing_passes_the_best_is_kept(tmp_path):
-    ladder = Ladder(tmp_path, worst=0.5, best=0.3, middle=0.4, parts=("a",))
-    climbed = ladder.climb()
-    assert (climbed.passed, climbed.chosen, climbed.budget_spent) == (False, "best", False)
+    ways = Ways(tmp_path, worst=0.5, best=0.3, middle=0.4, parts=("a",))
+    found = ways.search()
+    assert (found.passed, found.chosen, found.budget_spent) == (False, "best", False)
     assert (tmp_path / "out/model.onnx").read_text() == "0.3"
 
 
 def test_an_attempt_that_flickers_loses(tmp_path):
     """Both are off by as much on average, and neither has more edges than the other."""
-    ladder = Ladder(tmp_path, flickers=-0.1, steady=0.0045)
-    climbed = ladder.climb()
-    assert (climbed.passed, climbed.chosen) == (True, "steady")
-    flickers, steady = climbed.rungs
+    ways = Ways(tmp_path, flickers=-0.1, steady=0.0045)
+    found = ways.search()
+    assert (found.passed, found.chosen) == (True, "steady")
+    flickers, steady = found.rungs
     assert "dtSSD" in flickers.failures[0]
     assert flickers.accuracy.mean_difference <= 0.005
     assert steady.accuracy.dtssd_rise == 0
-    worse = Ladder(tmp_path / "worse", flickers=-0.1, steady=0.006, parts=("a",)).climb()
+    worse = Ways(tmp_path / "worse", flickers=-0.1, steady=0.006, parts=("a",)).search()
     assert (worse.passed, worse.chosen) == (False, "steady")
 
 
@@ -190,53 +200,53 @@ def test_time_is_counted_however_an_attempt_ends(tmp_path):
         found = Attempts(folder / "attempts", "key")
         return found.seconds, len(found.rungs)
 
-    ladder = Ladder(tmp_path, bad=0.4, good=0.0)
-    ladder.raised = InputError("a picture has changed")
+    ways = Ways(tmp_path, bad=0.4, good=0.0)
+    ways.raised = InputError("a picture has changed")
     with pytest.raises(InputError):
-        ladder.climb()
+        ways.search()
     assert not (tmp_path / "attempts").exists()
     before = 0.0
     for error in (KeyboardInterrupt(), MemoryError(), OutputError("the disc is full"), P3MEdgeError("it crashed")):
-        ladder.raised = error
+        ways.raised = error
         with pytest.raises(type(error)):
-            ladder.climb()
+            ways.search()
         seconds, rungs = spent(tmp_path)
         assert rungs == 0
         assert seconds > before
         before = seconds
-    ladder.raised = None
-    climbed = ladder.climb()
-    assert climbed.passed
-    assert spent(tmp_path)[0] > before + sum(rung.seconds for rung in climbed.rungs)
+    ways.raised = None
+    found = ways.search()
+    assert found.passed
+    assert spent(tmp_path)[0] > before + sum(rung.seconds for rung in found.rungs)
 
 
 def test_nothing_that_works_is_an_error(tmp_path):
     with pytest.raises(P3MEdgeError, match="no way to quantise this network: one does not work"):
-        Ladder(tmp_path, one=np.inf, two=np.inf).climb()
+        Ways(tmp_path, one=np.inf, two=np.inf).search()
 
 
 def test_a_spent_budget_leaves_the_best_and_more_goes_on(tmp_path):
-    ladder = Ladder(tmp_path, worse=0.3, better=0.012)
-    first = ladder.climb(attempts=1)
+    ways = Ways(tmp_path, worse=0.3, better=0.012)
+    first = ways.search(attempts=1)
     assert (first.chosen, first.passed, first.budget_spent) == ("worse", False, True)
-    second = ladder.climb(attempts=3)
-    assert ladder.told.count("goes on after 1 attempts of an earlier export") == 1
+    second = ways.search(attempts=3)
+    assert ways.told.count("goes on after 1 attempts of an earlier export") == 1
     assert second.rungs[:1] == first.rungs
     assert len(second.rungs) == 3
-    built = len(ladder.built)
-    assert ladder.climb(attempts=3) == second  # nothing is left to do
-    assert len(ladder.built) == built
-    whole = ladder.climb()
-    other = Ladder(tmp_path / "other", worse=0.3, better=0.012).climb()
+    built = len(ways.built)
+    assert ways.search(attempts=3) == second  # nothing is left to do
+    assert len(ways.built) == built
+    whole = ways.search()
+    other = Ways(tmp_path / "other", worse=0.3, better=0.012).search()
     assert [rung.name for rung in whole.rungs] == [rung.name for rung in other.rungs]
     assert whole.chosen == other.chosen == "better, 5 parts in float32"
-    ladder.climb("another key", attempts=1)
+    ways.search("another key", attempts=1)
     assert len(Attempts(tmp_path / "attempts", "another key").rungs) == 1
 
 
 def test_only_what_is_whole_is_read(tmp_path):
-    ladder = Ladder(tmp_path, worse=0.3, better=0.2)
-    ladder.climb(attempts=2)
+    ways = Ways(tmp_path, worse=0.3, better=0.2)
+    ways.search(attempts=2)
     folder = tmp_path / "attempts"
     assert sorted(path.name for path in folder.iterdir()) == ["1", "attempts.json"]
     (folder / "7").mkdir()  # moved there, and killed before it was recorded

@@ -9,8 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from p3m_edge import shipped
-from p3m_edge.export import precision
-from p3m_edge.export.workbench import Workbench
+from p3m_edge.export.graph import half as precision
+from p3m_edge.export.session import ExportSession
 from p3m_edge.model.cells import assembled, spread
 from p3m_edge.model.deploy import Deploy
 from p3m_edge.model.p3mnet import fuse
@@ -41,15 +41,15 @@ def rounded(value: Any) -> Any:
     return value.half().float() if isinstance(value, Tensor) and value.dtype == torch.float32 else value
 
 
-def off(bench: Workbench, names: tuple[str, ...]) -> golden.Difference:
+def off(session: ExportSession, names: tuple[str, ...]) -> golden.Difference:
     """How far the network is from itself on the portrait, all but the input and the named nodes in half precision."""
-    deploy = Deploy(bench.network)
+    deploy = Deploy(session.network)
     kept = [deploy.get_submodule(name.rpartition("/")[0]) for name in names if "/" in name]
     exact = {id(parameter) for module in kept for parameter in module.parameters()}
     for parameter in deploy.parameters():
         if id(parameter) not in exact:
             parameter.data = rounded(parameter.data)
-    image = torch.from_numpy(bench.network_images()[0])
+    image = torch.from_numpy(session.network_images()[0])
     with torch.inference_mode():
         x = image.permute(0, 3, 1, 2).float() - deploy.mean
         with Rounding(kept):
@@ -60,14 +60,14 @@ def off(bench: Workbench, names: tuple[str, ...]) -> golden.Difference:
             "global_logits": spread(coarse.logits, deploy.cell),
         }
     found = {name: value.numpy() for name, value in outputs.items()}
-    return golden.compare("portrait", bench.references[0], found, FP16.pixel_tolerance)
+    return golden.compare("portrait", session.references[0], found, FP16.pixel_tolerance)
 
 
 def test_the_shipped_weights_keep_the_limits_and_the_islands_pay(tmp_path):
     request = request_for(tmp_path, "onnx-fp16", arch=None, checkpoint=shipped.weights_path(), width=512, height=512)
-    bench = Workbench(request)
-    _, kept = precision.to_half(bench.graph(), bench.network_images())
-    with_islands, without = off(bench, kept), off(bench, ())
+    session = ExportSession(request)
+    _, kept = precision.to_half(session.graph(), session.network_images())
+    with_islands, without = off(session, kept), off(session, ())
     assert golden.judge((with_islands,), FP16).failures == ()
     assert with_islands.local_share is not None
     assert without.local_share is not None

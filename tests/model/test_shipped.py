@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from p3m_edge import shipped
 from p3m_edge.errors import UsageError
-from p3m_edge.export.workbench import portrait_path
 from p3m_edge.imageio import read_image
 from p3m_edge.model import read_checkpoint
 from p3m_edge.model.deploy import Deploy
+from tests.portraits import ASTRONAUT
 
 
 @pytest.mark.parametrize("arch", shipped.SHIPPED)
@@ -40,7 +40,7 @@ def ellipse(shape: tuple[int, int], centre: tuple[int, int], axes: tuple[int, in
 
 
 def test_the_matte_of_the_bundled_portrait_is_sane() -> None:
-    frame = read_image(portrait_path()).rgb
+    frame = read_image(ASTRONAUT).rgb
     network, _ = read_checkpoint(shipped.weights_path())
     with torch.inference_mode():
         alpha = Deploy(network)(torch.from_numpy(frame[None])).alpha[0, 0].numpy()

@@ -5,11 +5,12 @@ import pytest
 
 from p3m_edge import manifest as manifests
 from p3m_edge.export import ExportRequest, export
-from p3m_edge.export.workbench import DYNAMIC_ARCHS, Workbench, portrait_path
+from p3m_edge.export.session import DYNAMIC_ARCHS, ExportSession
 from p3m_edge.imageio import read_image
 from p3m_edge.runtimes import Matting
 from p3m_edge.runtimes.engines.tensorrt.options import BuildOptions
 from p3m_edge.targets import ARCHS, TARGETS
+from tests.portraits import ASTRONAUT
 
 FLOATS = tuple(
     name for name, target in TARGETS.items()
@@ -26,7 +27,7 @@ def test_the_exported_artefact_equals_the_network(arch, target, tmp_path):
     (result,) = export(request)
     assert result.parity.failures == ()
     assert result.status == "verified"
-    frame = read_image(portrait_path()).rgb
+    frame = read_image(ASTRONAUT).rgb
     with Matting(result.folder, threads=2, cache=False) as matting:
         assert matting.selftest().passed
         alpha = matting(frame)
@@ -88,9 +89,9 @@ def test_a_dynamic_artefact_equals_the_network_at_other_sizes(arch, target, tmp_
     assert manifests.read(result.folder).input.width is None
     for width, height in ((64, 128), (160, 96)):
         size = ExportRequest((target,), tmp_path, arch=arch, width=width, height=height)
-        bench = Workbench(size)
+        session = ExportSession(size)
         with Matting(result.folder, threads=1, size=(width, height), cache=False) as matting:
-            for image, reference in zip(bench.network_images(), bench.references, strict=True):
+            for image, reference in zip(session.network_images(), session.references, strict=True):
                 found = matting.engine.infer(image, ("local_alpha", "global_logits"))
                 assert np.abs(found["local_alpha"] - reference["local_alpha"]).mean() <= 1e-5
                 flips = found["global_logits"].argmax(1) != reference["global_logits"].argmax(1)

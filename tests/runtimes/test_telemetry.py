@@ -35,7 +35,7 @@ with Worker("p3m_edge.benchmarks.worker") as worker:
 }
 HALF = """
 import sys, numpy, onnx
-from p3m_edge.export.precision import to_half
+from p3m_edge.export.graph.half import to_half
 to_half(onnx.shape_inference.infer_shapes(onnx.load(sys.argv[1])), [numpy.zeros((1, 64, 96, 3), numpy.uint8)])
 """
 ENGINES = ("onnxruntime", "openvino")

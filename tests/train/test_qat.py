@@ -15,11 +15,12 @@ from torch import nn
 from p3m_edge import model, shipped, targets
 from p3m_edge.cli import main
 from p3m_edge.data.synth import portrait
-from p3m_edge.export import graph, quantize_openvino
-from p3m_edge.export.accuracy import Yardstick
+from p3m_edge.export import graph
 from p3m_edge.export.calibration import MINIMUM, open_calibration, open_measuring
-from p3m_edge.export.quantize_onnx import quantised
-from p3m_edge.export.ranges import activation_ranges
+from p3m_edge.export.formats.openvino import nncf as post_training
+from p3m_edge.export.graph.qdq import quantised
+from p3m_edge.export.graph.ranges import activation_ranges
+from p3m_edge.export.quantize.accuracy import AccuracyEvaluator
 from p3m_edge.model.deploy import Deploy
 from p3m_edge.model.layers import ConvUnit
 from p3m_edge.model.p3mnet import P3MNet
@@ -27,6 +28,7 @@ from p3m_edge.train import qat
 from p3m_edge.train.dataset import normalise
 from p3m_edge.train.optim import train_mode
 from p3m_edge.train.state import load
+from tests.calibrating import Given
 from tests.portraits import write_set
 from tests.train.conftest import TINY
 from tests.train.test_resume import assert_equal, end_at, start
@@ -266,12 +268,10 @@ def test_it_recovers_most_of_what_quantisation_costs(tmp_path):
         graph.save(traced, folder / "float.onnx")
         openvino.save_model(openvino.Core().read_model(folder / "float.onnx"), folder / "float.xml", False)
         target = targets.get("openvino-int8")
-        default, *_ = quantize_openvino.rungs(
-            folder / "float.xml", calibration, (SIZE, SIZE), 1, "mobile", target
-        )  # fmt: skip
-        default.build(folder, ())
-        yardstick = Yardstick(measuring, (SIZE, SIZE), 1, compiled(folder / "float.xml"), folder)
-        found = yardstick.measure(compiled(folder / target.model_file))
+        given: Any = Given(calibration, SIZE)
+        post_training.quantise(folder / "float.xml", given, (), post_training.PRESETS[0], folder / target.model_file)
+        evaluator = AccuracyEvaluator(measuring, (SIZE, SIZE), 1, compiled(folder / "float.xml"), folder)
+        found = evaluator.measure(compiled(folder / target.model_file))
         sad[name, "int8"], sad[name, "float"] = float(found.sad or 0), float(found.float_sad or 0)
     print(f"SAD: {sad}")
     lost = sad["twin", "int8"] - sad["twin", "float"]

@@ -182,8 +182,8 @@ class Int8:
             There is one.
         """
         chosen = [targets.get(name) for name in names]
-        measured = [target.name for target in chosen if target.climbs or target.compressed]
-        calibrated = [target.name for target in chosen if target.climbs]
+        measured = [target.name for target in chosen if target.needs_calibration or target.weight_only]
+        calibrated = [target.name for target in chosen if target.needs_calibration]
         for name, flag in given(self):
             if not measured:
                 raise UsageError(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from p3m_edge.export.sensitivity import Sensitivity
+    from p3m_edge.export.quantize.sensitivity import Sensitivity
 
 EXAMPLES = """
 p3m-edge sensitivity --out out/sensitivity                           # the weights of the package
@@ -54,12 +54,12 @@ def run(args: Arguments, console: Console) -> None:
     _check(args)
     export = load_exporter()
     from p3m_edge.export.calibration import open_calibration
-    from p3m_edge.export.ranges import activation_ranges
-    from p3m_edge.export.sensitivity import rank
-    from p3m_edge.export.workbench import Workbench
+    from p3m_edge.export.graph.ranges import activation_ranges
+    from p3m_edge.export.quantize.sensitivity import rank
+    from p3m_edge.export.session import ExportSession
 
     width, height = args.size
-    bench = Workbench(export.ExportRequest(("onnx-fp32",), Path(), width=width, height=height, **weights))
+    bench = ExportSession(export.ExportRequest(("onnx-fp32",), Path(), width=width, height=height, **weights))
     if args.weights.standin:
         console.warn("the weights are stand-ins and NOT TRAINED: the ranking says nothing about trained ones")
     calibration = open_calibration(args.calib, count=args.calib_count, seed=args.seed)

@@ -25,7 +25,7 @@ from p3m_edge.runtimes.engines import coreml
 from p3m_edge.runtimes.golden import SelfTest
 
 if TYPE_CHECKING:
-    from p3m_edge.export.mil.examine import FunctionReport
+    from p3m_edge.export.formats.coreml.mil.examine import FunctionReport
 
 PACKAGE = ".mlpackage"
 EXAMPLES = """
@@ -166,17 +166,17 @@ def _elsewhere(manifest: Manifest, device: str | None) -> bool:
 def _compute(manifest: Manifest, folder: Path) -> Engine:
     if manifest.engine.name == "tensorrt":
         with needing("torch"):
-            from p3m_edge.export.typed import simulate
+            from p3m_edge.export.formats.tensorrt.simulate_fp16 import simulate
         return simulate(manifest, folder)
     with needing("torch,coreml"):
-        from p3m_edge.export.mil.engine import interpret
+        from p3m_edge.export.formats.coreml.mil.engine import interpret
     return interpret(manifest, folder, sequence=True)
 
 
 def _examined(path: Path) -> Verification:
     """The verdict on any Core ML package."""
     with needing("torch,coreml"):
-        from p3m_edge.export.mil.examine import examine
+        from p3m_edge.export.formats.coreml.mil.examine import examine
     functions = examine(path)
     verdict = Verification(path, program=functions)
     bad = next((function for function in functions if not function.sound), None)

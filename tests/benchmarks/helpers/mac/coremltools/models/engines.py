@@ -43,9 +43,9 @@ def _taken():
 def program(path, function):
     """The interpreter: the names of the outputs, and what gives them and changes the state."""
     with real():
-        from p3m_edge.export.mil.engine import as_image
-        from p3m_edge.export.mil.interpreter import Interpreter
-        from p3m_edge.export.mil.package import read
+        from p3m_edge.export.formats.coreml.mil.engine import as_image
+        from p3m_edge.export.formats.coreml.mil.interpreter import Interpreter
+        from p3m_edge.export.formats.coreml.mil.package import read
 
         interpreter = Interpreter(read(path), function)
 

@@ -1,0 +1,150 @@
+"""The Core ML targets: an ML Program in a package, converted by coremltools in a process of its own.
+
+The program takes an image (RGB, 0..255) and gives alpha as an image (``GRAYSCALE_FLOAT16``, 0..1), so that an app
+passes a ``CVPixelBuffer`` and gets one; local alpha and logits are multi-arrays, for verification, and so is alpha in
+float32 and where it is wanted (:mod:`p3m_edge.export.formats.coreml.options`). It runs on no Linux: there it is
+verified operator by operator (:mod:`p3m_edge.export.formats.coreml.mil`).
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from p3m_edge.export.formats import Built, Format, Headroom, QuantizationTraits, Stage
+from p3m_edge.export.formats.converter import run_converter
+from p3m_edge.export.formats.coreml import activations, options, package_size
+from p3m_edge.export.formats.coreml.compression import measure_weights
+from p3m_edge.export.formats.coreml.mil.convert import CoreMlFunction, CoreMlOrder
+from p3m_edge.export.formats.coreml.mil.engine import interpret
+from p3m_edge.export.formats.coreml.mil.package import require
+from p3m_edge.export.formats.coreml.swift import FILE, swift_source
+from p3m_edge.export.graph.program import STATE, in_single, save
+from p3m_edge.export.graph.ranges import Range
+from p3m_edge.export.graph.reference import Run
+from p3m_edge.export.quantize.calibration import Calibration
+from p3m_edge.export.quantize.search import Candidate
+from p3m_edge.export.request import ExportRequest
+from p3m_edge.export.session import ExportSession
+from p3m_edge.manifest import Manifest
+from p3m_edge.runtimes.engine import Engine
+from p3m_edge.runtimes.engines.coreml import here
+from p3m_edge.targets import Target
+
+CONVERTER = "p3m_edge.export.formats.coreml.mil.convert"
+
+
+class CoreMlFormat(Format):
+    """The float32 network beside those in fewer bits is PyTorch's; nothing is timed."""
+
+    single_frame = True
+    has_functions = True
+    traits = QuantizationTraits("coremltools", unquantised="half precision", timed=False, edges=True)
+
+    def check(self, target: Target, request: ExportRequest) -> None:
+        """The options of a package must go together, with each other and with the target."""
+        super().check(target, request)
+        options.check(target, request)
+
+    def check_unused(self, request: ExportRequest) -> None:
+        """The oldest system and the form of alpha are for packages alone."""
+        options.check_unused(request)
+
+    def trace(self, session: ExportSession) -> None:
+        """The network as PyTorch's operators, once for each size."""
+        _ = session.programs
+
+    def build(self, session: ExportSession, target: Target, folder: Path) -> Built:
+        """Write ``model.mlpackage``, and Swift for it; larger than the network's weights account for is an error."""
+        kept = convert(session, target, folder)
+        return self._built(session, target, folder, kept)
+
+    def _built(self, session: ExportSession, target: Target, folder: Path, kept: tuple[str, ...]) -> Built:
+        """Write the Swift for a package with these nodes in float32, and describe it."""
+        (folder / FILE).write_text(swift_source(session.network.arch, target, session.request), encoding="utf-8")
+        return Built(str(options.minimum(target, session.request)), kept, "device" if here() else "program")
+
+    def describe(self, session: ExportSession, target: Target, built: Built, folder: Path) -> Manifest:
+        """With the form of alpha, the functions of several sizes, and what mattes are smoothed by."""
+        manifest, request = super().describe(session, target, built, folder), session.request
+        form = options.alpha(target, request.alpha)
+        outputs = tuple(replace(each, form=form) if each.name == "alpha" else each for each in manifest.outputs)
+        return replace(manifest, outputs=outputs, functions=options.functions(request), smoothing=request.smoothing)
+
+    def open_for_verification(
+        self, manifest: Manifest, folder: Path, headroom: Headroom | None = None, *, sequence: bool = False
+    ) -> Engine:
+        """In Core ML where it is, else in the interpreter."""
+        if manifest.verified.level == "program":
+            return interpret(manifest, folder, headroom, sequence=sequence)
+        return super().open_for_verification(manifest, folder, headroom, sequence=sequence)
+
+    def after_parity(self, target: Target) -> tuple[Stage, ...]:
+        """Weights in fewer bits are measured."""
+        return (Stage("measure", measure_weights),) if target.weight_only else ()
+
+    @contextmanager
+    def float_reference(self, session: ExportSession, folder: Path) -> Iterator[Run]:
+        """PyTorch."""
+        yield session.infer
+
+    def candidates(
+        self, session: ExportSession, target: Target, calibration: Calibration, folder: Path
+    ) -> tuple[Candidate, ...]:
+        """Of a package in half precision, whose ranges the interpreter measures once."""
+        source, parts = folder / target.model_file, activations.parts_of(session.program)
+        half = functools.cache(lambda: convert(session, target, folder))
+
+        def ranges() -> dict[str, Range]:
+            half()
+            return activations.activation_ranges(source, calibration.images("measuring ranges"))
+
+        def build(way: activations.Way, folder: Path, kept: Sequence[str]) -> Built:
+            single = half()
+            # Joins, pooling and resizes between the parts belong to none: they are left alone as soon as a part is.
+            nodes = [node for part in ("", *kept) for node in parts[part]] if kept else []
+            table = calibration.attempts.remember("program-ranges", dict[str, Range], ranges)
+            out = folder / target.model_file
+            activations.quantise(way, source, out, table, (*single, *nodes))
+            package_size.check(out, [(session.program, single)], target.precision, nodes)
+            return self._built(session, target, folder, single)
+
+        return tuple(Candidate(way.name, way.what, functools.partial(build, way)) for way in activations.WAYS)
+
+
+def convert(session: ExportSession, target: Target, folder: Path) -> tuple[str, ...]:
+    """Write the package alone, activations in floating point; the names of the nodes that stay in float32.
+
+    Raises
+    ------
+    MissingError, OSError, P3MEdgeError
+        As :meth:`CoreMlFormat.build`.
+    """
+    require()
+    request = session.request
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as temporary:
+        functions = []
+        for (width, height), program in zip(request.sizes, session.programs, strict=True):
+            traced = Path(temporary) / f"{width}x{height}.pt2"
+            save(program, traced)
+            kept = () if target.precision == "fp32" else in_single(program)
+            functions.append(CoreMlFunction(str(traced), height, width, kept))
+        # In the private folder: what a killed export has left running must not write into that of the next one.
+        package = Path(temporary) / target.model_file
+        order = CoreMlOrder(
+            tuple(functions), tuple(each.name for each in options.functions(request)), str(package),
+            session.outputs, target.precision, options.minimum(target, request),
+            options.alpha(target, request.alpha), None if request.smoothing is None else STATE,
+        )  # fmt: skip
+        run_converter(CONVERTER, order, "coremltools", "the network")
+        made = [(program, each.fp32) for program, each in zip(session.programs, functions, strict=True)]
+        package_size.check(package, made, "fp16" if target.needs_calibration else target.precision)
+        package.rename(folder / target.model_file)
+    return tuple(dict.fromkeys(name for each in functions for name in each.fp32))
+
+
+FORMAT = CoreMlFormat()

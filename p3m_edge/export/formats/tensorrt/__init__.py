@@ -1,0 +1,1 @@
+"""Typed ONNX graphs, and the TensorRT engines that are built of them."""
