@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -128,55 +128,50 @@ def write(file: Path, args: Arguments, rows: Sequence[ArtefactRow], report: Repo
 def commands(args: Arguments, rows: Sequence[ArtefactRow], report: Report) -> Iterator[tuple[str, str]]:
     """What each command does, and the command; absolute paths are replaced by what the report calls the thing."""
     artefacts = [_shown(row.folder, row.label) for row in rows]
-    measured = [*artefacts, *_what(args), *_how(args, report)] if rows or args.eager else []
-    imported = [word for path in args.imports for word in ("--import", _shown(path))]
-    app = ["--against-benchmark-app"] if args.against_benchmark_app else []
-    bench = ["p3m-edge", "bench", *measured, *app, *imported]
+    bench = ["p3m-edge", "bench"]
+    if rows or args.eager:
+        bench += [*artefacts, *_words({"--eager": list(map(_shown, args.eager)), "--size": args.size})]
+        bench += [*_words(_settings(args, report)), *([] if report.options.throughput else ["--no-throughput"])]
+    bench += ["--against-benchmark-app"] if args.against_benchmark_app else []
+    bench += _words({"--import": list(map(_shown, args.imports))})
+    written = {"--baseline": args.baseline and _shown(args.baseline), "--html": _shown(args.html or "report.html")}
     samples = ["--samples", *map(_shown, args.samples)] if args.samples else []
-    end = [*_pair("--baseline", _baseline(args)), "--html", _shown(args.html or Path("report.html")), *samples]
-    out = _pair("--out", None if args.out is None else _shown(args.out))
-    yield "Measure and write this page", shlex.join([*bench, *end, *out])
+    out = None if args.out is None else _shown(args.out)
+    yield "Measure and write this page", shlex.join([*bench, *_words(written), *samples, *_words({"--out": out})])
     if rows:
         yield "Check the artefacts on this machine", shlex.join(["p3m-edge", "verify", *artefacts])
-    if measured and args.out is not None:
-        earlier = f"{_shown(args.out)}/report.json"
-        yield "Hold a later run against this one", shlex.join([*bench, "--baseline", earlier])
+    if (rows or args.eager) and out is not None:
+        yield "Compare a later run with this one", shlex.join([*bench, "--baseline", f"{out}/report.json"])
 
 
-def _what(args: Arguments) -> Iterator[str]:
-    for source in args.eager:
-        yield from ("--eager", _shown(Path(source)))
-    yield from _pair("--size", args.size)
+def _settings(args: Arguments, report: Report) -> dict[str, object]:
+    """How it was measured, also by what was left to its default."""
+    o = report.options
+    frame = f"{o.frame_width}x{o.frame_height}" if args.frame is None else None
+    return {
+        "--rounds": o.rounds,
+        "--iterations": o.iterations if o.seconds is None else None,
+        "--seconds": None if o.seconds is None else f"{o.seconds:g}",
+        "--warmup": o.warmup,
+        "--threads": o.threads,
+        "--device": o.device,
+        "--seed": o.seed,
+        "--frame": None if args.frame is None else _shown(args.frame),
+        "--frame-size": frame,
+        "--timeout": None if o.timeout == MeasureOptions().timeout else f"{o.timeout:g}",
+    }
 
 
-def _how(args: Arguments, report: Report) -> Iterator[str]:
-    """The settings, also those that were left to their defaults."""
-    o, usual = report.options, MeasureOptions()
-    yield from _pair("--rounds", o.rounds)
-    yield from _pair("--iterations", o.iterations) if o.seconds is None else _pair("--seconds", f"{o.seconds:g}")
-    yield from _pair("--warmup", o.warmup)
-    yield from _pair("--threads", o.threads)
-    yield from _pair("--device", o.device)
-    yield from _pair("--seed", o.seed)
-    if args.frame is not None:
-        yield from _pair("--frame", _shown(args.frame))
-    else:
-        yield from _pair("--frame-size", f"{o.frame_width}x{o.frame_height}")
-    if not o.throughput:
-        yield "--no-throughput"
-    if o.timeout != usual.timeout:
-        yield from _pair("--timeout", f"{o.timeout:g}")
+def _words(options: Mapping[str, object]) -> Iterator[str]:
+    """Options as words; those that are None are left out, a list is an option for each of its values."""
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None:
+                yield from (name, str(one))
 
 
-def _baseline(args: Arguments) -> str | None:
-    return None if args.baseline is None else _shown(Path(args.baseline))
-
-
-def _pair(name: str, value: object) -> list[str]:
-    return [] if value is None else [name, str(value)]
-
-
-def _shown(path: Path, name: str | None = None) -> str:
+def _shown(given: str | Path, name: str | None = None) -> str:
     """A path as it was typed if it tells nothing of this machine, else the name that stands for it."""
+    path = Path(given)
     outside = path.is_absolute() or ".." in path.parts
     return (name or path.name) if outside else path.as_posix()

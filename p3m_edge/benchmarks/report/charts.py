@@ -253,7 +253,7 @@ def _svg(title: str, size: tuple[int, int], paint: Callable[[Axes], None], colou
         mpl.rcdefaults()
         mpl.rc("svg", fonttype="none", hashsalt="p3m-edge")
         mpl.rc("text", parse_math=False, color=ink)
-        mpl.rc("font", size=9.5 if size[0] > 400 else 12)  # a phone shows a narrow chart as large as it is drawn
+        mpl.rc("font", size=9.5 if size[0] > 400 else 12)  # a phone shows a narrow chart in its own size
         mpl.rc("figure", facecolor=paper)
         mpl.rc("axes", titlelocation="left", titleweight="bold", titlecolor=ink, labelcolor=ink, edgecolor=ink)
         mpl.rc("axes", facecolor=paper, axisbelow=True, grid=True)
