@@ -6,7 +6,6 @@ Not run on an Apple device: there, apps load the model themselves. An engine is 
 
 from __future__ import annotations
 
-import importlib
 import platform
 import tempfile
 from importlib import metadata
@@ -23,6 +22,7 @@ from p3m_edge.runtimes.contract import (
     Outputs,
     check_signature,
     check_version,
+    import_package,
     unreadable,
 )
 from p3m_edge.runtimes.engines.coreai_worker import Array, Signature, pack, unpack
@@ -41,8 +41,8 @@ def require() -> ModuleType:
     MissingError
         It cannot be imported.
     """
+    package = import_package("coreai", "coreai")
     try:
-        package = importlib.import_module("coreai")
         metadata.version(DISTRIBUTION)  # nothing else of that name will do
     except ImportError as error:
         raise missing_package("coreai", "coreai", error) from error

@@ -5,7 +5,6 @@ Apps on iOS and macOS load the package themselves; this is for checking and timi
 
 from __future__ import annotations
 
-import importlib
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from p3m_edge.errors import ArtefactError, MissingError, missing_package, suggestion
+from p3m_edge.errors import ArtefactError, MissingError, suggestion
 from p3m_edge.manifest import Manifest
 from p3m_edge.records import InputRecord
 from p3m_edge.runtimes.contract import (
@@ -25,6 +24,7 @@ from p3m_edge.runtimes.contract import (
     Loaded,
     Outputs,
     Runner,
+    import_package,
     mismatch,
     unreadable,
 )
@@ -53,10 +53,7 @@ def require() -> ModuleType:
             f"Core ML runs on Apple's systems alone, not on {platform.system()}",
             hint="p3m-edge verify DIR interprets the artefact here",
         )
-    try:
-        return importlib.import_module("coremltools")
-    except ImportError as error:
-        raise missing_package("coremltools", "coreml", error) from error
+    return import_package("coremltools", "coreml")
 
 
 def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:

@@ -6,7 +6,6 @@ the model itself, and saves little of the start.
 
 from __future__ import annotations
 
-import importlib
 import platform
 import sys
 from collections import Counter
@@ -15,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from p3m_edge.errors import MissingError, P3MEdgeError, UsageError, missing_package, suggestion
+from p3m_edge.errors import MissingError, P3MEdgeError, UsageError, suggestion
 from p3m_edge.manifest import Manifest
 from p3m_edge.resources import thread_limit, usable_cores
 from p3m_edge.runtimes import cuda
@@ -27,10 +26,10 @@ from p3m_edge.runtimes.contract import (
     Outputs,
     check_signature,
     check_version,
+    import_package,
     unreadable,
 )
 from p3m_edge.runtimes.forks import use_once
-from p3m_edge.telemetry import silence_engines
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
@@ -65,22 +64,8 @@ _ERRORS_ONLY = 3
 
 
 def require() -> ModuleType:
-    """The package ``onnxruntime``, of whatever flavour, without its telemetry.
-
-    Raises
-    ------
-    MissingError
-        It cannot be imported.
-    """
-    silence_engines()
-    try:
-        package = importlib.import_module("onnxruntime")
-    except (ImportError, OSError) as error:
-        raise missing_package("onnxruntime", "onnx", error) from error
-    if not hasattr(package, "InferenceSession"):
-        # Two flavours in one environment, one of them removed: an empty shell is left behind.
-        raise missing_package("onnxruntime", "onnx", ImportError("the installation is incomplete"))
-    return package
+    """The package ``onnxruntime``, of whatever flavour; errors are those of ``import_package``."""
+    return import_package("onnxruntime", "onnx", "InferenceSession")
 
 
 def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:

@@ -8,7 +8,6 @@ again for this network (OpenVINO 2026.4.1).
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from p3m_edge.errors import ArtefactError, MissingError, OutputError, UsageError, missing_package, suggestion
+from p3m_edge.errors import ArtefactError, MissingError, OutputError, UsageError, suggestion
 from p3m_edge.manifest import Manifest
 from p3m_edge.resources import thread_limit
 from p3m_edge.runtimes import cache
@@ -31,10 +30,10 @@ from p3m_edge.runtimes.contract import (
     Runner,
     check_signature,
     check_version,
+    import_package,
     unreadable,
 )
 from p3m_edge.runtimes.forks import use_once
-from p3m_edge.telemetry import silence_engines
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, ConstOutput, Core
@@ -46,21 +45,8 @@ _HINTS = {"latency": "LATENCY", "throughput": "THROUGHPUT"}
 
 
 def require() -> ModuleType:
-    """The package ``openvino``, without its telemetry.
-
-    Raises
-    ------
-    MissingError
-        It cannot be imported.
-    """
-    silence_engines()
-    try:
-        package = importlib.import_module("openvino")
-    except (ImportError, OSError) as error:
-        raise missing_package("openvino", "openvino", error) from error
-    if not hasattr(package, "Core"):
-        raise missing_package("openvino", "openvino", ImportError("the installation is incomplete"))
-    return package
+    """The package ``openvino``; errors are those of ``import_package``."""
+    return import_package("openvino", "openvino", "Core")
 
 
 def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
