@@ -24,9 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.atomic import check_name
-from p3m_edge.errors import ArtefactError, UsageError, one_of, suggestion
+from p3m_edge.errors import ArtefactError, UsageError, missing_package, one_of, suggestion
 from p3m_edge.manifest import Manifest
 from p3m_edge.runtimes import options
+from p3m_edge.telemetry import silence_engines
 
 Hint = Literal["latency", "throughput"]
 Images = NDArray[np.uint8]
@@ -184,6 +185,24 @@ def engine_module(name: str) -> EngineModule:
     if name in ENGINES:
         return cast(EngineModule, importlib.import_module(ENGINES[name]))
     raise ArtefactError(f"the artefact asks for an unknown engine {name!r}", hint=suggestion(name, ENGINES))
+
+
+def import_package(module: str, extra: str, needed: str = "__name__", *, name: str = "") -> ModuleType:
+    """The package of an engine, without its telemetry.
+
+    Raises
+    ------
+    MissingError
+        It cannot be imported, or lacks what is ``needed``; ``extra`` brings it, and ``name`` is that for people.
+    """
+    silence_engines()
+    try:
+        package = importlib.import_module(module)
+    except (ImportError, OSError) as error:
+        raise missing_package(name or module, extra, error) from error
+    if not hasattr(package, needed):  # two flavours in one environment, one removed: an empty shell is left behind
+        raise missing_package(name or module, extra, ImportError("the installation is incomplete"))
+    return package
 
 
 def check_version(manifest: Manifest, version: str, package: str | None = None) -> None:

@@ -8,7 +8,6 @@ interface alone: it uses each GPU's primary context, and has not changed between
 from __future__ import annotations
 
 import ctypes
-import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.errors import MissingError, P3MEdgeError, UsageError, missing_package
+from p3m_edge.errors import MissingError, P3MEdgeError, UsageError
+from p3m_edge.runtimes.contract import import_package
 
 DEVICE = "cuda"
 """The name of the first GPU; ``cuda:1`` is the second."""
@@ -110,10 +110,7 @@ def find(index: int) -> Gpu:
 
 def require() -> ModuleType:
     """The module ``cuda.bindings.runtime``."""
-    try:
-        return importlib.import_module("cuda.bindings.runtime")
-    except (ImportError, OSError) as error:
-        raise missing_package("cuda-bindings", "tensorrt", error) from error
+    return import_package("cuda.bindings.runtime", "tensorrt", name="cuda-bindings")
 
 
 @dataclass(frozen=True)

@@ -17,22 +17,11 @@ from numpy.typing import NDArray
 from p3m_edge.errors import InputError, UsageError, one_of, shown
 from p3m_edge.manifest import Manifest
 from p3m_edge.preprocess import Colour, Geometry, Resize, from_network, to_network
-from p3m_edge.runtimes import golden, options
+from p3m_edge.runtimes import golden, opening, options
 from p3m_edge.runtimes.contract import EngineOptions, Hint, Images
 from p3m_edge.runtimes.engine import Engine, Ticket, closed, open_engine
 from p3m_edge.runtimes.forks import bind
 from p3m_edge.runtimes.golden import SelfTest
-from p3m_edge.runtimes.opening import (
-    Alpha,
-    DType,
-    MattingInfo,
-    Opened,
-    OtherNetworkWarning,
-    Request,
-    UnverifiedWarning,
-    absolute,
-    open_artefact,
-)
 from p3m_edge.runtimes.size import fitting_size
 
 # What has been submitted but not collected is kept; more than this is a forgotten collect().
@@ -100,7 +89,7 @@ class Matting:
         *,
         resize: Resize = "stretch",
         colour: Colour = "RGB",
-        dtype: DType = "float32",
+        dtype: opening.DType = "float32",
         size: tuple[int, int] | None = None,
         cache: bool = True,
         cache_dir: str | Path | None = None,
@@ -110,23 +99,23 @@ class Matting:
         names = (
             one_of("resize", resize, get_args(Resize)),
             one_of("colour order", colour, get_args(Colour)),
-            one_of("dtype", dtype, get_args(DType)),
+            one_of("dtype", dtype, get_args(opening.DType)),
         )
         named, check = options.path("an artefact's folder", folder), options.switch("check", check)
         where = None if cache_dir is None else options.path("cache_dir", cache_dir)
         engine = EngineOptions(device, threads, hint, cache, where, sequence)
-        self._request = Request(absolute(named), engine, *names, options.size(size), check)
+        self._request = opening.Request(opening.absolute(named), engine, *names, options.size(size), check)
         self._lock = threading.Lock()
         self._closed = False
-        self._opened: Opened | None = open_artefact(named, self._request)
+        self._opened: opening.Opened | None = opening.open_artefact(named, self._request)
         bind(self)
         level = self.manifest.verified.level
         if level != "device":
             text = f"{named} has not been verified on a device (verified: {level}); selftest() does it"
-            warnings.warn(text, UnverifiedWarning, stacklevel=2)
+            warnings.warn(text, opening.UnverifiedWarning, stacklevel=2)
         if self.manifest.unpool == "nearest":
             text = f"{named} has nearest upsampling: a speed floor for benchmarks, not P3M-Net"
-            warnings.warn(text, OtherNetworkWarning, stacklevel=2)
+            warnings.warn(text, opening.OtherNetworkWarning, stacklevel=2)
 
     def forked(self) -> None:
         """In a child of its process: to be opened again when it is used."""
@@ -134,15 +123,15 @@ class Matting:
             self._opened.engine.forked()
         self._lock, self._opened = threading.Lock(), None
 
-    def __getstate__(self) -> tuple[Request, bool]:
+    def __getstate__(self) -> tuple[opening.Request, bool]:
         return self._request, self._closed
 
-    def __setstate__(self, state: tuple[Request, bool]) -> None:
+    def __setstate__(self, state: tuple[opening.Request, bool]) -> None:
         self._request, self._closed = state
         self._lock, self._opened = threading.Lock(), None
         bind(self)
 
-    def _here(self) -> Opened:
+    def _here(self) -> opening.Opened:
         """What is loaded in this process; loaded now, where that has not been done yet."""
         if self._opened is not None:
             return self._opened
@@ -150,7 +139,7 @@ class Matting:
             if self._opened is None:
                 if self._closed:
                     raise closed()
-                self._opened = open_artefact(self._request.folder, self._request)
+                self._opened = opening.open_artefact(self._request.folder, self._request)
             return self._opened
 
     @property
@@ -169,10 +158,10 @@ class Matting:
         return self._here().engine
 
     @property
-    def info(self) -> MattingInfo:
+    def info(self) -> opening.MattingInfo:
         """The artefact and the engine at work."""
         m = self.manifest
-        return MattingInfo(
+        return opening.MattingInfo(
             str(self.folder), m.target, m.precision, m.model.arch, m.model.trained, m.verified.level,
             m.input.width, m.input.height, m.input.batch, self.engine.info,
         )  # fmt: skip
@@ -183,7 +172,7 @@ class Matting:
         opened = self._opened
         return 0 if opened is None else len(opened.pending)
 
-    def __call__(self, frame: NDArray[Any]) -> Alpha:
+    def __call__(self, frame: NDArray[Any]) -> opening.Alpha:
         """The alpha of one frame.
 
         Parameters
@@ -207,7 +196,7 @@ class Matting:
         image, geometry = self.prepare(frame)
         return self.finish(self.engine.infer(self._fill([image]))["alpha"][0, 0], geometry)
 
-    def batch(self, frames: Iterable[NDArray[Any]]) -> list[Alpha]:
+    def batch(self, frames: Iterable[NDArray[Any]]) -> list[opening.Alpha]:
         """The alphas of several frames, which may differ in size.
 
         An artefact with a batch of N takes N frames at a time (the last lot is padded); one with a batch of 1 keeps
@@ -219,7 +208,7 @@ class Matting:
         lots: deque[tuple[Ticket, list[Geometry]]] = deque()
         images: list[Images] = []
         geometries: list[Geometry] = []
-        alphas: list[Alpha] = []
+        alphas: list[opening.Alpha] = []
 
         def start() -> None:
             lots.append((engine.submit(self._fill(images)), geometries.copy()))
@@ -268,7 +257,7 @@ class Matting:
                 raise UsageError(f"{_MAX_PENDING} submitted frames have not been collected", hint="call collect()")
             here.pending.append((here.engine.submit(images), geometry))
 
-    def collect(self) -> Alpha:
+    def collect(self) -> opening.Alpha:
         """The alpha of the frame that was submitted first of those not collected; waits until it is done.
 
         Raises
@@ -312,7 +301,7 @@ class Matting:
         width, height = options.size(size) or self.network_size(frame)
         return to_network(frame, height, width, self._request.resize, self._request.colour)
 
-    def finish(self, alpha: NDArray[np.float32], geometry: Geometry) -> Alpha:
+    def finish(self, alpha: NDArray[np.float32], geometry: Geometry) -> opening.Alpha:
         """The last part of a call: the network's alpha ``[height, width]`` at the frame's size and chosen dtype."""
         if self._request.dtype == "uint8":
             return from_network(alpha, geometry, np.uint8)

@@ -6,7 +6,6 @@ Not run on an Apple device: there, apps load the model themselves. An engine is 
 
 from __future__ import annotations
 
-import importlib
 import platform
 import tempfile
 from importlib import metadata
@@ -15,16 +14,7 @@ from types import ModuleType
 
 from p3m_edge.errors import MissingError, UsageError, missing_package, suggestion
 from p3m_edge.manifest import Manifest
-from p3m_edge.runtimes.contract import (
-    EngineInfo,
-    EngineOptions,
-    Images,
-    Loaded,
-    Outputs,
-    check_signature,
-    check_version,
-    unreadable,
-)
+from p3m_edge.runtimes import contract
 from p3m_edge.runtimes.engines.coreai_worker import Array, Signature, pack, unpack
 from p3m_edge.workers.parent import Worker, WorkerError
 
@@ -41,19 +31,19 @@ def require() -> ModuleType:
     MissingError
         It cannot be imported.
     """
+    package = contract.import_package("coreai", "coreai")
     try:
-        package = importlib.import_module("coreai")
         metadata.version(DISTRIBUTION)  # nothing else of that name will do
     except ImportError as error:
         raise missing_package("coreai", "coreai", error) from error
     return package
 
 
-def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
+def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> contract.Loaded:
     """Start the process and let it load the model; see :func:`p3m_edge.runtimes.engine.open_engine` for the errors."""
     require()
     version = metadata.version(DISTRIBUTION)
-    check_version(manifest, version, DISTRIBUTION)
+    contract.check_version(manifest, version, DISTRIBUTION)
     device = (options.device or "CPU").upper()
     if device not in _DEVICES:
         raise UsageError(f"unknown device {options.device!r} for coreai", hint=suggestion(device, _DEVICES))
@@ -70,11 +60,11 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
             found = worker.receive(Signature)
         except WorkerError as error:
             missing = isinstance(original := error.original(), MissingError)
-            raise (original if missing else unreadable(model, "Core AI", error)) from error
+            raise (original if missing else contract.unreadable(model, "Core AI", error)) from error
     inputs = {name: (array.dtype, array.shape) for name, array in found.inputs.items()}
-    check_signature(manifest, model, inputs, {name: array.dtype for name, array in found.outputs.items()})
+    contract.check_signature(manifest, model, inputs, {name: array.dtype for name, array in found.outputs.items()})
 
-    def run(images: Images, outputs: tuple[str, ...]) -> Outputs:
+    def run(images: contract.Images, outputs: tuple[str, ...]) -> contract.Outputs:
         worker.send("infer", inputs={manifest.input.name: pack(images)}, outputs=outputs)
         try:
             found = worker.receive(dict[str, Array])
@@ -82,5 +72,5 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
             raise RuntimeError(str(error)) from error
         return {output: unpack(array) for output, array in found.items()}
 
-    info = EngineInfo("coreai", version, device, platform.processor() or platform.machine(), hint=options.hint)
-    return Loaded(info, (run,))
+    info = contract.EngineInfo("coreai", version, device, platform.processor() or platform.machine(), hint=options.hint)
+    return contract.Loaded(info, (run,))

@@ -5,7 +5,6 @@ Apps on iOS and macOS load the package themselves; this is for checking and timi
 
 from __future__ import annotations
 
-import importlib
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,19 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from p3m_edge.errors import ArtefactError, MissingError, missing_package, suggestion
+from p3m_edge.errors import ArtefactError, MissingError, suggestion
 from p3m_edge.manifest import Manifest
 from p3m_edge.records import InputRecord
-from p3m_edge.runtimes.contract import (
-    EngineInfo,
-    EngineOptions,
-    Images,
-    Loaded,
-    Outputs,
-    Runner,
-    mismatch,
-    unreadable,
-)
+from p3m_edge.runtimes import contract
 from p3m_edge.runtimes.forks import use_once
 
 UNITS = {"CPU": "CPU_ONLY", "GPU": "CPU_AND_GPU", "NE": "CPU_AND_NE", "ALL": "ALL"}
@@ -53,13 +43,10 @@ def require() -> ModuleType:
             f"Core ML runs on Apple's systems alone, not on {platform.system()}",
             hint="p3m-edge verify DIR interprets the artefact here",
         )
-    try:
-        return importlib.import_module("coremltools")
-    except ImportError as error:
-        raise missing_package("coremltools", "coreml", error) from error
+    return contract.import_package("coremltools", "coreml")
 
 
-def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
+def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> contract.Loaded:
     """Compile and load the package.
 
     Raises
@@ -85,12 +72,12 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
             str(model), compute_units=coremltools.ComputeUnit[UNITS[device]], function_name=manifest.function
         )
     except Exception as error:  # Core ML's own, as RuntimeError and others
-        raise unreadable(model, "Core ML", error) from error
+        raise contract.unreadable(model, "Core ML", error) from error
     names = declared(loaded.get_spec().description, manifest.function)
     missing = [output.name for output in manifest.outputs if output.name not in names]
     if missing:
-        raise mismatch(model, f"it has no output {', '.join(missing)}")
-    info = EngineInfo("coreml", macos, device, platform.machine(), hint=options.hint)
+        raise contract.mismatch(model, f"it has no output {', '.join(missing)}")
+    info = contract.EngineInfo("coreml", macos, device, platform.machine(), hint=options.hint)
     states: list[Any] = []
 
     def state() -> Any:
@@ -101,7 +88,7 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
             states[:] = [loaded.make_state()]
         return states[0]
 
-    return Loaded(info, (runner(loaded.predict, manifest.input, state),), states.clear)
+    return contract.Loaded(info, (runner(loaded.predict, manifest.input, state),), states.clear)
 
 
 def declared(description: Any, function: str | None) -> set[str]:
@@ -110,13 +97,13 @@ def declared(description: Any, function: str | None) -> set[str]:
     return {output.name for part in parts for output in part.output}
 
 
-def runner(predict: Predict, record: InputRecord, state: Callable[[], Any] = lambda: None) -> Runner:
+def runner(predict: Predict, record: InputRecord, state: Callable[[], Any] = lambda: None) -> contract.Runner:
     """What Core ML takes and gives as the contract has it: images in, images and multi-arrays out.
 
     ``predict`` also gets the state for the image, where the model has one.
     """
 
-    def run(images: Images, outputs: tuple[str, ...]) -> Outputs:
+    def run(images: contract.Images, outputs: tuple[str, ...]) -> contract.Outputs:
         found = predict({record.name: Image.fromarray(images[0])}, state())
         return {name: _array(found[name]) for name in outputs}
 

@@ -6,7 +6,6 @@ the model itself, and saves little of the start.
 
 from __future__ import annotations
 
-import importlib
 import platform
 import sys
 from collections import Counter
@@ -15,22 +14,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from p3m_edge.errors import MissingError, P3MEdgeError, UsageError, missing_package, suggestion
+from p3m_edge.errors import MissingError, P3MEdgeError, UsageError, suggestion
 from p3m_edge.manifest import Manifest
 from p3m_edge.resources import thread_limit, usable_cores
-from p3m_edge.runtimes import cuda
-from p3m_edge.runtimes.contract import (
-    EngineInfo,
-    EngineOptions,
-    Images,
-    Loaded,
-    Outputs,
-    check_signature,
-    check_version,
-    unreadable,
-)
+from p3m_edge.runtimes import contract, cuda
 from p3m_edge.runtimes.forks import use_once
-from p3m_edge.telemetry import silence_engines
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
@@ -65,28 +53,14 @@ _ERRORS_ONLY = 3
 
 
 def require() -> ModuleType:
-    """The package ``onnxruntime``, of whatever flavour, without its telemetry.
-
-    Raises
-    ------
-    MissingError
-        It cannot be imported.
-    """
-    silence_engines()
-    try:
-        package = importlib.import_module("onnxruntime")
-    except (ImportError, OSError) as error:
-        raise missing_package("onnxruntime", "onnx", error) from error
-    if not hasattr(package, "InferenceSession"):
-        # Two flavours in one environment, one of them removed: an empty shell is left behind.
-        raise missing_package("onnxruntime", "onnx", ImportError("the installation is incomplete"))
-    return package
+    """The package ``onnxruntime``, of whatever flavour; errors are those of ``import_package``."""
+    return contract.import_package("onnxruntime", "onnx", "InferenceSession")
 
 
-def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
+def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> contract.Loaded:
     """Load ``model.onnx``; see :func:`p3m_edge.runtimes.engine.open_engine` for the errors."""
     ort = require()
-    check_version(manifest, ort.__version__)
+    contract.check_version(manifest, ort.__version__)
     device, providers = _providers(options.device, ort.get_available_providers())
     if device != "cpu":
         use_once(f"ONNX Runtime on {device}")
@@ -105,7 +79,7 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
     try:
         session = ort.InferenceSession(str(model), settings, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions have no common base
-        raise unreadable(model, "onnxruntime", error) from error
+        raise contract.unreadable(model, "onnxruntime", error) from error
     wanted = _PROVIDERS[device][0]
     placement = _placement(session)
     if wanted not in session.get_providers() or (placement and not placement.get(wanted)):
@@ -123,14 +97,14 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
         )
     check_session(session, manifest, model)
 
-    def run(images: Images, outputs: tuple[str, ...]) -> Outputs:
+    def run(images: contract.Images, outputs: tuple[str, ...]) -> contract.Outputs:
         return dict(zip(outputs, session.run(list(outputs), {manifest.input.name: images}), strict=True))
 
-    info = EngineInfo(
+    info = contract.EngineInfo(
         "onnxruntime", ort.__version__, wanted, _device_name(device, options.device), hint=options.hint,
         threads=settings.intra_op_num_threads or None, requests=requests, placement=placement,
     )  # fmt: skip
-    return Loaded(info, (run,) * requests)
+    return contract.Loaded(info, (run,) * requests)
 
 
 def _providers(asked: str | None, available: list[str]) -> tuple[str, list[tuple[str, dict[str, str]]]]:
@@ -162,7 +136,7 @@ def _device_name(device: str, asked: str | None) -> str:
     return str(asked)
 
 
-def _share_threads(settings: SessionOptions, options: EngineOptions, *, on_cpu: bool) -> int:
+def _share_threads(settings: SessionOptions, options: contract.EngineOptions, *, on_cpu: bool) -> int:
     """Set the threads of the session; returns how many inferences shall run side by side."""
     if options.hint == "latency" or not on_cpu:
         settings.intra_op_num_threads = options.threads or thread_limit() or 0
@@ -195,4 +169,4 @@ def heavy_on_processor(session: InferenceSession) -> dict[str, int]:
 def check_session(session: InferenceSession, manifest: Manifest, model: Path) -> None:
     """Whether a session's inputs and outputs are those of the manifest; errors are those of ``check_signature``."""
     inputs = {each.name: (each.type, each.shape) for each in session.get_inputs()}
-    check_signature(manifest, model, inputs, {each.name: each.type for each in session.get_outputs()})
+    contract.check_signature(manifest, model, inputs, {each.name: each.type for each in session.get_outputs()})

@@ -8,7 +8,6 @@ again for this network (OpenVINO 2026.4.1).
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -17,24 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from p3m_edge.errors import ArtefactError, MissingError, OutputError, UsageError, missing_package, suggestion
+from p3m_edge.errors import ArtefactError, MissingError, OutputError, UsageError, suggestion
 from p3m_edge.manifest import Manifest
 from p3m_edge.resources import thread_limit
-from p3m_edge.runtimes import cache
-from p3m_edge.runtimes.contract import (
-    ALPHA,
-    EngineInfo,
-    EngineOptions,
-    Images,
-    Loaded,
-    Outputs,
-    Runner,
-    check_signature,
-    check_version,
-    unreadable,
-)
+from p3m_edge.runtimes import cache, contract
 from p3m_edge.runtimes.forks import use_once
-from p3m_edge.telemetry import silence_engines
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, ConstOutput, Core
@@ -46,30 +32,17 @@ _HINTS = {"latency": "LATENCY", "throughput": "THROUGHPUT"}
 
 
 def require() -> ModuleType:
-    """The package ``openvino``, without its telemetry.
-
-    Raises
-    ------
-    MissingError
-        It cannot be imported.
-    """
-    silence_engines()
-    try:
-        package = importlib.import_module("openvino")
-    except (ImportError, OSError) as error:
-        raise missing_package("openvino", "openvino", error) from error
-    if not hasattr(package, "Core"):
-        raise missing_package("openvino", "openvino", ImportError("the installation is incomplete"))
-    return package
+    """The package ``openvino``; errors are those of ``import_package``."""
+    return contract.import_package("openvino", "openvino", "Core")
 
 
-def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
+def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> contract.Loaded:
     """Load ``model.xml``; see :func:`p3m_edge.runtimes.engine.open_engine` for the errors."""
     ov = require()
     use_once("OpenVINO")
     build = ov.get_version()
     version = build.split("-")[0]
-    check_version(manifest, version)
+    contract.check_version(manifest, version)
     core = ov.Core()
     device = _device(core, options)
     precision = _precision(core, device, manifest)
@@ -86,18 +59,18 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
     threads = compiled.get_property("INFERENCE_NUM_THREADS") if "INFERENCE_NUM_THREADS" in properties else None
     requests = max(1, compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
     name = core.get_property(device, "FULL_DEVICE_NAME")
-    info = EngineInfo("openvino", version, device, name, precision, options.hint, threads, requests, state)
-    return Loaded(info, tuple(_runner(ov, compiled, manifest) for _ in range(requests)))
+    info = contract.EngineInfo("openvino", version, device, name, precision, options.hint, threads, requests, state)
+    return contract.Loaded(info, tuple(_runner(ov, compiled, manifest) for _ in range(requests)))
 
 
-def _runner(ov: ModuleType, compiled: CompiledModel, manifest: Manifest) -> Runner:
+def _runner(ov: ModuleType, compiled: CompiledModel, manifest: Manifest) -> contract.Runner:
     """Inferences that read the images where they are and write alpha where it stays."""
     request = compiled.create_infer_request()
     port = compiled.input(manifest.input.name)
     channels: dict[str, int] = {output.name: output.channels for output in manifest.outputs}
     ports = {output: compiled.output(output) for output in channels}
 
-    def run(images: Images, outputs: tuple[str, ...]) -> Outputs:
+    def run(images: contract.Images, outputs: tuple[str, ...]) -> contract.Outputs:
         # OpenVINO shares memory only with contiguous arrays that it could write to.
         images = np.require(images, requirements=["C", "W"])
         alpha = np.empty((images.shape[0], channels["alpha"], *images.shape[1:3]), np.float32)
@@ -105,13 +78,13 @@ def _runner(ov: ModuleType, compiled: CompiledModel, manifest: Manifest) -> Runn
         # A new array every time, wanted or not: the previous one belongs to a caller.
         request.set_tensor(ports["alpha"], ov.Tensor(alpha, shared_memory=True))
         request.infer()
-        others = {name: request.get_tensor(ports[name]).data.copy() for name in outputs if name not in ALPHA}
-        return {name: alpha if name in ALPHA else others[name] for name in outputs}
+        others = {name: request.get_tensor(ports[name]).data.copy() for name in outputs if name not in contract.ALPHA}
+        return {name: alpha if name in contract.ALPHA else others[name] for name in outputs}
 
     return run
 
 
-def _device(core: Core, options: EngineOptions) -> str:
+def _device(core: Core, options: contract.EngineOptions) -> str:
     """The device asked for, as OpenVINO spells it."""
     device = (options.device or "CPU").upper()
     kind, dot, number = device.partition(".")
@@ -161,7 +134,7 @@ def _precision(core: Core, device: str, manifest: Manifest) -> Literal["f32", "f
 
 def _compile(
     core: Core, build: str, manifest: Manifest, model: Path, device: str, settings: dict[str, Any],
-    options: EngineOptions,
+    options: contract.EngineOptions,
 ) -> tuple[CompiledModel, Literal["hit", "miss", "off", "none"]]:  # fmt: skip
     """Compile the model, through the cache where possible; a cache that fails costs time, never the start."""
 
@@ -169,7 +142,7 @@ def _compile(
         try:
             return core.compile_model(str(model), device, settings)
         except RuntimeError as error:
-            raise unreadable(model, "openvino", error) from error
+            raise contract.unreadable(model, "openvino", error) from error
 
     if "EXPORT_IMPORT" not in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
         return plain(), "none"
@@ -210,4 +183,4 @@ def _check_signature(compiled: CompiledModel, manifest: Manifest, model: Path) -
         sides = [side.get_length() if side.is_static else None for side in port.get_partial_shape()]
         inputs[name] = (dtype(port), sides)
     outputs = {name: dtype(port) for port in compiled.outputs for name in port.get_names()}
-    check_signature(manifest, model, inputs, outputs)
+    contract.check_signature(manifest, model, inputs, outputs)

@@ -22,17 +22,7 @@ from numpy.typing import NDArray
 from p3m_edge.errors import MissingError, P3MEdgeError
 from p3m_edge.manifest import Manifest
 from p3m_edge.records import BuildRecord, Flavour
-from p3m_edge.runtimes import cuda
-from p3m_edge.runtimes.contract import (
-    EngineInfo,
-    EngineOptions,
-    Images,
-    Loaded,
-    Outputs,
-    Phases,
-    check_signature,
-    mismatch,
-)
+from p3m_edge.runtimes import contract, cuda
 from p3m_edge.runtimes.engines.tensorrt.compatibility import check_file, check_gpu, check_version, unfit
 from p3m_edge.runtimes.engines.tensorrt.library import MODULES, NAMES, library, make_logger
 from p3m_edge.runtimes.engines.tensorrt.options import shapes
@@ -59,7 +49,7 @@ def require() -> ModuleType:
     return module
 
 
-def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
+def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> contract.Loaded:
     """Load ``model.engine`` onto a GPU; see :func:`p3m_edge.runtimes.engine.open_engine` for the errors."""
     index = cuda.parse_device(options.device, "tensorrt")
     build = check_file(manifest, model)
@@ -74,11 +64,11 @@ def load(manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
     check_version(build, trt.__version__, model)
     check_gpu(build, gpu, model)
     session = Session(trt, manifest, build, model, gpu)
-    info = EngineInfo(
+    info = contract.EngineInfo(
         build.flavour, trt.__version__, f"{cuda.DEVICE}:{index}", gpu.name, hint=options.hint,
         device_memory=session.device_memory,
     )  # fmt: skip
-    return Loaded(info, (session.run,), timed=session.timed)
+    return contract.Loaded(info, (session.run,), timed=session.timed)
 
 
 class Session:
@@ -168,7 +158,7 @@ class Session:
             raise P3MEdgeError(f"{error}; TensorRT says: {self._reason()}", hint=error.hint)
         return context
 
-    def run(self, images: Images, outputs: tuple[str, ...]) -> Outputs:
+    def run(self, images: contract.Images, outputs: tuple[str, ...]) -> contract.Outputs:
         """One inference, ``[N, H, W, 3]`` uint8, as the contract has it."""
         with self._device.work():
             image = self._stage(images)
@@ -177,7 +167,7 @@ class Session:
             found = self._fetch(images, outputs)
         return {name: array.copy() for name, array in found.items()}
 
-    def timed(self, images: Images) -> Phases:
+    def timed(self, images: contract.Images) -> contract.Phases:
         """One inference with all outputs, and how long the GPU took for each part of it, by events in the stream."""
         device = self._device
         with device.work():
@@ -194,11 +184,11 @@ class Session:
             device.record(computed)
             self._fetch(images, self._channels)
             device.record(received)
-        return Phases(
+        return contract.Phases(
             enqueue, device.elapsed(start, sent), device.elapsed(sent, computed), device.elapsed(computed, received)
         )
 
-    def _stage(self, images: Images) -> Images:
+    def _stage(self, images: contract.Images) -> contract.Images:
         """The images in pinned memory; the execution context is told of their size."""
         if self._dynamic and images.shape != self._shape:
             self._shape = None
@@ -211,7 +201,7 @@ class Session:
     def _enqueue(self) -> None:
         self._accepted(self._held[-1].execute_async_v3(self._device.stream), "the inference")
 
-    def _fetch(self, images: Images, names: Iterable[str]) -> dict[str, NDArray[np.float32]]:
+    def _fetch(self, images: contract.Images, names: Iterable[str]) -> dict[str, NDArray[np.float32]]:
         """Begin to copy outputs into pinned memory, ``[N, C, H, W]``."""
         found = {}
         batch, height, width = images.shape[:3]
@@ -257,9 +247,9 @@ def _check_signature(trt: ModuleType, engine: Any, manifest: Manifest, build: Bu
     given = [name for name in dtypes if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
     inputs = {name: (dtypes.pop(name), engine.get_tensor_shape(name)) for name in given}
     outputs: dict[str, str] = dtypes
-    check_signature(manifest, model, inputs, outputs)
+    contract.check_signature(manifest, model, inputs, outputs)
     found = [tuple(each) for each in engine.get_tensor_profile_shape(record.name, 0)] if record.height is None else []
     if found != ([] if build.profile is None else shapes(build.profile, record)):
-        raise mismatch(model, "its profile of sizes is not that of the manifest")
+        raise contract.mismatch(model, "its profile of sizes is not that of the manifest")
     for name in outputs.keys() - {output.name for output in manifest.outputs}:
-        raise mismatch(model, f"its output {name} is not in the manifest")
+        raise contract.mismatch(model, f"its output {name} is not in the manifest")
