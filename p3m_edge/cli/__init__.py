@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import inspect
 import signal
 import sys
 import threading
@@ -127,6 +126,8 @@ def split(words: Sequence[str]) -> tuple[str, list[str]]:
 
 def build_parser(name: str, verb: Verb) -> Parser:
     """The parser of one verb, ``name`` on the command line."""
+    import inspect
+
     from p3m_edge.cli.options.arguments import add_to
 
     examples = "\n".join(f"  {line}" for line in verb.EXAMPLES.strip().splitlines())
