@@ -334,6 +334,7 @@ def _merge(table: dict[str, dict[str, Any]], changes: Mapping[str, Any], source:
 def _explained(message: str) -> UsageError:
     """The error for a message of msgspec, such as ``Expected `int`, got `str` - at `$.run.batch```."""
     what, _, where = message.replace("`", "").partition(" - at $.")
+    what = what.replace(f"float <= {_LARGEST}", "finite numbers")
     section, _, key = where.partition(".")
     hint = None
     if key.isidentifier():

@@ -108,11 +108,7 @@ class BatchLoader:
     def _started(self) -> Iterator[Found | bytes]:
         """Start the workers."""
         try:
-            # What so many workers need, made and let go; half a loader of PyTorch's would print a traceback at its end.
-            context = multiprocessing.get_context("spawn")
-            queues, _event = [context.Queue() for _ in range(self._workers + 1)], context.Event()
-            for queue in queues:
-                queue.close()
+            _try_semaphores(self._workers)
             batches = iter(self._loader)
         except OSError as error:
             raise P3MEdgeError(
@@ -134,6 +130,14 @@ class BatchLoader:
                 "a process that prepares pictures was killed, perhaps for want of memory",
                 hint="go on with --resume, and less: --set data.workers=..., data.cache_mb=...",
             ) from error
+
+
+def _try_semaphores(workers: int) -> None:
+    """Make what so many workers need, and let it go; half a loader of PyTorch's would print a traceback at its end."""
+    context = multiprocessing.get_context("spawn")
+    queues, _event = [context.Queue() for _ in range(workers + 1)], context.Event()
+    for queue in queues:
+        queue.close()
 
 
 def _unchanged(batch: Any) -> Any:

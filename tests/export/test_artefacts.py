@@ -182,9 +182,9 @@ def test_native_unpooling_a_batch_and_alpha_alone(tmp_path, session):
     assert [output.name for output in manifest.outputs] == ["alpha"]
     model = onnx.load(result.folder / "model.onnx")
     assert "MaxUnpool" in {node.op_type for node in model.graph.node}
-    session = onnxruntime.InferenceSession(result.folder / "model.onnx", providers=["CPUExecutionProvider"])
+    runtime = onnxruntime.InferenceSession(result.folder / "model.onnx", providers=["CPUExecutionProvider"])
     images = np.concatenate(session.network_images())
-    (alpha,) = session.run(None, {"image": images})
+    (alpha,) = runtime.run(None, {"image": images})
     for index, reference in enumerate(session.references):
         assert np.abs(alpha[index] - reference["alpha"][0]).mean() <= 1e-4
 

@@ -98,9 +98,11 @@ def test_every_import_of_an_engine_is_a_silent_one():
         or ("import_module(" in line and path.is_relative_to(root / "runtimes"))
     ]
     assert sorted(imports) == [
-        "export/precision.py: from onnxruntime.transformers.float16 import convert_float_to_float16",  # after require()
-        "export/quantize_onnx.py: from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, "
+        "export/graph/half.py: from onnxruntime.transformers.float16 import convert_float_to_float16",  # after require()
+        "export/graph/qdq.py: from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, "
         "TensorsData",  # likewise
+        "export/graph/ranges.py: from onnxruntime import InferenceSession",  # types only
+        "export/graph/reference.py: from onnxruntime import InferenceSession",  # likewise
         "runtimes/contract.py: package = importlib.import_module(module)",
         "runtimes/contract.py: return cast(EngineModule, importlib.import_module(ENGINES[name]))",  # our own modules
         "runtimes/engines/onnxruntime.py: from onnxruntime import InferenceSession, SessionOptions",  # types only

@@ -328,7 +328,7 @@ def test_without_a_wish_it_is_the_oldest_system_and_an_image(tmp_path):
     request = request_for(tmp_path, HALF)
     assert options.minimum(TARGETS[HALF], request) == 16
     assert options.minimum(TARGETS[HALF], replace(request, smoothing=WEIGHT)) == 18
-    assert [options.alpha(TARGETS[name], None) for name in (HALF, FULL, "onnx-fp16")] == ["image", "array", "array"]
+    assert [options.alpha(TARGETS[name], None) for name in (HALF, FULL)] == ["image", "array"]
 
 
 def test_the_command_line_refuses_in_one_line(tmp_path, capsys):
@@ -336,7 +336,7 @@ def test_the_command_line_refuses_in_one_line(tmp_path, capsys):
     for given, message in (
         (["--deployment-target", "iOS15"], "'iOS15' is no deployment target"),
         (["--alpha", "video"], "invalid choice"),
-        (["--size", "64x64", "--sizes", "64x64,96x64"], "not allowed with"),
+        (["--size", "64x64", "--sizes", "64x64,96x64"], "exclude each other"),
         (["--temporal", "much"], "'much' is not a weight"),
         (["--temporal", "1"], "above 0 up to 0.9"),
     ):
