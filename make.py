@@ -30,7 +30,7 @@ from typing import Any, Iterator
 ROOT = Path(__file__).resolve().parent
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 DEMO_EXTRAS = ("onnx", "openvino", "torch")
-TEST_EXTRAS = ("dev", "train", "bodies", "quantize", "coreml", "coreai", "tensorrt-rtx", "sign", *DEMO_EXTRAS)
+TEST_EXTRAS = ("dev", "train", "quantize", "coreml", "coreai", "tensorrt-rtx", "sign", *DEMO_EXTRAS)
 GLIBC_OF_COREAI, MACOS_OF_COREAI = (2, 34), (26,)
 MINIMUM_TORCH = (2, 9)
 WINDOWS = os.name == "nt"

@@ -66,9 +66,9 @@ def draw_body(scene: Scene, shadow: Array, rng: np.random.Generator) -> Array:
     cloth = person.garment * (np.clip(1 + 0.35 * fold, 0.5, 1.15) * grain)[..., None]
     tone = person.skin * (1 + 0.05 * noise(rng, *size, scale * 0.5, 3))[..., None]
     below = shadow * (1 - 0.45 * blur(garment, 0.07 * scale))
-    over(part, rounded(sleeves, cloth, light, _CLOTH, 0.42 * scale * loose, below, 0.15 * scale * fold))
+    over(part, rounded(sleeves, cloth, light, _CLOTH, 0.42 * scale * loose, below, 0.1 * scale * fold))
     over(part, rounded(cover(outline(_NECK)), tone, light, SKIN, 0.62 * scale, below))
-    over(part, rounded(garment, cloth, light, _CLOTH, 0.75 * scale, shadow, 0.15 * scale * fold))
+    over(part, rounded(garment, cloth, light, _CLOTH, 0.75 * scale, shadow, 0.1 * scale * fold))
     return layer
 
 
