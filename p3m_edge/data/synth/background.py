@@ -44,9 +44,8 @@ def draw_background(rng: np.random.Generator, height: int, width: int, hints: Ar
     if draw is not _studio:
         picture = picture * (1 + 0.06 * noise(rng, height, width, size / 20, 5, 0.75))[..., None]
         focus = ((0.0, 0.002), (0.002, 0.008), (0.008, 0.03))[int(rng.choice(3, p=[0.2, 0.35, 0.45]))]
-        picture = np.sqrt(
-            blur(f32(np.square(np.clip(picture, 0, 1))), rng.uniform(*focus) * size)
-        )  # lights stay lights
+        linear = f32(np.square(np.clip(picture, 0, 1)))  # so that lights stay lights
+        picture = np.sqrt(blur(linear, rng.uniform(*focus) * size))
     return f32(np.clip(picture * (1 + 0.15 * noise(rng, height, width, size / 1.5, 2))[..., None], 0, 1))
 
 
