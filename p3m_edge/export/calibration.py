@@ -52,18 +52,14 @@ class PictureSet:
 
     Attributes
     ----------
-    kind
-        ``files``, or ``synthetic``: drawn, and so no proof for photographs.
-    source
-        The folder's name without those above it, or the generator.
-    pictures
-        In the seeded order.
-    has_truth
-        Whether every picture has its alpha.
-    skipped
-        Pictures that could not be used, with the reason; no path of this machine.
-    repeated
-        Pictures left out because they are the same file as another one.
+    kind, source
+        ``files`` and their folder's name without those above it, or ``synthetic``, which is no proof for photographs,
+        and the generator.
+    pictures, has_truth
+        In the seeded order; whether every one has its alpha.
+    skipped, repeated
+        Pictures that could not be used, with the reason, and those that are the same file as another one; no path of
+        this machine.
     remarks
         What must be said about the set where its results stand, one sentence each.
     """
@@ -136,10 +132,8 @@ def open_calibration(folder: Path | None, *, count: int = CALIBRATION_PICTURES, 
     folder
         Pictures, or a data set of any layout (:mod:`p3m_edge.data.sets`); of several splits, ``train``. None: synthetic
         portraits.
-    count
-        How many, at least ``MINIMUM``. Of a folder with fewer, all of them.
-    seed
-        Which ones, and in what order.
+    count, seed
+        How many, at least ``MINIMUM``, or all of a folder with fewer; which ones, and in what order.
 
     Raises
     ------

@@ -37,14 +37,9 @@ _NAMED = 3  # so many pictures are named in an error
 class FilePicture:
     """A picture file, perhaps with its matte; it can be had any number of times, as each picture of a set.
 
-    Attributes
-    ----------
-    item
-        The files; ``alpha`` is None where the truth is not wanted or not there.
-    sha256, alpha_sha256
-        Of the files when they were chosen; the second is empty without an alpha.
-    hashes
-        :func:`p3m_edge.data.phash.forms` of the picture, shrunk; the first is its own.
+    The ``item`` has no ``alpha`` where the truth is not wanted or not there. The hashes are those of the files when
+    they were chosen (``alpha_sha256``: empty without an alpha), and :func:`p3m_edge.data.phash.forms` of the picture,
+    shrunk; the first of these is its own.
     """
 
     item: Item

@@ -42,14 +42,10 @@ def quantised(
 
     Parameters
     ----------
-    model
-        The float32 graph; it is not changed.
-    ranges
-        Of all its activations (:func:`p3m_edge.export.graph.ranges.activation_ranges`).
-    form
-        ``u8s8`` or ``s8s8``.
-    kept
-        Names of nodes that stay in float32.
+    model, ranges
+        The float32 graph, which is not changed, and the ranges of all its activations.
+    form, kept
+        ``u8s8`` or ``s8s8``, and the names of nodes that stay in float32.
     widest
         Take the smallest and largest values of all pictures. Otherwise their averages: what few pictures reach is cut
         off, and all others are resolved more finely.
