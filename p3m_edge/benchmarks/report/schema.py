@@ -145,18 +145,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Used:
-    """What was really at work, as the engine tells.
+    """What was really at work, as the engine tells; None: it does not tell.
 
-    Attributes
-    ----------
-    arithmetic
-        ``f32``, ``f16``, or ``graph``: as the model file says, tensor by tensor.
-    threads
-        Of one inference; None: the engine does not tell.
-    requests
-        How many inferences run side by side (one, for latency).
-    device_memory
-        Bytes of the GPU's own memory, without the weights; None: the engine does not tell.
+    ``arithmetic`` is ``f32``, ``f16``, or ``graph``: as the model file says, tensor by tensor. ``threads`` are those of
+    one inference, ``requests`` the inferences that run side by side (one, for latency), and ``device_memory`` are bytes
+    of the GPU's own memory, without the weights.
     """
 
     version: str
@@ -291,7 +284,7 @@ class Change:
     same_artefact
         Whether the content hash is the same; None for the eager reference and for a label in one report only.
     note
-        What else a reader must know; empty: nothing.
+        What else a reader must know.
     """
 
     label: str
@@ -329,12 +322,8 @@ class Report:
     ----------
     created
         Date and time, UTC, ISO 8601.
-    frame
-        Whether the frame was ``synthetic`` or came from a ``file``.
-    rankings
-        The rows that are ok, those of one input shape together.
     baseline, ratios
-        How many times as fast as the baseline's each row's bare call is; see :func:`ratios`.
+        How many times as fast as the baseline's each row's bare call is (:func:`~.ranking.ratios`).
     comparison
         With an earlier report, if one was given.
     accuracy
