@@ -98,7 +98,7 @@ def test_every_import_of_an_engine_is_a_silent_one():
         or ("import_module(" in line and path.is_relative_to(root / "runtimes"))
     ]
     assert sorted(imports) == [
-        "export/graph/half.py: from onnxruntime.transformers.float16 import convert_float_to_float16",  # after require()
+        "export/graph/half.py: from onnxruntime.transformers.float16 import convert_float_to_float16",  # after import
         "export/graph/qdq.py: from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, "
         "TensorsData",  # likewise
         "export/graph/ranges.py: from onnxruntime import InferenceSession",  # types only
