@@ -68,7 +68,7 @@ def _send(answer: Answer) -> None:
 
 def _listen(orders: IO[bytes], requests: queue.SimpleQueue[Request | None]) -> None:
     """Take requests; at their end have the process end, first by itself, then at once."""
-    with suppress(EOFError):
+    with suppress(EOFError, msgspec.MsgspecError):
         while True:
             requests.put(receive(orders, Request))
     called_off.set()

@@ -60,12 +60,13 @@ def receive(stream: IO[bytes], kind: type[_T]) -> _T:
     Raises
     ------
     EOFError
-        Nobody writes any more, or what was written is no message.
+        Nobody writes any more.
+    msgspec.MsgspecError
+        What was written is no message.
     """
     head = stream.read(_LENGTH.size)
     size = _LENGTH.unpack(head)[0] if len(head) == _LENGTH.size else 0
     packed = stream.read(size) if size <= _LARGEST else b""
-    try:
-        return msgspec.msgpack.decode(packed, type=kind)
-    except msgspec.MsgspecError as error:
-        raise EOFError from error
+    if len(head) < _LENGTH.size or len(packed) < size <= _LARGEST:
+        raise EOFError
+    return msgspec.msgpack.decode(packed, type=kind)

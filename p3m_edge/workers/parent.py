@@ -89,7 +89,7 @@ class Worker:
         self._patience = patience
         self._operation = ""
         self._said: IO[bytes] = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - closed by _end
-        self._answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
         self.started = perf_counter()
         # -P: a file in the current folder must not shadow a package.
         self._process = subprocess.Popen(
@@ -144,8 +144,8 @@ class Worker:
         except BaseException:  # an answer that comes too late would be taken for the next one
             self.close(self._patience)
             raise
-        if answer is None:
-            raise self._crashed()
+        if isinstance(answer, Exception):
+            raise self._crashed() from answer
         if isinstance(answer, Failure):
             raise WorkerError(answer.message, hint=answer.hint, cause=answer.error, exit_code=answer.exit_code)
         return msgspec.convert(answer.value, kind)
@@ -160,7 +160,7 @@ class Worker:
         self.close(0)
 
     def _crashed(self) -> WorkerError:
-        with suppress(subprocess.TimeoutExpired):
+        with suppress(subprocess.TimeoutExpired):  # it is still there after what is no message
             self._process.wait(PATIENCE)
         self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - _TAIL_BYTES))
         how = ended(self._process.returncode, self._said.read())
@@ -202,11 +202,16 @@ def environment(scratch: Path | None = None) -> dict[str, str]:
     return variables
 
 
-def _listen(stream: IO[bytes], answers: queue.SimpleQueue[Answer | None]) -> None:
-    with stream, suppress(EOFError):
-        while True:
-            answers.put(receive(stream, Answer))  # type: ignore[arg-type]  # a union is a type to msgspec
-    answers.put(None)
+def _listen(stream: IO[bytes], answers: queue.SimpleQueue[Answer | Exception]) -> None:
+    """Hand on what the worker sends; at the end, why there is no more."""
+    with stream:
+        try:
+            while True:
+                answers.put(receive(stream, Answer))  # type: ignore[arg-type]  # a union is a type to msgspec
+        except (EOFError, msgspec.MsgspecError) as error:
+            answers.put(error)
+        while stream.read(_TAIL_BYTES):  # a closed pipe would end it before it is asked how it is
+            pass
 
 
 def _end(process: subprocess.Popen[bytes], said: IO[bytes], owner: int, patience: float = PATIENCE) -> None:

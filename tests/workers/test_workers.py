@@ -140,10 +140,14 @@ def test_a_worker_that_is_forgotten_ends(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not psutil.pid_exists(pid)
 
 
-def test_what_is_printed_before_it_serves_is_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_is_printed_before_it_serves_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, unbuffered: str
+) -> None:
     code = "import time\nprint('more than eight bytes', flush=True)\ntime.sleep(60)\n"
     (tmp_path / "loud_worker.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)  # print() then writes the line in two pieces
     monkeypatch.setattr(parent, "PATIENCE", 0.1)
     with Worker("loud_worker") as worker, pytest.raises(WorkerError, match="sends what is no message"):
         worker.call("echo")
