@@ -110,11 +110,9 @@ def to_network(
     one_of("colour order", colour, get_args(Colour))
     _check_frame(frame)
     geometry = fit(frame.shape[0], frame.shape[1], height, width, resize)
-    swap = colour == "BGR"
-    if frame.strides[2] < 0:  # `frame[..., ::-1]`: swapping the small picture is cheaper than copying the large one
-        frame, swap = frame[..., ::-1], not swap
-    image = scale_to(_to_uint8(_unflipped(frame)), geometry.content_height, geometry.content_width)
-    if swap:
+    frame, order = as_uint8(frame, colour)
+    image = scale_to(frame, geometry.content_height, geometry.content_width)
+    if order == "BGR":
         image = cast(NDArray[np.uint8], cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
     bottom = height - geometry.top - geometry.content_height
     right = width - geometry.left - geometry.content_width
@@ -163,6 +161,15 @@ def from_network(
     """
     if dtype is not np.float32 and dtype is not np.uint8:
         raise UsageError(f"an alpha can be np.float32 or np.uint8, not {shown(dtype)}")
+    content = content_of(alpha, geometry)  # limited where it is small: linear interpolation stays inside
+    scaled = scale_to(content, geometry.frame_height, geometry.frame_width)
+    if dtype is np.uint8:
+        return cast(NDArray[np.uint8], cv2.convertScaleAbs(scaled, alpha=255))
+    return scaled.copy() if np.may_share_memory(scaled, alpha) else scaled
+
+
+def content_of(alpha: NDArray[Any], geometry: Geometry) -> NDArray[np.float32]:
+    """The part of the network's alpha that the frame fills, limited to 0..1; errors as :func:`from_network`."""
     if not isinstance(alpha, np.ndarray) or not np.issubdtype(alpha.dtype, np.floating):
         kind = alpha.dtype if isinstance(alpha, np.ndarray) else type(alpha).__name__
         raise InputError(f"the network's alpha must be float, not {kind}")
@@ -174,12 +181,7 @@ def from_network(
     low, high = float(content.min()), float(content.max())
     if not np.isfinite(low + high):
         raise InputError("the network's alpha holds NaN or infinity")
-    if low < 0 or high > 1:  # before the resize, where it is small: linear interpolation stays inside
-        content = np.clip(content, 0, 1)
-    scaled = scale_to(content, geometry.frame_height, geometry.frame_width)
-    if dtype is np.uint8:
-        return cast(NDArray[np.uint8], cv2.convertScaleAbs(scaled, alpha=255))
-    return scaled.copy() if np.may_share_memory(scaled, alpha) else scaled
+    return np.clip(content, 0, 1) if low < 0 or high > 1 else content
 
 
 def scale_to(picture: NDArray[Any], height: int, width: int) -> NDArray[Any]:
@@ -234,13 +236,17 @@ def _check_frame(frame: NDArray[Any]) -> None:
         )
 
 
-def _to_uint8(frame: NDArray[Any]) -> NDArray[np.uint8]:
+def as_uint8(frame: NDArray[Any], colour: Colour) -> tuple[NDArray[np.uint8], Colour]:
+    """A frame that has been checked, as OpenCV reads it, with the order of its channels."""
+    if frame.strides[2] < 0:  # `frame[..., ::-1]`: swapping the small picture is cheaper than copying the large one
+        frame, colour = frame[..., ::-1], "BGR" if colour == "RGB" else "RGB"
+    frame = _unflipped(frame)
     if frame.dtype == np.uint8:
-        return frame
+        return frame, colour
     if frame.dtype not in (np.float32, np.float64):  # native ones; OpenCV reads no other
         frame = frame.astype(np.float32)
     # The absolute value does no harm: the slack below zero is a quarter of a grey level and rounds to 0.
-    return cast(NDArray[np.uint8], cv2.convertScaleAbs(frame, alpha=255))
+    return cast(NDArray[np.uint8], cv2.convertScaleAbs(frame, alpha=255)), colour
 
 
 def _unflipped(frame: NDArray[Any]) -> NDArray[Any]:

@@ -77,7 +77,7 @@ class Stage(NamedTuple):
 
 STAGES = {
     "256": Stage(256, 16, 28, 1e-3),
-    "512": Stage(512, 8, 32, 4e-4),
+    "512": Stage(512, 8, 24, 4e-4),
 }
 
 

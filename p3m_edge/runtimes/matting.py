@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from p3m_edge.errors import InputError, UsageError, one_of, shown
 from p3m_edge.manifest import Manifest
-from p3m_edge.preprocess import Colour, Geometry, Resize, from_network, to_network
+from p3m_edge.preprocess import Colour, Resize, to_network
+from p3m_edge.refine import Place, guide
 from p3m_edge.runtimes import golden, opening, options
 from p3m_edge.runtimes.contract import EngineOptions, Hint, Images
 from p3m_edge.runtimes.engine import Engine, Ticket, closed, open_engine
@@ -51,6 +52,9 @@ class Matting:
         The channel order of the frames: ``RGB``, or ``BGR`` as OpenCV reads them.
     dtype
         Of the alphas returned: ``float32`` in 0..1, or ``uint8`` in 0..255.
+    refine
+        Bring the alpha to the frame's size by a guided filter, so that it follows the frame's edges
+        (:mod:`p3m_edge.refine`), and not by interpolation alone.
     size
         ``(width, height)`` of the network for artefacts of dynamic size. None: the frame's aspect at an area of at
         most 512 x 512 pixels and never larger than the frame, each side rounded to the multiple that the network
@@ -90,6 +94,7 @@ class Matting:
         resize: Resize = "stretch",
         colour: Colour = "RGB",
         dtype: opening.DType = "float32",
+        refine: bool = True,
         size: tuple[int, int] | None = None,
         cache: bool = True,
         cache_dir: str | Path | None = None,
@@ -102,9 +107,10 @@ class Matting:
             one_of("dtype", dtype, get_args(opening.DType)),
         )
         named, check = options.path("an artefact's folder", folder), options.switch("check", check)
+        refine = options.switch("refine", refine)
         where = None if cache_dir is None else options.path("cache_dir", cache_dir)
         engine = EngineOptions(device, threads, hint, cache, where, sequence)
-        self._request = opening.Request(opening.absolute(named), engine, *names, options.size(size), check)
+        self._request = opening.Request(opening.absolute(named), engine, *names, refine, options.size(size), check)
         self._lock = threading.Lock()
         self._closed = False
         self._opened: opening.Opened | None = opening.open_artefact(named, self._request)
@@ -193,8 +199,8 @@ class Matting:
         UsageError
             It has been closed.
         """
-        image, geometry = self.prepare(frame)
-        return self.finish(self.engine.infer(self._fill([image]))["alpha"][0, 0], geometry)
+        image, place = self.prepare(frame)
+        return self.finish(self.engine.infer(self._fill([image]))["alpha"][0, 0], place)
 
     def batch(self, frames: Iterable[NDArray[Any]]) -> list[opening.Alpha]:
         """The alphas of several frames, which may differ in size.
@@ -205,27 +211,27 @@ class Matting:
         if not isinstance(frames, Iterable):
             raise InputError(f"a batch is a row of frames, not {shown(frames)}")
         engine, batch = self.engine, self.manifest.input.batch
-        lots: deque[tuple[Ticket, list[Geometry]]] = deque()
+        lots: deque[tuple[Ticket, list[Place]]] = deque()
         images: list[Images] = []
-        geometries: list[Geometry] = []
+        places: list[Place] = []
         alphas: list[opening.Alpha] = []
 
         def start() -> None:
-            lots.append((engine.submit(self._fill(images)), geometries.copy()))
+            lots.append((engine.submit(self._fill(images)), places.copy()))
             images.clear()
-            geometries.clear()
+            places.clear()
 
         def finish() -> None:
-            ticket, places = lots.popleft()
+            ticket, there = lots.popleft()
             found = engine.collect(ticket)["alpha"]
-            alphas.extend(self.finish(found[index, 0], place) for index, place in enumerate(places))
+            alphas.extend(self.finish(found[index, 0], place) for index, place in enumerate(there))
 
         for frame in frames:
             # Frames of one lot share the network's size, which for dynamic artefacts is that of its first frame.
-            size = (geometries[0].width, geometries[0].height) if geometries else None
-            image, geometry = self.prepare(frame, size)
+            size = (places[0].geometry.width, places[0].geometry.height) if places else None
+            image, place = self.prepare(frame, size)
             images.append(_own(image, frame))
-            geometries.append(geometry)
+            places.append(place)
             if len(images) == batch:
                 start()
             if len(lots) > engine.info.requests + 1:  # enough to keep the engine busy
@@ -249,13 +255,13 @@ class Matting:
         UsageError
             64 frames wait to be collected.
         """
-        image, geometry = self.prepare(frame)
+        image, place = self.prepare(frame)
         images = self._fill([_own(image, frame)])
         here = self._here()
         with here.lock:
             if len(here.pending) >= _MAX_PENDING:
                 raise UsageError(f"{_MAX_PENDING} submitted frames have not been collected", hint="call collect()")
-            here.pending.append((here.engine.submit(images), geometry))
+            here.pending.append((here.engine.submit(images), place))
 
     def collect(self) -> opening.Alpha:
         """The alpha of the frame that was submitted first of those not collected; waits until it is done.
@@ -269,8 +275,8 @@ class Matting:
         with here.lock:
             if not here.pending:
                 raise UsageError("nothing has been submitted that is not collected yet")
-            ticket, geometry = here.pending.popleft()
-        return self.finish(here.engine.collect(ticket)["alpha"][0, 0], geometry)
+            ticket, place = here.pending.popleft()
+        return self.finish(here.engine.collect(ticket)["alpha"][0, 0], place)
 
     def reset(self) -> None:
         """Forget the frames before: the next one begins a sequence, such as another scene.
@@ -293,19 +299,20 @@ class Matting:
         height, width = frame.shape[:2]
         return fitting_size(width, height, step, here.profile)
 
-    def prepare(self, frame: NDArray[Any], size: tuple[int, int] | None = None) -> tuple[Images, Geometry]:
+    def prepare(self, frame: NDArray[Any], size: tuple[int, int] | None = None) -> tuple[Images, Place]:
         """The first part of a call: the frame as ``[height, width, 3]`` of the network, and the way back.
 
         ``size`` (width, height) overrules the choice for artefacts of dynamic size.
         """
         width, height = options.size(size) or self.network_size(frame)
-        return to_network(frame, height, width, self._request.resize, self._request.colour)
+        request = self._request
+        image, geometry = to_network(frame, height, width, request.resize, request.colour)
+        return image, Place(geometry, guide(frame, image, geometry, request.colour) if request.refine else None)
 
-    def finish(self, alpha: NDArray[np.float32], geometry: Geometry) -> opening.Alpha:
+    def finish(self, alpha: NDArray[np.float32], place: Place) -> opening.Alpha:
         """The last part of a call: the network's alpha ``[height, width]`` at the frame's size and chosen dtype."""
-        if self._request.dtype == "uint8":
-            return from_network(alpha, geometry, np.uint8)
-        return from_network(alpha, geometry, np.float32)
+        dtype = np.uint8 if self._request.dtype == "uint8" else np.float32
+        return place.back(alpha, dtype)
 
     def selftest(self) -> SelfTest:
         """Run the golden vectors through the engine, all outputs, and hold them against the parity limits.

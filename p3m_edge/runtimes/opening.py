@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from p3m_edge import manifest as manifests
 from p3m_edge.errors import ArtefactError, P3MEdgeError
 from p3m_edge.manifest import Manifest
-from p3m_edge.preprocess import Colour, Geometry, Resize
+from p3m_edge.preprocess import Colour, Resize
 from p3m_edge.records import Level, ProfileRecord
+from p3m_edge.refine import Place
 from p3m_edge.runtimes.contract import EngineInfo, EngineOptions, engine_module
 from p3m_edge.runtimes.engine import Engine, Ticket, open_engine
 from p3m_edge.runtimes.size import at_size, fixed_size, profile_of
@@ -58,6 +59,7 @@ class Request:
     resize: Resize
     colour: Colour
     dtype: DType
+    refine: bool
     size: tuple[int, int] | None
     check: bool
 
@@ -74,7 +76,7 @@ class Opened:
     profile: ProfileRecord | None
     size: tuple[int, int] | None
     engine: Engine
-    pending: deque[tuple[Ticket, Geometry]] = field(default_factory=deque)
+    pending: deque[tuple[Ticket, Place]] = field(default_factory=deque)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from p3m_edge.errors import ArtefactError, InputError, UsageError
 from p3m_edge.preprocess import from_network, to_network
+from p3m_edge.refine import guide, refine
 from p3m_edge.runtimes import Matting, MattingInfo
 from tests.artefacts import edit_manifest, make_artefact, picture
 
@@ -48,11 +49,15 @@ def any_size(dynamic: Path) -> Iterator[Matting]:
 
 
 class TestFrames:
-    def test_is_preprocessing_then_engine_then_postprocessing(self, matting: Matting) -> None:
+    @pytest.mark.parametrize("refined", [False, True])
+    def test_is_preprocessing_then_engine_then_postprocessing(self, artefact: Path, refined: bool) -> None:
         frame = picture(120, 200)
         image, geometry = to_network(frame, HEIGHT, WIDTH)
-        network = matting.engine.infer(image[np.newaxis])["alpha"][0, 0]
-        np.testing.assert_array_equal(matting(frame), from_network(network, geometry))
+        with Matting(artefact, threads=1, refine=refined) as matting:
+            network = matting.engine.infer(image[np.newaxis])["alpha"][0, 0]
+            grey = guide(frame, image, geometry, "RGB")
+            expected = refine(network, geometry, grey) if refined else from_network(network, geometry)
+            np.testing.assert_array_equal(matting(frame), expected)
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 500), (64, 96), (63, 97), (300, 20), (2000, 1600)], ids=str)
     def test_answers_at_the_size_of_the_frame(self, matting: Matting, size: tuple[int, int]) -> None:
@@ -98,7 +103,8 @@ class TestFrames:
     def test_letterbox_keeps_the_aspect(self, artefact: Path) -> None:
         frame = picture(40, 200)
         with Matting(artefact, threads=1, resize="letterbox") as matting:
-            image, geometry = matting.prepare(frame)
+            image, place = matting.prepare(frame)
+            geometry = place.geometry
             assert (geometry.content_height, geometry.content_width) == (19, 96)
             assert image.shape == (HEIGHT, WIDTH, 3)
             assert matting(frame).shape == (40, 200)
@@ -254,8 +260,8 @@ class TestSizes:
             }
             found = {}
             for height, width in expected:
-                _, geometry = matting.prepare(np.broadcast_to(np.uint8(9), (height, width, 3)))
-                found[height, width] = (geometry.height, geometry.width)
+                _, place = matting.prepare(np.broadcast_to(np.uint8(9), (height, width, 3)))
+                found[height, width] = (place.geometry.height, place.geometry.width)
             assert found == expected
             assert matting(picture(70, 130)).shape == (70, 130)
             assert matting.info.width is None
