@@ -19,7 +19,7 @@ from pathlib import Path
 
 PORTRAITS, SEED = 400, 31
 STEPS = {"r34": 320, "swin-t": 160, "vitae-s": 140}
-"""Steps of four pictures; each network is to take less than 20 minutes on two cores. See CHANGELOG.md."""
+"""Steps of four pictures; each network is to take less than 20 minutes on two cores. See docs/quantisation.md."""
 SETTINGS = (
     "--batch", 4, "--lr", 5e-4, "--workers", 1, "--device", "cpu",
     "--set", "model.drop_path=0", "--set", "data.size=256", "--set", "data.crops=[256,288,320]",
