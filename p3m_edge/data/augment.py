@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.data.foreground import fused
-from p3m_edge.data.sample import Image, Sample, Transform, check_share
+from p3m_edge.data.sample import Image, Sample, Transform, blend, check_share, to_uint8
 from p3m_edge.data.trimap import random_trimap
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.metrics import UNKNOWN
@@ -199,8 +199,7 @@ def noise(sigma: tuple[float, float] = (2, 14), *, probability: float = 0.2) -> 
     def change(sample: Sample, rng: np.random.Generator) -> Sample:
         channels = 3 if rng.random() < 0.5 else 1
         grain = rng.standard_normal((*sample.alpha.shape, channels), dtype=np.float32) * np.float32(rng.uniform(*sigma))
-        image = np.clip(np.rint(sample.image + grain), 0, 255)
-        return replace(sample, image=_uint8(image), foreground=None, background=None)
+        return replace(sample, image=to_uint8(sample.image + grain), foreground=None, background=None)
 
     return _sometimes(probability, change)
 
@@ -209,12 +208,6 @@ def encode_jpeg(image: Image, quality: int) -> bytes:
     """A picture ``[H, W, 3]``, RGB, as a JPEG file of quality 1 to 100."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     return data.tobytes()
-
-
-def blend(foreground: Image, background: Image, alpha: Image) -> Image:
-    """``a F + (1 - a) B``, rounded: uint8 ``[H, W, 3]`` of two such and of an alpha ``[H, W]``."""
-    share = (alpha / np.float32(255))[..., None]
-    return _uint8(np.rint(share * foreground + (1 - share) * background))
 
 
 def _sometimes(probability: float, change: Transform) -> Transform:

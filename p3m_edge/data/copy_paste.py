@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.data.faces import Face, FaceSource
-from p3m_edge.data.sample import Image, Sample, check_share, generator
+from p3m_edge.data.sample import Image, Sample, check_share, generator, to_uint8
 from p3m_edge.data.sheet import sheet
 from p3m_edge.errors import UsageError, one_of
 
@@ -105,7 +105,7 @@ class ImagePaste:
         offset = centre(sample.face_mask) - linear @ centre(face.mask)
         if self.colour:
             gains = rng.uniform(1 - self.colour, 1 + self.colour, 3)
-            face = replace(face, image=np.clip(np.rint(face.image * gains), 0, 255).astype(np.uint8))
+            face = replace(face, image=to_uint8(face.image * gains))
         return Paste(face, np.column_stack([linear, offset]))
 
     def _linear(self, source: Image, target: Image, rng: np.random.Generator) -> Matrix:

@@ -155,10 +155,9 @@ def write_list(path: Path, entries: Sequence[Entry]) -> None:
 
 def _entry(verifier: str, with_forms: bool, job: tuple[str, Item]) -> Entry:
     kind, item = job
-    image = read_image(item.image).rgb
-    mask = None if item.face_mask is None else sets.load(item.face_mask, "face_mask", item.stored)[0]
-    if mask is not None and mask.shape != image.shape[:2]:
-        raise InputError(f"{item.face_mask} is not of its picture's size")
+    picture = read_image(item.image)
+    image = picture.rgb
+    mask = None if item.face_mask is None else sets.read_partner(item.face_mask, "face_mask", picture, item)
     own, *forms = map(phash.to_text, phash.forms(image) if with_forms else (phash.phash(image),))
     return Entry(
         kind, item.name, sha256=sha256(item.image), phash=own,

@@ -1,4 +1,4 @@
-"""Files of which any will do, source faces and backgrounds: in the place of a damaged one stands the next."""
+"""Files of which any will do, such as source faces and backgrounds: in the place of a damaged one stands the next."""
 
 from __future__ import annotations
 
@@ -7,51 +7,53 @@ from typing import TypeVar
 
 from p3m_edge.data.faces import Face, FaceSource
 from p3m_edge.errors import InputError, P3MEdgeError
+from p3m_edge.imageio import MaskError
 
 T = TypeVar("T")
 
 _TRIES = 8  # files tried in the place of a damaged one
 
 
-class Sound(Sequence[T]):
-    """What can be read of a number of files.
+def read_sound(what: str, index: int, count: int, read: Callable[[int], T]) -> tuple[T, tuple[str, ...]]:
+    """What ``read`` gives for an index of ``count``, or for the next one that is not damaged; a line for each that is.
 
-    Parameters
-    ----------
-    what
-        They are, for errors.
-    count
-        How many there are.
-    read
-        Gives that of an index; raises :class:`InputError` where the file is damaged.
+    A damaged file is an :class:`InputError` of ``read``, and too many of ``what``, one after the other, are one here. A
+    :class:`MaskError` passes: where one matte is not what it seems, so are others.
     """
+    damaged: list[str] = []
+    for attempt in range(min(_TRIES, count)):
+        try:
+            return read((index + attempt) % count), tuple(damaged)
+        except MaskError:
+            raise
+        except InputError as error:
+            damaged.append(" ".join(str(error).split()))
+    raise InputError(f"{len(damaged)} {what} one after the other cannot be used, the last: {damaged[-1]}")
+
+
+class Sound(Sequence[T]):
+    """What can be read of a number of files, called ``what`` in errors: the same in every process."""
 
     def __init__(self, what: str, count: int, read: Callable[[int], T]) -> None:
         self._what, self._count, self._read = what, count, read
-        self._damaged: dict[int, str] = {}
+        self._damaged: dict[str, None] = {}
         self._told = 0
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, index: int) -> T:  # type: ignore[override]
-        """That of an index, or of the next one that is not damaged: the same one in every process.
-
-        Too many damaged files one after the other are a :class:`P3MEdgeError`.
-        """
-        tries = [(index + attempt) % self._count for attempt in range(min(_TRIES, self._count))]
-        for chosen in tries:
-            if chosen not in self._damaged:
-                try:
-                    return self._read(chosen)
-                except InputError as error:
-                    self._damaged[chosen] = " ".join(str(error).split())
-        last = self._damaged[tries[-1]]
-        raise P3MEdgeError(f"{len(tries)} {self._what} one after the other cannot be used, the last: {last}")
+        """That of an index, or of the next one that is not damaged; too many in a row are a :class:`P3MEdgeError`."""
+        try:
+            found, lines = read_sound(self._what, index, self._count, self._read)
+        except InputError as error:
+            raise P3MEdgeError(str(error)) from error
+        self._damaged.update(dict.fromkeys(lines))
+        return found
 
     def damaged(self) -> tuple[str, ...]:
         """A line for each damaged file that was found since the last call."""
-        lines = tuple(self._damaged.values())[self._told :]
+        lines = tuple(self._damaged)[self._told :]
         self._told += len(lines)
         return lines
 

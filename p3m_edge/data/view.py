@@ -16,9 +16,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from p3m_edge.data.augment import blend
 from p3m_edge.data.foreground import fused
-from p3m_edge.data.sample import Image, Sample, check_share
+from p3m_edge.data.sample import Image, Sample, blend, check_share
 from p3m_edge.data.trimap import LARGEST_KERNEL, SMALLEST_KERNEL, make_trimap
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.preprocess import scale_to

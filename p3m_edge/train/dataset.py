@@ -21,16 +21,14 @@ from p3m_edge.data.compose.vary import other_clothes
 from p3m_edge.data.copy_paste import ImagePaste
 from p3m_edge.data.faces import FaceSource, fitted
 from p3m_edge.data.sample import Image, Sample, Transform, generator
-from p3m_edge.data.sound import Sound, SoundFaces
+from p3m_edge.data.sound import Sound, SoundFaces, read_sound
 from p3m_edge.data.view import View
 from p3m_edge.errors import InputError
-from p3m_edge.imageio import MaskError, list_images, read_image
+from p3m_edge.imageio import list_images, read_image
 from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD
 from p3m_edge.train.config import Config, Data
 from p3m_edge.train.inputs import PASTE, Draw, Source, rng_for
 from p3m_edge.train.losses import Batch
-
-_TRIES = 8  # pictures tried in the place of an unreadable one
 
 _OPTIONAL: dict[str, Callable[..., Transform]] = {
     "colour": augment.colour_jitter, "dark": augment.dark, "grey": augment.greyscale, "blur": augment.gaussian_blur,
@@ -130,20 +128,12 @@ class Portraits:
         P3MEdgeError
             Source faces or backgrounds cannot be used.
         """
-        unreadable: list[str] = []
-        count = len(self.source)
-        for attempt in range(min(_TRIES, count)):
-            try:
-                pictures = self._draw(Draw(draw.epoch, (draw.item + attempt) % count))
-            except MaskError:
-                raise
-            except InputError as error:
-                unreadable.append(" ".join(str(error).split()))
-                continue
-            others = [source for source in (self.faces, self.backgrounds) if source is not None]
-            damaged = tuple(line for source in others for line in source.damaged())
-            return pictures._replace(unreadable=tuple(unreadable), damaged=damaged)
-        raise InputError(f"{len(unreadable)} pictures one after the other cannot be used, the last: {unreadable[-1]}")
+        pictures, unreadable = read_sound(
+            "pictures", draw.item, len(self.source), lambda item: self._draw(Draw(draw.epoch, item))
+        )
+        others = [source for source in (self.faces, self.backgrounds) if source is not None]
+        damaged = tuple(line for source in others for line in source.damaged())
+        return pictures._replace(unreadable=unreadable, damaged=damaged)
 
     def _draw(self, draw: Draw) -> Pictures:
         seed = self.config.run.seed

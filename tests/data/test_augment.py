@@ -11,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 
 from p3m_edge.data.augment import (
-    blend,
     chain,
     colour_jitter,
     dark,
@@ -23,7 +22,7 @@ from p3m_edge.data.augment import (
     published,
 )
 from p3m_edge.data.compose.vary import other_clothes
-from p3m_edge.data.sample import Sample, Transform, generator
+from p3m_edge.data.sample import Sample, Transform, blend, generator
 from p3m_edge.data.trimap import make_trimap
 from p3m_edge.errors import InputError, UsageError
 from tests.portraits import portrait
