@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -57,8 +57,7 @@ class Box:
         return self.x + self.width / 2, self.y + self.height / 2
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """How a picture is looked at: its longer side in pixels, mirrored or not, turned by ``angle`` degrees."""
 
     side: int
@@ -124,11 +123,13 @@ class Detector:
 
 @cache  # one for each process
 def open_detector(spec: str, *, again: bool = False) -> Detector:
-    """A detector by its name or file; ``again``: with other settings, to look at what is left."""
-    if spec == CASCADE:
-        return other_cascade() if again else cascade()
-    name = f"yunet ({Path(spec).name})"
-    return yunet(spec, _OTHER_YUNET_VIEWS, name=f"{name}, other views") if again else yunet(spec, name=name)
+    """A detector by its name or file; ``again``: with other views and settings, to look at what is left."""
+    if spec != CASCADE:
+        name = f"yunet ({Path(spec).name})"
+        return yunet(spec, _OTHER_YUNET_VIEWS, name=f"{name}, other views") if again else yunet(spec, name=name)
+    if again:
+        return cascade(OTHER_VIEWS, name="cascade, other views", growth=1.1, step=1.2, neighbours=3, sure=0.5)
+    return cascade()
 
 
 def cascade(
@@ -137,18 +138,8 @@ def cascade(
 ) -> Detector:  # fmt: skip
     """The frontal-face cascade that comes with scikit-image; it needs no download.
 
-    Parameters
-    ----------
-    views, name, keep, sure
-        As in :class:`Detector`.
-    growth, step, neighbours
-        Growth of the window and of its step from size to size, windows that must agree within one view
-        (:func:`p3m_edge.data.lbp.windows`).
-
-    Raises
-    ------
-    MissingError
-        scikit-image or Numba is not installed.
+    Views, name, ``keep`` and ``sure`` are as in :class:`Detector`; the others as for
+    :func:`p3m_edge.data.lbp.windows`. A :class:`MissingError` says that scikit-image or Numba is not installed.
     """
     try:
         from skimage.data import lbp_frontal_face_cascade_filename
@@ -159,16 +150,8 @@ def cascade(
     except ImportError as error:
         raise missing_package("numba", "data", error) from error
     trained = lbp.load(cast("Any", lbp_frontal_face_cascade_filename)())
-
-    def windows(grey: Image) -> NDArray[np.int64]:
-        return lbp.windows(grey, trained, growth, step, neighbours)
-
-    return Detector(name, faces_of(windows), tuple(views), keep, sure, by_agreement=True)
-
-
-def other_cascade() -> Detector:
-    """The same cascade looking in other ways than :func:`cascade` does by default, to check what that one left."""
-    return cascade(OTHER_VIEWS, name="cascade, other views", growth=1.1, step=1.2, neighbours=3, sure=0.5)
+    find = faces_of(lambda grey: lbp.windows(grey, trained, growth, step, neighbours))
+    return Detector(name, find, tuple(views), keep, sure, by_agreement=True)
 
 
 def faces_of(windows: Callable[[Image], NDArray[np.int64]]) -> Find:
@@ -191,12 +174,8 @@ def yunet(
     """YuNet (Wu et al. 2023, "YuNet: a tiny millisecond-level face detector") from an ONNX file, by OpenCV.
 
     It finds profiles and covered faces too. It also takes many a blurred face for one, as it goes by the outline of
-    the head: see :func:`p3m_edge.data.anonymize.hide.remaining`.
-
-    Raises
-    ------
-    InputError
-        The file is missing, unreadable, damaged, or not YuNet.
+    the head: see :func:`p3m_edge.data.anonymize.hide.remaining`. An :class:`InputError` says that the file is missing,
+    unreadable, damaged, or not YuNet.
     """
     path = Path(path)
     if not path.is_file():
@@ -218,7 +197,7 @@ def yunet(
     return detector
 
 
-def _load_yunet(path: Path, keep: float) -> Any:
+def _load_yunet(path: Path, keep: float) -> cv2.FaceDetectorYN:
     from cv2.utils import logging
 
     level = logging.getLogLevel()
