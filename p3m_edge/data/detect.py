@@ -25,6 +25,7 @@ from p3m_edge.errors import InputError, missing_package
 CASCADE = "cascade"
 """The name of the embedded detector; all others are paths of YuNet files."""
 _WINDOW = 24  # the cascade's smallest window, in pixels
+_YUNET_KEEP, _YUNET_SURE = 0.5, 0.7  # confidences
 _MAX_ENLARGED = 2.0  # beyond that, a small picture has nothing more to show
 
 
@@ -168,9 +169,7 @@ def faces_of(windows: Callable[[Image], NDArray[np.int64]]) -> Find:
     return find
 
 
-def yunet(
-    path: str | Path, views: Sequence[View] = _YUNET_VIEWS, *, name: str = "yunet", keep: float = 0.5, sure: float = 0.7
-) -> Detector:
+def yunet(path: str | Path, views: Sequence[View] = _YUNET_VIEWS, *, name: str = "yunet") -> Detector:
     """YuNet (Wu et al. 2023, "YuNet: a tiny millisecond-level face detector") from an ONNX file, by OpenCV.
 
     It finds profiles and covered faces too. It also takes many a blurred face for one, as it goes by the outline of
@@ -181,14 +180,14 @@ def yunet(
     if not path.is_file():
         raise InputError(f"{path} does not exist or is no file", hint="give a YuNet model as an ONNX file")
     try:
-        network = _load_yunet(path, keep)
+        network = _load_yunet(path)
 
         def find(rgb: Image) -> list[tuple[float, float, float, float, float]]:
             network.setInputSize((rgb.shape[1], rgb.shape[0]))
             _, rows = network.detect(np.ascontiguousarray(rgb[..., ::-1]))
             return [] if rows is None else [(*row[:4], row[14]) for row in rows.tolist()]
 
-        detector = Detector(name, find, tuple(views), 0.0, sure)
+        detector = Detector(name, find, tuple(views), 0.0, _YUNET_SURE)
         detector.detect(np.zeros((64, 64, 3), np.uint8))
     except (cv2.error, SystemError) as error:
         raise InputError(
@@ -197,13 +196,13 @@ def yunet(
     return detector
 
 
-def _load_yunet(path: Path, keep: float) -> cv2.FaceDetectorYN:
+def _load_yunet(path: Path) -> cv2.FaceDetectorYN:
     from cv2.utils import logging
 
     level = logging.getLogLevel()
     logging.setLogLevel(logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns that its new engine has no choice of devices
     try:
-        return cv2.FaceDetectorYN.create(str(path), "", (64, 64), keep)
+        return cv2.FaceDetectorYN.create(str(path), "", (64, 64), _YUNET_KEEP)
     finally:
         logging.setLogLevel(level)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,11 @@ class Item:
         """The files that belong to the picture, each with the name of its field."""
         return [(name, path) for name, path in vars(self).items() if isinstance(path, Path) and name != "image"]
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The picture, and the files that belong to it."""
+        return (self.image, *(path for _, path in self.parts))
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
@@ -131,14 +136,3 @@ def check_share(name: str, value: float) -> None:
     """Raise a :class:`UsageError` if a probability or share is not in 0..1."""
     if not 0 <= value <= 1:
         raise UsageError(f"{name} must be 0 to 1, not {value}")
-
-
-def to_uint8(values: NDArray[Any]) -> Image:
-    """Values of 0..255 as uint8, rounded; what is outside is cut off."""
-    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
-
-
-def blend(foreground: Image, background: Image, alpha: Image) -> Image:
-    """``a F + (1 - a) B``, rounded: uint8 ``[H, W, 3]`` of two such and of an alpha ``[H, W]``."""
-    share = (alpha / np.float32(255))[..., None]
-    return np.asarray(np.rint(share * foreground + (1 - share) * background), np.uint8)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +94,7 @@ class Listing:
 
 
 def open_set(root: str | Path, split: str | None = None, *, stored: MatteForm = PLAIN) -> DataSet:
-    """List a set, without decoding anything.
+    """List a set, whose mattes are ``stored`` in some form, without decoding anything.
 
     Parameters
     ----------
@@ -103,8 +104,6 @@ def open_set(root: str | Path, split: str | None = None, *, stored: MatteForm = 
     split
         The name of a split: ``train``, ``P3M-500-P`` and ``P3M-500-NP`` in P3M-10k, with the last two under
         ``validation/`` or not; in general any sub-folder that is a set. Needed where the set has several.
-    stored
-        How its mattes are stored; :func:`read` goes by it.
 
     Raises
     ------
@@ -120,8 +119,8 @@ def open_set(root: str | Path, split: str | None = None, *, stored: MatteForm = 
     items, layout, hint = listing.items, listing.layout, f"p3m-edge data check {folder}"
     without = [item.image.name for item in items if item.alpha is None]
     if without:
-        lacking = f"{len(without)} of the {len(items)} pictures have no alpha in {folder / layout.alpha}"
-        raise InputError(f"{lacking}, the first is {without[0]}", hint=hint)
+        count = f"{len(without)} of the {len(items)} pictures"
+        raise InputError(f"{count} have no alpha in {folder / layout.alpha}, the first is {without[0]}", hint=hint)
     if listing.namesakes:
         raise InputError(f"{listing.namesakes[0]} shares its name with another", hint=hint)
     if not items:
@@ -192,15 +191,12 @@ def find_items(folder: Path, stored: MatteForm = PLAIN) -> tuple[Item, ...]:
     """The pictures of a set's folder, which may lack alphas, or of any folder; an :class:`InputError` for none."""
     if check_name(folder).is_dir() and find_layout(folder) is not None:
         listing = survey(folder, stored=stored)
-        items = [*listing.items, *(Item(composed(path.name), path) for path in listing.namesakes)]
-        items = [item for item in items if item.image.parent.name == listing.layout.image]
+        others = (path for path in listing.namesakes if path.parent.name == listing.layout.image)
+        items = [*listing.items, *(Item(composed(path.name), path) for path in others)]
     else:
         paths = list_images(folder)
-        stems = [stem(path).casefold() for path in paths]
-        items = [
-            Item(stem(path) if stems.count(folded) == 1 else composed(path.name), path)
-            for path, folded in zip(paths, stems, strict=True)
-        ]
+        count = Counter(stem(path).casefold() for path in paths)
+        items = [Item(stem(p) if count[stem(p).casefold()] == 1 else composed(p.name), p) for p in paths]
     if not items:
         raise InputError(f"{folder} holds no pictures")
     return tuple(items)
@@ -217,21 +213,16 @@ def empty_pictures(folder: Path) -> frozenset[str]:
 def read(item: Item) -> Sample:
     """Decode all files of an item.
 
-    Raises
-    ------
-    InputError
-        A file is missing or damaged, the item has no alpha, a file's size is not the picture's, or an alpha, trimap or
-        mask has unequal colour channels.
-    MaskError
-        An alpha, trimap or mask is not what it seems; or the picture is turned by its EXIF data, and its alpha may show
-        the raw pixels. The item's :class:`p3m_edge.data.sample.MatteForm` decides both.
+    An :class:`InputError` is raised if a file is missing or damaged, or is not of the picture's size, if there is no
+    alpha, or an alpha, trimap or mask has unequal colour channels; a :class:`MaskError` if one is not what it seems, or
+    may show the raw pixels of a picture that is turned by its EXIF data: see
+    :class:`p3m_edge.data.sample.MatteForm`.
     """
     if item.alpha is None:
         raise InputError(f"{item.image} has no alpha")
     picture = read_image(item.image)
-    alpha = read_partner(item.alpha, "alpha", picture, item)
-    others = {field: read_partner(path, field, picture, item) for field, path in item.parts if field != "alpha"}
-    return Sample(item.name, picture.rgb, alpha, **others, labelled=True)
+    parts = {field: read_partner(path, field, picture, item) for field, path in item.parts}
+    return Sample(item.name, picture.rgb, **parts, labelled=True)
 
 
 def read_unlabelled(item: Item) -> Sample:

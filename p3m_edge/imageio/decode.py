@@ -57,22 +57,11 @@ class TooLargeError(InputError):
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Upright pixels.
+    """Upright pixels ``[H, W, 3]``, uint8 or uint16, as they are stored; of a ``grey`` file, three equal channels.
 
-    Attributes
-    ----------
-    pixels
-        ``[H, W, 3]``, uint8 or uint16, as they are stored; grey in three equal channels.
-    alpha
-        ``[H, W]``, of the same dtype: the transparency, 0 where nothing is seen; None where all is opaque.
-    grey
-        Whether the file has no colours.
-    profile
-        The embedded profile, whatever it describes; None if the pixels are what it says already.
-    orientation
-        EXIF orientation (1 to 8) under which the file holds the pixels.
-    remarks
-        What must be known about the file, each a clause.
+    The alpha, ``[H, W]`` of the same dtype, is the transparency: 0 where nothing is seen; None where all is opaque. The
+    profile is the embedded one, whatever it describes; None if the pixels are what it says already. Orientation and
+    remarks are as in :class:`p3m_edge.imageio.Picture`.
     """
 
     pixels: NDArray[Any]
@@ -100,15 +89,7 @@ class _Source:
 
 
 def decode(path: Path, max_pixels: int, frame: int | None = None) -> Decoded:
-    """Decode a page or frame of a file; ``None`` is the first one, with a remark if there are more.
-
-    Raises
-    ------
-    InputError
-        As :func:`p3m_edge.imageio.read_image`.
-    UsageError
-        There is no such frame.
-    """
+    """Decode a page or frame of a file; raises as :func:`p3m_edge.imageio.read_image`."""
     with _reading(path, max_pixels, frame) as source:
         return _decode(source)
 
@@ -116,10 +97,7 @@ def decode(path: Path, max_pixels: int, frame: int | None = None) -> Decoded:
 def count_frames(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS) -> int:
     """How many pages or frames a file has; thumbnails and a phone's gain maps are none.
 
-    Raises
-    ------
-    InputError
-        The file is missing, unreadable, empty, no picture or too large.
+    An :class:`InputError` says that it is missing, unreadable, empty, no picture or too large.
     """
     with _reading(Path(path), max_pixels) as source:
         if source.pages is not None:

@@ -20,8 +20,8 @@ from p3m_edge.data import augment
 from p3m_edge.data.compose.vary import other_clothes
 from p3m_edge.data.copy_paste import ImagePaste
 from p3m_edge.data.faces import FaceSource, fitted
+from p3m_edge.data.readable import Readable, ReadableFaces, read_or_next
 from p3m_edge.data.sample import Image, Sample, Transform, generator
-from p3m_edge.data.sound import Sound, SoundFaces, read_sound
 from p3m_edge.data.view import View
 from p3m_edge.errors import InputError
 from p3m_edge.imageio import list_images, read_image
@@ -113,7 +113,7 @@ class Portraits:
 
     def __init__(self, source: Source, faces: FaceSource | None, config: Config) -> None:
         self.source = source
-        self.faces = None if faces is None else SoundFaces(faces)
+        self.faces = None if faces is None else ReadableFaces(faces)
         self.config = config
 
     def __getitem__(self, draw: Draw) -> Pictures:
@@ -128,7 +128,7 @@ class Portraits:
         P3MEdgeError
             Source faces or backgrounds cannot be used.
         """
-        pictures, unreadable = read_sound(
+        pictures, unreadable = read_or_next(
             "pictures", draw.item, len(self.source), lambda item: self._draw(Draw(draw.epoch, item))
         )
         others = [source for source in (self.faces, self.backgrounds) if source is not None]
@@ -160,13 +160,13 @@ class Portraits:
         return augmentation(replace(data, compose=0.0), None), augmentation(data, self.backgrounds)
 
     @cached_property
-    def backgrounds(self) -> Sound[Image] | None:
+    def backgrounds(self) -> Readable[Image] | None:
         """What people may stand before, if they do."""
         data = self.config.data
         if not data.compose:
             return None
         paths = list_images(data.backgrounds)
-        return Sound("backgrounds", len(paths), lambda index: read_image(paths[index]).rgb)
+        return Readable("backgrounds", len(paths), lambda index: read_image(paths[index]).rgb)
 
     def __getstate__(self) -> dict[str, object]:
         """Without the transforms and backgrounds, which a worker makes for itself."""

@@ -23,7 +23,8 @@ from p3m_edge.smallfile import parse_json, read_small
 
 _FARTHEST = 1_000_000  # pixels; no picture is so large
 _SIDES = ("x", "y", "width", "height")
-_RESULTS = ("blurred_image", "facemask", "alpha")
+RESULTS = ("blurred_image", "facemask", "alpha")
+"""Sub-folders of the results; the last one where the pictures have mattes."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Output:
         """
         check_apart(self.root, source)
         is_new(self.root / "records")
-        for folder in ("blurred_image", "facemask", "review", "records", *(["alpha"] if alphas else [])):
+        for folder in ("review", "records", *RESULTS[: 3 if alphas else 2]):
             make_folder(self.root / folder)
 
     def read_record(self, name: str) -> Record | None:
@@ -133,7 +134,7 @@ class Output:
         record = self.read_record(name)
         if record is None or record.settings != settings or record.by_hand != job.boxes:
             return None
-        kinds = _RESULTS[: 3 if job.item.alpha else 2] if record.status == "done" else ("review",)
+        kinds = RESULTS[: 3 if job.item.alpha else 2] if record.status == "done" else ("review",)
         with suppress(InputError):
             if record.stamp == job.stamp and all(self.file(kind, name).is_file() for kind in kinds):
                 return record

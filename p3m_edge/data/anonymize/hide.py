@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.data.detect import Box, Detector
-from p3m_edge.data.sample import Image, to_uint8
+from p3m_edge.data.pixels import to_uint8
+from p3m_edge.data.sample import Image
 from p3m_edge.errors import InputError
 
 CELLS = (3, 4)

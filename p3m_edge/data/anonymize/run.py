@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from p3m_edge.data import sets
-from p3m_edge.data.anonymize.folder import Job, Output, Record, Settings
+from p3m_edge.data.anonymize.folder import RESULTS, Job, Output, Record, Settings
 from p3m_edge.data.anonymize.hide import anonymize, on_subject, remaining
 from p3m_edge.data.detect import Box, merge, open_detector
 from p3m_edge.data.parallel import Progress, no_progress, parallel_map
@@ -31,14 +31,8 @@ def anonymize_all(
 ) -> list[Record]:  # fmt: skip
     """Anonymise pictures; the records are in the order of the jobs.
 
-    Raises
-    ------
-    InputError, MissingError
-        A detector cannot be opened: nothing was begun.
-    OutputError
-        A result cannot be written: nothing further is begun.
-    P3MEdgeError
-        A process ended unexpectedly.
+    An :class:`InputError` or a :class:`MissingError` says that a detector cannot be opened: nothing was begun. With an
+    :class:`OutputError`, a result cannot be written: nothing further is begun.
     """
     for spec in settings.detectors:
         open_detector(spec)
@@ -62,11 +56,8 @@ def verify_all(
 def find_anonymised(folder: Path) -> tuple[Item, ...]:
     """The pictures of ``blurred_image/`` below a folder, with their face masks.
 
-    Raises
-    ------
-    InputError
-        There are none, or the folder cannot be read. A folder of ordinary pictures is refused: they are originals,
-        which nobody wants moved.
+    An :class:`InputError` says that there are none. A folder of ordinary pictures is refused: they are originals, which
+    nobody wants moved.
     """
     if not (folder / "blurred_image").is_dir():
         raise InputError(f"{folder} has no blurred_image/ to look at", hint="to anonymise pictures, give OUT too")
@@ -105,7 +96,7 @@ def _hide(image: Image, alpha: Image | None, output: Output, record: Record) -> 
         record = replace(record, verified=verifier.name, remaining=left)
         doubt, shown = _face_left(left), hidden.image
     if doubt is not None:
-        for kind in ("blurred_image", "facemask", "alpha"):
+        for kind in RESULTS:
             output.file(kind, name).unlink(missing_ok=True)  # of an earlier run
         write_png(output.file("review", name), shown)
         return replace(record, status="review", reason=doubt)

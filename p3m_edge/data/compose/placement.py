@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.data.pixels import box_around, log_uniform, rotation
 from p3m_edge.data.sample import Image
 
 Points = NDArray[np.float64]
@@ -66,7 +67,7 @@ class Figure:
     def of(cls, alpha: Image, face_mask: Image | None = None) -> Figure | None:
         """Look at a person's matte ``[h, w]`` and face mask; None if there is nobody."""
         visible = np.where(alpha >= VISIBLE, alpha, 0).astype(np.uint8)
-        left, top, width, height = cv2.boundingRect(visible)
+        left, top, width, height = box_around(visible)
         if not width:
             return None
         size = (alpha.shape[1], alpha.shape[0])
@@ -76,7 +77,7 @@ class Figure:
         body = (where[:, ::-1] + 0.5) * (size[0] / columns, size[1] / rows)
         weight = coarse[where[:, 0], where[:, 1]].astype(np.float64)
         if face_mask is not None and face_mask.any():
-            x, y, wide, high = cv2.boundingRect((face_mask != 0).astype(np.uint8))
+            x, y, wide, high = box_around(face_mask)
             box = (x - 0.35 * wide, y - 0.5 * high), (x + 1.35 * wide, y + 1.1 * high)
         else:
             box = (left, top), (left + width, top + _HEAD * height)
@@ -119,9 +120,8 @@ def _edge_margin(linear: NDArray[np.float64]) -> float:
 def _linear(figure: Figure, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
     """The map without its translation, ``[2, 2]``."""
     mirror = -1.0 if rng.random() < 0.5 else 1.0
-    share = np.exp(rng.uniform(*np.log(HEIGHT)))
-    angle = np.deg2rad(rng.uniform(-TURN, TURN)) if rng.random() < 0.5 else 0.0
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    share = log_uniform(*HEIGHT, rng)
+    turn = rotation(np.deg2rad(rng.uniform(-TURN, TURN)) if rng.random() < 0.5 else 0.0)
     linear: NDArray[np.float64] = share * size[1] / figure.height * turn @ np.diag([mirror, 1.0])
     return linear
 

@@ -14,7 +14,7 @@ T = TypeVar("T")
 _TRIES = 8  # files tried in the place of a damaged one
 
 
-def read_sound(what: str, index: int, count: int, read: Callable[[int], T]) -> tuple[T, tuple[str, ...]]:
+def read_or_next(what: str, index: int, count: int, read: Callable[[int], T]) -> tuple[T, tuple[str, ...]]:
     """What ``read`` gives for an index of ``count``, or for the next one that is not damaged; a line for each that is.
 
     A damaged file is an :class:`InputError` of ``read``, and too many of ``what``, one after the other, are one here. A
@@ -31,7 +31,7 @@ def read_sound(what: str, index: int, count: int, read: Callable[[int], T]) -> t
     raise InputError(f"{len(damaged)} {what} one after the other cannot be used, the last: {damaged[-1]}")
 
 
-class Sound(Sequence[T]):
+class Readable(Sequence[T]):
     """What can be read of a number of files, called ``what`` in errors: the same in every process."""
 
     def __init__(self, what: str, count: int, read: Callable[[int], T]) -> None:
@@ -45,7 +45,7 @@ class Sound(Sequence[T]):
     def __getitem__(self, index: int) -> T:  # type: ignore[override]
         """That of an index, or of the next one that is not damaged; too many in a row are a :class:`P3MEdgeError`."""
         try:
-            found, lines = read_sound(self._what, index, self._count, self._read)
+            found, lines = read_or_next(self._what, index, self._count, self._read)
         except InputError as error:
             raise P3MEdgeError(str(error)) from error
         self._damaged.update(dict.fromkeys(lines))
@@ -58,7 +58,7 @@ class Sound(Sequence[T]):
         return lines
 
 
-class SoundFaces(Sound[Face]):
+class ReadableFaces(Readable[Face]):
     """The faces of a source that are not damaged."""
 
     def __init__(self, source: FaceSource) -> None:
