@@ -133,19 +133,9 @@ class _Examined:
 def check(
     root: str | Path, *, stored: MatteForm = PLAIN, workers: int | None = None, progress: Progress = no_progress
 ) -> Report:
-    """Read every file of a set, or of all splits under a folder.
+    """Read every file of a set, whose mattes are ``stored`` in some form, or of all splits under a folder.
 
-    Parameters
-    ----------
-    root, stored
-        As for :func:`p3m_edge.data.sets.open_set`.
-    workers, progress
-        As for :func:`p3m_edge.data.parallel.parallel_map`.
-
-    Raises
-    ------
-    InputError
-        ``root`` cannot be read or holds no set. What is wrong inside is part of the report.
+    What is wrong inside is part of the report. An :class:`InputError` says that ``root`` cannot be read, or is no set.
     """
     root = Path(root)
     folders = list(sets.splits(root).values())

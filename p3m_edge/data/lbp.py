@@ -88,21 +88,10 @@ def load(path: str | Path) -> Trained:
 def windows(
     grey: NDArray[np.uint8], trained: Trained, growth: float, step: float, neighbours: int
 ) -> NDArray[np.int64]:
-    """The windows in which there is a face, where enough of them agree.
+    """The windows in which there is a face, int64 ``[K, 3]``: row, column and side of the means of those that agree.
 
-    Parameters
-    ----------
-    grey
-        ``[H, W]``; the shorter side is at least the cascade's.
-    growth, step
-        Of the window and of its step from size to size.
-    neighbours
-        Windows that must agree.
-
-    Returns
-    -------
-    NDArray
-        int64 ``[K, 3]``: row, column and side of the means of those that agree.
+    Of a picture ``[H, W]`` whose shorter side is at least the cascade's; ``growth`` and ``step`` are those of the
+    window and of its step from size to size, ``neighbours`` is how many windows must agree.
     """
     integral = cv2.integral(grey, sdepth=cv2.CV_64F).astype(np.float32)
     powers = np.arange(0, math.log(min(grey.shape) / trained.side, float(np.float32(growth))))

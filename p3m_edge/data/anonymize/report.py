@@ -16,30 +16,16 @@ from p3m_edge.table import Table
 
 @dataclass(frozen=True)
 class Report:
-    """Counts and records, sorted by name.
-
-    Attributes
-    ----------
-    settings
-        None where finished pictures were verified only.
-    done, review, failed
-        Pictures in the output, pictures for a person to look at, and inputs that could not be used.
-    resumed
-        How many of them were done by an earlier run.
-    found_again
-        Pictures in which the verifier found a face; they are in review.
-    faces
-        Boxes hidden in the pictures that are done.
-    """
+    """Counts of pictures, and their records, sorted by name."""
 
     out: Path
-    settings: Settings | None
+    settings: Settings | None  # None: finished pictures were looked at again, and no more
     done: int
-    review: int
-    failed: int
-    resumed: int
-    found_again: int
-    faces: int
+    review: int  # for a person to look at
+    failed: int  # they could not be used
+    resumed: int  # done by an earlier run
+    found_again: int  # the verifier found a face, and they are in review
+    faces: int  # boxes that were hidden in the pictures that are done
     pictures: tuple[Record, ...]
 
 

@@ -40,28 +40,14 @@ _HEAD = 0.22  # of a person's height, where there is no face mask
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """What placing needs to know of a person.
+    """What placing needs to know of a person."""
 
-    Attributes
-    ----------
-    size
-        Width and height of the portrait.
-    height
-        Of the person's box, in pixels.
-    body, weight
-        Points of the person, and the share of the person that each stands for.
-    head
-        Points of the head.
-    cuts
-        Where the portrait's borders cut the person off.
-    """
-
-    size: tuple[int, int]
-    height: int
+    size: tuple[int, int]  # width and height of the portrait
+    height: int  # of the person's box, in pixels
     body: Points
-    weight: NDArray[np.float64]
+    weight: NDArray[np.float64]  # the share of the person that each point of the body stands for
     head: Points
-    cuts: Cuts
+    cuts: Cuts  # where the portrait's borders cut the person off
 
     @classmethod
     def of(cls, alpha: Image, face_mask: Image | None = None) -> Figure | None:
@@ -101,8 +87,9 @@ def draw_placement(figure: Figure, size: tuple[int, int], rng: np.random.Generat
         margin = _edge_margin(linear)
         across = _across(body, cuts, size[0], margin, rng)
         offset = np.array([across, _down(body, head, cuts, size[1], margin, rng)])
-        hidden = (((cut + offset <= -margin) | (cut + offset >= np.array(size) + margin)).any(axis=1) for cut in cuts)
-        if _is_inside(body + offset, figure.weight, head + offset, size) and all(one.all() for one in hidden):
+        cut = np.concatenate(cuts) + offset
+        hidden = ((cut <= -margin) | (cut >= np.array(size) + margin)).any(axis=1).all()
+        if hidden and _is_inside(body + offset, figure.weight, head + offset, size):
             return np.column_stack([linear, offset])
     return _covering(figure, size, rng)
 
