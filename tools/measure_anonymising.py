@@ -15,8 +15,9 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,19 +38,7 @@ from p3m_edge.resources import usable_cores
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured.
-
-    Attributes
-    ----------
-    pictures, workers, verified
-        How many, in how many processes, and whether each was looked at again.
-    minutes, pictures_a_minute
-        Of the whole, by the wall clock.
-    looking, looking_by_skimage
-        Seconds of the processor's time for one picture's faces.
-    equal
-        Whether both found the same boxes in all pictures.
-    """
+    """What was measured: the whole by the wall clock, looking for one picture's faces in seconds of the processor."""
 
     pictures: int
     workers: int
@@ -64,28 +53,23 @@ class Speed:
 def measure(folder: Path, workers: int, *, verify: bool) -> Speed:
     """Anonymise the pictures of a folder, and look for their faces in both ways.
 
-    Raises
-    ------
-    P3MEdgeError
-        The folder holds no pictures, or one of them cannot be used.
+    A :class:`P3MEdgeError` says that the folder holds no pictures, or one of them cannot be used.
     """
     jobs = [Job(item) for item in find_items(folder)]
-    settings = Settings(verifier=detect.CASCADE if verify else None)
     with tempfile.TemporaryDirectory() as temporary:
         output = Output(Path(temporary) / "out")
         output.prepare(folder, alphas=any(job.item.alpha is not None for job in jobs))
         start = time.perf_counter()
-        records = anonymize_all(jobs, output, settings, workers, lambda _done, _total: None)
+        records = anonymize_all(jobs, output, Settings(verifier=detect.CASCADE if verify else None), workers)
         minutes = (time.perf_counter() - start) / 60
-    failed = next((record for record in records if record.status == "failed"), None)
-    if failed is not None:
-        raise P3MEdgeError(f"{failed.source}: {failed.reason}")
-    pictures = [read_image(job.item.image).visible for job in jobs]
+    for record in records:
+        if record.status == "failed":
+            raise P3MEdgeError(f"{record.source}: {record.reason}")
+    pictures, count = [read_image(job.item.image).visible for job in jobs], len(jobs)
     ours = detect.cascade()
     (seconds, boxes), (theirs, expected) = (
-        _looked(one, pictures) for one in (ours, replace(ours, find=detect.faces_of(_skimage())))
+        _looked(one, pictures) for one in (ours, replace(ours, find=detect.faces_of(_skimage_windows)))
     )
-    count = len(jobs)
     return Speed(count, workers, verify, minutes, count / minutes, seconds / count, theirs / count, boxes == expected)
 
 
@@ -97,19 +81,19 @@ def _looked(detector: detect.Detector, pictures: Sequence[Image]) -> tuple[float
     return time.process_time() - start, boxes
 
 
-def _skimage() -> Callable[[Image], NDArray[np.int64]]:
-    """The windows of :func:`p3m_edge.data.lbp.windows` with the settings of :func:`p3m_edge.data.detect.cascade`."""
+@cache
+def _skimage_cascade() -> Any:
     from skimage.data import lbp_frontal_face_cascade_filename
     from skimage.feature import Cascade
 
-    cascade: Any = Cascade(cast("Any", lbp_frontal_face_cascade_filename)())
+    return Cascade(cast("Any", lbp_frontal_face_cascade_filename)())
 
-    def find(grey: Image) -> NDArray[np.int64]:
-        largest = min(grey.shape)
-        found = cascade.detect_multi_scale(grey, 1.15, 1.1, (24, 24), (largest, largest), min_neighbor_number=4)
-        return np.array([(one["r"], one["c"], one["width"]) for one in found], np.int64).reshape(-1, 3)
 
-    return find
+def _skimage_windows(grey: Image) -> NDArray[np.int64]:
+    """As :func:`p3m_edge.data.lbp.windows` with the settings of :func:`p3m_edge.data.detect.cascade`."""
+    largest = min(grey.shape)
+    found = _skimage_cascade().detect_multi_scale(grey, 1.15, 1.1, (24, 24), (largest, largest), min_neighbor_number=4)
+    return np.array([(one["r"], one["c"], one["width"]) for one in found], np.int64).reshape(-1, 3)
 
 
 def main() -> int:

@@ -4,8 +4,8 @@ Each function returns a :data:`~p3m_edge.data.sample.Transform`. Picture, alpha,
 background stay together: ``I = aF + (1-a)B`` holds after a step as it did before, up to rounding, or F and B are
 dropped. The exception is published: resizing takes each array by itself, which moves thin edges off the equation.
 
-``probability`` says how often a step happens. All raise a :class:`~p3m_edge.errors.UsageError` if it is not in 0..1, a
-strength is negative, or a range is empty or beyond what is possible.
+``probability`` says how often a step happens. All raise a :class:`~p3m_edge.errors.UsageError` if it is not in 0..1,
+or a strength is negative.
 """
 
 from __future__ import annotations
@@ -19,11 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.data.foreground import fused
+from p3m_edge.data.pixels import blend, encode_jpeg, random_part, resize_mask, to_uint8
 from p3m_edge.data.sample import Image, Sample, Transform, check_share
 from p3m_edge.data.trimap import random_trimap
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.metrics import UNKNOWN
 
+# The ranges that are drawn from, both ends included.
+DARK = (0.25, 0.75)
+"""Factor of all colours."""
+BLUR = (0.3, 1.5)
+"""Standard deviation of a blur, in pixels."""
+NOISE = (2, 14)
+"""Standard deviation of noise, of 255."""
+QUALITY = (40, 95)
+"""Of JPEG, 1 to 100."""
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -43,9 +53,8 @@ def published(
 ) -> Transform:
     """The published augmentation: a trimap, a random square crop, a random flip, and resizing to the network's input.
 
-    The trimap is always made anew from the alpha (:func:`~p3m_edge.data.trimap.random_trimap`). The crop's upper left
-    corner is a pixel with trimap 128 or any pixel, among those from which the crop lies inside the picture. All is
-    resized bilinearly, so trimaps have values between 0, 128 and 255 afterwards; only the face mask stays as it is.
+    The trimap is always made anew from the alpha (:func:`~p3m_edge.data.trimap.random_trimap`). All is resized
+    bilinearly, so trimaps have values between 0, 128 and 255 afterwards; only the face mask stays as it is.
 
     Parameters
     ----------
@@ -56,7 +65,8 @@ def published(
     output
         Side of the result, in pixels.
     around_unknown
-        How often the corner is drawn among the pixels with trimap 128, if one of them is possible.
+        How often the crop's upper left corner is drawn among the pixels with trimap 128, and not among all, from which
+        the crop lies inside the picture.
     flip
         How often left and right change places.
     """
@@ -75,9 +85,8 @@ def published(
         step = -1 if rng.random() < flip else 1
         resized: dict[str, Any] = {}
         for name, array in replace(sample, trimap=trimap).arrays.items():
-            part = array[top : top + side, left : left + side][:, ::step]
-            method = cv2.INTER_NEAREST_EXACT if name == "face_mask" else cv2.INTER_LINEAR
-            resized[name] = _uint8(cv2.resize(part, (output, output), interpolation=method))
+            part, size = array[top : top + side, left : left + side][:, ::step], (output, output)
+            resized[name] = resize_mask(part, size) if name == "face_mask" else cv2.resize(part, size)
         return replace(sample, **resized)
 
     return apply
@@ -86,15 +95,9 @@ def published(
 def on_backgrounds(backgrounds: Sequence[Image], *, probability: float = 0.5) -> Transform:
     """Put the person in front of another picture: ``I = aF + (1-a)B`` with a new B.
 
-    The new background is scaled until it covers the sample, and cropped at random. Alpha, trimap, face mask and
-    foreground stay; where the sample has no foreground, it is estimated (:func:`p3m_edge.data.foreground.fused`).
-
-    Parameters
-    ----------
-    backgrounds
-        Pictures, uint8 ``[H, W, 3]``, RGB, of any size; an :class:`InputError` if there are none.
-    probability
-        How often it happens.
+    The new background, one of pictures of any size, is scaled until it covers the sample, and cropped at random. Alpha,
+    trimap, face mask and foreground stay; where the sample has no foreground, it is estimated
+    (:func:`p3m_edge.data.foreground.fused`). An :class:`InputError` is raised if there are no backgrounds.
     """
     if not len(backgrounds):
         raise InputError("there are no backgrounds")
@@ -102,7 +105,7 @@ def on_backgrounds(backgrounds: Sequence[Image], *, probability: float = 0.5) ->
     def change(sample: Sample, rng: np.random.Generator) -> Sample:
         foreground = fused(sample.image, sample.alpha) if sample.foreground is None else sample.foreground
         picture = backgrounds[int(rng.integers(len(backgrounds)))]
-        behind = _covering(picture, sample.alpha.shape[0], sample.alpha.shape[1], rng)
+        behind = _covering(picture, sample.alpha.shape, rng)
         image = blend(foreground, behind, sample.alpha)
         return replace(sample, image=image, foreground=foreground, background=behind)
 
@@ -149,83 +152,53 @@ def greyscale(*, probability: float = 0.1) -> Transform:
     return _sometimes(probability, lambda sample, _: _recoloured(sample, affine))
 
 
-def dark(gain: tuple[float, float] = (0.25, 0.75), *, probability: float = 0.1) -> Transform:
-    """Less light: all colours of picture, foreground and background times one factor, drawn from a range."""
-    _check_range("the factor of darkness", gain)
+def dark(*, probability: float = 0.1) -> Transform:
+    """Less light: all colours of picture, foreground and background times one factor of :data:`DARK`."""
 
     def change(sample: Sample, rng: np.random.Generator) -> Sample:
-        return _recoloured(sample, np.column_stack([rng.uniform(*gain) * np.eye(3), np.zeros(3)]))
+        return _recoloured(sample, np.column_stack([rng.uniform(*DARK) * np.eye(3), np.zeros(3)]))
 
     return _sometimes(probability, change)
 
 
-def gaussian_blur(sigma: tuple[float, float] = (0.3, 1.5), *, probability: float = 0.2) -> Transform:
-    """Blur the picture, as a lens out of focus does; foreground and background are dropped, the alpha stays.
-
-    ``sigma`` is the range of the standard deviation, in pixels.
-    """
-    _check_range("a blur's sigma", sigma)
+def gaussian_blur(*, probability: float = 0.2) -> Transform:
+    """Blur the picture, as a lens out of focus does; foreground and background are dropped, the alpha stays."""
 
     def change(sample: Sample, rng: np.random.Generator) -> Sample:
-        image = cv2.GaussianBlur(sample.image, (0, 0), rng.uniform(*sigma), borderType=cv2.BORDER_REPLICATE)
-        return replace(sample, image=_uint8(image), foreground=None, background=None)
+        image = cv2.GaussianBlur(sample.image, (0, 0), rng.uniform(*BLUR), borderType=cv2.BORDER_REPLICATE)
+        return _without_colours(sample, np.asarray(image, np.uint8))
 
     return _sometimes(probability, change)
 
 
-def jpeg(quality: tuple[int, int] = (40, 95), *, probability: float = 0.3) -> Transform:
-    """Compress the picture as JPEG and take what comes back; foreground and background are dropped.
-
-    ``quality`` is the range of JPEG's quality, 1 to 100, both ends included.
-    """
-    _check_range("JPEG's quality", quality, most=100)
+def jpeg(*, probability: float = 0.3) -> Transform:
+    """Compress the picture as JPEG and take what comes back; foreground and background are dropped."""
 
     def change(sample: Sample, rng: np.random.Generator) -> Sample:
-        level = int(rng.integers(*quality, endpoint=True))
-        data = np.frombuffer(encode_jpeg(sample.image, level), np.uint8)
-        image = cv2.cvtColor(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
-        return replace(sample, image=_uint8(image), foreground=None, background=None)
+        data = np.frombuffer(encode_jpeg(sample.image, int(rng.integers(*QUALITY, endpoint=True))), np.uint8)
+        return _without_colours(sample, np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), np.uint8))
 
     return _sometimes(probability, change)
 
 
-def noise(sigma: tuple[float, float] = (2, 14), *, probability: float = 0.2) -> Transform:
+def noise(*, probability: float = 0.2) -> Transform:
     """Add what a small sensor adds: Gaussian noise, of each channel or of all alike.
 
-    ``sigma`` is the range of the standard deviation, of 255. Foreground and background are dropped, the alpha stays.
+    Foreground and background are dropped, the alpha stays.
     """
-    _check_range("noise's sigma", sigma)
 
     def change(sample: Sample, rng: np.random.Generator) -> Sample:
         channels = 3 if rng.random() < 0.5 else 1
-        grain = rng.standard_normal((*sample.alpha.shape, channels), dtype=np.float32) * np.float32(rng.uniform(*sigma))
-        image = np.clip(np.rint(sample.image + grain), 0, 255)
-        return replace(sample, image=_uint8(image), foreground=None, background=None)
+        grain = rng.standard_normal((*sample.alpha.shape, channels), dtype=np.float32) * np.float32(rng.uniform(*NOISE))
+        return _without_colours(sample, to_uint8(sample.image + grain))
 
     return _sometimes(probability, change)
-
-
-def encode_jpeg(image: Image, quality: int) -> bytes:
-    """A picture ``[H, W, 3]``, RGB, as a JPEG file of quality 1 to 100."""
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return data.tobytes()
-
-
-def blend(foreground: Image, background: Image, alpha: Image) -> Image:
-    """``a F + (1 - a) B``, rounded: uint8 ``[H, W, 3]`` of two such and of an alpha ``[H, W]``."""
-    share = (alpha / np.float32(255))[..., None]
-    return _uint8(np.rint(share * foreground + (1 - share) * background))
 
 
 def _sometimes(probability: float, change: Transform) -> Transform:
     """A transform that changes a share of the samples."""
     check_share("the probability", probability)
     return lambda sample, rng: change(sample, rng) if rng.random() < probability else sample
-
-
-def _check_range(what: str, ends: tuple[float, float], most: float = float("inf")) -> None:
-    if not 0 < ends[0] <= ends[1] <= most:
-        raise UsageError(f"{what} is drawn from 0 < low <= high <= {most}, not {list(ends)}")
 
 
 def _corner(trimap: Image, side: int, around_unknown: bool, rng: np.random.Generator) -> tuple[int, int]:
@@ -239,14 +212,13 @@ def _corner(trimap: Image, side: int, around_unknown: bool, rng: np.random.Gener
     return int(rng.integers(rows)), int(rng.integers(columns))
 
 
-def _covering(picture: Image, height: int, width: int, rng: np.random.Generator) -> Image:
-    """A random part of the picture with the given size, at the smallest scale that covers it."""
+def _covering(picture: Image, shape: tuple[int, ...], rng: np.random.Generator) -> Image:
+    """A random part of the picture, ``[H, W]`` of a shape, at the smallest scale that covers it."""
+    height, width = shape
     scale = max(height / picture.shape[0], width / picture.shape[1])
-    scaled = [max(new, round(old * scale)) for old, new in zip(picture.shape, (height, width), strict=False)]
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    large = cv2.resize(picture, (scaled[1], scaled[0]), interpolation=method)
-    top, left = int(rng.integers(scaled[0] - height + 1)), int(rng.integers(scaled[1] - width + 1))
-    return _uint8(large[top : top + height, left : left + width])
+    size = max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale))
+    large = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    return np.ascontiguousarray(random_part(np.asarray(large, np.uint8), (width, height), rng))
 
 
 def _recoloured(sample: Sample, affine: NDArray[np.float64]) -> Sample:
@@ -256,11 +228,11 @@ def _recoloured(sample: Sample, affine: NDArray[np.float64]) -> Sample:
         values = np.rint(cv2.transform(colours.astype(np.float32), affine))
         clipped = np.clip(values, 0, 255)
         outside = clipped != values
-        return _uint8(clipped), outside[..., 0] | outside[..., 1] | outside[..., 2]  # any(axis=2) is slow
+        return clipped.astype(np.uint8), outside[..., 0] | outside[..., 1] | outside[..., 2]  # any(axis=2) is slow
 
     image = mapped(sample.image)[0]
     if sample.foreground is None or sample.background is None:
-        return replace(sample, image=image, foreground=None, background=None)
+        return _without_colours(sample, image)
     foreground, cut_foreground = mapped(sample.foreground)
     background, cut_background = mapped(sample.background)
     cut = cut_foreground | cut_background
@@ -268,9 +240,10 @@ def _recoloured(sample: Sample, affine: NDArray[np.float64]) -> Sample:
     return replace(sample, image=image, foreground=foreground, background=background)
 
 
+def _without_colours(sample: Sample, image: Image) -> Sample:
+    """The sample with another picture, of which foreground and background are not known."""
+    return replace(sample, image=image, foreground=None, background=None)
+
+
 def _saturate(factor: float) -> NDArray[np.float64]:
     return factor * np.eye(3) + (1 - factor) * np.outer(np.ones(3), _LUMA)
-
-
-def _uint8(array: NDArray[Any]) -> Image:
-    return np.ascontiguousarray(array, dtype=np.uint8)

@@ -12,17 +12,11 @@ from p3m_edge.errors import UsageError
 
 
 class Cache:
-    """The samples read last, up to a number of bytes; those not used for longest go first.
+    """The samples read last, up to a number of bytes of their arrays; those not used for longest go first.
 
     Any number of threads may read. A cache belongs to one process: each worker of a data loader fills its own, so the
-    memory of all is the number of workers times ``max_bytes``.
-
-    Parameters
-    ----------
-    max_bytes
-        Of decoded arrays; 0 keeps nothing. A larger sample is not kept. A negative number is a :class:`UsageError`.
-    read
-        How an item becomes a sample: :func:`p3m_edge.data.sets.read`, or one that adds to it.
+    memory of all is the number of workers times ``max_bytes``. With 0 nothing is kept, and a negative number is a
+    :class:`UsageError`. ``read`` makes a sample of an item.
     """
 
     def __init__(self, max_bytes: int, read: Callable[[Item], Sample] = sets.read) -> None:
@@ -38,13 +32,7 @@ class Cache:
         return len(self._samples)
 
     def read(self, item: Item) -> Sample:
-        """The sample of an item; its arrays are read-only, since others get the same ones.
-
-        Raises
-        ------
-        InputError
-            As :func:`p3m_edge.data.sets.read`. The next call tries again.
-        """
+        """The sample of an item; its arrays are read-only, since others get the same ones. Raises as ``read``."""
         with self._lock:
             kept = self._samples.get(item)
             if kept is not None:

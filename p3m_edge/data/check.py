@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,7 @@ Kind = Literal[
     "missing", "stray", "namesake", "unreadable", "matte", "size", "turned", "black alpha", "trimap", "double"
 ]
 _CONTRADICTION = 0.001  # share of the picture on which a trimap may be sure of the opposite of its alpha
+_SHARES = ("foreground", "soft", "unknown", "face")
 # The first class that an error is of decides.
 _KINDS: tuple[tuple[type[InputError], Kind], ...] = (
     (sets.TurnedError, "turned"), (sets.SizeError, "size"), (MaskError, "matte"), (InputError, "unreadable"),
@@ -34,23 +36,14 @@ class Problem:
     Attributes
     ----------
     kind
-        ``missing``
-            A picture has no alpha, or the set has a folder of trimaps (masks, colours) and this picture has none.
-        ``stray``, ``namesake``
-            A file belongs to no picture; another file of the folder has its name with another suffix.
-        ``unreadable``
-            Damaged, cut short, empty, not a picture, or a matte with unequal colour channels.
-        ``matte``
-            The values of an alpha, trimap or mask are not what they seem: 0 and 1, 8 bits in a file of 16, in the alpha
-            channel.
-        ``size``, ``turned``
-            Not the picture's size; the picture is turned by its EXIF data, and the matte shows its raw pixels, or may.
-        ``black alpha``
-            Nothing is foreground, and no list of composites says that nobody is in the picture.
-        ``trimap``
-            No unknown pixel, values other than 0, 128 and 255, or known regions that contradict the alpha.
-        ``double``
-            The same pixels as another picture, in this split or another.
+        ``missing``: a picture has no alpha, or none of the trimaps (masks, colours) that the set has a folder of.
+        ``stray``, ``namesake``: a file belongs to no picture; another file of the folder has its name with another
+        suffix. ``unreadable``: damaged, cut short, empty, no picture, or a matte with unequal colour channels.
+        ``matte``: the values of an alpha, trimap or mask are not what they seem (0 and 1, 8 bits in a file of 16, in
+        the alpha channel). ``size``, ``turned``: not the picture's size; the picture is turned by its EXIF data, and
+        the matte shows its raw pixels, or may. ``black alpha``: nothing is foreground, and no list of composites says
+        that nobody is in the picture. ``trimap``: no unknown pixel, values other than 0, 128 and 255, or known regions
+        that contradict the alpha. ``double``: the same pixels as another picture, in this split or another.
     split
         Name of the set or split.
     file
@@ -126,63 +119,40 @@ class Report:
 
 
 @dataclass(frozen=True)
-class _Shares:
-    """Those of a picture that :class:`SplitReport` has the spread of."""
+class _Examined:
+    """What the files of an item show; its shares are those that :class:`SplitReport` has the spread of."""
 
-    foreground: float | None = None
-    soft: float | None = None
-    unknown: float | None = None
-    face: float | None = None
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """What one item's files show."""
-
-    problems: tuple[tuple[Kind, Path, str], ...]
+    split: str
+    item: Item
+    problems: tuple[Problem, ...]
     digest: bytes | None
     size: Size | None
-    shares: _Shares
+    shares: dict[str, float]
 
 
 def check(
     root: str | Path, *, stored: MatteForm = PLAIN, workers: int | None = None, progress: Progress = no_progress
 ) -> Report:
-    """Read every file of a set, or of all splits under a folder.
+    """Read every file of a set, whose mattes are ``stored`` in some form, or of all splits under a folder.
 
-    Parameters
-    ----------
-    root, stored
-        As for :func:`p3m_edge.data.sets.open_set`.
-    workers, progress
-        As for :func:`p3m_edge.data.parallel.parallel_map`.
-
-    Raises
-    ------
-    InputError
-        ``root`` cannot be read or holds no set. What is wrong inside is part of the report.
+    What is wrong inside is part of the report. An :class:`InputError` says that ``root`` cannot be read, or is no set.
     """
     root = Path(root)
     folders = list(sets.splits(root).values())
     if sets.find_layout(root) is not None or not folders:
         folders.insert(0, root)
-    listings = [(folder, sets.survey(folder, stored=stored)) for folder in folders]
-    items = [item for _, listing in listings for item in listing.items]
-    facts = iter(parallel_map(_examine, items, workers=workers, progress=progress))
-    examined = [(folder, listing, [next(facts) for _ in listing.items]) for folder, listing in listings]
-    problems = [problem for folder, listing in listings for problem in _unmatched(folder, listing)]
-    for folder, listing, found in examined:
-        meant = sets.empty_pictures(folder)
-        for item, one in zip(listing.items, found, strict=True):
-            told = (fault for fault in one.problems if fault[0] != "black alpha" or item.name not in meant)
-            problems += [Problem(kind, _name(folder), path, message) for kind, path, message in told]
-    of_all = [
-        (_name(folder), item, one)
-        for folder, listing, found in examined
-        for item, one in zip(listing.items, found, strict=True)
-    ]
-    problems += _doubles(of_all)
-    return Report(root, len(items), tuple(_split(*one) for one in examined), tuple(problems))
+    listings = {folder: sets.survey(folder, stored=stored) for folder in folders}
+    items = [(_name(folder), item) for folder, listing in listings.items() for item in listing.items]
+    examined = parallel_map(_examine, items, workers=workers, progress=progress)
+    problems = [problem for folder, listing in listings.items() for problem in _unmatched(folder, listing)]
+    reports, rest = [], iter(examined)
+    for folder, listing in listings.items():
+        found = list(islice(rest, len(listing.items)))
+        empty = sets.empty_pictures(folder)
+        for one in found:
+            problems += (fault for fault in one.problems if fault.kind != "black alpha" or one.item.name not in empty)
+        reports.append(_split(folder, listing, found))
+    return Report(root, len(items), tuple(reports), (*problems, *_doubles(examined)))
 
 
 def _name(folder: Path) -> str:
@@ -205,42 +175,37 @@ def _unmatched(folder: Path, listing: sets.Listing) -> Iterator[Problem]:
         yield Problem("namesake", name, path, f"another file in {path.parent.name} is also called {path.stem}")
 
 
-def _examine(item: Item) -> _Facts:
-    """Decode the files of an item, each by itself."""
-    problems: list[tuple[Kind, Path, str]] = []
+def _examine(named: tuple[str, Item]) -> _Examined:
+    """Decode the files of an item of a split, each by itself."""
+    split, item = named
+    problems: list[Problem] = []
     picture: Picture | None = None
-    try:
-        picture = read_image(item.image)
-    except InputError as error:
-        problems.append(_problem(error, item.image))
     arrays: dict[str, Image] = {}
-    for field in ("alpha", "trimap", "face_mask", "trust", "foreground", "background"):
-        path: Path | None = getattr(item, field)
-        if path is not None:
-            try:
+    for field, path in (("image", item.image), *item.parts):
+        try:
+            if field == "image":
+                picture = read_image(path)
+            else:
                 arrays[field] = sets.read_partner(path, field, picture, item)
-            except InputError as error:
-                problems.append(_problem(error, path))
+        except InputError as error:
+            kind = next(kind for of, kind in _KINDS if isinstance(error, of))
+            problems.append(Problem(kind, split, path, sets.told(error).removeprefix(f"{path} ")))
     alpha, trimap, face = (arrays.get(field) for field in ("alpha", "trimap", "face_mask"))
-    if alpha is not None and item.alpha is not None and not alpha.any():
-        problems.append(("black alpha", item.alpha, "the alpha is 0 everywhere"))
+    shares: dict[str, float] = {}
+    if alpha is not None and item.alpha is not None:
+        shares = {"foreground": float(alpha.mean()) / 255, "soft": float(np.mean((alpha != 0) & (alpha != 255)))}
+        if not alpha.any():
+            problems.append(Problem("black alpha", split, item.alpha, "the alpha is 0 everywhere"))
     if trimap is not None and item.trimap is not None:
-        problems += [("trimap", item.trimap, fault) for fault in _trimap_faults(trimap, alpha)]
-    shares = _Shares(
-        foreground=None if alpha is None else float(alpha.mean()) / 255,
-        soft=None if alpha is None else float(np.mean((alpha != 0) & (alpha != 255))),
-        unknown=None if trimap is None else float(np.mean(trimap == UNKNOWN)),
-        face=None if face is None else float(np.mean(face != 0)),
-    )
+        shares["unknown"] = float(np.mean(trimap == UNKNOWN))
+        problems += (Problem("trimap", split, item.trimap, fault) for fault in _trimap_faults(trimap, alpha))
+    if face is not None:
+        shares["face"] = float(np.mean(face != 0))
     if picture is None:
-        return _Facts(tuple(problems), None, None, shares)
+        return _Examined(split, item, tuple(problems), None, None, shares)
     size = Size(picture.rgb.shape[1], picture.rgb.shape[0])
-    return _Facts(tuple(problems), hashlib.blake2b(f"{size}".encode() + picture.rgb.tobytes()).digest(), size, shares)
-
-
-def _problem(error: InputError, path: Path) -> tuple[Kind, Path, str]:
-    kind = next(kind for of, kind in _KINDS if isinstance(error, of))
-    return kind, path, sets.told(error).removeprefix(f"{path} ")
+    digest = hashlib.blake2b(f"{size}".encode() + picture.rgb.tobytes()).digest()
+    return _Examined(split, item, tuple(problems), digest, size, shares)
 
 
 def _trimap_faults(trimap: Image, alpha: Image | None) -> Iterator[str]:
@@ -256,24 +221,22 @@ def _trimap_faults(trimap: Image, alpha: Image | None) -> Iterator[str]:
             yield f"the trimap contradicts the alpha on {wrong:.2%} of the picture"
 
 
-def _doubles(found: Iterable[tuple[str, Item, _Facts]]) -> Iterator[Problem]:
-    first: dict[bytes, tuple[str, Item]] = {}
-    for split, item, facts in found:
-        if facts.digest is not None:
-            elsewhere, earlier = first.setdefault(facts.digest, (split, item))
-            if earlier is not item:
-                yield Problem("double", split, item.image, f"the same pixels as {earlier.image.name} in {elsewhere}")
+def _doubles(examined: Sequence[_Examined]) -> Iterator[Problem]:
+    first: dict[bytes, _Examined] = {}
+    for one in examined:
+        if one.digest is not None and (other := first.setdefault(one.digest, one)) is not one:
+            same = f"the same pixels as {other.item.image.name} in {other.split}"
+            yield Problem("double", one.split, one.item.image, same)
 
 
-def _split(folder: Path, listing: sets.Listing, facts: list[_Facts]) -> SplitReport:
-    sizes = sorted((found.size for found in facts if found.size), key=lambda size: size.width * size.height)
+def _split(folder: Path, listing: sets.Listing, examined: Sequence[_Examined]) -> SplitReport:
+    sizes = sorted((one.size for one in examined if one.size), key=lambda size: size.width * size.height)
 
     def spread(field: str) -> Spread | None:
-        shares: Iterable[float | None] = (getattr(found.shares, field) for found in facts)
-        values = [share for share in shares if share is not None]
+        values = [one.shares[field] for one in examined if field in one.shares]
         return Spread(len(values), min(values), sum(values) / len(values), max(values)) if values else None
 
     return SplitReport(
         _name(folder), listing.layout.kind, folder, listing.layout.blurred, len(listing.items),
-        sizes[0] if sizes else None, sizes[-1] if sizes else None, *(spread(field.name) for field in fields(_Shares)),
+        sizes[0] if sizes else None, sizes[-1] if sizes else None, *map(spread, _SHARES),
     )  # fmt: skip

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.data.faces import Face, FaceSource
+from p3m_edge.data.pixels import box_around, rotation, to_uint8
 from p3m_edge.data.sample import Image, Sample, check_share, generator
 from p3m_edge.data.sheet import sheet
 from p3m_edge.errors import UsageError, one_of
@@ -44,10 +45,8 @@ class ImagePaste:
     """P3M-ICP as a step of the training pipeline (a :data:`~p3m_edge.data.sample.Transform`).
 
     Put it before the random crop: a face that the crop has cut has another centre and another extent. A sample without
-    a face mask, or with an empty one, passes unchanged. What is pasted goes into ``image`` and, if there is one, into
-    ``foreground``, so that the composition loss agrees; alpha, trimap, background and face mask stay the target's.
-
-    A :class:`UsageError` is raised if a constant is out of its range, the variant is unknown, or the source is empty.
+    a face mask, or with an empty one, passes unchanged. A :class:`UsageError` is raised if a constant is out of its
+    range, the variant is unknown, or the source is empty.
 
     Attributes
     ----------
@@ -105,7 +104,7 @@ class ImagePaste:
         offset = centre(sample.face_mask) - linear @ centre(face.mask)
         if self.colour:
             gains = rng.uniform(1 - self.colour, 1 + self.colour, 3)
-            face = replace(face, image=np.clip(np.rint(face.image * gains), 0, 255).astype(np.uint8))
+            face = replace(face, image=to_uint8(face.image * gains))
         return Paste(face, np.column_stack([linear, offset]))
 
     def _linear(self, source: Image, target: Image, rng: np.random.Generator) -> Matrix:
@@ -118,8 +117,7 @@ class ImagePaste:
             return linear
         mirror = -1.0 if rng.random() < self.flip else 1.0
         stretch = rng.uniform(*self.scale, 2)
-        angle = np.deg2rad(rng.uniform(-self.rotation, self.rotation))
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        turn = rotation(np.deg2rad(rng.uniform(-self.rotation, self.rotation)))
         augmented: Matrix = turn @ np.diag(stretch) @ np.diag([mirror, 1.0]) @ linear
         return augmented
 
@@ -127,10 +125,11 @@ class ImagePaste:
 def paste(sample: Sample, drawn: Paste) -> Sample:
     """Paste the source where the target's mask is, which must not be empty, and the warped source's mask covers it.
 
-    The result has a new image and, if there was one, a new foreground; the sample's arrays are not written to.
+    It goes into a new image and, if there is one, into a new foreground, so that the composition loss agrees; all else
+    stays the target's.
     """
     assert sample.face_mask is not None
-    left, top, width, height = cv2.boundingRect(_binary(sample.face_mask))
+    left, top, width, height = box_around(sample.face_mask)
     window = (slice(top, top + height), slice(left, left + width))
     covered = warp(drawn.face.mask, drawn.matrix, height, width, corner=(left, top)) != 0
     inside = (sample.face_mask[window] != 0) & covered
@@ -161,7 +160,8 @@ def preview(samples: Sequence[Sample], step: ImagePaste, seed: int = 0, side: in
             pair = [("no source: no face mask", np.zeros_like(sample.image)), ("after: unchanged", sample.image)]
         else:
             source = np.ascontiguousarray(drawn.face.image).copy()
-            contours, _ = cv2.findContours(_binary(drawn.face.mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            outlined = (drawn.face.mask != 0).astype(np.uint8)
+            contours, _ = cv2.findContours(outlined, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
             cv2.drawContours(source, contours, -1, _OUTLINE, max(1, max(source.shape[:2]) // 150))
             pair = [(f"source {drawn.face.name}", source), ("after", paste(sample, drawn).image)]
         rows.append([(sample.name, sample.image), *pair, ("face mask", mask != 0), ("alpha", sample.alpha)])
@@ -169,60 +169,39 @@ def preview(samples: Sequence[Sample], step: ImagePaste, seed: int = 0, side: in
 
 
 def warp(picture: Image, matrix: Matrix, height: int, width: int, *, corner: tuple[int, int] = (0, 0)) -> Image:
-    """Carry a source picture or mask to the target.
+    """Carry a source picture ``[h, w, 3]`` or mask ``[h, w]`` to the target: ``[height, width(, 3)]``.
 
-    Both are sampled at the same places: a picture linearly, a mask at the nearest pixel. A picture that shrinks to
-    less than half is averaged first, lest pixels be skipped.
-
-    Parameters
-    ----------
-    picture
-        uint8 ``[h, w, 3]``, or a mask ``[h, w]``.
-    matrix
-        From the source to the target.
-    height, width, corner
-        Size of the part of the target that is wanted, and its first pixel, (x, y).
-
-    Returns
-    -------
-    Image
-        ``[height, width, 3]``, continued by its edges beyond the source, or ``[height, width]``, 0 beyond it.
+    Both are sampled at the same places: a picture linearly, continued by its edges beyond the source; a mask at the
+    nearest pixel, 0 beyond. A picture that shrinks to less than half is averaged first, lest pixels be skipped.
+    ``matrix`` leads from the source to the target; ``corner`` is the first pixel, (x, y), of the part of the target
+    that is wanted.
     """
-    if picture.ndim == 2:
-        x, y = _places(matrix, height, width, corner)
-        return np.asarray(cv2.remap(picture, x, y, cv2.INTER_NEAREST, borderValue=0), dtype=np.uint8)
-    picture, matrix = _shrunk(picture, matrix)
-    x, y = _places(matrix, height, width, corner)
-    warped = cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(warped, dtype=np.uint8)
+    method, border = cv2.INTER_NEAREST, cv2.BORDER_CONSTANT
+    if picture.ndim == 3:
+        method, border = cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
+        picture, matrix = _shrunk(picture, matrix)
+    inverse = np.linalg.inv(matrix[:, :2])
+    right = corner[0] + np.arange(width) - matrix[0, 2]
+    down = (corner[1] + np.arange(height) - matrix[1, 2])[:, None]
+    x, y = ((row[0] * right + row[1] * down).astype(np.float32) for row in inverse)
+    return np.asarray(cv2.remap(picture, x, y, method, borderMode=border), np.uint8)
 
 
 def centre(mask: NDArray[Any]) -> NDArray[np.float64]:
     """The centroid (x, y) of where a mask ``[H, W]`` is not 0; it must not be empty."""
-    moments = cv2.moments(_binary(mask), binaryImage=True)
+    moments = cv2.moments((mask != 0).astype(np.uint8), binaryImage=True)
     return np.array([moments["m10"], moments["m01"]]) / moments["m00"]
 
 
 def extent(mask: NDArray[Any]) -> NDArray[np.float64]:
     """Width and height of the box around where a mask ``[H, W]`` is not 0; it must not be empty."""
-    return np.array(cv2.boundingRect(_binary(mask))[2:], dtype=np.float64)
+    return np.array(box_around(mask)[2:], dtype=np.float64)
 
 
 def check_scale(scale: tuple[float, float]) -> None:
     """Raise a :class:`UsageError` for what is no range of positive factors."""
     if len(scale) != 2 or not 0 < scale[0] <= scale[1] < float("inf"):
         raise UsageError(f"scale must be two positive factors, the lower one first, not {scale}")
-
-
-def _places(
-    matrix: Matrix, height: int, width: int, corner: tuple[int, int]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Where in the source each pixel of a part of the target comes from: x and y, ``[height, width]``."""
-    inverse = np.linalg.inv(matrix[:, :2])
-    right = corner[0] + np.arange(width) - matrix[0, 2]
-    down = (corner[1] + np.arange(height) - matrix[1, 2])[:, None]
-    x, y = (row[0] * right + row[1] * down for row in inverse)
-    return x.astype(np.float32), y.astype(np.float32)
 
 
 def _shrunk(picture: Image, matrix: Matrix) -> tuple[Image, Matrix]:
@@ -236,7 +215,3 @@ def _shrunk(picture: Image, matrix: Matrix) -> tuple[Image, Matrix]:
     small = cv2.resize(whole, (int(width), int(height)), interpolation=cv2.INTER_AREA)
     middle = matrix[:, :2] @ ((blocks - 1) / 2)  # where the first block's centre goes
     return np.asarray(small, dtype=np.uint8), np.column_stack([matrix[:, :2] * blocks, matrix[:, 2] + middle])
-
-
-def _binary(mask: NDArray[Any]) -> Image:
-    return np.asarray(mask != 0, dtype=np.uint8)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ from p3m_edge.errors import InputError, missing_package
 CASCADE = "cascade"
 """The name of the embedded detector; all others are paths of YuNet files."""
 _WINDOW = 24  # the cascade's smallest window, in pixels
+_YUNET_KEEP, _YUNET_SURE = 0.5, 0.7  # confidences
 _MAX_ENLARGED = 2.0  # beyond that, a small picture has nothing more to show
 
 
@@ -57,8 +58,7 @@ class Box:
         return self.x + self.width / 2, self.y + self.height / 2
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """How a picture is looked at: its longer side in pixels, mirrored or not, turned by ``angle`` degrees."""
 
     side: int
@@ -124,11 +124,13 @@ class Detector:
 
 @cache  # one for each process
 def open_detector(spec: str, *, again: bool = False) -> Detector:
-    """A detector by its name or file; ``again``: with other settings, to look at what is left."""
-    if spec == CASCADE:
-        return other_cascade() if again else cascade()
-    name = f"yunet ({Path(spec).name})"
-    return yunet(spec, _OTHER_YUNET_VIEWS, name=f"{name}, other views") if again else yunet(spec, name=name)
+    """A detector by its name or file; ``again``: with other views and settings, to look at what is left."""
+    if spec != CASCADE:
+        name = f"yunet ({Path(spec).name})"
+        return yunet(spec, _OTHER_YUNET_VIEWS, name=f"{name}, other views") if again else yunet(spec, name=name)
+    if again:
+        return cascade(OTHER_VIEWS, name="cascade, other views", growth=1.1, step=1.2, neighbours=3, sure=0.5)
+    return cascade()
 
 
 def cascade(
@@ -137,18 +139,8 @@ def cascade(
 ) -> Detector:  # fmt: skip
     """The frontal-face cascade that comes with scikit-image; it needs no download.
 
-    Parameters
-    ----------
-    views, name, keep, sure
-        As in :class:`Detector`.
-    growth, step, neighbours
-        Growth of the window and of its step from size to size, windows that must agree within one view
-        (:func:`p3m_edge.data.lbp.windows`).
-
-    Raises
-    ------
-    MissingError
-        scikit-image or Numba is not installed.
+    Views, name, ``keep`` and ``sure`` are as in :class:`Detector`; the others as for
+    :func:`p3m_edge.data.lbp.windows`. A :class:`MissingError` says that scikit-image or Numba is not installed.
     """
     try:
         from skimage.data import lbp_frontal_face_cascade_filename
@@ -159,16 +151,8 @@ def cascade(
     except ImportError as error:
         raise missing_package("numba", "data", error) from error
     trained = lbp.load(cast("Any", lbp_frontal_face_cascade_filename)())
-
-    def windows(grey: Image) -> NDArray[np.int64]:
-        return lbp.windows(grey, trained, growth, step, neighbours)
-
-    return Detector(name, faces_of(windows), tuple(views), keep, sure, by_agreement=True)
-
-
-def other_cascade() -> Detector:
-    """The same cascade looking in other ways than :func:`cascade` does by default, to check what that one left."""
-    return cascade(OTHER_VIEWS, name="cascade, other views", growth=1.1, step=1.2, neighbours=3, sure=0.5)
+    find = faces_of(lambda grey: lbp.windows(grey, trained, growth, step, neighbours))
+    return Detector(name, find, tuple(views), keep, sure, by_agreement=True)
 
 
 def faces_of(windows: Callable[[Image], NDArray[np.int64]]) -> Find:
@@ -185,31 +169,25 @@ def faces_of(windows: Callable[[Image], NDArray[np.int64]]) -> Find:
     return find
 
 
-def yunet(
-    path: str | Path, views: Sequence[View] = _YUNET_VIEWS, *, name: str = "yunet", keep: float = 0.5, sure: float = 0.7
-) -> Detector:
+def yunet(path: str | Path, views: Sequence[View] = _YUNET_VIEWS, *, name: str = "yunet") -> Detector:
     """YuNet (Wu et al. 2023, "YuNet: a tiny millisecond-level face detector") from an ONNX file, by OpenCV.
 
     It finds profiles and covered faces too. It also takes many a blurred face for one, as it goes by the outline of
-    the head: see :func:`p3m_edge.data.anonymize.hide.remaining`.
-
-    Raises
-    ------
-    InputError
-        The file is missing, unreadable, damaged, or not YuNet.
+    the head: see :func:`p3m_edge.data.anonymize.hide.remaining`. An :class:`InputError` says that the file is missing,
+    unreadable, damaged, or not YuNet.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist or is no file", hint="give a YuNet model as an ONNX file")
     try:
-        network = _load_yunet(path, keep)
+        network = _load_yunet(path)
 
         def find(rgb: Image) -> list[tuple[float, float, float, float, float]]:
             network.setInputSize((rgb.shape[1], rgb.shape[0]))
             _, rows = network.detect(np.ascontiguousarray(rgb[..., ::-1]))
             return [] if rows is None else [(*row[:4], row[14]) for row in rows.tolist()]
 
-        detector = Detector(name, find, tuple(views), 0.0, sure)
+        detector = Detector(name, find, tuple(views), 0.0, _YUNET_SURE)
         detector.detect(np.zeros((64, 64, 3), np.uint8))
     except (cv2.error, SystemError) as error:
         raise InputError(
@@ -218,13 +196,13 @@ def yunet(
     return detector
 
 
-def _load_yunet(path: Path, keep: float) -> Any:
+def _load_yunet(path: Path) -> cv2.FaceDetectorYN:
     from cv2.utils import logging
 
     level = logging.getLogLevel()
     logging.setLogLevel(logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns that its new engine has no choice of devices
     try:
-        return cv2.FaceDetectorYN.create(str(path), "", (64, 64), keep)
+        return cv2.FaceDetectorYN.create(str(path), "", (64, 64), _YUNET_KEEP)
     finally:
         logging.setLogLevel(level)
 

@@ -12,10 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 
 from p3m_edge import preprocess
+from p3m_edge.data.pixels import box_around, resize_mask
 from p3m_edge.data.sample import Image
 from p3m_edge.data.synth import portrait
 from p3m_edge.errors import InputError, UsageError
@@ -27,7 +27,6 @@ FACE_PARTS = frozenset({"skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "
 
 CELEBA_LICENCE = "CelebAMask-HQ: non-commercial research and education only"
 UNKNOWN_LICENCE = "not stated"
-SYNTHETIC_LICENCE = "no rights reserved: generated pictures"
 
 _CELEBA_IMAGES, _CELEBA_MASKS = "CelebA-HQ-img", "CelebAMask-HQ-mask-anno"
 _CELEBA_MASK = re.compile(r"(\d+)_(\w+)\.png")
@@ -39,18 +38,10 @@ _LICENCE_LENGTH = 200  # characters of its first line that are passed on
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """A picture of somebody whose face may be borrowed.
+    """A picture of somebody whose face may be borrowed, uint8 ``[H, W, 3]``, RGB, with a name for messages.
 
-    Attributes
-    ----------
-    image
-        uint8 ``[H, W, 3]``, RGB.
-    mask
-        uint8 ``[H, W]``: the face is where it is not 0, and that is somewhere.
-    name
-        To tell it from others in messages.
-
-    An :class:`InputError` is raised if an array has another form, the two differ in size, or the mask is empty.
+    The face is where the mask, uint8 ``[H, W]``, is not 0. An :class:`InputError` is raised if an array has another
+    form, the two differ in size, or the mask is empty.
     """
 
     image: Image
@@ -98,8 +89,7 @@ class FaceFolder:
         height, width = image.shape[:2]
         face = np.zeros((height, width), np.uint8)
         for mask in masks:
-            part = cv2.resize(read_image(mask).rgb[..., 1], (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-            face |= np.where(part >= 128, np.uint8(255), np.uint8(0))
+            face[resize_mask(read_image(mask).rgb[..., 1], (width, height)) >= 128] = 255
         return Face(image, face, path.name)
 
 
@@ -110,7 +100,7 @@ class SyntheticFaces:
     seed: int
     count: int
     side: int
-    licence: str = SYNTHETIC_LICENCE
+    licence: str = "no rights reserved: generated pictures"
 
     def __len__(self) -> int:
         return self.count
@@ -131,10 +121,7 @@ def open_faces(root: Path) -> FaceFolder:
     names in ``facemask/``. Pictures without a mask are left out. The first line of a ``LICENCE`` or ``licence.txt`` in
     the folder is passed on.
 
-    Raises
-    ------
-    InputError
-        The folder is missing, of another layout, or holds no picture with a mask.
+    An :class:`InputError` says that the folder is missing, of another layout, or holds no picture with a mask.
     """
     root = Path(root)
     if not root.is_dir():
@@ -152,10 +139,8 @@ def synthetic_faces(seed: int, count: int, side: int = 256) -> SyntheticFaces:
     A :class:`UsageError` is raised if ``seed`` is negative, ``count`` not positive, or ``side`` not 32 to 2048.
     """
     if seed < 0 or count < 1 or not _MIN_SIDE <= side <= _MAX_SIDE:
-        raise UsageError(
-            f"synthetic faces need a seed of 0 or more, a positive count and a side of {_MIN_SIDE} to {_MAX_SIDE}, "
-            f"not {seed}, {count} and {side}"
-        )
+        needed = f"a seed of 0 or more, a positive count and a side of {_MIN_SIDE} to {_MAX_SIDE}"
+        raise UsageError(f"synthetic faces need {needed}, not {seed}, {count} and {side}")
     return SyntheticFaces(seed, count, side)
 
 
@@ -168,7 +153,7 @@ def fitted(face: Face, height: int, width: int) -> Face:
     size = (place.content_width, place.content_height)
     mask = np.zeros((height, width), np.uint8)
     inside = mask[place.top : place.top + place.content_height, place.left : place.left + place.content_width]
-    inside[...] = cv2.resize(face.mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    inside[...] = resize_mask(face.mask, size)
     return Face(image, mask, face.name)
 
 
@@ -177,13 +162,13 @@ def _generated(seed: int, side: int) -> Face:
     """The head of a generated person, cut out of a larger portrait: the face covers about half the height."""
     sample = portrait(seed, 2 * side, 2 * side, frontal=True)
     assert sample.face_mask is not None
-    left, top, width, height = cv2.boundingRect(sample.face_mask)
+    left, top, width, height = box_around(sample.face_mask)
     size = min(2 * max(width, height, 1), 2 * side)
     x = min(max(left + (width - size) // 2, 0), 2 * side - size)
     y = min(max(top + (height - size) // 2, 0), 2 * side - size)
     head = np.s_[y : y + size, x : x + size]
-    mask = cv2.resize(sample.face_mask[head], (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
-    return Face(preprocess.scale_to(sample.image[head], side, side), np.asarray(mask, dtype=np.uint8), sample.name)
+    mask = resize_mask(sample.face_mask[head], (side, side))
+    return Face(preprocess.scale_to(sample.image[head], side, side), mask, sample.name)
 
 
 def _celeba(root: Path) -> list[tuple[Path, tuple[Path, ...]]]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.data import sets
+from p3m_edge.data.pixels import to_uint8
 from p3m_edge.data.recipe import make_folder
 from p3m_edge.data.sample import Image, Item, Sample
 from p3m_edge.errors import InputError, OutputError, missing_package
@@ -31,12 +32,8 @@ _LITTLE = np.float32(1e-5)
 def estimate(image: Image, alpha: Image) -> tuple[Image, Image]:
     """The colours of the person and of what is behind, everywhere in the picture.
 
-    Raises
-    ------
-    InputError
-        The arrays have another form, or different sizes.
-    MissingError
-        PyMatting is not installed.
+    An :class:`InputError` is raised if the arrays have another form, or different sizes, and a :class:`MissingError` if
+    PyMatting is not installed.
     """
     if image.dtype != np.uint8 or alpha.dtype != np.uint8 or image.shape != (*alpha.shape, 3) or image.size == 0:
         shapes = f"{image.dtype} {list(image.shape)} and {alpha.dtype} {list(alpha.shape)}"
@@ -47,11 +44,9 @@ def estimate(image: Image, alpha: Image) -> tuple[Image, Image]:
         from pymatting import estimate_foreground_ml
     except ImportError as error:
         raise missing_package("pymatting", "data", error) from error
-    colours = estimate_foreground_ml(
-        image.astype(np.float32) / 255, alpha.astype(np.float32) / 255, return_background=True
-    )
-    foreground, background = (np.rint(np.clip(part, 0, 1) * 255).astype(np.uint8) for part in colours)
-    return foreground, background
+    picture, share = image.astype(np.float32) / 255, alpha.astype(np.float32) / 255
+    foreground, background = estimate_foreground_ml(picture, share, return_background=True)
+    return to_uint8(foreground * 255), to_uint8(background * 255)
 
 
 def fused(image: Image, alpha: Image) -> Image:
@@ -88,20 +83,9 @@ def _fuse(
 def cached(item: Item, folder: str | Path) -> Sample:
     """Read an item; where its set has no foreground or no background, both are taken from ``folder``, or go there.
 
-    Parameters
-    ----------
-    item
-        What to read.
-    folder
-        Made if it is missing. One PNG file for each picture, the foreground above the background, found by what the
-        picture and its alpha show, whatever their names. One that is damaged is made anew.
-
-    Raises
-    ------
-    InputError
-        As :func:`p3m_edge.data.sets.read`.
-    MissingError
-        PyMatting is not installed.
+    The folder, made if it is missing, has one PNG file for each picture, the foreground above the background, found by
+    what the picture and its alpha show, whatever their names. One that is damaged is made anew. Raises as
+    :func:`p3m_edge.data.sets.read` and :func:`estimate`.
     """
     sample = sets.read(item)
     if sample.foreground is not None and sample.background is not None:

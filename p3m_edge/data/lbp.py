@@ -45,13 +45,13 @@ class Trained(NamedTuple):
     side
         Of the window, in pixels.
     ends, thresholds
-        For each stage the number of the stump behind its last one, and the sum that lets a window pass, float32.
+        For each stage the number of the stump behind its last one, and the sum that lets a window pass.
     blocks
-        ``[N, 4]``, int64: column, row, width and height of each stump's first block.
+        ``[N, 4]``: column, row, width and height of each stump's first block.
     tables
-        ``[N, 8]``, uint32: a bit for each of the 256 patterns.
+        ``[N, 8]``: a bit for each of the 256 patterns.
     scores
-        ``[N, 2]``, float32: what a stump adds where the bit is 0, and where it is 1.
+        ``[N, 2]``: what a stump adds where the bit is 0, and where it is 1.
     """
 
     side: int
@@ -88,33 +88,21 @@ def load(path: str | Path) -> Trained:
 def windows(
     grey: NDArray[np.uint8], trained: Trained, growth: float, step: float, neighbours: int
 ) -> NDArray[np.int64]:
-    """The windows in which there is a face, where enough of them agree.
+    """The windows in which there is a face, int64 ``[K, 3]``: row, column and side of the means of those that agree.
 
-    Parameters
-    ----------
-    grey
-        ``[H, W]``; the shorter side is at least the cascade's.
-    growth, step
-        Of the window and of its step from size to size.
-    neighbours
-        Windows that must agree.
-
-    Returns
-    -------
-    NDArray
-        int64 ``[K, 3]``: row, column and side of the means of those that agree.
+    Of a picture ``[H, W]`` whose shorter side is at least the cascade's; ``growth`` and ``step`` are those of the
+    window and of its step from size to size, ``neighbours`` is how many windows must agree.
     """
     integral = cv2.integral(grey, sdepth=cv2.CV_64F).astype(np.float32)
     powers = np.arange(0, math.log(min(grey.shape) / trained.side, float(np.float32(growth))))
-    found = [np.zeros((0, 3), np.int64)]
+    found: list[tuple[int, int, int]] = []
     for scale in np.power(np.float32(growth), powers, dtype=np.float32):
         side = int(np.float32(trained.side) * scale)
         stride = int(float(scale * np.float32(step)) + 0.5)
         corners = _corners(trained.blocks, scale, integral.shape[1])
-        learned = trained.ends, trained.thresholds, trained.tables, trained.scores
-        place = grey.shape[0] - side, grey.shape[1] - side, stride, side
-        found.append(_scan(integral.ravel(), integral.shape[1], corners, *learned, *place))
-    grouped: NDArray[np.int64] = _grouped(np.concatenate(found), neighbours, _OVERLAP)
+        places = _scan(integral, corners, trained, grey.shape[0] - side, grey.shape[1] - side, stride)
+        found += [(row, column, side) for row, column in places]
+    grouped: NDArray[np.int64] = _grouped(np.array(found, np.int64).reshape(-1, 3), neighbours)
     return grouped
 
 
@@ -129,63 +117,59 @@ def _corners(blocks: NDArray[np.int64], scale: np.float32, width: int) -> NDArra
 
 @_compiled
 def _scan(
-    integral: Any, width: int, corners: Any, ends: Any, thresholds: Any, tables: Any, scores: Any,
-    rows: int, columns: int, stride: int, side: int,
-) -> Any:  # fmt: skip
-    """All windows of one size that pass every stage, ``[K, 3]``."""
+    integral: NDArray[np.float32], corners: NDArray[np.uint32], trained: Trained, rows: int, columns: int, stride: int
+) -> list[tuple[int, int]]:
+    """The upper left corners of all windows of one size that pass every stage."""
+    flat, width = integral.ravel(), integral.shape[1]
     found = []
     for row in range(0, rows, stride):
         for column in range(0, columns, stride):
-            if _passes(integral, np.uint32(row * width + column), corners, ends, thresholds, tables, scores):
-                found.append((row, column, side))
-    result = np.zeros((len(found), 3), np.int64)
-    for index, window in enumerate(found):
-        result[index, 0], result[index, 1], result[index, 2] = window
-    return result
+            if _passes(flat, np.uint32(row * width + column), corners, trained):
+                found.append((row, column))
+    return found
 
 
 @_compiled
-def _passes(
-    integral: Any, start: Any, corners: Any, ends: Any, thresholds: Any, tables: Any, scores: Any
-) -> bool:  # fmt: skip
+def _passes(flat: NDArray[np.float32], start: np.uint32, corners: NDArray[np.uint32], trained: Trained) -> bool:
     stump = np.uint32(0)
-    for stage in range(ends.shape[0]):
+    for stage in range(trained.ends.shape[0]):
         points = np.float32(0)
-        while stump < ends[stage]:
-            code = _pattern(integral, start, corners[stump])
-            bit = (tables[stump, code >> np.uint32(5)] >> (code & np.uint32(31))) & np.uint32(1)
-            points += scores[stump, bit]
+        while stump < trained.ends[stage]:
+            code = _pattern(flat, start, corners[stump])
+            bit = (trained.tables[stump, code >> np.uint32(5)] >> (code & np.uint32(31))) & np.uint32(1)
+            points += trained.scores[stump, bit]
             stump += np.uint32(1)
-        if points < thresholds[stage]:
+        if points < trained.thresholds[stage]:
             return False
     return True
 
 
 @_compiled
-def _pattern(integral: Any, start: Any, corners: Any) -> Any:
+def _pattern(flat: NDArray[np.float32], start: np.uint32, corners: NDArray[np.uint32]) -> np.uint32:
     """Which of the eight blocks around the middle one are at least as bright, clockwise from the upper left."""
-    middle = _block(integral, start, corners, _MIDDLE)
+    middle = _block(flat, start, corners, _MIDDLE)
     code = np.uint32(0)
     for corner in _AROUND:
-        code = (code << np.uint32(1)) | np.uint32(_block(integral, start, corners, corner) >= middle)
+        code = (code << np.uint32(1)) | np.uint32(_block(flat, start, corners, corner) >= middle)
     return code
 
 
 @_compiled
-def _block(integral: Any, start: Any, corners: Any, corner: int) -> Any:
+def _block(flat: NDArray[np.float32], start: np.uint32, corners: NDArray[np.uint32], corner: int) -> np.float32:
     """The sum over a block by its four corners, the upper left one of which is given."""
-    upper = integral[start + corners[corner]], integral[start + corners[corner + 1]]
-    lower = integral[start + corners[corner + 4]], integral[start + corners[corner + 5]]
-    return lower[1] + upper[0] - upper[1] - lower[0]
+    upper = flat[start + corners[corner]], flat[start + corners[corner + 1]]
+    lower = flat[start + corners[corner + 4]], flat[start + corners[corner + 5]]
+    total: np.float32 = lower[1] + upper[0] - upper[1] - lower[0]
+    return total
 
 
 @_compiled
-def _grouped(windows: Any, neighbours: int, overlap: Any) -> Any:
+def _grouped(windows: NDArray[np.int64], neighbours: int) -> Any:
     """The means of windows that overlap by more than a share of the smaller one, where there are enough."""
     sums = np.zeros((windows.shape[0], 4), np.int64)  # of rows, columns and sides, and how many
     groups = 0
     for index in range(windows.shape[0]):
-        best, into = overlap, -1
+        best, into = _OVERLAP, -1
         for group in range(groups):
             count = sums[group, 3]
             side = sums[group, 2] // count

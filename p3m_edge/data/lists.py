@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from p3m_edge.atomic import atomic_write
@@ -27,7 +28,7 @@ from p3m_edge.manifest import sha256
 
 @dataclass(frozen=True)
 class Entry:
-    """A row; text that is not known is empty.
+    """A row; text that is not known is empty. Source, licence and remark are in words.
 
     Attributes
     ----------
@@ -35,8 +36,6 @@ class Entry:
         What the picture is used as, such as ``portrait`` or ``background``.
     name
         Unique in its kind.
-    source, licence, remark
-        In words.
     sha256
         Of the file that it came from.
     phash
@@ -84,19 +83,9 @@ def list_sets(
 ) -> list[Entry]:  # fmt: skip
     """List the pictures of sets, or of folders of pictures. Their kind is their folder's name.
 
-    Parameters
-    ----------
-    with_forms
-        Fill :attr:`Entry.forms`.
-    verifier
-        Who looks for faces, with the settings that look again at anonymised pictures: ``cascade``, or a YuNet file.
-
-    Raises
-    ------
-    InputError
-        A folder holds no pictures, or one cannot be read.
-    MissingError
-        The detector is not installed.
+    The verifier looks for faces, with the settings that look again at anonymised pictures: ``cascade``, or a YuNet
+    file. An :class:`InputError` says that a folder holds no pictures, or one cannot be read, a :class:`MissingError`
+    that the detector is not installed.
     """
     open_detector(verifier, again=True)
     jobs = [(folder.resolve().name, item) for folder in folders for item in sets.find_items(folder)]
@@ -127,15 +116,12 @@ def shared_photographs(here: Iterable[Entry], there: Sequence[Entry]) -> list[Sh
 
     Forms of either list count, against the other's pictures as they are.
     """
-    theirs = [(row.name, row.hashes) for row in there if row.phash]
-    found = []
-    for row in here:
-        own = row.hashes if row.phash else ()
-        for name, hashes in theirs if own else ():
-            bits = min(phash.distance(own[0], hashes), phash.distance(hashes[0], own))
-            if bits <= phash.SAME:
-                found.append(Shared(row.name, name, bits))
-    return found
+    ours, theirs = ([(row.name, row.hashes) for row in rows if row.phash] for rows in (here, there))
+    pairs = (
+        Shared(name, other, min(phash.distance(own[0], hashes), phash.distance(hashes[0], own)))
+        for (name, own), (other, hashes) in product(ours, theirs)
+    )
+    return [pair for pair in pairs if pair.bits <= phash.SAME]
 
 
 def read_list(path: Path) -> list[Entry]:
@@ -155,10 +141,9 @@ def write_list(path: Path, entries: Sequence[Entry]) -> None:
 
 def _entry(verifier: str, with_forms: bool, job: tuple[str, Item]) -> Entry:
     kind, item = job
-    image = read_image(item.image).rgb
-    mask = None if item.face_mask is None else sets.load(item.face_mask, "face_mask", item.stored)[0]
-    if mask is not None and mask.shape != image.shape[:2]:
-        raise InputError(f"{item.face_mask} is not of its picture's size")
+    picture = read_image(item.image)
+    image = picture.rgb
+    mask = None if item.face_mask is None else sets.read_partner(item.face_mask, "face_mask", picture, item)
     own, *forms = map(phash.to_text, phash.forms(image) if with_forms else (phash.phash(image),))
     return Entry(
         kind, item.name, sha256=sha256(item.image), phash=own,

@@ -40,16 +40,11 @@ def parallel_map(
     ----------
     work
         A function of a module, or a partial of one, since it travels to other processes; its first exception ends
-        everything.
+        everything. A :class:`P3MEdgeError` says that a process was killed, for example because memory ran out.
     workers
         How many processes; None: one for each core that may be used, but none at all for a handful of things.
     progress
         Called in this process after each thing, in order.
-
-    Raises
-    ------
-    P3MEdgeError
-        A process was killed, for example because memory ran out.
     """
     workers = min(workers, len(things)) if workers else min(usable_cores(), len(things) // _WORTH_A_PROCESS)
     results: list[R] = []

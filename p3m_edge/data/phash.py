@@ -37,8 +37,7 @@ def forms(picture: Image) -> tuple[int, ...]:
     """Hashes of a picture, and of what it may have become: the first is its own; none is there twice.
 
     The others are those of crops to 90 and 80 % of both sides, at the corners, edges and the middle; of the largest
-    windows of seven usual shapes, at six places; and of all of these mirrored. Grey pictures have the same hashes as
-    coloured ones.
+    windows of seven usual shapes, at six places; and of all of these mirrored.
     """
     grey = _grey(picture)
     found = []

@@ -1,4 +1,4 @@
-"""What a generated folder was made with, kept in it, so that a later run can continue it and none can mix two."""
+"""Folders that the data tools fill: what each was made with is kept in it, so that a later run can continue it."""
 
 from __future__ import annotations
 
@@ -40,27 +40,37 @@ def claim(record: Path, recipe: msgspec.Struct, folders: Sequence[str]) -> None:
         The folder holds something else, or something cannot be written.
     """
     out = record.parent
-    make_folder(out)
+    if is_new(record):  # the record before anything else, so that a folder that is not empty always has it
+        write_json(record, recipe, indent=2)
     try:
-        earlier = read_small(record) if record.exists() else None
-        foreign = next((path for path in out.iterdir() if not path.name.startswith(".")), None)
+        before = parse_json(read_small(record), type(recipe))
     except OSError as error:
         raise OutputError(f"{out} cannot be used: {error.strerror}") from error
-    if earlier is not None:
-        try:
-            before = parse_json(earlier, type(recipe))
-        except msgspec.MsgspecError as error:
-            raise InputError(f"{record} is damaged: {error}", hint="use another folder") from error
-        other = [name for name in recipe.__struct_fields__ if getattr(before, name) != getattr(recipe, name)]
-        if other:
-            hint = f"see {record}, or use another folder"
-            raise UsageError(f"{out} holds pictures of other settings: {', '.join(other)}", hint=hint)
-    elif foreign is not None:
-        raise OutputError(f"{out} cannot be used: it holds {foreign.name}", hint="choose an empty folder")
-    else:  # before anything else, so that a folder that is not empty always has it
-        atomic_write(record, msgspec.json.format(msgspec.json.encode(recipe), indent=2) + b"\n")
+    except msgspec.MsgspecError as error:
+        raise InputError(f"{record} is damaged: {error}", hint="use another folder") from error
+    other = [name for name in recipe.__struct_fields__ if getattr(before, name) != getattr(recipe, name)]
+    if other:
+        hint = f"see {record}, or use another folder"
+        raise UsageError(f"{out} holds pictures of other settings: {', '.join(other)}", hint=hint)
     for name in folders:
         make_folder(out / name)
+
+
+def is_new(record: Path) -> bool:
+    """Make the folder of a record; whether it is an empty one, without the record of an earlier run.
+
+    An :class:`OutputError` is raised if it holds something else (hidden files do not count), or cannot be used.
+    """
+    out = record.parent
+    make_folder(out)
+    try:
+        known = record.exists()
+        foreign = next((path.name for path in out.iterdir() if not path.name.startswith(".")), None)
+    except OSError as error:
+        raise OutputError(f"{out} cannot be used: {error.strerror}") from error
+    if foreign is not None and not known:
+        raise OutputError(f"{out} cannot be used: it holds {foreign}", hint="choose an empty folder")
+    return not known
 
 
 def make_folder(folder: Path) -> None:
@@ -76,3 +86,9 @@ def check_apart(out: Path, source: Path) -> None:
     mine, theirs = out.resolve(), source.resolve()
     if mine == theirs or mine in theirs.parents or theirs in mine.parents:
         raise UsageError(f"{out} and {source} lie in each other", hint="choose an output folder elsewhere")
+
+
+def write_json(path: Path, document: object, *, indent: int) -> None:
+    """Write a record or report as JSON to be read; raises an :class:`OutputError` where that is not possible."""
+    encoded = msgspec.json.encode(document, enc_hook=str)
+    atomic_write(path, msgspec.json.format(encoded, indent=indent) + b"\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,7 @@ from p3m_edge.imageio import MaskSource
 Image = NDArray[np.uint8]
 """uint8 ``[H, W, 3]``, RGB, or ``[H, W]`` for alphas, trimaps and masks."""
 
-
 MattesTurned = Literal["check", "upright", "raw"]
-MATTES_TURNED: tuple[MattesTurned, ...] = get_args(MattesTurned)
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,16 @@ class Item:
     face_mask: Path | None = None
     trust: Path | None = None
     stored: MatteForm = PLAIN
+
+    @property
+    def parts(self) -> list[tuple[str, Path]]:
+        """The files that belong to the picture, each with the name of its field."""
+        return [(name, path) for name, path in vars(self).items() if isinstance(path, Path) and name != "image"]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The picture, and the files that belong to it."""
+        return (self.image, *(path for _, path in self.parts))
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from p3m_edge import imageio
 from p3m_edge.atomic import check_name, reason
-from p3m_edge.data import orientation
 from p3m_edge.data.sample import PLAIN, Image, Item, MatteForm, Sample
 from p3m_edge.errors import InputError, UsageError, suggestion
-from p3m_edge.imageio import MaskError, Picture, composed, decode_mask, list_images, read_image, stem, turn
+from p3m_edge.imageio import MaskError, Picture, composed, decode_mask, list_images, read_image, stem
 from p3m_edge.smallfile import read_csv
 
 
@@ -50,6 +51,7 @@ _TEST_SETS = re.compile(r"P3M-500-N?P|RealWorldPortrait-636|RWP-?636", re.IGNORE
 COMPOSED = "composed.csv"
 """A list in the folder of a set of composites: which portrait and which background each picture was made of."""
 
+_TURNED_HINT = "--alpha-turned raw turns the mattes as their pictures, --alpha-turned upright takes them as they are"
 # Where the splits of a set lie: directly under its root (2021) or partly in this folder (2022).
 _NESTED = "validation"
 
@@ -64,20 +66,10 @@ class TurnedError(MaskError):
 
 @dataclass(frozen=True)
 class DataSet:
-    """The items of a set, or of one split of it, sorted by name.
+    """The items of a set, or of one split of it, sorted by name: each with its picture and alpha.
 
-    Attributes
-    ----------
-    name
-        That of its folder, for example ``P3M-500-P``; ``people/original_image`` where a form was named.
-    kind
-        ``P3M-10k``, ``anonymised`` (blurred faces, with ``alpha/``) or ``folder``.
-    root
-        The folder that holds the folders of pictures and alphas.
-    items
-        Each with its picture and alpha; the others as far as the set has them.
-    blurred
-        Whether faces are blurred; None where the layout does not tell.
+    Its name is that of its folder (``P3M-500-P``; ``people/original_image`` where a form was named), its root the
+    folder that holds those of pictures and alphas; kind and ``blurred`` are those of its :class:`Layout`.
     """
 
     name: str
@@ -89,16 +81,10 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Listing:
-    """What is in a set's folder, complete or not: see :func:`survey`.
+    """What is in a set's folder, complete or not (:func:`survey`): an item for each name among the pictures.
 
-    Attributes
-    ----------
-    items
-        One for each name among the pictures; ``alpha`` may be None.
-    strays
-        Files that belong to no picture.
-    namesakes
-        Files of a folder whose name without the suffix another one has already; they are not used.
+    Strays are files that belong to no picture. Namesakes, whose name without the suffix another file of their folder
+    has already, are not used.
     """
 
     layout: Layout
@@ -108,7 +94,7 @@ class Listing:
 
 
 def open_set(root: str | Path, split: str | None = None, *, stored: MatteForm = PLAIN) -> DataSet:
-    """List a set, without decoding anything.
+    """List a set, whose mattes are ``stored`` in some form, without decoding anything.
 
     Parameters
     ----------
@@ -118,8 +104,6 @@ def open_set(root: str | Path, split: str | None = None, *, stored: MatteForm = 
     split
         The name of a split: ``train``, ``P3M-500-P`` and ``P3M-500-NP`` in P3M-10k, with the last two under
         ``validation/`` or not; in general any sub-folder that is a set. Needed where the set has several.
-    stored
-        How its mattes are stored; :func:`read` goes by it.
 
     Raises
     ------
@@ -132,21 +116,19 @@ def open_set(root: str | Path, split: str | None = None, *, stored: MatteForm = 
     form = _form(root) if split is None else None
     folder = _choose(root, split) if form is None else root.parent
     listing = survey(folder, form, stored)
-    without = [item for item in listing.items if item.alpha is None]
+    items, layout, hint = listing.items, listing.layout, f"p3m-edge data check {folder}"
+    without = [item.image.name for item in items if item.alpha is None]
     if without:
-        raise InputError(
-            f"{len(without)} of the {len(listing.items)} pictures have no alpha in {folder / listing.layout.alpha}, "
-            f"the first is {without[0].image.name}",
-            hint=f"p3m-edge data check {folder}",
-        )
+        count = f"{len(without)} of the {len(items)} pictures"
+        raise InputError(f"{count} have no alpha in {folder / layout.alpha}, the first is {without[0]}", hint=hint)
     if listing.namesakes:
-        raise InputError(f"{listing.namesakes[0]} shares its name with another", hint=f"p3m-edge data check {folder}")
-    if not listing.items:
-        raise InputError(f"{folder / listing.layout.image} holds no pictures")
+        raise InputError(f"{listing.namesakes[0]} shares its name with another", hint=hint)
+    if not items:
+        raise InputError(f"{folder / layout.image} holds no pictures")
     name = folder.resolve().name
     if form is not None and len({known.image for known in LAYOUTS if _is_folder(folder / known.image)}) > 1:
         name = f"{name}/{form.image}"
-    return DataSet(name, listing.layout.kind, folder, listing.items, listing.layout.blurred)
+    return DataSet(name, layout.kind, folder, items, layout.blurred)
 
 
 def refuse_test_set(folder: Path) -> None:
@@ -209,15 +191,12 @@ def find_items(folder: Path, stored: MatteForm = PLAIN) -> tuple[Item, ...]:
     """The pictures of a set's folder, which may lack alphas, or of any folder; an :class:`InputError` for none."""
     if check_name(folder).is_dir() and find_layout(folder) is not None:
         listing = survey(folder, stored=stored)
-        items = [*listing.items, *(Item(composed(path.name), path) for path in listing.namesakes)]
-        items = [item for item in items if item.image.parent.name == listing.layout.image]
+        others = (path for path in listing.namesakes if path.parent.name == listing.layout.image)
+        items = [*listing.items, *(Item(composed(path.name), path) for path in others)]
     else:
         paths = list_images(folder)
-        stems = [stem(path).casefold() for path in paths]
-        items = [
-            Item(stem(path) if stems.count(folded) == 1 else composed(path.name), path)
-            for path, folded in zip(paths, stems, strict=True)
-        ]
+        count = Counter(stem(path).casefold() for path in paths)
+        items = [Item(stem(p) if count[stem(p).casefold()] == 1 else composed(p.name), p) for p in paths]
     if not items:
         raise InputError(f"{folder} holds no pictures")
     return tuple(items)
@@ -234,22 +213,16 @@ def empty_pictures(folder: Path) -> frozenset[str]:
 def read(item: Item) -> Sample:
     """Decode all files of an item.
 
-    Raises
-    ------
-    InputError
-        A file is missing or damaged, the item has no alpha, a file's size is not the picture's, or an alpha, trimap or
-        mask has unequal colour channels.
-    MaskError
-        An alpha, trimap or mask is not what it seems; or the picture is turned by its EXIF data, and its alpha may show
-        the raw pixels. The item's :class:`p3m_edge.data.sample.MatteForm` decides both.
+    An :class:`InputError` is raised if a file is missing or damaged, or is not of the picture's size, if there is no
+    alpha, or an alpha, trimap or mask has unequal colour channels; a :class:`MaskError` if one is not what it seems, or
+    may show the raw pixels of a picture that is turned by its EXIF data: see
+    :class:`p3m_edge.data.sample.MatteForm`.
     """
     if item.alpha is None:
         raise InputError(f"{item.image} has no alpha")
     picture = read_image(item.image)
-    alpha = read_partner(item.alpha, "alpha", picture, item)
-    files = ((field, getattr(item, field)) for field in OPTIONAL)
-    others = {field: read_partner(path, field, picture, item) for field, path in files if path is not None}
-    return Sample(item.name, picture.rgb, alpha, **others, labelled=True)
+    parts = {field: read_partner(path, field, picture, item) for field, path in item.parts}
+    return Sample(item.name, picture.rgb, **parts, labelled=True)
 
 
 def read_unlabelled(item: Item) -> Sample:
@@ -264,48 +237,39 @@ def read_partner(path: Path, field: str, picture: Picture | None, item: Item) ->
     Without the picture, because it cannot be read, nothing is compared. Raises as :func:`read`, among others
     :class:`SizeError` and :class:`TurnedError`; ``field`` is that of :class:`p3m_edge.data.sample.Item`.
     """
-    array, turned = load(path, field, item.stored)
+    array, turned = _decode(path, field, item.stored)
     if picture is None:
         return array
     if picture.orientation != 1 and turned == 1:
-        if item.stored.turned == "raw":
-            array = turn(array, picture.orientation)
-        elif item.stored.turned == "check" and (fault := orientation.fault(array, picture)) is not None:
-            raise TurnedError(
-                f"{path} does not fit {item.image.name}: the picture is turned by its EXIF data (orientation "
-                f"{picture.orientation}), and {fault}",
-                hint="--alpha-turned raw turns the mattes as their pictures, --alpha-turned upright takes them as they "
-                "are",
-            )
+        way = item.stored.turned
+        if way == "raw":
+            array = imageio.turn(array, picture.orientation)
+        elif way == "check" and (fault := imageio.orientation_fault(array, picture.rgb, picture.orientation)):
+            turned_by = f"the picture is turned by its EXIF data (orientation {picture.orientation})"
+            raise TurnedError(f"{path} does not fit {item.image.name}: {turned_by}, and {fault}", hint=_TURNED_HINT)
     if array.shape[:2] != picture.rgb.shape[:2]:
         size, expected = (f"{shape[1]} x {shape[0]}" for shape in (array.shape, picture.rgb.shape))
         raise SizeError(f"{path} is {size} pixels, its picture {item.image.name} {expected}")
     return array
 
 
-def load(path: Path, field: str, stored: MatteForm) -> tuple[Image, int]:
-    """Decode a file of an item by itself; ``field`` is that of :class:`p3m_edge.data.sample.Item`.
-
-    Returns its pixels, uint8 ``[H, W, 3]`` for pictures and colours, ``[H, W]`` for all else, and the EXIF orientation
-    that was undone. Raises as :func:`p3m_edge.imageio.read_image` and :func:`p3m_edge.imageio.read_mask`.
-    """
-    if field in ("image", "foreground", "background"):
-        picture = read_image(path)
-        return picture.rgb, picture.orientation
-    if field == "alpha":
-        mask = decode_mask(path, source=stored.source)
-        return mask.values, mask.orientation
-    try:
-        mask = decode_mask(path, binary=field == "face_mask")
-    except MaskError as error:  # its hint is about alphas
-        raise MaskError(str(error), hint="save it as a grey picture, with values from 0 to 255") from error
-    return mask.values, mask.orientation
-
-
 def told(error: InputError) -> str:
     """The error in a list of what was left out: of a matte, with what to do."""
     hint = f" ({error.hint})" if isinstance(error, MaskError) and error.hint else ""
     return " ".join(str(error).split()) + hint
+
+
+def _decode(path: Path, field: str, stored: MatteForm) -> tuple[Image, int]:
+    """The pixels of a file by itself, and the EXIF orientation that was undone."""
+    if field in ("foreground", "background"):
+        picture = read_image(path)
+        return picture.rgb, picture.orientation
+    if field == "alpha":
+        return decode_mask(path, source=stored.source)
+    try:
+        return decode_mask(path, binary=field == "face_mask")
+    except MaskError as error:  # its hint is about alphas
+        raise MaskError(str(error), hint="save it as a grey picture, with values from 0 to 255") from error
 
 
 def _form(root: Path) -> Layout | None:

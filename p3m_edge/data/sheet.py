@@ -19,18 +19,9 @@ _PAPER = 250
 def sheet(rows: Sequence[Sequence[tuple[str, NDArray[Any]]]], side: int = 192) -> NDArray[np.uint8]:
     """Lay pictures out in rows, each fitted into a square cell with its caption below; flat rows take less room.
 
-    Parameters
-    ----------
-    rows
-        Rows of ``(caption, picture)``; a picture is ``[H, W]``, ``[H, W, 1]`` or ``[H, W, 3]``, uint8, bool, or float
-        in 0..1, else an :class:`InputError`. Rows may differ in length. An empty caption takes no less room.
-    side
-        Of the cells, in pixels.
-
-    Returns
-    -------
-    picture
-        uint8 ``[H, W, 3]``, RGB.
+    Rows, which may differ in length, are of ``(caption, picture)``; a picture is ``[H, W]``, ``[H, W, 1]`` or
+    ``[H, W, 3]``, uint8, bool, or float in 0..1, else an :class:`InputError`. The cells' side is in pixels. The sheet
+    is uint8 ``[H, W, 3]``, RGB.
     """
     if not rows or not any(rows):
         raise InputError("there is nothing to put on the sheet")

@@ -15,17 +15,8 @@ from p3m_edge.smallfile import read_csv
 def read_table(path: Path, needed: Sequence[str], known: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:
     """The rows of a table, each with its line: text without white space around it, in one Unicode form.
 
-    Parameters
-    ----------
-    needed
-        Columns that must be there.
-    known
-        Columns that may be there; none named: any.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read, or has other columns.
+    The columns ``needed`` must be there, those ``known`` may be there (none named: any). An :class:`InputError` is
+    raised if the file cannot be read, or has other columns.
     """
     check_name(path)
     try:

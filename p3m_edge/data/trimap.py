@@ -20,22 +20,9 @@ MOST = 1000
 def make_trimap(alpha: NDArray[Any], kernel: int) -> NDArray[np.uint8]:
     """Erode the certain foreground (exactly 255) and dilate all that is not background (not 0).
 
-    Parameters
-    ----------
-    alpha
-        ``[H, W]``, uint8.
-    kernel
-        Width and height of the elliptic kernel, in pixels.
-
-    Returns
-    -------
-    trimap
-        ``[H, W]``, uint8: 255 foreground, 0 background, 128 unknown. The picture's border does not erode.
-
-    Raises
-    ------
-    InputError
-        ``alpha`` has another form, or the kernel is below 1 or above :data:`MOST`.
+    Of an alpha, uint8 ``[H, W]``, and an elliptic kernel that is ``kernel`` pixels wide and high, it makes a trimap,
+    uint8 ``[H, W]``: 255 foreground, 0 background, 128 unknown. The picture's border does not erode. An
+    :class:`InputError` is raised if the alpha has another form, or the kernel is below 1 or above :data:`MOST`.
     """
     if alpha.ndim != 2 or alpha.dtype != np.uint8 or alpha.size == 0:
         raise InputError(f"an alpha is uint8 [H, W], not {alpha.dtype} {list(alpha.shape)}")

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from p3m_edge.data.augment import blend
 from p3m_edge.data.foreground import fused
+from p3m_edge.data.pixels import blend, log_uniform, resize_mask
 from p3m_edge.data.sample import Image, Sample, check_share
 from p3m_edge.data.trimap import LARGEST_KERNEL, SMALLEST_KERNEL, make_trimap
 from p3m_edge.errors import InputError, UsageError
@@ -63,12 +63,8 @@ class View:
     always
         Beginnings of the names of pictures that always get one, such as those before a white studio wall.
 
-    Raises
-    ------
-    UsageError
-        A share is not in 0..1, or the side not positive.
-    InputError
-        There are no backgrounds.
+    A :class:`UsageError` is raised if a share is not in 0..1, or the side not positive, an :class:`InputError` if there
+    are no backgrounds.
     """
 
     side: int
@@ -101,21 +97,13 @@ class View:
         def nearest(mask: Image | None, beyond: int) -> Image | None:
             if mask is None:
                 return None
-            size = (self.side, self.side)
-            scaled = cv2.resize(_cut(mask, window, beyond), size, interpolation=cv2.INTER_NEAREST_EXACT)
-            return np.ascontiguousarray(scaled[:, ::mirror], dtype=np.uint8)
+            return np.ascontiguousarray(resize_mask(_cut(mask, window, beyond), (self.side, self.side))[:, ::mirror])
 
         alpha = square(sample.alpha, 0)
         seen = replace(
-            sample,
-            image=square(sample.image),
-            alpha=alpha,
-            trimap=self._trimap(alpha, rng),
-            foreground=None,
-            background=None,
-            face_mask=nearest(sample.face_mask, 0),
-            trust=nearest(sample.trust, 255),
-        )
+            sample, image=square(sample.image), alpha=alpha, trimap=self._trimap(alpha, rng), foreground=None,
+            background=None, face_mask=nearest(sample.face_mask, 0), trust=nearest(sample.trust, 255),
+        )  # fmt: skip
         if not composed or alpha.max() <= _TOUCHING:
             return seen
         front = fused(seen.image, alpha) if sample.foreground is None else square(sample.foreground)
@@ -129,8 +117,8 @@ class View:
             return _part(sample.alpha, rng)
         if rng.random() < 0.5 and not any(free):
             return Window(0, 0, width, height)
-        shape = width / height if rng.random() < 0.3 else float(np.exp(rng.uniform(*np.log(SHAPES))))
-        farther = float(np.exp(rng.uniform(0, np.log(_FARTHEST)))) if any(free) else 1.0
+        shape = width / height if rng.random() < 0.3 else log_uniform(*SHAPES, rng)
+        farther = log_uniform(1, _FARTHEST, rng) if any(free) else 1.0
         # The smallest window of that shape around the picture, larger by some factor, and no larger than may be seen.
         wide = max(width, height * shape) * farther
         limits = [np.inf if left or right else width, np.inf if top or bottom else height]

@@ -7,8 +7,8 @@ Pillow decodes, as it reports damage that other decoders paper over with grey. O
 from p3m_edge.imageio.colour import ProfileError, convert
 from p3m_edge.imageio.decode import MAX_PIXELS, TooLargeError, count_frames
 from p3m_edge.imageio.files import IMAGE_SUFFIXES, composed, list_images, open_regular, stem
-from p3m_edge.imageio.masks import MASK_SOURCES, Mask, MaskError, MaskSource, decode_mask, read_mask
-from p3m_edge.imageio.orientation import turn
+from p3m_edge.imageio.masks import MASK_SOURCES, MaskError, MaskSource, decode_mask, read_mask
+from p3m_edge.imageio.orientation import orientation_fault, turn
 from p3m_edge.imageio.picture import Picture, read_image
 from p3m_edge.imageio.transparency import fill_hidden, flatten
 from p3m_edge.imageio.write import PNG_RESULT_TEXT, write_png
@@ -18,7 +18,6 @@ __all__ = [
     "MASK_SOURCES",
     "MAX_PIXELS",
     "PNG_RESULT_TEXT",
-    "Mask",
     "MaskError",
     "MaskSource",
     "Picture",
@@ -32,6 +31,7 @@ __all__ = [
     "flatten",
     "list_images",
     "open_regular",
+    "orientation_fault",
     "read_image",
     "read_mask",
     "stem",

@@ -41,7 +41,7 @@ def managed(pixels: NDArray[Any], profile: bytes) -> tuple[NDArray[np.uint8], ND
     pixels
         ``[H, W, 3]``, uint8 or uint16; of a ``GREY`` profile, three equal channels.
     profile
-        Of the space ``RGB`` or ``GREY``.
+        Of the space ``RGB`` or ``GREY``; a :class:`ProfileError` says that it is damaged.
 
     Returns
     -------
@@ -50,11 +50,6 @@ def managed(pixels: NDArray[Any], profile: bytes) -> tuple[NDArray[np.uint8], ND
     own, profile
         The pixels themselves with their profile; or, where RGB pixels cannot be in that space (grey, or a scanner's
         profile that knows one direction alone), ``rgb`` at the depth of the file with the profile of sRGB.
-
-    Raises
-    ------
-    ProfileError
-        The profile is damaged.
     """
     if space(profile) == GREY:
         grey = _grey(pixels, profile)
@@ -72,10 +67,7 @@ def managed(pixels: NDArray[Any], profile: bytes) -> tuple[NDArray[np.uint8], ND
 def convert(pixels: NDArray[np.uint8], source: bytes | None, target: bytes | None) -> NDArray[np.uint8]:
     """Colours ``[H, W, 3]``, uint8, of one RGB space in another; None is sRGB.
 
-    Raises
-    ------
-    ProfileError
-        A profile is damaged, or the target's cannot be converted to.
+    A :class:`ProfileError` says that a profile is damaged, or the target's cannot be converted to.
     """
     if source == target or all(profile is None or is_srgb(profile) for profile in (source, target)):
         return pixels
@@ -140,10 +132,9 @@ def _transform(source: bytes | None, target: bytes | None, mode: str = "RGB") ->
     flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
     if mode == "L":  # a curve; made faster, it is wrong in the shadows
         flags |= ImageCms.Flags.NOOPTIMIZE
+    intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
     try:
-        from_profile, to_profile = (ImageCms.ImageCmsProfile(io.BytesIO(each or srgb())) for each in (source, target))
-        return ImageCms.buildTransform(
-            from_profile, to_profile, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC, flags
-        )
+        ends = [ImageCms.ImageCmsProfile(io.BytesIO(profile or srgb())) for profile in (source, target)]
+        return ImageCms.buildTransform(ends[0], ends[1], mode, "RGB", intent, flags)
     except _ERRORS as error:
         raise ProfileError(f"a colour profile cannot be used: {error}") from error

@@ -32,15 +32,13 @@ BYTES_PER_PIXEL = 10
 
 # Raster formats alone: a PostScript file named .jpg must not start Ghostscript. HEIF: if the app registered a reader.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF", "TGA")
-
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")
 # What Pillow's decoders raise on damaged files.
 _DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError),
     *(EOFError, struct.error, zlib.error, cv2.error),
 )
-
 _SAVE_AGAIN = "save it with 8 or 16 bits a channel"
-_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")
 _ORIENTATION = 0x0112
 
 _Pixels = tuple[NDArray[Any], NDArray[Any] | None]  # colours and alpha
@@ -59,41 +57,31 @@ class TooLargeError(InputError):
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Upright pixels.
+    """Upright pixels ``[H, W, 3]``, uint8 or uint16, as they are stored; of a ``grey`` file, three equal channels.
 
-    Attributes
-    ----------
-    pixels
-        ``[H, W, 3]``, uint8 or uint16, as they are stored; grey in three equal channels.
-    alpha
-        ``[H, W]``, of the same dtype: the transparency, 0 where nothing is seen; None where all is opaque.
-    grey
-        Whether the file has no colours.
-    profile
-        The embedded profile, whatever it describes; None if the pixels are what it says already.
-    orientation
-        EXIF orientation (1 to 8) under which the file holds the pixels.
-    remarks
-        What must be known about the file, each a clause.
+    The alpha, ``[H, W]`` of the same dtype, is the transparency: 0 where nothing is seen; None where all is opaque. The
+    profile is the embedded one, whatever it describes; None if the pixels are what it says already. Orientation and
+    remarks are as in :class:`p3m_edge.imageio.Picture`.
     """
 
     pixels: NDArray[Any]
-    alpha: NDArray[Any] | None = None
-    grey: bool = False
-    profile: bytes | None = None
-    orientation: int = 1
-    remarks: tuple[str, ...] = ()
+    alpha: NDArray[Any] | None
+    grey: bool
+    profile: bytes | None
+    orientation: int
+    remarks: tuple[str, ...]
 
 
 @dataclass
 class _Source:
-    """A file that is being read, and what its first bytes tell."""
+    """A file that is being read, and what is known of it before Pillow decodes."""
 
     path: Path
     stream: BinaryIO
     max_pixels: int
     frame: int | None = None
-    page: tiff.Page | None = None
+    pages: list[tiff.Page] | None = None  # of a TIFF file
+    page: tiff.Page | None = None  # the one to read
     deep: bool = False  # more bits than Pillow knows: OpenCV decodes
     grey: bool = False
     profile: bytes | None = None
@@ -101,49 +89,39 @@ class _Source:
 
 
 def decode(path: Path, max_pixels: int, frame: int | None = None) -> Decoded:
-    """Decode a page or frame of a file; ``None`` is the first one, with a remark if there are more.
-
-    Raises
-    ------
-    InputError
-        As :func:`p3m_edge.imageio.read_image`.
-    UsageError
-        There is no such frame.
-    """
-    with open_regular(path) as stream, _reading(path, max_pixels):
-        return _decode(_Source(path, stream, max_pixels, frame))
+    """Decode a page or frame of a file; raises as :func:`p3m_edge.imageio.read_image`."""
+    with _reading(path, max_pixels, frame) as source:
+        return _decode(source)
 
 
 def count_frames(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS) -> int:
     """How many pages or frames a file has; thumbnails and a phone's gain maps are none.
 
-    Raises
-    ------
-    InputError
-        The file is missing, unreadable, empty, no picture or too large.
+    An :class:`InputError` says that it is missing, unreadable, empty, no picture or too large.
     """
-    path = Path(path)
-    with open_regular(path) as stream, _reading(path, max_pixels):
-        source = _Source(path, stream, max_pixels)
-        if (pages := _prepare(source)) is not None:
-            return len(pages)
+    with _reading(Path(path), max_pixels) as source:
+        if source.pages is not None:
+            return len(source.pages)
         with _open(source) as image:
             return _frames(image)
 
 
 @contextmanager
-def _reading(path: Path, max_pixels: int) -> Iterator[None]:
-    """Decoders' errors become ours."""
-    try:
-        with _QUIET:
-            yield
-    except Image.DecompressionBombError as error:  # the app's own limit, which Pillow asks for some frames
-        found = re.search(r"\((\d+) pixels\)", str(error))
-        raise TooLargeError(path, max_pixels, int(found[1]) if found else None) from error
-    except MemoryError as error:
-        raise InputError(f"{path} does not fit into memory") from error
-    except _DECODER_ERRORS as error:
-        raise InputError(f"{path} is damaged or not supported: {' '.join(str(error).split())}") from error
+def _reading(path: Path, max_pixels: int, frame: int | None = None) -> Iterator[_Source]:
+    """Open a file and look at its first bytes; decoders' errors become ours."""
+    with open_regular(path) as stream:
+        source = _Source(path, stream, max_pixels, frame)
+        try:
+            with _QUIET:
+                _prepare(source)
+                yield source
+        except Image.DecompressionBombError as error:  # the app's own limit, which Pillow asks for some frames
+            found = re.search(r"\((\d+) pixels\)", str(error))
+            raise TooLargeError(path, max_pixels, int(found[1]) if found else None) from error
+        except MemoryError as error:
+            raise InputError(f"{path} does not fit into memory") from error
+        except _DECODER_ERRORS as error:
+            raise InputError(f"{path} is damaged or not supported: {' '.join(str(error).split())}") from error
 
 
 class _Quiet:
@@ -173,13 +151,26 @@ class _Quiet:
 _QUIET = _Quiet()
 
 
+def _prepare(source: _Source) -> None:
+    """What must be known, or left out, before Pillow reads: the pages of a TIFF file, the long texts of a PNG file."""
+    start = source.stream.read(32)
+    source.stream.seek(0)
+    if start.startswith(png.SIGNATURE):
+        data, source.profile = png.without_long_parts(source.stream.read())
+        source.stream = io.BytesIO(data)
+        source.deep, source.grey = png.is_deep_colour(start), png.is_grey(start)
+    else:
+        source.pages = tiff.pages(source.stream)
+
+
 def _decode(source: _Source) -> Decoded:
-    pages = _prepare(source)
-    page = None if pages is None else pages[_chosen(source, len(pages), "pages")]
+    if source.pages is not None:
+        source.page = source.pages[_chosen(source, len(source.pages), "pages")]
+    page = source.page
     if page is not None and page.is_float:  # Pillow knows float TIFF in grey only
         _check_size(source, page.width, page.height)
         grey, profile, orientation = page.grey, page.profile, page.orientation
-        pixels, alpha = _from_opencv(source, page)
+        pixels, alpha = _from_opencv(source)
     else:
         with _open(source) as image:
             if page is not None:
@@ -193,7 +184,7 @@ def _decode(source: _Source) -> Decoded:
             grey = source.grey or image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
             if image.mode == "CMYK":
                 image, profile = _without_ink(image, profile, source)
-            pixels, alpha = _from_opencv(source, page) if source.deep else _from_pillow(image, source, page)
+            pixels, alpha = _from_opencv(source) if source.deep else _from_pillow(image, source)
             if page is not None:  # turned already, by Pillow and OpenCV alike
                 orientation = page.orientation
             else:
@@ -204,18 +195,6 @@ def _decode(source: _Source) -> Decoded:
     if alpha is not None and alpha.min() == np.iinfo(alpha.dtype).max:
         alpha = None
     return Decoded(pixels, alpha, grey, profile, orientation, tuple(source.remarks))
-
-
-def _prepare(source: _Source) -> list[tiff.Page] | None:
-    """What must be known, or left out, before Pillow reads: the pages of a TIFF file, the long texts of a PNG file."""
-    start = source.stream.read(32)
-    source.stream.seek(0)
-    if not start.startswith(png.SIGNATURE):
-        return tiff.pages(source.stream)
-    data, source.profile = png.without_long_parts(source.stream.read())
-    source.stream = io.BytesIO(data)
-    source.deep, source.grey = png.is_deep(start), png.is_grey(start)
-    return None
 
 
 def _open(source: _Source) -> Image.Image:
@@ -295,7 +274,7 @@ def _without_ink(image: Image.Image, profile: bytes | None, source: _Source) -> 
     return image, None
 
 
-def _from_pillow(image: Image.Image, source: _Source, page: tiff.Page | None) -> _Pixels:
+def _from_pillow(image: Image.Image, source: _Source) -> _Pixels:
     if image.mode.startswith("I"):
         grey: NDArray[Any] = np.asarray(image)
         if grey.min() < 0 or grey.max() > 65535:
@@ -303,7 +282,7 @@ def _from_pillow(image: Image.Image, source: _Source, page: tiff.Page | None) ->
         grey = grey.astype(np.uint16)
         key = image.info.get("transparency")
         alpha = np.where(grey == key, 0, 65535).astype(np.uint16) if isinstance(key, int) else None
-        if page is not None and page.inverted and image.mode != "I":  # Pillow leaves 16-bit white-is-zero as it is
+        if source.page is not None and source.page.inverted and image.mode != "I":  # Pillow leaves 16 bits as they are
             grey = 65535 - grey
         return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), alpha
     if not image.has_transparency_data:
@@ -313,7 +292,8 @@ def _from_pillow(image: Image.Image, source: _Source, page: tiff.Page | None) ->
     return np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
 
 
-def _from_opencv(source: _Source, page: tiff.Page | None) -> _Pixels:
+def _from_opencv(source: _Source) -> _Pixels:
+    page = source.page
     source.stream.seek(0)
     data = np.frombuffer(source.stream.read(), np.uint8)
     if page is not None and page.index > 0:

@@ -24,10 +24,7 @@ IMAGE_SUFFIXES = frozenset(
 def open_regular(path: str | PathLike[str]) -> BinaryIO:
     """Open a regular file that is not empty. Pipes, sockets and devices are refused, never waited for.
 
-    Raises
-    ------
-    InputError
-        It is missing, not a regular file, empty, or cannot be read.
+    An :class:`InputError` says that it is missing, not a regular file, empty, or cannot be read.
     """
     try:
         stream = smallfile.open_regular(path)
@@ -46,10 +43,7 @@ def open_regular(path: str | PathLike[str]) -> BinaryIO:
 def list_images(folder: str | PathLike[str]) -> list[Path]:
     """The picture files directly in ``folder``, by suffix, sorted by name; hidden files are left out.
 
-    Raises
-    ------
-    InputError
-        ``folder`` is missing, not a folder, or cannot be read.
+    An :class:`InputError` says that ``folder`` is missing, not a folder, or cannot be read.
     """
     folder = Path(folder)
     try:

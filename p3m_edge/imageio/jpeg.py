@@ -41,22 +41,19 @@ def has_end(stream: BinaryIO) -> bool:
     stream.seek(-2, io.SEEK_END)
     if stream.read() == _END:
         return True
-    stream.seek(0)
-    scans = _scans(stream.read())
+    _, scans = _read(stream)
     return scans is None or scans.ended
 
 
 def closed(stream: BinaryIO) -> bytes | None:
     """A file without its end marker, completed by it; None if anything else is missing, too."""
-    stream.seek(0)
-    data = stream.read()
-    scans = _scans(data)
+    data, scans = _read(stream)
     if scans is None or not scans.final:
         return None
     coded = data[: scans.end]
     if coded.endswith(_PADDING):  # room that was made for what never came
         coded = coded.rstrip(b"\0")
-    return coded + _END if _has_all_pixels(coded, len(coded)) else None
+    return coded + _END if _has_all_pixels(coded) else None
 
 
 def lacks_blocks(stream: BinaryIO, image: Image.Image) -> bool:
@@ -65,17 +62,21 @@ def lacks_blocks(stream: BinaryIO, image: Image.Image) -> bool:
     corner = np.asarray(image.crop((max(0, width - 8), max(0, height - 8), width, height)))
     if image.mode not in ("L", "RGB") or (np.abs(corner.astype(np.int16) - _GREY) > _NEARLY).any():
         return False
+    data, scans = _read(stream)
+    return scans is not None and not _has_all_pixels(data[: scans.end])
+
+
+def _read(stream: BinaryIO) -> tuple[bytes, _Scans | None]:
     stream.seek(0)
     data = stream.read()
-    scans = _scans(data)
-    return scans is not None and not _has_all_pixels(data, scans.end)
+    return data, _scans(data)
 
 
-def _has_all_pixels(data: bytes, end: int) -> bool:
+def _has_all_pixels(coded: bytes) -> bool:
     """Whether what stands behind the coded data changes no pixel: then none is waiting for it."""
     try:
-        expected = _pixels(data[:end] + _END)
-        return all(np.array_equal(_pixels(data[:end] + filler + _END), expected) for filler in _FILLERS)
+        expected = _pixels(coded + _END)
+        return all(np.array_equal(_pixels(coded + filler + _END), expected) for filler in _FILLERS)
     except (OSError, SyntaxError, ValueError):
         return False
 
@@ -100,7 +101,7 @@ def _scans(data: bytes) -> _Scans | None:
             ended = True
             break
         after = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        content = data[position + 4 : after]
+        content, position = data[position + 4 : after], after
         if after > len(data) or (len(content) < 6 and marker in _FRAMES | {_START_OF_SCAN}):
             return None
         if marker in _FRAMES:
@@ -111,12 +112,11 @@ def _scans(data: bytes) -> _Scans | None:
             if len(content) < 4 + 2 * count:
                 return None
             first, last, precision = content[1 + 2 * count : 4 + 2 * count]
-            for identity in content[1 : 1 + 2 * count : 2]:
-                if precision & 15 == 0:
+            if precision & 15 == 0:
+                for identity in content[1 : 1 + 2 * count : 2]:
                     given.setdefault(identity, set()).update(range(first, last + 1) if progressive else _COEFFICIENTS)
             found = _MARKER.search(data, after)
-            after = found.start() if found else len(data.rstrip(b"\xff"))
-        position = after
-        if marker == _START_OF_SCAN and found is None:
-            break
+            position = found.start() if found else len(data.rstrip(b"\xff"))
+            if found is None:
+                break
     return _Scans(position, ended, all(one >= _COEFFICIENTS for one in given.values())) if given else None

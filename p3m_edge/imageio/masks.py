@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -46,29 +45,11 @@ class MaskError(InputError):
     """An alpha, trimap or mask is not what it seems; the message says what it may be, the hint what to do."""
 
 
-@dataclass(frozen=True, eq=False)
-class Mask:
-    """A decoded mask: its values, uint8 ``[H, W]``, upright, and the EXIF orientation that was undone."""
-
-    values: NDArray[np.uint8]
-    orientation: int
-
-
-def read_mask(
-    path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS, source: MaskSource = "grey", binary: bool = False
-) -> NDArray[np.uint8]:
+def read_mask(path: str | PathLike[str], *, source: MaskSource = "grey", binary: bool = False) -> NDArray[np.uint8]:
     """Decode an alpha, trimap or mask, ``[H, W]``: grey of any depth, rounded to 8 bits, or colour that is grey.
 
-    Colour profiles are ignored: values are shares, not colours.
-
-    Parameters
-    ----------
-    path, max_pixels
-        As in :func:`p3m_edge.imageio.read_image`.
-    source
-        What of the file counts.
-    binary
-        Only whether a value is 0 matters, so that 0 and 1 are as good as 0 and 255. What was not 0 stays so.
+    Colour profiles are ignored: values are shares, not colours. ``source`` says what of the file counts. If it is
+    ``binary``, only whether a value is 0 matters, so that 0 and 1 are as good as 0 and 255; what was not 0 stays so.
 
     Raises
     ------
@@ -78,16 +59,15 @@ def read_mask(
         The values are 0 and 1, or in general so small that they are a mask's; a file of 16 bits has values of 8 or 12
         bits; there is an alpha channel that differs from the grey values; or ``source`` does not fit the file.
     """
-    return decode_mask(path, max_pixels=max_pixels, source=source, binary=binary).values
+    return decode_mask(path, source=source, binary=binary)[0]
 
 
 def decode_mask(
-    path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS, source: MaskSource = "grey", binary: bool = False
-) -> Mask:
-    """:func:`read_mask`, with the orientation."""
-    path = Path(path)
-    found = decode(path, max_pixels)
-    return Mask(_values(path, found, source, binary), found.orientation)
+    path: str | PathLike[str], *, source: MaskSource = "grey", binary: bool = False
+) -> tuple[NDArray[np.uint8], int]:
+    """:func:`read_mask`, with the EXIF orientation (1 to 8) that was undone."""
+    found = decode(Path(path), MAX_PIXELS)
+    return _values(Path(path), found, source, binary), found.orientation
 
 
 def _values(path: Path, found: Decoded, source: MaskSource, binary: bool) -> NDArray[np.uint8]:

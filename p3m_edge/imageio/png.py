@@ -17,35 +17,34 @@ _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _TELLING = (b"XML:com.adobe.xmp", b"Raw profile type exif", b"Raw profile type APP1")
 _LONGEST_TEXT = 1 << 20  # Pillow's own limit, of what a compressed text becomes
 _LONGEST_PROFILE = 64 << 20
-_PIECE = 1 << 20
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # Adam7: of each pass, the first column and row and the steps to the next ones.
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
-def is_deep(start: bytes) -> bool:
-    """Whether a file that begins so holds 16 bits a channel in more than one channel, which Pillow reduces to 8."""
-    return start.startswith(SIGNATURE) and start[24] == 16 and start[25] in (2, 4, 6)
+def is_deep_colour(start: bytes) -> bool:
+    """Whether a PNG file that begins so has 16 bits in more than one channel, which Pillow reduces to 8."""
+    return start[24] == 16 and start[25] in (2, 4, 6)
+
+
+def is_grey(start: bytes) -> bool:
+    """Whether a PNG file that begins so has no colours."""
+    return start[25] in (0, 4)
 
 
 def without_long_parts(data: bytes) -> tuple[bytes, bytes | None]:
-    """The file without texts that say nothing about its pixels, and without its colour profile, which comes apart."""
+    """The file without texts that say nothing about its pixels; and its colour profile, which is taken out of it."""
     profile = None
     kept = [data[:8]]
     end = 8
     for kind, start, end in _chunks(data):
-        content = data[start : end - 4]
+        content = data[start : end - 4] if kind in _TEXTS or kind == b"iCCP" else b""
         if kind == b"iCCP":
             profile = _inflated(content.partition(b"\0")[2][1:], _LONGEST_PROFILE)
         elif kind not in _TEXTS or _is_telling(kind, content):
             kept.append(data[start - 8 : end])
     kept.append(data[end:])  # what is no chunk any more: the decoder says what is wrong with it
     return b"".join(kept), profile or None
-
-
-def is_grey(start: bytes) -> bool:
-    """Whether a file that begins so has no colours."""
-    return start.startswith(SIGNATURE) and start[25] in (0, 4)
 
 
 def lacks_rows(stream: BinaryIO, image: Image.Image) -> bool:
@@ -55,29 +54,15 @@ def lacks_rows(stream: BinaryIO, image: Image.Image) -> bool:
     if np.asarray(last_row).any() and not interlaced:  # what is not there is 0
         return False
     stream.seek(0)
-    return _ends_early(stream.read())
-
-
-def _ends_early(data: bytes) -> bool:
-    width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", data[16:29])
-    bits = depth * _CHANNELS[colour]
-    passes = _PASSES if interlace else ((0, 0, 1, 1),)
+    data = stream.read()
+    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
     wanted = 0
-    for left, top, across, down in passes:
+    for left, top, across, down in _PASSES if interlaced else ((0, 0, 1, 1),):
         columns, rows = -(-(width - left) // across), -(-(height - top) // down)
         if columns > 0 and rows > 0:
-            wanted += rows * (1 + -(-columns * bits // 8))
-    decoder = zlib.decompressobj()
-    found = 0
-    for kind, start, end in _chunks(data):
-        if kind == b"IDAT":
-            rest = data[start : end - 4]
-            while rest and found < wanted:
-                found += len(decoder.decompress(rest, _PIECE))
-                rest = decoder.unconsumed_tail
-    while found < wanted and (more := len(decoder.decompress(b"", _PIECE))):
-        found += more
-    return found < wanted
+            wanted += rows * (1 + -(-columns * depth * _CHANNELS[colour] // 8))
+    coded = b"".join(data[start : end - 4] for kind, start, end in _chunks(data) if kind == b"IDAT")
+    return len(zlib.decompressobj().decompress(coded, wanted)) < wanted
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -17,36 +17,18 @@ _MOST_PAGES = 10_000
 
 @dataclass(frozen=True)
 class Page:
-    """A page, as its tags describe it.
-
-    Attributes
-    ----------
-    index
-        Its place among all directories of the file.
-    width, height
-        In pixels, as they are stored.
-    is_float
-        Whether its values are floating-point numbers.
-    is_deep_colour
-        Whether it has red, green and blue of 16 bits, as OpenCV reads them.
-    inverted, grey
-        Whether 0 is white; whether it has no colours.
-    has_alpha
-        Whether a fourth channel is straight transparency, and not something of its own.
-    orientation
-        As in EXIF, 1 to 8.
-    """
+    """A page, as its tags describe it; the index is its place among all directories of the file."""
 
     index: int
-    width: int
+    width: int  # both in pixels, as they are stored
     height: int
     is_float: bool
-    is_deep_colour: bool
-    inverted: bool
+    is_deep_colour: bool  # red, green and blue of 16 bits, as OpenCV reads them
+    inverted: bool  # 0 is white
     grey: bool
-    has_alpha: bool
+    has_alpha: bool  # a fourth channel is straight transparency, and not something of its own
     profile: bytes | None
-    orientation: int
+    orientation: int  # as in EXIF, 1 to 8
 
 
 def pages(stream: BinaryIO) -> list[Page] | None:

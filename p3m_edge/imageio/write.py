@@ -24,25 +24,17 @@ PNG_RESULT_TEXT = _PNG_TEXT + b" run"
 def write_png(
     path: str | PathLike[str], array: NDArray[Any], *, icc_profile: bytes | None = None, result: bool = False
 ) -> None:
-    """Write a PNG file: the whole of it, or nothing.
+    """Write a PNG file: the whole of it, or nothing. An existing one is replaced when the new one is complete.
 
     Parameters
     ----------
-    path
-        The file; an existing one is replaced when the new one is complete.
     array
-        ``[H, W]`` grey, ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA with straight alpha; uint8 or uint16.
+        ``[H, W]`` grey, ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA with straight alpha; uint8 or uint16, else an
+        :class:`InputError`. An :class:`OutputError` says that the file cannot be written.
     icc_profile
         An RGB profile to embed, as :class:`p3m_edge.imageio.Picture` carries it.
     result
         Mark it as a result of matting, which is no picture to be matted.
-
-    Raises
-    ------
-    InputError
-        The array is empty or of another rank or dtype.
-    OutputError
-        The file cannot be written; nothing is left behind.
     """
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4) or array.dtype not in (np.uint8, np.uint16):

@@ -20,17 +20,15 @@ from p3m_edge.data import augment
 from p3m_edge.data.compose.vary import other_clothes
 from p3m_edge.data.copy_paste import ImagePaste
 from p3m_edge.data.faces import FaceSource, fitted
+from p3m_edge.data.readable import Readable, ReadableFaces, read_or_next
 from p3m_edge.data.sample import Image, Sample, Transform, generator
-from p3m_edge.data.sound import Sound, SoundFaces
 from p3m_edge.data.view import View
 from p3m_edge.errors import InputError
-from p3m_edge.imageio import MaskError, list_images, read_image
+from p3m_edge.imageio import list_images, read_image
 from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD
 from p3m_edge.train.config import Config, Data
 from p3m_edge.train.inputs import PASTE, Draw, Source, rng_for
 from p3m_edge.train.losses import Batch
-
-_TRIES = 8  # pictures tried in the place of an unreadable one
 
 _OPTIONAL: dict[str, Callable[..., Transform]] = {
     "colour": augment.colour_jitter, "dark": augment.dark, "grey": augment.greyscale, "blur": augment.gaussian_blur,
@@ -115,7 +113,7 @@ class Portraits:
 
     def __init__(self, source: Source, faces: FaceSource | None, config: Config) -> None:
         self.source = source
-        self.faces = None if faces is None else SoundFaces(faces)
+        self.faces = None if faces is None else ReadableFaces(faces)
         self.config = config
 
     def __getitem__(self, draw: Draw) -> Pictures:
@@ -130,20 +128,12 @@ class Portraits:
         P3MEdgeError
             Source faces or backgrounds cannot be used.
         """
-        unreadable: list[str] = []
-        count = len(self.source)
-        for attempt in range(min(_TRIES, count)):
-            try:
-                pictures = self._draw(Draw(draw.epoch, (draw.item + attempt) % count))
-            except MaskError:
-                raise
-            except InputError as error:
-                unreadable.append(" ".join(str(error).split()))
-                continue
-            others = [source for source in (self.faces, self.backgrounds) if source is not None]
-            damaged = tuple(line for source in others for line in source.damaged())
-            return pictures._replace(unreadable=tuple(unreadable), damaged=damaged)
-        raise InputError(f"{len(unreadable)} pictures one after the other cannot be used, the last: {unreadable[-1]}")
+        pictures, unreadable = read_or_next(
+            "pictures", draw.item, len(self.source), lambda item: self._draw(Draw(draw.epoch, item))
+        )
+        others = [source for source in (self.faces, self.backgrounds) if source is not None]
+        damaged = tuple(line for source in others for line in source.damaged())
+        return pictures._replace(unreadable=unreadable, damaged=damaged)
 
     def _draw(self, draw: Draw) -> Pictures:
         seed = self.config.run.seed
@@ -170,13 +160,13 @@ class Portraits:
         return augmentation(replace(data, compose=0.0), None), augmentation(data, self.backgrounds)
 
     @cached_property
-    def backgrounds(self) -> Sound[Image] | None:
+    def backgrounds(self) -> Readable[Image] | None:
         """What people may stand before, if they do."""
         data = self.config.data
         if not data.compose:
             return None
         paths = list_images(data.backgrounds)
-        return Sound("backgrounds", len(paths), lambda index: read_image(paths[index]).rgb)
+        return Readable("backgrounds", len(paths), lambda index: read_image(paths[index]).rgb)
 
     def __getstate__(self) -> dict[str, object]:
         """Without the transforms and backgrounds, which a worker makes for itself."""

@@ -242,7 +242,7 @@ def test_folders_that_are_refused(portraits, tmp_path, capsys):
         ((folder, folder), 2, "lie in each other"),
         ((folder, folder / "out"), 2, "lie in each other"),
         ((folder, folder.parent), 2, "lie in each other"),
-        ((folder, tmp_path / "mine"), 1, "did not write"),
+        ((folder, tmp_path / "mine"), 1, "it holds letter.txt"),
         ((folder, tmp_path / "mine/letter.txt"), 1, "letter.txt cannot be used"),
         ((tmp_path / "empty", tmp_path / "out"), 1, "holds no pictures"),
         ((tmp_path / "none", tmp_path / "out"), 1, "none"),

@@ -148,7 +148,7 @@ def test_pictures_and_mattes_that_do_not_fit():
 
 def test_nothing_is_found_again():
     picture = read_image(ASTRONAUT).rgb[:300, 80:380].copy()
-    again = detect.other_cascade()
+    again = detect.open_detector(detect.CASCADE, again=True)
     faces = detect.cascade().detect(picture)
     assert any(abs(left.centre[0] - 145) < 15 for left in remaining(again, picture))
     done = anonymize(picture, faces)

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from p3m_edge.data.augment import (
-    blend,
+    NOISE,
     chain,
     colour_jitter,
     dark,
@@ -23,6 +23,7 @@ from p3m_edge.data.augment import (
     published,
 )
 from p3m_edge.data.compose.vary import other_clothes
+from p3m_edge.data.pixels import blend
 from p3m_edge.data.sample import Sample, Transform, generator
 from p3m_edge.data.trimap import make_trimap
 from p3m_edge.errors import InputError, UsageError
@@ -198,11 +199,10 @@ def test_an_empty_unknown_region_does_not_matter(alpha):
         lambda: on_backgrounds([colours(4, 4)], probability=2),
         lambda: colour_jitter(hue=-1),
         lambda: greyscale(probability=-0.1),
-        lambda: gaussian_blur((0, 1)),
-        lambda: gaussian_blur((2, 1)),
-        lambda: jpeg((0, 50)),
-        lambda: jpeg((60, 101)),
-        lambda: jpeg((60, 50)),
+        lambda: gaussian_blur(probability=2),
+        lambda: jpeg(probability=-1),
+        lambda: dark(probability=2),
+        lambda: noise(probability=2),
     ],
 )
 def test_impossible_options(make):
@@ -367,22 +367,16 @@ def test_less_light_keeps_the_equation():
         assert sample.image.mean() < 0.8 * portrait().image.mean()
 
 
-def test_noise_is_as_strong_as_was_asked_and_leaves_the_matte_alone():
+def test_noise_is_of_any_strength_in_its_range_and_leaves_the_matte_alone():
     grey = Sample("grey", np.full((200, 200, 3), 128, np.uint8), np.zeros((200, 200), np.uint8))
-    for seed in range(10):
-        sample = noise((5, 5), **ALWAYS)(grey, rng(seed))
+    strengths = []
+    for seed in range(20):
+        sample = noise(**ALWAYS)(grey, rng(seed))
         assert sample.foreground is None
         assert sample.alpha is grey.alpha
-        assert 4.7 < sample.image.std() < 5.3
-
-
-@pytest.mark.parametrize("step", [dark, noise])
-def test_ranges_that_cannot_be_are_refused(step):
-    for wrong in ((0, 1), (2, 1)):
-        with pytest.raises(UsageError):
-            step(wrong)
-    with pytest.raises(UsageError):
-        step(probability=2)
+        strengths.append(sample.image.std())
+    assert NOISE[0] * 0.95 < min(strengths) < 5
+    assert 11 < max(strengths) < NOISE[1] * 1.05
 
 
 # --- colours ---------------------------------------------------------------------------------------------------------
@@ -453,9 +447,11 @@ def test_a_black_and_white_picture_keeps_its_light_and_the_equation():
 
 def test_blur_and_jpeg_do_what_they_say():
     whole = Sample("noise", colours(64, 64), np.zeros((64, 64), np.uint8))
-    blurred = gaussian_blur((1, 1), **ALWAYS)(whole, rng()).image
-    assert 3 * blurred.std() < 1.5 * whole.image.std()
-    assert np.abs(blurred.mean(axis=(0, 1)) - whole.image.mean(axis=(0, 1))).max() < 3
-    low, high = (jpeg((quality, quality), **ALWAYS)(portrait(), rng()).image for quality in (5, 100))
-    errors = [np.abs(image.astype(int) - portrait().image).mean() for image in (low, high)]
-    assert errors[1] < 1 < errors[0]
+    blurred = [gaussian_blur(**ALWAYS)(whole, rng(seed)).image for seed in range(20)]
+    spreads = [image.std() / whole.image.std() for image in blurred]
+    assert min(spreads) < 0.4
+    assert 0.5 < max(spreads) < 1
+    assert all(np.abs(image.mean(axis=(0, 1)) - whole.image.mean(axis=(0, 1))).max() < 4 for image in blurred)
+    packed = [jpeg(**ALWAYS)(portrait(), rng(seed)).image for seed in range(20)]
+    errors = [np.abs(image.astype(int) - portrait().image).mean() for image in packed]
+    assert 0 < min(errors) < 0.6 * max(errors)

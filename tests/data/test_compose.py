@@ -328,8 +328,6 @@ def test_opening_names_sets_by_what_tells_them_apart(folders, tmp_path):
         open_stock([(coloured, 1.0), (tmp_path / "other" / ".." / "a", 1.0)], [(behind, 1.0)])
     with pytest.raises(UsageError, match="given twice"):
         open_stock([(coloured, 1.0)], [(behind, 1.0), (behind, 2.0)])
-    with pytest.raises(UsageError, match="no portraits"):
-        open_stock([], [(behind, 1.0)])
     test = write_portraits(tmp_path / "P3M-500-P", [portrait()], image="blurred_image", alpha="mask")
     for portraits, places in ((test, behind), (coloured, test / "blurred_image")):
         with pytest.raises(UsageError, match="P3M-500-P, a test set"):

@@ -73,7 +73,7 @@ def test_pictures_without_a_face_give_no_box(size, cascade):
 
 
 def test_the_other_cascade_looks_differently():
-    first, again = detect.cascade(), detect.other_cascade()
+    first, again = detect.cascade(), detect.open_detector(detect.CASCADE, again=True)
     assert first.name != again.name
     assert not set(detect.VIEWS) & set(detect.OTHER_VIEWS)
 

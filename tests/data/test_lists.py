@@ -134,5 +134,5 @@ def test_damaged_hashes_and_masks(tmp_path):
     for folder, side in (("image", 20), ("facemask", 30)):
         (tmp_path / folder).mkdir(exist_ok=True)
         write_png(tmp_path / folder / "p.png", np.zeros((side, side), np.uint8))
-    with pytest.raises(InputError, match="not of its picture's size"):
+    with pytest.raises(InputError, match=r"is 30 x 30 pixels, its picture p\.png 20 x 20"):
         list_sets([tmp_path], workers=1)

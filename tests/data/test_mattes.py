@@ -117,7 +117,7 @@ def test_mattes_of_raw_pixels_beside_turned_pictures(tmp_path, orientation, size
     a_turned_set(tmp_path, orientation, raw=True, size=size)
     report = check(tmp_path)
     quarter = size != (96, 96) and orientation > 4
-    partners = ["alpha", "facemask", "fg"] if quarter else ["alpha", "facemask"]
+    partners = ["alpha", "fg", "facemask"] if quarter else ["alpha", "facemask"]
     assert [(p.kind, p.file.parent.name) for p in report.problems] == [("turned", name) for name in partners] * 2
     assert ("the size is that" if quarter else "the edges are those") in report.problems[0].message
     assert f"orientation {orientation}" in report.problems[0].message

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from p3m_edge.data.pixels import blend
 from p3m_edge.data.sample import Sample
-from p3m_edge.data.synth import CLEAN, Look, compose, portrait
+from p3m_edge.data.synth import CLEAN, Look, portrait
 from p3m_edge.data.synth.folder import Recipe, hide_face, write_set
 from p3m_edge.data.synth.measure import composition_error, face_found, fine_strands, measure, summarise
 from p3m_edge.data.trimap import make_trimap
@@ -31,7 +32,8 @@ def test_image_is_composed_of_its_parts(clean):
         mixed = (sample.alpha > 40) & (sample.alpha < 215)
         # A wrong matte shows there: the colours differ, and the mixture is neither of them.
         assert mixed.any()
-        wrong = compose(np.where(mixed, 0, sample.alpha).astype(np.uint8), sample.foreground, sample.background)
+        alpha = np.where(mixed, 0, sample.alpha).astype(np.uint8)
+        wrong = blend(sample.foreground, sample.background, alpha)
         assert np.abs(wrong[mixed].astype(int) - sample.image[mixed]).max() > 20
 
 

@@ -13,8 +13,8 @@ from p3m_edge.cli.options.arguments import option
 from p3m_edge.cli.options.shared import workers
 from p3m_edge.cli.options.values import SIZE, Size, natural, picture_size
 from p3m_edge.cli.ui import Console, counting
-from p3m_edge.data.augment import encode_jpeg
 from p3m_edge.data.parallel import parallel_map
+from p3m_edge.data.pixels import encode_jpeg
 from p3m_edge.data.recipe import MOST
 from p3m_edge.data.sheet import sheet
 from p3m_edge.data.synth.portraits import MAX_SIDE, MIN_SIDE

@@ -102,9 +102,9 @@ def _anonymize(args: Arguments, out: Path, console: Console) -> Report:
 
 
 def _verify(args: Arguments, console: Console) -> Report:
-    checks = work.find_checks(args.folder)
+    items = work.find_anonymised(args.folder)
     with counting(console, "verify") as progress:
-        records = work.verify_all(checks, args.folder, args.verifier, args.workers, progress)
+        records = work.verify_all(items, args.folder, args.verifier, args.workers, progress)
     report = summarise(args.folder, None, records)
     write_report(report, "verify-report")
     return report

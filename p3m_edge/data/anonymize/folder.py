@@ -8,21 +8,23 @@ done).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from p3m_edge.atomic import atomic_write
 from p3m_edge.data.detect import CASCADE, Box
-from p3m_edge.data.recipe import check_apart, make_folder
+from p3m_edge.data.recipe import check_apart, is_new, make_folder, write_json
 from p3m_edge.data.sample import PLAIN, Item, MatteForm
 from p3m_edge.data.tables import read_table
-from p3m_edge.errors import InputError, OutputError, shown
+from p3m_edge.errors import InputError, shown
 from p3m_edge.smallfile import parse_json, read_small
 
 _FARTHEST = 1_000_000  # pixels; no picture is so large
 _SIDES = ("x", "y", "width", "height")
+RESULTS = ("blurred_image", "facemask", "alpha")
+"""Sub-folders of the results; the last one where the pictures have mattes."""
 
 
 @dataclass(frozen=True)
@@ -112,15 +114,8 @@ class Output:
         folder holds something else, or cannot be written.
         """
         check_apart(self.root, source)
-        try:
-            foreign = self.root.is_dir() and any(self.root.iterdir()) and not (self.root / "records").is_dir()
-        except OSError as error:
-            raise OutputError(f"{self.root} cannot be used: {error.strerror}") from error
-        if foreign:
-            raise OutputError(
-                f"{self.root} holds files that data anonymize did not write", hint="choose an empty folder"
-            )
-        for folder in ("", "blurred_image", "facemask", "review", "records", *(["alpha"] if alphas else [])):
+        is_new(self.root / "records")
+        for folder in ("review", "records", *RESULTS[: 3 if alphas else 2]):
             make_folder(self.root / folder)
 
     def read_record(self, name: str) -> Record | None:
@@ -131,22 +126,19 @@ class Output:
             return None
 
     def write_record(self, record: Record) -> None:
-        encoded = msgspec.json.format(msgspec.json.encode(record), indent=1)
-        atomic_write(self.file("records", record.name), encoded + b"\n")
+        write_json(self.file("records", record.name), record, indent=1)
 
     def finished(self, job: Job, settings: Settings) -> Record | None:
         """The record of a picture that is done already: same input, same settings, results in place."""
-        record, name = self.read_record(job.item.name), job.item.name
-        try:
-            same = record is not None and record.stamp == job.stamp
-        except InputError:
+        name = job.item.name
+        record = self.read_record(name)
+        if record is None or record.settings != settings or record.by_hand != job.boxes:
             return None
-        if record is None or not same or record.settings != settings or record.by_hand != job.boxes:
-            return None
-        kinds = ["review"]
-        if record.status == "done":
-            kinds = ["blurred_image", "facemask", *(["alpha"] if job.item.alpha else [])]
-        return record if all(self.file(kind, name).is_file() for kind in kinds) else None
+        kinds = RESULTS[: 3 if job.item.alpha else 2] if record.status == "done" else ("review",)
+        with suppress(InputError):
+            if record.stamp == job.stamp and all(self.file(kind, name).is_file() for kind in kinds):
+                return record
+        return None
 
 
 def read_boxes(path: Path, names: Iterable[str]) -> dict[str, tuple[Box, ...]]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.data.detect import Box, Detector
+from p3m_edge.data.pixels import to_uint8
 from p3m_edge.data.sample import Image
 from p3m_edge.errors import InputError
 
@@ -31,19 +32,15 @@ _SURELY_OUT, _SURELY_IN = 10, 245  # alphas; between them is the unknown band
 _BAND = 1 / 72  # of the shorter side: half the narrowest published trimap (15 pixels) on each side of the contour
 _BLURRED_BUT_A_HEAD = 0.9
 
+_Mask = NDArray[np.bool_]
+
 
 @dataclass(frozen=True, eq=False)
 class Anonymized:
-    """A picture without its faces.
+    """A picture without its faces: equal to the input where ``face_mask`` is 0; where that is 255, it was changed.
 
-    Attributes
-    ----------
-    image
-        Equal to the input where ``face_mask`` is 0.
-    face_mask
-        255 where the picture was changed.
-    hidden
-        For each box, the share of its ellipse (not grown) that was hidden: the rest is band or the matte's other side.
+    ``hidden`` has for each box the share of its ellipse (not grown) that was hidden: the rest is band or the matte's
+    other side.
     """
 
     image: Image
@@ -52,37 +49,24 @@ class Anonymized:
 
 
 def anonymize(image: Image, boxes: Sequence[Box], alpha: Image | None = None) -> Anonymized:
-    """Hide the faces of a picture.
+    """Hide the faces of a picture, which is not written into.
 
-    Parameters
-    ----------
-    image
-        It is not written into.
-    boxes
-        The faces.
-    alpha
-        The matte. Its unknown band and what lies on the contour's other side stay as they are, so that hair and contour
-        remain true for training; eyes, nose and mouth are hidden all the same.
+    Where there is a matte, its unknown band and what lies on the contour's other side stay as they are, so that hair
+    and contour remain true for training; eyes, nose and mouth are hidden all the same.
 
-    Raises
-    ------
-    InputError
-        Picture and matte do not fit together, or are not of these types.
+    An :class:`InputError` is raised if picture and matte do not fit together, or are not of these types.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise InputError(f"a picture to anonymise is uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
     if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != image.shape[:2]):
-        raise InputError(
-            f"the matte is uint8 [H, W] and of the picture's size {list(image.shape[:2])}, "
-            f"not {alpha.dtype} {list(alpha.shape)}"
-        )
+        fitting = f"uint8 [H, W] and of the picture's size {list(image.shape[:2])}"
+        raise InputError(f"the matte is {fitting}, not {alpha.dtype} {list(alpha.shape)}")
     result, mask = image.copy(), np.zeros(image.shape[:2], np.uint8)
     band = None if alpha is None else _band(alpha)
     hidden = []
     for box in boxes:
         window = _window(box, image.shape)
-        face, core = _ellipse(box, 1.0, window), _ellipse(box, _CORE, window)
-        inside = _ellipse(box, _GROWN, window)
+        face, core, inside = (_ellipse(box, factor, window) for factor in (1.0, _CORE, _GROWN))
         if alpha is not None and band is not None:
             subject = alpha[window] > 127
             if not _mostly(subject[core]):  # somebody in the background
@@ -101,19 +85,11 @@ def on_subject(box: Box, alpha: Image) -> bool:
 
 
 def remaining(detector: Detector, image: Image, face_mask: Image | None = None) -> tuple[Box, ...]:
-    """The faces that a detector still finds in a picture whose faces were hidden.
+    """The faces that a detector still finds in a picture whose faces were hidden where ``face_mask`` is not 0.
 
-    A network goes by a head's outline too, and calls a flat oval below hair a face; where most of a box was hidden,
-    only a confidence of 0.9 counts, which clear faces reach and flat ones do not.
-
-    Parameters
-    ----------
-    detector
-        Another one than found the faces, or one with other settings.
-    image
-        The picture.
-    face_mask
-        What was hidden; None: nothing is known about it.
+    It should be another one than found them, or have other settings. A network goes by a head's outline too, and calls
+    a flat oval below hair a face; where most of a box was hidden, only a confidence of 0.9 counts, which clear faces
+    reach and flat ones do not. Without a mask, nothing is known of what was hidden.
     """
 
     def was_hidden(box: Box) -> bool:
@@ -124,7 +100,7 @@ def remaining(detector: Detector, image: Image, face_mask: Image | None = None) 
     return tuple(box for box in found if box.score >= _BLURRED_BUT_A_HEAD or not was_hidden(box))
 
 
-def _band(alpha: Image) -> NDArray[np.bool_]:
+def _band(alpha: Image) -> _Mask:
     """The matte's unknown band, widened on both sides."""
     soft = (alpha > _SURELY_OUT) & (alpha < _SURELY_IN)
     # A contour without any soft pixel has a band too.
@@ -145,7 +121,7 @@ def _window(box: Box, shape: tuple[int, ...]) -> tuple[slice, slice]:
     return clip(y - half_height, y + half_height, shape[0]), clip(x - half_width, x + half_width, shape[1])
 
 
-def _ellipse(box: Box, factor: float, window: tuple[slice, slice]) -> NDArray[np.bool_]:
+def _ellipse(box: Box, factor: float, window: tuple[slice, slice]) -> _Mask:
     """The pixels of a window whose centres lie in the ellipse over the box, scaled about its centre."""
     rows, columns = window
     y = (np.arange(rows.start, rows.stop) + 0.5 - box.centre[1]) / max(factor * box.height / 2, 0.5)
@@ -153,7 +129,7 @@ def _ellipse(box: Box, factor: float, window: tuple[slice, slice]) -> NDArray[np
     return np.asarray(y[:, None] ** 2 + x[None, :] ** 2 <= 1)
 
 
-def _cell_means(pixels: Image, inside: NDArray[np.bool_]) -> Image:
+def _cell_means(pixels: Image, inside: _Mask) -> Image:
     """The window, drawn from nothing but the mean colours of the inside of each cell."""
     height, width = inside.shape
     if not inside.any():
@@ -164,9 +140,8 @@ def _cell_means(pixels: Image, inside: NDArray[np.bool_]) -> Image:
     sums = cv2.resize(pixels * weights[..., None], grid, interpolation=cv2.INTER_AREA)
     overall = pixels[inside].mean(axis=0)
     means = np.where(weight > 1e-6, sums / np.maximum(weight, 1e-6), overall)
-    smooth = cv2.resize(means, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(np.rint(smooth), 0, 255).astype(np.uint8)
+    return to_uint8(cv2.resize(means, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
-def _mostly(values: NDArray[np.bool_]) -> bool:
+def _mostly(values: _Mask) -> bool:
     return bool(values.size) and float(values.mean()) > 0.5

@@ -7,40 +7,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
-
 from p3m_edge.atomic import atomic_write
 from p3m_edge.data.anonymize.folder import Record, Settings
 from p3m_edge.data.detect import Box
+from p3m_edge.data.recipe import write_json
 from p3m_edge.table import Table
 
 
 @dataclass(frozen=True)
 class Report:
-    """Counts and records, sorted by name.
-
-    Attributes
-    ----------
-    settings
-        None where finished pictures were verified only.
-    done, review, failed
-        Pictures in the output, pictures for a person to look at, and inputs that could not be used.
-    resumed
-        How many of them were done by an earlier run.
-    found_again
-        Pictures in which the verifier found a face; they are in review.
-    faces
-        Boxes hidden in the pictures that are done.
-    """
+    """Counts of pictures, and their records, sorted by name."""
 
     out: Path
-    settings: Settings | None
+    settings: Settings | None  # None: finished pictures were looked at again, and no more
     done: int
-    review: int
-    failed: int
-    resumed: int
-    found_again: int
-    faces: int
+    review: int  # for a person to look at
+    failed: int  # they could not be used
+    resumed: int  # done by an earlier run
+    found_again: int  # the verifier found a face, and they are in review
+    faces: int  # boxes that were hidden in the pictures that are done
     pictures: tuple[Record, ...]
 
 
@@ -57,27 +42,22 @@ def summarise(out: Path, settings: Settings | None, records: Sequence[Record], r
 
 def write_report(report: Report, stem: str = "report") -> None:
     """Write both files into the output folder, without saying where that lies."""
-    encoded = msgspec.json.encode(replace(report, out=Path()), enc_hook=str)
-    atomic_write(report.out / f"{stem}.json", msgspec.json.format(encoded, indent=1) + b"\n")
-    page = markdown(report)
-    atomic_write(report.out / f"{stem}.md", page.encode("utf-8", "backslashreplace"))
+    write_json(report.out / f"{stem}.json", replace(report, out=Path()), indent=1)
+    atomic_write(report.out / f"{stem}.md", _markdown(report).encode("utf-8", "backslashreplace"))
 
 
-def markdown(report: Report) -> str:
-    """The report as a page."""
-    parts = [
-        "# Anonymised portraits",
-        f"{report.done} done, {report.review} in review, {report.failed} failed, of {len(report.pictures)}.",
-    ]
-    if report.settings is not None:
-        parts[-1] += (
-            f"\nFaces were looked for by: {', '.join(report.settings.detectors)}. "
-            f"Pictures without a face: {'kept' if report.settings.keep_faceless else 'put into review'}. "
-            f"Looked at again by: {report.settings.verifier or 'nobody'}."
+def _markdown(report: Report) -> str:
+    counts = f"{report.done} done, {report.review} in review, {report.failed} failed, of {len(report.pictures)}."
+    settings = report.settings
+    if settings is not None:
+        counts += (
+            f"\nFaces were looked for by: {', '.join(settings.detectors)}. "
+            f"Pictures without a face: {'kept' if settings.keep_faceless else 'put into review'}. "
+            f"Looked at again by: {settings.verifier or 'nobody'}."
         )
     columns = ("picture", "status", "why", "faces (x, y, width x height; score, who)", "area", "looked at again by")
     table = Table("", columns, tuple(map(_row, report.pictures)))
-    return "\n\n".join((*parts, table.markdown())) + "\n"
+    return f"# Anonymised portraits\n\n{counts}\n\n{table.markdown()}\n"
 
 
 def _row(record: Record) -> tuple[str, ...]:

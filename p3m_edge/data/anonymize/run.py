@@ -11,26 +11,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from p3m_edge.data import sets
-from p3m_edge.data.anonymize.folder import Job, Output, Record, Settings
+from p3m_edge.data.anonymize.folder import RESULTS, Job, Output, Record, Settings
 from p3m_edge.data.anonymize.hide import anonymize, on_subject, remaining
 from p3m_edge.data.detect import Box, merge, open_detector
 from p3m_edge.data.parallel import Progress, no_progress, parallel_map
 from p3m_edge.data.recipe import make_folder
 from p3m_edge.data.sample import Image, Item
 from p3m_edge.errors import InputError, OutputError
-from p3m_edge.imageio import list_images, read_image, read_mask, stem, write_png
+from p3m_edge.imageio import read_image, write_png
 
 _LEAST_HIDDEN = 0.6  # of a face, else the matte is wrong there or the face is mostly contour
-
-
-class Check(NamedTuple):
-    """A picture to be looked at again; ``mask`` is its face mask, if there is one."""
-
-    picture: Path
-    mask: Path | None
 
 
 def anonymize_all(
@@ -39,14 +31,8 @@ def anonymize_all(
 ) -> list[Record]:  # fmt: skip
     """Anonymise pictures; the records are in the order of the jobs.
 
-    Raises
-    ------
-    InputError, MissingError
-        A detector cannot be opened: nothing was begun.
-    OutputError
-        A result cannot be written: nothing further is begun.
-    P3MEdgeError
-        A process ended unexpectedly.
+    An :class:`InputError` or a :class:`MissingError` says that a detector cannot be opened: nothing was begun. With an
+    :class:`OutputError`, a result cannot be written: nothing further is begun.
     """
     for spec in settings.detectors:
         open_detector(spec)
@@ -56,7 +42,7 @@ def anonymize_all(
 
 
 def verify_all(
-    checks: Sequence[Check], folder: Path, spec: str, workers: int | None = None, progress: Progress = no_progress
+    items: Sequence[Item], folder: Path, spec: str, workers: int | None = None, progress: Progress = no_progress
 ) -> list[Record]:
     """Look at finished pictures again; those in which a face is found go to ``review/`` below ``folder``.
 
@@ -64,26 +50,18 @@ def verify_all(
     :func:`anonymize_all`.
     """
     open_detector(spec, again=True)
-    return parallel_map(partial(_verify, folder, spec), checks, workers=workers, progress=progress)
+    return parallel_map(partial(_verify, folder, spec), items, workers=workers, progress=progress)
 
 
-def find_checks(folder: Path) -> list[Check]:
+def find_anonymised(folder: Path) -> tuple[Item, ...]:
     """The pictures of ``blurred_image/`` below a folder, with their face masks.
 
-    Raises
-    ------
-    InputError
-        There are none, or the folder cannot be read. A folder of ordinary pictures is refused: they are originals,
-        which nobody wants moved.
+    An :class:`InputError` says that there are none. A folder of ordinary pictures is refused: they are originals, which
+    nobody wants moved.
     """
-    pictures = folder / "blurred_image"
-    if not pictures.is_dir():
+    if not (folder / "blurred_image").is_dir():
         raise InputError(f"{folder} has no blurred_image/ to look at", hint="to anonymise pictures, give OUT too")
-    found = list_images(pictures)
-    if not found:
-        raise InputError(f"{pictures} holds no pictures")
-    masks = {stem(path): path for path in list_images(folder / "facemask")} if (folder / "facemask").is_dir() else {}
-    return [Check(path, masks.get(stem(path))) for path in found]
+    return sets.find_items(folder)
 
 
 def _anonymize(output: Output, settings: Settings, job: Job) -> Record:
@@ -104,6 +82,7 @@ def _anonymize(output: Output, settings: Settings, job: Job) -> Record:
 
 
 def _hide(image: Image, alpha: Image | None, output: Output, record: Record) -> Record:
+    """Hide the faces, and write the results; or the picture for review, where there is doubt."""
     settings, name, faces = record.settings, record.name, record.by_hand
     if faces is None:
         faces = merge([box for spec in settings.detectors for box in open_detector(spec).detect(image)])
@@ -117,7 +96,7 @@ def _hide(image: Image, alpha: Image | None, output: Output, record: Record) -> 
         record = replace(record, verified=verifier.name, remaining=left)
         doubt, shown = _face_left(left), hidden.image
     if doubt is not None:
-        for kind in ("blurred_image", "facemask", "alpha"):
+        for kind in RESULTS:
             output.file(kind, name).unlink(missing_ok=True)  # of an earlier run
         write_png(output.file("review", name), shown)
         return replace(record, status="review", reason=doubt)
@@ -156,27 +135,23 @@ def _without_folders(message: str, item: Item) -> str:
     return message
 
 
-def _verify(folder: Path, spec: str, check: Check) -> Record:
-    detector = open_detector(spec, again=True)
-    name, output = stem(check.picture), Output(folder)
-    known = output.read_record(name)
-    record = known or Record(name, check.picture.name, "done")
+def _verify(folder: Path, spec: str, item: Item) -> Record:
+    detector, output = open_detector(spec, again=True), Output(folder)
+    known = output.read_record(item.name)
+    record = known or Record(item.name, item.image.name, "done")
     try:
-        image = read_image(check.picture).rgb
-        mask = None if check.mask is None else read_mask(check.mask, binary=True)
-        if mask is not None and mask.shape != image.shape[:2]:
-            raise InputError(f"{check.mask} is not of its picture's size")
+        picture = read_image(item.image)
+        mask = None if item.face_mask is None else sets.read_partner(item.face_mask, "face_mask", picture, item)
     except InputError as error:
         return replace(record, status="failed", reason=str(error))
-    left = remaining(detector, image, mask)
-    reason = _face_left(left)
-    status = "done" if reason is None else "review"
-    record = replace(record, status=status, reason=reason, verified=detector.name, remaining=left)
+    left = remaining(detector, picture.rgb, mask)
+    status = "review" if left else "done"
+    record = replace(record, status=status, reason=_face_left(left), verified=detector.name, remaining=left)
     if left:
-        _move(check.picture, folder / "review")
+        _move(item.image, folder / "review")
         for kind in ("facemask", "alpha"):
-            if output.file(kind, name).is_file():
-                _move(output.file(kind, name), folder / "review" / kind)
+            if output.file(kind, item.name).is_file():
+                _move(output.file(kind, item.name), folder / "review" / kind)
     if known is not None:
         output.write_record(record)
     return record

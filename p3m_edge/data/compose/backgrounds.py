@@ -14,6 +14,7 @@ import numpy as np
 
 from p3m_edge.data import sets
 from p3m_edge.data.parallel import Progress, no_progress, parallel_map
+from p3m_edge.data.pixels import box_around
 from p3m_edge.data.recipe import check_apart, make_folder
 from p3m_edge.data.sample import PLAIN, Image, Item, MatteForm
 from p3m_edge.errors import InputError
@@ -47,7 +48,7 @@ def strips(alpha: Image, least: int = LEAST) -> dict[str, tuple[slice, slice]]:
     that is the whole picture.
     """
     height, width = alpha.shape
-    x, y, wide, high = cv2.boundingRect((alpha >= _VISIBLE).astype(np.uint8))
+    x, y, wide, high = box_around(alpha >= _VISIBLE)
     margin = max(2, round(_MARGIN * max(height, width)))
     rows, columns = slice(0, height), slice(0, width)
     found = {
@@ -59,17 +60,9 @@ def strips(alpha: Image, least: int = LEAST) -> dict[str, tuple[slice, slice]]:
 
 
 def behind(image: Image, alpha: Image) -> Image | None:
-    """The picture without the person, who is filled in smoothly from all around.
+    """The picture without the person, who is filled in smoothly from all around: uint8 ``[H, W, 3]``, RGB.
 
-    Parameters
-    ----------
-    image, alpha
-        uint8 ``[H, W, 3]``, RGB, and ``[H, W]``.
-
-    Returns
-    -------
-    Image or None
-        uint8 ``[H, W, 3]``; None where hardly anything surrounds the person, or all of it is plain.
+    None where hardly anything surrounds the person, or all of it is plain. The alpha is uint8 ``[H, W]``.
     """
     height, width = alpha.shape
     side = max(height, width)
@@ -102,16 +95,9 @@ def write_places(
     """Cut the strips of a set's portraits out, ``<portrait>_<side>.png`` each; earlier ones are written again.
 
     With ``filled``, no strips are cut: ``<portrait>_behind.png`` is what :func:`behind` makes of each. Portraits that
-    are narrower than ``least`` are left out. ``stored`` says how the mattes are stored.
-
-    Raises
-    ------
-    InputError
-        The folder is no set with mattes.
-    OutputError
-        Something cannot be written.
-    UsageError
-        One folder lies in the other, or the set is a test set of the papers.
+    are narrower than ``least`` are left out. ``stored`` says how the mattes are stored. An :class:`InputError` says
+    that the folder is no set with mattes, a :class:`UsageError` that one folder lies in the other, or the set is a test
+    set of the papers.
     """
     check_apart(out, folder)
     sets.refuse_test_set(folder)

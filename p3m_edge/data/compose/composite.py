@@ -12,12 +12,13 @@ import cv2
 import numpy as np
 
 from p3m_edge.data import copy_paste
-from p3m_edge.data.augment import blend, colour_jitter
+from p3m_edge.data.augment import colour_jitter
 from p3m_edge.data.compose import vary
 from p3m_edge.data.compose.placement import Figure, Matrix, draw_placement, scale_of
+from p3m_edge.data.pixels import blend, log_uniform, random_part, resize_mask, to_uint8
 from p3m_edge.data.sample import Image, Sample, Transform
 from p3m_edge.data.synth.background import gradient
-from p3m_edge.data.synth.raster import Array, layer, unmultiply
+from p3m_edge.data.synth.raster import Array, layer, to_bytes, unmultiply
 from p3m_edge.errors import InputError
 
 CROP = (0.35, 1.0)
@@ -44,15 +45,14 @@ class Variation:
 def composite(
     portrait: Sample, background: Image, rng: np.random.Generator, variation: Variation | None = None
 ) -> Sample:
-    """Put a person before a background.
+    """Put a person before a background, uint8 ``[H, W, 3]``, RGB.
 
     Parameters
     ----------
     portrait
         With a foreground. Where its alpha is 255, the picture itself is taken as the foreground: they are equal there
-        by definition, and what was hidden in the picture alone stays hidden.
-    background
-        uint8 ``[H, W, 3]``, RGB.
+        by definition, and what was hidden in the picture alone stays hidden. An :class:`InputError` is raised if nobody
+        is in it, or it has no foreground.
     rng
         All that is random comes from here, but for the variation.
     variation
@@ -63,34 +63,29 @@ def composite(
     Sample
         Of the background's size: ``image = alpha * foreground + (1 - alpha) * background``, rounded. The face mask is
         empty where the portrait has none.
-
-    Raises
-    ------
-    InputError
-        Nobody is in the portrait, or it has no foreground.
     """
     size = (background.shape[1], background.shape[0])
     figure = Figure.of(portrait.alpha, portrait.face_mask)
     if figure is None:
         raise InputError(f"{portrait.name} shows nobody: its alpha is black")
     matrix = draw_placement(figure, size, rng)
-    person, face_mask = _warped(portrait, matrix, size), _warped_mask(portrait.face_mask, matrix, size)
+    person, face_mask = _warped(portrait, matrix, size), np.zeros(size[::-1], np.uint8)
+    if portrait.face_mask is not None:
+        face_mask = copy_paste.warp(portrait.face_mask, _from_centres(matrix), size[1], size[0])
     if variation is None:
         alpha, foreground = _parts(person)
         foreground = _relit(foreground, alpha, background, rng)
     else:
-        head = vary.Head.of(figure.head @ matrix[:, :2].T + matrix[:, 2])
-        cloth, behind, held = (drawn_background(variation.texture, size, variation.rng) for _ in range(3))
-        if variation.rng.random() < vary.BENT:
-            person, face_mask = vary.bent(person, face_mask, variation.rng)
-        if variation.rng.random() < vary.BEHIND:
-            background = vary.cluttered(background, behind, variation.rng)
+        head, other = vary.Head.of(figure.head @ matrix[:, :2].T + matrix[:, 2]), variation.rng
+        cloth, behind, held = (drawn_background(variation.texture, size, other) for _ in range(3))
+        if other.random() < vary.BENT:
+            person, face_mask = vary.bent(person, face_mask, other)
+        if other.random() < vary.BEHIND:
+            background = vary.cluttered(background, behind, other)
         alpha, foreground = _parts(person)
-        foreground = vary.dressed(foreground, alpha, head, cloth, variation.rng)
-        foreground = _relit(foreground, alpha, background, rng)
-        if variation.rng.random() < vary.HELD:
-            person = layer(foreground.astype(np.float32) / 255, alpha.astype(np.float32) / 255)
-            alpha, foreground = _parts(vary.holding(person, head, held, variation.rng))
+        foreground = _relit(vary.dressed(foreground, alpha, head, cloth, other), alpha, background, rng)
+        if other.random() < vary.HELD:
+            alpha, foreground = _parts(vary.holding(_layer(foreground, alpha), head, held, other))
     image = blend(foreground, background, alpha)
     return Sample(portrait.name, image, alpha, foreground=foreground, background=background, face_mask=face_mask)
 
@@ -117,10 +112,9 @@ def framed(portrait: Sample, size: tuple[int, int], rng: np.random.Generator) ->
     parts = {"face_mask": np.zeros(size[::-1], np.uint8)}
     for name, array in portrait.arrays.items():
         if name not in ("trimap", "trust"):
-            method = cv2.INTER_AREA if share > 1 else cv2.INTER_LINEAR
-            method = cv2.INTER_NEAREST_EXACT if name == "face_mask" else method
-            part = np.ascontiguousarray(array[top : top + high, left : left + wide][:, ::step])
-            parts[name] = np.asarray(cv2.resize(part, size, interpolation=method), np.uint8)
+            part, method = array[top : top + high, left : left + wide][:, ::step], _filter(share, cv2.INTER_LINEAR)
+            resized = resize_mask(part, size) if name == "face_mask" else cv2.resize(part, size, interpolation=method)
+            parts[name] = np.asarray(resized, np.uint8)
     return Sample(portrait.name, **parts, labelled=True)
 
 
@@ -130,14 +124,12 @@ def drawn_background(picture: Image, size: tuple[int, int], rng: np.random.Gener
     ``picture`` is uint8 ``[h, w, 3]``, RGB, of any size; ``size`` the background's width and height.
     """
     share = rng.uniform(*CROP) * min(picture.shape[1] / size[0], picture.shape[0] / size[1])
-    wide, high = (max(1, int(share * side)) for side in size)
-    top, left = int(rng.integers(picture.shape[0] - high + 1)), int(rng.integers(picture.shape[1] - wide + 1))
-    part = picture[top : top + high, left : left + wide]
-    part = np.ascontiguousarray(part[:, ::-1] if rng.random() < 0.5 else part)
-    drawn = cv2.resize(part, size, interpolation=cv2.INTER_AREA if share > 1 else cv2.INTER_CUBIC)
+    part = random_part(picture, (max(1, int(share * size[0])), max(1, int(share * size[1]))), rng)
+    part = part[:, ::-1] if rng.random() < 0.5 else part
+    drawn = cv2.resize(part, size, interpolation=_filter(share, cv2.INTER_CUBIC))
     if rng.random() < BLUR:
-        sigma = np.exp(rng.uniform(*np.log(SIGMA))) * min(size) / 512
-        drawn = cv2.GaussianBlur(drawn, (0, 0), float(sigma), borderType=cv2.BORDER_REPLICATE)
+        sigma = log_uniform(*SIGMA, rng) * min(size) / 512
+        drawn = cv2.GaussianBlur(drawn, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     return _jittered(np.asarray(drawn, dtype=np.uint8), _BACKGROUND_LIGHT, rng)
 
 
@@ -146,13 +138,22 @@ def plain_background(size: tuple[int, int], rng: np.random.Generator) -> Image:
     palette = rng.uniform(0, 1, (2, 3)).astype(np.float32)
     if rng.random() < 0.5:
         palette[1] = palette[0]
-    return np.asarray(np.rint(np.clip(gradient(rng, size[1], size[0], palette), 0, 1) * 255), dtype=np.uint8)
+    return to_bytes(gradient(rng, size[1], size[0], palette))
+
+
+def _filter(share: float, enlarging: int) -> int:
+    """How to resize what is ``share`` times as large as it is to be."""
+    return cv2.INTER_AREA if share > 1 else enlarging
 
 
 def _parts(person: Array) -> tuple[Image, Image]:
     """Alpha and colours of a layer, uint8."""
-    alpha = np.rint(np.clip(person[..., 3], 0, 1) * 255).astype(np.uint8)
-    return alpha, np.rint(unmultiply(person) * 255).astype(np.uint8)
+    return to_bytes(person[..., 3]), to_bytes(unmultiply(person))
+
+
+def _layer(colours: Image, alpha: Image) -> Array:
+    """The premultiplied layer of uint8 colours and alpha."""
+    return layer(colours.astype(np.float32) / 255, alpha.astype(np.float32) / 255)
 
 
 def _warped(portrait: Sample, matrix: Matrix, size: tuple[int, int]) -> Array:
@@ -166,7 +167,7 @@ def _warped(portrait: Sample, matrix: Matrix, size: tuple[int, int]) -> Array:
     window = (slice(top, top + height), slice(left, left + width))
     alpha = portrait.alpha[window]
     colours = np.where((alpha == 255)[..., None], portrait.image[window], portrait.foreground[window])
-    person = layer(colours.astype(np.float32) / 255, alpha.astype(np.float32) / 255)
+    person = _layer(colours, alpha)
     finer = 2 if scale_of(matrix) < 1 else 1
     linear = matrix[:, :2] * finer
     offset = (matrix[:, 2] + matrix[:, :2] @ (left, top)) * finer
@@ -178,13 +179,6 @@ def _warped(portrait: Sample, matrix: Matrix, size: tuple[int, int]) -> Array:
     large = (size[0] * finer, size[1] * finer)
     warped = cv2.warpAffine(person, _from_centres(np.column_stack([linear, offset])), large, flags=cv2.INTER_LINEAR)
     return np.asarray(warped if finer == 1 else cv2.resize(warped, size, interpolation=cv2.INTER_AREA), np.float32)
-
-
-def _warped_mask(mask: Image | None, matrix: Matrix, size: tuple[int, int]) -> Image:
-    """A face mask ``[h, w]`` in the frame, ``[H, W]``."""
-    if mask is None:
-        return np.zeros(size[::-1], np.uint8)
-    return copy_paste.warp(mask, _from_centres(matrix), size[1], size[0])
 
 
 def _from_centres(matrix: Matrix) -> Matrix:
@@ -200,7 +194,7 @@ def _relit(foreground: Image, alpha: Image, background: Image, rng: np.random.Ge
         mean = (weight[..., None] * foreground).sum(axis=(0, 1)) / weight.sum()
         ratio = np.log(np.maximum(background.mean(axis=(0, 1)), 8) / np.maximum(mean, 8))
         gain = np.clip(np.exp(share * (ratio + ratio.mean()) / 2), *GAIN)  # brightness more than tint
-        foreground = np.clip(np.rint(foreground * gain), 0, 255).astype(np.uint8)
+        foreground = to_uint8(foreground * gain)
     return _jittered(foreground, _PERSON_LIGHT, rng)
 
 

@@ -6,7 +6,6 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -15,14 +14,14 @@ import numpy as np
 
 from p3m_edge.atomic import atomic_write
 from p3m_edge.data import foreground, sets
-from p3m_edge.data.augment import encode_jpeg
 from p3m_edge.data.cache import Cache
 from p3m_edge.data.compose.composite import Variation, composite, drawn_background, empty, framed, plain_background
 from p3m_edge.data.compose.stock import Pick, Recipe, Stock, picks
 from p3m_edge.data.parallel import Progress, no_progress, parallel_map
+from p3m_edge.data.pixels import encode_jpeg
 from p3m_edge.data.recipe import MOST, check_apart, claim, make_folder, numbered
 from p3m_edge.data.sample import Item, Sample
-from p3m_edge.errors import InputError, OutputError, UsageError
+from p3m_edge.errors import InputError, UsageError
 from p3m_edge.imageio import read_image, write_png
 
 _RECORD = "compose.json"
@@ -61,19 +60,10 @@ def write_set(
 ) -> Composed:  # fmt: skip
     """Write the first ``count`` composites of a recipe, and the list of what they were made of.
 
-    The image is written last: one that is there is complete, whenever the run before ended. A picture that needs a
-    file that cannot be used is left out, and made by a further run when that is put right.
-
-    Parameters
-    ----------
-    out
-        Gets ``image/``, ``alpha/`` and ``facemask/``, perhaps ``fg/`` and ``bg/``, and the list.
-    stock, recipe, count
-        What from, how, and how many.
-    foregrounds
-        Where estimated foregrounds are kept; None: in ``out``.
-    workers, progress
-        As for :func:`p3m_edge.data.parallel.parallel_map`.
+    The folder gets ``image/``, ``alpha/`` and ``facemask/``, perhaps ``fg/`` and ``bg/``, and the list. The image is
+    written last: one that is there is complete, whenever the run before ended. A picture that needs a file that cannot
+    be used is left out, and made by a further run when that is put right. Estimated foregrounds are kept in
+    ``foregrounds`` (None: in ``out``).
 
     Raises
     ------
@@ -95,13 +85,9 @@ def write_set(
     all_picks = list(picks(stock, recipe, listed))
     left = [pick for pick in all_picks[:count] if pick.name not in there]
     try:
-        work = partial(_write, out, recipe, colours)
-        reasons = parallel_map(work, left, workers=workers, progress=progress)
-    except BaseException:
-        with suppress(OutputError):
-            _write_list(out, recipe, all_picks)
-        raise
-    _write_list(out, recipe, all_picks)
+        reasons = parallel_map(partial(_write, out, recipe, colours), left, workers=workers, progress=progress)
+    finally:
+        _write_list(out, recipe, all_picks)
     counted = Counter(reason for reason in reasons if reason is not None)
     skipped = tuple(Skipped(*one) for one in sorted(counted.items()))
     return Composed(out, recipe, len(left) - counted.total(), count - len(left), skipped)
@@ -138,12 +124,12 @@ def draw(recipe: Recipe, colours: Path, pick: Pick) -> Sample:
 
 @cache
 def _reader(colours: Path | None) -> Cache:
-    """The portraits of this process."""
-    return Cache(_MEMORY, partial(_read, colours))
+    """The portraits of this process, with the foreground that their set lacks from a folder, if there is one."""
 
+    def read(item: Item) -> Sample:
+        return sets.read(item) if colours is None or item.foreground is not None else foreground.cached(item, colours)
 
-def _read(colours: Path | None, item: Item) -> Sample:
-    return sets.read(item) if colours is None or item.foreground is not None else foreground.cached(item, colours)
+    return Cache(_MEMORY, read)
 
 
 def _write(out: Path, recipe: Recipe, colours: Path, pick: Pick) -> str | None:

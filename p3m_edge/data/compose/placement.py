@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.data.pixels import box_around, log_uniform, rotation
 from p3m_edge.data.sample import Image
 
 Points = NDArray[np.float64]
@@ -39,34 +40,20 @@ _HEAD = 0.22  # of a person's height, where there is no face mask
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """What placing needs to know of a person.
+    """What placing needs to know of a person."""
 
-    Attributes
-    ----------
-    size
-        Width and height of the portrait.
-    height
-        Of the person's box, in pixels.
-    body, weight
-        Points of the person, and the share of the person that each stands for.
-    head
-        Points of the head.
-    cuts
-        Where the portrait's borders cut the person off.
-    """
-
-    size: tuple[int, int]
-    height: int
+    size: tuple[int, int]  # width and height of the portrait
+    height: int  # of the person's box, in pixels
     body: Points
-    weight: NDArray[np.float64]
+    weight: NDArray[np.float64]  # the share of the person that each point of the body stands for
     head: Points
-    cuts: Cuts
+    cuts: Cuts  # where the portrait's borders cut the person off
 
     @classmethod
     def of(cls, alpha: Image, face_mask: Image | None = None) -> Figure | None:
         """Look at a person's matte ``[h, w]`` and face mask; None if there is nobody."""
         visible = np.where(alpha >= VISIBLE, alpha, 0).astype(np.uint8)
-        left, top, width, height = cv2.boundingRect(visible)
+        left, top, width, height = box_around(visible)
         if not width:
             return None
         size = (alpha.shape[1], alpha.shape[0])
@@ -76,7 +63,7 @@ class Figure:
         body = (where[:, ::-1] + 0.5) * (size[0] / columns, size[1] / rows)
         weight = coarse[where[:, 0], where[:, 1]].astype(np.float64)
         if face_mask is not None and face_mask.any():
-            x, y, wide, high = cv2.boundingRect((face_mask != 0).astype(np.uint8))
+            x, y, wide, high = box_around(face_mask)
             box = (x - 0.35 * wide, y - 0.5 * high), (x + 1.35 * wide, y + 1.1 * high)
         else:
             box = (left, top), (left + width, top + _HEAD * height)
@@ -100,8 +87,9 @@ def draw_placement(figure: Figure, size: tuple[int, int], rng: np.random.Generat
         margin = _edge_margin(linear)
         across = _across(body, cuts, size[0], margin, rng)
         offset = np.array([across, _down(body, head, cuts, size[1], margin, rng)])
-        hidden = (((cut + offset <= -margin) | (cut + offset >= np.array(size) + margin)).any(axis=1) for cut in cuts)
-        if _is_inside(body + offset, figure.weight, head + offset, size) and all(one.all() for one in hidden):
+        cut = np.concatenate(cuts) + offset
+        hidden = ((cut <= -margin) | (cut >= np.array(size) + margin)).any(axis=1).all()
+        if hidden and _is_inside(body + offset, figure.weight, head + offset, size):
             return np.column_stack([linear, offset])
     return _covering(figure, size, rng)
 
@@ -119,9 +107,8 @@ def _edge_margin(linear: NDArray[np.float64]) -> float:
 def _linear(figure: Figure, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
     """The map without its translation, ``[2, 2]``."""
     mirror = -1.0 if rng.random() < 0.5 else 1.0
-    share = np.exp(rng.uniform(*np.log(HEIGHT)))
-    angle = np.deg2rad(rng.uniform(-TURN, TURN)) if rng.random() < 0.5 else 0.0
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    share = log_uniform(*HEIGHT, rng)
+    turn = rotation(np.deg2rad(rng.uniform(-TURN, TURN)) if rng.random() < 0.5 else 0.0)
     linear: NDArray[np.float64] = share * size[1] / figure.height * turn @ np.diag([mirror, 1.0])
     return linear
 

@@ -36,18 +36,10 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a folder of composites was made with; stored there, so that a later run can continue it.
 
-    Attributes
-    ----------
-    quality
-        Of the pictures as JPEG, 1 to 100; 0: PNG.
-    colours
-        Whether ``fg/`` and ``bg/`` are written.
-    whole, empty
-        Shares of pictures that are a portrait as it is, and that show nobody.
-    vary
-        Share of the composed ones whose person is varied (:mod:`p3m_edge.data.compose.vary`).
-    stored
-        How the portraits' mattes are stored.
+    The quality is that of the pictures as JPEG, 1 to 100 (0: PNG); ``colours`` says whether ``fg/`` and ``bg/`` are
+    written, ``stored`` how the portraits' mattes are. ``whole`` and ``empty`` are the shares of pictures that are a
+    portrait as it is, and that show nobody; ``vary`` is that of the composed ones whose person is varied
+    (:mod:`p3m_edge.data.compose.vary`).
     """
 
     seed: int
@@ -81,20 +73,11 @@ class Stock:
 
 @dataclass(frozen=True)
 class Pick:
-    """What one picture is made of.
+    """What one picture is made of; all that is random in it comes from its number.
 
-    Attributes
-    ----------
-    number
-        Of the picture; all that is random in it comes from here.
-    kind
-        ``composed``; ``whole``, a portrait as it is; or ``empty``, a background without anybody.
-    set, item
-        The portrait; None where there is none.
-    background
-        A file; None where the portrait keeps its own, or it is a plain colour.
-    texture
-        A file of the backgrounds, where the person is varied; None where not.
+    Its kind is ``composed``; ``whole``, a portrait as it is; or ``empty``, a background without anybody and without
+    ``item``. The background is None where the portrait keeps its own, or it is a plain colour; the texture, a file of
+    the backgrounds, where the person is not varied.
     """
 
     number: int
@@ -115,23 +98,18 @@ def open_stock(
 ) -> Stock:
     """List what there is, without decoding anything.
 
-    Parameters
-    ----------
-    portraits, backgrounds
-        Folders with their weights: sets, of which the split ``train`` is taken if there is one, and pictures.
-    stored
-        How the portraits' mattes are stored.
+    Folders come with their weights: sets of portraits, whose mattes are stored in some form and of which the split
+    ``train`` is taken if there is one, and pictures.
 
     Raises
     ------
     InputError
         A folder cannot be read, is no set, or is empty; a picture has no alpha.
     UsageError
-        A folder is there twice, there is none, the split must be named, or a folder belongs to a test set.
+        A folder is there twice, the split must be named, or a folder belongs to a test set.
     """
-    if not portraits:
-        raise UsageError("there are no portraits to cut people out of")
-    roots, behind = [_root(path) for path, _ in portraits], [path for path, _ in backgrounds]
+    roots = [path if sets.find_layout(path) else sets.splits(path).get("train", path) for path, _ in portraits]
+    behind = [path for path, _ in backgrounds]
     for folders in (roots, behind):
         double = next((path for path, count in Counter(one.resolve() for one in folders).items() if count > 1), None)
         if double is not None:
@@ -189,11 +167,6 @@ def _background(stock: Stock, rng: np.random.Generator) -> Path:
     return files[int(rng.integers(len(files)))]
 
 
-def _root(path: Path) -> Path:
-    """The folder of a set's pictures, where the set has several splits."""
-    return path if sets.find_layout(path) is not None else sets.splits(path).get("train", path)
-
-
 def _names(roots: Sequence[Path]) -> list[str]:
     """The folders' names, with as many of the folders above as tell them apart."""
     parts = [root.resolve().parts for root in roots]
@@ -207,12 +180,11 @@ def _names(roots: Sequence[Path]) -> list[str]:
 def _pool(name: str, entries: tuple[T, ...], weight: float) -> Pool[T]:
     content = hashlib.blake2b(digest_size=16)
     for entry in entries:
-        for path in [entry] if isinstance(entry, Path) else vars(entry).values():
-            if isinstance(path, Path):
-                try:
-                    size = path.stat().st_size
-                except OSError:  # a dead link: the picture that needs it says so
-                    size = -1
-                content.update(f"{path.parent.name}/{path.name}\n{size}\n".encode("utf-8", "surrogateescape"))
+        for path in entry.files if isinstance(entry, Item) else (entry,):
+            try:
+                size = path.stat().st_size
+            except OSError:  # a dead link: the picture that needs it says so
+                size = -1
+            content.update(f"{path.parent.name}/{path.name}\n{size}\n".encode("utf-8", "surrogateescape"))
     shown = name.encode("utf-8", "backslashreplace").decode()
     return Pool(Source(shown, len(entries), content.hexdigest(), weight), entries)

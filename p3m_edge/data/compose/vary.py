@@ -18,8 +18,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.data.pixels import box_around, rotation, to_uint8
 from p3m_edge.data.sample import Image, Sample, Transform
-from p3m_edge.data.synth.raster import Array, blur, coverage, curve, f32, layer, noise, over
+from p3m_edge.data.synth.raster import Array, blur, coverage, curve, f32, layer, noise, over, to_bytes
 
 BEND, WAVE = (0.01, 0.045), (0.25, 0.6)
 """How far the outline bends at most, and the width of its bends, as shares of the frame's shorter side."""
@@ -66,14 +67,8 @@ def bent(person: Array, mask: Image, rng: np.random.Generator) -> tuple[Array, I
 def dressed(foreground: Image, alpha: Image, head: Head, texture: Image, rng: np.random.Generator) -> Image:
     """Give a person other clothes: zones in other colours, a photograph's texture, patches. Folds and light stay.
 
-    Parameters
-    ----------
-    foreground, alpha
-        The person's colours, and the matte, uint8 ``[H, W]``.
-    head
-        Where nothing changes, and fine hair round it.
-    texture
-        A picture.
+    The foreground is the person's colours, the alpha uint8 ``[H, W]``; on the head, and fine hair round it, nothing
+    changes.
     """
     height, width = alpha.shape
     side = min(height, width)
@@ -96,18 +91,13 @@ def dressed(foreground: Image, alpha: Image, head: Head, texture: Image, rng: np
             shape = _shape(_place(cloth, rng), rng.uniform(0.02, 0.16) * side, height, width, rng)
             fill = texture[::-1].astype(np.float32) / 255 if rng.random() < 0.2 else _colour(rng)
             colours = _mixed(colours, fill * np.sqrt(light), cloth * shape)
-    return _uint8(np.clip(colours, 0, 1) * 255)
+    return to_bytes(colours)
 
 
 def other_clothes(textures: Sequence[Image], *, probability: float) -> Transform:
-    """:func:`dressed` for samples whose face is known: what they show beside that stays as it is.
+    """:func:`dressed` for a share of the samples whose face is known: what they show beside that stays as it is.
 
-    Parameters
-    ----------
-    textures
-        Pictures of any size: scenes, for example.
-    probability
-        How often it happens.
+    The textures are pictures of any size: scenes, for example.
     """
 
     def apply(sample: Sample, rng: np.random.Generator) -> Sample:
@@ -120,10 +110,10 @@ def other_clothes(textures: Sequence[Image], *, probability: float) -> Transform
         change = f32(dressed(sample.image, sample.alpha, head, texture, rng)) - sample.image
         foreground = sample.foreground
         if foreground is not None:
-            clothed = _uint8(foreground + change)
+            clothed = to_uint8(foreground + change)
             change, foreground = f32(clothed) - foreground, clothed
         # What the foreground changes by, the picture does by its alpha of that: I = aF + (1-a)B holds.
-        image = _uint8(sample.image + change * f32(sample.alpha / 255)[..., None])
+        image = to_uint8(sample.image + change * f32(sample.alpha / 255)[..., None])
         return replace(sample, image=image, foreground=foreground)
 
     return apply
@@ -153,16 +143,12 @@ def cluttered(background: Image, texture: Image, rng: np.random.Generator) -> Im
     for _ in range(int(rng.integers(1, 5))):
         place = (float(rng.uniform(0, width)), float(rng.uniform(0, height)))
         over(result, blur(_object(place, rng.uniform(0.05, 0.3) * min(height, width), texture, rng), sigma))
-    return _uint8(np.clip(result[..., :3], 0, 1) * 255)
-
-
-def _uint8(colours: Array) -> Image:
-    return np.asarray(np.clip(np.rint(colours), 0, 255), np.uint8)
+    return to_bytes(result[..., :3])
 
 
 def _around(face_mask: Image) -> Head:
     """The head of the faces in a mask, with the hair above and beside them."""
-    x, y, width, height = cv2.boundingRect((face_mask != 0).astype(np.uint8))
+    x, y, width, height = box_around(face_mask)
     low, size = np.array([x, y], float), np.array([width, height], float)
     return Head.of(np.stack([low - size * (0.4, 0.6), low + size + size * (0.4, 0.1)]))
 
@@ -203,8 +189,7 @@ def _shape(place: tuple[float, float], size: float, height: int, width: int, rng
         points = curve(points) if rng.random() < 0.6 else points
     else:
         points, stretch = np.array([[-3, -1], [3, -1], [3, 1], [-3, 1]]), np.array([1.0, rng.uniform(0.05, 0.2)])
-    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    return coverage([(points * stretch * size) @ rotation.T + place], height, width)
+    return coverage([(points * stretch * size) @ rotation(turn).T + place], height, width)
 
 
 def _circle(angles: NDArray[np.float64]) -> NDArray[np.float64]:

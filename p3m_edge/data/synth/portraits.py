@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from p3m_edge.data.pixels import blend
 from p3m_edge.data.sample import Sample
 from p3m_edge.data.synth import body, face, hair, head
 from p3m_edge.data.synth.background import draw_background
@@ -69,17 +69,9 @@ def portrait(seed: int, width: int = 512, height: int = 512, look: Look = _DEFAU
             break
     grade = draw_grade(look, rngs[3])
     foreground, back = to_bytes(grade(unmultiply(layered))), to_bytes(grade(background))
-    image = develop(compose(alpha, foreground, back), look, rngs[3])
+    image = develop(blend(foreground, back, alpha), look, rngs[3])
     mask = np.where(face_mask > 0.5, np.uint8(255), np.uint8(0))
     return Sample(f"{seed:06d}", image, alpha, trimap, foreground, back, mask)
-
-
-def compose(
-    alpha: NDArray[np.uint8], foreground: NDArray[np.uint8], background: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
-    """``alpha * foreground + (1 - alpha) * background``, rounded; all uint8."""
-    share = alpha[..., None].astype(np.float32) / 255
-    return np.rint(share * foreground + (1 - share) * background).astype(np.uint8)
 
 
 def _render(scene: Scene, rng: np.random.Generator) -> tuple[Array, Array]:
