@@ -40,7 +40,7 @@ _OPTIONAL: dict[str, Callable[..., Transform]] = {
 
 
 @dataclass(frozen=True)
-class Order:
+class Sampler:
     """Which pictures each process sees in which step: a function of the step alone, so a run can go on at any.
 
     An epoch is a permutation of all pictures, cut into the steps of all processes together; its last step is filled up
@@ -124,14 +124,12 @@ class Portraits:
         Raises
         ------
         InputError
-            Neither this picture nor those tried in its place can be used.
-        MaskError
-            The picture's matte is not what it seems: so are others, probably.
+            Neither this picture nor those tried in its place can be used; as a :class:`MaskError`, its matte is not
+            what it seems, and so are others, probably.
         P3MEdgeError
             Source faces or backgrounds cannot be used.
         """
-        unreadable: list[str] = []
-        count = len(self.source)
+        unreadable, count = [], len(self.source)
         for attempt in range(min(_TRIES, count)):
             try:
                 pictures = self._draw(Draw(draw.epoch, (draw.item + attempt) % count))
@@ -140,14 +138,12 @@ class Portraits:
             except InputError as error:
                 unreadable.append(" ".join(str(error).split()))
                 continue
-            others = [source for source in (self.faces, self.backgrounds) if source is not None]
-            damaged = tuple(line for source in others for line in source.damaged())
+            damaged = tuple(line for source in (self.faces, self.backgrounds) if source for line in source.damaged())
             return pictures._replace(unreadable=tuple(unreadable), damaged=damaged)
         raise InputError(f"{len(unreadable)} pictures one after the other cannot be used, the last: {unreadable[-1]}")
 
     def _draw(self, draw: Draw) -> Pictures:
-        seed = self.config.run.seed
-        sample = self.source.read(draw)
+        seed, sample = self.config.run.seed, self.source.read(draw)
         # Random numbers of its own: with the probability 0 it must not change what the other steps draw.
         pasting = rng_for(PASTE, seed, *draw)
         if self.faces is not None and "icp" in self.config.copy_paste.methods:
@@ -226,24 +222,20 @@ def normalise(image: Tensor) -> Tensor:
 
 
 def _pack(sample: Sample, source_image: Image, source_mask: Image) -> Pictures:
-    if sample.trimap is None:
-        raise InputError(f"{sample.name} has no trimap")
-    foreground, background = sample.foreground, sample.background
-    coloured = foreground is not None and background is not None
-    images = {
-        "image": sample.image,
-        "alpha": sample.alpha,
-        "trimap": sample.trimap,
-        "trust": np.full_like(sample.alpha, 255) if sample.trust is None else sample.trust,
-        "foreground": np.zeros_like(sample.image) if foreground is None or not coloured else foreground,
-        "background": np.zeros_like(sample.image) if background is None or not coloured else background,
-        "face_mask": np.zeros_like(sample.alpha) if sample.face_mask is None else sample.face_mask,
+    coloured = sample.foreground is not None and sample.background is not None
+    known = sample if coloured else replace(sample, foreground=None, background=None)
+    arrays = {
+        "foreground": np.zeros_like(sample.image),
+        "background": np.zeros_like(sample.image),
+        "face_mask": np.zeros_like(sample.alpha),
+        "trust": np.full_like(sample.alpha, 255),
+        **known.arrays,
         "source_image": source_image,
         "source_mask": source_mask,
     }
     flags = {"has_colours": coloured, "labelled": sample.labelled}
     return Pictures(
-        **{name: _tensor(image) for name, image in images.items()},
+        **{name: _tensor(array) for name, array in arrays.items()},
         **{name: torch.tensor([flag], dtype=torch.uint8) for name, flag in flags.items()},
         names=(sample.name,),
         unreadable=(),

@@ -29,7 +29,7 @@ from p3m_edge.model.checkpoint import inspect_checkpoint
 from p3m_edge.model.p3mnet import P3MNet
 from p3m_edge.train import launch
 from p3m_edge.train.config import Config, to_table
-from p3m_edge.train.dataset import Order, Portraits, normalise
+from p3m_edge.train.dataset import Portraits, Sampler, normalise
 from p3m_edge.train.inputs import Inputs
 from p3m_edge.train.request import TrainRequest
 
@@ -109,19 +109,11 @@ class RoundedActivation(nn.Module):
         self.zero_point.copy_((self.lowest - torch.round(low / self.scale)).clamp(self.lowest, self.highest))
 
 
-class Calibration(Sequence[Tensor]):
+def calibration(inputs: Inputs, config: Config) -> list[Tensor]:
     """The first pictures of a training, as the network sees them: float32 ``[1, 3, H, W]``."""
-
-    def __init__(self, inputs: Inputs, config: Config) -> None:
-        self._portraits = Portraits(inputs.train, inputs.faces, config)
-        order = Order(len(inputs.train), 1, config.run.seed)
-        self._draws = [order.draws(step)[0] for step in range(min(config.qat.pictures, order.steps))]
-
-    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
-        return normalise(self._portraits[self._draws[index]].image)
-
-    def __len__(self) -> int:
-        return len(self._draws)
+    portraits, sampler = Portraits(inputs.train, inputs.faces, config), Sampler(len(inputs.train), 1, config.run.seed)
+    draws = [sampler.draws(step)[0] for step in range(min(config.qat.pictures, sampler.steps))]
+    return [normalise(portraits[draw].image) for draw in draws]
 
 
 def preset(weights: Path) -> str:
@@ -132,15 +124,7 @@ def preset(weights: Path) -> str:
 
 
 def check(request: TrainRequest) -> None:
-    """Refuse what does not go together with QAT, if it is wanted.
-
-    Raises
-    ------
-    UsageError
-        See the messages.
-    MissingError
-        NNCF is not installed.
-    """
+    """:class:`UsageError` for what does not go together with QAT, if it is on; :class:`MissingError` without NNCF."""
     config = request.config
     if not config.qat.enabled:
         return
@@ -166,14 +150,8 @@ def check(request: TrainRequest) -> None:
 def quantised(network: P3MNet, pictures: Sequence[Tensor]) -> P3MNet:
     """A copy of a network that rounds, with ranges of activations from pictures, float32 ``[1, 3, H, W]``.
 
-    The network is on the CPU, and is put into evaluation mode.
-
-    Raises
-    ------
-    MissingError
-        NNCF is not installed.
-    InputError
-        A picture cannot be read, or an activation is not finite.
+    The network is on the CPU, and is put into evaluation mode. :class:`MissingError` without NNCF, :class:`InputError`
+    if an activation is not finite.
     """
     nncf = post_training.require()
     kind = importlib.import_module("nncf.torch.quantization.layers").BaseQuantizer
