@@ -20,7 +20,7 @@ from torch.nn.utils import fusion
 from p3m_edge.errors import UsageError
 from p3m_edge.model.cells import assembled, spread
 from p3m_edge.model.decoder import GlobalOutput, LocalDecoder
-from p3m_edge.model.layers import ConvUnit, Encoder, Front, PoolingEncoder
+from p3m_edge.model.layers import ConvUnit, Encoder, PoolingEncoder, StemOutput
 from p3m_edge.model.p3mnet import ENCODERS, IMAGENET_MEAN, IMAGENET_STD, P3MNet, fuse
 from p3m_edge.model.unpool import Lowering, Phases, lowering, pool_phases, unpool_phases
 from p3m_edge.records import OutputName, Unpool
@@ -119,7 +119,7 @@ class PhaseForm(nn.Module):
         else:  # the maximum of each 2x2 cell
             ee, eo, oe, oo = phases
             detail = torch.maximum(torch.maximum(ee, eo), torch.maximum(oe, oo))
-        features = self.encoder.trunk(Front(pooled, winners, detail))
+        features = self.encoder.trunk(StemOutput(pooled, winners, detail))
         coarse: GlobalOutput = self.global_decoder(features)
         inner = self.local_decoder.body(features, coarse.guides)
         return coarse, torch.sigmoid(self.head(unpool_phases(inner, winners, kernel)))

@@ -71,7 +71,7 @@ class Mlp(nn.Module):
         return out
 
 
-class Front(NamedTuple):
+class StemOutput(NamedTuple):
     """What the rest of the encoder needs of its first level, which alone has the full resolution.
 
     Attributes
@@ -96,7 +96,7 @@ class Features(NamedTuple):
     Attributes
     ----------
     detail
-        ``[B, C0, H/2, W/2]``, see :class:`Front`.
+        ``[B, C0, H/2, W/2]``, see :class:`StemOutput`.
     half
         ``[B, C, H/2, W/2]``, the second level.
     e1, e2, e3, e4
@@ -124,7 +124,7 @@ class Encoder(nn.Module):
 
 
 class PoolingEncoder(Encoder):
-    """Base of the published encoders: a stem at full resolution, and a trunk that needs only what :class:`Front` holds.
+    """Base of the published encoders: a stem at full resolution, and a trunk that needs only its :class:`StemOutput`.
 
     Attributes
     ----------
@@ -148,25 +148,22 @@ class PoolingEncoder(Encoder):
         """The stem."""
         return (self.stem,)
 
-    def front(self, x: Tensor) -> Front:
-        """``[B, 3, H, W]`` -> the first level, pooled. The only place where full-resolution features exist."""
-        e0 = self.stem(x)
-        pooled, winners = max_pool(e0, self.kernel)
-        return Front(pooled, winners, pooled if self.kernel == 2 else functional.max_pool2d(e0, 2, 2))
-
-    def trunk(self, front: Front) -> Features:
+    def trunk(self, stem: StemOutput) -> Features:
         """Everything below the full resolution."""
-        levels, winners = [self.layer0(front.pooled)], [front.winners]
+        levels, winners = [self.layer0(stem.pooled)], [stem.winners]
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             pooled, won = max_pool(levels[-1], self.kernel)
             levels.append(layer(pooled))
             winners.append(won)
         half, e1, e2, e3, e4 = levels
-        return Features(front.detail, half, e1, e2, e3, e4, tuple(winners))
+        return Features(stem.detail, half, e1, e2, e3, e4, tuple(winners))
 
     def forward(self, x: Tensor) -> Features:
         """``[B, 3, H, W]``, normalised -> the features of all levels."""
-        return self.trunk(self.front(x))
+        e0 = self.stem(x)  # the only features at full resolution
+        pooled, winners = max_pool(e0, self.kernel)
+        detail = pooled if self.kernel == 2 else functional.max_pool2d(e0, 2, 2)
+        return self.trunk(StemOutput(pooled, winners, detail))
 
 
 class Reduction(nn.Module):
@@ -226,16 +223,16 @@ class TokenEncoder(PoolingEncoder):
         self.reductions = nn.ModuleList(Reduction(*pair) for pair in pairwise(widths))
         self.norm = norm
 
-    def trunk(self, front: Front) -> Features:
+    def trunk(self, stem: StemOutput) -> Features:
         """The second level, the four stages and the reductions between them."""
-        half = self.stem2(front.pooled)
+        half = self.stem2(stem.pooled)
         pooled, winners1 = max_pool(half, 2)
         x = self.stem_norm(channels_last(self.stem3(pooled)))
         e1, winners2, x = self.reductions[0](self.stages[0](x))
         e2, winners3, x = self.reductions[1](self.stages[1](x))
         e3, winners4, x = self.reductions[2](self.stages[2](x))
         e4 = channels_first(self.norm(self.stages[3](x)))
-        return Features(front.detail, half, e1, e2, e3, e4, (front.winners, winners1, winners2, winners3, winners4))
+        return Features(stem.detail, half, e1, e2, e3, e4, (stem.winners, winners1, winners2, winners3, winners4))
 
 
 def repeated(block: Callable[[int, int], nn.Module], inputs: int, outputs: int, count: int) -> nn.Sequential:

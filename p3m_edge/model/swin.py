@@ -72,9 +72,11 @@ class SwinBlock(nn.Module):
         if below or right:
             x = functional.pad(x, (0, 0, 0, right, 0, below))
         x = _roll(x, self.shift)
-        mask = window_mask(height, width, self.shift)
-        added = None if mask is None else torch.from_numpy(mask).to(x).repeat(batch, 1, 1, 1)
-        x = _roll(from_windows(self.attn(to_windows(x), added), x.shape[1], x.shape[2]), -self.shift)
+        windows, mask = to_windows(x), window_mask(height, width, self.shift)
+        added = None
+        if mask is not None:
+            added = torch.from_numpy(mask).to(device=x.device, dtype=x.dtype).repeat(batch, 1, 1, 1)
+        x = _roll(from_windows(self.attn(windows, added), x.shape[1], x.shape[2]), -self.shift)
         return x[:, :height, :width] if below or right else x
 
     def forward(self, x: Tensor) -> Tensor:

@@ -254,17 +254,16 @@ def from_table(table: Table) -> Config:
         raise _explained(str(error)) from None
     except OverflowError as error:  # a whole number where a float is wanted
         raise UsageError(f"a setting is too large a number: {error}") from None
-    data, levels = config.data, config.distillation.levels
-    if data.clothes and not data.compose:
-        raise UsageError(
-            "data.clothes takes textures from backgrounds", hint="data.compose=0.5 data.backgrounds=FOLDER"
-        )
-    if data.compose and not data.backgrounds:
-        raise UsageError("data.compose needs backgrounds", hint="data.backgrounds=FOLDER")
-    if len(set(levels)) != len(levels):
-        raise UsageError(f"distillation.levels must be different, not {list(levels)}")
-    if set(config.optim.frozen) == set(get_args(Part)):
-        raise UsageError("optim.frozen leaves nothing that could learn", hint="leave out a part of the network")
+    data, levels, parts = config.data, config.distillation.levels, set(get_args(Part))
+    for wrong, told, hint in (
+        (data.clothes and not data.compose, "data.clothes takes textures from backgrounds",
+         "data.compose=0.5 data.backgrounds=FOLDER"),
+        (data.compose and not data.backgrounds, "data.compose needs backgrounds", "data.backgrounds=FOLDER"),
+        (len(set(levels)) != len(levels), f"distillation.levels must be different, not {list(levels)}", None),
+        (set(config.optim.frozen) == parts, "optim.frozen leaves nothing that could learn", "leave out a part of it"),
+    ):  # fmt: skip
+        if wrong:
+            raise UsageError(told, hint=hint)
     return config
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from p3m_edge.data import augment
 from p3m_edge.data.compose.vary import other_clothes
 from p3m_edge.data.copy_paste import ImagePaste
-from p3m_edge.data.faces import FaceSource, fitted
+from p3m_edge.data.faces import fitted
 from p3m_edge.data.sample import Image, Sample, Transform, generator
 from p3m_edge.data.sound import Sound, SoundFaces
 from p3m_edge.data.view import View
@@ -27,7 +27,7 @@ from p3m_edge.errors import InputError
 from p3m_edge.imageio import MaskError, list_images, read_image
 from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD
 from p3m_edge.train.config import Config, Data
-from p3m_edge.train.inputs import PASTE, Draw, Source, rng_for
+from p3m_edge.train.inputs import PASTE, Draw, Inputs, rng_for
 from p3m_edge.train.losses import Batch
 
 _TRIES = 8  # pictures tried in the place of an unreadable one
@@ -110,25 +110,29 @@ class Pictures(NamedTuple):
     damaged: tuple[str, ...]
 
 
-class Portraits:
-    """Training samples, with faces for P3M-CP; what one looks like depends on seed, epoch and index alone."""
+class Batches:
+    """The batches of this process, by step; what a sample looks like depends on seed, epoch and index alone."""
 
-    def __init__(self, source: Source, faces: FaceSource | None, config: Config) -> None:
-        self.source = source
-        self.faces = None if faces is None else SoundFaces(faces)
-        self.config = config
+    def __init__(self, inputs: Inputs, config: Config, sampler: Sampler) -> None:
+        self.source, self.config, self.sampler = inputs.train, config, sampler
+        self.faces = None if inputs.faces is None else SoundFaces(inputs.faces)
 
-    def __getitem__(self, draw: Draw) -> Pictures:
-        """A batch of one.
+    def __getitem__(self, step: int) -> Pictures:
+        """The batch of a step, which counts from 0 over all epochs.
 
         Raises
         ------
         InputError
-            Neither this picture nor those tried in its place can be used; as a :class:`MaskError`, its matte is not
-            what it seems, and so are others, probably.
+            Neither a picture nor those tried in its place can be used; as a :class:`MaskError`, its matte is not what
+            it seems, and so are others, probably.
         P3MEdgeError
             Source faces or backgrounds cannot be used.
         """
+        fields = zip(*map(self._read, self.sampler.draws(step)), strict=True)
+        return Pictures._make(torch.cat(x) if isinstance(x[0], Tensor) else sum(x, ()) for x in fields)
+
+    def _read(self, draw: Draw) -> Pictures:
+        """A batch of one."""
         unreadable, count = [], len(self.source)
         for attempt in range(min(_TRIES, count)):
             try:
@@ -176,7 +180,7 @@ class Portraits:
 
     def __getstate__(self) -> dict[str, object]:
         """Without the transforms and backgrounds, which a worker makes for itself."""
-        return {"source": self.source, "faces": self.faces, "config": self.config}
+        return {name: getattr(self, name) for name in ("source", "config", "sampler", "faces")}
 
 
 def augmentation(data: Data, backgrounds: Sequence[Image] | None) -> Transform:
@@ -192,12 +196,6 @@ def augmentation(data: Data, backgrounds: Sequence[Image] | None) -> Transform:
         steps.append(other_clothes(backgrounds, probability=data.clothes))
     steps += [make(probability=share) for name, make in _OPTIONAL.items() if (share := getattr(data, name))]
     return augment.chain(*steps)
-
-
-def collate(samples: Sequence[Pictures]) -> Pictures:
-    """One batch of many."""
-    fields = zip(*samples, strict=True)
-    return Pictures._make(torch.cat(values) if isinstance(values[0], Tensor) else sum(values, ()) for values in fields)
 
 
 def to_batch(pictures: Pictures) -> Batch:

@@ -164,17 +164,19 @@ def open_inputs(data: str | None, faces: str | None, config: Config, unlabelled:
         wanted; the faces are missing, or not wanted; or the unlabelled pictures are those of the set.
     """
     methods = ", ".join(config.copy_paste.methods)
-    if methods and faces is None:
-        raise UsageError(f"P3M-CP ({methods}) needs faces", hint="--faces FOLDER, or --faces synth:100")
-    if faces is not None and not methods:
-        raise UsageError("--faces has no meaning without P3M-CP", hint="--cp icp, --cp fcp or --cp icp,fcp")
+    for wrong, told, hint in (
+        (methods and faces is None, f"P3M-CP ({methods}) needs faces", "--faces FOLDER, or --faces synth:100"),
+        (faces is not None and not methods, "--faces has no meaning without P3M-CP",
+         "--cp icp, --cp fcp or --cp icp,fcp"),
+        (data is None and unlabelled is None, "what is to be trained on?",
+         "--data DIR, or --data synth:0 for generated portraits"),
+        (data is None and methods, "P3M-CP needs --data: pictures without mattes have no face masks either", None),
+    ):  # fmt: skip
+        if wrong:
+            raise UsageError(told, hint=hint)
     if config.data.compose and not list_images(config.data.backgrounds):
         raise InputError(f"{config.data.backgrounds} holds no backgrounds")
     source = None if faces is None else _faces(faces, config)
-    if data is None and unlabelled is None:
-        raise UsageError("what is to be trained on?", hint="--data DIR, or --data synth:0 for generated portraits")
-    if data is None and methods:
-        raise UsageError("P3M-CP needs --data: pictures without mattes have no face masks either")
     read: Callable[[Item], Sample] = _read
     if config.data.foregrounds:
         read = partial(_read, foregrounds=Path(config.data.foregrounds).expanduser())

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.train.config import Config
-from p3m_edge.train.dataset import Pictures, Portraits, Sampler, collate
+from p3m_edge.train.dataset import Batches, Pictures
 
 _BYTES = 24  # of a pixel of the network's input in all arrays of a batch, with some to spare
 _WAITING = 3  # batches of a worker that may be on their way
@@ -34,16 +34,16 @@ Found = Pictures | P3MEdgeError
 """Errors of ours are values here: PyTorch would raise others in their place, without their hints."""
 
 
-class _Batches(Dataset[Found | bytes]):
-    """The batches of this process, as bytes where there may be too little shared memory; the index is the step."""
+class _Prepared(Dataset[Found | bytes]):
+    """Batches as workers hand them over: as bytes where there may be too little shared memory."""
 
-    def __init__(self, portraits: Portraits, sampler: Sampler) -> None:
-        self._portraits, self._sampler = portraits, sampler
-        self._pickled = bool(portraits.config.data.workers) and _scarce_shared_memory(portraits.config)
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+        self._pickled = bool(batches.config.data.workers) and _scarce_shared_memory(batches.config)
 
     def __getitem__(self, step: int) -> Found | bytes:
         try:
-            found: Found = collate([self._portraits[draw] for draw in self._sampler.draws(step)])
+            found: Found = self._batches[step]
         except P3MEdgeError as error:
             found = error
         return pickle.dumps(found) if self._pickled else found
@@ -55,11 +55,11 @@ class BatchLoader:
     ``waited`` counts the seconds that :meth:`__iter__` took for batches, without the first, for which workers start.
     """
 
-    def __init__(self, portraits: Portraits, sampler: Sampler, first: int, last: int, *, pin: bool) -> None:
+    def __init__(self, batches: Batches, first: int, last: int, *, pin: bool) -> None:
         self.waited = 0.0
-        self._workers = portraits.config.data.workers
+        self._workers = batches.config.data.workers
         self._loader: DataLoader[Found | bytes] = DataLoader(
-            _Batches(portraits, sampler),
+            _Prepared(batches),
             batch_size=None,
             sampler=range(first, last),
             collate_fn=_identity,

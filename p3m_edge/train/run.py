@@ -15,7 +15,7 @@ from p3m_edge.model.checkpoint import read_checkpoint
 from p3m_edge.model.p3mnet import P3MNet, build
 from p3m_edge.train import config as configs
 from p3m_edge.train import folder, launch, origin, qat, state
-from p3m_edge.train.dataset import Portraits, Sampler
+from p3m_edge.train.dataset import Batches, Sampler
 from p3m_edge.train.distill import open_teacher
 from p3m_edge.train.encoder_weights import EncoderReport, load_encoder
 from p3m_edge.train.feature_paste import FeaturePaste
@@ -142,8 +142,8 @@ def train(request: TrainRequest, reporter: Reporter) -> TrainResult | None:
         fabric.barrier()
         if first:
             charts.require()  # for the curve, which comes hours later
-        portraits, step = Portraits(setup.inputs.train, setup.inputs.faces, request.config), trainer.progress.step
-        loader = BatchLoader(portraits, setup.sampler, step, setup.plan.steps, pin=fabric.device.type == "cuda")
+        batches, step = Batches(setup.inputs, request.config, setup.sampler), trainer.progress.step
+        loader = BatchLoader(batches, step, setup.plan.steps, pin=fabric.device.type == "cuda")
         tensorboard = request.config.log.tensorboard
         with Logs(request.out, step, tensorboard=tensorboard) if first else nullcontext() as logs:
             try:
