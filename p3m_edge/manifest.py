@@ -19,8 +19,8 @@ from typing import Annotated, Any
 import msgspec
 
 from p3m_edge.atomic import check_name, is_aside, recover
+from p3m_edge.checkpoint_header import NO_DIGEST, digest
 from p3m_edge.errors import ArtefactError
-from p3m_edge.header import NO_DIGEST, digest
 from p3m_edge.manifest_rules import problems
 from p3m_edge.records import (
     EngineRecord,

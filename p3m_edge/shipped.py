@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+from p3m_edge.checkpoint_header import Header, read
 from p3m_edge.errors import CheckpointError, UsageError, suggestion
-from p3m_edge.header import Header, read
 from p3m_edge.targets import ARCHS
 
 SHIPPED = ("mobile",)

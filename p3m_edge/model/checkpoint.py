@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +12,8 @@ import torch
 from torch import Tensor
 
 from p3m_edge.atomic import atomic_write, check_name
+from p3m_edge.checkpoint_header import Header, is_safetensors
 from p3m_edge.errors import CheckpointError, InputError
-from p3m_edge.header import is_safetensors
 from p3m_edge.model import container, foreign
 from p3m_edge.model.p3mnet import ENCODERS, P3MNet
 from p3m_edge.model.published import UNUSED, our_name, recognise
@@ -25,22 +23,7 @@ from p3m_edge.targets import ARCHS
 _COUNTER = ".num_batches_tracked"  # a batch norm's counter, which nothing uses
 _MAX_BYTES = 4 * 1024**3
 _SHOWN = 4
-# What the unpickler and the zip reader raise on bytes that are not theirs.
-_FOREIGN = (
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+_UNSTATED = "not stated in the file", "a file in the published layout; its origin is not recorded in it"
 
 
 @dataclass(frozen=True)
@@ -50,7 +33,7 @@ class CheckpointInfo:
     Attributes
     ----------
     arch
-        ``r34``, ``swin-t`` or ``vitae-s``.
+        One of :data:`p3m_edge.targets.ARCHS`, or ``tiny``.
     format
         ``p3m-edge`` (ours) or ``published`` (the layout of the published files).
     licence, provenance
@@ -79,16 +62,9 @@ class CheckpointInfo:
 def load_checkpoint(path: str | Path) -> P3MNet:
     """Read a checkpoint, published or our own; the architecture is recognised.
 
-    Parameters
-    ----------
-    path
-        A file of ``torch.save`` (a state dict, or a dict with one under ``state_dict``) or safetensors.
-
-    Returns
-    -------
-    P3MNet
-        On the CPU, float32, in evaluation mode, every parameter and buffer from the file (but see
-        :attr:`CheckpointInfo.supplied`).
+    The file is one of ``torch.save`` (a state dict, or a dict with one under ``state_dict``) or safetensors. The
+    network is on the CPU, float32, in evaluation mode, with every parameter and buffer from the file (but see
+    :attr:`CheckpointInfo.supplied`).
 
     Raises
     ------
@@ -108,45 +84,40 @@ def read_checkpoint(path: str | Path) -> tuple[P3MNet, CheckpointInfo]:
     """The network and what the file says about it; see :func:`load_checkpoint`."""
     path = Path(path)
     data = _read(path)
-    header = None
-    if is_safetensors(data):
-        state, header = container.decode(data, str(path))
-    else:
-        state = _unpickle(data, path)
-    digest = hashlib.sha256(data).hexdigest()
+    tensors, header = _tensors(data, path, foreign.NESTED)
+    supplied: tuple[str, ...] = ()
     if header is None:
-        return _published(foreign.without_wrappers(state), path, digest)
-    if header.arch not in ENCODERS:
+        network, supplied = _published(foreign.without_wrappers(tensors), path)
+    elif header.arch in ENCODERS:
+        network = _assemble(tensors, header.arch, path)
+    else:
         raise CheckpointError(f"{path} is of an unknown architecture: {header.arch!r}", hint="upgrade p3m-edge")
-    network = _assemble(state, header.arch, path)
+    licence, provenance = _UNSTATED if header is None else (header.licence, header.provenance)
     return network, CheckpointInfo(
-        arch=header.arch,
-        format="p3m-edge",
-        licence=header.licence,
-        provenance=header.provenance,
-        trained=header.trained,
-        sha256=digest,
-        parameters=_parameters(network),
+        arch=network.arch,
+        format="published" if header is None else "p3m-edge",
+        licence=licence,
+        provenance=provenance,
+        trained=header is None or header.trained,
+        sha256=hashlib.sha256(data).hexdigest(),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        supplied=supplied,
     )
 
 
 def save_checkpoint(
     model: P3MNet, path: str | Path, *, licence: str, provenance: str, trained: bool, half: bool = False
 ) -> None:
-    """Write a checkpoint of our own format; see :mod:`p3m_edge.model.container`.
-
-    The file appears whole or not at all; a file of that name is replaced.
+    """Write a checkpoint of our own format (:mod:`p3m_edge.model.container`), whole or not at all.
 
     Parameters
     ----------
     model
         Any device and mode.
     path
-        The file to write, by custom ``*.safetensors``. Its folder must exist.
-    licence
-        Licence of the weights.
-    provenance
-        Where they come from: data, training run, conversion.
+        The file to write or to replace, by custom ``*.safetensors``. Its folder must exist.
+    licence, provenance
+        Of the weights; where they come from: data, training run, conversion.
     trained
         False for stand-in weights.
     half
@@ -173,28 +144,13 @@ def save_checkpoint(
 
 
 def read_tensors(path: str | Path, nested: tuple[str, ...] = foreign.NESTED) -> dict[str, Tensor]:
-    """The tensors of any file of weights, by the names in it; no network is built of them.
+    """The tensors of any file of ``torch.save`` or safetensors, by the names in it; no network is built of them.
 
-    Parameters
-    ----------
-    path
-        A file of ``torch.save`` or safetensors.
-    nested
-        Where in a dictionary the state dict may be; the first dictionary counts, else the whole.
-
-    Raises
-    ------
-    CheckpointError
-        As :func:`load_checkpoint`, but for the architecture.
+    ``nested`` names where in a dictionary the state dict may be; the first that is a dictionary counts, else the whole.
+    :class:`CheckpointError` as :func:`load_checkpoint`, but for the architecture.
     """
     path = Path(path)
-    data = _read(path)
-    tensors = container.decode(data, str(path))[0] if is_safetensors(data) else _unpickle(data, path, nested)
-    return foreign.without_wrappers(tensors)
-
-
-def _parameters(network: P3MNet) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+    return foreign.without_wrappers(_tensors(_read(path), path, nested)[0])
 
 
 def _read(path: Path) -> bytes:
@@ -214,19 +170,13 @@ def _read(path: Path) -> bytes:
         raise CheckpointError(f"the checkpoint {path} cannot be read: {error.strerror}") from error
 
 
-def _unpickle(data: bytes, path: Path, nested: tuple[str, ...] = foreign.NESTED) -> dict[str, Tensor]:
-    """The state dict in a file of ``torch.save``; nothing but tensors and plain containers is unpickled."""
-    foreign.check(data, str(path))
-    try:
-        loaded = foreign.unpickle(data)
-    except _FOREIGN as error:
-        raise CheckpointError(
-            f"{path} is not a PyTorch checkpoint, or is truncated: {foreign.why(error)}",
-            hint="expected safetensors, or a file of torch.save that holds tensors only",
-        ) from error
-    state = loaded
-    if isinstance(loaded, dict):
-        state = next((loaded[name] for name in nested if isinstance(loaded.get(name), Mapping)), loaded)
+def _tensors(data: bytes, path: Path, nested: tuple[str, ...]) -> tuple[dict[str, Tensor], Header | None]:
+    """The tensors of a file by the names in it, and our header, if it is a file of ours."""
+    if is_safetensors(data):
+        return container.decode(data, str(path))
+    state = foreign.unpickle(data, str(path))
+    if isinstance(state, dict):
+        state = next((state[name] for name in nested if isinstance(state.get(name), Mapping)), state)
     if isinstance(state, foreign.Unread):
         raise CheckpointError(
             f"{path} holds a whole object, not its state dict", hint="torch.save(net.state_dict(), ...)"
@@ -237,11 +187,11 @@ def _unpickle(data: bytes, path: Path, nested: tuple[str, ...] = foreign.NESTED)
     others = [str(key) for key, value in state.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
     if others:
         raise CheckpointError(f"{path} is not a checkpoint: {len(others)} entries hold no tensor ({_some(others)})")
-    return dict(state)
+    return dict(state), None
 
 
-def _published(state: dict[str, Tensor], path: Path, digest: str) -> tuple[P3MNet, CheckpointInfo]:
-    """The network from a state dict in one of the published layouts."""
+def _published(state: dict[str, Tensor], path: Path) -> tuple[P3MNet, tuple[str, ...]]:
+    """The network from a state dict in one of the published layouts, and the names of what the file lacks."""
     arch = recognise(state)
     if arch is None:
         raise CheckpointError(
@@ -258,16 +208,7 @@ def _published(state: dict[str, Tensor], path: Path, digest: str) -> tuple[P3MNe
             raise CheckpointError(f"{path} holds {origin[name]} and {key}, which must be equal and are not")
         ours[name], origin[name] = value, key
     network = _assemble(ours, arch, path, optional=PROJECTION)
-    return network, CheckpointInfo(
-        arch=arch,
-        format="published",
-        licence="not stated in the file",
-        provenance="a file in the published layout; its origin is not recorded in it",
-        trained=True,
-        sha256=digest,
-        parameters=_parameters(network),
-        supplied=tuple(key for key in network.state_dict() if key.endswith(PROJECTION) and key not in ours),
-    )
+    return network, tuple(key for key in network.state_dict() if key.endswith(PROJECTION) and key not in ours)
 
 
 def _assemble(state: Mapping[str, Tensor], arch: str, path: Path, optional: str | None = None) -> P3MNet:
@@ -276,14 +217,10 @@ def _assemble(state: Mapping[str, Tensor], arch: str, path: Path, optional: str 
         network = P3MNet(arch)
     expected = network.state_dict()
     counters = {key: torch.zeros((), dtype=torch.int64) for key in expected if key.endswith(_COUNTER)}
-    defaults = {key: expected[key] for key in expected if optional is not None and key.endswith(optional)}
+    defaults = {key: value for key, value in expected.items() if optional is not None and key.endswith(optional)}
     state = {**defaults, **{key: value for key, value in state.items() if not key.endswith(_COUNTER)}, **counters}
-    differences = {
-        "missing": [key for key in expected if key not in state],
-        "unexpected": [key for key in state if key not in expected],
-    }
-    if any(differences.values()):
-        parts = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in differences.items() if keys]
+    different = ("missing", expected.keys() - state.keys()), ("unexpected", state.keys() - expected.keys())
+    if parts := [f"{len(keys)} {what} ({_some(sorted(keys))})" for what, keys in different if keys]:
         raise CheckpointError(f"{path} is not a whole checkpoint of P3M-Net {arch}: tensors {'; '.join(parts)}")
     ready = {key: _checked(key, state[key], expected[key], path) for key in expected if key not in counters}
     network.load_state_dict({**ready, **counters}, assign=True)

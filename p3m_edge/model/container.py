@@ -1,6 +1,6 @@
 """The bytes of our own checkpoints: one safetensors file that notices when it has been changed.
 
-What it says about itself is in :mod:`p3m_edge.header`. Equal weights and metadata give equal files.
+What it says about itself is in :mod:`p3m_edge.checkpoint_header`. Equal weights and metadata give equal files.
 """
 
 from __future__ import annotations
@@ -13,28 +13,20 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from p3m_edge import header as headers
+from p3m_edge import checkpoint_header
+from p3m_edge.checkpoint_header import METADATA_KEY, NO_DIGEST, VERSION, Header
 from p3m_edge.errors import CheckpointError
-from p3m_edge.header import Header
 
 
 def encode(tensors: Mapping[str, Tensor], *, arch: str, licence: str, provenance: str, trained: bool) -> bytes:
     """The file for these tensors (dense, on the CPU)."""
-    header = Header(headers.NO_DIGEST, headers.VERSION, arch, licence, provenance, trained)
-    metadata = {headers.METADATA_KEY: msgspec.json.encode(header).decode()}
-    data = safetensors.torch.save(dict(tensors), metadata)
-    return data.replace(headers.NO_DIGEST.encode(), hashlib.sha256(data).hexdigest().encode(), 1)
+    header = Header(NO_DIGEST, VERSION, arch, licence, provenance, trained)
+    data = safetensors.torch.save(dict(tensors), {METADATA_KEY: msgspec.json.encode(header).decode()})
+    return data.replace(NO_DIGEST.encode(), hashlib.sha256(data).hexdigest().encode(), 1)
 
 
 def decode(data: bytes, name: str) -> tuple[dict[str, Tensor], Header | None]:
-    """The tensors of a safetensors file and our header, or None in its place where the file is not ours.
-
-    Parameters
-    ----------
-    data
-        The file.
-    name
-        What to call it in an error.
+    """The tensors of a safetensors file, and our header, or None where the file is not ours; ``name`` is for errors.
 
     Raises
     ------
@@ -45,4 +37,4 @@ def decode(data: bytes, name: str) -> tuple[dict[str, Tensor], Header | None]:
         tensors = safetensors.torch.load(data)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(f"{name} is a damaged safetensors file: {error}") from error
-    return tensors, headers.read(data, name)
+    return tensors, checkpoint_header.read(data, name)

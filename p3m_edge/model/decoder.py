@@ -6,7 +6,6 @@ TFI, sBFI and dBFI are the tripartite, shallow bipartite and deep bipartite feat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -15,13 +14,12 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from p3m_edge.model.layers import ConvUnit, Features
-from p3m_edge.model.unpool import Kernel, Winners, max_unpool
+from p3m_edge.model.unpool import Kernel, max_unpool
 
 CLASSES = 3  # background, unknown, foreground
 
 
-@dataclass(frozen=True)
-class DecoderPlan:
+class DecoderPlan(NamedTuple):
     """Channels of the decoder stages: those of the input, then those after each 3x3 convolution.
 
     Attributes
@@ -48,42 +46,22 @@ class DecoderPlan:
 
 PLANS = {
     "r34": DecoderPlan(
-        stage4=(512, 512, 512, 256),
-        stage3=(256, 256, 256, 128),
-        stage2=(128, 128, 128, 64),
-        stage1=(64, 64, 64, 64),
-        global0=(64, 64, 64, 3),
-        local0=(64, 64, 64),
-        detail=64,
+        (512, 512, 512, 256), (256, 256, 256, 128), (128, 128, 128, 64), (64, 64, 64, 64),
+        global0=(64, 64, 64, 3), local0=(64, 64, 64), detail=64,
     ),
     "swin-t": DecoderPlan(
-        stage4=(768, 384, 384, 384),
-        stage3=(384, 192, 192, 192),
-        stage2=(192, 96, 96, 96),
-        stage1=(96, 96, 96, 96),
-        global0=(96, 48, 48, 48),
-        local0=(96, 48, 48),
-        detail=48,
+        (768, 384, 384, 384), (384, 192, 192, 192), (192, 96, 96, 96), (96, 96, 96, 96),
+        global0=(96, 48, 48, 48), local0=(96, 48, 48), detail=48,
     ),
     "vitae-s": DecoderPlan(
-        stage4=(512, 256, 256, 256),
-        stage3=(256, 128, 128, 128),
-        stage2=(128, 64, 64, 64),
-        stage1=(64, 64, 64, 64),
-        global0=(64, 32, 32, 32),
-        local0=(64, 32, 32),
-        detail=32,
+        (512, 256, 256, 256), (256, 128, 128, 128), (128, 64, 64, 64), (64, 64, 64, 64),
+        global0=(64, 32, 32, 32), local0=(64, 32, 32), detail=32,
     ),
     "tiny": DecoderPlan(
-        stage4=(48, 32, 32, 32),
-        stage3=(32, 24, 24, 24),
-        stage2=(24, 16, 16, 16),
-        stage1=(16, 16, 16, 16),
-        global0=(16, 8, 8, 3),
-        local0=(16, 8, 8),
-        detail=8,
+        (48, 32, 32, 32), (32, 24, 24, 24), (24, 16, 16, 16), (16, 16, 16, 16),
+        global0=(16, 8, 8, 3), local0=(16, 8, 8), detail=8,
     ),
-}
+}  # fmt: skip
 
 
 class TFI(nn.Module):
@@ -96,22 +74,13 @@ class TFI(nn.Module):
 
     def forward(self, guide: Tensor, local: Tensor, encoder: Tensor) -> Tensor:
         """Three times ``[B, C, h, w]`` -> ``[B, C, h, w]``."""
-        parts = (self.transform(guide), self.transform(local), self.transform(encoder))
-        out: Tensor = self.mix(torch.cat(parts, dim=1))
+        out: Tensor = self.mix(torch.cat([self.transform(x) for x in (guide, local, encoder)], dim=1))
         return out
 
 
 class SBFI(nn.Module):
-    """Shallow bipartite feature integration: the local decoder and the detail of the encoder's stem.
-
-    Parameters
-    ----------
-    channels
-        Of the decoder feature.
-    detail
-        Channels of the stem.
-    stride
-        The decoder feature has 1/stride of the input's size: 2, 4 or 8.
+    """Shallow bipartite feature integration: the local decoder, at 1 / ``stride`` of the input (2, 4 or 8), and the
+    detail of the encoder's stem.
     """
 
     def __init__(self, channels: int, detail: int, stride: int) -> None:
@@ -132,16 +101,8 @@ class SBFI(nn.Module):
 
 
 class DBFI(nn.Module):
-    """Deep bipartite feature integration: the global decoder and the encoder's bottleneck; and its side output.
-
-    Parameters
-    ----------
-    channels
-        Of the decoder feature.
-    bottleneck
-        Channels of e4.
-    scale
-        Size of the decoder feature over that of e4: 4, 8 or 16.
+    """Deep bipartite feature integration: the global decoder and the encoder's bottleneck e4, which is smaller by
+    ``scale`` (4, 8 or 16); and its side output.
     """
 
     def __init__(self, channels: int, bottleneck: int, scale: int) -> None:
@@ -169,7 +130,7 @@ class GlobalOutput(NamedTuple):
     Attributes
     ----------
     logits
-        ``[B, 3, H/n, W/n]``, of cells of n x n pixels; n is 1 here, see :mod:`p3m_edge.model.cells`.
+        ``[B, 3, H/n, W/n]``; n is 1 here, see :mod:`p3m_edge.model.cells`.
     guides
         The outputs of its stages 4, 3, 2 and 1, which guide the local decoder.
     mixed
@@ -220,12 +181,7 @@ class GlobalDecoder(nn.Module):
 class LocalDecoder(nn.Module):
     """The matting decoder: alpha within the unknown region. Each stage ends in an unpooling.
 
-    Parameters
-    ----------
-    plan
-        The channels.
-    kernel
-        Side of the encoder's pooling windows.
+    ``kernel`` is the side of the encoder's pooling windows.
     """
 
     def __init__(self, plan: DecoderPlan, kernel: Kernel) -> None:
@@ -256,14 +212,10 @@ class LocalDecoder(nn.Module):
         out: Tensor = self.stage0(self.sbfi0(self.tfi0(g1, l1, half), detail))
         return out
 
-    def finish(self, x: Tensor, winners: Winners) -> Tensor:
-        """Unpool :meth:`body`'s output with the first pooling's winners; the alpha's logits ``[B, 1, H, W]``."""
-        out: Tensor = self.head(max_unpool(x, winners, self.kernel))
-        return out
-
     def forward(self, features: Features, guides: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         """The logits of the local alpha, ``[B, 1, H, W]``."""
-        return self.finish(self.body(features, guides), features.winners[0])
+        out: Tensor = self.head(max_unpool(self.body(features, guides), features.winners[0], self.kernel))
+        return out
 
 
 def upsample(x: Tensor, factor: int = 2) -> Tensor:

@@ -9,6 +9,7 @@ and the last unpooling and the final convolution never assemble the full-resolut
 from __future__ import annotations
 
 import copy
+from itertools import product
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -19,16 +20,13 @@ from torch.nn.utils import fusion
 from p3m_edge.errors import UsageError
 from p3m_edge.model.cells import assembled, spread
 from p3m_edge.model.decoder import GlobalOutput, LocalDecoder
-from p3m_edge.model.layers import ConvUnit, Encoder, Front, PoolingEncoder
+from p3m_edge.model.layers import ConvUnit, Encoder, PoolingEncoder, StemOutput
 from p3m_edge.model.p3mnet import ENCODERS, IMAGENET_MEAN, IMAGENET_STD, P3MNet, fuse
 from p3m_edge.model.unpool import Lowering, Phases, lowering, pool_phases, unpool_phases
 from p3m_edge.records import OutputName, Unpool
 
 Outputs = Literal["all", "alpha"]
-OUTPUTS: dict[Outputs, tuple[OutputName, ...]] = {
-    "all": ("alpha", "local_alpha", "global_logits"),
-    "alpha": ("alpha",),
-}
+OUTPUTS: dict[Outputs, tuple[OutputName, ...]] = {"all": ("alpha", "local_alpha", "global_logits"), "alpha": ("alpha",)}
 """The names of the graph's outputs."""
 
 
@@ -53,19 +51,8 @@ class DeployOutput(NamedTuple):
 class Deploy(nn.Module):
     """The deployable network, in float32 and evaluation mode. The network it is made from is not changed.
 
-    Parameters
-    ----------
-    network
-        A trained or stand-in network.
-    outputs
-        ``all``, or ``alpha`` alone.
-    unpool
-        How poolings and unpoolings are written, see :func:`p3m_edge.model.unpool.lowering`.
-
-    Raises
-    ------
-    UsageError
-        See :func:`unpooling`.
+    It gives ``outputs`` (``all``, or ``alpha`` alone); ``unpool`` says how poolings and unpoolings are written, see
+    :func:`p3m_edge.model.unpool.lowering`. Raises :class:`UsageError` as :func:`unpooling` does.
     """
 
     mean: Tensor
@@ -85,13 +72,7 @@ class Deploy(nn.Module):
         self.float().eval()  # all of it, whatever the script's default dtype
 
     def forward(self, image: Tensor) -> DeployOutput | Tensor:
-        """Matte a batch of frames.
-
-        Parameters
-        ----------
-        image
-            uint8 ``[N, H, W, 3]``, RGB; H and W multiples of 32.
-        """
+        """Matte frames, uint8 ``[N, H, W, 3]``, RGB; H and W are multiples of 32."""
         with lowering(self.unpool):
             # The mean is subtracted here and not in the stem's bias, because the stem pads with zeros after it.
             coarse, local_alpha = self.network.predict(image.permute(0, 3, 1, 2).to(torch.float32) - self.mean)
@@ -117,12 +98,8 @@ def unpooling(arch: str, wanted: Lowering) -> Unpool:
 
 
 class PhaseForm(nn.Module):
-    """A network whose local decoder unpools, with its two stages at full resolution in phases.
-
-    Parameters
-    ----------
-    network
-        With a :class:`~p3m_edge.model.layers.PoolingEncoder`; its parts are taken over.
+    """A network whose local decoder unpools, with its two stages at full resolution in phases; it takes over the parts
+    of the one that it is made from.
     """
 
     def __init__(self, network: P3MNet) -> None:
@@ -135,11 +112,14 @@ class PhaseForm(nn.Module):
 
     def predict(self, x: Tensor) -> tuple[GlobalOutput, Tensor]:
         """The same as :meth:`p3m_edge.model.p3mnet.P3MNet.predict`."""
-        phases = self.stem(x)
-        kernel = self.encoder.kernel
+        kernel, phases = self.encoder.kernel, self.stem(x)
         pooled, winners = pool_phases(phases, kernel)
-        detail = pooled if kernel == 2 else _largest(phases)
-        features = self.encoder.trunk(Front(pooled, winners, detail))
+        if kernel == 2:
+            detail = pooled
+        else:  # the maximum of each 2x2 cell
+            ee, eo, oe, oo = phases
+            detail = torch.maximum(torch.maximum(ee, eo), torch.maximum(oe, oo))
+        features = self.encoder.trunk(StemOutput(pooled, winners, detail))
         coarse: GlobalOutput = self.global_decoder(features)
         inner = self.local_decoder.body(features, coarse.guides)
         return coarse, torch.sigmoid(self.head(unpool_phases(inner, winners, kernel)))
@@ -160,11 +140,10 @@ class PhaseStem(nn.Module):
 
     def forward(self, x: Tensor) -> Phases:
         """``[N, 3, H, W]``, 0..255 less the mean -> four phases ``[N, C0, H/2, W/2]`` of the stem's output."""
-        ee, eo, oe, oo = (self.act(self._convolve(functional.pad(x, pads))) for pads in self.pads)
+        weight, bias = self.conv.weight, self.conv.bias
+        moved = (functional.pad(x, pads) for pads in self.pads)
+        ee, eo, oe, oo = (self.act(functional.conv2d(part, weight, bias, stride=2)) for part in moved)
         return ee, eo, oe, oo
-
-    def _convolve(self, x: Tensor) -> Tensor:
-        return functional.conv2d(x, self.conv.weight, self.conv.bias, stride=2)
 
 
 class PhaseHead(nn.Module):
@@ -176,25 +155,18 @@ class PhaseHead(nn.Module):
         self.parts = nn.ModuleList(nn.Conv2d(channels, 4, 3, padding=1, bias=k == 0) for k in range(4))
         self.parts.requires_grad_(requires_grad=False)
         weight = torch.zeros(4, 4, channels, 3, 3)  # input phase, output phase, channels, kernel
-        for p, q in ((p, q) for p in (0, 1) for q in (0, 1)):
-            for row, column in ((row, column) for row in range(3) for column in range(3)):
-                down, right = p + row - 1, q + column - 1  # where the tap lies, in full-resolution cells
-                source = 2 * (down % 2) + right % 2
-                weight[source, 2 * p + q, :, down // 2 + 1, right // 2 + 1] = head.weight[0, :, row, column]
+        for p, q, row, column in product((0, 1), (0, 1), range(3), range(3)):
+            down, right = p + row - 1, q + column - 1  # where the tap lies, in full-resolution cells
+            source = 2 * (down % 2) + right % 2
+            weight[source, 2 * p + q, :, down // 2 + 1, right // 2 + 1] = head.weight[0, :, row, column]
         for part, values in zip(self.parts, weight, strict=True):
             part.weight.copy_(values)  # type: ignore[operator]
         self.parts[0].bias.fill_(head.bias.item())  # type: ignore[operator,union-attr]
 
     def forward(self, phases: Phases) -> Tensor:
         """Four phases ``[N, C, H/2, W/2]`` -> ``[N, 1, H, W]``."""
-        first, second, third, fourth = (part(phase) for part, phase in zip(self.parts, phases, strict=True))
-        return functional.pixel_shuffle(first + second + third + fourth, 2)
-
-
-def _largest(phases: Phases) -> Tensor:
-    """The maximum of each 2x2 cell."""
-    ee, eo, oe, oo = phases
-    return torch.maximum(torch.maximum(ee, eo), torch.maximum(oe, oo))
+        ee, eo, oe, oo = (part(phase) for part, phase in zip(self.parts, phases, strict=True))
+        return functional.pixel_shuffle(ee + eo + oe + oo, 2)
 
 
 def _fold_scale(encoder: Encoder) -> None:

@@ -6,6 +6,7 @@ import io
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -25,6 +26,17 @@ _PREFIXES = ("module.", "model.", "net.", "network.")
 _MOST_KINDS = 64  # of objects that are no tensors, in one file
 _TERMINAL = re.compile(r"\x1b\[[0-9;]*m")
 _REFUSED = re.compile(r"Unsupported global: GLOBAL ([\w.]+)")
+_TEXTS = (
+    (rb"version https://git-lfs\.github\.com/spec/", "a Git LFS pointer, not the file itself",
+     "git lfs pull fetches the file"),
+    (rb"<(!doctype html|html|head|body|\?xml)", "a web page, not a checkpoint",
+     "the download failed, or needs a sign-in; a browser shows what the server said"),
+)  # fmt: skip
+UNREADABLE = (
+    pickle.UnpicklingError, zipfile.BadZipFile, ArithmeticError, AssertionError, AttributeError, EOFError, ImportError,
+    LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+"""What ``torch.load`` raises on bytes that are not its own."""
 
 
 class Unread:
@@ -45,56 +57,49 @@ def without_wrappers(state: Mapping[str, T]) -> dict[str, T]:
     return found if len(found) == len(state) else dict(state)  # two of them may have one name
 
 
-def check(data: bytes, name: str) -> None:
-    """Name what is no checkpoint at all.
+def unpickle(data: bytes, name: str) -> object:
+    """What is in a file of ``torch.save``: tensors, numbers, texts and containers; all else is left out, and never run.
 
     Raises
     ------
     CheckpointError
-        A web page, a pointer of Git LFS, or another text.
+        It is no such file, or is truncated.
     """
+    _refuse_text(data, name)
+    passed_over: list[str] = []
+    while True:
+        known: list[Any] = [(Unread, each) for each in passed_over]
+        try:
+            with warnings.catch_warnings(), torch.serialization.safe_globals(known):
+                warnings.simplefilter("ignore")  # about old ways to pickle, and about scripted archives
+                return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        except UNREADABLE as error:
+            refused = _REFUSED.search(str(error))
+            if refused and refused[1] not in passed_over and len(passed_over) < _MOST_KINDS:
+                passed_over.append(refused[1])
+                continue
+            raise CheckpointError(
+                f"{name} is not a PyTorch checkpoint, or is truncated: {_why(error)}",
+                hint="expected safetensors, or a file of torch.save that holds tensors only",
+            ) from error
+
+
+def _refuse_text(data: bytes, name: str) -> None:
+    """Name what is no checkpoint at all: a web page, a pointer of Git LFS, or another text."""
     start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith(b"version https://git-lfs.github.com/spec/"):
-        raise CheckpointError(f"{name} is a Git LFS pointer, not the file itself", hint="git lfs pull fetches the file")
-    if re.match(rb"<(!doctype html|html|head|body|\?xml)", start):
-        raise CheckpointError(
-            f"{name} is a web page, not a checkpoint",
-            hint="the download failed, or needs a sign-in; a browser shows what the server said",
-        )
+    for pattern, what, hint in _TEXTS:
+        if re.match(pattern, start):
+            raise CheckpointError(f"{name} is {what}", hint=hint)
     text = data[:512].decode("ascii", "replace")
     if len(data) > 8 and all(letter.isprintable() or letter in "\t\r\n" for letter in text) and "\ufffd" not in text:
         raise CheckpointError(f"{name} is a text, not a checkpoint; it begins with {shown(text[:50])}")
 
 
-def unpickle(data: bytes) -> Any:
-    """What is in a file of ``torch.save``: tensors, numbers, texts and containers; all else is left out, and never run.
-
-    Raises
-    ------
-    Exception
-        Of many kinds, where it is no such file: see :func:`why`.
-    """
-    passed_over: list[str] = []
-    while True:
-        known: list[Any] = [(Unread, name) for name in passed_over]
-        try:
-            with warnings.catch_warnings(), torch.serialization.safe_globals(known):
-                warnings.simplefilter("ignore")  # about old ways to pickle, and about scripted archives
-                return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            refused = _REFUSED.search(str(error))
-            if refused is None or refused[1] in passed_over or len(passed_over) >= _MOST_KINDS:
-                raise
-            passed_over.append(refused[1])
-
-
-def why(error: Exception) -> str:
+def _why(error: Exception) -> str:
     """Why a file could not be read, without PyTorch's advice to trust it."""
     text = _TERMINAL.sub("", " ".join(str(error).split()))
-    refused = _REFUSED.search(text)
-    if refused is not None:
+    if refused := _REFUSED.search(text):
         return f"it holds {refused[1]}, which is not read"
-    _, _, inner = text.partition("WeightsUnpickler error: ")
-    text = inner.partition(" Check the documentation")[0] if inner else text
-    foreign = "weights_only" in text or text.startswith("Unsupported operand")
-    return "it is no pickle of tensors" if foreign else text[:160] or type(error).__name__
+    inner = text.partition("WeightsUnpickler error: ")[2].partition(" Check the documentation")[0] or text
+    foreign = "weights_only" in inner or inner.startswith("Unsupported operand")
+    return "it is no pickle of tensors" if foreign else inner[:160] or type(error).__name__

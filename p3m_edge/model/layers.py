@@ -5,7 +5,7 @@ Shape legend: B batch, C channels, H and W the size of the network's input, h an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,10 +16,9 @@ from p3m_edge.model.unpool import Kernel, Winners, max_pool
 
 
 class ConvUnit(nn.Module):
-    """Convolution, then batch norm, then an activation.
+    """Convolution, then batch norm, then an activation; ``nn.Identity`` where there is no norm or no activation.
 
-    Every convolution of the network that is followed by a batch norm or an activation is one of these, so that folding
-    finds them all. A unit without a norm or an activation holds ``nn.Identity`` in its place.
+    Every convolution that is followed by a batch norm or an activation is one of these, so that folding finds them all.
 
     Parameters
     ----------
@@ -27,16 +26,12 @@ class ConvUnit(nn.Module):
         Channels.
     kernel
         Side of the kernel; odd, or even where the stride is. The padding keeps the size, divided by the stride.
-    stride
+    stride, bias, groups
         Of the convolution.
-    bias
-        Whether the convolution has a bias.
     norm
         Whether a batch norm follows.
     act
         The activation; None for none.
-    groups
-        Groups of the convolution.
     """
 
     def __init__(
@@ -52,8 +47,7 @@ class ConvUnit(nn.Module):
         groups: int = 1,
     ) -> None:
         super().__init__()
-        padding = (kernel - 1) // 2
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias, groups=groups)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, bias=bias, groups=groups)
         self.norm: nn.Module = nn.BatchNorm2d(outputs) if norm else nn.Identity()
         self.act: nn.Module = act() if act is not None else nn.Identity()
 
@@ -77,8 +71,8 @@ class Mlp(nn.Module):
         return out
 
 
-class Front(NamedTuple):
-    """All that is needed of the encoder's first level, which alone has the full resolution.
+class StemOutput(NamedTuple):
+    """What the rest of the encoder needs of its first level, which alone has the full resolution.
 
     Attributes
     ----------
@@ -87,7 +81,7 @@ class Front(NamedTuple):
     winners
         Of that pooling.
     detail
-        ``[B, C0, H/2, W/2]``, the maximum of each 2x2 cell of the stem's output: what the sBFI modules sample.
+        ``[B, C0, H/2, W/2]``, the maximum of each 2x2 cell of the stem's output, which the sBFI modules sample.
         With 2x2 pooling it is ``pooled`` itself.
     """
 
@@ -102,7 +96,7 @@ class Features(NamedTuple):
     Attributes
     ----------
     detail
-        ``[B, C0, H/2, W/2]``, see :class:`Front`.
+        ``[B, C0, H/2, W/2]``, see :class:`StemOutput`.
     half
         ``[B, C, H/2, W/2]``, the second level.
     e1, e2, e3, e4
@@ -122,19 +116,15 @@ class Features(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """Base of the encoders."""
+    """Base of the encoders: ``[B, 3, H, W]``, normalised -> :class:`Features`."""
 
     def stems(self) -> tuple[ConvUnit, ...]:
         """The units that see the picture."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor) -> Features:
-        """``[B, 3, H, W]``, normalised -> the features of all levels."""
-        raise NotImplementedError
-
 
 class PoolingEncoder(Encoder):
-    """Base of the published encoders: a stem at full resolution, and a trunk that needs only what :class:`Front` holds.
+    """Base of the published encoders: a stem at full resolution, and a trunk that needs only its :class:`StemOutput`.
 
     Attributes
     ----------
@@ -142,28 +132,38 @@ class PoolingEncoder(Encoder):
         Side of the pooling windows: 3 (overlapping, ResNet-34) or 2.
     stem
         One unit, ``[B, 3, H, W]`` -> e0 ``[B, C0, H, W]``.
+    layer0, layer1, layer2, layer3, layer4
+        The levels at 1/2 to 1/32, each behind a pooling; :class:`TokenEncoder` has others in their place.
     """
 
     kernel: Kernel
     stem: ConvUnit
+    layer0: nn.Module
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
 
     def stems(self) -> tuple[ConvUnit, ...]:
         """The stem."""
         return (self.stem,)
 
-    def front(self, x: Tensor) -> Front:
-        """``[B, 3, H, W]`` -> the first level, pooled. The only place where full-resolution features exist."""
-        e0 = self.stem(x)
-        pooled, winners = max_pool(e0, self.kernel)
-        return Front(pooled, winners, pooled if self.kernel == 2 else functional.max_pool2d(e0, 2, 2))
-
-    def trunk(self, front: Front) -> Features:
+    def trunk(self, stem: StemOutput) -> Features:
         """Everything below the full resolution."""
-        raise NotImplementedError
+        levels, winners = [self.layer0(stem.pooled)], [stem.winners]
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            pooled, won = max_pool(levels[-1], self.kernel)
+            levels.append(layer(pooled))
+            winners.append(won)
+        half, e1, e2, e3, e4 = levels
+        return Features(stem.detail, half, e1, e2, e3, e4, tuple(winners))
 
     def forward(self, x: Tensor) -> Features:
         """``[B, 3, H, W]``, normalised -> the features of all levels."""
-        return self.trunk(self.front(x))
+        e0 = self.stem(x)  # the only features at full resolution
+        pooled, winners = max_pool(e0, self.kernel)
+        detail = pooled if self.kernel == 2 else functional.max_pool2d(e0, 2, 2)
+        return self.trunk(StemOutput(pooled, winners, detail))
 
 
 class Reduction(nn.Module):
@@ -175,18 +175,8 @@ class Reduction(nn.Module):
         self.linear = nn.Linear(inputs, outputs, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Winners, Tensor]:
-        """Reduce a map of tokens.
-
-        Parameters
-        ----------
-        x
-            ``[B, h, w, inputs]``.
-
-        Returns
-        -------
-        tuple
-            The level's feature ``[B, inputs, h, w]``, the pooling's winners and the next stage's tokens
-            ``[B, h/2, w/2, outputs]``.
+        """``[B, h, w, inputs]`` -> the level's feature ``[B, inputs, h, w]``, the pooling's winners, and the tokens of
+        the next stage ``[B, h/2, w/2, outputs]``.
         """
         feature = channels_first(self.norm(x))
         pooled, winners = max_pool(feature, 2)
@@ -233,17 +223,21 @@ class TokenEncoder(PoolingEncoder):
         self.reductions = nn.ModuleList(Reduction(*pair) for pair in pairwise(widths))
         self.norm = norm
 
-    def trunk(self, front: Front) -> Features:
+    def trunk(self, stem: StemOutput) -> Features:
         """The second level, the four stages and the reductions between them."""
-        half = self.stem2(front.pooled)
+        half = self.stem2(stem.pooled)
         pooled, winners1 = max_pool(half, 2)
         x = self.stem_norm(channels_last(self.stem3(pooled)))
         e1, winners2, x = self.reductions[0](self.stages[0](x))
         e2, winners3, x = self.reductions[1](self.stages[1](x))
         e3, winners4, x = self.reductions[2](self.stages[2](x))
         e4 = channels_first(self.norm(self.stages[3](x)))
-        winners = (front.winners, winners1, winners2, winners3, winners4)
-        return Features(front.detail, half, e1, e2, e3, e4, winners)
+        return Features(stem.detail, half, e1, e2, e3, e4, (stem.winners, winners1, winners2, winners3, winners4))
+
+
+def repeated(block: Callable[[int, int], nn.Module], inputs: int, outputs: int, count: int) -> nn.Sequential:
+    """So many blocks in a row, each made from its input and output channels."""
+    return nn.Sequential(*(block(outputs if i else inputs, outputs) for i in range(count)))
 
 
 def channels_last(x: Tensor) -> Tensor:

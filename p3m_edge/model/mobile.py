@@ -14,8 +14,8 @@ Measured choices: docs/benchmarks.md. Shape legend: B pictures of H x W pixels, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as functional
@@ -28,9 +28,8 @@ CELL = 2
 """Pixels along a side of the cells in which the decoders predict."""
 
 
-@dataclass(frozen=True)
-class MobilePlan:
-    """What can be chosen; the defaults are the network ``mobile``. Others are for ``tools/mobile_figures.py``.
+class MobilePlan(NamedTuple):
+    """What can be chosen; the defaults are the network ``mobile``, others are for ``tools/mobile_figures.py``.
 
     Attributes
     ----------
@@ -55,9 +54,10 @@ class MobilePlan:
     neck: int = 96
     context: bool = True
 
-    def depthwise(self, level: int) -> bool:
-        """Whether convolutions at 1 / 2**(5 - level) are depthwise; level 0 is the lowest."""
-        return level >= self.plain
+    @property
+    def depthwise(self) -> tuple[bool, ...]:
+        """Whether convolutions at 1/32, 1/16, 1/8, 1/4 and 1/2 are depthwise."""
+        return tuple(level >= self.plain for level in range(5))
 
 
 MOBILE = MobilePlan()
@@ -92,20 +92,11 @@ class InvertedResidual(nn.Module):
 
 
 class MobileEncoder(Encoder):
-    """EfficientNet-Lite0 on half the picture's size, and a stem for detail beside it.
+    """EfficientNet-Lite0 on half the picture's size, and a stem of its own for ``detail``, 16 channels at 1/2.
 
-    Attributes
-    ----------
-    detail
-        ``[B, 3, H, W]`` -> ``[B, 16, H/2, W/2]``.
-    stem, layer1
-        1/4 (16 channels).
-    layer2, layer3, layer4
-        1/8 (24 channels), 1/16 (40) and 1/32 (112).
-    context
-        The last stages, at 1/64 (sizes rounded up): what the whole picture shows.
-    neck, neck_context, join
-        ``e4``: 96 channels at 1/32 from both.
+    ``stem`` and ``layer1`` give 16 channels at 1/4, ``layer2`` to ``layer4`` 24, 40 and 112 at 1/8, 1/16 and 1/32.
+    ``context`` holds the last stages, at 1/64 (sizes rounded up). ``neck``, ``neck_context`` and ``join`` make ``e4``
+    of both: 96 channels at 1/32.
     """
 
     def __init__(self, plan: MobilePlan = MOBILE) -> None:
@@ -151,14 +142,8 @@ class Join(nn.Module):
 class SlimTFI(nn.Module):
     """Tripartite feature integration: the three maps are reduced first, so that one small map is enlarged.
 
-    Parameters
-    ----------
-    guide, local, encoder
-        Channels of what comes from the global decoder, the local one and the encoder.
-    outputs
-        Channels of the result.
-    depthwise
-        Whether the mixing convolution works channel by channel.
+    ``guide``, ``local`` and ``encoder`` are the channels of what comes from the global decoder, the local decoder and
+    the encoder. ``depthwise``: the mixing convolution is a depthwise one.
     """
 
     def __init__(self, guide: int, local: int, encoder: int, outputs: int, *, depthwise: bool) -> None:
@@ -179,12 +164,7 @@ class SlimTFI(nn.Module):
 class SlimBFI(nn.Module):
     """Bipartite feature integration of a decoder's map with another one: sBFI (the detail) and dBFI (the neck).
 
-    Parameters
-    ----------
-    channels, other
-        Of the two maps.
-    scale
-        By how much the other one is enlarged.
+    The two maps have ``channels`` and ``other`` channels, and the other one is enlarged by ``scale``.
     """
 
     def __init__(self, channels: int, other: int, scale: int = 1, *, depthwise: bool) -> None:
@@ -208,7 +188,7 @@ class MobileGlobalDecoder(nn.Module):
     def __init__(self, plan: MobilePlan = MOBILE) -> None:
         super().__init__()
         c4, c3, c2, c1 = plan.coarse
-        d4, d3, d2, d1 = (plan.depthwise(level) for level in range(4))
+        d4, d3, d2, d1, _ = plan.depthwise
         self.stage4 = _stage((plan.neck, c4, c3), depthwise=d4)
         self.dbfi2 = SlimBFI(c3, plan.neck, 2, depthwise=d3)
         self.stage3 = _stage((c3, c3, c2), depthwise=d3)
@@ -244,7 +224,7 @@ class MobileLocalDecoder(nn.Module):
         super().__init__()
         _, g3, g2, g1 = plan.coarse
         c4, c3, c2, c1, c0 = plan.fine
-        d4, d3, d2, d1, d0 = (plan.depthwise(level) for level in range(5))
+        d4, d3, d2, d1, d0 = plan.depthwise
         self.stage4 = _stage((plan.neck, c4, c3), depthwise=d4)
         self.tfi3 = SlimTFI(g3, c3, 40, c3, depthwise=d3)
         self.stage3 = _stage((c3, c3, c2), depthwise=d3)

@@ -53,16 +53,18 @@ class P3MOutput(NamedTuple):
     side1: Tensor
     side0: Tensor
 
+    def float(self) -> P3MOutput:
+        """The same in float32."""
+        return P3MOutput(*(x.float() for x in self))
+
 
 class P3MNet(nn.Module):
-    """P3M-Net of one architecture; use :func:`build`.
+    """P3M-Net of one architecture, with uninitialised weights; see :func:`build`.
 
     Attributes
     ----------
     arch
-        ``r34``, ``swin-t``, ``vitae-s``, ``mobile``, or ``tiny`` (:mod:`p3m_edge.model.tiny`).
-    encoder, global_decoder, local_decoder
-        Its three parts.
+        One of :data:`p3m_edge.targets.ARCHS`, or ``tiny`` (:mod:`p3m_edge.model.tiny`).
     cell
         The decoders predict at 1 / cell of the input's size, see :mod:`p3m_edge.model.cells`.
     """
@@ -105,17 +107,10 @@ class P3MNet(nn.Module):
         return P3MOutput(spread(coarse.logits, self.cell), assembled(local_alpha, self.cell), alpha, *sides)
 
     def predict(self, x: Tensor) -> tuple[GlobalOutput, Tensor]:
-        """What the decoders say of cells of n x n pixels.
+        """What the decoders predict for cells of n x n pixels; the input is that of :meth:`forward`.
 
-        Parameters
-        ----------
-        x
-            As for :meth:`forward`.
-
-        Returns
-        -------
-        tuple
-            With logits ``[B, 3, H/n, W/n]``, and the local alpha ``[B, n * n, H/n, W/n]``.
+        Returns the global decoder's output with logits ``[B, 3, H/n, W/n]``, and the local alpha ``[B, n * n, H/n,
+        W/n]``.
         """
         features = self.encoder(x)
         coarse: GlobalOutput = self.global_decoder(features)
@@ -123,18 +118,7 @@ class P3MNet(nn.Module):
 
 
 def build(arch: str) -> P3MNet:
-    """A P3M-Net with freshly initialised weights.
-
-    Parameters
-    ----------
-    arch
-        One of :data:`p3m_edge.targets.ARCHS`, or ``tiny``.
-
-    Raises
-    ------
-    UsageError
-        The architecture is unknown.
-    """
+    """A P3M-Net of an architecture with freshly initialised weights; :class:`UsageError` if it is unknown."""
     network = P3MNet(arch)
     initialise(network)
     return network
@@ -144,18 +128,7 @@ def fuse(global_logits: Tensor, local_alpha: Tensor) -> Tensor:
     """Fuse the two decoders: 0 in the background, the local alpha in the unknown region, 1 in the foreground.
 
     The class is the largest logit, the lowest class on a tie. Comparisons, not ``argmax``: every engine has them.
-
-    Parameters
-    ----------
-    global_logits
-        ``[B, 3, H, W]``.
-    local_alpha
-        ``[B, C, H, W]``, 0..1; C is 1, or the pixels of a cell.
-
-    Returns
-    -------
-    Tensor
-        ``[B, C, H, W]``, 0..1.
+    ``[B, 3, H, W]`` and ``[B, C, H, W]``, 0..1 (C is 1, or the pixels of a cell) -> ``[B, C, H, W]``, 0..1.
     """
     background, unknown, foreground = global_logits[:, 0:1], global_logits[:, 1:2], global_logits[:, 2:3]
     is_background = torch.logical_and(background >= unknown, background >= foreground)
@@ -170,9 +143,9 @@ def _check(x: Tensor) -> None:
         raise InputError(f"the network takes a float32 tensor, not {got}")
     if x.ndim != 4 or x.shape[1] != 3:
         raise InputError(f"the network takes [batch, 3, height, width], not {list(x.shape)}")
-    batch, _, height, width = x.shape
-    if batch < 1 or height < 1 or width < 1:
+    if 0 in x.shape:
         raise InputError(f"the network cannot take an empty batch or picture: {list(x.shape)}")
+    height, width = x.shape[2:]
     if height % MULTIPLE or width % MULTIPLE:
         raise InputError(
             f"height {height} and width {width} must be multiples of {MULTIPLE}", hint="resize or pad the picture"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from p3m_edge.model.layers import ConvUnit, Features, Front, PoolingEncoder
-from p3m_edge.model.unpool import Kernel, max_pool
+from p3m_edge.model.layers import ConvUnit, PoolingEncoder, repeated
+from p3m_edge.model.unpool import Kernel
 
 
 class BasicBlock(nn.Module):
@@ -32,24 +32,8 @@ class ResNet34(PoolingEncoder):
     def __init__(self) -> None:
         super().__init__()
         self.stem = ConvUnit(3, 64, 7, bias=False)
-        self.layer1 = _stage(64, 64, 3)
-        self.layer2 = _stage(64, 128, 4)
-        self.layer3 = _stage(128, 256, 6)
-        self.layer4 = _stage(256, 512, 3)
-
-    def trunk(self, front: Front) -> Features:
-        """The residual stages; the second level (``half``) is the pooled stem itself."""
-        pooled, winners1 = max_pool(front.pooled, self.kernel)
-        e1 = self.layer1(pooled)
-        pooled, winners2 = max_pool(e1, self.kernel)
-        e2 = self.layer2(pooled)
-        pooled, winners3 = max_pool(e2, self.kernel)
-        e3 = self.layer3(pooled)
-        pooled, winners4 = max_pool(e3, self.kernel)
-        e4 = self.layer4(pooled)
-        winners = (front.winners, winners1, winners2, winners3, winners4)
-        return Features(front.detail, front.pooled, e1, e2, e3, e4, winners)
-
-
-def _stage(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(*(BasicBlock(outputs if i else inputs, outputs) for i in range(blocks)))
+        self.layer0 = nn.Identity()  # the second level is the pooled stem itself
+        self.layer1 = repeated(BasicBlock, 64, 64, 3)
+        self.layer2 = repeated(BasicBlock, 64, 128, 4)
+        self.layer3 = repeated(BasicBlock, 128, 256, 6)
+        self.layer4 = repeated(BasicBlock, 256, 512, 3)

@@ -43,24 +43,10 @@ _CLASS_BIAS = {
 
 
 def standin(arch: str, seed: int = 0) -> P3MNet:
-    """A network with deterministic weights that nobody trained.
+    """A network with weights that nobody trained, on the CPU, float32, in evaluation mode.
 
-    Parameters
-    ----------
-    arch
-        One of :data:`p3m_edge.targets.ARCHS`.
-    seed
-        0 or more; equal seeds give equal bits on every machine.
-
-    Returns
-    -------
-    P3MNet
-        On the CPU, float32, in evaluation mode.
-
-    Raises
-    ------
-    UsageError
-        The architecture is unknown, or the seed negative.
+    ``arch`` is one of :data:`p3m_edge.targets.ARCHS`; equal seeds give equal bits on every machine. An unknown
+    architecture or a negative seed is a :class:`UsageError`.
     """
     if seed < 0:
         raise UsageError(f"a seed is 0 or more, not {seed}")

@@ -41,20 +41,7 @@ class WindowAttention(nn.Module):
         return pairs.reshape(_TOKENS, _TOKENS, self.heads).permute(2, 0, 1)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend within each window.
-
-        Parameters
-        ----------
-        x
-            Windows ``[n, 49, C]``.
-        mask
-            Added to the attention, ``[n, 1, 49, 49]``; None where every token sees every other.
-
-        Returns
-        -------
-        Tensor
-            ``[n, 49, C]``.
-        """
+        """Windows ``[n, 49, C]`` -> the same; a mask, ``[n, 1, 49, 49]``, is added to the attention."""
         q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
         attention = (q * self.scale) @ k.transpose(-2, -1) + self.bias()
         if mask is not None:
@@ -66,17 +53,13 @@ class WindowAttention(nn.Module):
 class SwinBlock(nn.Module):
     """Window attention and an MLP, each on the normalised input and added to it.
 
-    Parameters
-    ----------
-    channels, heads
-        Of the attention.
-    shift
-        Cyclic shift of the windows: 0, or 3 in every second block.
+    ``shift`` is the cyclic shift of the windows: 0, or 3 in every second block. ``drop_path`` is the probability that a
+    branch is left out for a picture, in training; what is kept is divided by the probability of keeping it.
     """
 
     def __init__(self, channels: int, heads: int, shift: int) -> None:
         super().__init__()
-        self.shift = shift
+        self.shift, self.drop_path = shift, 0.0
         self.norm1 = nn.LayerNorm(channels)
         self.attn = WindowAttention(channels, heads)
         self.norm2 = nn.LayerNorm(channels)
@@ -89,21 +72,23 @@ class SwinBlock(nn.Module):
         if below or right:
             x = functional.pad(x, (0, 0, 0, right, 0, below))
         x = _roll(x, self.shift)
-        windows = self.attn(to_windows(x), self._mask(x, height, width, batch))
-        x = _roll(from_windows(windows, x.shape[1], x.shape[2]), -self.shift)
+        windows, mask = to_windows(x), window_mask(height, width, self.shift)
+        added = None
+        if mask is not None:
+            added = torch.from_numpy(mask).to(device=x.device, dtype=x.dtype).repeat(batch, 1, 1, 1)
+        x = _roll(from_windows(self.attn(windows, added), x.shape[1], x.shape[2]), -self.shift)
         return x[:, :height, :width] if below or right else x
-
-    def _mask(self, x: Tensor, height: int, width: int, batch: int) -> Tensor | None:
-        mask = window_mask(height, width, self.shift)
-        if mask is None:
-            return None
-        return torch.from_numpy(mask).to(device=x.device, dtype=x.dtype).repeat(batch, 1, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, h, w, C]`` -> ``[B, h, w, C]``."""
-        x = x + self.attend(self.norm1(x))
-        out: Tensor = x + self.mlp(self.norm2(x))
-        return out
+        x = x + self._dropped(self.attend(self.norm1(x)))
+        return x + self._dropped(self.mlp(self.norm2(x)))
+
+    def _dropped(self, branch: Tensor) -> Tensor:
+        if not self.training or not self.drop_path:
+            return branch
+        kept = torch.rand(len(branch), 1, 1, 1, device=branch.device) >= self.drop_path
+        return branch * (kept / (1 - self.drop_path)).to(branch.dtype)
 
 
 class SwinT(TokenEncoder):
@@ -134,22 +119,10 @@ def from_windows(windows: Tensor, height: int, width: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def window_mask(height: int, width: int, shift: int) -> NDArray[np.float32] | None:
-    """The attention mask of a feature map, as the published network defines it for any size.
+    """The attention mask of a feature map, of a size before padding, as the published network defines it.
 
-    Each axis is cut into bands (padding apart from the picture, and what the cyclic shift wrapped around apart from
-    what it did not); tokens attend only within one combination of bands.
-
-    Parameters
-    ----------
-    height, width
-        Size of the feature map before padding.
-    shift
-        0 or 3.
-
-    Returns
-    -------
-    NDArray or None
-        ``[windows, 1, 49, 49]``, 0 or -100; None where nothing is masked.
+    Each axis is cut into bands: the padding, the picture, and what the cyclic shift (0 or 3) wraps around. Tokens
+    attend only within one combination of bands. ``[windows, 1, 49, 49]``, 0 or -100; None where nothing is masked.
     """
     rows, columns = _bands(height, shift), _bands(width, shift)
     if not rows.any() and not columns.any():
@@ -163,10 +136,7 @@ def window_mask(height: int, width: int, shift: int) -> NDArray[np.float32] | No
 def _bands(size: int, shift: int) -> NDArray[np.int64]:
     """The band of each cell of one axis, padding included."""
     padding = -size % WINDOW
-    if shift:
-        cuts = [max(padding + shift, WINDOW), min(padding + shift, WINDOW), shift]
-    else:
-        cuts = [padding] if padding else []
+    cuts = [max(padding + shift, WINDOW), min(padding + shift, WINDOW), shift] if shift else [padding]
     length = size + padding
     starts = [max(length - cut, 0) for cut in cuts]
     return np.array([sum(cell >= start for start in starts) for cell in range(length)], dtype=np.int64)

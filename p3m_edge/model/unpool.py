@@ -64,30 +64,17 @@ def from_phases(phases: Sequence[Tensor]) -> Tensor:
 
 
 def pool_phases(phases: Phases, kernel: Kernel) -> tuple[Tensor, Winners]:
-    """Max-pool a picture given as phases, with stride 2, and say where each window's maximum stood.
+    """Max-pool a picture given as phases, with stride 2; the kernel is 2 (no padding) or 3 (padding 1).
 
-    Parameters
-    ----------
-    phases
-        Four tensors ``[B, C, h, w]``.
-    kernel
-        2 (no padding) or 3 (padding 1).
-
-    Returns
-    -------
-    tuple
-        The maxima ``[B, C, h, w]`` and the winners.
+    Returns the maxima, ``[B, C, h, w]`` like the phases, and the winners.
     """
     ee, eo, oe, oo = phases
     if kernel == 2:
         top, (ee_wins, eo_wins) = _first_maximum(ee, eo)
         bottom, (oe_wins, oo_wins) = _first_maximum(oe, oo)
         maximum, (top_wins, bottom_wins) = _first_maximum(top, bottom)
-        both = torch.logical_and
-        return maximum, (
-            *(both(top_wins, wins) for wins in (ee_wins, eo_wins)),
-            *(both(bottom_wins, wins) for wins in (oe_wins, oo_wins)),
-        )
+        pairs = ((top_wins, ee_wins), (top_wins, eo_wins), (bottom_wins, oe_wins), (bottom_wins, oo_wins))
+        return maximum, tuple(torch.logical_and(row, column) for row, column in pairs)
     even, even_wins = _first_maximum(_shift(eo, right=1, fill=_LOWEST), ee, eo)
     odd, odd_wins = _first_maximum(_shift(oo, right=1, fill=_LOWEST), oe, oo)
     maximum, row_wins = _first_maximum(_shift(odd, down=1, fill=_LOWEST), even, odd)
@@ -114,19 +101,9 @@ def _first_maximum(first: Tensor, *others: Tensor) -> tuple[Tensor, Winners]:
 
 
 def unpool_phases(y: Tensor, winners: Winners, kernel: Kernel) -> Phases:
-    """Put each value of ``y`` where its window's maximum stood, zeros elsewhere.
+    """Put each value of ``y``, ``[B, C, h, w]``, where its window's maximum stood, zeros elsewhere; four phases.
 
-    Parameters
-    ----------
-    y
-        ``[B, C, h, w]``.
-    winners, kernel
-        As :func:`pool_phases` took and returned them.
-
-    Returns
-    -------
-    tuple
-        The four phases ``[B, C, h, w]`` of the unpooled picture.
+    ``winners`` are those of :func:`pool_phases` with the same kernel.
     """
     if kernel == 2:
         ee, eo, oe, oo = (_overlay((y, wins)) for wins in winners)
@@ -166,7 +143,7 @@ def _overlay(*layers: tuple[Tensor, Tensor]) -> Tensor:
 def max_pool(x: Tensor, kernel: Kernel) -> tuple[Tensor, Winners]:
     """Max-pool ``[B, C, H, W]`` with stride 2 (kernel 2: no padding; kernel 3: padding 1); maxima and winners.
 
-    Kernel 3 takes any H and W, and gives ``[B, C, ceil(H/2), ceil(W/2)]``; kernel 2 needs them even.
+    The maxima are ``[B, C, ceil(H/2), ceil(W/2)]``; kernel 2 needs even H and W.
     """
     match _lowering.get():
         case "native":

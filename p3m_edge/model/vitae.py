@@ -7,15 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from p3m_edge.model.layers import (
-    ConvUnit,
-    Mlp,
-    TokenEncoder,
-    channels_first,
-    channels_last,
-    merge_heads,
-    split_heads,
-)
+from p3m_edge.model.layers import ConvUnit, Mlp, TokenEncoder, channels_first, channels_last, merge_heads, split_heads
 
 _NORM_EPS = 1e-6
 _PERFORMER_EPS = 1e-8
@@ -76,16 +68,8 @@ class PerformerAttention(nn.Module):
 
 
 class NormalCell(nn.Module):
-    """Attention and a grouped convolution branch in parallel, then an MLP; each added to its input.
-
-    Parameters
-    ----------
-    channels
-        Of the tokens.
-    groups
-        Of the three convolutions.
-    attn
-        ``[B, N, C]`` -> ``[B, N, C]``.
+    """Attention (``[B, N, C]`` -> the same) and three grouped convolutions in parallel, then an MLP; each added to its
+    input.
     """
 
     def __init__(self, channels: int, groups: int, attn: nn.Module) -> None:
@@ -123,22 +107,11 @@ class ViTAES(TokenEncoder):
 
 
 def default_projection(channels: int, layer: int) -> NDArray[np.float32]:
-    """The Performer projection used where a checkpoint holds none.
+    """The Performer projection of the network's n-th Performer layer, where a checkpoint holds none.
 
     Three rounds of random signs and a Hadamard matrix (Yu et al., *Orthogonal Random Features*, section 4): orthogonal
-    rows from whole numbers alone, hence the same bits on every machine.
-
-    Parameters
-    ----------
-    channels
-        Size of the head, a power of two.
-    layer
-        Which Performer attention of the network; each has its own draw.
-
-    Returns
-    -------
-    NDArray
-        float32 ``[1, channels / 2, channels]``, rows orthogonal, of norm ``sqrt(channels / 2)``.
+    rows from whole numbers alone, hence the same bits on every machine. ``channels`` is a power of two. The result is
+    float32 ``[1, channels / 2, channels]``, its rows of norm ``sqrt(channels / 2)``.
     """
     hadamard = np.ones((1, 1), dtype=np.int64)
     while len(hadamard) < channels:

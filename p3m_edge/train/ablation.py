@@ -33,9 +33,8 @@ from p3m_edge.train import config as configs
 from p3m_edge.train import run as runs
 from p3m_edge.train.folder import LOCK, locked
 from p3m_edge.train.inputs import open_inputs, shared_picture
-from p3m_edge.train.loop import Reporter
 from p3m_edge.train.origin import absolute
-from p3m_edge.train.request import TrainRequest
+from p3m_edge.train.request import Reporter, TrainRequest
 from p3m_edge.train.state import STATE
 
 T = TypeVar("T")
@@ -102,7 +101,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Sads:
-    """SAD (thousands) of each test picture by one trained network, with its face blurred and normal."""
+    """SAD (thousands) of each test picture, with its face blurred and normal."""
 
     blurred: tuple[float, ...]
     normal: tuple[float, ...]
@@ -110,7 +109,7 @@ class Sads:
 
 @dataclass(frozen=True)
 class Score:
-    """Of one trained network: on the whole pictures, and inside the faces."""
+    """Of one trained network, on the whole pictures and inside the faces."""
 
     whole: Sads
     face: Sads
@@ -183,13 +182,14 @@ def row(variant: str, where: Literal["whole", "face"], scores: tuple[Score, ...]
     """What the scores of one variant come to."""
     sads = [getattr(score, where) for score in scores]
     blurred, normal = (np.array([getattr(one, form) for one in sads]) for form in ("blurred", "normal"))
-
-    def spread(values: NDArray[np.float64]) -> Spread:
-        means = [float(mean) for mean in values.mean(axis=1)]
-        return Spread(statistics.fmean(means), statistics.stdev(means) if len(means) > 1 else 0.0)
-
     gap = normal - blurred
-    return Row(variant, where, spread(blurred), spread(normal), spread(gap), bootstrap(gap.mean(axis=0)))
+    return Row(variant, where, _spread(blurred), _spread(normal), _spread(gap), bootstrap(gap.mean(axis=0)))
+
+
+def _spread(values: NDArray[np.float64]) -> Spread:
+    """Over the seeds, the rows of ``values``."""
+    means = values.mean(axis=1).tolist()
+    return Spread(statistics.fmean(means), statistics.stdev(means) if len(means) > 1 else 0.0)
 
 
 def request(setting: Setting, variant: str, seed: int, out: Path) -> TrainRequest:
@@ -236,7 +236,7 @@ def _claim(question: Question, out: Path) -> None:
     """Note the question in the folder, or see that it is the one noted."""
     path = out / "question.json"
     if path.is_file():
-        if _decoded(path, Question) != question:
+        if _noted(path, Question) != question:
             told = f"{out} holds an ablation of another setting, or of other pictures"
             raise UsageError(told, hint="name another --out")
     elif all(path.match(LEFTOVERS) or path.name == LOCK for path in out.iterdir()):
@@ -245,7 +245,7 @@ def _claim(question: Question, out: Path) -> None:
         raise UsageError(f"{out} is not an empty folder", hint="name a new --out")
 
 
-def _decoded(path: Path, kind: type[T]) -> T:
+def _noted(path: Path, kind: type[T]) -> T:
     """What an earlier call noted."""
     try:
         return parse_json(read_small(path), kind)
@@ -257,15 +257,14 @@ def _score(asked: TrainRequest, tests: list[DataSet], size: tuple[int, int] | No
     """Train one network, or go on with it, and test it; the score is kept in the run's folder."""
     path = asked.out / "score.json"
     if path.is_file():
-        return _decoded(path, Score)
+        return _noted(path, Score)
     if (asked.out / STATE).is_file():
         asked = runs.resumed(asked.out, [])
     else:  # nothing, or what a training left that was killed before its first state
         shutil.rmtree(asked.out, ignore_errors=True)
     runs.train(asked, told)
     side = asked.config.data.size
-    method = open_method(str(asked.out / "last.safetensors"), Options("deployed", size or (side, side)))
-    with closing(method):
+    with closing(open_method(str(asked.out / "last.safetensors"), Options("deployed", size or (side, side)))) as method:
         results = [runner.run(method, one, Trimaps(one), ("float",), step=told.test) for one in tests]
     if failures := [failure for result in results for failure in result.failures]:
         raise InputError(f"{failures[0].picture} cannot be tested: {failures[0].reason}")

@@ -28,6 +28,8 @@ QAT = "qat"
 
 _LARGEST = sys.float_info.max  # what is not finite is beyond it
 
+Table = Mapping[str, Mapping[str, Any]]
+"""Settings as TOML has them: sections of keys."""
 Count = Annotated[int, Meta(ge=1)]
 Whole = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -237,14 +239,14 @@ def overridden(config: Config, overrides: Iterable[str]) -> Config:
     return _overridden(to_table(config), overrides)
 
 
-def restored(table: Mapping[str, Any]) -> Config:
+def restored(table: Table) -> Config:
     """The settings of a stored training; those that its version did not know are the defaults."""
     whole = _preset(BASE)
     _merge(whole, table, "the stored settings")
     return from_table(whole)
 
 
-def from_table(table: Mapping[str, Mapping[str, Any]]) -> Config:
+def from_table(table: Table) -> Config:
     """The settings from nested tables that hold all of them; raises :class:`UsageError` as :func:`load` does."""
     try:
         config = msgspec.convert(table, Config)
@@ -252,17 +254,16 @@ def from_table(table: Mapping[str, Mapping[str, Any]]) -> Config:
         raise _explained(str(error)) from None
     except OverflowError as error:  # a whole number where a float is wanted
         raise UsageError(f"a setting is too large a number: {error}") from None
-    if config.data.clothes and not config.data.compose:
-        raise UsageError(
-            "data.clothes takes textures from backgrounds", hint="data.compose=0.5 data.backgrounds=FOLDER"
-        )
-    if config.data.compose and not config.data.backgrounds:
-        raise UsageError("data.compose needs backgrounds", hint="data.backgrounds=FOLDER")
-    levels = config.distillation.levels
-    if len(set(levels)) != len(levels):
-        raise UsageError(f"distillation.levels must be different, not {list(levels)}")
-    if set(config.optim.frozen) == set(get_args(Part)):
-        raise UsageError("optim.frozen leaves nothing that could learn", hint="leave out a part of the network")
+    data, levels, parts = config.data, config.distillation.levels, set(get_args(Part))
+    for wrong, told, hint in (
+        (data.clothes and not data.compose, "data.clothes takes textures from backgrounds",
+         "data.compose=0.5 data.backgrounds=FOLDER"),
+        (data.compose and not data.backgrounds, "data.compose needs backgrounds", "data.backgrounds=FOLDER"),
+        (len(set(levels)) != len(levels), f"distillation.levels must be different, not {list(levels)}", None),
+        (set(config.optim.frozen) == parts, "optim.frozen leaves nothing that could learn", "leave out a part of it"),
+    ):  # fmt: skip
+        if wrong:
+            raise UsageError(told, hint=hint)
     return config
 
 
@@ -305,19 +306,19 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _overridden(table: dict[str, dict[str, Any]], overrides: Iterable[str]) -> Config:
     for text in overrides:
-        name, separator, value = text.partition("=")
-        section, dot, key = name.strip().partition(".")
-        if not separator or not dot or not key:
+        name, _, value = (part.strip() for part in text.partition("="))
+        section, _, key = name.partition(".")
+        if not key or "=" not in text:
             raise UsageError(f"--set {text!r} is not SECTION.KEY=VALUE", hint="for example --set optim.lr=1e-4")
         try:
-            parsed = parse_toml(f"value = {value.strip()}")["value"]
+            parsed = parse_toml(f"value = {value}")["value"]
         except (ValueError, RecursionError):  # no TOML, or numbers and lists beyond what Python reads
-            parsed = value.strip()
+            parsed = value
         _merge(table, {section: {key: parsed}}, "--set")
     return from_table(table)
 
 
-def _merge(table: dict[str, dict[str, Any]], changes: Mapping[str, Any], source: str) -> None:
+def _merge(table: dict[str, dict[str, Any]], changes: Table, source: str) -> None:
     """Put the changes into the table, which holds every setting; ``source`` stands before errors."""
     for section, values in changes.items():
         if section not in table:
@@ -336,9 +337,6 @@ def _explained(message: str) -> UsageError:
     what, _, where = message.replace("`", "").partition(" - at $.")
     what = what.replace(f"float <= {_LARGEST}", "finite numbers")
     section, _, key = where.partition(".")
-    hint = None
-    if key.isidentifier():
-        kind = get_type_hints(get_type_hints(Config)[section])[key]
-        if get_origin(kind) is Literal:
-            hint = f"choose from: {', '.join(get_args(kind))}"
+    kind = get_type_hints(get_type_hints(Config)[section])[key] if key.isidentifier() else None
+    hint = f"choose from: {', '.join(get_args(kind))}" if get_origin(kind) is Literal else None
     return UsageError(f"{where or 'settings'}: {what[:1].lower()}{what[1:]}", hint=hint)

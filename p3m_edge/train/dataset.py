@@ -19,15 +19,14 @@ from torch import Tensor
 from p3m_edge.data import augment
 from p3m_edge.data.compose.vary import other_clothes
 from p3m_edge.data.copy_paste import ImagePaste
-from p3m_edge.data.faces import FaceSource, fitted
+from p3m_edge.data.faces import fitted
 from p3m_edge.data.readable import Readable, ReadableFaces, read_or_next
 from p3m_edge.data.sample import Image, Sample, Transform, generator
 from p3m_edge.data.view import View
-from p3m_edge.errors import InputError
 from p3m_edge.imageio import list_images, read_image
 from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD
 from p3m_edge.train.config import Config, Data
-from p3m_edge.train.inputs import PASTE, Draw, Source, rng_for
+from p3m_edge.train.inputs import PASTE, Draw, Inputs, rng_for
 from p3m_edge.train.losses import Batch
 
 _OPTIONAL: dict[str, Callable[..., Transform]] = {
@@ -38,7 +37,7 @@ _OPTIONAL: dict[str, Callable[..., Transform]] = {
 
 
 @dataclass(frozen=True)
-class Order:
+class Sampler:
     """Which pictures each process sees in which step: a function of the step alone, so a run can go on at any.
 
     An epoch is a permutation of all pictures, cut into the steps of all processes together; its last step is filled up
@@ -108,26 +107,29 @@ class Pictures(NamedTuple):
     damaged: tuple[str, ...]
 
 
-class Portraits:
-    """Training samples, with faces for P3M-CP; what one looks like depends on seed, epoch and index alone."""
+class Batches:
+    """The batches of this process, by step; what a sample looks like depends on seed, epoch and index alone."""
 
-    def __init__(self, source: Source, faces: FaceSource | None, config: Config) -> None:
-        self.source = source
-        self.faces = None if faces is None else ReadableFaces(faces)
-        self.config = config
+    def __init__(self, inputs: Inputs, config: Config, sampler: Sampler) -> None:
+        self.source, self.config, self.sampler = inputs.train, config, sampler
+        self.faces = None if inputs.faces is None else ReadableFaces(inputs.faces)
 
-    def __getitem__(self, draw: Draw) -> Pictures:
-        """A batch of one.
+    def __getitem__(self, step: int) -> Pictures:
+        """The batch of a step, which counts from 0 over all epochs.
 
         Raises
         ------
         InputError
-            Neither this picture nor those tried in its place can be used.
-        MaskError
-            The picture's matte is not what it seems: so are others, probably.
+            Neither a picture nor those tried in its place can be used; as a :class:`MaskError`, its matte is not what
+            it seems, and so are others, probably.
         P3MEdgeError
             Source faces or backgrounds cannot be used.
         """
+        fields = zip(*map(self._read, self.sampler.draws(step)), strict=True)
+        return Pictures._make(torch.cat(x) if isinstance(x[0], Tensor) else sum(x, ()) for x in fields)
+
+    def _read(self, draw: Draw) -> Pictures:
+        """A batch of one."""
         pictures, unreadable = read_or_next(
             "pictures", draw.item, len(self.source), lambda item: self._draw(Draw(draw.epoch, item))
         )
@@ -136,8 +138,7 @@ class Portraits:
         return pictures._replace(unreadable=unreadable, damaged=damaged)
 
     def _draw(self, draw: Draw) -> Pictures:
-        seed = self.config.run.seed
-        sample = self.source.read(draw)
+        seed, sample = self.config.run.seed, self.source.read(draw)
         # Random numbers of its own: with the probability 0 it must not change what the other steps draw.
         pasting = rng_for(PASTE, seed, *draw)
         if self.faces is not None and "icp" in self.config.copy_paste.methods:
@@ -170,7 +171,7 @@ class Portraits:
 
     def __getstate__(self) -> dict[str, object]:
         """Without the transforms and backgrounds, which a worker makes for itself."""
-        return {"source": self.source, "faces": self.faces, "config": self.config}
+        return {name: getattr(self, name) for name in ("source", "config", "sampler", "faces")}
 
 
 def augmentation(data: Data, backgrounds: Sequence[Image] | None) -> Transform:
@@ -186,12 +187,6 @@ def augmentation(data: Data, backgrounds: Sequence[Image] | None) -> Transform:
         steps.append(other_clothes(backgrounds, probability=data.clothes))
     steps += [make(probability=share) for name, make in _OPTIONAL.items() if (share := getattr(data, name))]
     return augment.chain(*steps)
-
-
-def collate(samples: Sequence[Pictures]) -> Pictures:
-    """One batch of many."""
-    fields = zip(*samples, strict=True)
-    return Pictures._make(torch.cat(values) if isinstance(values[0], Tensor) else sum(values, ()) for values in fields)
 
 
 def to_batch(pictures: Pictures) -> Batch:
@@ -216,24 +211,20 @@ def normalise(image: Tensor) -> Tensor:
 
 
 def _pack(sample: Sample, source_image: Image, source_mask: Image) -> Pictures:
-    if sample.trimap is None:
-        raise InputError(f"{sample.name} has no trimap")
-    foreground, background = sample.foreground, sample.background
-    coloured = foreground is not None and background is not None
-    images = {
-        "image": sample.image,
-        "alpha": sample.alpha,
-        "trimap": sample.trimap,
-        "trust": np.full_like(sample.alpha, 255) if sample.trust is None else sample.trust,
-        "foreground": np.zeros_like(sample.image) if foreground is None or not coloured else foreground,
-        "background": np.zeros_like(sample.image) if background is None or not coloured else background,
-        "face_mask": np.zeros_like(sample.alpha) if sample.face_mask is None else sample.face_mask,
+    coloured = sample.foreground is not None and sample.background is not None
+    known = sample if coloured else replace(sample, foreground=None, background=None)
+    arrays = {
+        "foreground": np.zeros_like(sample.image),
+        "background": np.zeros_like(sample.image),
+        "face_mask": np.zeros_like(sample.alpha),
+        "trust": np.full_like(sample.alpha, 255),
+        **known.arrays,
         "source_image": source_image,
         "source_mask": source_mask,
     }
     flags = {"has_colours": coloured, "labelled": sample.labelled}
     return Pictures(
-        **{name: _tensor(image) for name, image in images.items()},
+        **{name: _tensor(array) for name, array in arrays.items()},
         **{name: torch.tensor([flag], dtype=torch.uint8) for name, flag in flags.items()},
         names=(sample.name,),
         unreadable=(),

@@ -42,12 +42,8 @@ class Teacher(NamedTuple):
 def open_teacher(request: TrainRequest, stored: State | None) -> Teacher | None:
     """Read the teacher, if the request names one; a run that goes on from ``stored`` needs the same, bit for bit.
 
-    Raises
-    ------
-    CheckpointError
-        The file is missing, or no checkpoint.
-    UsageError
-        The teacher has nothing to teach, or nothing to teach with; or it is another one than the run was started with.
+    :class:`CheckpointError` if the file is missing, or no checkpoint; :class:`UsageError` if the teacher has nothing to
+    teach, or nothing to teach with, or is another one than the run was started with.
     """
     path, settings = request.teacher, request.config.distillation
     if path is None:
@@ -93,16 +89,10 @@ class Projection(nn.Module):
 
 
 class Distillation:
-    """A teacher at work.
+    """The losses that a teacher adds.
 
-    Parameters
-    ----------
-    teacher
-        On the training's device. It is frozen here, and stays in evaluation mode.
-    projection
-        As Fabric wraps it; None where features are not compared.
-    settings
-        Weights and temperature.
+    The teacher, on the training's device, is frozen and put into evaluation mode. ``projection`` is as Fabric wraps it,
+    or None where features are not compared.
     """
 
     def __init__(self, teacher: P3MNet, projection: nn.Module | None, settings: config.Distillation) -> None:
@@ -113,29 +103,19 @@ class Distillation:
     def losses(
         self, output: P3MOutput, features: Features, image: Tensor, reduce: Callable[[Tensor], Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """The parts, and last their weighted sum, as on every rank of :func:`p3m_edge.train.losses.total`.
+        """The parts, and last their weighted sum, from the student's input ``[B, 3, H, W]`` and what it made of it.
 
-        Parameters
-        ----------
-        output, features
-            The student's, of ``image``.
-        image
-            ``[B, 3, H, W]``, the student's input.
-        reduce
-            Sums an int64 vector over all ranks.
+        ``reduce`` is that of :func:`p3m_edge.train.losses.total`.
         """
         settings = self.settings
         with torch.no_grad(), recorded_features(self.teacher.encoder) as seen:
             taught: P3MOutput = self.teacher(image)
-        compared: list[tuple[Tensor, Tensor]] = []
-        if self.projection is not None:
-            projected = self.projection(features_at(features, settings.levels))
-            compared = list(zip(projected, features_at(seen[-1], settings.levels), strict=True))
+        projected = None if self.projection is None else self.projection(features_at(features, settings.levels))
         with torch.autocast(image.device.type, enabled=False):
-            ours, theirs = (P3MOutput(*(x.float() for x in one)) for one in (output, taught))
-            found = terms(ours, theirs, settings.temperature)
-            if compared:
-                found["teacher_features"] = feature_loss([(ours.float(), theirs.float()) for ours, theirs in compared])
+            found = terms(output.float(), taught.float(), settings.temperature)
+            if projected is not None:
+                pairs = zip(projected, features_at(seen[-1], settings.levels), strict=True)
+                found["teacher_features"] = feature_loss([(ours.float(), theirs.float()) for ours, theirs in pairs])
         parts = divided(found, reduce)
         return {**parts, TOTAL: weighted(parts, settings)}
 

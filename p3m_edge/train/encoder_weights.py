@@ -35,13 +35,9 @@ _TORCHVISION_SWIN = (
 # Our stages of EfficientNet-Lite0, and the number of the first of its blocks in each.
 _LITE_STAGES = (("layer1", 0), ("layer2", 1), ("layer3", 3), ("layer4", 5), ("context", 11))
 _LITE_LAYERS = {
-    "_expand_conv": "expand.conv",
-    "_bn0": "expand.norm",
-    "_depthwise_conv": "depthwise.conv",
-    "_bn1": "depthwise.norm",
-    "_project_conv": "project.conv",
-    "_bn2": "project.norm",
-}
+    "_expand_conv": "expand.conv", "_depthwise_conv": "depthwise.conv", "_project_conv": "project.conv",
+    "_bn0": "expand.norm", "_bn1": "depthwise.norm", "_bn2": "project.norm",
+}  # fmt: skip
 _LITE_STEM = {"_conv_stem": "encoder.stem.conv", "_bn0": "encoder.stem.norm"}
 _LITE_EPSILON, _EPSILON = 1e-3, 1e-5  # of its batch norms and of ours
 

@@ -1,9 +1,8 @@
 """P3M-FCP: copy and paste at the level of features (*Rethinking Portrait Matting with Privacy Preserving*, IJCV 2023).
 
 A source face goes through the shared encoder without gradients, and its features replace the target's where both
-faces are, at chosen levels of the encoder; the rest of the network runs on the merged features, so the winners of the
-poolings behind them are theirs. It hangs on the network by hooks, for the time of a training step: the network's own
-code and what is exported know nothing of it.
+faces are, at chosen levels of the encoder; the rest of the network runs on the merged features, the poolings included.
+Hooks do it, for the time of a training step: the network's own code and what is exported know nothing of it.
 
 Shape legend: B batch, C channels, H and W the size of the network's input, h and w that of a level.
 """
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import KW_ONLY, InitVar, dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -26,10 +25,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from p3m_edge.data.copy_paste import centre, check_scale, extent
 from p3m_edge.data.sample import check_share
 from p3m_edge.errors import InputError, UsageError, one_of
-from p3m_edge.model.layers import Encoder, Front, TokenEncoder, channels_first, channels_last
+from p3m_edge.model.layers import Encoder, TokenEncoder, channels_first, channels_last
 from p3m_edge.model.mobile import MobileEncoder
 from p3m_edge.model.p3mnet import MULTIPLE
-from p3m_edge.model.resnet import ResNet34
 
 FeatureVariant = Literal["copy-paste", "shuffle"]
 SourceBatchNorm = Literal["frozen", "batch", "update"]
@@ -48,9 +46,8 @@ class FeaturePaste:
         with paste.apply(source_images, source_masks, target_masks, rng, epoch=epoch):
             output = network(images)
 
-    The network may be wrapped (``DistributedDataParallel``, Fabric): the hooks go to the modules inside, and the
-    sources take the encoder inside. Refused are ``torch.compile``, which passes hooks over, and, when it runs,
-    ``DataParallel`` with several devices, which cuts the batch apart.
+    The network may be wrapped (``DistributedDataParallel``, Fabric). Refused are ``torch.compile``, which passes hooks
+    over, and, when it runs, ``DataParallel`` with several devices, which cuts the batch apart.
 
     Parameters
     ----------
@@ -70,7 +67,7 @@ class FeaturePaste:
     source_batch_norm
         What the encoder's batch norms do to the sources. ``frozen``: normalise with the running statistics; ``batch``:
         with those of the sources; ``update``: likewise, and the running statistics take them in. Norms that are frozen
-        for the targets too stay so. Everything random in the encoder is switched off for the sources.
+        for the targets stay so. Everything random in the encoder is switched off for the sources.
 
     Raises
     ------
@@ -111,13 +108,7 @@ class FeaturePaste:
 
     @contextmanager
     def apply(
-        self,
-        source_images: Tensor,
-        source_masks: Tensor,
-        target_masks: Tensor,
-        rng: np.random.Generator,
-        *,
-        epoch: int,
+        self, source_images: Tensor, source_masks: Tensor, target_masks: Tensor, rng: np.random.Generator, *, epoch: int
     ) -> Iterator[NDArray[np.bool_]]:
         """Paste into every forward pass of the network until the context is left.
 
@@ -151,12 +142,11 @@ class FeaturePaste:
                 rows = torch.from_numpy(np.flatnonzero(chosen)).to(source_images.device)
                 sources, targets = source_masks.to(rows.device)[rows], target_masks.to(rows.device)[rows]
                 theta = self._maps(sources, targets, scales[chosen]).to(rows.device)
-                features = self._features(source_images[rows])
-                for level in self.levels:
-                    pasted, inside = _place(features[level], sources, targets, theta, level)
+                for level, feature in self._features(source_images[rows]).items():
+                    pasted, inside = _place(feature, sources, targets, theta, level)
                     if self.variant == "shuffle":
                         pasted = _shuffled(pasted, inside, rng)
-                    undo.callback(_tap(self.encoder, level, _merge(pasted, inside, rows, batch)))
+                    undo.callback(_register(self.encoder, level, _merge(pasted, inside, rows, batch)))
             yield chosen
 
     def _maps(self, sources: Tensor, targets: Tensor, scales: NDArray[np.float64]) -> Tensor:
@@ -178,13 +168,9 @@ class FeaturePaste:
     def _features(self, images: Tensor) -> dict[int, Tensor]:
         """The sources' features ``[b, C, h, w]`` at the chosen levels, without gradients."""
         found: dict[int, Tensor] = {}
-
-        def keep(level: int, feature: Tensor) -> Tensor:
-            return found.setdefault(level, feature)
-
         with torch.no_grad(), self._source_mode(), ExitStack() as undo:
             for level in self.levels:
-                undo.callback(_tap(self.encoder, level, partial(keep, level)))
+                undo.callback(_register(self.encoder, level, partial(found.setdefault, level)))
             self.encoder(images)
         return found
 
@@ -209,7 +195,7 @@ class FeaturePaste:
 
 def _encoder(network: nn.Module) -> Encoder:
     """The encoder inside a network, unwrapped."""
-    inner: Any = network
+    inner: object = network
     while isinstance(inner, nn.Module):
         if hasattr(inner, "_orig_mod"):
             raise UsageError("features cannot be pasted into a network of torch.compile, which passes hooks over")
@@ -219,32 +205,22 @@ def _encoder(network: nn.Module) -> Encoder:
     raise UsageError(f"features can be pasted into a P3M-Net, not into {type(network).__name__}")
 
 
-def _tap(encoder: Encoder, level: int, change: _Change) -> Callable[[], object]:
+def _register(encoder: Encoder, level: int, change: _Change) -> Callable[[], object]:
     """Let a function of ``[B, C, h, w]`` change a level's features; returns what undoes it.
 
-    The one place that knows where each architecture has its levels, and in which order their axes are.
+    The one place that knows which module gives each level, and in which order its axes are.
     """
-    if isinstance(encoder, ResNet34) and level == 1:  # the pooled stem: the input of the trunk, no module's output
-        trunk = encoder.trunk
-
-        def changed(front: Front) -> Any:
-            return trunk(front._replace(pooled=change(front.pooled)))
-
-        vars(encoder)["trunk"] = changed
-        return lambda: vars(encoder).pop("trunk")
-    places: tuple[str, ...]
+    modules = ["stem", *(f"layer{stage}" for stage in range(LEVELS - 1))]
+    if isinstance(encoder, MobileEncoder):
+        modules = ["", "detail", "layer1", "layer2", "layer3", "join"]
+    elif isinstance(encoder, TokenEncoder):
+        modules = ["stem", "stem2", *(f"reductions.{stage}.norm" for stage in range(LEVELS - 3)), "norm"]
     tokens = isinstance(encoder, TokenEncoder) and level >= 2
 
-    def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+    def hook(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
         return channels_last(change(channels_first(output))) if tokens else change(output)
 
-    if isinstance(encoder, MobileEncoder):
-        places = ("", "detail", "layer1", "layer2", "layer3", "join")
-    elif isinstance(encoder, TokenEncoder):
-        places = ("stem", "stem2", *(f"reductions.{stage}.norm" for stage in range(LEVELS - 3)), "norm")
-    else:
-        places = ("stem", *(f"layer{stage}" for stage in range(LEVELS - 1)))
-    return encoder.get_submodule(places[level]).register_forward_hook(hook).remove
+    return encoder.get_submodule(modules[level]).register_forward_hook(hook).remove
 
 
 def _merge(pasted: Tensor, inside: Tensor, rows: Tensor, batch: int) -> _Change:
@@ -257,8 +233,7 @@ def _merge(pasted: Tensor, inside: Tensor, rows: Tensor, batch: int) -> _Change:
                 f"{list(inside.shape[2:])}",
                 hint="the whole batch must go through the network at once, at the size of the target masks",
             )
-        where = inside.new_zeros((batch, *inside.shape[1:])).index_copy(0, rows, inside)
-        values = pasted.new_zeros((batch, *pasted.shape[1:])).index_copy(0, rows, pasted)
+        where, values = (x.new_zeros((batch, *x.shape[1:])).index_copy(0, rows, x) for x in (inside, pasted))
         return torch.where(where, values.to(feature.dtype), feature)
 
     return change

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from p3m_edge.atomic import LEFTOVERS, atomic_write, reason
 from p3m_edge.benchmarks.report import charts
 from p3m_edge.errors import InputError, OutputError, P3MEdgeError, UsageError, missing_package
-from p3m_edge.smallfile import read_csv, read_text, read_toml
+from p3m_edge.smallfile import read_csv, read_text
 from p3m_edge.train import config as configs
 from p3m_edge.train.origin import OPTIONS
 from p3m_edge.train.request import TrainPlan, TrainRequest
@@ -29,18 +29,13 @@ if TYPE_CHECKING:
 LOCK = ".lock"
 """A file in the folder. The system lets it go when its holder ends, however that ends."""
 CURVE = "curve.svg"
-SEEN = "seen"
-"""The column of ``validation.csv`` with the number of pictures that all processes have trained on."""
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep every other process that asks for the same out of a folder, which is made; one that stays empty goes again.
 
-    Raises
-    ------
-    OutputError
-        Another process is in it, or it cannot be written.
+    :class:`OutputError` if another process is in it, or it cannot be written.
     """
     there = folder.exists()
     lock = FileLock(folder / LOCK)
@@ -64,12 +59,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def locked_run(request: TrainRequest, fabric: Fabric) -> Iterator[None]:
-    """:func:`locked` in the folder of a run, for all processes of a training; where that cannot be, all of them end.
+    """:func:`locked` in the folder of a run, for all processes of a training.
 
-    Raises
-    ------
-    OutputError, UsageError
-        As :func:`locked` and :func:`check`.
+    What :func:`locked` or :func:`check` raises in the first process is raised in all of them.
     """
     refused: P3MEdgeError | None = None
     with ExitStack() as held:
@@ -86,13 +78,7 @@ def locked_run(request: TrainRequest, fabric: Fabric) -> Iterator[None]:
 
 
 def check(request: TrainRequest) -> None:
-    """Whether the folder is what the request needs.
-
-    Raises
-    ------
-    UsageError
-        It is no folder; or the training is a new one, and there is something in it.
-    """
+    """:class:`UsageError` if the run's folder is no folder; or the training is a new one, and something is in it."""
     out = request.out
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is not a folder")
@@ -142,20 +128,14 @@ class Logs:
     def add(self, table: str, step: int, values: Mapping[str, float]) -> None:
         """Write a row into ``log`` or ``validation``, whose first row decides about the columns, ``step`` first.
 
-        Raises
-        ------
-        OutputError
-            The file cannot be written.
+        :class:`OutputError` if the file cannot be written.
         """
         path, row = self._folder / f"{table}.csv", {"step": step, **values}
-        rows: list[Sequence[object]] = []
-        if not self._columns[table]:
-            self._columns[table] = [*row]
-            rows.append([*row])
-        rows.append([row[name] for name in self._columns[table]])
+        new = not self._columns[table]
+        columns = self._columns[table] = self._columns[table] or list(row)
         try:
             with path.open("a", encoding="utf-8", newline="") as file:
-                file.write(_lines(rows))
+                file.write(_lines([columns] * new + [[row[name] for name in columns]]))
         except OSError as error:
             raise OutputError(f"{path} cannot be written: {error.strerror}") from error
         if self._board is not None:
@@ -170,25 +150,16 @@ class Logs:
             self._board.close()
 
 
-def write_curve(run: Path) -> None:
-    """Draw the SAD of the held-out pictures over the pictures that all processes have seen.
+def write_curve(run: Path, batch: int) -> None:
+    """Draw the SAD of the held-out pictures over the pictures trained on, ``batch`` in each step of all processes.
 
-    Raises
-    ------
-    InputError
-        The table or the settings of the run cannot be read.
-    OutputError
-        The file cannot be written.
+    :class:`InputError` if ``validation.csv`` cannot be read, :class:`OutputError` if the curve cannot be written.
     """
+    table = run / "validation.csv"
     try:
-        settings = read_toml(run / "config.toml")["run"]
-        pictures = int(settings["batch"]) * int(settings["devices"])  # of a step; runs of earlier versions say no more
-        points = [
-            (int(row.get(SEEN) or int(row["step"]) * pictures) / 1000, float(row["sad"]))
-            for row in read_csv(run / "validation.csv")
-        ]
+        points = [(int(row["step"]) * batch / 1000, float(row["sad"])) for row in read_csv(table)]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise InputError(f"{run} has a table or settings that cannot be read: {error}") from error
+        raise InputError(f"{table} cannot be read: {error}") from error
     title, axes = "SAD of the held-out pictures", ("pictures seen, thousands", "SAD, thousands")
     atomic_write(run / CURVE, charts.lines(title, [charts.Line("", points)], *axes).encode())
 

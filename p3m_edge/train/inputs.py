@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -152,14 +152,8 @@ class Inputs:
 def open_inputs(data: str | None, faces: str | None, config: Config, unlabelled: str | None = None) -> Inputs:
     """Open a data set, a folder of pictures or both, hold a part out, and open the faces.
 
-    Parameters
-    ----------
-    data
-        The folder of a set (its split ``train`` where it has several), or ``synth:SEED``; None: no picture has a matte.
-    faces
-        A folder, or ``synth:COUNT``; needed where the settings ask for P3M-CP, useless elsewhere.
-    config, unlabelled
-        All settings; a folder of pictures without mattes, for a teacher.
+    The places are those of :class:`~p3m_edge.train.request.TrainRequest`; of a set in several splits, ``train`` is
+    meant.
 
     Raises
     ------
@@ -170,18 +164,23 @@ def open_inputs(data: str | None, faces: str | None, config: Config, unlabelled:
         wanted; the faces are missing, or not wanted; or the unlabelled pictures are those of the set.
     """
     methods = ", ".join(config.copy_paste.methods)
-    if methods and faces is None:
-        raise UsageError(f"P3M-CP ({methods}) needs faces", hint="--faces FOLDER, or --faces synth:100")
-    if faces is not None and not methods:
-        raise UsageError("--faces has no meaning without P3M-CP", hint="--cp icp, --cp fcp or --cp icp,fcp")
+    for wrong, told, hint in (
+        (methods and faces is None, f"P3M-CP ({methods}) needs faces", "--faces FOLDER, or --faces synth:100"),
+        (faces is not None and not methods, "--faces has no meaning without P3M-CP",
+         "--cp icp, --cp fcp or --cp icp,fcp"),
+        (data is None and unlabelled is None, "what is to be trained on?",
+         "--data DIR, or --data synth:0 for generated portraits"),
+        (data is None and methods, "P3M-CP needs --data: pictures without mattes have no face masks either", None),
+    ):  # fmt: skip
+        if wrong:
+            raise UsageError(told, hint=hint)
     if config.data.compose and not list_images(config.data.backgrounds):
         raise InputError(f"{config.data.backgrounds} holds no backgrounds")
     source = None if faces is None else _faces(faces, config)
-    if data is None and unlabelled is None:
-        raise UsageError("what is to be trained on?", hint="--data DIR, or --data synth:0 for generated portraits")
-    if data is None and methods:
-        raise UsageError("P3M-CP needs --data: pictures without mattes have no face masks either")
-    cache = _cache(config)
+    read: Callable[[Item], Sample] = _read
+    if config.data.foregrounds:
+        read = partial(_read, foregrounds=Path(config.data.foregrounds).expanduser())
+    cache = Cache(config.data.cache_mb * 1_000_000 // max(config.data.workers, 1), read)  # one worker's part of it
     inputs = None
     if data is not None:
         match = _SYNTHETIC.fullmatch(data)
@@ -216,7 +215,14 @@ def _on_disc(data: str, faces: FaceSource | None, config: Config, cache: Cache) 
     sets.refuse_test_set(found.root)
     if faces is not None and not any(item.face_mask for item in found.items):
         raise UsageError(f"{root} has no facemask/, and P3M-CP needs them", hint="p3m-edge data anonymize makes them")
-    held_out, train = _judged(config, found) if config.validation.data else _split(found.items, config)
+    if config.validation.data:
+        judged = sets.open_set(Path(config.validation.data).expanduser(), stored=config.data.mattes)
+        sets.refuse_test_set(judged.root)
+        if (both := shared_picture(judged.items, found.items)) is not None:
+            raise UsageError(f"{both.image} of validation.data is trained on as well")
+        held_out, train = judged.items[: config.validation.limit], found.items
+    else:
+        held_out, train = _split(found.items, config)
     description = f"{found.name} ({found.kind}, {len(train)} pictures, {len(held_out)} more held out)"
     files = Files(train, cache), Files(held_out, Cache(0))
     return Inputs(description, *files, found.blurred, _digest(held_out, train), faces)
@@ -244,7 +250,7 @@ def _with_unlabelled(inputs: Inputs | None, folder: str, config: Config, cache: 
         inputs,
         description=f"{inputs.description}, and {len(items)} {what}",
         train=Mixed(inputs.train, Files(items, cache), config.distillation.unlabelled),
-        blurred=False if False in blurred else None if None in blurred else True,
+        blurred=False if False in blurred else all(blurred) or None,
         digest=f"{inputs.digest}:{_digest(items)}",
     )
 
@@ -253,15 +259,6 @@ def _blurred(folder: str) -> bool | None:
     """Whether faces are blurred in a folder of pictures, as far as its name says."""
     name = Path(folder).expanduser().resolve().name
     return next((layout.blurred for layout in sets.LAYOUTS if layout.image == name), None)
-
-
-def _judged(config: Config, found: sets.DataSet) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
-    """The set that is judged, and all pictures of the one that is trained on."""
-    judged = sets.open_set(Path(config.validation.data).expanduser(), stored=config.data.mattes)
-    sets.refuse_test_set(judged.root)
-    if (both := shared_picture(judged.items, found.items)) is not None:
-        raise UsageError(f"{both.image} of validation.data is trained on as well")
-    return judged.items[: config.validation.limit], found.items
 
 
 def _split(items: tuple[Item, ...], config: Config) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
@@ -275,13 +272,6 @@ def _split(items: tuple[Item, ...], config: Config) -> tuple[tuple[Item, ...], t
 
 def _held_out_count(count: int, config: Config) -> int:
     return min(max(1, round(count * config.validation.share)), config.validation.limit, count - 1)
-
-
-def _cache(config: Config) -> Cache:
-    """For pictures with and without mattes; one worker's part of it."""
-    size = config.data.cache_mb * 1_000_000 // max(config.data.workers, 1)
-    folder = config.data.foregrounds
-    return Cache(size, partial(_read, foregrounds=Path(folder).expanduser()) if folder else _read)
 
 
 def _read(item: Item, foregrounds: Path | None = None) -> Sample:
@@ -298,11 +288,7 @@ def _digest(*parts: tuple[Item, ...]) -> str:
 def _faces(text: str, config: Config) -> FaceSource:
     match = _SYNTHETIC.fullmatch(text)
     if match is None:
-        source: FaceSource = open_faces(Path(text).expanduser())
-    elif int(match[1]):
-        source = synthetic_faces(config.run.seed, int(match[1]), max(config.data.size, 128))
-    else:
+        return open_faces(Path(text).expanduser())
+    if not int(match[1]):
         raise UsageError("--faces synth:0 are no faces", hint="synth:COUNT, for example synth:100")
-    if not len(source):
-        raise InputError(f"{text} holds no faces")
-    return source
+    return synthetic_faces(config.run.seed, int(match[1]), max(config.data.size, 128))

@@ -25,12 +25,7 @@ if TYPE_CHECKING:
 def device_name(run: Run) -> str:
     """``cpu``, ``cuda`` or ``mps``: the one asked for, or with ``auto`` the fastest that is here.
 
-    Raises
-    ------
-    MissingError
-        The device is not here.
-    UsageError
-        It cannot do what the other settings ask for.
+    :class:`MissingError` if it is not here; :class:`UsageError` if it cannot do what the other settings ask for.
     """
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     name = next(kind for kind, here in present.items() if here) if run.device == "auto" else run.device
@@ -83,10 +78,7 @@ def start_fabric(run: Run) -> Fabric:
 class StopRequest:
     """Ctrl-C and SIGTERM inside ``with``, in the main thread: finish the step, save, stop. A second one stops at once.
 
-    Attributes
-    ----------
-    asked
-        Whether somebody wants the training to stop.
+    ``asked``: whether somebody wants the training to stop.
     """
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.train.config import Config
-from p3m_edge.train.dataset import Order, Pictures, Portraits, collate
+from p3m_edge.train.dataset import Batches, Pictures
 
 _BYTES = 24  # of a pixel of the network's input in all arrays of a batch, with some to spare
 _WAITING = 3  # batches of a worker that may be on their way
@@ -34,16 +34,16 @@ Found = Pictures | P3MEdgeError
 """Errors of ours are values here: PyTorch would raise others in their place, without their hints."""
 
 
-class _Batches(Dataset[Found | bytes]):
-    """The batches of this process, as bytes where there may be too little shared memory; the index is the step."""
+class _Prepared(Dataset[Found | bytes]):
+    """Batches as workers hand them over: as bytes where there may be too little shared memory."""
 
-    def __init__(self, portraits: Portraits, order: Order) -> None:
-        self._portraits, self._order = portraits, order
-        self._pickled = bool(portraits.config.data.workers) and _scarce(portraits.config)
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+        self._pickled = bool(batches.config.data.workers) and _scarce_shared_memory(batches.config)
 
     def __getitem__(self, step: int) -> Found | bytes:
         try:
-            found: Found = collate([self._portraits[draw] for draw in self._order.draws(step)])
+            found: Found = self._batches[step]
         except P3MEdgeError as error:
             found = error
         return pickle.dumps(found) if self._pickled else found
@@ -52,20 +52,17 @@ class _Batches(Dataset[Found | bytes]):
 class BatchLoader:
     """Batches in order, from the step ``first`` to ``last - 1``.
 
-    Attributes
-    ----------
-    waited
-        Seconds that :meth:`__iter__` took for batches so far, without the first one, for which the workers start.
+    ``waited`` counts the seconds that :meth:`__iter__` took for batches, without the first, for which workers start.
     """
 
-    def __init__(self, portraits: Portraits, order: Order, first: int, last: int, *, pin: bool) -> None:
+    def __init__(self, batches: Batches, first: int, last: int, *, pin: bool) -> None:
         self.waited = 0.0
-        self._workers = portraits.config.data.workers
+        self._workers = batches.config.data.workers
         self._loader: DataLoader[Found | bytes] = DataLoader(
-            _Batches(portraits, order),
+            _Prepared(batches),
             batch_size=None,
             sampler=range(first, last),
-            collate_fn=_unchanged,
+            collate_fn=_identity,
             num_workers=self._workers,
             pin_memory=pin,
             worker_init_fn=_start_worker,
@@ -92,11 +89,11 @@ class BatchLoader:
             raise
 
     def _batches(self) -> Iterator[Pictures]:
-        with self._deaths_told():
+        with self._explained_deaths():
             batches = self._started() if self._workers else iter(self._loader)
         for number in range(len(self._loader)):
             start = time.perf_counter()
-            with self._deaths_told():
+            with self._explained_deaths():
                 batch = next(batches)
             found: Found = pickle.loads(batch) if isinstance(batch, bytes) else batch  # noqa: S301 - of our own worker
             if isinstance(found, P3MEdgeError):
@@ -119,7 +116,7 @@ class BatchLoader:
         return batches
 
     @contextmanager
-    def _deaths_told(self) -> Iterator[None]:
+    def _explained_deaths(self) -> Iterator[None]:
         """Tell of a worker that was killed, where that is behind an error of PyTorch's or of a queue."""
         try:
             yield
@@ -140,11 +137,11 @@ def _try_semaphores(workers: int) -> None:
         queue.close()
 
 
-def _unchanged(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch
 
 
-def _scarce(config: Config) -> bool:
+def _scarce_shared_memory(config: Config) -> bool:
     """Whether there may be too little shared memory for the batches that are on their way."""
     try:
         free = shutil.disk_usage("/dev/shm").free  # noqa: S108 - looked at, and not written to

@@ -78,15 +78,9 @@ def total(output: P3MOutput, batch: Batch, reduce: Callable[[Tensor], Tensor] | 
 
     times the share of pictures that have a ground truth.
 
-    Parameters
-    ----------
-    output
-        Of the network in training mode; H and W are at least 32.
-    batch
-        The ground truth.
-    reduce
-        Sums a int64 vector over all ranks (``dist.all_reduce`` with SUM, returning the tensor). It is called once,
-        on every rank, and takes no gradient. None: there is one process.
+    ``output`` is that of the network in training mode, H and W at least 32. ``reduce`` sums an int64 vector over all
+    ranks (``dist.all_reduce`` with SUM, returning the tensor); it is called once, on every rank, without gradients.
+    None: there is one process.
     """
     pictures = len(output.alpha)
     if batch.labelled is not None:
@@ -94,7 +88,7 @@ def total(output: P3MOutput, batch: Batch, reduce: Callable[[Tensor], Tensor] | 
         output = P3MOutput(*(x[batch.labelled] for x in output))
         batch = replace(batch, **{name: x[batch.labelled] for name, x in vars(batch).items() if x is not None})
     with torch.autocast(batch.image.device.type, enabled=False):
-        terms = _terms(P3MOutput(*(x.float() for x in output)), batch)
+        terms = _terms(output.float(), batch)
     one = output.alpha.new_ones((), dtype=torch.float32)
     terms |= {"all": Term(one, _count(pictures, one)), "labelled": Term(one, _count(len(output.alpha), one))}
     parts = divided(terms, reduce, one_more=("alpha_unknown",))  # |U| + 1 is published

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam, Optimizer
 
@@ -65,36 +64,13 @@ def train_mode(network: nn.Module, *, freeze_batchnorm: bool, frozen: Iterable[s
                 module.eval()
 
 
-def add_drop_path(network: P3MNet, last: float) -> int:
+def set_drop_path(network: P3MNet, last: float) -> int:
     """Stochastic depth for Swin-T (Huang et al., 2016): its blocks leave out their branches, for each picture alone.
 
-    Both branches of block i of n are left out with the probability ``last * i / (n - 1)``, ``0 <= last < 1``, and what
-    is kept is divided by the probability of keeping it. Hooks do it, while training: nothing of it is there at
-    inference. Returns the number of blocks; other architectures have none.
+    Both branches of block i of n are left out with the probability ``last * i / (n - 1)``, ``0 <= last < 1``. Returns
+    the number of blocks; other architectures have none.
     """
     blocks = [module for module in network.modules() if isinstance(module, SwinBlock)]
     for index, block in enumerate(blocks):
-        if share := last * index / (len(blocks) - 1):
-            _DropPath(share, block)
+        block.drop_path = last * index / (len(blocks) - 1)
     return len(blocks)
-
-
-class _DropPath:
-    """Hooks on one block."""
-
-    def __init__(self, share: float, block: SwinBlock) -> None:
-        self.share, self.pictures = share, 0
-        block.register_forward_pre_hook(self._count)
-        # The attention's output is in windows, all windows of a picture after one another.
-        block.attn.register_forward_hook(self._drop)
-        block.mlp.register_forward_hook(self._drop)
-
-    def _count(self, _block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self.pictures = len(inputs[0])
-
-    def _drop(self, module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if not module.training:
-            return output
-        kept = torch.rand(self.pictures, device=output.device) >= self.share
-        scale = (kept / (1 - self.share)).to(output.dtype).repeat_interleave(len(output) // self.pictures)
-        return output * scale.reshape(-1, *[1] * (output.ndim - 1))

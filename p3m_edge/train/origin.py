@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from p3m_edge import __version__
@@ -35,13 +34,13 @@ _FIELDS = ("image", "alpha", "trimap", "foreground", "background", "face_mask", 
 _JUDGED_BY_TEACHER = "no picture had a true matte: judged by the teacher's mattes, which are no ground truth"
 
 
-def record(request: TrainRequest, inputs: Inputs, first: str, teacher: Teacher | None) -> dict[str, str]:
-    """What a resumption must know besides the settings; ``first`` says where the first weights came from."""
+def record(request: TrainRequest, inputs: Inputs, start: str, teacher: Teacher | None) -> dict[str, str]:
+    """What a resumption must know besides the settings; ``start`` says where the first weights came from."""
     return {
-        **_places(request),
+        **_options(request),
         **_contents(inputs, request.config),
         "teacher_sha256": "" if teacher is None else teacher.info.sha256,
-        "start": first,
+        "start": start,
         "digest": inputs.digest,
     }
 
@@ -51,12 +50,12 @@ def check_moved(request: TrainRequest, before: Mapping[str, str], settings: Conf
 
     ``settings`` were those of the run. :class:`UsageError` if something has moved, and is not the same.
     """
-    places, config = _places(request), request.config
-    moved = {name for name in ("data", "faces", "unlabelled") if places[name] != before.get(name, "")}
-    moved |= {"validation.data"} if config.validation.data != settings.validation.data else set()
-    moved |= {"data.backgrounds"} if config.data.backgrounds != settings.data.backgrounds else set()
+    options, config = _options(request), request.config
+    now = {**options, **_folders(config)}
+    then = {**dict.fromkeys(options, ""), **before, **_folders(settings)}
+    moved = [name for name in sorted(_CONTENTS) if now[name] != then[name]]
     found = _contents(inputs, config) if moved else {}
-    for name in sorted(moved):
+    for name in moved:
         keys = {_CONTENTS[name]}
         if _CONTENTS[name] == "content" and not config.validation.data:
             keys.add("content_held_out")
@@ -65,14 +64,13 @@ def check_moved(request: TrainRequest, before: Mapping[str, str], settings: Conf
                 f"{name}: not the files that the run was started with",
                 hint="their names, sizes or contents differ; what has moved must be the same",
             )
-    return {**before, **places}
+    return {**before, **options}
 
 
 def with_moved_hint(error: InputError, request: TrainRequest) -> InputError:
     """The error of a run that goes on; if something is not where it was, with what to do if it has moved."""
-    config = request.config
-    places = {f"--{name} ": place for name, place in _places(request).items()}
-    places |= {"--set validation.data=": config.validation.data, "--set data.backgrounds=": config.data.backgrounds}
+    places = {f"--{name} ": place for name, place in _options(request).items()}
+    places |= {f"--set {name}=": place for name, place in _folders(request.config).items()}
     for option, place in places.items():
         if place and not place.startswith("synth:") and not Path(place).expanduser().exists():
             return InputError(str(error), hint=f"if it has moved, give its new place: --resume {option}...")
@@ -102,51 +100,47 @@ def licence(config: Config, inputs: Inputs, teacher: Teacher | None) -> str:
     return "; ".join(lines)
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """What the files of weights say about where they come from, after so many steps."""
-
-    config: Config
-    inputs: Inputs
-    teacher: Teacher | None
-    start: str
-
-    def __call__(self, step: int) -> str:
-        config, faces = self.config, self.inputs.faces
-        methods = " and ".join(f"P3M-{method.upper()}" for method in config.copy_paste.methods) or "no P3M-CP"
-        lines = [
-            f"trained by p3m-edge {__version__}: {config.model.arch}, {step} steps on {self.inputs.description}",
-            methods if faces is None else f"{methods}, source faces: {faces.licence}",
-            self.start,
-            *(f"{part} stayed as it was" for part in dict.fromkeys(config.optim.frozen)),
-        ]
-        if not self.inputs.labelled:
-            lines.append(_JUDGED_BY_TEACHER)
-        if config.qat.enabled:
-            lines.append("rounded as INT8 while it learned (QAT), taught by what it started from")
-        elif self.teacher is not None:
-            info = self.teacher.info
-            kind = info.arch if info.trained else f"{info.arch} that nobody trained"
-            lines.append(f"taught by a {kind} (sha256 {info.sha256}, licence: {info.licence}; {info.provenance})")
-        return "; ".join(lines)
+def provenance(config: Config, inputs: Inputs, teacher: Teacher | None, start: str, step: int) -> str:
+    """Where the weights come from after so many steps; ``start`` as in :func:`record`."""
+    methods = " and ".join(f"P3M-{method.upper()}" for method in config.copy_paste.methods) or "no P3M-CP"
+    lines = [
+        f"trained by p3m-edge {__version__}: {config.model.arch}, {step} steps on {inputs.description}",
+        methods if inputs.faces is None else f"{methods}, source faces: {inputs.faces.licence}",
+        start,
+        *(f"{part} stayed as it was" for part in dict.fromkeys(config.optim.frozen)),
+    ]
+    if not inputs.labelled:
+        lines.append(_JUDGED_BY_TEACHER)
+    if config.qat.enabled:
+        lines.append("rounded as INT8 while it learned (QAT), taught by what it started from")
+    elif teacher is not None:
+        info = teacher.info
+        kind = info.arch if info.trained else f"{info.arch} that nobody trained"
+        lines.append(f"taught by a {kind} (sha256 {info.sha256}, licence: {info.licence}; {info.provenance})")
+    return "; ".join(lines)
 
 
-def _places(request: TrainRequest) -> dict[str, str]:
-    """By :data:`OPTIONS`, in a form that does not depend on where the process runs."""
+def _options(request: TrainRequest) -> dict[str, str]:
+    """The places of :data:`OPTIONS`, in a form that does not depend on where the process runs."""
     teacher = None if request.teacher is None else str(request.teacher)
     given = zip(OPTIONS, (request.data, request.faces, teacher, request.unlabelled), strict=True)
     return {name: absolute(value) for name, value in given}
 
 
+def _folders(config: Config) -> dict[str, str]:
+    """The places of those :data:`SETTINGS` whose contents must be the same."""
+    return {"data.backgrounds": config.data.backgrounds, "validation.data": config.validation.data}
+
+
 def _contents(inputs: Inputs, config: Config) -> dict[str, str]:
     """SHA-256 over names, sizes and beginnings of the files that a training uses, by what they are."""
     faces = inputs.faces.entries if isinstance(inputs.faces, FaceFolder) else ()
-    behind = list_images(config.data.backgrounds) if config.data.compose else ()
+    backgrounds = list_images(config.data.backgrounds) if config.data.compose else ()
     return {
         "content": _hash(_files(inputs.train.items)),
         "content_held_out": _hash(_files(inputs.held_out.items)),
         "content_faces": _hash((picture.name, picture) for picture, _masks in faces),
-        "content_backgrounds": _hash((path.name, path) for path in behind),
+        "content_backgrounds": _hash((path.name, path) for path in backgrounds),
     }
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ from p3m_edge.export.quiet import quiet
 from p3m_edge.model.checkpoint import inspect_checkpoint
 from p3m_edge.model.p3mnet import P3MNet
 from p3m_edge.train import launch
-from p3m_edge.train.config import Config, to_table
-from p3m_edge.train.dataset import Order, Portraits, normalise
+from p3m_edge.train.config import Config
+from p3m_edge.train.dataset import Batches, Sampler, normalise
 from p3m_edge.train.inputs import Inputs
 from p3m_edge.train.request import TrainRequest
 
@@ -109,19 +110,11 @@ class RoundedActivation(nn.Module):
         self.zero_point.copy_((self.lowest - torch.round(low / self.scale)).clamp(self.lowest, self.highest))
 
 
-class Calibration(Sequence[Tensor]):
+def calibration(inputs: Inputs, config: Config) -> list[Tensor]:
     """The first pictures of a training, as the network sees them: float32 ``[1, 3, H, W]``."""
-
-    def __init__(self, inputs: Inputs, config: Config) -> None:
-        self._portraits = Portraits(inputs.train, inputs.faces, config)
-        order = Order(len(inputs.train), 1, config.run.seed)
-        self._draws = [order.draws(step)[0] for step in range(min(config.qat.pictures, order.steps))]
-
-    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
-        return normalise(self._portraits[self._draws[index]].image)
-
-    def __len__(self) -> int:
-        return len(self._draws)
+    sampler = Sampler(len(inputs.train), 1, config.run.seed)
+    batches = Batches(inputs, config, sampler)
+    return [normalise(batches[step].image) for step in range(min(config.qat.pictures, sampler.steps))]
 
 
 def preset(weights: Path) -> str:
@@ -132,48 +125,32 @@ def preset(weights: Path) -> str:
 
 
 def check(request: TrainRequest) -> None:
-    """Refuse what does not go together with QAT, if it is wanted.
-
-    Raises
-    ------
-    UsageError
-        See the messages.
-    MissingError
-        NNCF is not installed.
-    """
+    """:class:`UsageError` for what does not go together with QAT, if it is on; :class:`MissingError` without NNCF."""
     config = request.config
     if not config.qat.enabled:
         return
-    if not request.resume and request.weights is None:
-        raise UsageError("--qat goes on from trained weights, and there are none", hint="--weights CKPT")
-    if not request.resume and request.teacher != request.weights:
-        raise UsageError("--qat learns from the weights that it starts from", hint="leave out --teacher")
     _check_arch(config.model.arch)
-    if "fcp" in config.copy_paste.methods:
-        raise UsageError(
-            "P3M-FCP sends faces through the encoder as well, which --qat cannot follow", hint="--cp icp, or none"
-        )
-    table = to_table(config)
+    fresh, fcp = not request.resume, "fcp" in config.copy_paste.methods
+    for wrong, told, hint in (
+        (fresh and request.weights is None, "--qat goes on from trained weights, and there are none", "--weights CKPT"),
+        (fresh and request.teacher != request.weights, "--qat learns from the weights that it starts from",
+         "leave out --teacher"),
+        (fcp, "P3M-FCP sends faces through the encoder as well, which --qat cannot follow", "--cp icp, or none"),
+        (launch.processes(config.run) != (1, 1), "--qat trains in one process", "run.devices=1, without torchrun"),
+    ):  # fmt: skip
+        if wrong:
+            raise UsageError(told, hint=hint)
     for name, value in _NEEDED.items():
-        section, key = name.split(".")
-        if table[section][key] != value:
-            raise UsageError(f"--qat needs {name}={str(value).lower()}, not {str(table[section][key]).lower()}")
-    if launch.processes(config.run) != (1, 1):
-        raise UsageError("--qat trains in one process", hint="run.devices=1, without torchrun")
+        if (found := attrgetter(name)(config)) != value:
+            raise UsageError(f"--qat needs {name}={str(value).lower()}, not {str(found).lower()}")
     post_training.require()
 
 
 def quantised(network: P3MNet, pictures: Sequence[Tensor]) -> P3MNet:
     """A copy of a network that rounds, with ranges of activations from pictures, float32 ``[1, 3, H, W]``.
 
-    The network is on the CPU, and is put into evaluation mode.
-
-    Raises
-    ------
-    MissingError
-        NNCF is not installed.
-    InputError
-        A picture cannot be read, or an activation is not finite.
+    The network is on the CPU, and is put into evaluation mode. :class:`MissingError` without NNCF, :class:`InputError`
+    if an activation is not finite.
     """
     nncf = post_training.require()
     kind = importlib.import_module("nncf.torch.quantization.layers").BaseQuantizer

@@ -1,14 +1,22 @@
-"""What a training is asked for, what it would do, and what came of it."""
+"""What a training is asked for, what it would do, what came of it, and who is told meanwhile."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from p3m_edge.model.checkpoint import CheckpointInfo
 from p3m_edge.train.config import Config
 from p3m_edge.train.encoder_weights import EncoderReport
+
+
+class Reporter(Protocol):
+    """Who is told how it goes."""
+
+    def progress(self, what: str, done: int, total: int) -> None: ...
+
+    def warn(self, message: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -17,8 +25,6 @@ class TrainRequest:
 
     Attributes
     ----------
-    config
-        All settings.
     data
         The folder of a set, or ``synth:SEED``; None where no picture has a matte.
     out
@@ -57,7 +63,7 @@ class TrainPlan:
     pictures, held_out, judged_by
         How many in an epoch, how many to judge by, and what their mattes are compared with.
     batch
-        Of all processes together.
+        Pictures in a step of all processes together.
     qat
         Whether it is rounded as INT8 while it learns.
     encoder, teacher

@@ -1,16 +1,13 @@
 """The state of a training on disc: all that a run needs to go on as if it had never stopped.
 
-A file of ``torch.save`` with tensors and plain containers alone, written under another name and renamed, so that the
-last whole one is always there. The order of the pictures and the learning rate are functions of the step, which is
-how the sampler and the schedule are stored.
+A file of ``torch.save`` with tensors and plain containers alone, replaced when the next one is whole. The order of the
+pictures and the learning rate are functions of the step, which is how the sampler and the schedule are stored.
 """
 
 from __future__ import annotations
 
-import pickle
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,6 +20,7 @@ from torch import Tensor
 
 from p3m_edge.atomic import atomic_file
 from p3m_edge.errors import CheckpointError, OutputError
+from p3m_edge.model.foreign import UNREADABLE
 from p3m_edge.train.config import Whole
 
 STATE = "state.pt"
@@ -31,13 +29,8 @@ SCHEMA = 1
 _FORMAT = "p3m-edge training state"
 _LATER: dict[str, Any] = {"projection": {}}  # what states of earlier versions lack, and what it was then
 _INPUTS = {"data", "faces", "start", "digest"}  # what every version wrote
-_UNREADABLE = (
-    pickle.UnpicklingError, zipfile.BadZipFile, ArithmeticError, AttributeError, EOFError, ImportError, LookupError,
-    MemoryError, RuntimeError, TypeError, ValueError,
-)  # fmt: skip
 
-Named = dict[str, Any]
-"""A state dict of PyTorch."""
+StateDict = dict[str, Any]
 
 
 @dataclass
@@ -82,23 +75,20 @@ class State(Progress):
     """
 
     arch: str
-    config: dict[str, Named]
+    config: dict[str, StateDict]
     inputs: dict[str, str]
-    model: Named
-    ema: Named
-    projection: Named
-    optimizer: Named
-    scaler: Named
+    model: StateDict
+    ema: StateDict
+    projection: StateDict
+    optimizer: StateDict
+    scaler: StateDict
     rng: list[dict[str, Tensor]]
 
 
 def save(state: State, path: Path) -> None:
     """Write the state; the file of that name is replaced when the new one is complete and on the disc.
 
-    Raises
-    ------
-    OutputError
-        It cannot be written (disc full, no permission); the file of that name is as it was.
+    :class:`OutputError` if it cannot be written; the file of that name is as it was.
     """
     hint = "the one before it, if any, is still there"
     try:
@@ -113,10 +103,7 @@ def save(state: State, path: Path) -> None:
 def load(path: Path) -> State:
     """Read a state; nothing but tensors and plain containers is unpickled.
 
-    Raises
-    ------
-    CheckpointError
-        The file is missing, damaged, no training state, or of a later version.
+    :class:`CheckpointError` if the file is missing, damaged, no training state, or of a later version.
     """
     if not path.is_file():
         raise CheckpointError(f"there is no training state {path}", hint="a run that was started leaves one at once")
@@ -124,9 +111,9 @@ def load(path: Path) -> State:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CheckpointError(f"the training state {path} cannot be read: {error.strerror}") from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
+        if isinstance(error, OSError):
+            raise CheckpointError(f"the training state {path} cannot be read: {error.strerror}") from error
         raise CheckpointError(f"{path} is not a training state, or is damaged") from error
     if not isinstance(content, Mapping) or content.get("format") != _FORMAT:
         raise CheckpointError(
@@ -141,16 +128,15 @@ def load(path: Path) -> State:
     damaged = f"the training state {path} is damaged: "
     if missing := [field.name for field in fields(State) if field.name not in content]:
         raise CheckpointError(f"{damaged}it lacks {', '.join(missing)}")
-    values = {field.name: content[field.name] for field in fields(State)}
     try:
-        msgspec.convert(values, State)
+        state = msgspec.convert(content, State)
     except msgspec.ValidationError as error:
         what, where = str(error).replace("`", "").split(" - at ")
         name = re.search(r"\$\.(\w+)", where)
         raise CheckpointError(f"{damaged}its {name and name[1]}: {what[:1].lower()}{what[1:]}") from error
-    if not values["inputs"].keys() >= _INPUTS:
+    if not state.inputs.keys() >= _INPUTS:
         raise CheckpointError(f"{damaged}its inputs lack some of {', '.join(sorted(_INPUTS))}")
-    return State(**values)
+    return state
 
 
 def rng_states(device: torch.device) -> dict[str, Tensor]:
@@ -164,10 +150,9 @@ def rng_states(device: torch.device) -> dict[str, Tensor]:
 def restore_rng(states: Mapping[str, Tensor], device: torch.device) -> None:
     """Put the generators back where :func:`rng_states` found them; raises :class:`ValueError` for other tensors."""
     for name, now in rng_states(device).items():
-        state = states.get(name, now)
+        state = states.get(name, now).clone()  # PyTorch 2.13 crashes on a view into a larger tensor
         if state.dtype != now.dtype or state.shape != now.shape:
             raise ValueError(f"a state of random numbers is {state.dtype} {list(state.shape)}")
-        state = state.clone()  # PyTorch 2.13 crashes on a view into a larger tensor
         if name == "cpu":
             torch.set_rng_state(state)
         else:

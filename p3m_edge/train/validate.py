@@ -31,10 +31,8 @@ class ValidationScores:
     ----------
     sad, mse, mad
         Of the fused alpha on the whole picture at its own size: SAD in thousands, the others per pixel.
-    pictures
-        How many.
     unreadable
-        A line for each that could not be used.
+        A line for each picture that could not be used.
     rows
         For a sheet: picture, ground truth (or what stands for it), prediction and classes of the first few.
     """
@@ -50,18 +48,10 @@ class ValidationScores:
 def score_held_out(
     network: P3MNet, source: Source, items: Sequence[int], side: int, shown: int, teacher: P3MNet | None
 ) -> ValidationScores:
-    """Matte pictures at one size and compare.
+    """Matte some ``items`` of the held-out pictures in a square of ``side``, as in training, and compare.
 
-    Parameters
-    ----------
-    network
-        Any mode; it is left in the one it was in.
-    source, items
-        The held-out pictures, and which of them; the first ``shown`` go onto the sheet.
-    side
-        The network's input is a square of this side, as in training and on devices.
-    teacher
-        In evaluation mode; its mattes stand for the truth of pictures that have none.
+    The network is left in the mode it was in. The first ``shown`` pictures go onto the sheet. The mattes of a teacher,
+    in evaluation mode, stand for the truth of pictures that have none.
     """
     sums = np.zeros(3)
     rows: list[Row] = []

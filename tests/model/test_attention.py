@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from p3m_edge.model import standin
 from p3m_edge.model.swin import SwinBlock, WindowAttention, from_windows, to_windows, window_mask
 from p3m_edge.model.vitae import PerformerAttention, default_projection
+from tests.networks import shared_standin
 
 
 def bands_as_slices(size: int, shift: int) -> list[slice]:
@@ -121,7 +121,7 @@ def test_the_default_projection_is_orthogonal(layer):
 def test_projections_differ_by_layer_and_are_the_buffers():
     first, second = default_projection(64, 0), default_projection(64, 1)
     assert np.abs(first - second).max() > 1
-    stage = standin("vitae-s").encoder.get_submodule("stages.0")
+    stage = shared_standin("vitae-s").encoder.get_submodule("stages.0")
     buffers = [cell.get_buffer("attn.projection").numpy() for cell in stage.children()]
     assert np.array_equal(buffers[0], first)
     assert np.array_equal(buffers[1], second)

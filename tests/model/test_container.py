@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 from hypothesis import given, settings
 
-from p3m_edge import header as headers
+from p3m_edge import checkpoint_header
 from p3m_edge.errors import CheckpointError
 from p3m_edge.model import container
 
@@ -16,7 +16,7 @@ DATA = container.encode(TENSORS, arch="r34", licence="l", provenance="p", traine
 
 
 def test_decodes_what_was_encoded():
-    assert headers.is_safetensors(DATA)
+    assert checkpoint_header.is_safetensors(DATA)
     tensors, header = container.decode(DATA, "file")
     assert header is not None
     assert (header.arch, header.licence, header.provenance, header.trained) == ("r34", "l", "p", True)
@@ -62,8 +62,8 @@ def test_any_text_in_the_metadata(text):
 
 
 def test_files_of_a_later_version():
-    later = headers.Header("0" * 64, 2, "r34", "l", "p", trained=True)
-    data = safetensors.torch.save(TENSORS, {headers.METADATA_KEY: msgspec.json.encode(later).decode()})
+    later = checkpoint_header.Header("0" * 64, 2, "r34", "l", "p", trained=True)
+    data = safetensors.torch.save(TENSORS, {checkpoint_header.METADATA_KEY: msgspec.json.encode(later).decode()})
     with pytest.raises(CheckpointError, match="version 2") as caught:
         container.decode(data, "file")
     assert "upgrade" in str(caught.value.hint)

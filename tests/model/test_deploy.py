@@ -9,10 +9,10 @@ from torch.nn import functional
 from p3m_edge.errors import UsageError
 from p3m_edge.model.deploy import Deploy, DeployOutput, PhaseForm, unpooling
 from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD, P3MNet, fuse
-from p3m_edge.model.standin import standin
 from p3m_edge.model.unpool import from_phases, lowering, to_phases
 from p3m_edge.targets import ARCHS
 from tests.model.reference import PUBLISHED as REFERENCE
+from tests.networks import shared_standin
 
 PUBLISHED = tuple(REFERENCE.values())
 MEAN = torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1)
@@ -21,7 +21,7 @@ STD = torch.tensor(IMAGENET_STD).reshape(1, 3, 1, 1)
 
 @pytest.fixture(scope="module", params=ARCHS)
 def pair(request) -> tuple[P3MNet, Deploy]:
-    network = standin(request.param)
+    network = shared_standin(request.param)
     return network, Deploy(network)
 
 
@@ -101,7 +101,7 @@ def test_side_outputs_are_not_computed(pair):
 
 
 def test_the_networks_own_weights_stay_as_they_were():
-    network = standin("r34")
+    network = shared_standin("r34")
     before = {name: value.clone() for name, value in network.state_dict().items()}
     Deploy(network)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -130,7 +130,7 @@ def test_the_border_sees_zero_padding_of_the_normalised_picture(pair):
 
 @pytest.mark.parametrize("arch", PUBLISHED)
 def test_the_head_on_phases_equals_the_convolution(arch):
-    network = standin(arch)
+    network = shared_standin(arch)
     form = Deploy(network).network
     assert isinstance(form, PhaseForm)
     head = network.local_decoder.head
@@ -144,11 +144,11 @@ def test_what_unpools_nothing_has_no_other_form(form):
     assert unpooling("mobile", "select") == "none"
     assert unpooling("r34", form) == form
     with pytest.raises(UsageError, match=f"mobile unpools nothing, so it has no form '{form}'"):
-        Deploy(standin("mobile"), unpool=form)
+        Deploy(shared_standin("mobile"), unpool=form)
 
 
 def test_alpha_alone_is_the_same_alpha():
-    network = standin("r34")
+    network = shared_standin("r34")
     image = frames()
     with torch.inference_mode():
         alone = Deploy(network, outputs="alpha")(image)
@@ -156,7 +156,7 @@ def test_alpha_alone_is_the_same_alpha():
 
 
 def test_nearest_is_another_network():
-    network = standin("r34")
+    network = shared_standin("r34")
     image = frames()
     with torch.inference_mode():
         found = Deploy(network, unpool="nearest")(image)

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
 from p3m_edge.errors import InputError, UsageError
-from p3m_edge.model import ARCHS, build, standin
+from p3m_edge.model import ARCHS, build
 from p3m_edge.model.layers import ConvUnit
 from p3m_edge.model.p3mnet import ENCODERS, fuse
+from tests.networks import shared_standin
 
 
 def test_the_table_of_architectures_is_whole():
@@ -19,7 +20,7 @@ def test_the_table_of_architectures_is_whole():
 
 @pytest.fixture(scope="module", params=ARCHS)
 def network(request):
-    return standin(request.param)
+    return shared_standin(request.param)
 
 
 def picture(batch: int, height: int, width: int) -> torch.Tensor:

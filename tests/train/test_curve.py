@@ -13,7 +13,6 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def run(folder: Path, table: str) -> Path:
     folder.mkdir()
-    (folder / "config.toml").write_text("[run]\nbatch = 4\ndevices = 1\n")
     (folder / "validation.csv").write_text(table)
     return folder
 
@@ -25,23 +24,16 @@ def circles(folder: Path) -> list[tuple[float, float]]:
 
 
 def test_a_point_for_each_validation(tmp_path):
-    write_curve(run(tmp_path / "a", "step,sad,mse\n10,8.0,0.1\n20,4.0,0.1\n40,2.0,0.1\n"))
+    write_curve(run(tmp_path / "a", "step,seen,sad,mse\n10,40,8.0,0.1\n20,80,4.0,0.1\n40,160,2.0,0.1\n"), 4)
     (x0, y0), (x1, y1), (x2, y2) = circles(tmp_path / "a")
     assert y0 < y1 < y2  # downwards in the picture is down in SAD
     assert x2 - x1 == pytest.approx(2 * (x1 - x0), abs=0.3)
     assert (y2 - y1) == pytest.approx((y1 - y0) / 2, abs=0.3)
 
 
-def test_the_pictures_of_all_processes_count(tmp_path):
-    """Torchrun says how many there are, and no setting does: the table has the pictures seen."""
-    write_curve(run(tmp_path / "a", "step,seen,sad\n10,160,8.0\n20,320,4.0\n30,960,4.0\n"))
-    (x0, _), (x1, _), (x2, _) = circles(tmp_path / "a")
-    assert x2 - x1 == pytest.approx(4 * (x1 - x0), abs=0.3)
-
-
-def test_bad_runs_are_named(tmp_path):
+def test_bad_tables_are_named(tmp_path):
     bad = run(tmp_path / "b", "step,sad\n1,many\n")
     for folder in (tmp_path / "nowhere", bad):
-        with pytest.raises(InputError, match=rf"{folder.name} has a table or settings that cannot be read"):
-            write_curve(folder)
+        with pytest.raises(InputError, match=rf"{folder.name}/validation.csv cannot be read"):
+            write_curve(folder, 1)
     assert not (bad / "curve.svg").exists()

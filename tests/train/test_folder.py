@@ -19,15 +19,12 @@ LONG = ("run.epochs=100000", "run.checkpoint_every=2", "validation.every=100000"
 REFUSED = "another training is writing"
 
 
-def started(*arguments: object) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "p3m_edge", *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-
 def fresh(data: Path, out: Path) -> subprocess.Popen[str]:
     sets = [part for setting in (*TINY, *LONG) for part in ("--set", setting)]
-    return started("train", "--preset", "smoke", "--data", data, "--out", out, *sets)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = ["train", "--preset", "smoke", "--data", str(data), "--out", str(out), *sets]
+    command = [sys.executable, "-m", "p3m_edge", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def until_it_runs(process: subprocess.Popen[str], log: Path, rows: int) -> None:
@@ -44,12 +41,10 @@ def test_a_second_training_is_refused_until_the_first_has_ended(portraits, tmp_p
     first = fresh(portraits, out)
     until_it_runs(first, out / "log.csv", 3)
     before = (out / "config.toml").read_bytes()
-    with fresh(portraits, out) as second:
-        _, stderr = second.communicate()
-    assert second.returncode == 2  # it sees that the folder is not empty
-    with started("train", "--out", out, "--resume", "--steps", 5) as resuming:
-        _, stderr = resuming.communicate()
-    assert (resuming.returncode, stderr.splitlines()[0]) == (1, f"error: {REFUSED} {out}")
+    assert main(["train", "--preset", "smoke", "--data", str(portraits), "--out", str(out)]) == 2  # it is not empty
+    capsys.readouterr()
+    assert main(["train", "--out", str(out), "--resume", "--steps", "5"]) == 1
+    assert capsys.readouterr().err.splitlines()[0] == f"error: {REFUSED} {out}"
     assert (out / "config.toml").read_bytes() == before
     until_it_runs(first, out / "log.csv", (out / "log.csv").read_text().count("\n") + 2)  # undisturbed
     first.send_signal(signal.SIGKILL)  # whoever is killed removes no file, and the system lets the lock go

@@ -89,9 +89,9 @@ def test_workers_prepare_the_same_pictures(training):
 
 
 def test_copy_paste_with_probability_zero_is_plain_training(training):
-    settings = ('copy_paste.methods=["icp", "fcp"]', "feature_paste.from_epoch=0")
+    settings = ("run.max_steps=3", 'copy_paste.methods=["icp", "fcp"]', "feature_paste.from_epoch=0")
     never = ("image_paste.probability=0", "feature_paste.probability=0")
-    plain = training(out_name="plain")
+    plain = training("run.max_steps=3", out_name="plain")
     unused = training(*settings, *never, faces="synth:2", out_name="unused")
     used = training(*settings, faces="synth:2", out_name="used")
     assert same(tensors(plain.last), tensors(unused.last))
@@ -170,7 +170,8 @@ def test_a_set_of_its_own_is_judged_and_all_others_are_trained_on(training, port
 @pytest.mark.parametrize("part", get_args(configs.Part))
 def test_a_frozen_part_stays_as_it_is_and_the_others_learn(training, part):
     results = [
-        training(f'optim.frozen=["{part}"]', f"optim.lr={lr}", "optim.ema=0.5", out_name=lr) for lr in ("1e-4", "1e-2")
+        training(f'optim.frozen=["{part}"]', f"optim.lr={lr}", "optim.ema=0.5", "run.max_steps=2", out_name=lr)
+        for lr in ("1e-4", "1e-2")
     ]
     slow, fast = (tensors(result.last) for result in results)
     moved = {key.split(".")[0] for key, value in slow.items() if not torch.equal(value, fast[key])}

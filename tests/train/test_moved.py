@@ -7,9 +7,11 @@ import pytest
 
 from p3m_edge.cli import main
 from p3m_edge.errors import InputError
-from p3m_edge.train.run import resumed
+from p3m_edge.train import config as configs
+from p3m_edge.train.request import TrainRequest
+from p3m_edge.train.run import resumed, train
 from p3m_edge.train.state import load
-from tests.train.conftest import write_set
+from tests.train.conftest import TINY, Told, write_set
 
 
 @pytest.fixture
@@ -23,20 +25,30 @@ def again(tmp_path, capsys):
     return run
 
 
-@pytest.fixture
-def moved(training, tmp_path):
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
     """A run with a set, source faces, backgrounds and a set that is judged, all of which moved afterwards."""
-    old, new = tmp_path / "old", tmp_path / "new"
+    root = tmp_path_factory.mktemp("started")
+    old = root / "old"
     write_set(old / "set", 6)
     for name in ("faces", "judged"):
         shutil.copytree(old / "set", old / name)
     shutil.copytree(old / "set/blurred_image", old / "scenes")
-    training(
-        'copy_paste.methods=["icp"]', "data.compose=0.5", f"data.backgrounds={old / 'scenes'}", "run.epochs=1",
-        f"validation.data={old / 'judged'}", data=old / "set", faces=str(old / "faces"),
+    settings = (
+        *TINY, 'copy_paste.methods=["icp"]', "data.compose=0.5", f"data.backgrounds={old / 'scenes'}", "run.epochs=1",
+        f"validation.data={old / 'judged'}",
     )  # fmt: skip
-    old.rename(new)
-    return new
+    config = configs.load("smoke", overrides=settings)
+    train(TrainRequest(config, str(old / "set"), root / "run", str(old / "faces")), Told())
+    old.rename(root / "new")
+    return root
+
+
+@pytest.fixture
+def moved(started, tmp_path):
+    """Copies of the run and of what it was started with; the folder of the latter."""
+    shutil.copytree(started, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "new"
 
 
 def places(new, *left_out: str) -> list[str]:
@@ -99,11 +111,10 @@ def test_a_file_that_was_mended_where_it_is_is_no_other_run(training, again, tmp
     assert again("--epochs", 2)[0] == 0
 
 
-def test_what_the_run_was_started_without(training, again):
-    training("run.epochs=1")
-    code, stderr = again("--faces", "synth:2")
+def test_what_the_run_was_started_without(moved, again):
+    code, stderr = again("--teacher", "teacher.safetensors")
     assert code == 2
-    assert "the run was started without --faces" in stderr
+    assert "the run was started without --teacher" in stderr
 
 
 def test_another_source_than_before(training, again, tmp_path, portraits):
@@ -121,9 +132,6 @@ def test_another_source_than_before(training, again, tmp_path, portraits):
     assert "--resume --data" in stderr
 
 
-def test_the_error_is_in_the_document_too(training, tmp_path, capsys):
-    root = write_set(tmp_path / "set", 4)
-    training("run.epochs=1", data=root)
-    shutil.rmtree(root)
+def test_the_error_is_in_the_document_too(moved, tmp_path, capsys):
     assert main(["train", "--out", str(tmp_path / "run"), "--resume", "--json"]) == InputError.exit_code
     assert "--resume --data" in json.loads(capsys.readouterr().out)["error"]["hint"]

@@ -1,4 +1,4 @@
-"""The parts of a training by themselves: order, learning rate, stochastic depth, state, devices, inputs."""
+"""The parts of a training by themselves: sampler, learning rate, stochastic depth, state, devices, inputs."""
 
 import resource
 import sys
@@ -13,43 +13,43 @@ from p3m_edge.model import build
 from p3m_edge.model.swin import SwinBlock
 from p3m_edge.train import config as configs
 from p3m_edge.train import launch
-from p3m_edge.train.dataset import Order
+from p3m_edge.train.dataset import Sampler
 from p3m_edge.train.inputs import Draw, Files, open_inputs
-from p3m_edge.train.optim import add_drop_path, rate
+from p3m_edge.train.optim import rate, set_drop_path
 from p3m_edge.train.state import SCHEMA, State, load, restore_rng, rng_states, save
 from tests.train.conftest import write_set
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_an_epoch_has_every_picture_whichever_process_takes_it(ranks):
-    orders = [Order(10, 2, 7, rank, ranks) for rank in range(ranks)]
-    assert orders[0].steps == -(-10 // (2 * ranks))
+    samplers = [Sampler(10, 2, 7, rank, ranks) for rank in range(ranks)]
+    assert samplers[0].steps == -(-10 // (2 * ranks))
     for epoch in range(2):
-        steps = range(epoch * orders[0].steps, (epoch + 1) * orders[0].steps)
-        drawn = [draw for step in steps for order in orders for draw in order.draws(step)]
+        steps = range(epoch * samplers[0].steps, (epoch + 1) * samplers[0].steps)
+        drawn = [draw for step in steps for sampler in samplers for draw in sampler.draws(step)]
         assert {draw.epoch for draw in drawn} == {epoch}
         assert {draw.item for draw in drawn} == set(range(10))
         assert len(drawn) == len(steps) * 2 * ranks
 
 
 def test_the_order_differs_by_epoch_and_seed_and_can_be_gone_into_anywhere():
-    order = Order(40, 4, 0)
-    epochs = [[draw.item for step in range(10 * e, 10 * e + 10) for draw in order.draws(step)] for e in range(2)]
+    sampler = Sampler(40, 4, 0)
+    epochs = [[draw.item for step in range(10 * e, 10 * e + 10) for draw in sampler.draws(step)] for e in range(2)]
     assert epochs[0] != epochs[1]
     assert epochs[0] != sorted(epochs[0])
-    assert epochs[0] != [draw.item for step in range(10) for draw in Order(40, 4, 1).draws(step)]
-    assert order.draws(13) == Order(40, 4, 0).draws(13)
+    assert epochs[0] != [draw.item for step in range(10) for draw in Sampler(40, 4, 1).draws(step)]
+    assert sampler.draws(13) == Sampler(40, 4, 0).draws(13)
 
 
 def test_two_processes_share_what_one_would_see():
-    one = Order(9, 4, 5)
-    two = [Order(9, 2, 5, rank, 2) for rank in range(2)]
+    one = Sampler(9, 4, 5)
+    two = [Sampler(9, 2, 5, rank, 2) for rank in range(2)]
     for step in range(7):
-        assert sorted(one.draws(step)) == sorted(draw for order in two for draw in order.draws(step))
+        assert sorted(one.draws(step)) == sorted(draw for sampler in two for draw in sampler.draws(step))
 
 
 def test_a_set_smaller_than_a_step():
-    assert Order(2, 4, 0).draws(0).count(Draw(0, 0)) == 2
+    assert Sampler(2, 4, 0).draws(0).count(Draw(0, 0)) == 2
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_the_rate(schedule, step, expected):
 def test_stochastic_depth_leaves_out_branches_of_single_pictures():
     torch.manual_seed(0)
     network = build("swin-t")
-    assert add_drop_path(network, 0.5) == 12
+    assert set_drop_path(network, 0.5) == 12
     blocks = [module for module in network.modules() if isinstance(module, SwinBlock)]
     block = blocks[-1]  # half of its branches are left out
     x = torch.randn(64, 2, 3, 768)
@@ -92,7 +92,7 @@ def test_stochastic_depth_leaves_out_branches_of_single_pictures():
 
 
 def test_stochastic_depth_is_nothing_without_swin_blocks():
-    assert add_drop_path(build("tiny"), 0.5) == 0
+    assert set_drop_path(build("tiny"), 0.5) == 0
 
 
 @pytest.fixture

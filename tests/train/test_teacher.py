@@ -62,7 +62,7 @@ def test_pictures_without_mattes_alone(training, tmp_path, teacher, pictures):
 def test_both_kinds_of_pictures(training, tmp_path, teacher, pictures):
     for name in ("p00.png", "p01.png"):
         (pictures / name).rename(pictures / f"other-{name}")
-    result = training(teacher=teacher, unlabelled=pictures)
+    result = training("run.max_steps=3", teacher=teacher, unlabelled=pictures)
     assert (result.plan.judged_by, result.plan.pictures) == ("ground truth", 20)
     assert result.losses["cross_entropy"] + result.losses["teacher"] > 0
     with (tmp_path / "run/log.csv").open() as file:

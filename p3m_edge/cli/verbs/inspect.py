@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from p3m_edge import header as headers
+from p3m_edge import checkpoint_header
 from p3m_edge import manifest as manifests
 from p3m_edge.atomic import atomic_write
 from p3m_edge.cli.options import argument, option
@@ -123,7 +123,7 @@ def inspect_file(path: Path) -> CheckpointFile:
         data = read_small(path, _MAX_BYTES)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    own = headers.read(data, str(path))
+    own = checkpoint_header.read(data, str(path))
     if own is not None:
         says = (own.arch, own.trained, own.provenance, own.licence)
         return CheckpointFile(path, len(data), hashlib.sha256(data).hexdigest(), "p3m-edge", *says)
