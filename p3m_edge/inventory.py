@@ -14,7 +14,7 @@ from typing import Any
 
 from p3m_edge.errors import missing_package
 from p3m_edge.manifest import Manifest, encode
-from p3m_edge.records import PicturesRecord
+from p3m_edge.manifest_schema import PicturesRecord
 
 SPECIFICATION = "1.6"
 _PREFIX = "p3m-edge:"

@@ -15,7 +15,7 @@ from p3m_edge.errors import UsageError, suggestion
 from p3m_edge.export.formats import Headroom, format_of
 from p3m_edge.export.session import ExportSession
 from p3m_edge.manifest import Manifest
-from p3m_edge.records import ParityItem, ParityRecord
+from p3m_edge.manifest_schema import ParityItem, ParityRecord
 from p3m_edge.runtimes import golden
 from p3m_edge.runtimes.contract import Outputs
 from p3m_edge.targets import Limits, Target

@@ -35,10 +35,10 @@ from p3m_edge.export.request import (
 )
 from p3m_edge.export.session import ExportSession, PictureSets, check_arch
 from p3m_edge.manifest import Manifest
+from p3m_edge.manifest_schema import MAX_INPUT_PIXELS, QuantizationRecord, RungRecord, VerifiedRecord
 from p3m_edge.model.deploy import Outputs
 from p3m_edge.model.p3mnet import MULTIPLE
 from p3m_edge.model.unpool import Lowering
-from p3m_edge.records import MAX_INPUT_PIXELS, QuantizationRecord, RungRecord, VerifiedRecord
 from p3m_edge.targets import ARCHS, Target
 
 T = TypeVar("T")

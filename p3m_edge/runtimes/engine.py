@@ -20,7 +20,7 @@ import numpy as np
 
 from p3m_edge.errors import ArtefactError, InputError, P3MEdgeError, UsageError, shown, suggestion
 from p3m_edge.manifest import PLACE, Manifest
-from p3m_edge.records import InputRecord, ProfileRecord
+from p3m_edge.manifest_schema import InputRecord, ProfileRecord
 from p3m_edge.runtimes.contract import ALPHA, EngineOptions, Images, Loaded, Outputs, Phases, Runner, engine_module
 from p3m_edge.runtimes.forks import bind, keep
 from p3m_edge.runtimes.size import check_profile, profile_of

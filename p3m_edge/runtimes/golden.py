@@ -24,7 +24,7 @@ from p3m_edge import metrics
 from p3m_edge.atomic import reason
 from p3m_edge.errors import ArtefactError
 from p3m_edge.manifest import GOLDEN, Manifest
-from p3m_edge.records import MAX_INPUT_PIXELS
+from p3m_edge.manifest_schema import MAX_INPUT_PIXELS
 from p3m_edge.runtimes.contract import Images, Outputs
 from p3m_edge.runtimes.engine import Engine
 from p3m_edge.smallfile import open_regular

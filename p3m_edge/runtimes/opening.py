@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from p3m_edge import manifest as manifests
 from p3m_edge.errors import ArtefactError, P3MEdgeError
 from p3m_edge.manifest import Manifest
+from p3m_edge.manifest_schema import Level, ProfileRecord
 from p3m_edge.preprocess import Colour, Resize
-from p3m_edge.records import Level, ProfileRecord
 from p3m_edge.refine import Place
 from p3m_edge.runtimes.contract import EngineInfo, EngineOptions, engine_module
 from p3m_edge.runtimes.engine import Engine, Ticket, open_engine

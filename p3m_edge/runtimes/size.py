@@ -6,7 +6,7 @@ import math
 
 from p3m_edge.errors import P3MEdgeError, UsageError
 from p3m_edge.manifest import Manifest
-from p3m_edge.records import InputRecord, ProfileRecord
+from p3m_edge.manifest_schema import InputRecord, ProfileRecord
 
 # An artefact of dynamic size computes at most that many pixels, unless told otherwise: those of the default size.
 _DYNAMIC_AREA = 512 * 512

@@ -14,7 +14,7 @@ from p3m_edge.cli import main
 from p3m_edge.cli.ui.quantization import advice
 from p3m_edge.export import ExportResult
 from p3m_edge.export.calibration import MINIMUM
-from p3m_edge.records import AccuracyRecord, ParityRecord, PicturesRecord, QuantizationRecord, RungRecord
+from p3m_edge.manifest_schema import AccuracyRecord, ParityRecord, PicturesRecord, QuantizationRecord, RungRecord
 from p3m_edge.targets import INT8
 from tests.artefacts import edit_manifest, make_artefact
 from tests.portraits import portrait, write_set

@@ -14,7 +14,7 @@ from p3m_edge import manifest as manifests
 from p3m_edge.cli import main
 from p3m_edge.inventory import inventory
 from p3m_edge.manifest import Manifest
-from p3m_edge.records import ModelRecord, PicturesRecord, QuantizationRecord
+from p3m_edge.manifest_schema import ModelRecord, PicturesRecord, QuantizationRecord
 from tests.artefacts import make_artefact
 from tests.core.test_targets_manifest import example
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from p3m_edge.cli.ui.show import Row, megabytes, number, table
-from p3m_edge.records import AccuracyRecord, QuantizationRecord, RungRecord
+from p3m_edge.manifest_schema import AccuracyRecord, QuantizationRecord, RungRecord
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -17,7 +17,7 @@ from p3m_edge.cli.ui.show import parity_table, proved
 from p3m_edge.errors import CheckpointError, UsageError
 from p3m_edge.inventory import inventory
 from p3m_edge.manifest import Manifest
-from p3m_edge.records import BuildRecord
+from p3m_edge.manifest_schema import BuildRecord
 from p3m_edge.smallfile import read_small
 
 EXAMPLES = """

@@ -20,7 +20,7 @@ from p3m_edge import manifest as manifests
 from p3m_edge.atomic import atomic_write
 from p3m_edge.errors import InputError, MissingError, OutputError
 from p3m_edge.export.formats import Built
-from p3m_edge.records import FileRecord, RungRecord
+from p3m_edge.manifest_schema import FileRecord, RungRecord
 from p3m_edge.smallfile import parse_json, read_small
 
 T = TypeVar("T")

@@ -32,7 +32,7 @@ from p3m_edge.export.quantize.calibration import Calibration
 from p3m_edge.export.quantize.resume import Attempts, Budget, BudgetSpent
 from p3m_edge.export.session import ExportSession
 from p3m_edge.folder import size
-from p3m_edge.records import QuantizationRecord, RungRecord
+from p3m_edge.manifest_schema import QuantizationRecord, RungRecord
 from p3m_edge.runtimes.contract import Images
 from p3m_edge.targets import Target
 

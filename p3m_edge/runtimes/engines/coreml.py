@@ -16,7 +16,7 @@ from PIL import Image
 
 from p3m_edge.errors import ArtefactError, MissingError, suggestion
 from p3m_edge.manifest import Manifest
-from p3m_edge.records import InputRecord
+from p3m_edge.manifest_schema import InputRecord
 from p3m_edge.runtimes import contract
 from p3m_edge.runtimes.forks import use_once
 

@@ -17,7 +17,7 @@ from p3m_edge.export.quantize.accuracy import AccuracyEvaluator, Gate
 from p3m_edge.export.session import ExportSession
 from p3m_edge.folder import size
 from p3m_edge.manifest import Manifest
-from p3m_edge.records import AccuracyRecord, QuantizationRecord, RungRecord
+from p3m_edge.manifest_schema import AccuracyRecord, QuantizationRecord, RungRecord
 
 WAYS = {
     "int8": "weights in 8 bits, symmetric, a scale for each channel",

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from p3m_edge.errors import ArtefactError, MissingError, OutputError, P3MEdgeError
 from p3m_edge.manifest import TYPED, Manifest, record_files
-from p3m_edge.records import BuildRecord, Flavour
+from p3m_edge.manifest_schema import BuildRecord, Flavour
 from p3m_edge.runtimes import cache
 from p3m_edge.runtimes.engines.tensorrt.compatibility import system
 from p3m_edge.runtimes.engines.tensorrt.library import NAMES

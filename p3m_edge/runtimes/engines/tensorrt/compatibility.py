@@ -14,7 +14,7 @@ from pathlib import Path
 
 from p3m_edge.errors import ArtefactError
 from p3m_edge.manifest import TYPED, Manifest
-from p3m_edge.records import BuildRecord, Flavour
+from p3m_edge.manifest_schema import BuildRecord, Flavour
 from p3m_edge.runtimes.contract import mismatch, release
 from p3m_edge.runtimes.cuda import Gpu
 from p3m_edge.runtimes.engines.tensorrt.library import NAMES

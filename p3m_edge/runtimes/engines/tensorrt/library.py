@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from p3m_edge.errors import MissingError
-from p3m_edge.records import Flavour
+from p3m_edge.manifest_schema import Flavour
 from p3m_edge.workers.child import described
 
 NAMES: dict[Flavour, str] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}

@@ -9,7 +9,7 @@ from typing import get_args
 
 from p3m_edge.errors import UsageError, one_of, shown
 from p3m_edge.manifest import PLACE, TYPED, Manifest
-from p3m_edge.records import Compatibility, Flavour, InputRecord, ProfileRecord
+from p3m_edge.manifest_schema import Compatibility, Flavour, InputRecord, ProfileRecord
 from p3m_edge.runtimes import options as given
 from p3m_edge.runtimes.cuda import Driver, Gpu
 from p3m_edge.runtimes.engines.tensorrt.library import NAMES

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from p3m_edge.errors import MissingError, P3MEdgeError
 from p3m_edge.manifest import Manifest
-from p3m_edge.records import BuildRecord, Flavour
+from p3m_edge.manifest_schema import BuildRecord, Flavour
 from p3m_edge.runtimes import contract, cuda
 from p3m_edge.runtimes.engines.tensorrt.compatibility import check_file, check_gpu, check_version, unfit
 from p3m_edge.runtimes.engines.tensorrt.library import MODULES, NAMES, library, make_logger

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from p3m_edge.atomic import atomic_write
 from p3m_edge.errors import ArtefactError, MissingError, OutputError, P3MEdgeError, UsageError
 from p3m_edge.manifest import TYPED, Manifest
-from p3m_edge.records import Compatibility, Flavour
+from p3m_edge.manifest_schema import Compatibility, Flavour
 from p3m_edge.runtimes import cuda
 from p3m_edge.runtimes.engines.tensorrt.library import NAMES, library, make_logger
 from p3m_edge.runtimes.engines.tensorrt.options import CURRENT, Builder, BuildOptions, shapes
