@@ -330,7 +330,7 @@ class Matting:
                 return nullcontext(self.engine)
             return open_engine(manifest, self.folder, replace(self._request.options, sequence=True))
 
-        return golden.whole(self.manifest, self.folder, opened)
+        return golden.selftest(self.manifest, self.folder, opened)
 
     def close(self) -> None:
         """Finish what is at work and free the model; closing again does nothing."""
