@@ -37,7 +37,7 @@ from p3m_edge.manifest_schema import (
     VerifiedRecord,
 )
 from p3m_edge.smallfile import open_regular, parse_json, read_small
-from p3m_edge.targets import TARGETS
+from p3m_edge.targets import TARGETS, Precision
 
 SCHEMA_VERSION = 2
 """1 had no digest."""
@@ -71,7 +71,7 @@ class Manifest:
 
     schema: int
     target: str
-    precision: str
+    precision: Precision
     model_file: str
     engine: EngineRecord
     model: ModelRecord

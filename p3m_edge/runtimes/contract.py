@@ -24,9 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.atomic import check_name
-from p3m_edge.errors import ArtefactError, UsageError, missing_package, one_of, suggestion
+from p3m_edge.errors import ArtefactError, UsageError, missing_package, one_of
 from p3m_edge.manifest import Manifest
 from p3m_edge.runtimes import options
+from p3m_edge.targets import EngineName
 from p3m_edge.telemetry import silence_engines
 
 Hint = Literal["latency", "throughput"]
@@ -168,23 +169,13 @@ class EngineModule(Protocol):
     def load(self, manifest: Manifest, model: Path, options: EngineOptions) -> Loaded: ...
 
 
-ENGINES: dict[str, str] = {
-    name: f"p3m_edge.runtimes.engines.{name}" for name in ("onnxruntime", "openvino", "coreml", "coreai", "tensorrt")
-}
+ENGINES: dict[EngineName, str] = {name: f"p3m_edge.runtimes.engines.{name}" for name in get_args(EngineName)}
 """The module of each engine."""
 
 
-def engine_module(name: str) -> EngineModule:
-    """The module of an engine; its package is not imported yet.
-
-    Raises
-    ------
-    ArtefactError
-        Nobody knows an engine of that name.
-    """
-    if name in ENGINES:
-        return cast(EngineModule, importlib.import_module(ENGINES[name]))
-    raise ArtefactError(f"the artefact asks for an unknown engine {name!r}", hint=suggestion(name, ENGINES))
+def engine_module(name: EngineName) -> EngineModule:
+    """The module of an engine; its package is not imported yet."""
+    return cast(EngineModule, importlib.import_module(ENGINES[name]))
 
 
 def import_package(module: str, extra: str, needed: str = "__name__", *, name: str = "") -> ModuleType:

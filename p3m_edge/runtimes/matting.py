@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -101,19 +102,19 @@ class Matting:
         sequence: bool = False,
         check: bool = True,
     ) -> None:
-        names = (
-            one_of("resize", resize, get_args(Resize)),
-            one_of("colour order", colour, get_args(Colour)),
-            one_of("dtype", dtype, get_args(opening.DType)),
-        )
-        named, check = options.path("an artefact's folder", folder), options.switch("check", check)
-        refine = options.switch("refine", refine)
+        named = options.path("an artefact's folder", folder)
+        self._resize: Resize = one_of("resize", resize, get_args(Resize))
+        self._colour: Colour = one_of("colour order", colour, get_args(Colour))
+        self._dtype = np.uint8 if one_of("dtype", dtype, get_args(opening.DType)) == "uint8" else np.float32
+        self._refine = options.switch("refine", refine)
+        self._size = options.size(size)
+        self._check = options.switch("check", check)
         where = None if cache_dir is None else options.path("cache_dir", cache_dir)
-        engine = EngineOptions(device, threads, hint, cache, where, sequence)
-        self._request = opening.Request(opening.absolute(named), engine, *names, refine, options.size(size), check)
-        self._lock = threading.Lock()
+        self._options = EngineOptions(device, threads, hint, cache, where, sequence)
+        self._folder = opening.absolute(named)
         self._closed = False
-        self._opened: opening.Opened | None = opening.open_artefact(named, self._request)
+        self._lock = threading.Lock()
+        self._opened: opening.Opened | None = opening.open_artefact(named, self._options, self._size, check=self._check)
         bind(self)
         level = self.manifest.verified.level
         if level != "device":
@@ -129,11 +130,11 @@ class Matting:
             self._opened.engine.forked()
         self._lock, self._opened = threading.Lock(), None
 
-    def __getstate__(self) -> tuple[opening.Request, bool]:
-        return self._request, self._closed
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name not in ("_lock", "_opened")}
 
-    def __setstate__(self, state: tuple[opening.Request, bool]) -> None:
-        self._request, self._closed = state
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
         self._lock, self._opened = threading.Lock(), None
         bind(self)
 
@@ -145,13 +146,13 @@ class Matting:
             if self._opened is None:
                 if self._closed:
                     raise closed()
-                self._opened = opening.open_artefact(self._request.folder, self._request)
+                self._opened = opening.open_artefact(self._folder, self._options, self._size, check=self._check)
             return self._opened
 
     @property
     def folder(self) -> Path:
         """The artefact, as a path from the root."""
-        return self._request.folder
+        return self._folder
 
     @property
     def manifest(self) -> Manifest:
@@ -210,37 +211,32 @@ class Matting:
         """
         if not isinstance(frames, Iterable):
             raise InputError(f"a batch is a row of frames, not {shown(frames)}")
-        engine, batch = self.engine, self.manifest.input.batch
-        lots: deque[tuple[Ticket, list[Place]]] = deque()
-        images: list[Images] = []
-        places: list[Place] = []
+        engine, source = self.engine, iter(frames)
+        at_work: deque[tuple[Ticket, list[Place]]] = deque()
         alphas: list[opening.Alpha] = []
 
-        def start() -> None:
-            lots.append((engine.submit(self._fill(images)), places.copy()))
-            images.clear()
-            places.clear()
-
         def finish() -> None:
-            ticket, there = lots.popleft()
+            ticket, places = at_work.popleft()
             found = engine.collect(ticket)["alpha"]
-            alphas.extend(self.finish(found[index, 0], place) for index, place in enumerate(there))
+            alphas.extend(self.finish(found[index, 0], place) for index, place in enumerate(places))
 
-        for frame in frames:
-            # Frames of one lot share the network's size, which for dynamic artefacts is that of its first frame.
-            size = (places[0].geometry.width, places[0].geometry.height) if places else None
-            image, place = self.prepare(frame, size)
-            images.append(_own(image, frame))
-            places.append(place)
-            if len(images) == batch:
-                start()
-            if len(lots) > engine.info.requests + 1:  # enough to keep the engine busy
+        while lot := self._prepare_some(islice(source, self.manifest.input.batch)):
+            images, places = zip(*lot, strict=True)
+            at_work.append((engine.submit(self._fill(images)), list(places)))
+            if len(at_work) > engine.info.requests + 1:  # enough to keep the engine busy
                 finish()
-        if images:
-            start()
-        while lots:
+        while at_work:
             finish()
         return alphas
+
+    def _prepare_some(self, frames: Iterable[NDArray[Any]]) -> list[tuple[Images, Place]]:
+        """Frames that the network takes together: all at the size of the first, which may vary with the frame."""
+        prepared: list[tuple[Images, Place]] = []
+        for frame in frames:
+            size = prepared[0][0].shape[1::-1] if prepared else None
+            image, place = self.prepare(frame, size)
+            prepared.append((_own(image, frame), place))
+        return prepared
 
     def submit(self, frame: NDArray[Any]) -> None:
         """Begin with a frame and return without waiting for its alpha; :meth:`collect` gives it.
@@ -305,14 +301,12 @@ class Matting:
         ``size`` (width, height) overrules the choice for artefacts of dynamic size.
         """
         width, height = options.size(size) or self.network_size(frame)
-        request = self._request
-        image, geometry = to_network(frame, height, width, request.resize, request.colour)
-        return image, Place(geometry, guide(frame, image, geometry, request.colour) if request.refine else None)
+        image, geometry = to_network(frame, height, width, self._resize, self._colour)
+        return image, Place(geometry, guide(frame, image, geometry, self._colour) if self._refine else None)
 
     def finish(self, alpha: NDArray[np.float32], place: Place) -> opening.Alpha:
         """The last part of a call: the network's alpha ``[height, width]`` at the frame's size and chosen dtype."""
-        dtype = np.uint8 if self._request.dtype == "uint8" else np.float32
-        return place.back(alpha, dtype)
+        return place.back(alpha, self._dtype)
 
     def selftest(self) -> SelfTest:
         """Run the golden vectors through the engine, all outputs, and hold them against the parity limits.
@@ -328,7 +322,7 @@ class Matting:
         def opened(manifest: Manifest) -> AbstractContextManager[Engine]:
             if manifest == self.manifest and manifest.smoothing is None:
                 return nullcontext(self.engine)
-            return open_engine(manifest, self.folder, replace(self._request.options, sequence=True))
+            return open_engine(manifest, self.folder, replace(self._options, sequence=True))
 
         return golden.selftest(self.manifest, self.folder, opened)
 
@@ -345,7 +339,7 @@ class Matting:
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def _fill(self, images: list[Images]) -> Images:
+    def _fill(self, images: Sequence[Images]) -> Images:
         """``[N, height, width, 3]`` of the artefact's batch, padded with zeros; no copy for a batch of one."""
         batch = self.manifest.input.batch
         if batch == 1:

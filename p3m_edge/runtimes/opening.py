@@ -16,7 +16,6 @@ from p3m_edge import manifest as manifests
 from p3m_edge.errors import ArtefactError, P3MEdgeError
 from p3m_edge.manifest import Manifest
 from p3m_edge.manifest_schema import Level, ProfileRecord
-from p3m_edge.preprocess import Colour, Resize
 from p3m_edge.refine import Place
 from p3m_edge.runtimes.contract import EngineInfo, EngineOptions, engine_module
 from p3m_edge.runtimes.engine import Engine, Ticket, open_engine
@@ -51,20 +50,6 @@ class MattingInfo:
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a ``Matting`` was asked for, checked: all that another process needs to open it there."""
-
-    folder: Path
-    options: EngineOptions
-    resize: Resize
-    colour: Colour
-    dtype: DType
-    refine: bool
-    size: tuple[int, int] | None
-    check: bool
-
-
-@dataclass(frozen=True)
 class Opened:
     """An artefact that is loaded in this process.
 
@@ -80,14 +65,14 @@ class Opened:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def open_artefact(folder: Path, request: Request) -> Opened:
-    """Load what is asked for, with the errors of ``Matting``; ``folder`` is the artefact's, as they shall name it."""
-    manifest = at_size(manifests.read(folder), request.size)
+def open_artefact(folder: Path, options: EngineOptions, size: tuple[int, int] | None, *, check: bool) -> Opened:
+    """Load an artefact; parameters and errors are those of ``Matting``."""
+    manifest = at_size(manifests.read(folder), size)
     profile = profile_of(manifest)
-    size = fixed_size(manifest.input, request.size, profile)
-    if request.check:
+    size = fixed_size(manifest.input, size, profile)
+    if check:
         _check_files(manifest, folder)
-    return Opened(manifest, profile, size, open_engine(manifest, folder, request.options))
+    return Opened(manifest, profile, size, open_engine(manifest, folder, options))
 
 
 def absolute(folder: Path) -> Path:
