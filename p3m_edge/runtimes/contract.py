@@ -1,13 +1,7 @@
 """The contract between :class:`p3m_edge.runtimes.Matting` and the engines that run a model file.
 
-An engine is a module with two plain functions, named in :data:`ENGINES`:
-
-``require() -> module``
-    Import the engine's package; :class:`~p3m_edge.errors.MissingError` names the extra to install.
-``load(manifest, model, options) -> Loaded``
-    Load the model file and say what came of it. The runners do the work; each is used by one thread at a time.
-
-:class:`p3m_edge.runtimes.engine.Engine` does the rest, the same for all of them.
+An engine is a module named in :data:`ENGINES`, with the functions of :class:`EngineModule`. All that engines have in
+common is done by :class:`p3m_edge.runtimes.engine.Engine`.
 """
 
 from __future__ import annotations
@@ -68,10 +62,7 @@ class EngineOptions:
         The images are frames in a row: a model file with a state (``smoothing`` in the manifest) keeps it from one to
         the next, until :meth:`p3m_edge.runtimes.engine.Engine.reset`. Else, and without a state, each is by itself.
 
-    Raises
-    ------
-    UsageError
-        One of them is of another type or an impossible value.
+    A value that is impossible or of another type is a ``UsageError``.
     """
 
     device: str | None = None
@@ -162,11 +153,13 @@ class Loaded:
 
 
 class EngineModule(Protocol):
-    """What the module of an engine offers."""
+    """The functions of an engine's module."""
 
-    def require(self) -> ModuleType: ...
+    def require(self) -> ModuleType:
+        """Import the engine's package; :class:`~p3m_edge.errors.MissingError` names the extra to install."""
 
-    def load(self, manifest: Manifest, model: Path, options: EngineOptions) -> Loaded: ...
+    def load(self, manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
+        """Load the model file; each of the runners is used by one thread at a time."""
 
 
 ENGINES: dict[EngineName, str] = {name: f"p3m_edge.runtimes.engines.{name}" for name in get_args(EngineName)}
@@ -179,12 +172,12 @@ def engine_module(name: EngineName) -> EngineModule:
 
 
 def import_package(module: str, extra: str, needed: str = "__name__", *, name: str = "") -> ModuleType:
-    """The package of an engine, without its telemetry.
+    """The package of an engine, without its telemetry; ``extra`` brings it, and errors call it by ``name``.
 
     Raises
     ------
     MissingError
-        It cannot be imported, or lacks what is ``needed``; ``extra`` brings it, and ``name`` is that for people.
+        It cannot be imported, or lacks the attribute that is ``needed``.
     """
     silence_engines()
     try:
@@ -197,14 +190,9 @@ def import_package(module: str, extra: str, needed: str = "__name__", *, name: s
 
 
 def check_version(manifest: Manifest, version: str, package: str | None = None) -> None:
-    """Whether an engine of that version may load the artefact; a newer one than that which built it may.
+    """Raise ``ArtefactError`` for an engine that is older than the artefact allows.
 
     ``package`` is what pip calls it, if that is not the engine's name.
-
-    Raises
-    ------
-    ArtefactError
-        The engine is older than the artefact allows.
     """
     minimum = manifest.engine.minimum_version
     if release(version) < release(minimum):
@@ -217,20 +205,10 @@ def check_version(manifest: Manifest, version: str, package: str | None = None) 
 def check_signature(
     manifest: Manifest, model: Path, inputs: Mapping[str, tuple[str, Iterable[object]]], outputs: Mapping[str, str]
 ) -> None:
-    """Whether a model's inputs and outputs are those of its manifest.
+    """Raise ``ArtefactError`` unless a model's inputs and outputs are those of its manifest.
 
-    Parameters
-    ----------
-    manifest, model
-        The artefact and its model file.
-    inputs, outputs
-        By name: the dtype as the engine calls it; of inputs, the shape too, where a side that is open is no number or
-        -1.
-
-    Raises
-    ------
-    ArtefactError
-        They are not.
+    ``inputs`` and ``outputs`` have the dtypes by name, as the engine calls them; of inputs also the shape, in which an
+    open side is no number or -1.
     """
     record = manifest.input
     found = {
@@ -259,10 +237,7 @@ def unreadable(model: Path, engine: str, cause: Exception) -> ArtefactError:
 
 
 def release(version: str) -> tuple[int, ...]:
-    """The numbers of a version, to compare it; what follows them does not count.
-
-    ``2026.4.1-22982-e213a`` -> (2026, 4, 1).
-    """
+    """The numbers of a version, to compare it: ``2026.4.1-22982-e213a`` -> (2026, 4, 1)."""
     found = re.match(r"\d+(\.\d+)*", version)
     numbers = [int(part) for part in found.group().split(".")] if found else []
     while numbers and numbers[-1] == 0:  # 1.20 and 1.20.0 are one version

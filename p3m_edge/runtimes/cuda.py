@@ -25,6 +25,7 @@ from p3m_edge.runtimes.contract import import_package
 DEVICE = "cuda"
 """The name of the first GPU; ``cuda:1`` is the second."""
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_NAME = 256  # bytes
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 _OUT_OF_MEMORY, _OLD_DRIVER = 2, 35  # cudaError_t
@@ -76,13 +77,11 @@ def driver() -> Driver:
         return answer.value
 
     def gpu(index: int) -> Gpu:
-        name, handle = ctypes.create_string_buffer(256), ctypes.c_int()
-        ask("cuDeviceGet", handle, index)
-        if code := library.cuDeviceGetName(name, len(name), handle):
-            raise MissingError(f"the CUDA driver does not answer: {_driver_error(library, code)}")
+        handle = ask("cuDeviceGet", ctypes.c_int(), index)
+        name = ask("cuDeviceGetName", ctypes.create_string_buffer(_NAME), _NAME, handle)
         major, minor = (ask("cuDeviceGetAttribute", ctypes.c_int(), which, handle) for which in (_MAJOR, _MINOR))
         memory = ask("cuDeviceTotalMem_v2", ctypes.c_size_t(), handle)
-        return Gpu(index, name.value.decode(errors="replace"), f"{major}.{minor}", memory)
+        return Gpu(index, name.decode(errors="replace"), f"{major}.{minor}", memory)
 
     version = _release(ask("cuDriverGetVersion", ctypes.c_int()))
     count = ask("cuDeviceGetCount", ctypes.c_int())

@@ -33,13 +33,7 @@ def bind(thing: Forked) -> None:
 
 
 def use_once(library: str) -> None:
-    """Call this before a library is used that does not survive a fork.
-
-    Raises
-    ------
-    UsageError
-        It was used before this process was forked.
-    """
+    """Call this before a library is used that does not survive a fork: ``UsageError`` if it was used before one."""
     if _used.setdefault(library, os.getpid()) != os.getpid():
         raise UsageError(
             f"{library} was in use before this process was forked, and does not survive that",

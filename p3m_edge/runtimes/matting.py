@@ -275,13 +275,7 @@ class Matting:
         return self.finish(here.engine.collect(ticket)["alpha"][0, 0], place)
 
     def reset(self) -> None:
-        """Forget the frames before: the next one begins a sequence, such as another scene.
-
-        Raises
-        ------
-        UsageError
-            It has been closed.
-        """
+        """Forget the frames before: the next one begins a sequence, such as another scene."""
         self.engine.reset()
 
     def network_size(self, frame: NDArray[Any]) -> tuple[int, int]:
@@ -311,12 +305,8 @@ class Matting:
     def selftest(self) -> SelfTest:
         """Run the golden vectors through the engine, all outputs, and hold them against the parity limits.
 
-        Of an artefact for several sizes, or with a state, everything that it can do is tested.
-
-        Raises
-        ------
-        ArtefactError
-            The golden vectors cannot be read.
+        Of an artefact for several sizes, or with a state, everything that it can do is tested. Golden vectors that
+        cannot be read are an ``ArtefactError``.
         """
 
         def opened(manifest: Manifest) -> AbstractContextManager[Engine]:

@@ -78,10 +78,7 @@ def open_artefact(folder: Path, options: EngineOptions, size: tuple[int, int] | 
 def absolute(folder: Path) -> Path:
     """The path from the root, which stays right when the app changes its current folder.
 
-    Raises
-    ------
-    ArtefactError
-        It is relative, and the current folder was deleted.
+    A relative one is an ``ArtefactError`` where the current folder was deleted.
     """
     try:
         return folder.absolute()
