@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.atomic import check_name
-from p3m_edge.errors import ArtefactError, UsageError, missing_package, one_of
+from p3m_edge.errors import ArtefactError, UsageError, missing_package, one_of, suggestion
 from p3m_edge.manifest import Manifest
 from p3m_edge.runtimes import options
 from p3m_edge.targets import EngineName
@@ -187,6 +187,25 @@ def import_package(module: str, extra: str, needed: str = "__name__", *, name: s
     if not hasattr(package, needed):  # two flavours in one environment, one removed: an empty shell is left behind
         raise missing_package(name or module, extra, ImportError("the installation is incomplete"))
     return package
+
+
+def parse_device(
+    asked: str | None, engine: str, known: Sequence[str], numbered: Collection[str] = (), mark: str = ":"
+) -> tuple[str, str]:
+    """A device as the engine spells it, and its number in digits, if one was given: ``cuda:1``, ``GPU.1``.
+
+    ``known`` are the names without regard to case, the default first; those that are ``numbered`` may have a number
+    behind the ``mark``. Everything else is a ``UsageError``.
+    """
+    name, marked, number = (asked or known[0]).partition(mark)
+    device = {each.lower(): each for each in known}.get(name.lower())
+    if device is None:
+        hint = suggestion(name, known)
+    elif marked and not (device in numbered and number.isascii() and number.isdecimal()):
+        hint = f"with a number: {', '.join(f'{each}{mark}0' for each in numbered) or 'none'}"
+    else:
+        return device, number
+    raise UsageError(f"unknown device {asked!r} for {engine}", hint=hint)
 
 
 def check_version(manifest: Manifest, version: str, package: str | None = None) -> None:

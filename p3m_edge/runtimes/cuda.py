@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.errors import MissingError, P3MEdgeError, UsageError
+from p3m_edge.errors import MissingError, P3MEdgeError
 from p3m_edge.runtimes.contract import import_package
 
 DEVICE = "cuda"
@@ -88,14 +88,6 @@ def driver() -> Driver:
     if not count:
         raise MissingError("the CUDA driver finds no GPU", hint="CUDA_VISIBLE_DEVICES may hide it")
     return Driver(version, _driver_release(), tuple(map(gpu, range(count))))
-
-
-def parse_device(asked: str | None, engine: str) -> int:
-    """The number in ``cuda`` or ``cuda:1``, all else is a ``UsageError``; None is the first GPU."""
-    name, colon, number = (asked or DEVICE).lower().partition(":")
-    if name != DEVICE or (colon and not (number.isascii() and number.isdecimal())):
-        raise UsageError(f"unknown device {asked!r} for {engine}", hint=f"{DEVICE}, or {DEVICE}:1 for the second GPU")
-    return int(number or 0)
 
 
 def find(index: int) -> Gpu:

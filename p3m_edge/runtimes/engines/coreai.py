@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
-from p3m_edge.errors import MissingError, UsageError, missing_package, suggestion
+from p3m_edge.errors import MissingError, missing_package
 from p3m_edge.manifest import Manifest
 from p3m_edge.runtimes import contract
 from p3m_edge.runtimes.engines.coreai_worker import Array, Signature, pack, unpack
@@ -44,9 +44,7 @@ def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> co
     require()
     version = metadata.version(DISTRIBUTION)
     contract.check_version(manifest, version, DISTRIBUTION)
-    device = (options.device or "CPU").upper()
-    if device not in _DEVICES:
-        raise UsageError(f"unknown device {options.device!r} for coreai", hint=suggestion(device, _DEVICES))
+    device, _ = contract.parse_device(options.device, "coreai", _DEVICES)
     if device != "CPU":
         raise MissingError(
             f"Core AI computes on the processor alone here, not on the device {device}",

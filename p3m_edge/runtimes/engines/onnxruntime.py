@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from p3m_edge.errors import MissingError, P3MEdgeError, UsageError, suggestion
+from p3m_edge.errors import MissingError, P3MEdgeError
 from p3m_edge.manifest import Manifest
 from p3m_edge.resources import thread_limit, usable_cores
 from p3m_edge.runtimes import contract, cuda
@@ -110,13 +110,10 @@ def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> co
 
 def _providers(asked: str | None, available: list[str]) -> tuple[str, list[tuple[str, dict[str, str]]]]:
     """The device's name in the table, and the providers with their options for the session."""
-    name, colon, number = (asked or "cpu").lower().partition(":")
     by_provider = {providers[0].lower(): device for device, providers in _PROVIDERS.items()}
-    name = by_provider.get(name, name)
-    if name not in _PROVIDERS:
-        raise UsageError(f"unknown device {asked!r} for onnxruntime", hint=suggestion(name, _PROVIDERS))
-    if colon and not (name in _NUMBERED and number.isascii() and number.isdecimal()):
-        raise UsageError(f"unknown device {asked!r} for onnxruntime", hint=f"devices by number: {', '.join(_NUMBERED)}")
+    given, colon, number = (asked or "cpu").partition(":")
+    asked = by_provider.get(given.lower(), given) + colon + number
+    name, number = contract.parse_device(asked, "onnxruntime", tuple(_PROVIDERS), _NUMBERED)
     wanted = _PROVIDERS[name][0]
     if wanted not in available:
         raise MissingError(
@@ -124,7 +121,7 @@ def _providers(asked: str | None, available: list[str]) -> tuple[str, list[tuple
             hint=f"it has {', '.join(available)}; "
             + (_NVIDIA_HINT if name in _NVIDIA else "other flavours of the package bring other providers"),
         )
-    numbered = {"device_id": number} if colon else {}
+    numbered = {"device_id": number} if number else {}
     return name, [(p, numbered if p != _CPU else {}) for p in _PROVIDERS[name] if p in available]
 
 

@@ -51,10 +51,10 @@ def require() -> ModuleType:
 
 def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> contract.Loaded:
     """Load ``model.engine`` onto a GPU; see :func:`p3m_edge.runtimes.engine.open_engine` for the errors."""
-    index = cuda.parse_device(options.device, "tensorrt")
+    _, number = contract.parse_device(options.device, "tensorrt", [cuda.DEVICE], [cuda.DEVICE])
     build = check_file(manifest, model)
     use_once("CUDA")
-    gpu = cuda.find(index)  # before TensorRT is imported: without a driver its lean runtimes end the process
+    gpu = cuda.find(int(number or 0))  # before TensorRT is imported: without a driver its lean runtimes end the process
     cuda.require()
     try:
         trt = library(build.flavour)
@@ -65,7 +65,7 @@ def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> co
     check_gpu(build, gpu, model)
     session = Session(trt, manifest, build, model, gpu)
     info = contract.EngineInfo(
-        build.flavour, trt.__version__, f"{cuda.DEVICE}:{index}", gpu.name, hint=options.hint,
+        build.flavour, trt.__version__, f"{cuda.DEVICE}:{gpu.index}", gpu.name, hint=options.hint,
         device_memory=session.device_memory,
     )  # fmt: skip
     return contract.Loaded(info, (session.run,), timed=session.timed)
