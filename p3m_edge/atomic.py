@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all: written under another name, then renamed into their place."""
+"""Files and folders that are complete or absent: written under another name, then renamed into their place."""
 
 from __future__ import annotations
 
@@ -59,17 +59,17 @@ def atomic_file(
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have; those of the block are its own
         raise OutputError(f"{failed}: {reason(error)}") from error
     try:
-        try:
-            with stream:
-                yield stream
-                if durable:
-                    stream.flush()
-                    os.fsync(stream.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with stream:
+            yield stream
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        temporary.replace(path)
     except OSError as error:
         raise OutputError(f"{failed}: {reason(error)}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def atomic_write(

@@ -1,8 +1,7 @@
-"""Artefact folders: written beside their final place, renamed into it at the end, never half there and never lost."""
+"""Artefact folders: written next to their final place and renamed into it at the end, so that none is ever partial."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,17 +42,12 @@ def workspace(out: Path, target: str, *, force: bool) -> Iterator[Path]:
     except Timeout:
         raise OutputError(f"another process is writing {final}", hint="wait for it, or choose another --out") from None
     except OSError as error:
-        raise unwritable(out, error) from error
+        where = error.filename if isinstance(error.filename, str) else out
+        raise OutputError(f"{where} cannot be written: {reason(error)}") from error
 
 
 def check_free(final: Path, *, force: bool) -> None:
-    """Whether ``final`` may be written.
-
-    Raises
-    ------
-    OutputError
-        It exists and ``force`` is not given, or it is something else than an artefact.
-    """
+    """Raise ``OutputError`` where ``final`` exists and ``force`` is not given, or where it is no artefact."""
     if is_aside(final):
         recover(final)
     if not final.exists() and not final.is_symlink():
@@ -70,14 +64,9 @@ def attempts(final: Path) -> Path:
 
 
 def settle(partial: Path, final: Path, *, passed: bool) -> Path:
-    """Move a finished artefact to its place, or beside it under ``*.rejected``; what stood there is replaced.
+    """Move a finished artefact to its place, or to ``*.rejected``, and return where it is.
 
-    A rejected artefact leaves an accepted one of the same name alone.
-
-    Returns
-    -------
-    Path
-        Where it is now.
+    It replaces what stood there; a rejected artefact leaves an accepted one of the same name alone.
     """
     place = final if passed else final.with_name(final.name + REJECTED_SUFFIX)
     swap(partial, place)
@@ -90,9 +79,3 @@ def settle(partial: Path, final: Path, *, passed: bool) -> Path:
 def size(folder: Path) -> int:
     """Bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def unwritable(out: Path, error: OSError) -> OutputError:
-    """The error for a file or folder that the system does not let us write."""
-    where = os.fspath(error.filename) if isinstance(error.filename, str) else os.fspath(out)
-    return OutputError(f"{where} cannot be written: {reason(error)}")

@@ -1,4 +1,4 @@
-"""What a checkpoint of ours says about itself: read, and held against its digest, without PyTorch.
+"""The metadata of our checkpoints, read and verified by their digest without PyTorch.
 
 The metadata of the safetensors file has one entry, ``p3m-edge``, a JSON object: the SHA-256 of the whole file with this
 digest's own 64 characters replaced by zeros, the format's version, and what is known about the weights. Any changed
@@ -29,7 +29,7 @@ class _FileHeader(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Header:
-    """What our metadata says. The digest comes first, so that its first occurrence in the file is this one."""
+    """Our metadata. The digest comes first, so that its first occurrence in the file is this one."""
 
     sha256: str
     version: int

@@ -74,7 +74,7 @@ def fit(frame_height: int, frame_width: int, height: int, width: int, resize: Re
     return Geometry(frame_height, frame_width, height, width, top, left, content_height, content_width)
 
 
-@np.errstate(all="ignore")  # of the app: a value may well become 0, and what is too large is found
+@np.errstate(all="ignore")  # whatever the app has set: values may underflow, and infinities are refused below
 def to_network(
     frame: NDArray[Any], height: int, width: int, resize: Resize = "stretch", colour: Colour = "RGB"
 ) -> tuple[NDArray[np.uint8], Geometry]:
@@ -125,9 +125,7 @@ def to_network(
 
 
 @overload
-def from_network(alpha: NDArray[Any], geometry: Geometry) -> NDArray[np.float32]: ...
-@overload
-def from_network(alpha: NDArray[Any], geometry: Geometry, dtype: type[np.float32]) -> NDArray[np.float32]: ...
+def from_network(alpha: NDArray[Any], geometry: Geometry, dtype: type[np.float32] = ...) -> NDArray[np.float32]: ...
 @overload
 def from_network(alpha: NDArray[Any], geometry: Geometry, dtype: type[np.uint8]) -> NDArray[np.uint8]: ...
 

@@ -1,4 +1,4 @@
-"""Where compiled models are kept between starts, and the guard that a damaged one is never loaded."""
+"""The cache of compiled models between starts; checksums keep a damaged entry from being loaded."""
 
 from __future__ import annotations
 

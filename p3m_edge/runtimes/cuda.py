@@ -1,8 +1,8 @@
-"""What of CUDA an engine on NVIDIA's GPUs needs: which GPUs are here, memory, a stream, copies and events; no PyTorch.
+"""CUDA for an engine on NVIDIA's GPUs, without PyTorch: which GPUs are here, memory, a stream, copies and events.
 
-A driver, GPU or package that is not here is a ``MissingError``. The driver is asked through ctypes, which cannot
-crash and needs no package; all else goes through the package ``cuda-bindings`` (12.8 or newer), by the runtime's
-interface alone: it uses each GPU's primary context, and has not changed between CUDA 12 and 13.
+A driver, GPU or package that is not here is a ``MissingError``. The driver is asked through ctypes, which cannot crash
+and needs no package; all else goes through ``cuda-bindings`` (12.8 or newer) and CUDA's runtime interface, which uses
+each GPU's primary context and is the same in CUDA 12 and 13.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Device:
         self.stream = int(self._stream)
 
     def reserve(self, size: int) -> Memory:
-        """New memory of ``size`` bytes on the GPU and on the host; if there is not so much, the error says how much."""
+        """New memory of ``size`` bytes on the GPU and on the host; the error says how much there is."""
         address = int(self._call("cudaMalloc", size, needs=size))
         self.allocated += size
         self._held.callback(self._free, "cudaFree", address)
@@ -205,11 +205,11 @@ class Device:
         )
 
     def _free(self, name: str, *arguments: Any) -> None:
-        """A call on the way out: an error then has no remedy, and the one that led here is the one to tell."""
+        """A call during the clean-up, whose errors are passed over: the one that led here is reported."""
         getattr(self._cuda, name)(*arguments)
 
     def _call(self, name: str, *arguments: Any, needs: int = 0) -> Any:
-        """Call a function of the runtime, hold its status to account, and give what it returned."""
+        """Call a function of the runtime, and return its values; a status other than success is an error."""
         status, *values = getattr(self._cuda, name)(*arguments)
         code = int(status)
         if code == 0:
