@@ -1,9 +1,9 @@
-"""What an app does with an alpha: cut the subject out, put it on another background, or blur the one it has.
+"""Use an alpha: cut the subject out, put it on another background, or blur its own.
 
 Pixels at hair and edges are mixtures, ``I = a F + (1 - a) B``. Blending such a pixel with a new background keeps a
-share of the old one: the halo. :func:`foreground` estimates ``F``, and the functions that should look good use it.
-In a camera loop there is little time for that; ``composite(frame, alpha, background, foreground=frame)`` blends the
-frame itself. Measured on one core at 1280x720: 4 ms for that blend, 6 ms for :func:`blur_background` (medium
+share of the old one: the halo. :func:`foreground` estimates ``F``, and :func:`cutout` and :func:`composite` use it. In
+a camera loop without the time for that, ``composite(frame, alpha, background, foreground=frame)`` blends the frame
+itself. Measured on one core at 1280x720: 4 ms for that blend, 6 ms for :func:`blur_background` (medium
 strength), 45 ms for ``composite`` with the estimate.
 """
 
@@ -22,7 +22,7 @@ from p3m_edge.runtimes.fusion import Floats, Pixel, estimate, rounded
 
 _ROWS = 128  # at a time
 
-# Where there is nothing else in reach, a pixel that is not pure background counts with so much of its weight.
+# The weight of a pixel that is not pure background, which counts only where no pure one is in reach.
 _KEEP = 1e-5
 
 # A pixel with more subject in it than this gives nothing to the blurred background.
@@ -59,7 +59,7 @@ def cutout(frame: NDArray[Pixel], alpha: NDArray[Any]) -> NDArray[Pixel]:
 
 
 def quantized(alpha: Floats, dtype: np.dtype[Pixel]) -> NDArray[Pixel]:
-    """An alpha ``[H, W]`` in 0..1 as whole numbers, uint8 or uint16, rounded; strip by strip, for the memory's sake."""
+    """An alpha ``[H, W]`` in 0..1 as uint8 or uint16, rounded; strip by strip, to save memory."""
     values = np.empty(alpha.shape, dtype)
     for rows in _strips(alpha.shape[0]):
         values[rows] = np.rint(alpha[rows] * np.iinfo(dtype).max)

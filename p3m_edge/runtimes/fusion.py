@@ -28,16 +28,10 @@ _KEEP = 1e-5
 
 
 def estimate(frame: NDArray[Pixel], alpha: Floats, colours: NDArray[Pixel]) -> None:
-    """Estimate the subject's colours. Beside the arguments, that takes about 12 bytes of memory a pixel.
+    """Estimate the subject's colours, with about 12 bytes of memory a pixel.
 
-    Parameters
-    ----------
-    frame
-        ``[H, W, 3]``, uint8 or uint16.
-    alpha
-        ``[H, W]``, 0..1.
-    colours
-        ``[H, W, 3]`` of the frame's dtype: is written; equal to the frame where the alpha is 1.
+    ``frame`` is ``[H, W, 3]``, uint8 or uint16; ``alpha`` is ``[H, W]``, 0..1; ``colours``, of the frame's shape and
+    dtype, is written: equal to the frame where the alpha is 1.
     """
     pictures: list[NDArray[Any]] = [frame]
     alphas: list[Floats] = [alpha]
@@ -94,8 +88,8 @@ def _refine(
 ) -> None:  # fmt: skip
     """One pyramid level, from the colours of the coarser one; those of the background where they are wanted.
 
-    Strip by strip, so that nothing of this level's size is in memory but what is written, and in these tile by tile, as
-    most tiles are all subject or all background and need no estimate.
+    It works by strips, so that only what is written has this level's size, and in these by tiles, most of which are all
+    subject or all background and need no estimate.
     """
     height, width = alpha.shape
     limit = np.float32(np.iinfo(picture.dtype).max)

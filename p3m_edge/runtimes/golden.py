@@ -1,4 +1,4 @@
-"""The golden vectors, a few network inputs and the outputs they must give, and the test of an artefact by them.
+"""Golden vectors: a few network inputs with their reference outputs, and the test of an artefact by them.
 
 ``golden.npz`` holds for each picture ``i`` the array ``image_<i>`` (uint8 ``[N, H, W, 3]``) and for each output of
 the model ``alpha_<i>``, ``local_alpha_<i>``, ``global_logits_<i>`` (float32 ``[N, C, H, W]``): the reference values
@@ -41,7 +41,7 @@ _Number = TypeVar("_Number", np.uint8, np.float32)
 
 @dataclass(frozen=True)
 class Difference:
-    """How far the outputs for one picture are from the reference. None: the artefact lacks that output.
+    """The errors of the outputs for one picture. None: the artefact lacks that output.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Check:
-    """One figure held against its limit: the output it concerns, what it is, and both numbers."""
+    """One figure and its limit: the output it is about, what it measures, and both numbers."""
 
     output: str
     what: str
@@ -94,7 +94,7 @@ class Check:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What the golden vectors say about an artefact on this machine.
+    """The verdict of the golden vectors about an artefact on this machine.
 
     Attributes
     ----------
@@ -180,7 +180,7 @@ def inferences(
 
 
 def smoothed(alphas: Iterable[NDArray[np.float32]], weight: float) -> Iterator[NDArray[np.float32]]:
-    """Mattes in a row, each mixed with the one before, as an artefact does that keeps alpha + 1 in half precision."""
+    """Consecutive mattes, each mixed with the one before, as by an artefact that keeps alpha + 1 in half precision."""
     before: NDArray[np.float32] | None = None
     for alpha in alphas:
         with np.errstate(all="ignore"):
@@ -191,7 +191,7 @@ def smoothed(alphas: Iterable[NDArray[np.float32]], weight: float) -> Iterator[N
 
 @np.errstate(all="ignore")  # of the app, and of a broken artefact's infinities: they become NaN or stay
 def compare(image: str, reference: Arrays, found: Arrays, tolerance: float) -> Difference:
-    """Measure outputs against their reference; both hold ``alpha`` and perhaps the two others, ``[N, C, H, W]``.
+    """Compare outputs ``[N, C, H, W]`` with their reference; without the two others, ``alpha`` alone is compared.
 
     A NaN anywhere makes the figures NaN, which is within no limit.
     """
@@ -226,10 +226,10 @@ def compare(image: str, reference: Arrays, found: Arrays, tolerance: float) -> D
 def checks(item: Difference, limits: Limits) -> tuple[Check, ...]:
     """Every figure of a picture that has a limit.
 
-    Whatever alpha's own limits, where no class flips it is the local alpha or a constant, and a flipped pixel is
-    off by 1 at most. So the share of pixels that may be off is that of the local alpha and of the flips together,
-    and the mean error may be that of the local alpha, plus 1 for each pixel that is off. That catches a broken
-    fusion, and whatever breaks an artefact without the two other outputs.
+    Alpha has limits that follow from the others: where no class flips it is the local alpha or a constant, and a
+    flipped pixel is off by 1 at most. So as many pixels may be off as of the local alpha and by flips together, and the
+    mean error may be that of the local alpha, plus 1 for each pixel that is off. That catches a broken fusion, and an
+    artefact without the two other outputs that is broken.
     """
     off = f"off by > {limits.pixel_tolerance:g}"
     mean = limits.local_mean + item.alpha_share

@@ -10,14 +10,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.errors import InputError, UsageError, one_of, shown
 from p3m_edge.manifest import Manifest
-from p3m_edge.preprocess import Colour, Resize, to_network
+from p3m_edge.preprocess import Colour, Frame, Resize, to_network
 from p3m_edge.refine import Place, guide
 from p3m_edge.runtimes import golden, opening, options
 from p3m_edge.runtimes.contract import EngineOptions, Hint, Images
@@ -113,9 +113,8 @@ class Matting:
         self._options = EngineOptions(device, threads, hint, cache, where, sequence)
         self._folder = opening.absolute(named)
         self._closed = False
-        self._lock = threading.Lock()
+        self._start_afresh()
         self._opened: opening.Opened | None = opening.open_artefact(named, self._options, self._size, check=self._check)
-        bind(self)
         level = self.manifest.verified.level
         if level != "device":
             text = f"{named} has not been verified on a device (verified: {level}); selftest() does it"
@@ -124,19 +123,25 @@ class Matting:
             text = f"{named} has nearest upsampling: a speed floor for benchmarks, not P3M-Net"
             warnings.warn(text, opening.OtherNetworkWarning, stacklevel=2)
 
+    def _start_afresh(self) -> None:
+        """In another process: nothing is pending, and the artefact is opened when it is used."""
+        self._lock = threading.Lock()
+        self._opened = None
+        self._pending: deque[tuple[Ticket, Place]] = deque()
+        bind(self)
+
     def forked(self) -> None:
-        """In a child of its process: to be opened again when it is used."""
+        """In a child of its process."""
         if self._opened is not None:
             self._opened.engine.forked()
-        self._lock, self._opened = threading.Lock(), None
+        self._start_afresh()
 
     def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in vars(self).items() if name not in ("_lock", "_opened")}
+        return {name: value for name, value in vars(self).items() if name not in ("_lock", "_opened", "_pending")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state)
-        self._lock, self._opened = threading.Lock(), None
-        bind(self)
+        self._start_afresh()
 
     def _here(self) -> opening.Opened:
         """What is loaded in this process; loaded now, where that has not been done yet."""
@@ -176,10 +181,9 @@ class Matting:
     @property
     def pending(self) -> int:
         """How many frames have been submitted and not yet collected."""
-        opened = self._opened
-        return 0 if opened is None else len(opened.pending)
+        return len(self._pending)
 
-    def __call__(self, frame: NDArray[Any]) -> opening.Alpha:
+    def __call__(self, frame: Frame) -> opening.Alpha:
         """The alpha of one frame.
 
         Parameters
@@ -203,7 +207,7 @@ class Matting:
         image, place = self.prepare(frame)
         return self.finish(self.engine.infer(self._fill([image]))["alpha"][0, 0], place)
 
-    def batch(self, frames: Iterable[NDArray[Any]]) -> list[opening.Alpha]:
+    def batch(self, frames: Iterable[Frame]) -> list[opening.Alpha]:
         """The alphas of several frames, which may differ in size.
 
         An artefact with a batch of N takes N frames at a time (the last lot is padded); one with a batch of 1 keeps
@@ -229,7 +233,7 @@ class Matting:
             finish()
         return alphas
 
-    def _prepare_some(self, frames: Iterable[NDArray[Any]]) -> list[tuple[Images, Place]]:
+    def _prepare_some(self, frames: Iterable[Frame]) -> list[tuple[Images, Place]]:
         """Frames that the network takes together: all at the size of the first, which may vary with the frame."""
         prepared: list[tuple[Images, Place]] = []
         for frame in frames:
@@ -238,7 +242,7 @@ class Matting:
             prepared.append((_own(image, frame), place))
         return prepared
 
-    def submit(self, frame: NDArray[Any]) -> None:
+    def submit(self, frame: Frame) -> None:
         """Begin with a frame and return without waiting for its alpha; :meth:`collect` gives it.
 
         The frame may be overwritten as soon as this returns. It never waits for a ``collect()``: up to 64 frames
@@ -253,11 +257,11 @@ class Matting:
         """
         image, place = self.prepare(frame)
         images = self._fill([_own(image, frame)])
-        here = self._here()
-        with here.lock:
-            if len(here.pending) >= _MAX_PENDING:
+        engine = self.engine
+        with self._lock:
+            if len(self._pending) >= _MAX_PENDING:
                 raise UsageError(f"{_MAX_PENDING} submitted frames have not been collected", hint="call collect()")
-            here.pending.append((here.engine.submit(images), place))
+            self._pending.append((engine.submit(images), place))
 
     def collect(self) -> opening.Alpha:
         """The alpha of the frame that was submitted first of those not collected; waits until it is done.
@@ -267,18 +271,18 @@ class Matting:
         UsageError
             Nothing is pending, or it was closed before the frame's turn.
         """
-        here = self._here()
-        with here.lock:
-            if not here.pending:
+        engine = self.engine
+        with self._lock:
+            if not self._pending:
                 raise UsageError("nothing has been submitted that is not collected yet")
-            ticket, place = here.pending.popleft()
-        return self.finish(here.engine.collect(ticket)["alpha"][0, 0], place)
+            ticket, place = self._pending.popleft()
+        return self.finish(engine.collect(ticket)["alpha"][0, 0], place)
 
     def reset(self) -> None:
         """Forget the frames before: the next one begins a sequence, such as another scene."""
         self.engine.reset()
 
-    def network_size(self, frame: NDArray[Any]) -> tuple[int, int]:
+    def network_size(self, frame: Frame) -> tuple[int, int]:
         """The network's (width, height) for a frame; it depends on the frame for artefacts of dynamic size alone."""
         here = self._here()
         if here.size is not None:
@@ -289,7 +293,7 @@ class Matting:
         height, width = frame.shape[:2]
         return fitting_size(width, height, step, here.profile)
 
-    def prepare(self, frame: NDArray[Any], size: tuple[int, int] | None = None) -> tuple[Images, Place]:
+    def prepare(self, frame: Frame, size: tuple[int, int] | None = None) -> tuple[Images, Place]:
         """The first part of a call: the frame as ``[height, width, 3]`` of the network, and the way back.
 
         ``size`` (width, height) overrules the choice for artefacts of dynamic size.
@@ -339,6 +343,6 @@ class Matting:
         return filled
 
 
-def _own(image: Images, frame: NDArray[Any]) -> Images:
+def _own(image: Images, frame: Frame) -> Images:
     """The network's input, to be read later; it may be the frame itself, which its owner may overwrite."""
     return image.copy() if np.may_share_memory(image, frame) else image

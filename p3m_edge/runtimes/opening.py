@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,9 +15,8 @@ from p3m_edge import manifest as manifests
 from p3m_edge.errors import ArtefactError, P3MEdgeError
 from p3m_edge.manifest import Manifest
 from p3m_edge.manifest_schema import Level, ProfileRecord
-from p3m_edge.refine import Place
 from p3m_edge.runtimes.contract import EngineInfo, EngineOptions, engine_module
-from p3m_edge.runtimes.engine import Engine, Ticket, open_engine
+from p3m_edge.runtimes.engine import Engine, open_engine
 from p3m_edge.runtimes.size import at_size, fixed_size, profile_of
 
 Alpha = NDArray[np.float32] | NDArray[np.uint8]
@@ -53,16 +51,13 @@ class MattingInfo:
 class Opened:
     """An artefact that is loaded in this process.
 
-    ``size`` (width, height) is that of every frame; None: it varies. ``pending``: the frames at work, each with its
-    place in the network's input.
+    ``size`` is the network's (width, height) for every frame; None: it varies.
     """
 
     manifest: Manifest
     profile: ProfileRecord | None
     size: tuple[int, int] | None
     engine: Engine
-    pending: deque[tuple[Ticket, Place]] = field(default_factory=deque)
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def open_artefact(folder: Path, options: EngineOptions, size: tuple[int, int] | None, *, check: bool) -> Opened:
