@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from p3m_edge.atomic import is_aside, lock_of, put_back, reason, recover, remove_folder, swap
+from p3m_edge.atomic import is_aside, locked, reason, recover, remove_folder, swap
 from p3m_edge.errors import OutputError
 from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX
 
@@ -25,20 +25,16 @@ def workspace(out: Path, target: str, *, force: bool) -> Iterator[Path]:
     """
     final = out / target
     partial = out / f".{target}.partial"
-    lock = lock_of(final)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, timeout=0):
+        with locked(final, timeout=0):
             try:
-                put_back(final)  # a process that was killed may have left this and the next
                 check_free(final, force=force)
-                remove_folder(partial)
+                remove_folder(partial)  # a process that was killed may have left it
                 partial.mkdir()
                 yield partial
             finally:
                 remove_folder(partial)
-                with suppress(OSError):  # only its holder removes it; Windows does so when it is released
-                    lock.unlink()
     except Timeout:
         raise OutputError(f"another process is writing {final}", hint="wait for it, or choose another --out") from None
     except OSError as error:
