@@ -119,22 +119,11 @@ def limits_of(manifest: Manifest) -> Limits:
     return TARGETS[manifest.target].limits if manifest.parity is None else manifest.parity.limits
 
 
-def selftest(
-    manifest: Manifest, folder: Path, opened: Callable[[Manifest], AbstractContextManager[Engine]]
-) -> SelfTest:
-    """Run the golden vectors, all outputs, and hold them against the limits; of several sizes, each is tested.
+def selftest(manifest: Manifest, folder: Path, opened: Opening) -> SelfTest:
+    """Run the golden vectors of every size, all outputs, and hold them against the limits.
 
-    Parameters
-    ----------
-    manifest, folder
-        The artefact.
-    opened
-        Opens an engine for the artefact at one size; for a sequence, where it smooths mattes.
-
-    Raises
-    ------
-    ArtefactError
-        The golden vectors cannot be read.
+    ``opened`` opens an engine for the artefact at one size, for a sequence where it smooths mattes. Golden vectors that
+    cannot be read are an ``ArtefactError``.
     """
     limits = limits_of(manifest)
     items: list[Difference] = []
@@ -154,17 +143,15 @@ def inferences(
 
     Parameters
     ----------
-    manifest
-        Of the artefact at the pictures' size.
+    manifest, engine
+        Of the artefact at the pictures' size; opened for a sequence, where mattes are smoothed.
     pictures
-        Their names, images and reference outputs, each picture by itself.
-    engine
-        Opened for a sequence, where mattes are smoothed.
+        Names, images and reference outputs, each of the picture by itself.
 
     Yields
     ------
     name, reference, outputs
-        The name has the size in it, where an artefact takes several.
+        The name includes the size, where an artefact takes several.
     """
     at = f" at {manifest.input.width}x{manifest.input.height}" if manifest.functions else ""
     for name, image, reference in pictures:
