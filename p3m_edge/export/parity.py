@@ -16,6 +16,7 @@ from p3m_edge.export.session import ExportSession
 from p3m_edge.manifest import Manifest
 from p3m_edge.manifest_schema import ParityItem, ParityRecord
 from p3m_edge.runtimes import golden
+from p3m_edge.runtimes.contract import Images
 from p3m_edge.targets import Limits, Target
 
 MINIMUM_HEADROOM = 4.0
@@ -70,9 +71,10 @@ def check(
     headroom = Headroom()
     open_for_verification = format_of(manifest.engine.name).open_for_verification
     for each, sized in zip(session.by_size, manifest.by_size(), strict=True):
-        references = ({name: reference[name] for name in session.outputs} for reference in each.references)
-        names = (picture.name for picture in each.pictures)
-        pictures = list(zip(names, each.network_images(), references, strict=True))
+        pictures: list[tuple[str, Images, golden.Arrays]] = [
+            (picture.name, image, {name: reference[name] for name in session.outputs})
+            for picture, image, reference in zip(each.pictures, each.network_images(), each.references, strict=True)
+        ]
         with open_for_verification(sized, folder, headroom, sequence=True) as engine:
             for name, wanted, found in golden.inferences(sized, pictures, engine):
                 difference = golden.compare(name, wanted, found, gate.pixel_tolerance)
