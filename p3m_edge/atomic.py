@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all: written under another name, then renamed into their place."""
+"""Files and folders that are complete or absent: written under another name, then renamed into their place."""
 
 from __future__ import annotations
 
@@ -59,17 +59,17 @@ def atomic_file(
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have; those of the block are its own
         raise OutputError(f"{failed}: {reason(error)}") from error
     try:
-        try:
-            with stream:
-                yield stream
-                if durable:
-                    stream.flush()
-                    os.fsync(stream.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with stream:
+            yield stream
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        temporary.replace(path)
     except OSError as error:
         raise OutputError(f"{failed}: {reason(error)}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def atomic_write(
@@ -85,14 +85,14 @@ def swap(new: Path, place: Path) -> None:
     """Put a folder in its place; what stood there goes. Whatever interrupts it, one of the two is there afterwards.
 
     Where the system can exchange two folders in one step, it does. Elsewhere the old one is set aside for a moment, and
-    a process that is killed in that moment leaves it so, for :func:`put_back`.
+    a process that is killed in that moment leaves it so, for :func:`locked` to put back.
 
     Raises
     ------
     OSError
         The new one cannot be moved there; the old one is where it was.
     """
-    put_back(place)
+    _put_back(place)
     if not os.path.lexists(place):
         new.rename(place)
     elif _exchange(new, place):
@@ -102,14 +102,11 @@ def swap(new: Path, place: Path) -> None:
             place.rename(_aside(place))
             new.rename(place)
         finally:
-            put_back(place)
+            _put_back(place)
 
 
-def put_back(place: Path) -> None:
-    """Put a folder back in its place where :func:`swap` was killed; remove the old one where the new one is in place.
-
-    Only for the holder of :func:`lock_of`.
-    """
+def _put_back(place: Path) -> None:
+    """Undo a :func:`swap` that was killed, or finish it where the new folder is in place."""
     aside = _aside(place)
     if not os.path.lexists(aside):
         return
@@ -126,14 +123,29 @@ def is_aside(place: Path) -> bool:
 
 def recover(place: Path) -> None:
     """Put a folder back that is set aside, unless that cannot be done, or another process is still at it."""
+    with suppress(OSError), locked(place, _MOMENT):
+        pass
+
+
+@contextmanager
+def locked(place: Path, timeout: float) -> Iterator[None]:
+    """Hold the lock of whoever writes a folder; a folder that is set aside is put back first.
+
+    Raises
+    ------
+    OSError
+        It cannot be put back; ``filelock.Timeout``: another process holds the lock for longer than ``timeout`` seconds.
+    """
     from filelock import FileLock
 
     lock = lock_of(place)
-    with suppress(OSError), FileLock(lock, timeout=_MOMENT):  # Timeout is one
+    with FileLock(lock, timeout=timeout):
         try:
-            put_back(place)
+            _put_back(place)
+            yield
         finally:
-            lock.unlink(missing_ok=True)
+            with suppress(OSError):  # Windows removes it when it is released
+                lock.unlink()
 
 
 def lock_of(place: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What a checkpoint of ours says about itself: read, and held against its digest, without PyTorch.
+"""The metadata of our checkpoints, read and verified by their digest without PyTorch.
 
 The metadata of the safetensors file has one entry, ``p3m-edge``, a JSON object: the SHA-256 of the whole file with this
 digest's own 64 characters replaced by zeros, the format's version, and what is known about the weights. Any changed
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
@@ -22,9 +21,15 @@ NO_DIGEST = "0" * 64
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
 
 
+class _FileHeader(msgspec.Struct):
+    """Of a safetensors file, without the tensors' entries."""
+
+    metadata: dict[str, str] = msgspec.field(default_factory=dict, name="__metadata__")
+
+
 @dataclass(frozen=True)
 class Header:
-    """What our metadata says. The digest comes first, so that its first occurrence in the file is this one."""
+    """Our metadata. The digest comes first, so that its first occurrence in the file is this one."""
 
     sha256: str
     version: int
@@ -58,16 +63,14 @@ def read(data: bytes, name: str) -> Header | None:
         return None
     try:
         length = int.from_bytes(data[:8], "little")
-        # Each entry, of a tensor or of the metadata, is an object.
-        entries = parse_json(data[8 : 8 + length], dict[str, dict[str, Any]])
+        metadata = parse_json(data[8 : 8 + length], _FileHeader).metadata
     except msgspec.MsgspecError as error:
         raise CheckpointError(f"{name} is a damaged safetensors file: {error}") from error
-    metadata = entries.get("__metadata__", {})
     if METADATA_KEY not in metadata:
         return None
     try:
         header = parse_json(metadata[METADATA_KEY], Header)
-    except (msgspec.MsgspecError, TypeError) as error:
+    except msgspec.MsgspecError as error:
         raise CheckpointError(f"the metadata of {name} are damaged: {error}") from error
     if header.version > VERSION:
         raise CheckpointError(

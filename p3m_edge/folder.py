@@ -1,15 +1,14 @@
-"""Artefact folders: written beside their final place, renamed into it at the end, never half there and never lost."""
+"""Artefact folders: written next to their final place and renamed into it at the end, so that none is ever partial."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from p3m_edge.atomic import is_aside, lock_of, put_back, reason, recover, remove_folder, swap
+from p3m_edge.atomic import is_aside, locked, reason, recover, remove_folder, swap
 from p3m_edge.errors import OutputError
 from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX
 
@@ -26,34 +25,25 @@ def workspace(out: Path, target: str, *, force: bool) -> Iterator[Path]:
     """
     final = out / target
     partial = out / f".{target}.partial"
-    lock = lock_of(final)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, timeout=0):
+        with locked(final, timeout=0):
             try:
-                put_back(final)  # a process that was killed may have left this and the next
                 check_free(final, force=force)
-                remove_folder(partial)
+                remove_folder(partial)  # a process that was killed may have left it
                 partial.mkdir()
                 yield partial
             finally:
                 remove_folder(partial)
-                with suppress(OSError):  # only its holder removes it; Windows does so when it is released
-                    lock.unlink()
     except Timeout:
         raise OutputError(f"another process is writing {final}", hint="wait for it, or choose another --out") from None
     except OSError as error:
-        raise unwritable(out, error) from error
+        where = error.filename if isinstance(error.filename, str) else out
+        raise OutputError(f"{where} cannot be written: {reason(error)}") from error
 
 
 def check_free(final: Path, *, force: bool) -> None:
-    """Whether ``final`` may be written.
-
-    Raises
-    ------
-    OutputError
-        It exists and ``force`` is not given, or it is something else than an artefact.
-    """
+    """Raise ``OutputError`` where ``final`` exists and ``force`` is not given, or where it is no artefact."""
     if is_aside(final):
         recover(final)
     if not final.exists() and not final.is_symlink():
@@ -70,14 +60,9 @@ def attempts(final: Path) -> Path:
 
 
 def settle(partial: Path, final: Path, *, passed: bool) -> Path:
-    """Move a finished artefact to its place, or beside it under ``*.rejected``; what stood there is replaced.
+    """Move a finished artefact to its place, or to ``*.rejected``, and return where it is.
 
-    A rejected artefact leaves an accepted one of the same name alone.
-
-    Returns
-    -------
-    Path
-        Where it is now.
+    It replaces what stood there; a rejected artefact leaves an accepted one of the same name alone.
     """
     place = final if passed else final.with_name(final.name + REJECTED_SUFFIX)
     swap(partial, place)
@@ -90,9 +75,3 @@ def settle(partial: Path, final: Path, *, passed: bool) -> Path:
 def size(folder: Path) -> int:
     """Bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def unwritable(out: Path, error: OSError) -> OutputError:
-    """The error for a file or folder that the system does not let us write."""
-    where = os.fspath(error.filename) if isinstance(error.filename, str) else os.fspath(out)
-    return OutputError(f"{where} cannot be written: {reason(error)}")

@@ -1,7 +1,7 @@
 """What went into an artefact, as others read it: an inventory in CycloneDX's JSON (a bill of materials, ML-BOM).
 
 The network with its licence and the hash of its weights, every file with its hash, the sets of pictures that it was
-calibrated and measured with, and the packages that made it.
+calibrated and measured with, and the packages that made it. The extra ``sign`` brings what this module needs.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ import json
 import re
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from p3m_edge.errors import missing_package
+from cyclonedx.contrib.license.factories import LicenseFactory
+from cyclonedx.model import HashAlgorithm, HashType, Property
+from cyclonedx.model.bom import Bom
+from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.output.json import JsonV1Dot6
+from packageurl import PackageURL
+
 from p3m_edge.manifest import Manifest, encode
-from p3m_edge.records import PicturesRecord
+from p3m_edge.manifest_schema import PicturesRecord
 
-SPECIFICATION = "1.6"
 _PREFIX = "p3m-edge:"
 
 
@@ -24,17 +28,7 @@ def inventory(manifest: Manifest) -> bytes:
     """The inventory of an artefact: an indented JSON document of CycloneDX 1.6.
 
     It is the same for the same manifest, but for the time at which it was made.
-
-    Raises
-    ------
-    MissingError
-        The package for inventories is not here.
     """
-    try:
-        from cyclonedx.model.bom import Bom
-        from cyclonedx.output.json import JsonV1Dot6
-    except ImportError as error:
-        raise missing_package("cyclonedx", "sign", error) from error
     network = _network(manifest)
     bom = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_OID, encode(manifest).decode()))
     bom.metadata.component = network
@@ -46,10 +40,7 @@ def inventory(manifest: Manifest) -> bytes:
     return json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
-def _network(manifest: Manifest) -> Any:
-    from cyclonedx.contrib.license.factories import LicenseFactory
-    from cyclonedx.model.component import Component, ComponentType
-
+def _network(manifest: Manifest) -> Component:
     model, gate = manifest.model, manifest.parity
     facts = {
         "target": manifest.target, "precision": manifest.precision, "engine": manifest.engine.name,
@@ -69,9 +60,7 @@ def _network(manifest: Manifest) -> Any:
     )
 
 
-def _files(manifest: Manifest) -> Iterator[Any]:
-    from cyclonedx.model.component import Component, ComponentType
-
+def _files(manifest: Manifest) -> Iterator[Component]:
     for name, file in manifest.files.items():
         yield Component(
             type=ComponentType.FILE, name=name, hashes=_hashes(file.sha256),
@@ -79,9 +68,7 @@ def _files(manifest: Manifest) -> Iterator[Any]:
         )  # fmt: skip
 
 
-def _pictures(manifest: Manifest) -> Iterator[Any]:
-    from cyclonedx.model.component import Component, ComponentType
-
+def _pictures(manifest: Manifest) -> Iterator[Component]:
     made = manifest.quantization
     sets: dict[str, PicturesRecord | None] = {"looked at": manifest.looked_at}
     if made is not None:
@@ -95,10 +82,7 @@ def _pictures(manifest: Manifest) -> Iterator[Any]:
             )  # fmt: skip
 
 
-def _packages(manifest: Manifest) -> Iterator[Any]:
-    from cyclonedx.model.component import Component, ComponentType
-    from packageurl import PackageURL
-
+def _packages(manifest: Manifest) -> Iterator[Component]:
     for name, version in {"p3m-edge": manifest.p3m_edge, **manifest.engine.versions}.items():
         yield Component(
             type=ComponentType.LIBRARY, name=name, version=version or None,
@@ -106,13 +90,9 @@ def _packages(manifest: Manifest) -> Iterator[Any]:
         )  # fmt: skip
 
 
-def _hashes(sha256: str) -> list[Any] | None:
-    from cyclonedx.model import HashAlgorithm, HashType
-
+def _hashes(sha256: str) -> list[HashType] | None:
     return [HashType(alg=HashAlgorithm.SHA_256, content=sha256)] if re.fullmatch("[0-9a-f]{64}", sha256) else None
 
 
-def _properties(facts: Mapping[str, object]) -> list[Any]:
-    from cyclonedx.model import Property
-
+def _properties(facts: Mapping[str, object]) -> list[Property]:
     return [Property(name=_PREFIX + name, value=str(value)) for name, value in facts.items()]

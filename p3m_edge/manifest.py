@@ -1,6 +1,6 @@
 """``manifest.json``: what an artefact is, how it was made and what has been proved about it.
 
-The dataclasses, here and in ``records``, are the schema: they are written, read and checked as they stand, and
+The dataclasses, here and in ``manifest_schema``, are the schema: they are written, read and checked as they stand, and
 ``docs/manifest.schema.json`` is generated from them (``python -m p3m_edge.manifest``). In the file they have a digest
 before them, so that damage and edits are noticed: ``sha256``, the SHA-256 of the file without white space outside of
 strings, and with the 64 characters of the digest itself replaced by zeros.
@@ -11,7 +11,8 @@ from __future__ import annotations
 import codecs
 import hashlib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,9 +21,9 @@ import msgspec
 
 from p3m_edge.atomic import check_name, is_aside, recover
 from p3m_edge.checkpoint_header import NO_DIGEST, digest
-from p3m_edge.errors import ArtefactError
-from p3m_edge.manifest_rules import problems
-from p3m_edge.records import (
+from p3m_edge.errors import ArtefactError, shown, suggestion
+from p3m_edge.manifest_schema import (
+    MAX_INPUT_PIXELS,
     EngineRecord,
     FileRecord,
     FunctionRecord,
@@ -36,6 +37,7 @@ from p3m_edge.records import (
     VerifiedRecord,
 )
 from p3m_edge.smallfile import open_regular, parse_json, read_small
+from p3m_edge.targets import TARGETS, Precision
 
 SCHEMA_VERSION = 2
 """1 had no digest."""
@@ -51,6 +53,9 @@ PLACE = "DIR"
 REJECTED_SUFFIX = ".rejected"
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 _CHUNK = 4 * 1024 * 1024  # of a file that is hashed; a third faster than hashlib.file_digest
+_CHANNELS = {"alpha": 1, "local_alpha": 1, "global_logits": 3}
+_VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){0,5}([^\d\s]\S{0,63})?")
+_MAX_STEP = 8192
 _SYSTEM_FILES = frozenset({".DS_Store", ".directory", ".localized", "Thumbs.db", "desktop.ini"})
 
 
@@ -66,7 +71,7 @@ class Manifest:
 
     schema: int
     target: str
-    precision: str
+    precision: Precision
     model_file: str
     engine: EngineRecord
     model: ModelRecord
@@ -157,7 +162,12 @@ def read(folder: Path, *, allow_rejected: bool = False) -> Manifest:
 def _parse(raw: bytes, path: Path) -> Manifest:
     try:
         document = parse_json(raw, object)
-        _check_schema(document, path)
+        schema = document.get("schema") if isinstance(document, dict) else None
+        if type(schema) is int and schema != SCHEMA_VERSION:  # its fields may be others
+            raise ArtefactError(
+                f"{path} has schema {schema}; this version of p3m-edge reads {SCHEMA_VERSION}",
+                hint=("upgrade p3m-edge, or " if schema > SCHEMA_VERSION else "") + "export the artefact again",
+            )
         manifest = msgspec.convert(document, Manifest)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ArtefactError(f"{path} is not a valid manifest: {error}") from error
@@ -170,15 +180,52 @@ def _parse(raw: bytes, path: Path) -> Manifest:
     return manifest
 
 
-def _check_schema(document: object, path: Path) -> None:
-    """Before the fields are looked at, of which other schemas have others."""
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if type(schema) is not int or schema == SCHEMA_VERSION:
+def problems(manifest: Manifest) -> Iterator[str]:
+    """How a manifest contradicts itself, a sentence for each contradiction."""
+    yield from _target(manifest)
+    for frame in dict.fromkeys((manifest.input, *(sized.input for sized in manifest.by_size()))):
+        yield from _input(frame)
+    names = [output.name for output in manifest.outputs]
+    if "alpha" not in names or len(set(names)) < len(names):
+        yield f"its outputs are {', '.join(names) or 'none'}, and one of them must be alpha"
+    for output in manifest.outputs:
+        if output.channels != _CHANNELS[output.name]:
+            yield f"its output {output.name} has {output.channels} channels, not {_CHANNELS[output.name]}"
+    if manifest.functions and manifest.function is None:
+        yield "none of its functions takes its input"
+    if manifest.parity is not None and manifest.parity.passed and manifest.parity.failures:
+        yield f"its parity gate passed, and failed: {manifest.parity.failures[0]}"
+
+
+def _target(manifest: Manifest) -> Iterator[str]:
+    """Whether engine, precision and model file are those of the target."""
+    target = TARGETS.get(manifest.target)
+    if target is None:
+        yield f"there is no target {shown(manifest.target)}: {suggestion(manifest.target, TARGETS)}"
         return
-    raise ArtefactError(
-        f"{path} has schema {schema}; this version of p3m-edge reads {SCHEMA_VERSION}",
-        hint=("upgrade p3m-edge, or " if schema > SCHEMA_VERSION else "") + "export the artefact again",
-    )
+    for what, value, expected in (
+        ("engine", manifest.engine.name, target.engine),
+        ("precision", manifest.precision, target.precision),
+        ("model file", manifest.model_file, target.model_file),
+    ):
+        if value != expected:
+            yield f"the {what} of {target.name} is {expected}, not {shown(value)}"
+    if not _VERSION.fullmatch(manifest.engine.minimum_version):
+        yield f"its oldest engine {shown(manifest.engine.minimum_version)} is no version"
+
+
+def _input(frame: InputRecord) -> Iterator[str]:
+    """Whether there are frames that fit."""
+    step = frame.multiple_of
+    if not 1 <= step <= _MAX_STEP:
+        yield f"its sides are multiples of {step}, which must be 1 to {_MAX_STEP}"
+        return
+    for name, side in {"width": frame.width, "height": frame.height}.items():
+        if side is not None and (side < 1 or side % step):
+            yield f"its {name} {side} is no positive multiple of {step}"
+    pixels = frame.batch * (frame.width or step) * (frame.height or step)
+    if frame.batch < 1 or pixels > MAX_INPUT_PIXELS:
+        yield f"its batch of {frame.batch} frames is not one of 1 to {MAX_INPUT_PIXELS:,} pixels"
 
 
 def check_files(manifest: Manifest, folder: Path) -> None:

@@ -17,6 +17,8 @@ from p3m_edge.errors import InputError, UsageError, one_of, shown
 
 Resize = Literal["stretch", "letterbox"]
 Colour = Literal["RGB", "BGR"]
+Frame = NDArray[np.uint8 | np.floating[Any]]
+"""``[H, W, 3]``: uint8, or float in 0..1."""
 
 # The ImageNet mean. The network subtracts it, so the bars hold zeros like the padding of its convolutions.
 PADDING_RGB = (124, 116, 104)
@@ -74,9 +76,9 @@ def fit(frame_height: int, frame_width: int, height: int, width: int, resize: Re
     return Geometry(frame_height, frame_width, height, width, top, left, content_height, content_width)
 
 
-@np.errstate(all="ignore")  # of the app: a value may well become 0, and what is too large is found
+@np.errstate(all="ignore")  # whatever the app has set: values may underflow, and infinities are refused below
 def to_network(
-    frame: NDArray[Any], height: int, width: int, resize: Resize = "stretch", colour: Colour = "RGB"
+    frame: Frame, height: int, width: int, resize: Resize = "stretch", colour: Colour = "RGB"
 ) -> tuple[NDArray[np.uint8], Geometry]:
     """Resize a frame to the network's input.
 
@@ -125,9 +127,7 @@ def to_network(
 
 
 @overload
-def from_network(alpha: NDArray[Any], geometry: Geometry) -> NDArray[np.float32]: ...
-@overload
-def from_network(alpha: NDArray[Any], geometry: Geometry, dtype: type[np.float32]) -> NDArray[np.float32]: ...
+def from_network(alpha: NDArray[Any], geometry: Geometry, dtype: type[np.float32] = ...) -> NDArray[np.float32]: ...
 @overload
 def from_network(alpha: NDArray[Any], geometry: Geometry, dtype: type[np.uint8]) -> NDArray[np.uint8]: ...
 
@@ -212,7 +212,7 @@ def _pass(length: int, target: int) -> int:
     return target if length <= _MAX_SHRINK * target else (length + 1) // 2
 
 
-def _check_frame(frame: NDArray[Any]) -> None:
+def _check_frame(frame: Frame) -> None:
     if not isinstance(frame, np.ndarray):
         raise InputError(f"a frame must be a NumPy array, not {type(frame).__name__}")
     if frame.ndim != 3 or frame.shape[2] != 3:
@@ -236,20 +236,20 @@ def _check_frame(frame: NDArray[Any]) -> None:
         )
 
 
-def as_uint8(frame: NDArray[Any], colour: Colour) -> tuple[NDArray[np.uint8], Colour]:
+def as_uint8(frame: Frame, colour: Colour) -> tuple[NDArray[np.uint8], Colour]:
     """A frame that has been checked, as OpenCV reads it, with the order of its channels."""
     if frame.strides[2] < 0:  # `frame[..., ::-1]`: swapping the small picture is cheaper than copying the large one
         frame, colour = frame[..., ::-1], "BGR" if colour == "RGB" else "RGB"
-    frame = _unflipped(frame)
-    if frame.dtype == np.uint8:
-        return frame, colour
-    if frame.dtype not in (np.float32, np.float64):  # native ones; OpenCV reads no other
-        frame = frame.astype(np.float32)
+    picture = _unflipped(frame)
+    if picture.dtype == np.uint8:
+        return picture, colour
+    if picture.dtype not in (np.float32, np.float64):  # native ones; OpenCV reads no other
+        picture = picture.astype(np.float32)
     # The absolute value does no harm: the slack below zero is a quarter of a grey level and rounds to 0.
-    return cast(NDArray[np.uint8], cv2.convertScaleAbs(frame, alpha=255)), colour
+    return cast(NDArray[np.uint8], cv2.convertScaleAbs(picture, alpha=255)), colour
 
 
-def _unflipped(frame: NDArray[Any]) -> NDArray[Any]:
+def _unflipped(frame: Frame) -> NDArray[Any]:
     """The same frame without negative strides; OpenCV would copy a mirrored view some fifty times slower."""
     vertical, horizontal = frame.strides[0] < 0, frame.strides[1] < 0
     if not (vertical or horizontal):

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.preprocess import Colour, Geometry, as_uint8, content_of, from_network, scale_to
+from p3m_edge.preprocess import Colour, Frame, Geometry, as_uint8, content_of, from_network, scale_to
 
 _RADIUS = 2  # of a neighbourhood, in pixels of the network; 3 lowers GRAD further and raises MAD
 _FLAT = 1e-4  # the variance of grey values, 0..1, below which a neighbourhood has no edge to follow
@@ -52,7 +52,7 @@ class Place:
         return refine(alpha, self.geometry, self.guide, dtype)
 
 
-def guide(frame: NDArray[Any], image: NDArray[np.uint8], geometry: Geometry, colour: Colour) -> Guide:
+def guide(frame: Frame, image: NDArray[np.uint8], geometry: Geometry, colour: Colour) -> Guide:
     """The grey values of a frame and of what :func:`~p3m_edge.preprocess.to_network` made of it."""
     picture, order = as_uint8(frame, colour)
     code = cv2.COLOR_RGB2GRAY if order == "RGB" else cv2.COLOR_BGR2GRAY

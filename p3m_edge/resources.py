@@ -1,7 +1,7 @@
-"""What this process may use of the machine: cores and memory, and less where its container or service has a limit.
+"""The cores and the memory that this process may use, within the limits of its container or service.
 
-Linux keeps such limits in files (control groups), which are read below ``root``; other systems have none. Engines count
-cores without a look at quotas, and so do PyTorch and Python; OpenCV reads the quota of a container by itself.
+Linux keeps these limits in files (control groups), which are read below ``root``; other systems have none. Engines,
+PyTorch and Python ignore the quota when they count cores; OpenCV reads that of a container by itself.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from p3m_edge.checkpoint_header import Header, read
-from p3m_edge.errors import CheckpointError, UsageError, suggestion
+from p3m_edge.errors import CheckpointError, UsageError, one_of
 from p3m_edge.targets import ARCHS
 
 SHIPPED = ("mobile",)
@@ -26,9 +26,7 @@ def weights_path(arch: str = DEFAULT) -> Path:
     CheckpointError
         The installation is damaged: the file is not there.
     """
-    if arch not in ARCHS:
-        raise UsageError(f"unknown architecture {arch!r}", hint=suggestion(arch, ARCHS))
-    if arch not in SHIPPED:
+    if one_of("architecture", arch, ARCHS) not in SHIPPED:
         raise UsageError(
             f"the package has no weights of {arch}: only of {', '.join(SHIPPED)}",
             hint="--checkpoint FILE, or --standin for weights that are not trained",

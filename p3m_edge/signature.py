@@ -7,18 +7,19 @@ P-384, P-521), as ``openssl ecparam -name prime256v1 -genkey -noout`` makes them
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from p3m_edge.atomic import reason
-from p3m_edge.errors import ArtefactError, InputError, UsageError, missing_package
+from p3m_edge.errors import ArtefactError, InputError, UsageError, needing
 from p3m_edge.manifest import SIGNATURE
 from p3m_edge.smallfile import read_small
+
+if TYPE_CHECKING:
+    from model_signing import hashing, signing
 
 _MAX_KEY_BYTES = 64 * 1024
 _MAX_SIGNATURE_BYTES = 16 * 1024 * 1024
@@ -62,7 +63,8 @@ def check(folder: Path, key: Path) -> None:
     MissingError, InputError, UsageError
         As :func:`check_private_key`, for the public key.
     """
-    verifying = _package("verifying")
+    with needing("sign"):
+        from model_signing import verifying
     with _loading(key, "public"):
         config = verifying.Config().use_elliptic_key_verifier(public_key=key)
     try:
@@ -79,21 +81,17 @@ def check(folder: Path, key: Path) -> None:
         raise ArtefactError(f"{folder} is not as the owner of {key} signed it: {told}") from error
 
 
-def _signer(key: Path) -> Any:
-    signing = _package("signing")
+def _signer(key: Path) -> signing.Config:
+    with needing("sign"):
+        from model_signing import signing
     with _loading(key, "private"):
         return signing.Config().use_elliptic_key_signer(private_key=key)
 
 
-def _hashing() -> Any:
-    return _package("hashing").Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
+def _hashing() -> hashing.Config:
+    from model_signing import hashing
 
-
-def _package(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(f"model_signing.{name}")
-    except ImportError as error:
-        raise missing_package("model_signing", "sign", error) from error
+    return hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
 
 
 @contextmanager

@@ -38,13 +38,7 @@ _KINDS = (
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file to read it.
-
-    Raises
-    ------
-    OSError
-        It is not there, no regular file, cannot be read, or no file can have that name.
-    """
+    """Open a regular file to read it; what is none, or can be none by its name, is an ``OSError``."""
     try:
         _check(path, Path(path).stat())  # first without opening: opening a device may do something
         descriptor = os.open(path, _FLAGS)
@@ -59,13 +53,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def read_small(path: str | os.PathLike[str], limit: int = LIMIT) -> bytes:
-    """A file's bytes.
-
-    Raises
-    ------
-    OSError
-        As :func:`open_regular`, or it has more than ``limit`` bytes.
-    """
+    """A file's bytes; more of them than ``limit`` are an ``OSError``, too."""
     with open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         data = stream.read(min(size, limit) + 1)
@@ -77,47 +65,32 @@ def read_small(path: str | os.PathLike[str], limit: int = LIMIT) -> bytes:
 
 
 def read_text(path: str | os.PathLike[str], limit: int = LIMIT) -> str:
-    """A file's text: UTF-8, or UTF-16 with its byte order mark, as PowerShell writes.
-
-    Raises
-    ------
-    OSError
-        As :func:`read_small`.
-    UnicodeDecodeError
-        It is no such text.
-    """
+    """A file's text: UTF-8, or UTF-16 with its byte order mark, as PowerShell writes; else a ``UnicodeDecodeError``."""
     data = read_small(path, limit)
     return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
 
 
 def read_csv(path: str | os.PathLike[str], limit: int = LIMIT) -> csv.DictReader[str]:
-    """The rows of a table whose first line names the columns.
+    """The rows of a table whose first line names the columns; errors are those of :func:`read_text`.
 
-    Raises
-    ------
-    OSError, UnicodeDecodeError
-        As :func:`read_text`.
-    csv.Error
-        While the rows are read: a field has more than 131,072 characters.
+    While the rows are read, a field of more than 131,072 characters is a ``csv.Error``.
     """
     return csv.DictReader(io.StringIO(read_text(path, limit), newline=""))
 
 
 def read_toml(path: str | os.PathLike[str], limit: int = 1024 * 1024) -> dict[str, Any]:
-    """A TOML document.
-
-    Raises
-    ------
-    OSError, UnicodeDecodeError
-        As :func:`read_text`.
-    tomllib.TOMLDecodeError
-        It is none; it is nested too deep; an integer has more than 64 bits.
-    """
+    """A TOML document; errors are those of :func:`read_text` and :func:`parse_toml`."""
     return parse_toml(read_text(path, limit))
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """A TOML document; raises :class:`tomllib.TOMLDecodeError` as :func:`read_toml`."""
+    """A TOML document.
+
+    Raises
+    ------
+    tomllib.TOMLDecodeError
+        It is none; it is nested too deep; an integer has more than 64 bits.
+    """
     try:
         document = tomllib.loads(text)
         _check_integers(document)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from p3m_edge.errors import UsageError, suggestion
+from p3m_edge.errors import one_of
 
 EngineName = Literal["onnxruntime", "openvino", "coreml", "coreai", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8", "pal6", "pal4", "w8a8"]
@@ -148,7 +148,4 @@ def get(name: str) -> Target:
     UsageError
         The name is unknown; the hint suggests the closest one.
     """
-    try:
-        return TARGETS[name]
-    except KeyError:
-        raise UsageError(f"unknown target {name!r}", hint=suggestion(name, TARGETS)) from None
+    return TARGETS[one_of("target", name, TARGETS)]

@@ -1,4 +1,4 @@
-"""Nothing is reported to anyone: the one place that keeps the engines' own telemetry off.
+"""The engines' own telemetry is switched off here: nothing is reported to anyone.
 
 What these packages do when they are imported as they come (onnxruntime 1.32 on Linux, openvino 2026.4): the first
 writes a device identifier below ``~/.cache/Microsoft`` and may upload events, the second writes a client identifier

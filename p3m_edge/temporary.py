@@ -1,4 +1,4 @@
-"""Folders for what need not stay, also when the process that made them was killed."""
+"""Temporary folders that are deleted even after the process that made them was killed."""
 
 from __future__ import annotations
 

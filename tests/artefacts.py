@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from p3m_edge import manifest as manifests
 from p3m_edge.manifest import TYPED, Manifest
-from p3m_edge.records import (
+from p3m_edge.manifest_schema import (
     BuildRecord,
     EngineRecord,
     InputRecord,

@@ -12,7 +12,7 @@ import numpy as np
 
 from p3m_edge import manifest as manifests
 from p3m_edge.manifest import Manifest
-from p3m_edge.records import EngineRecord, InputRecord, ModelRecord, OutputRecord, ParityRecord, VerifiedRecord
+from p3m_edge.manifest_schema import EngineRecord, InputRecord, ModelRecord, OutputRecord, ParityRecord, VerifiedRecord
 from p3m_edge.targets import FP16
 from tests.artefacts import picture
 

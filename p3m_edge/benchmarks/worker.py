@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from p3m_edge.preprocess import Geometry
+    from p3m_edge.refine import Place
     from p3m_edge.runtimes import Matting
 
 _PATCH = 8  # pixels of one colour in the synthetic frame, so that resizing has something to do
@@ -30,7 +30,7 @@ class ArtefactWorker:
     _frame: NDArray[np.uint8]
     _images: NDArray[np.uint8]
     _alpha: NDArray[np.float32]
-    _geometry: Geometry
+    _place: Place
 
     def load(
         self,
@@ -69,7 +69,7 @@ class ArtefactWorker:
     def first(self) -> Mapping[str, Any]:
         """The first call, end to end; then what the other measurements need is laid out."""
         milliseconds = timed_ms(self._end_to_end)
-        image, self._geometry = self._matting.prepare(self._frame)
+        image, self._place = self._matting.prepare(self._frame)
         self._images = image[None].repeat(self._batch, axis=0)
         self._alpha = self._matting.engine.infer(self._images)["alpha"][0, 0]
         return {"ms": milliseconds, "height": image.shape[0], "width": image.shape[1]}
@@ -198,7 +198,7 @@ class ArtefactWorker:
 
     def _after(self) -> None:
         for _ in range(self._batch):
-            self._matting.finish(self._alpha, self._geometry)
+            self._matting.finish(self._alpha, self._place)
 
 
 def _read(path: Path) -> NDArray[np.uint8]:

@@ -23,8 +23,8 @@ from p3m_edge.data.sets import find_items
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.export.calibration_pictures import SIDE, DrawnPicture, FilePicture, choose, listed, portable
 from p3m_edge.imageio import list_images
+from p3m_edge.manifest_schema import PicturesRecord
 from p3m_edge.preprocess import fit, to_network
-from p3m_edge.records import PicturesRecord
 from p3m_edge.targets import CALIBRATION_PICTURES
 
 MINIMUM = 32

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,13 @@ from p3m_edge.errors import UsageError, suggestion
 from p3m_edge.export.formats import Headroom, format_of
 from p3m_edge.export.session import ExportSession
 from p3m_edge.manifest import Manifest
-from p3m_edge.records import ParityItem, ParityRecord
+from p3m_edge.manifest_schema import ParityItem, ParityRecord
 from p3m_edge.runtimes import golden
-from p3m_edge.runtimes.contract import Outputs
+from p3m_edge.runtimes.contract import Images
 from p3m_edge.targets import Limits, Target
 
 MINIMUM_HEADROOM = 4.0
 """How many times larger results in half precision could be before one overflows: other pictures have other ranges."""
-_Compared = tuple[str, golden.Arrays, Outputs]  # a picture's name, what is wanted, what is found
 _GOLDEN_PICTURES = 2  # the bundled portrait and noise: a user's pictures do not travel with the artefact
 
 
@@ -71,11 +69,17 @@ def check(
     """
     differences, items = [], []
     headroom = Headroom()
+    open_for_verification = format_of(manifest.engine.name).open_for_verification
     for each, sized in zip(session.by_size, manifest.by_size(), strict=True):
-        for name, wanted, found in _compared(each, sized, folder, headroom):
-            difference = golden.compare(golden.named(name, sized), wanted, found, gate.pixel_tolerance)
-            differences.append(difference)
-            items.append(_item(difference, wanted["alpha"][0, 0], found["alpha"][0, 0]))
+        pictures: list[tuple[str, Images, golden.Arrays]] = [
+            (picture.name, image, {name: reference[name] for name in session.outputs})
+            for picture, image, reference in zip(each.pictures, each.network_images(), each.references, strict=True)
+        ]
+        with open_for_verification(sized, folder, headroom, sequence=True) as engine:
+            for name, wanted, found in golden.inferences(sized, pictures, engine):
+                difference = golden.compare(name, wanted, found, gate.pixel_tolerance)
+                differences.append(difference)
+                items.append(_item(difference, wanted["alpha"][0, 0], found["alpha"][0, 0]))
     verdict = golden.judge(tuple(differences), gate)
     failures = verdict.failures
     if headroom.value is not None and not headroom.value >= MINIMUM_HEADROOM:
@@ -84,19 +88,6 @@ def check(
             f"give more: wanted is {MINIMUM_HEADROOM:g}",
         )
     return ParityRecord(not failures, gate, tuple(items), failures, loosened, headroom.value)
-
-
-def _compared(session: ExportSession, manifest: Manifest, folder: Path, headroom: Headroom) -> Iterator[_Compared]:
-    """Every picture by itself; where mattes are smoothed, then all of them as frames that follow each other."""
-    model_format = format_of(manifest.engine.name)
-    images = session.network_images()
-    with model_format.open_for_verification(manifest, folder, headroom, sequence=True) as engine:
-        for picture, image, reference in zip(session.pictures, images, session.references, strict=True):
-            wanted: golden.Arrays = {name: reference[name] for name in session.outputs}
-            yield picture.name, wanted, engine.infer_alone(image, engine.outputs)
-        if manifest.smoothing is not None:
-            alphas = [reference["alpha"] for reference in session.references]
-            yield from golden.in_a_row(images, alphas, manifest.smoothing, engine)
 
 
 def _item(difference: golden.Difference, wanted: NDArray[np.float32], found: NDArray[np.float32]) -> ParityItem:

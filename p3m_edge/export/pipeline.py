@@ -35,10 +35,10 @@ from p3m_edge.export.request import (
 )
 from p3m_edge.export.session import ExportSession, PictureSets, check_arch
 from p3m_edge.manifest import Manifest
+from p3m_edge.manifest_schema import MAX_INPUT_PIXELS, AttemptRecord, QuantizationRecord, VerifiedRecord
 from p3m_edge.model.deploy import Outputs
 from p3m_edge.model.p3mnet import MULTIPLE
 from p3m_edge.model.unpool import Lowering
-from p3m_edge.records import MAX_INPUT_PIXELS, QuantizationRecord, RungRecord, VerifiedRecord
 from p3m_edge.targets import ARCHS, Target
 
 T = TypeVar("T")
@@ -249,7 +249,7 @@ class _Stages:
         self._on_event(StageEvent(self._target, name, index, count, "done", cost.seconds, cost.peak_rss_mb))
         return result
 
-    def note(self, told: RungRecord | str) -> None:
+    def note(self, told: AttemptRecord | str) -> None:
         """Tell of an attempt that was made in the stage that is at work, or of something else in words."""
         index, count = len(self.times), len(self._names)
         rung, text = (None, told) if isinstance(told, str) else (told, "")

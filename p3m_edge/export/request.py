@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from p3m_edge.export.graph.qdq import QDQ
+from p3m_edge.manifest_schema import AttemptRecord, EngineRecord, Form, ParityRecord, QuantizationRecord
 from p3m_edge.model.deploy import Outputs
 from p3m_edge.model.unpool import Lowering
-from p3m_edge.records import EngineRecord, Form, ParityRecord, QuantizationRecord, RungRecord
 from p3m_edge.runtimes.engines.tensorrt.options import BuildOptions
 from p3m_edge.targets import ATTEMPTS, BUDGET_MINUTES, CALIBRATION_PICTURES, MAX_DROP
 
@@ -137,7 +137,7 @@ class StageEvent:
     state: Literal["start", "note", "done"]
     seconds: float = 0.0
     peak_rss_mb: float = 0.0
-    rung: RungRecord | None = None
+    rung: AttemptRecord | None = None
     text: str = ""
 
 

@@ -18,12 +18,12 @@ from p3m_edge.export.graph import program as programs
 from p3m_edge.export.graph.ranges import Range
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.imageio import read_image
+from p3m_edge.manifest_schema import ModelRecord, Unpool
 from p3m_edge.model.checkpoint import read_checkpoint
 from p3m_edge.model.deploy import OUTPUTS, Deploy, unpooling
 from p3m_edge.model.p3mnet import P3MNet
 from p3m_edge.model.standin import LICENCE, PROVENANCE, standin
 from p3m_edge.preprocess import to_network
-from p3m_edge.records import ModelRecord, Unpool
 from p3m_edge.runtimes.contract import Images, Outputs
 
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.nn.utils import fusion
 
 from p3m_edge.errors import UsageError
+from p3m_edge.manifest_schema import OutputName, Unpool
 from p3m_edge.model.cells import assembled, spread
 from p3m_edge.model.decoder import GlobalOutput, LocalDecoder
 from p3m_edge.model.layers import ConvUnit, Encoder, PoolingEncoder, StemOutput
 from p3m_edge.model.p3mnet import ENCODERS, IMAGENET_MEAN, IMAGENET_STD, P3MNet, fuse
 from p3m_edge.model.unpool import Lowering, Phases, lowering, pool_phases, unpool_phases
-from p3m_edge.records import OutputName, Unpool
 
 Outputs = Literal["all", "alpha"]
 OUTPUTS: dict[Outputs, tuple[OutputName, ...]] = {"all": ("alpha", "local_alpha", "global_logits"), "alpha": ("alpha",)}

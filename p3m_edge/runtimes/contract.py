@@ -1,20 +1,14 @@
 """The contract between :class:`p3m_edge.runtimes.Matting` and the engines that run a model file.
 
-An engine is a module with two plain functions, named in :data:`ENGINES`:
-
-``require() -> module``
-    Import the engine's package; :class:`~p3m_edge.errors.MissingError` names the extra to install.
-``load(manifest, model, options) -> Loaded``
-    Load the model file and say what came of it. The runners do the work; each is used by one thread at a time.
-
-:class:`p3m_edge.runtimes.engine.Engine` does the rest, the same for all of them.
+An engine is a module named in :data:`ENGINES`, with the functions of :class:`EngineModule`. All that engines have in
+common is done by :class:`p3m_edge.runtimes.engine.Engine`.
 """
 
 from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +21,7 @@ from p3m_edge.atomic import check_name
 from p3m_edge.errors import ArtefactError, UsageError, missing_package, one_of, suggestion
 from p3m_edge.manifest import Manifest
 from p3m_edge.runtimes import options
+from p3m_edge.targets import EngineName
 from p3m_edge.telemetry import silence_engines
 
 Hint = Literal["latency", "throughput"]
@@ -67,10 +62,7 @@ class EngineOptions:
         The images are frames in a row: a model file with a state (``smoothing`` in the manifest) keeps it from one to
         the next, until :meth:`p3m_edge.runtimes.engine.Engine.reset`. Else, and without a state, each is by itself.
 
-    Raises
-    ------
-    UsageError
-        One of them is of another type or an impossible value.
+    A value that is impossible or of another type is a ``UsageError``.
     """
 
     device: str | None = None
@@ -161,39 +153,31 @@ class Loaded:
 
 
 class EngineModule(Protocol):
-    """What the module of an engine offers."""
+    """The functions of an engine's module."""
 
-    def require(self) -> ModuleType: ...
+    def require(self) -> ModuleType:
+        """Import the engine's package; :class:`~p3m_edge.errors.MissingError` names the extra to install."""
 
-    def load(self, manifest: Manifest, model: Path, options: EngineOptions) -> Loaded: ...
+    def load(self, manifest: Manifest, model: Path, options: EngineOptions) -> Loaded:
+        """Load the model file; each of the runners is used by one thread at a time."""
 
 
-ENGINES: dict[str, str] = {
-    name: f"p3m_edge.runtimes.engines.{name}" for name in ("onnxruntime", "openvino", "coreml", "coreai", "tensorrt")
-}
+ENGINES: dict[EngineName, str] = {name: f"p3m_edge.runtimes.engines.{name}" for name in get_args(EngineName)}
 """The module of each engine."""
 
 
-def engine_module(name: str) -> EngineModule:
-    """The module of an engine; its package is not imported yet.
-
-    Raises
-    ------
-    ArtefactError
-        Nobody knows an engine of that name.
-    """
-    if name in ENGINES:
-        return cast(EngineModule, importlib.import_module(ENGINES[name]))
-    raise ArtefactError(f"the artefact asks for an unknown engine {name!r}", hint=suggestion(name, ENGINES))
+def engine_module(name: EngineName) -> EngineModule:
+    """The module of an engine; its package is not imported yet."""
+    return cast(EngineModule, importlib.import_module(ENGINES[name]))
 
 
 def import_package(module: str, extra: str, needed: str = "__name__", *, name: str = "") -> ModuleType:
-    """The package of an engine, without its telemetry.
+    """The package of an engine, without its telemetry; ``extra`` brings it, and errors call it by ``name``.
 
     Raises
     ------
     MissingError
-        It cannot be imported, or lacks what is ``needed``; ``extra`` brings it, and ``name`` is that for people.
+        It cannot be imported, or lacks the attribute that is ``needed``.
     """
     silence_engines()
     try:
@@ -205,15 +189,29 @@ def import_package(module: str, extra: str, needed: str = "__name__", *, name: s
     return package
 
 
+def parse_device(
+    asked: str | None, engine: str, known: Sequence[str], numbered: Collection[str] = (), mark: str = ":"
+) -> tuple[str, str]:
+    """A device as the engine spells it, and its number in digits, if one was given: ``cuda:1``, ``GPU.1``.
+
+    ``known`` are the names without regard to case, the default first; those that are ``numbered`` may have a number
+    behind the ``mark``. Everything else is a ``UsageError``.
+    """
+    name, marked, number = (asked or known[0]).partition(mark)
+    device = {each.lower(): each for each in known}.get(name.lower())
+    if device is None:
+        hint = suggestion(name, known)
+    elif marked and not (device in numbered and number.isascii() and number.isdecimal()):
+        hint = f"with a number: {', '.join(f'{each}{mark}0' for each in numbered) or 'none'}"
+    else:
+        return device, number
+    raise UsageError(f"unknown device {asked!r} for {engine}", hint=hint)
+
+
 def check_version(manifest: Manifest, version: str, package: str | None = None) -> None:
-    """Whether an engine of that version may load the artefact; a newer one than that which built it may.
+    """Raise ``ArtefactError`` for an engine that is older than the artefact allows.
 
     ``package`` is what pip calls it, if that is not the engine's name.
-
-    Raises
-    ------
-    ArtefactError
-        The engine is older than the artefact allows.
     """
     minimum = manifest.engine.minimum_version
     if release(version) < release(minimum):
@@ -226,20 +224,10 @@ def check_version(manifest: Manifest, version: str, package: str | None = None) 
 def check_signature(
     manifest: Manifest, model: Path, inputs: Mapping[str, tuple[str, Iterable[object]]], outputs: Mapping[str, str]
 ) -> None:
-    """Whether a model's inputs and outputs are those of its manifest.
+    """Raise ``ArtefactError`` unless a model's inputs and outputs are those of its manifest.
 
-    Parameters
-    ----------
-    manifest, model
-        The artefact and its model file.
-    inputs, outputs
-        By name: the dtype as the engine calls it; of inputs, the shape too, where a side that is open is no number or
-        -1.
-
-    Raises
-    ------
-    ArtefactError
-        They are not.
+    ``inputs`` and ``outputs`` have the dtypes by name, as the engine calls them; of inputs also the shape, in which an
+    open side is no number or -1.
     """
     record = manifest.input
     found = {
@@ -268,10 +256,7 @@ def unreadable(model: Path, engine: str, cause: Exception) -> ArtefactError:
 
 
 def release(version: str) -> tuple[int, ...]:
-    """The numbers of a version, to compare it; what follows them does not count.
-
-    ``2026.4.1-22982-e213a`` -> (2026, 4, 1).
-    """
+    """The numbers of a version, to compare it: ``2026.4.1-22982-e213a`` -> (2026, 4, 1)."""
     found = re.match(r"\d+(\.\d+)*", version)
     numbers = [int(part) for part in found.group().split(".")] if found else []
     while numbers and numbers[-1] == 0:  # 1.20 and 1.20.0 are one version

@@ -1,8 +1,8 @@
-"""What of CUDA an engine on NVIDIA's GPUs needs: which GPUs are here, memory, a stream, copies and events; no PyTorch.
+"""CUDA for an engine on NVIDIA's GPUs, without PyTorch: which GPUs are here, memory, a stream, copies and events.
 
-A driver, GPU or package that is not here is a ``MissingError``. The driver is asked through ctypes, which cannot
-crash and needs no package; all else goes through the package ``cuda-bindings`` (12.8 or newer), by the runtime's
-interface alone: it uses each GPU's primary context, and has not changed between CUDA 12 and 13.
+A driver, GPU or package that is not here is a ``MissingError``. The driver is asked through ctypes, which cannot crash
+and needs no package; all else goes through ``cuda-bindings`` (12.8 or newer) and CUDA's runtime interface, which uses
+each GPU's primary context and is the same in CUDA 12 and 13.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.errors import MissingError, P3MEdgeError, UsageError
+from p3m_edge.errors import MissingError, P3MEdgeError
 from p3m_edge.runtimes.contract import import_package
 
 DEVICE = "cuda"
 """The name of the first GPU; ``cuda:1`` is the second."""
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_NAME = 256  # bytes
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 _OUT_OF_MEMORY, _OLD_DRIVER = 2, 35  # cudaError_t
@@ -76,27 +77,17 @@ def driver() -> Driver:
         return answer.value
 
     def gpu(index: int) -> Gpu:
-        name, handle = ctypes.create_string_buffer(256), ctypes.c_int()
-        ask("cuDeviceGet", handle, index)
-        if code := library.cuDeviceGetName(name, len(name), handle):
-            raise MissingError(f"the CUDA driver does not answer: {_driver_error(library, code)}")
+        handle = ask("cuDeviceGet", ctypes.c_int(), index)
+        name = ask("cuDeviceGetName", ctypes.create_string_buffer(_NAME), _NAME, handle)
         major, minor = (ask("cuDeviceGetAttribute", ctypes.c_int(), which, handle) for which in (_MAJOR, _MINOR))
         memory = ask("cuDeviceTotalMem_v2", ctypes.c_size_t(), handle)
-        return Gpu(index, name.value.decode(errors="replace"), f"{major}.{minor}", memory)
+        return Gpu(index, name.decode(errors="replace"), f"{major}.{minor}", memory)
 
     version = _release(ask("cuDriverGetVersion", ctypes.c_int()))
     count = ask("cuDeviceGetCount", ctypes.c_int())
     if not count:
         raise MissingError("the CUDA driver finds no GPU", hint="CUDA_VISIBLE_DEVICES may hide it")
     return Driver(version, _driver_release(), tuple(map(gpu, range(count))))
-
-
-def parse_device(asked: str | None, engine: str) -> int:
-    """The number in ``cuda`` or ``cuda:1``, all else is a ``UsageError``; None is the first GPU."""
-    name, colon, number = (asked or DEVICE).lower().partition(":")
-    if name != DEVICE or (colon and not (number.isascii() and number.isdecimal())):
-        raise UsageError(f"unknown device {asked!r} for {engine}", hint=f"{DEVICE}, or {DEVICE}:1 for the second GPU")
-    return int(number or 0)
 
 
 def find(index: int) -> Gpu:
@@ -150,7 +141,7 @@ class Device:
         self.stream = int(self._stream)
 
     def reserve(self, size: int) -> Memory:
-        """New memory of ``size`` bytes on the GPU and on the host; if there is not so much, the error says how much."""
+        """New memory of ``size`` bytes on the GPU and on the host; the error says how much there is."""
         address = int(self._call("cudaMalloc", size, needs=size))
         self.allocated += size
         self._held.callback(self._free, "cudaFree", address)
@@ -214,11 +205,11 @@ class Device:
         )
 
     def _free(self, name: str, *arguments: Any) -> None:
-        """A call on the way out: an error then has no remedy, and the one that led here is the one to tell."""
+        """A call during the clean-up, whose errors are passed over: the one that led here is reported."""
         getattr(self._cuda, name)(*arguments)
 
     def _call(self, name: str, *arguments: Any, needs: int = 0) -> Any:
-        """Call a function of the runtime, hold its status to account, and give what it returned."""
+        """Call a function of the runtime, and return its values; a status other than success is an error."""
         status, *values = getattr(self._cuda, name)(*arguments)
         code = int(status)
         if code == 0:

@@ -20,7 +20,7 @@ import numpy as np
 
 from p3m_edge.errors import ArtefactError, InputError, P3MEdgeError, UsageError, shown, suggestion
 from p3m_edge.manifest import PLACE, Manifest
-from p3m_edge.records import InputRecord, ProfileRecord
+from p3m_edge.manifest_schema import InputRecord, ProfileRecord
 from p3m_edge.runtimes.contract import ALPHA, EngineOptions, Images, Loaded, Outputs, Phases, Runner, engine_module
 from p3m_edge.runtimes.forks import bind, keep
 from p3m_edge.runtimes.size import check_profile, profile_of
@@ -127,27 +127,14 @@ class Engine:
         return self.infer(images, outputs)
 
     def reset(self) -> None:
-        """Forget the frames before: the next one begins a sequence. Waits for an inference at work.
-
-        Raises
-        ------
-        UsageError
-            The engine is closed.
-        """
+        """Forget the frames before: the next one begins a sequence. Waits for an inference at work."""
         with self._runner() as (loaded, _):
             loaded.reset()
 
     def timed(self, images: Images) -> Phases | None:
         """One inference with all outputs, measured in the GPU's own stream; None: this engine cannot be measured so.
 
-        Raises
-        ------
-        InputError
-            The images have another shape or dtype.
-        UsageError
-            The engine is closed.
-        P3MEdgeError
-            The engine failed.
+        Errors are those of :meth:`infer`.
         """
         check_images(images, self._input, self._profile)
         with self._runner() as (loaded, _), self._work():
@@ -271,13 +258,7 @@ def not_built(manifest: Manifest, folder: Path) -> ArtefactError:
 
 
 def check_images(images: Images, record: InputRecord, profile: ProfileRecord | None = None) -> None:
-    """Whether an array is what the model file takes; ``profile``: the sizes of an engine that is made for some.
-
-    Raises
-    ------
-    InputError
-        It is not.
-    """
+    """Raise ``InputError`` unless the model takes the array; ``profile``: the sizes that its engine is made for."""
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         kind = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
         raise InputError(f"the network takes a uint8 array, not {kind}")

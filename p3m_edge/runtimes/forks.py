@@ -1,8 +1,8 @@
-"""What belongs to the process that made it: an engine has threads, and ``fork`` takes none of them along.
+"""Engines in forked processes: ``fork`` copies an engine without the threads that it needs.
 
-Seen in children of a process in which an engine was at work: ONNX Runtime's inference waits for lost threads, and so
-does the end of its session; a new session is sound. OpenVINO (2026.4) finds locks of its thread library taken for ever,
-in a model that it compiles anew as in that library's destructors. CUDA cannot be used there at all, by NVIDIA's word.
+Observed in children of a process that had used an engine: an inference of ONNX Runtime, and the end of its session,
+wait for the lost threads; a new session works. OpenVINO (2026.4) deadlocks on its thread library's locks, even in a
+model that it compiles there and in the library's destructors. NVIDIA rules CUDA out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from p3m_edge.errors import UsageError
 
 
 class Forked(Protocol):
-    """What must know that it is now in a child of the process that made it. It may be told twice."""
+    """What is told that it is now in a child of the process that made it; it may be told twice."""
 
     def forked(self) -> None: ...
 
@@ -28,18 +28,12 @@ _used: dict[str, int] = {}  # what does not survive a fork, and the process that
 
 
 def bind(thing: Forked) -> None:
-    """Have ``thing.forked()`` called in each child that a fork makes, before anything else happens there."""
+    """Call ``thing.forked()`` in each child that a fork makes, before anything else happens there."""
     _bound.add(thing)
 
 
 def use_once(library: str) -> None:
-    """Call this before a library is used that does not survive a fork.
-
-    Raises
-    ------
-    UsageError
-        It was used before this process was forked.
-    """
+    """Call this before a library is used that does not survive a fork: ``UsageError`` if it was used before one."""
     if _used.setdefault(library, os.getpid()) != os.getpid():
         raise UsageError(
             f"{library} was in use before this process was forked, and does not survive that",
@@ -48,7 +42,7 @@ def use_once(library: str) -> None:
 
 
 def keep(thing: object) -> None:
-    """Never free it, not even when the interpreter ends: its end would wait for threads that are not here, or crash."""
+    """Never free it, not even when the interpreter ends: that would wait for threads that are not here, or crash."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
@@ -60,11 +54,11 @@ def _tell() -> None:
 
 
 def _end_without_destructors() -> None:
-    """Let this process end when Python has: then come the destructors of libraries, which would wait for lost threads.
+    """End this process without the libraries' destructors, which would wait for lost threads.
 
-    Where the C library can be told so. Its last handlers are called first: the streams are flushed, then it is over.
+    glibc can be told so; it calls its last handlers first, which flush the streams and exit.
     """
-    if _c is not None and hasattr(_c, "on_exit"):  # of glibc
+    if _c is not None and hasattr(_c, "on_exit"):
         for last in (_c._exit, _c.fcloseall):
             _c.on_exit(ctypes.cast(last, ctypes.c_void_p), None)
 

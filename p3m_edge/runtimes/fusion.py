@@ -6,7 +6,7 @@ background, weighted by their alpha, and divides what is left of the pixel's col
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import cv2
@@ -28,16 +28,10 @@ _KEEP = 1e-5
 
 
 def estimate(frame: NDArray[Pixel], alpha: Floats, colours: NDArray[Pixel]) -> None:
-    """Estimate the subject's colours. Beside the arguments, that takes about 12 bytes of memory a pixel.
+    """Estimate the subject's colours, with about 12 bytes of memory a pixel.
 
-    Parameters
-    ----------
-    frame
-        ``[H, W, 3]``, uint8 or uint16.
-    alpha
-        ``[H, W]``, 0..1.
-    colours
-        ``[H, W, 3]`` of the frame's dtype: is written; equal to the frame where the alpha is 1.
+    ``frame`` is ``[H, W, 3]``, uint8 or uint16; ``alpha`` is ``[H, W]``, 0..1; ``colours``, of the frame's shape and
+    dtype, is written: equal to the frame where the alpha is 1.
     """
     pictures: list[NDArray[Any]] = [frame]
     alphas: list[Floats] = [alpha]
@@ -62,16 +56,13 @@ def rounded(colours: NDArray[Any], like: NDArray[Pixel]) -> NDArray[Pixel]:
     return np.asarray(np.rint(colours), dtype=like.dtype)
 
 
-def scaled_rows(source: Callable[[slice], Floats], source_height: int, height: int, width: int, rows: slice) -> Floats:
-    """Some rows of a picture at another size, as one bilinear resize of the whole would have them.
-
-    ``source`` gives rows of the picture, which need not be in memory as a whole: ``[rows, W, C]``.
-    """
-    places = (np.arange(rows.start, rows.stop) + 0.5) * (source_height / height) - 0.5
-    places = np.clip(places, 0, source_height - 1)
+def scaled_rows(picture: Floats, height: int, width: int, rows: slice) -> Floats:
+    """Some rows of a picture ``[H, W, C]`` at another size, as one bilinear resize of the whole would have them."""
+    places = (np.arange(rows.start, rows.stop) + 0.5) * (picture.shape[0] / height) - 0.5
+    places = np.clip(places, 0, picture.shape[0] - 1)
     above = places.astype(np.intp)
     share = (places - above).astype(np.float32)[:, None, None]
-    part = source(slice(int(above[0]), min(int(above[-1]) + 2, source_height)))
+    part = picture[above[0] : above[-1] + 2]
     above -= above[0]
     mixed = part[np.minimum(above + 1, part.shape[0] - 1)]
     mixed -= part[above]
@@ -94,13 +85,13 @@ def _refine(
 ) -> None:  # fmt: skip
     """One pyramid level, from the colours of the coarser one; those of the background where they are wanted.
 
-    Strip by strip, so that nothing of this level's size is in memory but what is written, and in these tile by tile, as
-    most tiles are all subject or all background and need no estimate.
+    It works by strips, so that only what is written has this level's size, and in these by tiles, most of which are all
+    subject or all background and need no estimate.
     """
     height, width = alpha.shape
     limit = np.float32(np.iinfo(picture.dtype).max)
     for strip, rows, inner_y in _spans(height, rounds):
-        enlarged = [scaled_rows(each.__getitem__, each.shape[0], height, width, rows) for each in (front, behind)]
+        enlarged = [scaled_rows(each, height, width, rows) for each in (front, behind)]
         for columns, window, inner_x in _spans(width, rounds):
             shares, part = alpha[rows, window], picture[rows, window]
             f, b = (colours[:, window] for colours in enlarged)

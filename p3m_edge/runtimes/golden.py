@@ -1,4 +1,4 @@
-"""The golden vectors, a few network inputs and the outputs they must give, and the test of an artefact by them.
+"""Golden vectors: a few network inputs with their reference outputs, and the test of an artefact by them.
 
 ``golden.npz`` holds for each picture ``i`` the array ``image_<i>`` (uint8 ``[N, H, W, 3]``) and for each output of
 the model ``alpha_<i>``, ``local_alpha_<i>``, ``global_logits_<i>`` (float32 ``[N, C, H, W]``): the reference values
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -24,13 +24,14 @@ from p3m_edge import metrics
 from p3m_edge.atomic import reason
 from p3m_edge.errors import ArtefactError
 from p3m_edge.manifest import GOLDEN, Manifest
-from p3m_edge.records import MAX_INPUT_PIXELS
+from p3m_edge.manifest_schema import MAX_INPUT_PIXELS
 from p3m_edge.runtimes.contract import Images, Outputs
 from p3m_edge.runtimes.engine import Engine
 from p3m_edge.smallfile import open_regular
 from p3m_edge.targets import TARGETS, Limits
 
 Arrays = Mapping[str, NDArray[np.float32]]
+Opening = Callable[[Manifest], AbstractContextManager[Engine]]
 _npy: Any = npy_format  # whose functions have no types
 _MAX_VALUES = 3 * MAX_INPUT_PIXELS
 _MOST = 64
@@ -40,7 +41,7 @@ _Number = TypeVar("_Number", np.uint8, np.float32)
 
 @dataclass(frozen=True)
 class Difference:
-    """How far the outputs for one picture are from the reference. None: the artefact lacks that output.
+    """The errors of the outputs for one picture. None: the artefact lacks that output.
 
     Attributes
     ----------
@@ -78,7 +79,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Check:
-    """One figure held against its limit: the output it concerns, what it is, and both numbers."""
+    """One figure and its limit: the output it is about, what it measures, and both numbers."""
 
     output: str
     what: str
@@ -93,7 +94,7 @@ class Check:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What the golden vectors say about an artefact on this machine.
+    """The verdict of the golden vectors about an artefact on this machine.
 
     Attributes
     ----------
@@ -114,77 +115,59 @@ class SelfTest:
 
 
 def limits_of(manifest: Manifest) -> Limits:
-    """The limits an artefact has to keep: its parity gate's own, or else those of its target, which must be known."""
-    if manifest.parity is not None:
-        return manifest.parity.limits
-    target = TARGETS.get(manifest.target)
-    if target is None:
-        raise ArtefactError(f"the manifest has no parity limits, and its target {manifest.target!r} is unknown")
-    return target.limits
+    """The limits that an artefact has to keep: those of its parity gate, or else of its target."""
+    return TARGETS[manifest.target].limits if manifest.parity is None else manifest.parity.limits
 
 
-def selftest(manifest: Manifest, folder: Path, infer: Callable[[Images, Sequence[str]], Outputs]) -> SelfTest:
-    """Run the golden vectors, all outputs, and hold them against the parity limits; errors are those of ``read``."""
-    limits, names = limits_of(manifest), tuple(output.name for output in manifest.outputs)
-    items = []
-    for index, vector in enumerate(read(folder, manifest)):
-        found = infer(vector.image, names)
-        name = named(f"golden {index}", manifest)
-        items.append(compare(name, vector.outputs, found, limits.pixel_tolerance))
-    return judge(tuple(items), limits)
+def selftest(manifest: Manifest, folder: Path, opened: Opening) -> SelfTest:
+    """Run the golden vectors of every size, all outputs, and hold them against the limits.
 
-
-def named(picture: str, manifest: Manifest) -> str:
-    """A picture's name, with its size where an artefact takes several."""
-    return f"{picture} at {manifest.input.width}x{manifest.input.height}" if manifest.functions else picture
-
-
-def whole(manifest: Manifest, folder: Path, opened: Callable[[Manifest], AbstractContextManager[Engine]]) -> SelfTest:
-    """The self test of everything that an artefact can do: every size, and frames in a row where it smooths mattes.
-
-    Parameters
-    ----------
-    manifest, folder
-        The artefact.
-    opened
-        Opens an engine for the artefact at one size; for a sequence, where it smooths mattes.
-
-    Raises
-    ------
-    ArtefactError
-        The golden vectors cannot be read.
+    ``opened`` opens an engine for the artefact at one size, for a sequence where it smooths mattes. Golden vectors that
+    cannot be read are an ``ArtefactError``.
     """
     limits = limits_of(manifest)
     items: list[Difference] = []
     for sized in manifest.by_size():
+        vectors = [(f"golden {index}", *vector) for index, vector in enumerate(read(folder, sized))]
         with opened(sized) as engine:
-            items += selftest(sized, folder, engine.infer_alone).items
-            if sized.smoothing is None:
-                continue
-            vectors = read(folder, sized)
-            images, alphas = [vector.image for vector in vectors], [vector.outputs["alpha"] for vector in vectors]
-            for name, wanted, found in in_a_row(images, alphas, sized.smoothing, engine):
-                items.append(compare(named(name, sized), wanted, found, limits.pixel_tolerance))
+            items += (compare(*each, limits.pixel_tolerance) for each in inferences(sized, vectors, engine))
     return judge(tuple(items), limits)
 
 
-def in_a_row(
-    images: Sequence[Images], alphas: Sequence[NDArray[np.float32]], weight: float, engine: Engine
+def inferences(
+    manifest: Manifest, pictures: Sequence[tuple[str, Images, Arrays]], engine: Engine
 ) -> Iterator[tuple[str, Arrays, Outputs]]:
-    """Pictures as frames of a sequence, the first once more at the end, and all of it again after a reset.
+    """Every picture by itself; where mattes are smoothed, then all of them as frames of a sequence.
 
-    ``alphas`` are the reference of each picture by itself, ``weight`` is that of the matte before, and the engine was
-    opened for a sequence. Yields each frame's name, and its alpha: wanted and found.
+    Such a sequence has the first picture once more at its end, and runs again after a reset.
+
+    Parameters
+    ----------
+    manifest, engine
+        Of the artefact at the pictures' size; opened for a sequence, where mattes are smoothed.
+    pictures
+        Names, images and reference outputs, each of the picture by itself.
+
+    Yields
+    ------
+    name, reference, outputs
+        The name includes the size, where an artefact takes several.
     """
-    images, alphas = [*images, images[0]], [*alphas, alphas[0]]
+    at = f" at {manifest.input.width}x{manifest.input.height}" if manifest.functions else ""
+    for name, image, reference in pictures:
+        yield name + at, reference, engine.infer_alone(image, engine.outputs)
+    if manifest.smoothing is None:
+        return
+    frames = [*pictures, pictures[0]]
     for sequence in (1, 2):
         engine.reset()
-        for index, (image, alpha) in enumerate(zip(images, smoothed(alphas, weight), strict=True)):
-            yield f"sequence {sequence}, frame {index + 1}", {"alpha": alpha}, engine.infer(image)
+        alphas = smoothed((reference["alpha"] for _, _, reference in frames), manifest.smoothing)
+        for index, ((_, image, _), alpha) in enumerate(zip(frames, alphas, strict=True)):
+            yield f"sequence {sequence}, frame {index + 1}{at}", {"alpha": alpha}, engine.infer(image)
 
 
 def smoothed(alphas: Iterable[NDArray[np.float32]], weight: float) -> Iterator[NDArray[np.float32]]:
-    """Mattes in a row, each mixed with the one before, as an artefact does that keeps alpha + 1 in half precision."""
+    """Consecutive mattes, each mixed with the one before, as by an artefact that keeps alpha + 1 in half precision."""
     before: NDArray[np.float32] | None = None
     for alpha in alphas:
         with np.errstate(all="ignore"):
@@ -195,7 +178,7 @@ def smoothed(alphas: Iterable[NDArray[np.float32]], weight: float) -> Iterator[N
 
 @np.errstate(all="ignore")  # of the app, and of a broken artefact's infinities: they become NaN or stay
 def compare(image: str, reference: Arrays, found: Arrays, tolerance: float) -> Difference:
-    """Measure outputs against their reference; both hold ``alpha`` and perhaps the two others, ``[N, C, H, W]``.
+    """Compare outputs ``[N, C, H, W]`` with their reference; without the two others, ``alpha`` alone is compared.
 
     A NaN anywhere makes the figures NaN, which is within no limit.
     """
@@ -208,14 +191,14 @@ def compare(image: str, reference: Arrays, found: Arrays, tolerance: float) -> D
         return float(np.mean(values, dtype=np.float64))
 
     def share(distance: NDArray[np.float32]) -> float:
-        return float(np.mean(~(distance <= tolerance)))  # a NaN is not within it
+        return mean(~(distance <= tolerance))  # a NaN is not within it
 
     logits_mean = local_mean = local_share = flips = None
     if "global_logits" in reference:
         wanted, got = reference["global_logits"], found["global_logits"]
         spread = float(wanted.max()) - float(wanted.min())
         logits_mean = mean(off("global_logits")) / (spread or 1.0)
-        flips = float(np.mean(wanted.argmax(axis=1) != got.argmax(axis=1)))
+        flips = mean(wanted.argmax(axis=1) != got.argmax(axis=1))
     if "local_alpha" in reference:
         local_mean, local_share = mean(off("local_alpha")), share(off("local_alpha"))
     alpha = off("alpha")
@@ -230,10 +213,10 @@ def compare(image: str, reference: Arrays, found: Arrays, tolerance: float) -> D
 def checks(item: Difference, limits: Limits) -> tuple[Check, ...]:
     """Every figure of a picture that has a limit.
 
-    Whatever alpha's own limits, where no class flips it is the local alpha or a constant, and a flipped pixel is
-    off by 1 at most. So the share of pixels that may be off is that of the local alpha and of the flips together,
-    and the mean error may be that of the local alpha, plus 1 for each pixel that is off. That catches a broken
-    fusion, and whatever breaks an artefact without the two other outputs.
+    Alpha has limits that follow from the others: where no class flips it is the local alpha or a constant, and a
+    flipped pixel is off by 1 at most. So as many pixels may be off as of the local alpha and by flips together, and the
+    mean error may be that of the local alpha, plus 1 for each pixel that is off. That catches a broken fusion, and an
+    artefact without the two other outputs that is broken.
     """
     off = f"off by > {limits.pixel_tolerance:g}"
     mean = limits.local_mean + item.alpha_share
@@ -267,12 +250,11 @@ def judge(items: tuple[Difference, ...], limits: Limits) -> SelfTest:
     return SelfTest(not failures, limits, items, failures)
 
 
-@dataclass(frozen=True)
-class GoldenVector:
+class GoldenVector(NamedTuple):
     """One picture, ``[N, H, W, 3]`` uint8, and its reference outputs, ``[N, C, H, W]`` float32 by name."""
 
-    image: NDArray[np.uint8]
-    outputs: dict[str, NDArray[np.float32]]
+    image: Images
+    outputs: Outputs
 
 
 def read(folder: Path, manifest: Manifest) -> tuple[GoldenVector, ...]:
@@ -308,7 +290,7 @@ def _vectors(archive: zipfile.ZipFile, manifest: Manifest) -> Iterator[GoldenVec
     for index in range(count):
         image = _array(archive, f"image_{index}", np.uint8, inputs, "the manifest's input")
         batch, height, width, _ = image.shape
-        outputs: dict[str, NDArray[np.float32]] = {}
+        outputs: Outputs = {}
         for output in manifest.outputs:
             shape = (batch, output.channels, height, width)
             outputs[output.name] = _array(archive, f"{output.name}_{index}", np.float32, [shape], f"image_{index}")
@@ -319,22 +301,22 @@ def _array(
     archive: zipfile.ZipFile, name: str, dtype: type[_Number], shapes: Sequence[tuple[int | None, ...]], what: str
 ) -> NDArray[_Number]:
     """An array of NumPy's format, unpacked if its header says the dtype and one of the shapes (None: any side)."""
+
+    def fits(found: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
+        if len(found) != len(shape) or math.prod(found) > _MAX_VALUES or min(found) < 1:
+            return False
+        return all(want is None or have == want for have, want in zip(found, shape, strict=True))
+
     with archive.open(f"{name}.npy") as member:
         version = _npy.read_magic(member)
         read_header = _npy.read_array_header_1_0 if version == (1, 0) else _npy.read_array_header_2_0
         found, fortran, kind = read_header(member)
         if kind != np.dtype(dtype):
             raise ValueError(f"{name} is {kind}, not {np.dtype(dtype)}")
-        if not any(_fits(found, shape) for shape in shapes):
+        if not any(fits(found, shape) for shape in shapes):
             raise ValueError(f"{name} does not fit {what}: it is {list(found)}")
         wanted = math.prod(found) * kind.itemsize
         data = bytearray(member.read(wanted + 1))
     if len(data) != wanted:
         raise ValueError(f"{name} has not the bytes of {list(found)}")
     return np.frombuffer(data, kind).reshape(found, order="F" if fortran else "C")
-
-
-def _fits(found: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
-    if len(found) != len(shape) or math.prod(found) > _MAX_VALUES or min(found) < 1:
-        return False
-    return all(want is None or have == want for have, want in zip(found, shape, strict=True))

@@ -5,18 +5,19 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.errors import InputError, UsageError, one_of, shown
 from p3m_edge.manifest import Manifest
-from p3m_edge.preprocess import Colour, Resize, to_network
+from p3m_edge.preprocess import Colour, Frame, Resize, to_network
 from p3m_edge.refine import Place, guide
 from p3m_edge.runtimes import golden, opening, options
 from p3m_edge.runtimes.contract import EngineOptions, Hint, Images
@@ -101,20 +102,19 @@ class Matting:
         sequence: bool = False,
         check: bool = True,
     ) -> None:
-        names = (
-            one_of("resize", resize, get_args(Resize)),
-            one_of("colour order", colour, get_args(Colour)),
-            one_of("dtype", dtype, get_args(opening.DType)),
-        )
-        named, check = options.path("an artefact's folder", folder), options.switch("check", check)
-        refine = options.switch("refine", refine)
+        named = options.path("an artefact's folder", folder)
+        self._resize: Resize = one_of("resize", resize, get_args(Resize))
+        self._colour: Colour = one_of("colour order", colour, get_args(Colour))
+        self._dtype = np.uint8 if one_of("dtype", dtype, get_args(opening.DType)) == "uint8" else np.float32
+        self._refine = options.switch("refine", refine)
+        self._size = options.size(size)
+        self._check = options.switch("check", check)
         where = None if cache_dir is None else options.path("cache_dir", cache_dir)
-        engine = EngineOptions(device, threads, hint, cache, where, sequence)
-        self._request = opening.Request(opening.absolute(named), engine, *names, refine, options.size(size), check)
-        self._lock = threading.Lock()
+        self._options = EngineOptions(device, threads, hint, cache, where, sequence)
+        self._folder = opening.absolute(named)
         self._closed = False
-        self._opened: opening.Opened | None = opening.open_artefact(named, self._request)
-        bind(self)
+        self._start_afresh()
+        self._opened: opening.Opened | None = opening.open_artefact(named, self._options, self._size, check=self._check)
         level = self.manifest.verified.level
         if level != "device":
             text = f"{named} has not been verified on a device (verified: {level}); selftest() does it"
@@ -123,19 +123,25 @@ class Matting:
             text = f"{named} has nearest upsampling: a speed floor for benchmarks, not P3M-Net"
             warnings.warn(text, opening.OtherNetworkWarning, stacklevel=2)
 
+    def _start_afresh(self) -> None:
+        """In another process: nothing is pending, and the artefact is opened when it is used."""
+        self._lock = threading.Lock()
+        self._opened = None
+        self._pending: deque[tuple[Ticket, Place]] = deque()
+        bind(self)
+
     def forked(self) -> None:
-        """In a child of its process: to be opened again when it is used."""
+        """In a child of its process."""
         if self._opened is not None:
             self._opened.engine.forked()
-        self._lock, self._opened = threading.Lock(), None
+        self._start_afresh()
 
-    def __getstate__(self) -> tuple[opening.Request, bool]:
-        return self._request, self._closed
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name not in ("_lock", "_opened", "_pending")}
 
-    def __setstate__(self, state: tuple[opening.Request, bool]) -> None:
-        self._request, self._closed = state
-        self._lock, self._opened = threading.Lock(), None
-        bind(self)
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self._start_afresh()
 
     def _here(self) -> opening.Opened:
         """What is loaded in this process; loaded now, where that has not been done yet."""
@@ -145,13 +151,13 @@ class Matting:
             if self._opened is None:
                 if self._closed:
                     raise closed()
-                self._opened = opening.open_artefact(self._request.folder, self._request)
+                self._opened = opening.open_artefact(self._folder, self._options, self._size, check=self._check)
             return self._opened
 
     @property
     def folder(self) -> Path:
         """The artefact, as a path from the root."""
-        return self._request.folder
+        return self._folder
 
     @property
     def manifest(self) -> Manifest:
@@ -175,10 +181,9 @@ class Matting:
     @property
     def pending(self) -> int:
         """How many frames have been submitted and not yet collected."""
-        opened = self._opened
-        return 0 if opened is None else len(opened.pending)
+        return len(self._pending)
 
-    def __call__(self, frame: NDArray[Any]) -> opening.Alpha:
+    def __call__(self, frame: Frame) -> opening.Alpha:
         """The alpha of one frame.
 
         Parameters
@@ -202,7 +207,7 @@ class Matting:
         image, place = self.prepare(frame)
         return self.finish(self.engine.infer(self._fill([image]))["alpha"][0, 0], place)
 
-    def batch(self, frames: Iterable[NDArray[Any]]) -> list[opening.Alpha]:
+    def batch(self, frames: Iterable[Frame]) -> list[opening.Alpha]:
         """The alphas of several frames, which may differ in size.
 
         An artefact with a batch of N takes N frames at a time (the last lot is padded); one with a batch of 1 keeps
@@ -210,39 +215,34 @@ class Matting:
         """
         if not isinstance(frames, Iterable):
             raise InputError(f"a batch is a row of frames, not {shown(frames)}")
-        engine, batch = self.engine, self.manifest.input.batch
-        lots: deque[tuple[Ticket, list[Place]]] = deque()
-        images: list[Images] = []
-        places: list[Place] = []
+        engine, source = self.engine, iter(frames)
+        at_work: deque[tuple[Ticket, list[Place]]] = deque()
         alphas: list[opening.Alpha] = []
 
-        def start() -> None:
-            lots.append((engine.submit(self._fill(images)), places.copy()))
-            images.clear()
-            places.clear()
-
         def finish() -> None:
-            ticket, there = lots.popleft()
+            ticket, places = at_work.popleft()
             found = engine.collect(ticket)["alpha"]
-            alphas.extend(self.finish(found[index, 0], place) for index, place in enumerate(there))
+            alphas.extend(self.finish(found[index, 0], place) for index, place in enumerate(places))
 
-        for frame in frames:
-            # Frames of one lot share the network's size, which for dynamic artefacts is that of its first frame.
-            size = (places[0].geometry.width, places[0].geometry.height) if places else None
-            image, place = self.prepare(frame, size)
-            images.append(_own(image, frame))
-            places.append(place)
-            if len(images) == batch:
-                start()
-            if len(lots) > engine.info.requests + 1:  # enough to keep the engine busy
+        while lot := self._prepare_some(islice(source, self.manifest.input.batch)):
+            images, places = zip(*lot, strict=True)
+            at_work.append((engine.submit(self._fill(images)), list(places)))
+            if len(at_work) > engine.info.requests + 1:  # enough to keep the engine busy
                 finish()
-        if images:
-            start()
-        while lots:
+        while at_work:
             finish()
         return alphas
 
-    def submit(self, frame: NDArray[Any]) -> None:
+    def _prepare_some(self, frames: Iterable[Frame]) -> list[tuple[Images, Place]]:
+        """Frames that the network takes together: all at the size of the first, which may vary with the frame."""
+        prepared: list[tuple[Images, Place]] = []
+        for frame in frames:
+            size = prepared[0][0].shape[1::-1] if prepared else None
+            image, place = self.prepare(frame, size)
+            prepared.append((_own(image, frame), place))
+        return prepared
+
+    def submit(self, frame: Frame) -> None:
         """Begin with a frame and return without waiting for its alpha; :meth:`collect` gives it.
 
         The frame may be overwritten as soon as this returns. It never waits for a ``collect()``: up to 64 frames
@@ -257,11 +257,11 @@ class Matting:
         """
         image, place = self.prepare(frame)
         images = self._fill([_own(image, frame)])
-        here = self._here()
-        with here.lock:
-            if len(here.pending) >= _MAX_PENDING:
+        engine = self.engine
+        with self._lock:
+            if len(self._pending) >= _MAX_PENDING:
                 raise UsageError(f"{_MAX_PENDING} submitted frames have not been collected", hint="call collect()")
-            here.pending.append((here.engine.submit(images), place))
+            self._pending.append((engine.submit(images), place))
 
     def collect(self) -> opening.Alpha:
         """The alpha of the frame that was submitted first of those not collected; waits until it is done.
@@ -271,24 +271,18 @@ class Matting:
         UsageError
             Nothing is pending, or it was closed before the frame's turn.
         """
-        here = self._here()
-        with here.lock:
-            if not here.pending:
+        engine = self.engine
+        with self._lock:
+            if not self._pending:
                 raise UsageError("nothing has been submitted that is not collected yet")
-            ticket, place = here.pending.popleft()
-        return self.finish(here.engine.collect(ticket)["alpha"][0, 0], place)
+            ticket, place = self._pending.popleft()
+        return self.finish(engine.collect(ticket)["alpha"][0, 0], place)
 
     def reset(self) -> None:
-        """Forget the frames before: the next one begins a sequence, such as another scene.
-
-        Raises
-        ------
-        UsageError
-            It has been closed.
-        """
+        """Forget the frames before: the next one begins a sequence, such as another scene."""
         self.engine.reset()
 
-    def network_size(self, frame: NDArray[Any]) -> tuple[int, int]:
+    def network_size(self, frame: Frame) -> tuple[int, int]:
         """The network's (width, height) for a frame; it depends on the frame for artefacts of dynamic size alone."""
         here = self._here()
         if here.size is not None:
@@ -299,38 +293,32 @@ class Matting:
         height, width = frame.shape[:2]
         return fitting_size(width, height, step, here.profile)
 
-    def prepare(self, frame: NDArray[Any], size: tuple[int, int] | None = None) -> tuple[Images, Place]:
+    def prepare(self, frame: Frame, size: tuple[int, int] | None = None) -> tuple[Images, Place]:
         """The first part of a call: the frame as ``[height, width, 3]`` of the network, and the way back.
 
         ``size`` (width, height) overrules the choice for artefacts of dynamic size.
         """
         width, height = options.size(size) or self.network_size(frame)
-        request = self._request
-        image, geometry = to_network(frame, height, width, request.resize, request.colour)
-        return image, Place(geometry, guide(frame, image, geometry, request.colour) if request.refine else None)
+        image, geometry = to_network(frame, height, width, self._resize, self._colour)
+        return image, Place(geometry, guide(frame, image, geometry, self._colour) if self._refine else None)
 
     def finish(self, alpha: NDArray[np.float32], place: Place) -> opening.Alpha:
         """The last part of a call: the network's alpha ``[height, width]`` at the frame's size and chosen dtype."""
-        dtype = np.uint8 if self._request.dtype == "uint8" else np.float32
-        return place.back(alpha, dtype)
+        return place.back(alpha, self._dtype)
 
     def selftest(self) -> SelfTest:
         """Run the golden vectors through the engine, all outputs, and hold them against the parity limits.
 
-        Of an artefact for several sizes, or with a state, everything that it can do is tested.
-
-        Raises
-        ------
-        ArtefactError
-            The golden vectors cannot be read.
+        Of an artefact for several sizes, or with a state, everything that it can do is tested. Golden vectors that
+        cannot be read are an ``ArtefactError``.
         """
 
         def opened(manifest: Manifest) -> AbstractContextManager[Engine]:
             if manifest == self.manifest and manifest.smoothing is None:
                 return nullcontext(self.engine)
-            return open_engine(manifest, self.folder, replace(self._request.options, sequence=True))
+            return open_engine(manifest, self.folder, replace(self._options, sequence=True))
 
-        return golden.whole(self.manifest, self.folder, opened)
+        return golden.selftest(self.manifest, self.folder, opened)
 
     def close(self) -> None:
         """Finish what is at work and free the model; closing again does nothing."""
@@ -345,7 +333,7 @@ class Matting:
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def _fill(self, images: list[Images]) -> Images:
+    def _fill(self, images: Sequence[Images]) -> Images:
         """``[N, height, width, 3]`` of the artefact's batch, padded with zeros; no copy for a batch of one."""
         batch = self.manifest.input.batch
         if batch == 1:
@@ -355,6 +343,6 @@ class Matting:
         return filled
 
 
-def _own(image: Images, frame: NDArray[Any]) -> Images:
+def _own(image: Images, frame: Frame) -> Images:
     """The network's input, to be read later; it may be the frame itself, which its owner may overwrite."""
     return image.copy() if np.may_share_memory(image, frame) else image

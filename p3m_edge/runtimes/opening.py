@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,11 +14,9 @@ from numpy.typing import NDArray
 from p3m_edge import manifest as manifests
 from p3m_edge.errors import ArtefactError, P3MEdgeError
 from p3m_edge.manifest import Manifest
-from p3m_edge.preprocess import Colour, Resize
-from p3m_edge.records import Level, ProfileRecord
-from p3m_edge.refine import Place
+from p3m_edge.manifest_schema import Level, ProfileRecord
 from p3m_edge.runtimes.contract import EngineInfo, EngineOptions, engine_module
-from p3m_edge.runtimes.engine import Engine, Ticket, open_engine
+from p3m_edge.runtimes.engine import Engine, open_engine
 from p3m_edge.runtimes.size import at_size, fixed_size, profile_of
 
 Alpha = NDArray[np.float32] | NDArray[np.uint8]
@@ -51,52 +48,32 @@ class MattingInfo:
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a ``Matting`` was asked for, checked: all that another process needs to open it there."""
-
-    folder: Path
-    options: EngineOptions
-    resize: Resize
-    colour: Colour
-    dtype: DType
-    refine: bool
-    size: tuple[int, int] | None
-    check: bool
-
-
-@dataclass(frozen=True)
 class Opened:
     """An artefact that is loaded in this process.
 
-    ``size`` (width, height) is that of every frame; None: it varies. ``pending``: the frames at work, each with its
-    place in the network's input.
+    ``size`` is the network's (width, height) for every frame; None: it varies.
     """
 
     manifest: Manifest
     profile: ProfileRecord | None
     size: tuple[int, int] | None
     engine: Engine
-    pending: deque[tuple[Ticket, Place]] = field(default_factory=deque)
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def open_artefact(folder: Path, request: Request) -> Opened:
-    """Load what is asked for, with the errors of ``Matting``; ``folder`` is the artefact's, as they shall name it."""
-    manifest = at_size(manifests.read(folder), request.size)
+def open_artefact(folder: Path, options: EngineOptions, size: tuple[int, int] | None, *, check: bool) -> Opened:
+    """Load an artefact; parameters and errors are those of ``Matting``."""
+    manifest = at_size(manifests.read(folder), size)
     profile = profile_of(manifest)
-    size = fixed_size(manifest.input, request.size, profile)
-    if request.check:
+    size = fixed_size(manifest.input, size, profile)
+    if check:
         _check_files(manifest, folder)
-    return Opened(manifest, profile, size, open_engine(manifest, folder, request.options))
+    return Opened(manifest, profile, size, open_engine(manifest, folder, options))
 
 
 def absolute(folder: Path) -> Path:
     """The path from the root, which stays right when the app changes its current folder.
 
-    Raises
-    ------
-    ArtefactError
-        It is relative, and the current folder was deleted.
+    A relative one is an ``ArtefactError`` where the current folder was deleted.
     """
     try:
         return folder.absolute()

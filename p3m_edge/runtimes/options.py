@@ -1,4 +1,4 @@
-"""What the user says, held against what is documented: it is meant as written, or a ``UsageError``."""
+"""Checks of what an app passes as options: another type or value than documented is a ``UsageError``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from p3m_edge.errors import UsageError, shown
 
 MAX_THREADS = 1024
-"""More for one inference would keep any processor of today from its work."""
+"""The most for one inference: more would overload any processor of today."""
 
 
 def switch(what: str, value: bool) -> bool:

@@ -1,4 +1,4 @@
-"""The size at which the network sees a frame. What an artefact cannot take is a ``UsageError``."""
+"""The network's size for a frame. A size that the artefact cannot take is a ``UsageError``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from p3m_edge.errors import P3MEdgeError, UsageError
 from p3m_edge.manifest import Manifest
-from p3m_edge.records import InputRecord, ProfileRecord
+from p3m_edge.manifest_schema import InputRecord, ProfileRecord
 
 # An artefact of dynamic size computes at most that many pixels, unless told otherwise: those of the default size.
 _DYNAMIC_AREA = 512 * 512
@@ -29,7 +29,7 @@ def profile_of(manifest: Manifest) -> ProfileRecord | None:
 
 
 def check_profile(size: tuple[int, int], profile: ProfileRecord, kind: type[P3MEdgeError] = UsageError) -> None:
-    """Whether a TensorRT engine is made for that (width, height); the error, of the ``kind``, names side and range."""
+    """Raise an error of the ``kind`` unless a TensorRT engine is made for that (width, height)."""
     for side, value, low, high in zip(("width", "height"), size, profile.minimum, profile.maximum, strict=True):
         if not low <= value <= high:
             raise kind(

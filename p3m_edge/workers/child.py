@@ -51,7 +51,7 @@ def serve(operations: Mapping[str, Callable[..., Any]]) -> int:
 
 
 def tell(text: str, share: float | None = None) -> None:
-    """Report progress from within an operation: how far it has come (0..1), or a remark. It raises nothing."""
+    """Report an operation's progress, the share that is done (0..1), or a remark. It raises nothing."""
     _send(Progress(text, share))
 
 

@@ -1,4 +1,4 @@
-"""What a parent and its worker send each other: MessagePack, each message behind its length."""
+"""The messages between a parent and its worker: MessagePack, each behind its length."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
-    """What a running operation says: how far it has come (0..1), or a remark (``share`` is None)."""
+    """Of a running operation: the share that is done (0..1), or a remark (``share`` is None)."""
 
     text: str
     share: float | None = None
@@ -35,7 +35,7 @@ class Result(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failure(msgspec.Struct, frozen=True, tag=True):
-    """The exception that it raised: name of its class, message, hint and exit code."""
+    """The exception that an operation raised: name of its class, message, hint and exit code."""
 
     error: str
     message: str

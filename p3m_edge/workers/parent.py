@@ -1,4 +1,4 @@
-"""The parent's side: start a worker, call its operations, survive its end."""
+"""The parent's side: start a worker, call its operations, and turn its crash into an error."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class WorkerError(P3MEdgeError):
 
 
 class Worker:
-    """A process that runs a module of this package and its operations. It ends with this object, or the block.
+    """A process that runs the operations of a module of this package; it ends with this object, or the block.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def _listen(stream: IO[bytes], answers: queue.SimpleQueue[Answer | Exception]) -
 
 
 def _end(process: subprocess.Popen[bytes], said: IO[bytes], owner: int, patience: float = PATIENCE) -> None:
-    """Close the pipe, at which the process ends; wait for that, then insist. A forked child of its owner does not."""
+    """Close the pipe, at which the process ends; kill it if it does not. A forked child of its owner does nothing."""
     if owner != os.getpid():
         return
     assert process.stdin is not None

@@ -17,7 +17,7 @@ from p3m_edge import manifest as manifests
 from p3m_edge.cli import build_parser, load, main
 from p3m_edge.cli.options.tensorrt import capabilities
 from p3m_edge.errors import OutputError, UsageError
-from p3m_edge.records import VerifiedRecord
+from p3m_edge.manifest_schema import VerifiedRecord
 from tests.typed import change, gpu_machine, make_typed
 
 pytest.importorskip("onnx")

@@ -14,7 +14,7 @@ from p3m_edge.cli import main
 from p3m_edge.cli.ui.quantization import advice
 from p3m_edge.export import ExportResult
 from p3m_edge.export.calibration import MINIMUM
-from p3m_edge.records import AccuracyRecord, ParityRecord, PicturesRecord, QuantizationRecord, RungRecord
+from p3m_edge.manifest_schema import AccuracyRecord, AttemptRecord, ParityRecord, PicturesRecord, QuantizationRecord
 from p3m_edge.targets import INT8
 from tests.artefacts import edit_manifest, make_artefact
 from tests.portraits import portrait, write_set
@@ -86,7 +86,7 @@ def test_pictures_that_cannot_be_used(here, capsys, calibration, measuring, code
 def test_what_does_not_pay_is_said(target, passed, speed, said, tmp_path):
     pictures = PicturesRecord("files", "portraits", 40, "0" * 64, 0)
     accuracy = AccuracyRecord(5.0, 5.0, 0.0, 0.001, 0.0, 0.0)
-    rung = RungRecord("default", "", accuracy, () if passed else ("SAD rises",), None, speed, 1, 1.0)
+    rung = AttemptRecord("default", "", accuracy, () if passed else ("SAD rises",), None, speed, 1, 1.0)
     record = QuantizationRecord("nncf", pictures, pictures, 0.05, (rung,), "default", passed)
     parity = ParityRecord(passed, INT8, ())
     result = ExportResult(target, tmp_path, "verified" if passed else "rejected", 1, parity, (), record)
@@ -101,7 +101,7 @@ def test_inspect_shows_the_attempts(tmp_path, capsys, monkeypatch):
     pictures = PicturesRecord("files", "portraits", 40, "0" * 64, 0)
     accuracy = AccuracyRecord(5.0, 5.0, 0.0125, 0.001, 0.0, 0.0, -0.021, 0.033, 1.2, 1.0, 0.2)
     failure = "dtSSD rises by 20.0%, allowed are 10.0%"
-    rung = RungRecord("default", "", accuracy, (failure,), None, (1.3, 1.2, 1.4), 1, 1.0)
+    rung = AttemptRecord("default", "", accuracy, (failure,), None, (1.3, 1.2, 1.4), 1, 1.0)
     made = QuantizationRecord("nncf", pictures, pictures, 0.05, (rung,), "default", False)
     record = json.loads(msgspec.json.encode(made))
     folder = make_artefact(tmp_path / "renamed", "openvino")

@@ -23,7 +23,7 @@ from p3m_edge.export.formats import FORMATS, Format, format_of
 from p3m_edge.export.pipeline import STAGES, stages_of
 from p3m_edge.export.session import ExportSession
 from p3m_edge.imageio import write_png
-from p3m_edge.manifest_rules import problems
+from p3m_edge.manifest import problems
 from p3m_edge.runtimes.engines.tensorrt.options import BuildOptions
 from p3m_edge.targets import TARGETS, Target
 from tests.contract import sketch

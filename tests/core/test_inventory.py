@@ -12,9 +12,8 @@ import pytest
 
 from p3m_edge import manifest as manifests
 from p3m_edge.cli import main
-from p3m_edge.inventory import inventory
 from p3m_edge.manifest import Manifest
-from p3m_edge.records import ModelRecord, PicturesRecord, QuantizationRecord
+from p3m_edge.manifest_schema import ModelRecord, PicturesRecord, QuantizationRecord
 from tests.artefacts import make_artefact
 from tests.core.test_targets_manifest import example
 
@@ -40,12 +39,16 @@ def test_it_is_valid_by_the_schema(manifest: Manifest) -> None:
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
+    from p3m_edge.inventory import inventory
+
     text = inventory(manifest).decode()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
 
 
 def test_it_says_what_the_manifest_does(tmp_path: Path) -> None:
     pytest.importorskip("cyclonedx", reason="cyclonedx-python-lib is not installed")
+    from p3m_edge.inventory import inventory
+
     folder = make_artefact(tmp_path / "artefact")
     manifest = dataclasses.replace(QUANTIZED, files=manifests.record_files(folder))
     document = json.loads(inventory(manifest))
@@ -71,6 +74,7 @@ def test_inspect_writes_it(tmp_path, capsys, monkeypatch):
     folder = make_artefact(tmp_path / "artefact")
     command = ["inspect", str(folder), "--bom"]
     with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "p3m_edge.inventory", raising=False)
         patch.setitem(sys.modules, "cyclonedx.model.bom", None)
         assert main([*command, str(tmp_path / "bom.json")]) == 4
         assert "p3m-edge[sign]" in capsys.readouterr().err

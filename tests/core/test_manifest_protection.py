@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from p3m_edge import manifest, records
+from p3m_edge import manifest, manifest_schema
 from p3m_edge.cli import main
 from p3m_edge.errors import ArtefactError
 from p3m_edge.runtimes import Matting
@@ -25,9 +25,9 @@ from tests.core.test_targets_manifest import example, item
 def with_figures(folder: Path) -> Path:
     """An artefact with figures in its manifest, as an export leaves it."""
     make_artefact(folder)
-    parity = records.ParityRecord(True, FP32, (item(), item("noise")), headroom=4.5)
+    parity = manifest_schema.ParityRecord(True, FP32, (item(), item("noise")), headroom=4.5)
     machine = {"cpu": "some CPU ☂", "cores": 2, "memory": 3.1e10}
-    verified = records.VerifiedRecord("device", machine, {"onnxruntime": "1.32.0"})
+    verified = manifest_schema.VerifiedRecord("device", machine, {"onnxruntime": "1.32.0"})
     manifest.write(dataclasses.replace(manifest.read(folder), parity=parity, verified=verified), folder)
     return folder
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from p3m_edge.data.synth import portrait
 from p3m_edge.errors import InputError
 from p3m_edge.metrics import evaluate
-from p3m_edge.preprocess import Colour, Geometry, Resize, from_network, to_network
+from p3m_edge.preprocess import Colour, Frame, Geometry, Resize, from_network, to_network
 from p3m_edge.refine import guide, refine
 
 SIDE = 128
@@ -41,7 +41,7 @@ def drawn() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
 def test_edges_are_those_of_the_frame(drawn, resize: Resize) -> None:
     frame, alpha = drawn
     small, image, geometry = network(frame, alpha, resize)
-    truth = np.uint8(alpha * 255)
+    truth = (alpha * 255).astype(np.uint8)
     plain = evaluate(from_network(small, geometry), truth)
     refined = evaluate(refine(small, geometry, guide(frame, image, geometry, "RGB")), truth)
     assert refined["MAD"] < 0.6 * plain["MAD"]
@@ -69,16 +69,16 @@ def test_a_picture_smaller_than_the_network(drawn) -> None:
 
 def test_forms_of_a_frame_give_the_same_alpha() -> None:
     sample = portrait(1, 200, 160)
-    frame, alpha = sample.image, np.float32(sample.alpha) / 255
+    frame, alpha = sample.image, sample.alpha.astype(np.float32) / np.float32(255)
     small, image, geometry = network(frame, alpha)
     expected = refine(small, geometry, guide(frame, image, geometry, "RGB"))
     assert expected.dtype == np.float32
     assert expected.min() >= 0
     assert expected.max() <= 1
-    forms = {
+    forms: dict[str, tuple[Frame, Colour]] = {
         "BGR": (np.ascontiguousarray(frame[..., ::-1]), "BGR"),
         "a view in the other order": (frame[..., ::-1], "BGR"),
-        "float": (np.float32(frame) / 255, "RGB"),
+        "float": (frame.astype(np.float32) / 255, "RGB"),
         "mirrored twice": (np.ascontiguousarray(frame[:, ::-1])[:, ::-1], "RGB"),
     }
     for name, (form, colour) in forms.items():

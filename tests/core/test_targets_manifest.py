@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p3m_edge import errors, manifest, records, targets
+from p3m_edge import errors, manifest, manifest_schema, targets
 from p3m_edge.errors import ArtefactError, MissingError, P3MEdgeError, UsageError
 from p3m_edge.targets import FP16, FP32, INT8, TARGETS
 
@@ -122,9 +122,9 @@ def test_get():
 # --- manifest --------------------------------------------------------------------------------------------------------
 
 
-def item(image: str = "portrait 0") -> records.ParityItem:
-    return records.ParityItem(
-        **{f.name: 0.5 for f in dataclasses.fields(records.ParityItem) if f.name != "image"}, image=image
+def item(image: str = "portrait 0") -> manifest_schema.ParityItem:
+    return manifest_schema.ParityItem(
+        **{f.name: 0.5 for f in dataclasses.fields(manifest_schema.ParityItem) if f.name != "image"}, image=image
     )
 
 
@@ -134,14 +134,14 @@ def example(**changes: Any) -> manifest.Manifest:
         target="onnx-fp16",
         precision="fp16",
         model_file="model.onnx",
-        engine=records.EngineRecord("onnxruntime", "built", "1.20", {"onnx": "1.23.2"}),
-        model=records.ModelRecord("r34", 39_477_000, False, "0" * 64, "MIT", "deterministic, seed 0"),
-        input=records.InputRecord("image", 1, 512, 512),
-        outputs=(records.OutputRecord("alpha", 1), records.OutputRecord("global_logits", 3)),
+        engine=manifest_schema.EngineRecord("onnxruntime", "built", "1.20", {"onnx": "1.23.2"}),
+        model=manifest_schema.ModelRecord("r34", 39_477_000, False, "0" * 64, "MIT", "deterministic, seed 0"),
+        input=manifest_schema.InputRecord("image", 1, 512, 512),
+        outputs=(manifest_schema.OutputRecord("alpha", 1), manifest_schema.OutputRecord("global_logits", 3)),
         unpool="select",
         files={},
-        parity=records.ParityRecord(True, FP16, (item(),), loosened=("flips",)),
-        verified=records.VerifiedRecord("device", {"cpu": "some", "cores": 2}, {"onnxruntime": "1.32.0"}),
+        parity=manifest_schema.ParityRecord(True, FP16, (item(),), loosened=("flips",)),
+        verified=manifest_schema.VerifiedRecord("device", {"cpu": "some", "cores": 2}, {"onnxruntime": "1.32.0"}),
         fp32_nodes=("Softmax_7",),
         p3m_edge="0.1.0",
     )
@@ -153,7 +153,7 @@ def test_figures_that_are_no_numbers_can_be_read_back(tmp_path):
     nan: dict[str, Any] = dict.fromkeys(names, float("nan"))
     none: dict[str, Any] = dict.fromkeys(names)
     broken = dataclasses.replace(item(), **nan)
-    manifest.write(example(parity=records.ParityRecord(False, FP16, (broken,), ("not finite",))), tmp_path)
+    manifest.write(example(parity=manifest_schema.ParityRecord(False, FP16, (broken,), ("not finite",))), tmp_path)
     found = manifest.read(tmp_path, allow_rejected=True).parity
     assert found is not None
     assert found.items == (dataclasses.replace(item(), **none),)
@@ -185,7 +185,7 @@ def test_what_is_written_is_read(tmp_path):
 
 
 def test_without_parity_and_with_a_dynamic_size(tmp_path):
-    record = artefact(tmp_path / "a", parity=None, input=records.InputRecord("image", 1, None, None))
+    record = artefact(tmp_path / "a", parity=None, input=manifest_schema.InputRecord("image", 1, None, None))
     assert manifest.read(tmp_path / "a") == record
 
 
@@ -280,7 +280,7 @@ def test_another_schema_says_what_to_do(tmp_path):
 
 def test_a_rejected_artefact_is_refused_under_any_name(tmp_path):
     folder = tmp_path / f"a{manifest.REJECTED_SUFFIX}"
-    failed = records.ParityRecord(False, FP16, (item(),), failures=("flips 0.3 > 0.002",))
+    failed = manifest_schema.ParityRecord(False, FP16, (item(),), failures=("flips 0.3 > 0.002",))
     record = artefact(folder, parity=failed)
     link, renamed = tmp_path / "link", tmp_path / "renamed"
     link.symlink_to(folder, target_is_directory=True)
@@ -365,7 +365,7 @@ def test_a_manifest_cannot_point_outside_its_folder(tmp_path, name):
     outside = tmp_path / "outside"
     outside.write_bytes(b"secret")
     name = str(outside) if name == "ABSOLUTE" else name
-    own = records.FileRecord(manifest.sha256(outside), 6)
+    own = manifest_schema.FileRecord(manifest.sha256(outside), 6)
     with pytest.raises(ArtefactError, match="outside"):
         manifest.check_files(dataclasses.replace(record, files={**record.files, name: own}), tmp_path / "a")
 
@@ -379,7 +379,7 @@ def test_model_and_golden_frames_must_be_recorded(tmp_path, name):
 
 
 def test_an_artefact_whose_engine_is_not_built_may_lack_them(tmp_path):
-    engine = records.EngineRecord("tensorrt", "not-built", "10.0", {}, reason="no device")
+    engine = manifest_schema.EngineRecord("tensorrt", "not-built", "10.0", {}, reason="no device")
     record = artefact(tmp_path / "a", engine=engine)
     rest = {name: file for name, file in record.files.items() if name not in ("model.onnx", manifest.GOLDEN)}
     for name in record.files.keys() - rest.keys():

@@ -42,7 +42,7 @@ from p3m_edge.export.quantize.accuracy import (
 )
 from p3m_edge.export.quantize.sensitivity import Sensitivity, hardest, ordered, rank
 from p3m_edge.export.session import ExportSession
-from p3m_edge.records import AccuracyRecord
+from p3m_edge.manifest_schema import AccuracyRecord
 from p3m_edge.runtimes import Matting
 from tests.calibrating import Given, Ranges
 from tests.portraits import portrait, write_set

@@ -92,7 +92,7 @@ class TestOpenVino:
         blob.chmod(0o600)
         flipped = bytearray(good)
         flipped[-40] ^= 1
-        sums = blob.parent / "CRC32SUMS"
+        sums = blob.parent / "crc32.json"
         match damage:
             case "empty":
                 blob.write_bytes(b"")

@@ -10,8 +10,8 @@ import pytest
 
 from p3m_edge.cli import main
 from p3m_edge.errors import InputError, UsageError
+from p3m_edge.manifest_schema import ProfileRecord
 from p3m_edge.preprocess import fit, from_network, to_network
-from p3m_edge.records import ProfileRecord
 from p3m_edge.runtimes import EngineOptions, Matting, open_engine
 from p3m_edge.runtimes.engines.tensorrt.options import BuildOptions
 from tests.artefacts import make_artefact, picture

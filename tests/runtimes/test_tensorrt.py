@@ -20,7 +20,7 @@ import pytest
 
 from p3m_edge.cli import main
 from p3m_edge.errors import ArtefactError, InputError, MissingError, UsageError
-from p3m_edge.records import BuildRecord, InputRecord, ProfileRecord
+from p3m_edge.manifest_schema import BuildRecord, InputRecord, ProfileRecord
 from p3m_edge.runtimes import Matting, cuda
 from p3m_edge.runtimes.cuda import Gpu
 from p3m_edge.runtimes.engine import check_images

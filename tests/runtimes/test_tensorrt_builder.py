@@ -8,7 +8,7 @@ import pytest
 from p3m_edge import manifest as manifests
 from p3m_edge.atomic import atomic_write
 from p3m_edge.errors import ArtefactError, MissingError, OutputError, P3MEdgeError, UsageError
-from p3m_edge.records import ProfileRecord
+from p3m_edge.manifest_schema import ProfileRecord
 from p3m_edge.runtimes.engines.tensorrt.builder import build_into, builders, choose
 from p3m_edge.runtimes.engines.tensorrt.compatibility import system
 from p3m_edge.runtimes.engines.tensorrt.options import BuildOptions, check_profile

@@ -15,7 +15,7 @@ import pytest
 
 from p3m_edge import manifest as manifests
 from p3m_edge.errors import MissingError, P3MEdgeError, UsageError
-from p3m_edge.records import ProfileRecord
+from p3m_edge.manifest_schema import ProfileRecord
 from p3m_edge.runtimes.engines.tensorrt.builder import build_into, builders, choose
 from p3m_edge.runtimes.engines.tensorrt.options import BuildOptions, commands
 from tests.typed import gpu_machine, make_typed, typed_model

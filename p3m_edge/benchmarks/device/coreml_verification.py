@@ -14,7 +14,7 @@ import msgspec
 from p3m_edge import manifest
 from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks.report.schema import Report, RowResult, identity
-from p3m_edge.records import UnitRecord, VerifiedRecord
+from p3m_edge.manifest_schema import UnitRecord, VerifiedRecord
 
 
 def record(reports: Sequence[Report], folders: Iterable[Path]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from p3m_edge.cli.options.arguments import given, option
 from p3m_edge.cli.options.tensorrt import Engine
 from p3m_edge.cli.options.values import Size, natural, real, size
 from p3m_edge.errors import MissingError, UsageError, suggestion
-from p3m_edge.records import Form
+from p3m_edge.manifest_schema import Form
 from p3m_edge.targets import (
     ATTEMPTS,
     BUDGET_MINUTES,

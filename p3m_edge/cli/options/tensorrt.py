@@ -10,7 +10,7 @@ from typing import Literal
 from p3m_edge.cli.options.arguments import fill, option
 from p3m_edge.cli.options.values import Size
 from p3m_edge.errors import UsageError
-from p3m_edge.records import Compatibility, Flavour, ProfileRecord
+from p3m_edge.manifest_schema import Compatibility, Flavour, ProfileRecord
 from p3m_edge.runtimes.engines.tensorrt.options import CURRENT, BuildOptions
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from p3m_edge.cli.ui.show import Row, megabytes, number, table
-from p3m_edge.records import AccuracyRecord, QuantizationRecord, RungRecord
+from p3m_edge.manifest_schema import AccuracyRecord, AttemptRecord, QuantizationRecord
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,7 +21,7 @@ _COLUMNS = (
 )
 
 
-def attempt_line(attempt: RungRecord) -> str:
+def attempt_line(attempt: AttemptRecord) -> str:
     """An attempt in one line."""
     verdict = "; ".join(attempt.failures) or "passed"
     speed = "" if attempt.speed is None else f"; {attempt.speed[0]:.2f} times as fast as float32"
@@ -36,7 +36,7 @@ def attempts_table(target: str, record: QuantizationRecord) -> Table:
     return table(f"mattes of {target}", _COLUMNS, (_row(each, record.chosen) for each in record.rungs), caption)
 
 
-def _row(attempt: RungRecord, chosen: str) -> Row:
+def _row(attempt: AttemptRecord, chosen: str) -> Row:
     name, a = attempt.name + " *" * (attempt.name == chosen), attempt.accuracy
     if a is None:
         return Row((name, "failed", *"-" * (_COLUMNS.count("|") - 1)), "red")
@@ -90,7 +90,7 @@ def _remarks(result: ExportResult) -> Iterator[str]:
         )
 
 
-def _chosen(record: QuantizationRecord) -> RungRecord:
+def _chosen(record: QuantizationRecord) -> AttemptRecord:
     """The attempt that is in the artefact."""
     return next(attempt for attempt in record.rungs if attempt.name == record.chosen)
 

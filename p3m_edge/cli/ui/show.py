@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from p3m_edge.cli.ui.console import Console
-    from p3m_edge.records import ParityRecord, VerifiedRecord
+    from p3m_edge.manifest_schema import ParityRecord, VerifiedRecord
     from p3m_edge.targets import Limits
 
 _FIGURES = (

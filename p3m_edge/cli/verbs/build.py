@@ -15,7 +15,7 @@ from p3m_edge.cli.options.tensorrt import Engine
 from p3m_edge.cli.ui import Console, megabytes, table
 from p3m_edge.errors import OutputError, P3MEdgeError, UsageError
 from p3m_edge.manifest import Manifest
-from p3m_edge.records import BuildRecord
+from p3m_edge.manifest_schema import BuildRecord
 from p3m_edge.runtimes.engines.tensorrt.builder import Tell, build_into
 from p3m_edge.runtimes.engines.tensorrt.options import BuildOptions
 

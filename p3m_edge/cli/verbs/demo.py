@@ -32,7 +32,7 @@ from p3m_edge.runtimes import Matting
 
 if TYPE_CHECKING:
     from p3m_edge.export import ExportResult
-    from p3m_edge.records import ModelRecord
+    from p3m_edge.manifest_schema import ModelRecord
 
 EXAMPLES = """
 p3m-edge demo

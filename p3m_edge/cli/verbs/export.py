@@ -18,7 +18,7 @@ from p3m_edge.errors import GateError, InputError, P3MEdgeError, UsageError, nee
 
 if TYPE_CHECKING:
     from p3m_edge.export import ExportRequest, ExportResult, StageEvent
-    from p3m_edge.records import EngineRecord
+    from p3m_edge.manifest_schema import EngineRecord
 
 EXAMPLES = """
 p3m-edge export --target onnx-fp32,openvino-fp16 --out out    # the weights of the package

@@ -14,10 +14,9 @@ from p3m_edge.cli.options import argument, option
 from p3m_edge.cli.ui import Console, Part, Row, facts, megabytes, number, red, table
 from p3m_edge.cli.ui.quantization import attempts_table, gate_failures
 from p3m_edge.cli.ui.show import parity_table, proved
-from p3m_edge.errors import CheckpointError, UsageError
-from p3m_edge.inventory import inventory
+from p3m_edge.errors import CheckpointError, UsageError, needing
 from p3m_edge.manifest import Manifest
-from p3m_edge.records import BuildRecord
+from p3m_edge.manifest_schema import BuildRecord
 from p3m_edge.smallfile import read_small
 
 EXAMPLES = """
@@ -83,6 +82,8 @@ def run(args: Arguments, console: Console) -> None:
         return
     inspection = inspect(args.path)
     if args.bom is not None:
+        with needing("sign"):
+            from p3m_edge.inventory import inventory
         atomic_write(args.bom, inventory(inspection.manifest), what="the inventory")
     absent = f"missing in {inspection.folder}: {', '.join(inspection.absent)}"
     console.emit(inspection, _render(inspection), warnings=[absent] if inspection.absent else ())

@@ -17,7 +17,7 @@ from p3m_edge.cli.ui import Console, Part, Row, number, table
 from p3m_edge.cli.ui.show import proved
 from p3m_edge.errors import GateError, MissingError, P3MEdgeError, needing
 from p3m_edge.manifest import Manifest
-from p3m_edge.records import VerifiedRecord
+from p3m_edge.manifest_schema import VerifiedRecord
 from p3m_edge.runtimes import Matting, UnverifiedWarning, golden
 from p3m_edge.runtimes.contract import EngineInfo, engine_module
 from p3m_edge.runtimes.engine import Engine
@@ -132,7 +132,7 @@ def _tested(folder: Path, runtime: Runtime) -> Verification:
             infos.append(engine.info)
             return engine
 
-        found, info = golden.whole(manifest, folder, opened), infos[0]
+        found, info = golden.selftest(manifest, folder, opened), infos[0]
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnverifiedWarning)  # verifying is what it asks for

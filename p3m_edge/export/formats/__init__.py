@@ -24,8 +24,8 @@ from p3m_edge.export.graph.qdq import QDQ
 from p3m_edge.export.graph.reference import Run
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.manifest import Manifest
+from p3m_edge.manifest_schema import AttemptRecord, EngineRecord, InputRecord, Level, OutputRecord, VerifiedRecord
 from p3m_edge.model.p3mnet import MULTIPLE
-from p3m_edge.records import EngineRecord, InputRecord, Level, OutputRecord, RungRecord, VerifiedRecord
 from p3m_edge.runtimes.contract import EngineOptions
 from p3m_edge.runtimes.engine import Engine, open_engine
 from p3m_edge.targets import Target
@@ -44,7 +44,7 @@ FORMATS = {
 }
 """The module of the format that each engine runs."""
 
-Tell = Callable[[RungRecord | str], None]
+Tell = Callable[[AttemptRecord | str], None]
 """Told of attempts that are over, and of what goes on in between."""
 
 

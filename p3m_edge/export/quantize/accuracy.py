@@ -21,7 +21,7 @@ from p3m_edge.errors import InputError
 from p3m_edge.export.calibration import SEEDS, PictureSet
 from p3m_edge.export.graph.reference import Run
 from p3m_edge.export.quantize import UnfitError
-from p3m_edge.records import AccuracyRecord
+from p3m_edge.manifest_schema import AccuracyRecord
 from p3m_edge.runtimes.contract import Images, Outputs
 
 Criterion = Literal["error", "flips"]

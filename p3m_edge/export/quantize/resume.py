@@ -20,7 +20,7 @@ from p3m_edge import manifest as manifests
 from p3m_edge.atomic import atomic_write
 from p3m_edge.errors import InputError, MissingError, OutputError
 from p3m_edge.export.formats import Built
-from p3m_edge.records import FileRecord, RungRecord
+from p3m_edge.manifest_schema import AttemptRecord, FileRecord
 from p3m_edge.smallfile import parse_json, read_small
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class _Best:
 class _Index:
     schema: int
     key: str
-    rungs: tuple[RungRecord, ...] = ()
+    rungs: tuple[AttemptRecord, ...] = ()
     best: _Best | None = None
     seconds: float = 0.0
 
@@ -121,7 +121,7 @@ class Attempts:
                 self._write(self._index)
 
     @property
-    def rungs(self) -> tuple[RungRecord, ...]:
+    def rungs(self) -> tuple[AttemptRecord, ...]:
         """All attempts, in their order."""
         return self._index.rungs
 
@@ -131,16 +131,16 @@ class Attempts:
         return self._index.seconds
 
     @property
-    def best(self) -> RungRecord | None:
+    def best(self) -> AttemptRecord | None:
         """The one whose model file is kept."""
         best = self._index.best
         return None if best is None else self._index.rungs[best.number]
 
-    def find(self, name: str, fp32: Sequence[str]) -> RungRecord | None:
+    def find(self, name: str, fp32: Sequence[str]) -> AttemptRecord | None:
         """The attempt of that name with these parts in float32, if it was made."""
         return next((rung for rung in self.rungs if rung.name == name and rung.fp32 == tuple(fp32)), None)
 
-    def add(self, record: RungRecord, built: Built | None, place: Path, *, better: bool) -> None:
+    def add(self, record: AttemptRecord, built: Built | None, place: Path, *, better: bool) -> None:
         """Keep an attempt; if it is the best so far, the files in ``place`` are moved here."""
         number, best = len(self.rungs), self._index.best
         self.folder.mkdir(parents=True, exist_ok=True)

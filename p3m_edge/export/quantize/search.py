@@ -32,7 +32,7 @@ from p3m_edge.export.quantize.calibration import Calibration
 from p3m_edge.export.quantize.resume import Attempts, Budget, BudgetSpent
 from p3m_edge.export.session import ExportSession
 from p3m_edge.folder import size
-from p3m_edge.records import QuantizationRecord, RungRecord
+from p3m_edge.manifest_schema import AttemptRecord, QuantizationRecord
 from p3m_edge.runtimes.contract import Images
 from p3m_edge.targets import Target
 
@@ -96,7 +96,7 @@ class SearchResult:
     """What came of it: the model file's description, all attempts, the best one's name, the verdict, why it ended."""
 
     built: Built
-    rungs: tuple[RungRecord, ...]
+    rungs: tuple[AttemptRecord, ...]
     chosen: str
     passed: bool
     budget_spent: bool
@@ -227,12 +227,12 @@ def _closest(candidates: Sequence[Candidate], attempts: Attempts, gate: Gate) ->
     return candidate, figure.criterion
 
 
-def _unusable(rungs: Sequence[RungRecord]) -> P3MEdgeError:
+def _unusable(rungs: Sequence[AttemptRecord]) -> P3MEdgeError:
     reason = rungs[0].failures[0] if rungs else "no attempt was made"
     return P3MEdgeError(f"there is no way to quantise this network: {reason}")
 
 
-def _better(record: RungRecord, best: RungRecord | None, gate: Gate) -> bool:
+def _better(record: AttemptRecord, best: AttemptRecord | None, gate: Gate) -> bool:
     """Whether an attempt is to be kept instead of the best so far: of those that pass the last one, else the closest.
 
     Attempts come in the order of preference, and those with parts in float32 in that of ever fewer parts.
@@ -246,7 +246,7 @@ def _better(record: RungRecord, best: RungRecord | None, gate: Gate) -> bool:
 
 def _attempt(
     candidate: Candidate, name: str, kept: Sequence[str], evaluation: Evaluation, place: Path
-) -> tuple[Built | None, RungRecord]:
+) -> tuple[Built | None, AttemptRecord]:
     """Build into an empty folder, measure and time."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
@@ -264,8 +264,8 @@ def _attempt(
                 speed = _speed(evaluation.float_run, run, evaluation.image)
     except UnfitError as error:
         seconds = time.perf_counter() - start
-        return None, RungRecord(name, what, None, (str(error),), None, None, 0, seconds, tuple(kept))
-    return built, RungRecord(
+        return None, AttemptRecord(name, what, None, (str(error),), None, None, 0, seconds, tuple(kept))
+    return built, AttemptRecord(
         name, what, accuracy, evaluation.gate.failures(accuracy), here, speed, size(place),
         time.perf_counter() - start, tuple(kept),
     )  # fmt: skip

@@ -7,15 +7,15 @@ Not run on an Apple device: there, apps load the model themselves. An engine is 
 from __future__ import annotations
 
 import platform
-import tempfile
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
-from p3m_edge.errors import MissingError, UsageError, missing_package, suggestion
+from p3m_edge.errors import MissingError, missing_package
 from p3m_edge.manifest import Manifest
 from p3m_edge.runtimes import contract
 from p3m_edge.runtimes.engines.coreai_worker import Array, Signature, pack, unpack
+from p3m_edge.temporary import temporary_folder
 from p3m_edge.workers.parent import Worker, WorkerError
 
 DISTRIBUTION = "coreai-core"
@@ -44,17 +44,14 @@ def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> co
     require()
     version = metadata.version(DISTRIBUTION)
     contract.check_version(manifest, version, DISTRIBUTION)
-    device = (options.device or "CPU").upper()
-    if device not in _DEVICES:
-        raise UsageError(f"unknown device {options.device!r} for coreai", hint=suggestion(device, _DEVICES))
+    device, _ = contract.parse_device(options.device, "coreai", _DEVICES)
     if device != "CPU":
         raise MissingError(
             f"Core AI computes on the processor alone here, not on the device {device}",
             hint="an app on an Apple device can ask for more",
         )
-    # What the runtime writes in order to load must not outlive it, however it ends.
-    with tempfile.TemporaryDirectory(prefix="p3m-edge-", ignore_cleanup_errors=True) as scratch:
-        worker = Worker(WORKER, scratch=Path(scratch))
+    with temporary_folder() as scratch:  # for what the runtime writes in order to load
+        worker = Worker(WORKER, scratch=scratch)
         worker.send("load", path=str(model.absolute()))
         try:
             found = worker.receive(Signature)

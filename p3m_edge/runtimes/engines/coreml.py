@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from p3m_edge.errors import ArtefactError, MissingError, suggestion
+from p3m_edge.errors import ArtefactError, MissingError
 from p3m_edge.manifest import Manifest
-from p3m_edge.records import InputRecord
+from p3m_edge.manifest_schema import InputRecord
 from p3m_edge.runtimes import contract
 from p3m_edge.runtimes.forks import use_once
 
@@ -52,7 +52,9 @@ def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> co
     Raises
     ------
     MissingError
-        This is no Mac, a package is absent, or the device is unknown.
+        This is no Mac, or a package is absent.
+    UsageError
+        The device is unknown.
     ArtefactError
         The system is older than the artefact allows, or Core ML cannot load the package.
     """
@@ -64,9 +66,7 @@ def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> co
             f"the artefact needs iOS {minimum} or the macOS of that year; this is macOS {macos}",
             hint="export it again, for an older system",
         )
-    device = (options.device or "CPU").upper()
-    if device not in UNITS:
-        raise MissingError(f"Core ML has no device {device!r}", hint=suggestion(device, UNITS))
+    device, _ = contract.parse_device(options.device, "coreml", tuple(UNITS))
     try:
         loaded = coremltools.models.MLModel(
             str(model), compute_units=coremltools.ComputeUnit[UNITS[device]], function_name=manifest.function

@@ -9,12 +9,13 @@ from __future__ import annotations
 import platform
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from p3m_edge.errors import MissingError, P3MEdgeError, UsageError, suggestion
+from p3m_edge.errors import MissingError, P3MEdgeError
 from p3m_edge.manifest import Manifest
 from p3m_edge.resources import thread_limit, usable_cores
 from p3m_edge.runtimes import contract, cuda
@@ -81,15 +82,15 @@ def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> co
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         raise contract.unreadable(model, "onnxruntime", error) from error
     wanted = _PROVIDERS[device][0]
-    placement = _placement(session)
+    nodes = assigned(session)
+    placement = dict(Counter(provider for provider, _ in nodes))
     if wanted not in session.get_providers() or (placement and not placement.get(wanted)):
         raise MissingError(
             f"{wanted} was asked for, but onnxruntime uses {', '.join(placement or session.get_providers())}",
             hint="its libraries may be missing or of another version; onnxruntime's own messages name them"
             + (f": {_NVIDIA_HINT}" if device in _NVIDIA else ""),
         )
-    left = heavy_on_processor(session) if device in _NVIDIA else {}
-    if left:
+    if device in _NVIDIA and (left := heavy_on_processor(nodes)):
         names = ", ".join(f"{kind} ({count})" for kind, count in sorted(left.items()))
         raise MissingError(
             f"{wanted} was asked for, but onnxruntime computes some of the network on the processor: {names}",
@@ -109,13 +110,10 @@ def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> co
 
 def _providers(asked: str | None, available: list[str]) -> tuple[str, list[tuple[str, dict[str, str]]]]:
     """The device's name in the table, and the providers with their options for the session."""
-    name, colon, number = (asked or "cpu").lower().partition(":")
     by_provider = {providers[0].lower(): device for device, providers in _PROVIDERS.items()}
-    name = by_provider.get(name, name)
-    if name not in _PROVIDERS:
-        raise UsageError(f"unknown device {asked!r} for onnxruntime", hint=suggestion(name, _PROVIDERS))
-    if colon and not (name in _NUMBERED and number.isascii() and number.isdecimal()):
-        raise UsageError(f"unknown device {asked!r} for onnxruntime", hint=f"devices by number: {', '.join(_NUMBERED)}")
+    given, colon, number = (asked or "cpu").partition(":")
+    asked = by_provider.get(given.lower(), given) + colon + number
+    name, number = contract.parse_device(asked, "onnxruntime", tuple(_PROVIDERS), _NUMBERED)
     wanted = _PROVIDERS[name][0]
     if wanted not in available:
         raise MissingError(
@@ -123,7 +121,7 @@ def _providers(asked: str | None, available: list[str]) -> tuple[str, list[tuple
             hint=f"it has {', '.join(available)}; "
             + (_NVIDIA_HINT if name in _NVIDIA else "other flavours of the package bring other providers"),
         )
-    numbered = {"device_id": number} if colon else {}
+    numbered = {"device_id": number} if number else {}
     return name, [(p, numbered if p != _CPU else {}) for p in _PROVIDERS[name] if p in available]
 
 
@@ -148,22 +146,17 @@ def _share_threads(settings: SessionOptions, options: contract.EngineOptions, *,
     return requests
 
 
-def _placement(session: InferenceSession) -> dict[str, int]:
-    """Nodes by provider; empty for versions of ONNX Runtime that do not tell."""
+def assigned(session: InferenceSession) -> list[tuple[str, str]]:
+    """Provider and operator of every node; empty for versions of ONNX Runtime that do not tell."""
     if not hasattr(session, "get_provider_graph_assignment_info"):
-        return {}
-    counts: Counter[str] = Counter()
-    for part in session.get_provider_graph_assignment_info():
-        counts[part.ep_name] += len(part.get_nodes())
-    return dict(counts)
+        return []
+    parts = session.get_provider_graph_assignment_info()
+    return [(part.ep_name, node.op_type) for part in parts for node in part.get_nodes()]
 
 
-def heavy_on_processor(session: InferenceSession) -> dict[str, int]:
-    """How many nodes of each operator that computes on whole maps run on the processor, where the session tells."""
-    if not hasattr(session, "get_provider_graph_assignment_info"):
-        return {}
-    parts = (part for part in session.get_provider_graph_assignment_info() if part.ep_name == _CPU)
-    return dict(Counter(node.op_type for part in parts for node in part.get_nodes() if node.op_type in _HEAVY))
+def heavy_on_processor(nodes: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """How many nodes of each operator that computes on whole maps run on the processor."""
+    return dict(Counter(operator for provider, operator in nodes if provider == _CPU and operator in _HEAVY))
 
 
 def check_session(session: InferenceSession, manifest: Manifest, model: Path) -> None:

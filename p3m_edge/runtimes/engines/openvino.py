@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from p3m_edge.errors import ArtefactError, MissingError, OutputError, UsageError, suggestion
+from p3m_edge.errors import ArtefactError, MissingError, OutputError, UsageError
 from p3m_edge.manifest import Manifest
 from p3m_edge.resources import thread_limit
 from p3m_edge.runtimes import cache, contract
@@ -86,10 +86,8 @@ def _runner(ov: ModuleType, compiled: CompiledModel, manifest: Manifest) -> cont
 
 def _device(core: Core, options: contract.EngineOptions) -> str:
     """The device asked for, as OpenVINO spells it."""
-    device = (options.device or "CPU").upper()
-    kind, dot, number = device.partition(".")
-    if kind not in _DEVICES or (dot and not (number.isascii() and number.isdecimal())):
-        raise UsageError(f"unknown device {options.device!r} for openvino", hint=suggestion(kind, _DEVICES))
+    kind, number = contract.parse_device(options.device, "openvino", _DEVICES, _DEVICES, ".")
+    device = f"{kind}.{number}" if number else kind
     if options.threads is not None and kind != "CPU":
         raise UsageError(f"a number of threads makes no sense for the device {device}")
     available = core.available_devices

@@ -29,7 +29,8 @@ from p3m_edge.export.formats.coreml.mil.interpreter import Interpreter, numpy_ty
 from p3m_edge.export.formats.coreml.mil.package import read
 from p3m_edge.export.graph import program as programs
 from p3m_edge.model.checkpoint import load_checkpoint, save_checkpoint
-from p3m_edge.runtimes import Matting, golden
+from p3m_edge.runtimes import Engine, EngineInfo, Matting, golden
+from p3m_edge.runtimes.contract import Loaded
 from p3m_edge.runtimes.engines import coreml
 from p3m_edge.targets import ARCHS
 from tests.export.conftest import export_to_a_full_disc
@@ -242,7 +243,8 @@ def test_the_engines_runner_with_a_program_behind_it(mobile):
         return {**found, "alpha": Image.fromarray(found["alpha"][0, 0])}
 
     run = coreml.runner(predict, manifest.input)
-    assert golden.selftest(manifest, mobile / HALF, lambda images, names: run(images, tuple(names))).passed
+    info = EngineInfo("coreml", "15.0", "CPU", "arm64")
+    assert golden.selftest(manifest, mobile / HALF, lambda sized: Engine(sized, Loaded(info, (run,)))).passed
 
 
 @elsewhere

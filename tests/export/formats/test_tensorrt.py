@@ -29,7 +29,7 @@ from p3m_edge.export.graph.ranges import activation_ranges
 from p3m_edge.export.request import StageEvent
 from p3m_edge.export.session import ExportSession
 from p3m_edge.manifest import TYPED
-from p3m_edge.records import ProfileRecord
+from p3m_edge.manifest_schema import ProfileRecord
 from p3m_edge.runtimes.engines.tensorrt.builder import build_into
 from p3m_edge.runtimes.engines.tensorrt.options import BuildOptions
 from p3m_edge.targets import ARCHS, CALIBRATION_PICTURES, TARGETS

@@ -17,7 +17,7 @@ from p3m_edge.export.quantize.accuracy import AccuracyEvaluator, Gate
 from p3m_edge.export.session import ExportSession
 from p3m_edge.folder import size
 from p3m_edge.manifest import Manifest
-from p3m_edge.records import AccuracyRecord, QuantizationRecord, RungRecord
+from p3m_edge.manifest_schema import AccuracyRecord, AttemptRecord, QuantizationRecord
 
 WAYS = {
     "int8": "weights in 8 bits, symmetric, a scale for each channel",
@@ -49,7 +49,7 @@ def measure_weights(session: ExportSession, manifest: Manifest, folder: Path, te
             except UnfitError as error:
                 failed = (str(error),)
     seconds, model = time.perf_counter() - start, size(folder / manifest.model_file)
-    attempt = RungRecord(way, WAYS[way], accuracy, failed, None, None, model, seconds)
+    attempt = AttemptRecord(way, WAYS[way], accuracy, failed, None, None, model, seconds)
     record = measuring.record(request.seed)
     quantization = QuantizationRecord("weights", None, record, request.max_drop, (attempt,), way, not failed)
     return replace(manifest, quantization=quantization)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from p3m_edge.errors import UsageError
 from p3m_edge.export.request import ExportRequest
-from p3m_edge.records import Form, FunctionRecord
+from p3m_edge.manifest_schema import Form, FunctionRecord
 from p3m_edge.targets import MAX_SMOOTHING, SYSTEMS, Target
 
 

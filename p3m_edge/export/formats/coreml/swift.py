@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from p3m_edge.export.formats.coreml import options
 from p3m_edge.export.graph import INPUT
 from p3m_edge.export.request import ExportRequest
-from p3m_edge.records import FunctionRecord
+from p3m_edge.manifest_schema import FunctionRecord
 from p3m_edge.targets import SYSTEMS, Target
 
 FILE = "Matte.swift"

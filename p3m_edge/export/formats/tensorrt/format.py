@@ -24,7 +24,7 @@ from p3m_edge.export.quantize.search import Candidate
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.export.session import ExportSession
 from p3m_edge.manifest import TYPED, Manifest
-from p3m_edge.records import BuildRecord
+from p3m_edge.manifest_schema import BuildRecord
 from p3m_edge.runtimes import cuda
 from p3m_edge.runtimes.engine import Engine
 from p3m_edge.runtimes.engines import tensorrt

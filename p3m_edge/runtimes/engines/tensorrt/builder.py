@@ -1,6 +1,6 @@
-"""TensorRT engines, built of the typed ONNX in an artefact, by whichever builder is here; without PyTorch.
+"""Build TensorRT engines from an artefact's typed ONNX, without PyTorch.
 
-The builder is a process of its own (:mod:`p3m_edge.runtimes.engines.tensorrt.worker`).
+The library runs in a process of its own (:mod:`p3m_edge.runtimes.engines.tensorrt.worker`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from p3m_edge.errors import ArtefactError, MissingError, OutputError, P3MEdgeError
 from p3m_edge.manifest import TYPED, Manifest, record_files
-from p3m_edge.records import BuildRecord, Flavour
+from p3m_edge.manifest_schema import BuildRecord, Flavour
 from p3m_edge.runtimes import cache
 from p3m_edge.runtimes.engines.tensorrt.compatibility import system
 from p3m_edge.runtimes.engines.tensorrt.library import NAMES
@@ -39,10 +39,7 @@ _T = TypeVar("_T")
 
 
 def builders() -> tuple[Builder, ...]:
-    """What this machine has to build engines, TensorRT first; each is tried in a process of its own.
-
-    One that is broken, or takes its process with it, is among them with its ``problem``.
-    """
+    """The builders of this machine, TensorRT first; one that is broken or crashes has a ``problem``."""
     return tuple(map(_examine, NAMES))
 
 
@@ -54,7 +51,7 @@ def _examine(flavour: Flavour) -> Builder:
 
 
 def install_hint(flavour: Flavour | None = None) -> str:
-    """How a builder comes onto this machine; None: the one that is meant for it."""
+    """How to install a builder; None: the one that is meant for this machine."""
     if _JETSON.exists() and flavour != "tensorrt-rtx":
         return (
             "on a Jetson, TensorRT is the system's: sudo apt install python3-libnvinfer, "
@@ -64,26 +61,17 @@ def install_hint(flavour: Flavour | None = None) -> str:
 
 
 def build_into(manifest: Manifest, folder: Path, options: BuildOptions, tell: Tell = lambda text: None) -> Manifest:
-    """Build the engine of an artefact of its typed ONNX, into its folder.
-
-    Parameters
-    ----------
-    manifest, folder
-        Of the artefact; the manifest in the folder is not touched.
-    options
-        How.
-    tell
-        Told of the builder's progress.
+    """Build the engine of an artefact into its folder; ``tell`` hears of the progress.
 
     Returns
     -------
     manifest
-        With the engine as it is now, and all files.
+        With the engine and all files as they are now; the one in the folder is not touched.
 
     Raises
     ------
     MissingError
-        No builder that could do it is here, or it does not know the GPU.
+        No builder is here that could do it, or it does not know the GPU.
     UsageError
         Options that do not fit the artefact or the builder.
     ArtefactError
@@ -129,9 +117,9 @@ def build_into(manifest: Manifest, folder: Path, options: BuildOptions, tell: Te
 
 
 def choose(options: BuildOptions) -> Builder:
-    """The builder that is meant, or that can do it.
+    """The builder that the options name, or the first that works.
 
-    ``MissingError`` says what is wrong with each of those that are here; ``UsageError``: it has no such option.
+    ``MissingError`` says what is wrong with each; ``UsageError``: it lacks an option that is asked for.
     """
     wanted: Flavour | None = options.flavour or ("tensorrt-rtx" if options.compute_capabilities else None)
     problems = []
@@ -145,7 +133,7 @@ def choose(options: BuildOptions) -> Builder:
 
 
 def _capabilities(builder: Builder, options: BuildOptions) -> tuple[str, ...]:
-    """Those that the engine is for."""
+    """The compute capabilities that the engine is for."""
     here = (builder.gpu.compute_capability,) if builder.gpu else ()
     if builder.flavour == "tensorrt":
         return here
@@ -176,7 +164,7 @@ def _timing_cache(builder: Builder, options: BuildOptions, tell: Tell) -> str | 
 
 
 class _Teller:
-    """Says what the process reports in words, with the time that is left, and not too often."""
+    """Puts the progress into words, with an estimate of the time left, and not too often."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
@@ -203,7 +191,7 @@ def _ask(
     hear: Callable[[Progress], None] = lambda progress: None,
     **arguments: object,
 ) -> _T:
-    """Have the process do it. Called off, it stops after the step that it is at, and leaves nothing half made."""
+    """Run an operation in the process; interrupted, it stops after its current step and leaves nothing half made."""
     with Worker(WORKER, patience=PATIENCE) as worker:
         worker.send(operation, flavour=flavour, **arguments)
         try:

@@ -1,7 +1,7 @@
 """Whether a TensorRT engine fits this machine, by its manifest and its first bytes, before anything loads it.
 
-TensorRT itself says no more than that some assertion failed, and a lean runtime without a driver ends the process.
-Each check raises ``ArtefactError``, mostly with the line that builds the engine again.
+TensorRT itself reports only a failed assertion, and a lean runtime without a driver ends the process. Each check raises
+``ArtefactError``, mostly with the command that builds the engine again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from p3m_edge.errors import ArtefactError
 from p3m_edge.manifest import TYPED, Manifest
-from p3m_edge.records import BuildRecord, Flavour
+from p3m_edge.manifest_schema import BuildRecord, Flavour
 from p3m_edge.runtimes.contract import mismatch, release
 from p3m_edge.runtimes.cuda import Gpu
 from p3m_edge.runtimes.engines.tensorrt.library import NAMES
@@ -31,10 +31,10 @@ def system() -> str:
 
 
 def check_file(manifest: Manifest, model: Path) -> BuildRecord:
-    """Hold the engine's file against the record of its build, and that against this system; it is returned.
+    """Compare the engine's file with its build record, and that with this system; returns the record.
 
-    Refused: a file that is truncated, of something else, or of another build than that of the typed ONNX beside it; one
-    for another system; one that brings code that nobody trusts.
+    Refused: a file that is truncated, no engine, or not built of the artefact's typed ONNX; one for another system; one
+    that contains code, unless the user trusts it.
     """
     build = manifest.engine.build
     if build is None:
@@ -68,7 +68,7 @@ def check_file(manifest: Manifest, model: Path) -> BuildRecord:
 
 
 def check_trust(build: BuildRecord, model: Path) -> None:
-    """Whether the code inside of an engine for several versions may run; what made the artefact cannot say so."""
+    """Whether the code in an engine for several versions may run: the user decides, not the artefact."""
     if build.version_compatible and os.environ.get(TRUST) != "1":
         raise ArtefactError(
             f"{model} was built for newer versions too, and so brings code that would run on this machine",

@@ -1,4 +1,4 @@
-"""The packages of TensorRT and TensorRT for RTX: their names, how they are imported, and what they say."""
+"""The packages of TensorRT and TensorRT for RTX: names, import and logger."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from p3m_edge.errors import MissingError
-from p3m_edge.records import Flavour
+from p3m_edge.manifest_schema import Flavour
 from p3m_edge.workers.child import described
 
 NAMES: dict[Flavour, str] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
@@ -38,10 +38,7 @@ def library(flavour: Flavour) -> ModuleType:
 
 
 def make_logger(trt: ModuleType, hear: Callable[[str], None] = lambda line: None) -> Any:
-    """A logger that keeps errors to itself, until somebody asks why something failed.
-
-    ``hear`` gets errors and warnings as they come.
-    """
+    """A logger that keeps errors until ``told()`` asks for them; ``hear`` gets errors and warnings as they come."""
     severe = (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR)
 
     class Log(trt.ILogger):  # type: ignore[name-defined,misc]  # the base is the package's, which need not be here

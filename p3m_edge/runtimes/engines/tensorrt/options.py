@@ -1,4 +1,4 @@
-"""How a TensorRT engine is to be built: the options, whether they fit, and the lines that build it so."""
+"""The options of a TensorRT build, their checks, and the commands that build with them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import get_args
 
 from p3m_edge.errors import UsageError, one_of, shown
 from p3m_edge.manifest import PLACE, TYPED, Manifest
-from p3m_edge.records import Compatibility, Flavour, InputRecord, ProfileRecord
+from p3m_edge.manifest_schema import Compatibility, Flavour, InputRecord, ProfileRecord
 from p3m_edge.runtimes import options as given
 from p3m_edge.runtimes.cuda import Driver, Gpu
 from p3m_edge.runtimes.engines.tensorrt.library import NAMES
@@ -110,10 +110,7 @@ class BuildOptions:
 
 
 def check_profile(profile: ProfileRecord | None, frame: InputRecord) -> None:
-    """Whether the sizes fit the input of an artefact.
-
-    ``UsageError``: they are missing or not wanted, out of order, or not multiples of what the network takes.
-    """
+    """Raise ``UsageError`` where sizes are missing or not wanted, out of order, or no multiples of the network's."""
     if profile is None:
         if frame.height is None:
             raise UsageError(
@@ -139,7 +136,7 @@ def check_profile(profile: ProfileRecord | None, frame: InputRecord) -> None:
 
 
 def check_options(flavour: Flavour, options: BuildOptions) -> None:
-    """Whether a builder has what the options ask for; ``UsageError``: it has not."""
+    """Raise ``UsageError`` for an option that the builder does not have."""
     asked = {
         "--hw-compat": ("tensorrt", options.hardware_compatibility != "none"),
         "--version-compat": ("tensorrt", options.version_compatible),
@@ -159,10 +156,7 @@ def shapes(profile: ProfileRecord, frame: InputRecord) -> list[tuple[int, ...]]:
 
 
 def commands(manifest: Manifest, options: BuildOptions, folder: str = PLACE) -> tuple[str, ...]:
-    """Lines that build the engine on the device: our own, and trtexec's.
-
-    ``folder`` is the artefact's. What trtexec writes is an engine for other programs: an artefact lists its files.
-    """
+    """The commands that build the engine on the device: ours, and trtexec's, whose engine is for other programs."""
     own, foreign = ["p3m-edge", "build", folder], ["trtexec", f"--onnx={folder}/{TYPED}"]
     foreign += ["--saveEngine=model.engine", "--stronglyTyped"]
     if manifest.engine.status == "built":

@@ -1,7 +1,6 @@
-"""Run ``model.engine`` on an NVIDIA GPU. One inference at a time: pinned memory, one stream, and a wait at its end.
+"""Run ``model.engine`` on an NVIDIA GPU, one inference at a time, through pinned memory and one stream.
 
-An engine fits one version, system and kind of GPU: all of that is checked before TensorRT sees the file
-(:mod:`.compatibility`).
+Whether the engine fits this machine is checked before TensorRT sees the file (:mod:`.compatibility`).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from p3m_edge.errors import MissingError, P3MEdgeError
 from p3m_edge.manifest import Manifest
-from p3m_edge.records import BuildRecord, Flavour
+from p3m_edge.manifest_schema import BuildRecord, Flavour
 from p3m_edge.runtimes import contract, cuda
 from p3m_edge.runtimes.engines.tensorrt.compatibility import check_file, check_gpu, check_version, unfit
 from p3m_edge.runtimes.engines.tensorrt.library import MODULES, NAMES, library, make_logger
@@ -35,10 +34,7 @@ _PIP: dict[Flavour, str] = {
 
 
 def require() -> ModuleType:
-    """What every flavour needs: a driver, a GPU and ``cuda-bindings``, or ``MissingError``.
-
-    TensorRT itself is imported by :func:`load`.
-    """
+    """What every flavour needs: a driver, a GPU and ``cuda-bindings``. :func:`load` imports TensorRT itself."""
     cuda.driver()
     module = cuda.require()
     if not any(importlib.util.find_spec(name) for names in MODULES.values() for name in names):
@@ -51,10 +47,10 @@ def require() -> ModuleType:
 
 def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> contract.Loaded:
     """Load ``model.engine`` onto a GPU; see :func:`p3m_edge.runtimes.engine.open_engine` for the errors."""
-    index = cuda.parse_device(options.device, "tensorrt")
+    _, number = contract.parse_device(options.device, "tensorrt", [cuda.DEVICE], [cuda.DEVICE])
     build = check_file(manifest, model)
     use_once("CUDA")
-    gpu = cuda.find(index)  # before TensorRT is imported: without a driver its lean runtimes end the process
+    gpu = cuda.find(int(number or 0))  # before TensorRT is imported: without a driver its lean runtimes end the process
     cuda.require()
     try:
         trt = library(build.flavour)
@@ -65,7 +61,7 @@ def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> co
     check_gpu(build, gpu, model)
     session = Session(trt, manifest, build, model, gpu)
     info = contract.EngineInfo(
-        build.flavour, trt.__version__, f"{cuda.DEVICE}:{index}", gpu.name, hint=options.hint,
+        build.flavour, trt.__version__, f"{cuda.DEVICE}:{gpu.index}", gpu.name, hint=options.hint,
         device_memory=session.device_memory,
     )  # fmt: skip
     return contract.Loaded(info, (session.run,), timed=session.timed)
@@ -74,16 +70,7 @@ def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> co
 class Session:
     """An engine on a GPU, its execution context, and the memory of its tensors, made once for the largest frame.
 
-    What it holds on the GPU is freed when it is forgotten, and where its making fails.
-
-    Parameters
-    ----------
-    trt
-        The package of the engine's flavour.
-    manifest, build, model
-        The artefact, how its engine was built, and the engine's file.
-    gpu
-        Where to run it.
+    What it holds on the GPU is freed with it, and where its construction fails.
 
     Attributes
     ----------
@@ -222,7 +209,7 @@ class Session:
 
 
 def _free(device: cuda.Device, held: list[Any], owner: int) -> None:
-    """Free what a session holds: runtime, engine and context, the last made first, and then what is on the GPU."""
+    """Free runtime, engine and context of a session, the last made first, and then the GPU's memory."""
     if owner != os.getpid():  # CUDA is of no use in a child that was forked
         return
     if len(held) == 3:

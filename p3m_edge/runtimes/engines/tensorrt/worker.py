@@ -1,7 +1,6 @@
-"""The process in which TensorRT builds an engine: without its driver, or with another's, it may end the process.
+"""The process in which TensorRT builds an engine, as the library may end it where the driver is absent or another.
 
-TensorRT 10, TensorRT 11 and TensorRT for RTX are used in the same way: what the graph says about types is all that is
-said about them, and the network is strongly typed.
+TensorRT 10, TensorRT 11 and TensorRT for RTX are used alike: networks are strongly typed, by the graph alone.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any, TypeVar
 from p3m_edge.atomic import atomic_write
 from p3m_edge.errors import ArtefactError, MissingError, OutputError, P3MEdgeError, UsageError
 from p3m_edge.manifest import TYPED, Manifest
-from p3m_edge.records import Compatibility, Flavour
+from p3m_edge.manifest_schema import Compatibility, Flavour
 from p3m_edge.runtimes import cuda
 from p3m_edge.runtimes.engines.tensorrt.library import NAMES, library, make_logger
 from p3m_edge.runtimes.engines.tensorrt.options import CURRENT, Builder, BuildOptions, shapes
@@ -46,7 +45,7 @@ _ADVICE = (
 
 
 def examine(flavour: Flavour) -> Builder:
-    """Say which version of a flavour is here, what it can build for, and on which GPU; nothing is built."""
+    """The version of a flavour that is here, and what it can build for; nothing is built."""
     driver, no_gpu, version, problem = None, None, None, None
     known: tuple[str, ...] = ()
     try:
@@ -83,7 +82,7 @@ def build(
 
 
 def _say(line: str) -> None:
-    """To stderr: the last of it is told, should the process end."""
+    """Write to stderr, whose last line the parent reports if this process ends."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
@@ -96,7 +95,7 @@ def _known(trt: ModuleType) -> tuple[str, ...]:
 
 
 class Build:
-    """One build, and what the library says of it; for parameters and errors see :func:`build`."""
+    """One build; for parameters and errors see :func:`build`."""
 
     def __init__(
         self, flavour: Flavour, folder: Path, manifest: Manifest, options: BuildOptions, timing_cache: Path | None
@@ -156,7 +155,7 @@ class Build:
         return Monitor()
 
     def _given(self, value: T | None, otherwise: str) -> T:
-        """What a call of the library gave, which is None where it failed."""
+        """The result of a call of the library, which is None where it failed."""
         if value is None:
             raise self._failed(f"gives {otherwise}")
         return value
@@ -186,7 +185,7 @@ class Build:
         raise P3MEdgeError(f"{self._name} refuses {where}: {said}{more}", hint=advice)
 
     def _check(self, network: Any) -> dict[str, int]:
-        """Count the types of what the layers give, and compare them with what was ordered."""
+        """Count the layers by the type of their output, and compare the types with the target's precision."""
         names = [network.get_input(index).name for index in range(network.num_inputs)]
         wanted = self._manifest.input.name
         if names != [wanted]:
@@ -211,7 +210,7 @@ class Build:
         return dict(sorted(types.items()))
 
     def _check_half(self, products: dict[str, str]) -> None:
-        """``products``: what each convolution and product gives."""
+        """Refuse convolutions and products that are not in half precision, but for those that are to be in single."""
         others = [name for name, found in products.items() if found != "HALF"]
         half = len(products) - len(others)
         wrong = [name for name in others if not name.startswith(self._manifest.fp32_nodes)]
@@ -250,7 +249,7 @@ class Build:
                 raise self._failed("refuses the profile")
 
     def _read_timings(self, config: Any) -> Any:
-        """Attach what earlier builds have measured; None: nothing is kept."""
+        """Attach the timings of earlier builds; None: none are kept."""
         path = self._timing_cache
         if path is None:
             return None
@@ -267,7 +266,7 @@ class Build:
         return None
 
     def _keep_timings(self, config: Any, timings: Any) -> None:
-        """Write them for the next build, with what another one has written in the meantime."""
+        """Write the timings for the next build, combined with those of a build that ran meanwhile."""
         path = self._timing_cache
         assert path is not None
         try:
@@ -291,7 +290,7 @@ class _Phase:
 
 
 class Phases:
-    """The library's account of what it is at, as one share of the whole. A phase may have others within its steps."""
+    """The library's progress as one share of the whole; a phase may have others within its steps."""
 
     def __init__(self) -> None:
         self._running: dict[str, _Phase] = {}

@@ -52,15 +52,15 @@ class Driver:
         return 0
 
     def cuDeviceGetName(self, name, size, handle):  # noqa: N802
-        name.value = SETTINGS["gpus"][handle.value][0].encode()
+        name._obj.value = SETTINGS["gpus"][handle][0].encode()
         return 0
 
     def cuDeviceTotalMem_v2(self, memory, handle):  # noqa: N802
-        memory._obj.value = SETTINGS["gpus"][handle.value][2]
+        memory._obj.value = SETTINGS["gpus"][handle][2]
         return 0
 
     def cuDeviceGetAttribute(self, value, attribute, handle):  # noqa: N802
-        major, minor = SETTINGS["gpus"][handle.value][1].split(".")
+        major, minor = SETTINGS["gpus"][handle][1].split(".")
         value._obj.value = int({75: major, 76: minor}[attribute])
         return 0
 

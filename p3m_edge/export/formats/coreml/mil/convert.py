@@ -20,7 +20,7 @@ import numpy as np
 from p3m_edge import __version__
 from p3m_edge.export.formats.coreml.mil.package import require
 from p3m_edge.export.quiet import quiet
-from p3m_edge.records import Form
+from p3m_edge.manifest_schema import Form
 from p3m_edge.targets import Precision
 from p3m_edge.workers.child import serve
 

@@ -1,11 +1,11 @@
-"""What a manifest is made of, one record for each of its objects; :class:`p3m_edge.manifest.Manifest` is the whole."""
+"""The objects in a manifest, a dataclass for each; :class:`p3m_edge.manifest.Manifest` is the whole."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from p3m_edge.targets import Limits
+from p3m_edge.targets import EngineName, Limits
 
 Level = Literal["device", "program", "typed", "none"]
 OutputName = Literal["alpha", "local_alpha", "global_logits"]
@@ -15,7 +15,7 @@ Flavour = Literal["tensorrt", "tensorrt-rtx"]
 Compatibility = Literal["none", "same-cc", "ampere+"]
 
 MAX_INPUT_PIXELS = 8192 * 8192
-"""Of one inference, all frames of its batch together: beyond, no machine has the memory for it."""
+"""The most pixels in one inference, all frames of its batch together: no machine has the memory for more."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class ProfileRecord:
-    """The frames that a TensorRT engine with a dynamic size takes: smallest, tuned for, largest ``(width, height)``."""
+    """The frame sizes of a TensorRT engine of dynamic size: smallest, tuned for, largest ``(width, height)``."""
 
     minimum: tuple[int, int]
     optimum: tuple[int, int]
@@ -37,7 +37,7 @@ class ProfileRecord:
 
 @dataclass(frozen=True)
 class BuildRecord:
-    """How a TensorRT engine was built, which is where it runs: an engine fits one version, system and kind of GPU.
+    """How a TensorRT engine was built; it fits one version, system and kind of GPU.
 
     Attributes
     ----------
@@ -46,21 +46,21 @@ class BuildRecord:
     compute_capabilities
         Of the GPUs that it is for: ``8.9``, ...
     gpu, driver, cuda
-        Of the machine that built it; None: it was built ahead of time, on a machine without one.
+        Of the machine that built it; None: it had no GPU.
     system
         ``linux-x86_64``, ``windows-amd64``, ...
     onnx_sha256
-        Of the typed ONNX beside it, of which it was built.
+        Of the typed ONNX that it was built of.
     profile
         The sizes that it takes; None: that of ``input``.
     hardware_compatibility, version_compatible
-        What else it was allowed to run on, at a cost in speed.
+        What else it may run on, at a cost in speed.
     level, workspace_mb
         The builder's optimisation level (0..5) and the limit of its workspace; None: the builder's own.
     types
-        How many layers give which type, counted after parsing.
+        The number of layers by the type of their output, counted after parsing.
     seconds
-        What the build took.
+        The duration of the build.
     """
 
     flavour: Flavour
@@ -85,10 +85,10 @@ class EngineRecord:
     """The engine that runs the artefact, and whether its model file has been built.
 
     ``versions`` are the packages that built the file; ``minimum_version`` is the oldest engine that may load it.
-    ``reason`` says why it is not built, ``commands`` build it on the device (TensorRT), and ``build`` is how it was.
+    ``reason`` says why it is not built; TensorRT has ``commands`` that build it on the device, and its ``build``.
     """
 
-    name: str
+    name: EngineName
     status: Literal["built", "not-built"]
     minimum_version: str
     versions: dict[str, str]
@@ -136,9 +136,8 @@ class FunctionRecord:
 class OutputRecord:
     """One output of the model file, ``[batch, channels, height, width]``, float32.
 
-    ``alpha`` (0..1) is what apps use; ``local_alpha`` (0..1) and ``global_logits`` (background, unknown,
-    foreground) are there so that the artefact can be verified. ``form``: what it is where the engine itself has images
-    besides arrays (Core ML); the runtime gives arrays.
+    Apps use ``alpha`` (0..1); ``local_alpha`` (0..1) and ``global_logits`` (background, unknown, foreground) are there
+    to verify the artefact. ``form``: what Core ML gives, which has images besides arrays; the runtime gives arrays.
     """
 
     name: OutputName
@@ -150,13 +149,12 @@ class OutputRecord:
 
 @dataclass(frozen=True)
 class ParityItem:
-    """How one picture came out, against the eager deploy module.
+    """The errors of one picture against the eager deploy module.
 
-    ``None``: the artefact lacks that output, or gives what is no number.
-
-    The errors are those of :class:`p3m_edge.runtimes.golden.Difference` (older artefacts have no ``grad_mean``).
-    ``sad`` (thousands), ``grad`` and ``conn`` compare the two final alphas with the published measures, as sums over
-    the first picture of the batch; they are reported, not gated.
+    ``None``: the artefact lacks that output, or gives NaN or infinity. The errors are those of
+    :class:`p3m_edge.runtimes.golden.Difference` (older artefacts have no ``grad_mean``). ``sad`` (thousands), ``grad``
+    and ``conn`` are the published measures of the final alpha, as sums over the first picture of the batch; they are
+    reported, not gated.
     """
 
     image: str
@@ -176,10 +174,10 @@ class ParityItem:
 
 @dataclass(frozen=True)
 class ParityRecord:
-    """The parity gate: limits, the pictures, the verdict. ``loosened`` lists limits that the user relaxed.
+    """The parity gate: limits, pictures, verdict. ``loosened`` lists limits that the user relaxed.
 
-    ``headroom``: how many times larger all results in half precision could have been before one overflows, where the
-    artefact was interpreted.
+    ``headroom``: by which factor all results in half precision could grow before one overflows, where the artefact was
+    interpreted.
     """
 
     passed: bool
@@ -194,8 +192,8 @@ class ParityRecord:
 class PicturesRecord:
     """Pictures that a quantisation was calibrated or measured with.
 
-    ``digest`` is the SHA-256 of their list (names and SHA-256 of the files, or the generator and its numbers), so that
-    whoever has them can tell; ``source`` is their folder's name without those above it. ``remarks`` say what the set
+    ``digest``, the SHA-256 of their list (names and SHA-256 of the files, or the generator and its numbers), tells
+    whoever has the pictures that it was these; ``source`` is the name of their folder. ``remarks`` say what the set
     cannot prove.
     """
 
@@ -209,15 +207,14 @@ class PicturesRecord:
 
 @dataclass(frozen=True)
 class AccuracyRecord:
-    """Mattes of a quantised network beside those of the same network in float32, over the measuring pictures.
+    """Mattes of a quantised network compared with those of the same network in float32, over the measuring pictures.
 
-    ``sad`` and ``float_sad`` are means over the pictures, in thousands, against the true mattes; ``rise`` is by which
-    share the first is above the second, and ``mse_rise`` and ``grad_rise`` are the same for MSE and GRAD. They are
-    ``None`` where there are no true mattes, but for ``grad_rise``, which is then that of the clips' frames. ``dtssd``
-    and ``float_dtssd`` are means over short clips with exact alphas, and ``dtssd_rise`` is by which share the first is
-    above the second; older artefacts have none. ``mean_difference`` is the mean absolute difference of the two alphas
-    (0..1). ``flips`` is the share of pixels that change between background and foreground, ``unknown_flips`` of those
-    that change to or from unknown; ``None`` without logits.
+    ``sad`` and ``float_sad`` are means over the pictures, in thousands, against the true mattes; ``rise`` is the share
+    by which the first exceeds the second, and likewise ``mse_rise`` and ``grad_rise``. They are ``None`` without true
+    mattes, but for ``grad_rise``, which is then that of the clips' frames. ``dtssd``, ``float_dtssd`` and
+    ``dtssd_rise`` are the same for short clips with exact alphas; older artefacts have none. ``mean_difference`` is the
+    mean absolute difference of the two alphas (0..1). ``flips`` is the share of pixels that change between background
+    and foreground, ``unknown_flips`` of those that change to or from unknown; ``None`` without logits.
     """
 
     sad: float | None
@@ -234,14 +231,14 @@ class AccuracyRecord:
 
 
 @dataclass(frozen=True)
-class RungRecord:
-    """One attempt to quantise: what it was, how its mattes are, how fast it is.
+class AttemptRecord:
+    """One attempt to quantise, with its accuracy and speed.
 
     ``accuracy`` decides, and ``failures`` says what was beyond the gate; ``accuracy`` and ``speed`` are ``None`` where
-    no network came of it that works. ``here`` is what this machine's runtime shows at full optimisation, where that is
-    not the same (8-bit products that saturate on older processors). ``speed`` is how many times as fast as the float32
-    artefact it is on the machine that exported, with its 95 % interval; ``None`` for Core ML, which is not timed.
-    ``fp32`` are the parts of the network that stay in float32 (Core ML: in half precision).
+    the attempt gave no network that works. ``here`` is the accuracy of this machine's runtime at full optimisation,
+    where that differs (8-bit products that saturate on older processors). ``speed`` is the speed-up over the float32
+    artefact on the machine that exported, with its 95 % interval; ``None`` for Core ML, which is not timed. ``fp32``
+    are the parts of the network that stay in float32 (Core ML: in half precision).
     """
 
     name: str
@@ -257,19 +254,18 @@ class RungRecord:
 
 @dataclass(frozen=True)
 class QuantizationRecord:
-    """How an artefact in fewer bits came about: the rungs that were tried, in order; ``chosen`` is the one in it.
+    """How an artefact was quantised: the attempts (``rungs``) in order; ``chosen`` is the one that it holds.
 
-    ``calibration`` is ``None`` where the weights alone have fewer bits.
-
-    ``passed`` is false where no rung met the gate: the artefact then holds the best of them and is rejected.
-    ``budget_spent``: the time or the number of attempts ended it, and there was more to try.
+    ``calibration`` is ``None`` where the weights alone have fewer bits. ``passed`` is false where no attempt met the
+    gate: the artefact then holds the best of them and is rejected. ``budget_spent``: the time or the number of attempts
+    ended the search before all was tried.
     """
 
     form: str
     calibration: PicturesRecord | None
     measuring: PicturesRecord
     max_drop: float
-    rungs: tuple[RungRecord, ...]
+    rungs: tuple[AttemptRecord, ...]
     chosen: str
     passed: bool
     budget_spent: bool = False
@@ -277,7 +273,7 @@ class QuantizationRecord:
 
 @dataclass(frozen=True)
 class UnitRecord:
-    """A unit of the machine that passed the golden vectors, and the largest value of each error on it."""
+    """A processing unit that passed the golden vectors, and the largest value of each error on it."""
 
     unit: str
     errors: dict[str, float]
@@ -285,10 +281,10 @@ class UnitRecord:
 
 @dataclass(frozen=True)
 class VerifiedRecord:
-    """What has been proved, at which level, on which machine, with which versions.
+    """The level of the verification, with machine and versions.
 
-    ``units``: what a Core ML artefact ran on, where the result of a Mac was imported. ``CPU``: the processor alone;
-    ``GPU``, ``NE``, ``ALL``: Core ML had the graphics processor, the Neural Engine or all of them as well.
+    ``units``: where a Core ML artefact ran, if the result of a Mac was imported: ``CPU``, or with ``GPU``, ``NE`` or
+    ``ALL`` the graphics processor, the Neural Engine or both of them as well.
     """
 
     level: Level
