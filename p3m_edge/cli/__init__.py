@@ -4,7 +4,7 @@ A verb is a module of :mod:`p3m_edge.cli.verbs`, imported only when that verb ru
 has
 
 ``Arguments``
-    its options (:mod:`p3m_edge.cli.options.arguments`; ``--json``, ``--debug`` and ``--help`` are there already); the
+    its options (:mod:`p3m_edge.cli.options`; ``--json``, ``--debug`` and ``--help`` are there already); the
     docstring is what ``p3m-edge VERB --help`` says;
 ``EXAMPLES``
     lines of text; those that start with ``p3m-edge`` are commands and must parse;
@@ -128,7 +128,7 @@ def build_parser(name: str, verb: Verb) -> Parser:
     """The parser of one verb, ``name`` on the command line."""
     import inspect
 
-    from p3m_edge.cli.options.arguments import add_to
+    from p3m_edge.cli.options import add_to
 
     examples = "\n".join(f"  {line}" for line in verb.EXAMPLES.strip().splitlines())
     parser = Parser(

@@ -15,7 +15,7 @@ import pytest
 from p3m_edge import folder as folders
 from p3m_edge import manifest as manifests
 from p3m_edge.cli import build_parser, load, main
-from p3m_edge.cli.options.tensorrt import capabilities
+from p3m_edge.cli.options.export import capabilities
 from p3m_edge.errors import OutputError, UsageError
 from p3m_edge.records import VerifiedRecord
 from tests.typed import change, gpu_machine, make_typed

@@ -1,7 +1,8 @@
 """What a run shows: results on stdout, progress, warnings and errors on stderr."""
 
 from p3m_edge.cli.ui.console import Console, Part, to_json
-from p3m_edge.cli.ui.show import Bars, Row, counting, facts, megabytes, number, progress, red, table
+from p3m_edge.cli.ui.show import Bars, counting, megabytes, number, progress, red
+from p3m_edge.table import Row, facts, table
 
 __all__ = [
     "Bars", "Console", "Part", "Row", "counting", "facts", "megabytes", "number", "progress", "red", "table", "to_json",

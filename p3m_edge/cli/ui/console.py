@@ -16,18 +16,19 @@ from typing import IO, TYPE_CHECKING, TypeAlias
 
 from p3m_edge.atomic import name_fault
 from p3m_edge.errors import P3MEdgeError, shown
+from p3m_edge.table import Table
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.console import ConsoleOptions, RenderableType
     from rich.segment import Segment
+    from rich.text import Text
 
-Part: TypeAlias = "RenderableType | Callable[[RichConsole], None]"
+Part: TypeAlias = "str | Text | Table | Callable[[RichConsole], None]"
 
 _PLAIN_WIDTH = 160  # columns of a table that goes into a file or a pipe
 _INTERRUPTED = 130
 _REPORT_IT: str | None = "run it again with --debug to see the traceback, and report it"
-_NO_HOME = "set HOME, or write the path in full"
 _ENVIRONMENT_ERRORS = {
     errno.EACCES, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EPERM, errno.EROFS,
 }  # fmt: skip
@@ -98,7 +99,7 @@ class Console:
     def emit(
         self, document: object, parts: Iterable[Part], error: P3MEdgeError | None = None, warnings: Iterable[str] = ()
     ) -> None:
-        """Give the result of the run, as JSON or for people, and end it with the error if there is one.
+        """Give the result of the run, as JSON or for people, and raise the error if there is one.
 
         Parameters
         ----------
@@ -107,14 +108,9 @@ class Console:
         parts
             What people get: lines, tables, or functions that print on the console that they are given.
         error
-            Raised at the end; the JSON document has it as ``error``.
+            The JSON document has it as ``error``.
         warnings
             Lines for stderr, after all else.
-
-        Raises
-        ------
-        P3MEdgeError
-            The ``error``.
         """
         if self.json:
             self._write_json(to_json(document, error))
@@ -127,13 +123,13 @@ class Console:
 
     def show(self, parts: Iterable[Part], where: RichConsole) -> None:
         """Print what :meth:`emit` takes; lines are not wrapped."""
-        from rich.text import Text
-
         for part in parts:
-            if callable(part):
+            if isinstance(part, Table):
+                part.print(where)
+            elif callable(part):
                 part(where)
             else:
-                where.print(part, soft_wrap=isinstance(part, str | Text))
+                where.print(part, soft_wrap=True)
 
     @contextmanager
     def status(self, message: str) -> Iterator[Callable[[str], None]]:
@@ -154,13 +150,17 @@ class Console:
         """One line that deserves attention, on stderr."""
         self.err.print(f"warning: {message}", style="yellow", soft_wrap=True)
 
+    def trace(self, error: BaseException) -> None:
+        """With ``--debug``, show the traceback of an error, also of one that does not end the run."""
+        if self.debug:
+            sys.stderr.write(_visible("".join(traceback.format_exception(error))))
+
     def report(self, error: BaseException) -> int:
         """Tell the user about the error that ended the run, and return its exit code."""
         if isinstance(error, BrokenPipeError):
             self._discard_stdout()
             return 1
-        if self.debug:
-            sys.stderr.write(_visible("".join(traceback.format_exception(error))))
+        self.trace(error)
         known = _known(error)
         line = str(known) if known.exit_code == _INTERRUPTED else f"error: {known}"
         told = False
@@ -248,7 +248,7 @@ def _known(error: BaseException) -> P3MEdgeError:
     elif isinstance(error, FileNotFoundError) and _current_folder_is_gone():
         message, hint = "the current folder was deleted", "change to one that is there"
     elif isinstance(error, RuntimeError) and "home directory" in str(error):  # of pathlib, at a `~`
-        message, hint, code = "'~' stands for no folder here: no such user, or no home", _NO_HOME, 2
+        message, hint, code = "'~' stands for no folder here: no such user, or no home", "write the path in full", 2
     known = P3MEdgeError(_one_line(message), hint=hint)
     known.exit_code = code
     return known

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from p3m_edge.cli.options import argument, group, option
-from p3m_edge.cli.options.shared import Mattes
+from p3m_edge.cli.options import argument, group
+from p3m_edge.cli.options.shared import Mattes, workers
 from p3m_edge.cli.ui import Console, Part, counting, red, table
 from p3m_edge.data.check import Report, SplitReport, Spread, check
 from p3m_edge.errors import PartialError
@@ -32,7 +32,7 @@ class Arguments:
 
     folder: Path = argument("a set, one split of it, or a folder of sets", "DIR")
     mattes: Mattes = group(Mattes)
-    workers: int | None = option("processes that decode (default: one for each core)")
+    workers: int | None = workers()
 
 
 def run(args: Arguments, console: Console) -> None:

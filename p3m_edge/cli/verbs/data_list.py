@@ -80,7 +80,7 @@ def _render(listed: Listed) -> Iterator[Part]:
     faces = Counter(entry.kind for entry in listed.entries if entry.faces not in ("", "0"))
     kinds = Counter(entry.kind for entry in listed.entries)
     rows = ((kind, str(count), str(faces[kind])) for kind, count in kinds.items())
-    yield table(str(listed.out), "kind|>pictures|>with a face", rows)
+    yield table(str(listed.out), "kind|pictures|with a face", rows)
     for pair in listed.shared[:_SHOWN]:
         yield f"one photograph: {pair.here} and {pair.there} ({pair.bits} bits differ)"
     if len(listed.shared) > _SHOWN:

@@ -60,10 +60,9 @@ def run(args: Arguments, console: Console) -> None:
         work = partial(measure, width=recipe.width, height=recipe.height)
         with counting(console, "portraits") as progress:
             figures = summarise(parallel_map(work, seeds, workers=wanted.workers, progress=progress))
-        document = {"pictures": wanted.count, "figures": figures}
         columns = "measure|as it should be|smallest, median, largest"
-        rows = table(f"{wanted.count} synthetic portraits", columns, _rows(figures, wanted.count))
-        console.emit(document, [rows])
+        shown = table(f"{wanted.count} synthetic portraits", columns, _rows(figures, wanted.count))
+        console.emit({"pictures": wanted.count, "figures": figures}, [shown])
     elif args.out is not None:
         with counting(console, "portraits") as progress:
             written = write_set(args.out, recipe, wanted.count, workers=wanted.workers, progress=progress)

@@ -12,9 +12,10 @@ from typing import Literal
 
 from p3m_edge import __version__
 from p3m_edge.atomic import atomic_write
-from p3m_edge.cli.options import Size, argument, fill, group, integer, option, path
+from p3m_edge.cli.options import argument, fill, group, option
 from p3m_edge.cli.options.shared import Mattes
-from p3m_edge.cli.ui import Console, Part, progress, table, to_json
+from p3m_edge.cli.options.values import Size, integer, path
+from p3m_edge.cli.ui import Console, Part, progress, to_json
 from p3m_edge.data.sets import DataSet
 from p3m_edge.data.trimap import MOST
 from p3m_edge.errors import PartialError, UsageError
@@ -180,6 +181,4 @@ def _write(evaluation: Evaluation, folder: Path, console: Console) -> None:
 
 def _render(evaluation: Evaluation) -> Iterator[Part]:
     yield from tables.protocols(evaluation)
-    for one in tables.tables(evaluation):
-        columns = (">" * figure + name for figure, name in zip(one.figures, one.columns, strict=True))
-        yield table(one.title, "|".join(columns), one.rows)
+    yield from tables.tables(evaluation)

@@ -8,9 +8,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
-from p3m_edge.cli.options import SIZE, Size, fill, group, option
+from p3m_edge.cli.options import fill, group, option
 from p3m_edge.cli.options.export import CoreML, Int8, TensorRT, limit, sizes, target_names
 from p3m_edge.cli.options.shared import Weights
+from p3m_edge.cli.options.values import SIZE, Size
 from p3m_edge.cli.ui import Console, Part, Row, megabytes, number, progress, red, table
 from p3m_edge.cli.ui.quantization import advice, attempt_line, attempts_table, gate_failures
 from p3m_edge.cli.ui.show import parity_table
@@ -34,7 +35,7 @@ p3m-edge export --arch r34 --standin --target onnx-fp32 --out out    # weights t
 """
 STANDIN_WARNING = "the weights are stand-ins and NOT TRAINED: the artefacts work, but their mattes mean nothing"
 _NEAREST_WARNING = "nearest upsampling is another network: the artefacts measure speed, their mattes mean nothing"
-_RESULTS = "target|folder|verdict|>local alpha mean|>pixels off|>class flips|>size|>time|>peak memory"
+_RESULTS = "target|folder|verdict|local alpha mean|pixels off|class flips|size|time|peak memory"
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,7 @@ class Arguments:
     )  # fmt: skip
 
     def request(self) -> ExportRequest:
-        """What the export is asked for.
-
-        Raises
-        ------
-        P3MEdgeError
-            Options do not fit together, or name what is not there.
-        """
+        """What the export is asked for; a :class:`P3MEdgeError` where options do not fit together."""
         weights, names = self.weights.request(), target_names(self.target)
         if self.size is not None and self.sizes is not None:
             raise UsageError("--size and --sizes exclude each other", hint="leave one of them out")
@@ -120,13 +115,7 @@ def run(args: Arguments, console: Console) -> None:
 
 
 def load_exporter() -> ModuleType:
-    """The package ``p3m_edge.export``.
-
-    Raises
-    ------
-    MissingError
-        A package that it stands on cannot be imported; the hint names the extra.
-    """
+    """The package ``p3m_edge.export``; a :class:`MissingError` where a package that it stands on cannot be imported."""
     with needing("torch"):
         from p3m_edge import export
     return export
@@ -135,12 +124,7 @@ def load_exporter() -> ModuleType:
 def exported(console: Console, **request: object) -> tuple[ExportResult, ...]:
     """Export for another verb: what came of an ``ExportRequest`` with these fields.
 
-    Raises
-    ------
-    GateError
-        One was rejected; stderr has the figures.
-    P3MEdgeError
-        It could not be made.
+    :class:`GateError`: one was rejected, and stderr has the figures.
     """
     results = _export(load_exporter().ExportRequest(**request), console)
     if (error := _rejection(results)) is not None:
@@ -150,13 +134,7 @@ def exported(console: Console, **request: object) -> tuple[ExportResult, ...]:
 
 
 def _pictures(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """The pictures that files and folders name.
-
-    Raises
-    ------
-    InputError
-        One does not exist or is no file, such as a pipe, or a folder holds no pictures.
-    """
+    """The pictures that files and folders name; an :class:`InputError` for a pipe, or for a folder without pictures."""
     if not paths:
         return ()
     from p3m_edge.cli.verbs.run.sources import collect
@@ -207,7 +185,7 @@ def render(results: Sequence[ExportResult]) -> Iterator[Part]:
     caption = "worst of all parity pictures; p3m-edge inspect DIR shows each one and the limits"
     yield table("artefacts", _RESULTS, map(_row, results), caption)
     stages = ((r.target, s.name, f"{s.seconds:.1f}", f"{s.peak_rss_mb:.0f} MB") for r in results for s in r.stages)
-    yield table("stages", "target|stage|>seconds|>peak memory", stages)
+    yield table("stages", "target|stage|seconds|peak memory", stages)
     for result in results:
         if result.engine is not None and result.engine.name == "tensorrt":
             yield from (f"{result.target}: {line}" for line in _engine_lines(result.engine))

@@ -89,13 +89,7 @@ def run(args: Arguments, console: Console) -> None:
 
 
 def inspect(folder: Path) -> Inspection:
-    """Read an artefact, rejected or not.
-
-    Raises
-    ------
-    ArtefactError
-        The folder is no artefact, or its manifest cannot be read.
-    """
+    """Read an artefact, rejected or not; an :class:`ArtefactError` where it is none."""
     manifest = manifests.read(folder, allow_rejected=True)
     rejected = folder.resolve().name.endswith(manifests.REJECTED_SUFFIX)
     rejected |= any(gate is not None and not gate.passed for gate in (manifest.parity, manifest.quantization))
@@ -112,12 +106,8 @@ def inspect(folder: Path) -> Inspection:
 def inspect_file(path: Path) -> CheckpointFile:
     """Read a checkpoint.
 
-    Raises
-    ------
-    CheckpointError
-        It is none, or damaged.
-    MissingError
-        It is not one of ours, and reading others takes PyTorch.
+    :class:`CheckpointError`: it is none, or damaged; :class:`MissingError`: it is not one of ours, and reading others
+    takes PyTorch.
     """
     try:
         data = read_small(path, _MAX_BYTES)
@@ -147,7 +137,7 @@ def _render(inspection: Inspection) -> Iterator[Part]:
     manifest = inspection.manifest
     yield facts(str(inspection.folder), _rows(inspection))
     title = f"files, {megabytes(inspection.bytes)} in all"
-    yield table(title, "file|>bytes|SHA-256 in the manifest", _files(inspection))
+    yield table(title, "file|bytes|SHA-256 in the manifest", _files(inspection))
     if manifest.parity is not None:
         yield parity_table(f"parity: {'passed' if manifest.parity.passed else 'FAILED'}", manifest.parity)
     if manifest.quantization is not None:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks.report import charts
-from p3m_edge.cli.options import SIZE, Size, group, natural, option
+from p3m_edge.cli.options import group, option
 from p3m_edge.cli.options.shared import Weights
+from p3m_edge.cli.options.values import SIZE, Size, natural
 from p3m_edge.cli.ui import Console, counting, number, table
+from p3m_edge.cli.verbs import make_folder
 from p3m_edge.cli.verbs.export import load_exporter
-from p3m_edge.errors import OutputError, UsageError
+from p3m_edge.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,10 +69,7 @@ def run(args: Arguments, console: Console) -> None:
         console.warn(remark)
     if args.out is not None:  # before the hours of work, and not for input that cannot be used
         charts.require()
-        try:
-            args.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{args.out} cannot be used: {error.strerror}") from error
+        make_folder(args.out)
     model = bench.graph()
     images = list(itertools.islice(calibration.images(height, width), args.pictures))
     ranges = {}
@@ -87,7 +86,7 @@ def run(args: Arguments, console: Console) -> None:
         console.note(f"written: {args.out / FILE}, {args.out / PICTURE}")
     total = sum(part.error for part in found.parts) or 1.0
     rows = ((p.name, str(p.nodes), number(p.error), number(p.worst), f"{p.error / total:.0%}") for p in found.parts)
-    columns = "part|>nodes|>mean error of alpha|>worst picture|>share"
+    columns = "part|nodes|mean error of alpha|worst picture|share"
     caption = f"{found.pictures} pictures, against float32"
     console.emit(found, [table(f"parts in {found.precision}, alone", columns, rows, caption)])
 

@@ -211,11 +211,11 @@ def render(results: Sequence[Verification], *, figures: bool = True) -> Iterator
     """A table of figures for each artefact (unless they are not wanted), then the verdicts."""
     for result in results:
         if figures and result.selftest is not None:
-            columns = "picture|output|what|>figure|>limit|verdict"
+            columns = "picture|output|what|figure|limit|verdict"
             yield table(str(result.folder), columns, _figures(result.selftest))
         for function in result.program:
             yield from _function(result.folder, function)
-    yield table("verified", "artefact|target|verdict|engine|device|>seconds", map(_verdict, results))
+    yield table("verified", "artefact|target|verdict|engine|device|seconds", map(_verdict, results))
     for result in results:
         if result.verified is not None and result.verified.units:
             yield f"{result.folder}: the manifest says {proved(result.verified)}"
@@ -237,9 +237,9 @@ def _verdict(result: Verification) -> Row:
 def _function(path: Path, function: FunctionReport) -> Iterator[Part]:
     """What came of interpreting one function, its operators, and the advice."""
     room = function.headroom
-    caption = None if room is None else f"results could be {room:.3g} times larger before one overflows half precision"
+    caption = "" if room is None else f"results could be {room:.3g} times larger before one overflows half precision"
     rows = ((output.name, number(output.mean), number(output.largest)) for output in function.outputs)
-    yield table(f"{path}: {function.name}", "output|>mean error of rounding|>largest", rows, caption)
+    yield table(f"{path}: {function.name}", "output|mean error of rounding|largest", rows, caption)
     yield "operators: " + ", ".join(f"{name} {count}" for name, count in function.operators.items())
     for said in function.advice:
         yield f"Neural Engine: {said.rule} ({said.count}: {', '.join(said.examples)})"

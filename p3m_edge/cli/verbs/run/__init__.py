@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Literal
 
 from p3m_edge.atomic import is_aside
-from p3m_edge.cli.options import SIZE, Size, argument, gigabytes, group, option
+from p3m_edge.cli.options import argument, group, option
 from p3m_edge.cli.options.shared import Runtime
+from p3m_edge.cli.options.values import SIZE, Size, gigabytes
 from p3m_edge.cli.ui import Console, Part, Row, progress, table
+from p3m_edge.cli.verbs import make_folder, unfinished
 from p3m_edge.cli.verbs.run.default_artefact import default_artefact
 from p3m_edge.cli.verbs.run.matte import KINDS, Budget, Inputs, Job, Outcome, Recipe, process, read_background
 from p3m_edge.cli.verbs.run.sources import Source, collect, output_names, with_pages
-from p3m_edge.errors import InputError, OutputError, P3MEdgeError, PartialError, UsageError
+from p3m_edge.errors import InputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import MAX_PIXELS, Picture
 from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX
 from p3m_edge.runtimes import Matting
@@ -106,14 +108,8 @@ class Arguments:
         """The artefact, if one was named, and the inputs.
 
         The first word is an artefact if it is a folder with a manifest, or has the name of a rejected one, which
-        :class:`Matting` then refuses.
-
-        Raises
-        ------
-        UsageError
-            No input is left, or a size was given for an artefact, which has its own.
-        InputError
-            There is none of the inputs: no artefact is made for them.
+        :class:`Matting` then refuses. :class:`UsageError`: no input is left, or a size was given for an artefact, which
+        has its own. :class:`InputError`: none of the inputs is there, so no artefact is made for them.
         """
         words: list[Path] = [*filter(None, [self.artefact]), *self.inputs]
         first = words[0]
@@ -144,13 +140,12 @@ def run(args: Arguments, console: Console) -> None:
             console.warn(f"the background {behind.path} is transparent in places; it is shown on white")
     sources = with_pages(found.pictures, budget.max_pixels) if args.pages == "all" else found.pictures
     outcomes = [Outcome(path, "failed", reason=reason) for path, reason in found.failures]
-    artefact = named or default_artefact(args.size or SIZE, console)
-    device, threads, check = args.runtime.device, args.runtime.threads, named is not None  # the default one is checked
-    with Matting(artefact, device=device, threads=threads, resize=args.resize, check=check) as matting:
+    artefact, where = named or default_artefact(args.size or SIZE, console), vars(args.runtime)
+    with Matting(artefact, **where, resize=args.resize, check=named is not None) as matting:  # the default is checked
         manifest = matting.manifest
         if not manifest.model.trained:
             console.warn(_UNTRAINED)
-        _make_folder(args.out)
+        make_folder(args.out)
         outcomes += _process_all(matting, _jobs(sources, recipe, args.out), recipe, Inputs(protected), budget, console)
     _tell_remarks(outcomes, console)
     count = Counter(outcome.status for outcome in outcomes)
@@ -166,13 +161,6 @@ def _jobs(sources: Sequence[Source], recipe: Recipe, out: Path) -> list[Job]:
     return [Job(s.path, recipe.files(out, name), s.page) for s, name in zip(sources, names, strict=True)]
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made a folder: {error.strerror}", hint="choose another --out") from error
-
-
 def _process_all(
     matting: Matting, jobs: Sequence[Job], recipe: Recipe, inputs: Inputs, budget: Budget, console: Console
 ) -> Iterator[Outcome]:
@@ -184,7 +172,7 @@ def _process_all(
             if full:
                 yield Outcome(job.source, "failed", reason="not begun: the disc is full", page=job.page)
                 continue
-            outcome, full = process(matting, job, recipe, inputs, budget)
+            outcome, full = process(matting, job, recipe, inputs, budget, console.trace)
             yield outcome
 
 
@@ -200,14 +188,9 @@ def _tell_remarks(outcomes: Sequence[Outcome], console: Console) -> None:
 
 
 def _error(report: RunReport) -> P3MEdgeError | None:
-    if not report.failed:
-        return None
-    if len(report.pictures) == 1:
+    if report.failed and len(report.pictures) == 1:
         return InputError(f"{report.pictures[0].input}: {report.pictures[0].reason}")
-    return PartialError(
-        f"{report.failed} of {len(report.pictures)} inputs failed",
-        hint="run it again when this is put right: what is done is skipped",
-    )
+    return unfinished(report.failed, len(report.pictures), "inputs failed")
 
 
 def _render(report: RunReport) -> Iterator[Part]:

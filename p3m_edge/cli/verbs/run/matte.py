@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -83,13 +83,7 @@ class Inputs:
         self._files = {_file_id(Path(name)) for name in self._names} - {None}
 
     def check(self, output: Path) -> None:
-        """Refuse a result that would replace an input.
-
-        Raises
-        ------
-        OutputError
-            It would.
-        """
+        """Refuse, by an :class:`OutputError`, a result that would replace an input."""
         if os.path.realpath(output) in self._names or _file_id(output) in self._files:
             raise OutputError(f"{output} is one of the inputs and is not overwritten", hint="choose another --out")
 
@@ -120,10 +114,7 @@ class Budget:
     def read(self, path: Path, page: int | None, kinds: Iterable[str]) -> Picture:
         """Decode a picture, or a page of it from 1 on, if there is room for it and for the results of these kinds.
 
-        Raises
-        ------
-        InputError
-            As :func:`p3m_edge.imageio.read_image`, or there is no room.
+        Else an :class:`InputError`, which is also that of :func:`p3m_edge.imageio.read_image`.
         """
         room = _free_memory() if self.max_memory is None else self.max_memory
         each = max(BYTES_PER_PIXEL[kind] for kind in kinds)
@@ -142,11 +133,9 @@ class Budget:
         return picture
 
     def _no_room(self, path: Path, needed: int, room: int) -> InputError:
-        limit = (
-            f"{room / 1e9:.2g} GB is free" if self.max_memory is None else f"--max-memory allows {room / 1e9:.2g} GB"
-        )
+        there = "{:.2g} GB is free" if self.max_memory is None else "--max-memory allows {:.2g} GB"
         return InputError(
-            f"{path} takes about {needed / 1e9:.2g} GB of memory with its results, and {limit}",
+            f"{path} takes about {needed / 1e9:.2g} GB of memory with its results, and {there.format(room / 1e9)}",
             hint="scale it down first, ask for fewer kinds of results, or set --max-memory",
         )
 
@@ -232,12 +221,7 @@ def _in_colours_of(profile: bytes | None, background: Colour | Picture) -> Colou
 def read_background(text: str, max_pixels: int = MAX_PIXELS) -> Colour | Picture:
     """A colour (``#00ff00``, ``#0f0``, ``white``) or a picture file. A file with a colour's name: ``./white``.
 
-    Raises
-    ------
-    UsageError
-        It is neither.
-    InputError
-        The picture cannot be read.
+    :class:`UsageError`: it is neither; :class:`InputError`: the picture cannot be read.
     """
     named = text.strip().lower()
     if re.fullmatch("#([0-9a-f]{3}|[0-9a-f]{6})", named) or named in ImageColor.colormap:
@@ -252,13 +236,16 @@ def read_background(text: str, max_pixels: int = MAX_PIXELS) -> Colour | Picture
     )
 
 
-def process(matting: Matting, job: Job, recipe: Recipe, inputs: Inputs, budget: Budget) -> tuple[Outcome, bool]:
+def process(
+    matting: Matting, job: Job, recipe: Recipe, inputs: Inputs, budget: Budget, trace: Callable[[Exception], None]
+) -> tuple[Outcome, bool]:
     """Matte one picture that fits into the budget, and write its files.
 
     Returns
     -------
     outcome
-        A picture that cannot be used, and whatever else goes wrong with it, is an outcome, not an exception.
+        A picture that cannot be used, and whatever else goes wrong with it, is an outcome, not an exception; ``trace``
+        is told of the exception.
     full
         Whether the disc is full: there is no point in going on.
     """
@@ -278,6 +265,7 @@ def process(matting: Matting, job: Job, recipe: Recipe, inputs: Inputs, budget: 
             imageio.write_png(wanted[kind], result, icc_profile=profile, result=True)
             del result
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this picture's, and the others have their turn
+        trace(error)
         causes = (error, error.__cause__)
         full = any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes)
         return Outcome(source, "failed", reason=_reason(source, error), page=page), full
