@@ -19,7 +19,8 @@ from p3m_edge.benchmarks.report.schema import MeasureOptions as Settings
 from p3m_edge.benchmarks.rows import artefact_rows
 from p3m_edge.benchmarks.statistics import Ratio, Summary, paired_ratio
 from p3m_edge.cli import main, ui
-from p3m_edge.cli.options import SIZE, Size, fill, option
+from p3m_edge.cli.options import fill, option
+from p3m_edge.cli.options.values import SIZE, Size
 from p3m_edge.cli.verbs.export import exported
 from p3m_edge.evaluate.methods import Options, open_method
 from p3m_edge.evaluate.runner import Trimaps, find_set
@@ -33,8 +34,8 @@ python tools/mobile_figures.py --sizes portraits/ --out out/mobile
 """
 SIZES = (Size(256, 256), Size(384, 384), Size(512, 288), Size(512, 512))
 _TARGET = "openvino-fp32"
-_CHOICE_COLUMNS = "variant|>parameters, M|>latency, ms|>95 % interval|>times as fast as r34"
-_SIZE_COLUMNS = "size|>latency, ms|>95 % interval|>SAD, thousands|>pictures"
+_CHOICE_COLUMNS = "variant|parameters, M|latency, ms|95 % interval|times as fast as r34"
+_SIZE_COLUMNS = "size|latency, ms|95 % interval|SAD, thousands|pictures"
 
 
 @dataclass(frozen=True)
@@ -143,9 +144,7 @@ def _artefact(out: Path, size: Size, console: ui.Console) -> Path:
     """The shipped weights at a size; one that an earlier run left is used again."""
     folder = out / f"mobile-{size}"
     if not (folder / _TARGET).is_dir():
-        exported(
-            console, targets=(_TARGET,), out=folder, checkpoint=weights_path(), width=size.width, height=size.height
-        )
+        exported(console, targets=(_TARGET,), out=folder, checkpoint=weights_path(), **size._asdict())
     return folder / _TARGET
 
 
@@ -186,12 +185,11 @@ def _finish(
     file: Path, report: object, columns: str, rows: Sequence[tuple[str, ...]], svg: str, console: ui.Console
 ) -> None:
     """Write the figures as JSON, Markdown and a chart, and show them."""
-    lines = ["| " + columns.replace(">", "").replace("|", " | ") + " |", "| --- |" + " ---: |" * columns.count(">")]
-    lines += ["| " + " | ".join(cells) + " |" for cells in rows]
+    shown = ui.table("mobile", columns, rows)
     atomic_write(file.with_suffix(".json"), ui.to_json(report))
-    atomic_write(file.with_suffix(".md"), ("\n".join(lines) + "\n").encode())
+    atomic_write(file.with_suffix(".md"), (shown.markdown() + "\n").encode())
     atomic_write(file.with_suffix(".svg"), svg.encode())
-    console.emit(report, [ui.table("mobile", columns, rows)])
+    console.emit(report, [shown])
 
 
 if __name__ == "__main__":

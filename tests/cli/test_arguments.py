@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 from p3m_edge.cli import Parser
-from p3m_edge.cli.options import add_to, argument, collect, fill, given, group, option
+from p3m_edge.cli.options import add_to, argument, collect, fill, given, group, option, words
 from p3m_edge.cli.options.values import SIZE, Size, natural
 from p3m_edge.errors import UsageError
 

@@ -129,7 +129,7 @@ def test_the_estimate_is_no_less_than_what_is_taken(form, artefact, tmp_path):
         "Image.new('RGB', (64, 64)).save(out / 'small.png')\n"
         "with Matting(sys.argv[1], threads=1) as matting:\n"
         "    def make(path, name):\n"
-        "        return process(matting, Job(path, recipe.files(out, name)), recipe, Inputs([]), Budget())\n"
+        "        return process(matting, Job(path, recipe.files(out, name)), recipe, Inputs([]), Budget(), print)\n"
         "    make(out / 'small.png', 'small')\n"
         "    before = peak = held()\n"
         "    working = threading.Thread(target=make, args=(source, 'large'))\n"

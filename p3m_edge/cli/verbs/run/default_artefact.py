@@ -52,9 +52,7 @@ def default_artefact(size: Size, console: Console) -> Path:
                 console.warn(f"the artefact in the cache is damaged and made again: {flaw}")
             console.note(f"making the artefact {place.name}, {size}, from the weights of this package: once")
             shutil.rmtree(place, ignore_errors=True)
-            exported(
-                console, targets=(place.name,), out=folder, checkpoint=weights, width=size.width, height=size.height
-            )
+            exported(console, targets=(place.name,), out=folder, checkpoint=weights, **size._asdict())
             console.note(f"the artefact is in {place}, where later runs find it")
     return place
 
