@@ -15,7 +15,7 @@ NONE = "-"
 _FIGURE = re.compile(r"-?|[-+]?\d(?:[-+±\d.,=()%xe ]|to |MB|GB|ms|s$)*")
 
 
-class Row(NamedTuple):
+class Styled(NamedTuple):
     """A row with a style of its own for the terminal, such as ``red``."""
 
     cells: Sequence[str]
@@ -59,9 +59,9 @@ class Table:
         console.print(shown)
 
 
-def table(title: str, columns: str, rows: Iterable[Sequence[str] | Row], note: str = "") -> Table:
+def table(title: str, columns: str, rows: Iterable[Sequence[str] | Styled], note: str = "") -> Table:
     """A table; the headings have ``|`` between them, and rows may have a style."""
-    every = [row if isinstance(row, Row) else Row(row, None) for row in rows]
+    every = [row if isinstance(row, Styled) else Styled(row, None) for row in rows]
     cells, styles = tuple(tuple(row.cells) for row in every), tuple(row.style for row in every)
     return Table(title, tuple(columns.split("|")), cells, note, styles)
 

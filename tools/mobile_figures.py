@@ -27,6 +27,7 @@ from p3m_edge.evaluate.runner import Trimaps, find_set
 from p3m_edge.evaluate.runner import run as evaluate
 from p3m_edge.export import choices as variants
 from p3m_edge.shipped import weights_path
+from p3m_edge.table import table
 
 EXAMPLES = """
 python tools/mobile_figures.py --rounds 15 --threads 2 --out out/mobile
@@ -185,7 +186,7 @@ def _finish(
     file: Path, report: object, columns: str, rows: Sequence[tuple[str, ...]], svg: str, console: ui.Console
 ) -> None:
     """Write the figures as JSON, Markdown and a chart, and show them."""
-    shown = ui.table("mobile", columns, rows)
+    shown = table("mobile", columns, rows)
     atomic_write(file.with_suffix(".json"), ui.to_json(report))
     atomic_write(file.with_suffix(".md"), (shown.markdown() + "\n").encode())
     atomic_write(file.with_suffix(".svg"), svg.encode())

@@ -23,7 +23,7 @@ from p3m_edge.cli.options import fill, option
 from p3m_edge.cli.options.values import SIZE, Size
 from p3m_edge.cli.verbs.export import STANDIN_WARNING, exported
 from p3m_edge.errors import P3MEdgeError, one_of
-from p3m_edge.table import Table
+from p3m_edge.table import Styled, Table, table
 
 if TYPE_CHECKING:
     from p3m_edge.model.unpool import Lowering
@@ -192,8 +192,8 @@ def _goals_table(goals: Iterable[Goal]) -> Table:
     for goal in goals:
         interval = "" if goal.low is None or goal.high is None else f"{goal.low:.3g} to {goal.high:.3g}"
         verdict, style = ("met", None) if goal.met else ("missed", "yellow")
-        rows.append(ui.Row((goal.arch, goal.name, f"{goal.value:.3g}", interval, goal.wanted, verdict), style))
-    return ui.table("speed goals", "arch|figure|value|interval|goal|verdict", rows)
+        rows.append(Styled((goal.arch, goal.name, f"{goal.value:.3g}", interval, goal.wanted, verdict), style))
+    return table("speed goals", "arch|figure|value|interval|goal|verdict", rows)
 
 
 def _render(suite: Suite) -> Iterator[ui.Part]:

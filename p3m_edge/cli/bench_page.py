@@ -9,7 +9,6 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p3m_edge import imageio
 from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks import samples as sampling
 from p3m_edge.benchmarks.report import page as pages
@@ -18,7 +17,9 @@ from p3m_edge.benchmarks.rows import ArtefactRow
 from p3m_edge.benchmarks.samples import Mattes, SamplePortrait
 from p3m_edge.cli.options import words
 from p3m_edge.cli.options.values import Size
-from p3m_edge.errors import InputError, UsageError
+from p3m_edge.data import sets
+from p3m_edge.data.sample import Item
+from p3m_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from p3m_edge.cli.verbs.bench import Arguments
@@ -64,8 +65,8 @@ def find(paths: Sequence[Path]) -> tuple[SamplePortrait, ...]:
         return (SamplePortrait(PORTRAIT, Path(str(resources.files("p3m_edge") / "assets" / PORTRAIT))),)
     found: dict[Path, SamplePortrait] = {}
     for path in paths:
-        for sample in _folder(path) if path.is_dir() else [_file(path)]:
-            found.setdefault(sample.picture.absolute(), sample)
+        for item in _items(path):
+            found.setdefault(item.image.absolute(), SamplePortrait(item.image.name, item.image, item.alpha))
     if len(found) > MOST:
         raise UsageError(f"{len(found)} samples are too many: a page holds {MOST}", hint="name some of the files")
     names = [sample.name for sample in found.values()]
@@ -77,33 +78,15 @@ def find(paths: Sequence[Path]) -> tuple[SamplePortrait, ...]:
     )
 
 
-def _folder(folder: Path) -> list[SamplePortrait]:
-    from p3m_edge.data import sets
-
-    if sets.find_layout(folder) is not None:
-        found = [SamplePortrait(item.image.name, item.image, item.alpha) for item in sets.survey(folder).items]
-    elif splits := sets.splits(folder):
-        names = " ".join(str(path) for path in splits.values())
-        raise UsageError(f"{folder} has splits: name one", hint=f"--samples {names}")
-    else:
-        found = [SamplePortrait(path.name, path) for path in imageio.list_images(folder)]
-    if not found:
-        raise InputError(f"{folder} holds no pictures")
-    return found
-
-
-def _file(path: Path) -> SamplePortrait:
-    """A picture; if it lies in a set, with the matte that the set has of it."""
-    from p3m_edge.data import sets
-
-    where = path.absolute().parent
-    layout = sets.find_layout(where.parent)
-    if layout is None or layout.image != where.name:
-        return SamplePortrait(path.name, path)
-    alphas = imageio.list_images(where.parent / layout.alpha) if (where.parent / layout.alpha).is_dir() else []
-    return SamplePortrait(
-        path.name, path, next((alpha for alpha in alphas if imageio.stem(alpha) == imageio.stem(path)), None)
-    )
+def _items(path: Path) -> Sequence[Item]:
+    """The pictures of a folder or a set; or a picture, with what the set has of it that it lies in."""
+    if not path.is_dir():
+        home = path.absolute().parent.parent
+        within = sets.find_items(home) if sets.find_layout(home) is not None else ()
+        return [item for item in within if item.image == path.absolute()] or [Item(path.name, path)]
+    if sets.find_layout(path) is None and (splits := sets.splits(path)):
+        raise UsageError(f"{path} has splits: name one", hint=f"--samples {' '.join(map(str, splits.values()))}")
+    return sets.find_items(path)
 
 
 def write(file: Path, args: Arguments, rows: Sequence[ArtefactRow], report: Report, mattes: Mattes | None) -> None:

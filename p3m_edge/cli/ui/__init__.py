@@ -2,8 +2,5 @@
 
 from p3m_edge.cli.ui.console import Console, Part, to_json
 from p3m_edge.cli.ui.show import Bars, counting, megabytes, number, progress, red
-from p3m_edge.table import Row, facts, table
 
-__all__ = [
-    "Bars", "Console", "Part", "Row", "counting", "facts", "megabytes", "number", "progress", "red", "table", "to_json",
-]  # fmt: skip
+__all__ = ["Bars", "Console", "Part", "counting", "megabytes", "number", "progress", "red", "to_json"]

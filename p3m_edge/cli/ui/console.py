@@ -14,15 +14,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias
 
-from p3m_edge.atomic import name_fault
 from p3m_edge.errors import P3MEdgeError, shown
-from p3m_edge.table import Table
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.console import ConsoleOptions, RenderableType
     from rich.segment import Segment
     from rich.text import Text
+
+    from p3m_edge.table import Table
 
 Part: TypeAlias = "str | Text | Table | Callable[[RichConsole], None]"
 
@@ -123,6 +123,8 @@ class Console:
 
     def show(self, parts: Iterable[Part], where: RichConsole) -> None:
         """Print what :meth:`emit` takes; lines are not wrapped."""
+        from p3m_edge.table import Table
+
         for part in parts:
             if isinstance(part, Table):
                 part.print(where)
@@ -232,6 +234,8 @@ def _rich(*, stderr: bool) -> RichConsole:
 
 def _known(error: BaseException) -> P3MEdgeError:
     """Any exception as one of ours, whose message is one line."""
+    from p3m_edge.atomic import name_fault
+
     message, hint, code = f"internal error: {type(error).__name__}: {error}", _REPORT_IT, 1
     if isinstance(error, KeyboardInterrupt):
         message, hint, code = "interrupted", None, _INTERRUPTED

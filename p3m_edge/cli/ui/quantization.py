@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from p3m_edge.cli.ui.show import megabytes, number
 from p3m_edge.records import AccuracyRecord, QuantizationRecord, RungRecord
-from p3m_edge.table import NONE, Row, Table, table
+from p3m_edge.table import NONE, Styled, Table, table
 
 if TYPE_CHECKING:
     from p3m_edge.export import ExportResult
@@ -32,13 +32,13 @@ def attempts_table(target: str, record: QuantizationRecord) -> Table:
     return table(f"mattes of {target}", _COLUMNS, (_row(each, record.chosen) for each in record.rungs), caption)
 
 
-def _row(attempt: RungRecord, chosen: str) -> Row:
+def _row(attempt: RungRecord, chosen: str) -> Styled:
     name, a = attempt.name + " *" * (attempt.name == chosen), attempt.accuracy
     if a is None:
-        return Row((name, "failed", *NONE * (_COLUMNS.count("|") - 1)), "red")
+        return Styled((name, "failed", *NONE * (_COLUMNS.count("|") - 1)), "red")
     rises = (NONE if rise is None else f"{rise:+.1%}" for rise in (a.rise, a.mse_rise, a.grad_rise, a.dtssd_rise))
     speed = NONE if attempt.speed is None else "{:.2f} ({:.2f} to {:.2f})".format(*attempt.speed)
-    return Row(
+    return Styled(
         (
             name, "failed" if attempt.failures else "passed", number(a.float_sad), number(a.sad), *rises,
             *map(number, (a.mean_difference, a.flips, a.unknown_flips)), speed, megabytes(attempt.bytes),

@@ -7,14 +7,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from p3m_edge.table import NONE, Table, table
-
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.text import Text
 
     from p3m_edge.cli.ui.console import Console
     from p3m_edge.records import ParityRecord, VerifiedRecord
+    from p3m_edge.table import Table
     from p3m_edge.targets import Limits
 
 _FIGURES = (
@@ -32,7 +31,7 @@ def red(line: str) -> Text:
 
 def number(value: float | None) -> str:
     """A figure for a table; ``-`` where there is none."""
-    return NONE if value is None else f"{value:.3g}"
+    return "-" if value is None else f"{value:.3g}"
 
 
 def megabytes(size: float) -> str:
@@ -61,6 +60,8 @@ def limits_text(limits: Limits) -> str:
 
 def parity_table(title: str, parity: ParityRecord) -> Table:
     """One row per picture: how far the artefact's outputs are from the reference."""
+    from p3m_edge.table import table
+
     return table(
         title,
         "|".join(["picture", *_FIGURES]).replace("_", " "),

@@ -12,12 +12,13 @@ from p3m_edge import manifest as manifests
 from p3m_edge.atomic import swap
 from p3m_edge.cli.options import argument, group, option
 from p3m_edge.cli.options.export import Engine
-from p3m_edge.cli.ui import Console, megabytes, table
+from p3m_edge.cli.ui import Console, megabytes
 from p3m_edge.errors import OutputError, P3MEdgeError, UsageError
 from p3m_edge.manifest import Manifest
 from p3m_edge.records import BuildRecord
 from p3m_edge.runtimes.engines.tensorrt.builder import Tell, build_into
 from p3m_edge.runtimes.engines.tensorrt.options import BuildOptions
+from p3m_edge.table import table
 
 EXAMPLES = """
 p3m-edge build out/trt-fp16

@@ -9,7 +9,7 @@ from typing import Literal
 
 from p3m_edge.cli.options import argument, group, option
 from p3m_edge.cli.options.shared import Mattes, workers
-from p3m_edge.cli.ui import Console, Part, Row, counting, table
+from p3m_edge.cli.ui import Console, Part, counting
 from p3m_edge.cli.verbs import unfinished
 from p3m_edge.data.anonymize import run as work
 from p3m_edge.data.anonymize.folder import Job, Output, Settings, read_boxes
@@ -17,6 +17,7 @@ from p3m_edge.data.anonymize.report import Report, summarise, write_report
 from p3m_edge.data.detect import CASCADE
 from p3m_edge.data.sets import find_items
 from p3m_edge.errors import GateError, P3MEdgeError, UsageError
+from p3m_edge.table import Styled, table
 
 EXAMPLES = """
 p3m-edge data anonymize photos/ anonymous/ --verify
@@ -120,7 +121,7 @@ def _error(report: Report) -> P3MEdgeError | None:
 def _render(report: Report) -> Iterator[Part]:
     trouble = [record for record in report.pictures if record.status != "done"]
     if trouble:
-        rows = (Row((r.name, r.status, r.reason or ""), "red" if r.remaining else None) for r in trouble)
+        rows = (Styled((r.name, r.status, r.reason or ""), "red" if r.remaining else None) for r in trouble)
         yield table("to be looked at", "picture|status|why", rows)
     resumed = f" ({report.resumed} by an earlier run)" if report.resumed else ""
     yield (

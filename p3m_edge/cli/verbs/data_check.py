@@ -9,9 +9,10 @@ from pathlib import Path
 
 from p3m_edge.cli.options import argument, group
 from p3m_edge.cli.options.shared import Mattes, workers
-from p3m_edge.cli.ui import Console, Part, counting, red, table
+from p3m_edge.cli.ui import Console, Part, counting, red
 from p3m_edge.data.check import Report, SplitReport, Spread, check
 from p3m_edge.errors import PartialError
+from p3m_edge.table import table
 
 EXAMPLES = """
 p3m-edge data check P3M-10k

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from p3m_edge.cli.options import argument, option
 from p3m_edge.cli.options.shared import workers
-from p3m_edge.cli.ui import Console, Part, counting, table
+from p3m_edge.cli.ui import Console, Part, counting
 from p3m_edge.data.detect import CASCADE
 from p3m_edge.data.lists import Entry, Shared, described, list_sets, read_list, shared_photographs, write_list
 from p3m_edge.errors import GateError
+from p3m_edge.table import table
 
 EXAMPLES = """
 p3m-edge data list anonymous/ --out training.csv

@@ -20,7 +20,7 @@ from p3m_edge.benchmarks.report.ranking import failure as benchmark_failure
 from p3m_edge.benchmarks.report.schema import MeasureOptions, Report
 from p3m_edge.benchmarks.rows import artefact_rows
 from p3m_edge.cli.options import option
-from p3m_edge.cli.ui import Console, Part, megabytes, number, progress, table, to_json
+from p3m_edge.cli.ui import Console, Part, megabytes, number, progress, to_json
 from p3m_edge.cli.verbs import export as exporting
 from p3m_edge.cli.verbs import make_folder
 from p3m_edge.cli.verbs import verify as verifying
@@ -30,7 +30,7 @@ from p3m_edge.data.augment import encode_jpeg
 from p3m_edge.data.sheet import sheet
 from p3m_edge.errors import OutputError
 from p3m_edge.runtimes import Matting
-from p3m_edge.table import Table
+from p3m_edge.table import Table, table
 
 if TYPE_CHECKING:
     from p3m_edge.export import ExportResult

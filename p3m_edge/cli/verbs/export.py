@@ -12,10 +12,11 @@ from p3m_edge.cli.options import fill, group, option
 from p3m_edge.cli.options.export import CoreML, Int8, TensorRT, limit, sizes, target_names
 from p3m_edge.cli.options.shared import Weights
 from p3m_edge.cli.options.values import SIZE, Size
-from p3m_edge.cli.ui import Console, Part, Row, megabytes, number, progress, red, table
+from p3m_edge.cli.ui import Console, Part, megabytes, number, progress, red
 from p3m_edge.cli.ui.quantization import advice, attempt_line, attempts_table, gate_failures
 from p3m_edge.cli.ui.show import parity_table
 from p3m_edge.errors import GateError, InputError, P3MEdgeError, UsageError, needing
+from p3m_edge.table import Styled, table
 
 if TYPE_CHECKING:
     from p3m_edge.export import ExportRequest, ExportResult, StageEvent
@@ -200,8 +201,8 @@ def render(results: Sequence[ExportResult]) -> Iterator[Part]:
                 yield red(f"{result.target}: {failure}")
 
 
-def _row(result: ExportResult) -> Row:
-    return Row(
+def _row(result: ExportResult) -> Styled:
+    return Styled(
         (
             result.target,
             str(result.folder),

@@ -11,7 +11,7 @@ from p3m_edge import header as headers
 from p3m_edge import manifest as manifests
 from p3m_edge.atomic import atomic_write
 from p3m_edge.cli.options import argument, option
-from p3m_edge.cli.ui import Console, Part, Row, facts, megabytes, number, red, table
+from p3m_edge.cli.ui import Console, Part, megabytes, number, red
 from p3m_edge.cli.ui.quantization import attempts_table, gate_failures
 from p3m_edge.cli.ui.show import parity_table, proved
 from p3m_edge.errors import CheckpointError, UsageError
@@ -19,6 +19,7 @@ from p3m_edge.inventory import inventory
 from p3m_edge.manifest import Manifest
 from p3m_edge.records import BuildRecord
 from p3m_edge.smallfile import read_small
+from p3m_edge.table import Styled, facts, table
 
 EXAMPLES = """
 p3m-edge inspect out/demo/onnx-fp32
@@ -146,11 +147,11 @@ def _render(inspection: Inspection) -> Iterator[Part]:
         yield red(f"failed: {failure}")
 
 
-def _files(inspection: Inspection) -> Iterator[Row]:
+def _files(inspection: Inspection) -> Iterator[Styled]:
     for name, record in inspection.manifest.files.items():
         absent = name in inspection.absent
         cells = (name + " (missing)" * absent, f"{record.bytes:,}", record.sha256)
-        yield Row(cells, "red" if absent else None)
+        yield Styled(cells, "red" if absent else None)
 
 
 def _rows(inspection: Inspection) -> Iterator[tuple[str, str]]:

@@ -13,10 +13,11 @@ from p3m_edge.benchmarks.report import charts
 from p3m_edge.cli.options import group, option
 from p3m_edge.cli.options.shared import Weights
 from p3m_edge.cli.options.values import SIZE, Size, natural
-from p3m_edge.cli.ui import Console, counting, number, table
+from p3m_edge.cli.ui import Console, counting, number
 from p3m_edge.cli.verbs import make_folder
 from p3m_edge.cli.verbs.export import load_exporter
 from p3m_edge.errors import UsageError
+from p3m_edge.table import table
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,15 +13,16 @@ from p3m_edge.atomic import is_aside
 from p3m_edge.cli.options import argument, group, option
 from p3m_edge.cli.options.shared import Runtime
 from p3m_edge.cli.options.values import SIZE, Size, gigabytes
-from p3m_edge.cli.ui import Console, Part, Row, progress, table
+from p3m_edge.cli.ui import Console, Part, progress
 from p3m_edge.cli.verbs import make_folder, unfinished
 from p3m_edge.cli.verbs.run.default_artefact import default_artefact
-from p3m_edge.cli.verbs.run.matte import KINDS, Budget, Inputs, Job, Outcome, Recipe, process, read_background
+from p3m_edge.cli.verbs.run.matte import KINDS, Budget, Outcome, Recipe, identities, process, read_background
 from p3m_edge.cli.verbs.run.sources import Source, collect, output_names, with_pages
 from p3m_edge.errors import InputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import MAX_PIXELS, Picture
 from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX
 from p3m_edge.runtimes import Matting
+from p3m_edge.table import Styled, table
 
 EXAMPLES = """
 p3m-edge run portrait.jpg --out mattes
@@ -133,11 +134,12 @@ def run(args: Arguments, console: Console) -> None:
     recipe = Recipe(args.kinds(), behind, force=args.force)
     named, words = args.split()
     found = collect(words, recursive=args.recursive)
-    protected = [source.path for source in found.pictures]
+    inputs = [source.path for source in found.pictures]
     if isinstance(behind, Picture):
-        protected.append(behind.path)
+        inputs.append(behind.path)
         if behind.alpha is not None:
             console.warn(f"the background {behind.path} is transparent in places; it is shown on white")
+    protected = {each for path in inputs for each in identities(path)}
     sources = with_pages(found.pictures, budget.max_pixels) if args.pages == "all" else found.pictures
     outcomes = [Outcome(path, "failed", reason=reason) for path, reason in found.failures]
     artefact, where = named or default_artefact(args.size or SIZE, console), vars(args.runtime)
@@ -146,7 +148,7 @@ def run(args: Arguments, console: Console) -> None:
         if not manifest.model.trained:
             console.warn(_UNTRAINED)
         make_folder(args.out)
-        outcomes += _process_all(matting, _jobs(sources, recipe, args.out), recipe, Inputs(protected), budget, console)
+        outcomes += _process_all(matting, sources, args.out, recipe, budget, protected, console)
     _tell_remarks(outcomes, console)
     count = Counter(outcome.status for outcome in outcomes)
     report = RunReport(
@@ -156,23 +158,20 @@ def run(args: Arguments, console: Console) -> None:
     console.emit(report, _render(report), _error(report))
 
 
-def _jobs(sources: Sequence[Source], recipe: Recipe, out: Path) -> list[Job]:
-    names = output_names(sources)
-    return [Job(s.path, recipe.files(out, name), s.page) for s, name in zip(sources, names, strict=True)]
-
-
 def _process_all(
-    matting: Matting, jobs: Sequence[Job], recipe: Recipe, inputs: Inputs, budget: Budget, console: Console
-) -> Iterator[Outcome]:
+    matting: Matting, sources: Sequence[Source], out: Path, recipe: Recipe, budget: Budget, protected: set[object],
+    console: Console,
+) -> Iterator[Outcome]:  # fmt: skip
     """Work through the pictures; a full disc ends it, and the rest counts as failed."""
     full = False
     with progress(console) as bars:
-        for done, job in enumerate(jobs):
-            bars.progress(job.source.name, done, len(jobs))
+        for done, (source, name) in enumerate(zip(sources, output_names(sources), strict=True)):
+            bars.progress(source.path.name, done, len(sources))
             if full:
-                yield Outcome(job.source, "failed", reason="not begun: the disc is full", page=job.page)
+                yield Outcome(source.path, "failed", reason="not begun: the disc is full", page=source.page)
                 continue
-            outcome, full = process(matting, job, recipe, inputs, budget, console.trace)
+            files = recipe.files(out, name)
+            outcome, full = process(matting, source, files, recipe, budget, protected, console.trace)
             yield outcome
 
 
@@ -199,7 +198,7 @@ def _render(report: RunReport) -> Iterator[Part]:
         yield table("results", "picture|files", ((str(p.input), ", ".join(map(str, p.outputs))) for p in done))
     if report.failed and len(report.pictures) > 1:
         failed = (picture for picture in report.pictures if picture.status == "failed")
-        yield table("failed", "input|why", (Row((str(p.input), p.reason or ""), "red") for p in failed))
+        yield table("failed", "input|why", (Styled((str(p.input), p.reason or ""), "red") for p in failed))
     exist = " (their results exist; --force replaces them)" if report.skipped else ""
     left_out = f", {report.left_out} earlier results left out" if report.left_out else ""
     counts = f"{report.done} done, {report.skipped} skipped{exist}, {report.failed} failed{left_out}"

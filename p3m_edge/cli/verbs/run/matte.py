@@ -7,6 +7,8 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +26,7 @@ from p3m_edge.resources import memory_left
 from p3m_edge.runtimes import compose
 
 if TYPE_CHECKING:
+    from p3m_edge.cli.verbs.run.sources import Source
     from p3m_edge.runtimes import Matting
 
 BYTES_PER_PIXEL = {"alpha": 12, "cutout": 24, "composite": 24, "blur": 18}
@@ -66,34 +69,13 @@ class Outcome:
     remarks: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Job:
-    """A picture, the files to make of it by kind, and which page or frame is meant, from 1 on (None: the first)."""
-
-    source: Path
-    files: Mapping[str, Path]
-    page: int | None = None
-
-
-class Inputs:
-    """The files that no result may replace: told apart by the file itself, so links and other spellings count."""
-
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self._names = {os.path.realpath(path) for path in paths}
-        self._files = {_file_id(Path(name)) for name in self._names} - {None}
-
-    def check(self, output: Path) -> None:
-        """Refuse, by an :class:`OutputError`, a result that would replace an input."""
-        if os.path.realpath(output) in self._names or _file_id(output) in self._files:
-            raise OutputError(f"{output} is one of the inputs and is not overwritten", hint="choose another --out")
-
-
-def _file_id(path: Path) -> tuple[int, int] | None:
-    try:
+def identities(path: Path) -> set[object]:
+    """What a file is told apart by, so that links and other spellings of its name count."""
+    found: set[object] = {os.path.realpath(path)}
+    with suppress(OSError):
         status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+        found.add((status.st_dev, status.st_ino))
+    return found
 
 
 @dataclass(frozen=True)
@@ -237,9 +219,10 @@ def read_background(text: str, max_pixels: int = MAX_PIXELS) -> Colour | Picture
 
 
 def process(
-    matting: Matting, job: Job, recipe: Recipe, inputs: Inputs, budget: Budget, trace: Callable[[Exception], None]
-) -> tuple[Outcome, bool]:
-    """Matte one picture that fits into the budget, and write its files.
+    matting: Matting, source: Source, files: Mapping[str, Path], recipe: Recipe, budget: Budget,
+    protected: AbstractSet[object], trace: Callable[[Exception], None],
+) -> tuple[Outcome, bool]:  # fmt: skip
+    """Matte one picture that fits into the budget, and write its files, but never over one that is ``protected``.
 
     Returns
     -------
@@ -250,14 +233,15 @@ def process(
         Whether the disc is full: there is no point in going on.
     """
     start = time.perf_counter()
-    source, page, outputs = job.source, job.page, tuple(job.files.values())
+    path, page, outputs = source.path, source.page, tuple(files.values())
     try:
-        for path in outputs:
-            inputs.check(path)
-        wanted = {kind: path for kind, path in job.files.items() if recipe.force or not os.path.lexists(path)}
+        for output in outputs:
+            if not protected.isdisjoint(identities(output)):
+                raise OutputError(f"{output} is one of the inputs and is not overwritten", hint="choose another --out")
+        wanted = {kind: file for kind, file in files.items() if recipe.force or not os.path.lexists(file)}
         if not wanted:
-            return Outcome(source, "skipped", outputs, "its results exist", page=page), False
-        picture = budget.read(source, page, wanted)
+            return Outcome(path, "skipped", outputs, "its results exist", page=page), False
+        picture = budget.read(path, page, wanted)
         alpha = matting(picture.visible).astype(np.float32, copy=False)
         for kind, result in recipe.render(picture, alpha, wanted):
             wanted[kind].parent.mkdir(parents=True, exist_ok=True)
@@ -268,10 +252,10 @@ def process(
         trace(error)
         causes = (error, error.__cause__)
         full = any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes)
-        return Outcome(source, "failed", reason=_reason(source, error), page=page), full
+        return Outcome(path, "failed", reason=_reason(path, error), page=page), full
     height, width = alpha.shape
     seconds = round(time.perf_counter() - start, 3)
-    return Outcome(source, "done", outputs, None, width, height, seconds, page, picture.remarks), False
+    return Outcome(path, "done", outputs, None, width, height, seconds, page, picture.remarks), False
 
 
 def _reason(source: Path, error: Exception) -> str:
