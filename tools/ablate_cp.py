@@ -6,7 +6,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from p3m_edge.atomic import atomic_write
 from p3m_edge.cli import main, ui
 from p3m_edge.cli.options import fill, group, option
 from p3m_edge.cli.options.shared import Mattes
@@ -51,8 +50,8 @@ def run(args: Arguments, console: ui.Console) -> None:
     setting = fill(ablation.Setting, args, overrides=(*args.mattes.settings, *args.set))
     with ui.progress(console, lines=20) as bars:
         found = ablation.ablate(setting, args.out, bars)
-    atomic_write(args.out / "report.json", ui.to_json(found))
-    atomic_write(args.out / "report.md", markdown(found).encode())
+    console.write(args.out / "report.json", found)
+    console.write(args.out / "report.md", markdown(found))
     console.emit(found, [_table(found)])
 
 

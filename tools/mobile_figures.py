@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks.fingerprint import Fingerprint, fingerprint
 from p3m_edge.benchmarks.measure import measure
 from p3m_edge.benchmarks.report import charts
@@ -187,9 +186,9 @@ def _finish(
 ) -> None:
     """Write the figures as JSON, Markdown and a chart, and show them."""
     shown = table("mobile", columns, rows)
-    atomic_write(file.with_suffix(".json"), ui.to_json(report))
-    atomic_write(file.with_suffix(".md"), (shown.markdown() + "\n").encode())
-    atomic_write(file.with_suffix(".svg"), svg.encode())
+    console.write(file.with_suffix(".json"), report)
+    console.write(file.with_suffix(".md"), shown.markdown() + "\n")
+    console.write(file.with_suffix(".svg"), svg)
     console.emit(report, [shown])
 
 

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks import benchmark_app
 from p3m_edge.benchmarks.measure import measure
 from p3m_edge.benchmarks.report import render as benchmark_report
@@ -120,8 +119,8 @@ def run(args: Arguments, console: ui.Console) -> None:
         reports.append(report)
         goals += _goals(arch, report)
     suite = Suite(tuple(goals), tuple(reports))
-    atomic_write(args.out / "suite.json", ui.to_json(suite))
-    atomic_write(args.out / "suite.md", markdown(suite).encode())
+    console.write(args.out / "suite.json", suite)
+    console.write(args.out / "suite.md", markdown(suite))
     errors += [failed for report in reports if (failed := failure(report)) is not None]
     console.emit(suite, _render(suite), errors[0] if errors else None)
 

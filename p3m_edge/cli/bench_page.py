@@ -9,12 +9,11 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks import samples as sampling
 from p3m_edge.benchmarks.report import page as pages
 from p3m_edge.benchmarks.report.schema import Report
 from p3m_edge.benchmarks.rows import ArtefactRow
-from p3m_edge.benchmarks.samples import Mattes, SamplePortrait
+from p3m_edge.benchmarks.samples import SamplePortrait
 from p3m_edge.cli.options import words
 from p3m_edge.cli.options.values import Size
 from p3m_edge.data import sets
@@ -87,13 +86,6 @@ def _items(path: Path) -> Sequence[Item]:
     if sets.find_layout(path) is None and (splits := sets.splits(path)):
         raise UsageError(f"{path} has splits: name one", hint=f"--samples {' '.join(map(str, splits.values()))}")
     return sets.find_items(path)
-
-
-def write(file: Path, args: Arguments, rows: Sequence[ArtefactRow], report: Report, mattes: Mattes | None) -> None:
-    """Write the page of ``--html``."""
-    text = pages.page(report, mattes, tuple(commands(args, rows, report)))
-    # File names may hold what is no Unicode; a page must not fail for that.
-    atomic_write(file, text.encode("utf-8", "backslashreplace"), parents=True)
 
 
 def commands(args: Arguments, rows: Sequence[ArtefactRow], report: Report) -> Iterator[tuple[str, str]]:

@@ -66,14 +66,13 @@ def add_to(place: argparse._ActionsContainer, cls: type) -> None:
     """Add the options of a class to a parser, or to a group of one."""
     container, hints = place, get_type_hints(cls)
     for each in fields(cls):
-        told, title = each.metadata, each.metadata.get("title")
+        title = each.metadata.get("title")
         inside = place.add_argument_group(title) if title else container
-        if "group" in told:
-            add_to(inside, told["group"])
-            continue
-        container = inside
-        names = {"dest": each.name} if told["flags"] is not None else {}
-        container.add_argument(*_flags(each), **names, **_settings(hints[each.name], each))
+        if "group" in each.metadata:
+            add_to(inside, each.metadata["group"])
+        else:
+            container = inside
+            container.add_argument(*_flags(each), **_settings(hints[each.name], each))
 
 
 def _flags(each: Field[Any]) -> list[str]:
@@ -84,8 +83,10 @@ def _flags(each: Field[Any]) -> list[str]:
 
 def _settings(kind: object, each: Field[Any]) -> dict[str, Any]:
     """What argparse is told about a field of a type."""
-    told = {name: value for name, value in each.metadata["argparse"].items() if value is not None}
+    told: dict[str, Any] = {name: value for name, value in each.metadata["argparse"].items() if value is not None}
     told |= {"help": _help(told["help"], each.default), "default": each.default}
+    if each.metadata["flags"] is not None:
+        told["dest"] = each.name
     optional = get_origin(kind) in (Union, types.UnionType)
     if optional:  # X | None
         kind = next(arg for arg in get_args(kind) if arg is not types.NoneType)

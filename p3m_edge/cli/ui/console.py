@@ -144,6 +144,14 @@ class Console:
         with self.err.status(Text(message)) as status:
             yield lambda text: status.update(Text(f"{message}: {text}"))
 
+    def write(self, path: Path, content: object) -> None:
+        """Write a file, and say so; what is neither text nor bytes becomes JSON. Its folder is made."""
+        from p3m_edge.atomic import atomic_write
+
+        data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        atomic_write(path, data if isinstance(data, bytes) else to_json(data), parents=True)
+        self.note(f"written: {path}")
+
     def note(self, message: str) -> None:
         """One line for people, on stderr."""
         self.err.print(message, soft_wrap=True)

@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from p3m_edge.errors import OutputError, PartialError
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder for results, before there are any; an :class:`OutputError` if it cannot be made."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made a folder: {error.strerror}", hint="choose another --out") from error
+from p3m_edge.errors import PartialError
 
 
 def unfinished(failed: int, of: int, what: str) -> PartialError | None:

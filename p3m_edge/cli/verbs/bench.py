@@ -13,6 +13,7 @@ from p3m_edge.benchmarks.device.bundle import import_results, make_bundle
 from p3m_edge.benchmarks.device.coreml_verification import record
 from p3m_edge.benchmarks.fingerprint import fingerprint
 from p3m_edge.benchmarks.measure import default_threads, measure
+from p3m_edge.benchmarks.report import page as pages
 from p3m_edge.benchmarks.report import render as reports
 from p3m_edge.benchmarks.report.ranking import failure, with_baseline
 from p3m_edge.benchmarks.report.regression import compare, earlier_report, regression
@@ -154,8 +155,7 @@ def run(args: Arguments, console: Console) -> None:
         for written in reports.write(report, args.out):
             console.note(f"written: {written}")
     if args.html is not None:
-        bench_page.write(args.html, args, rows, report, mattes)
-        console.note(f"written: {args.html}")
+        console.write(args.html, pages.page(report, mattes, tuple(bench_page.commands(args, rows, report))))
     error = regression(report) or failure(report) or next(iter(errors), None)
     warnings = report.conditions.warnings if console.json else ()  # the tables show them
     console.emit(report, [lambda out: reports.print_report(report, out)], error, warnings)

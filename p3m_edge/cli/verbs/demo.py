@@ -20,13 +20,13 @@ from p3m_edge.benchmarks.report.ranking import failure as benchmark_failure
 from p3m_edge.benchmarks.report.schema import MeasureOptions, Report
 from p3m_edge.benchmarks.rows import artefact_rows
 from p3m_edge.cli.options import option
-from p3m_edge.cli.ui import Console, Part, megabytes, number, progress, to_json
+from p3m_edge.cli.ui import Console, Part, megabytes, number, progress
 from p3m_edge.cli.verbs import export as exporting
-from p3m_edge.cli.verbs import make_folder
 from p3m_edge.cli.verbs import verify as verifying
 from p3m_edge.cli.verbs.run.matte import Recipe
 from p3m_edge.cli.verbs.verify import Verification
 from p3m_edge.data.augment import encode_jpeg
+from p3m_edge.data.recipe import make_folder
 from p3m_edge.data.sheet import sheet
 from p3m_edge.errors import OutputError
 from p3m_edge.runtimes import Matting
@@ -121,8 +121,8 @@ def run(args: Arguments, console: Console) -> None:
         benchmark=benchmark,
         seconds=round(time.perf_counter() - start, 1),
     )
-    atomic_write(folder / "report.json", to_json(report))
-    atomic_write(folder / "report.md", markdown(report).encode())
+    console.write(folder / "report.json", report)
+    console.write(folder / "report.md", markdown(report))
     console.emit(report, _render(folder, report), benchmark_failure(benchmark))
 
 

@@ -216,13 +216,8 @@ def _pip(extras: Iterable[str]) -> str | None:
 def _render(diagnosis: Diagnosis) -> Iterator[Part]:
     yield facts("this machine", _machine(diagnosis))
     yield table("packages", "package|extra|status|version|details", map(_package, diagnosis.packages))
-    weights = (
-        Styled(
-            (w.arch, w.status, w.licence or NONE, w.sha256 or NONE, w.cause or w.provenance or ""), _STYLES[w.status]
-        )
-        for w in diagnosis.weights
-    )
-    yield table("weights of this package", "architecture|status|licence|SHA-256|provenance", weights)
+    columns = "architecture|status|licence|SHA-256|provenance"
+    yield table("weights of this package", columns, map(_weights_row, diagnosis.weights))
     columns = "builder|version|builds for|GPU|why not|to install"
     yield table("builders of TensorRT engines", columns, map(_builder, diagnosis.builders))
     columns = "target|build|run|verify|why not|to install"

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks.report import charts
 from p3m_edge.cli.options import group, option
 from p3m_edge.cli.options.shared import Weights
 from p3m_edge.cli.options.values import SIZE, Size, natural
 from p3m_edge.cli.ui import Console, counting, number
-from p3m_edge.cli.verbs import make_folder
 from p3m_edge.cli.verbs.export import load_exporter
+from p3m_edge.data.recipe import make_folder
 from p3m_edge.errors import UsageError
 from p3m_edge.table import table
 
@@ -83,8 +82,7 @@ def run(args: Arguments, console: Console) -> None:
             cache=None if args.out is None else args.out / FILE, progress=progress,
         )  # fmt: skip
     if args.out is not None:
-        atomic_write(args.out / PICTURE, picture(found).encode())
-        console.note(f"written: {args.out / FILE}, {args.out / PICTURE}")
+        console.write(args.out / PICTURE, picture(found))
     total = sum(part.error for part in found.parts) or 1.0
     rows = ((p.name, str(p.nodes), number(p.error), number(p.worst), f"{p.error / total:.0%}") for p in found.parts)
     columns = "part|nodes|mean error of alpha|worst picture|share"

@@ -14,10 +14,11 @@ from p3m_edge.cli.options import argument, group, option
 from p3m_edge.cli.options.shared import Runtime
 from p3m_edge.cli.options.values import SIZE, Size, gigabytes
 from p3m_edge.cli.ui import Console, Part, progress
-from p3m_edge.cli.verbs import make_folder, unfinished
+from p3m_edge.cli.verbs import unfinished
 from p3m_edge.cli.verbs.run.default_artefact import default_artefact
 from p3m_edge.cli.verbs.run.matte import KINDS, Budget, Outcome, Recipe, identities, process, read_background
 from p3m_edge.cli.verbs.run.sources import Source, collect, output_names, with_pages
+from p3m_edge.data.recipe import make_folder
 from p3m_edge.errors import InputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import MAX_PIXELS, Picture
 from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX
