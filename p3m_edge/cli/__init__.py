@@ -143,18 +143,18 @@ def main(argv: Sequence[str] | None = None, tool: Verb | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = set(takewhile(lambda argument: argument != "--", arguments))
     console = Console(json="--json" in options, debug="--debug" in options)
-    came: list[int] = []
+    signals: list[int] = []
     limit_threads()
     with console.streams():
         try:
-            with _interrupts(came):
+            with _interrupts(signals):
                 _dispatch(arguments, console, tool)
                 sys.stdout.flush()
-                if came:  # and somebody passed over it
+                if signals:  # and somebody passed over it
                     raise KeyboardInterrupt
                 return 0
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place that turns errors into exit codes
-            if not came or isinstance(error, KeyboardInterrupt):
+            if not signals or isinstance(error, KeyboardInterrupt):
                 return console.report(error)
             interrupt = KeyboardInterrupt()  # of which a library made an error of its own, at an import for example
             interrupt.__cause__ = error
@@ -198,17 +198,17 @@ def _overview() -> str:
 
 
 @contextmanager
-def _interrupts(came: list[int]) -> Iterator[None]:
+def _interrupts(signals: list[int]) -> Iterator[None]:
     """Make SIGTERM raise KeyboardInterrupt, so that it cleans up like Ctrl-C; only the main thread may do that.
 
-    ``came`` gets the number of each of the two that comes.
+    ``signals`` gets the number of each of the two that comes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
+        signals.append(number)
         raise KeyboardInterrupt
 
     # Ctrl-C may be ignored (nohup), or be the business of whoever calls this.

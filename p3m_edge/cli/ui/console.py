@@ -40,12 +40,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u202a-\u202e\u2066-\u2
 class Console:
     """The two streams of one run of the command line.
 
-    Attributes
-    ----------
-    json
-        Whether stdout carries exactly one JSON document.
-    debug
-        Whether errors show their traceback.
+    With ``json``, stdout carries exactly one JSON document; with ``debug``, errors show their traceback.
     """
 
     def __init__(self, *, json: bool = False, debug: bool = False) -> None:
@@ -215,7 +210,7 @@ def to_json(document: object, error: P3MEdgeError | None = None) -> bytes:
     """A frozen dataclass, or a mapping of such, as indented JSON with a final newline; see :meth:`Console.emit`."""
     import msgspec
 
-    content = msgspec.to_builtins(document, enc_hook=_encode)
+    content = msgspec.to_builtins(document, enc_hook=os.fspath)
     if error is not None:
         content["error"] = {"message": str(error), "hint": error.hint, "exit_code": error.exit_code}
     text = msgspec.json.format(msgspec.json.encode(_printable(content)), indent=2).decode()
@@ -281,12 +276,6 @@ def _visible(text: str) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _encode(value: object) -> object:
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def _printable(value: object) -> object:

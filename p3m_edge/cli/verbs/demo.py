@@ -20,7 +20,7 @@ from p3m_edge.benchmarks.report.ranking import failure as benchmark_failure
 from p3m_edge.benchmarks.report.schema import MeasureOptions, Report
 from p3m_edge.benchmarks.rows import artefact_rows
 from p3m_edge.cli.options import option
-from p3m_edge.cli.ui import Console, Part, megabytes, number, progress
+from p3m_edge.cli.ui import Console, Part, megabytes, progress
 from p3m_edge.cli.verbs import export as exporting
 from p3m_edge.cli.verbs import verify as verifying
 from p3m_edge.cli.verbs.run.matte import Recipe
@@ -159,11 +159,9 @@ def markdown(report: DemoReport) -> str:
 def _artefacts(report: DemoReport) -> Table:
     rows = []
     for artefact, verified in zip(report.artefacts, report.verified, strict=True):
-        items = artefact.parity.items
-        errors = (max((getattr(item, name) or 0.0 for item in items), default=None) for name in ("local_mean", "flips"))
-        seconds = sum(stage.seconds for stage in artefact.stages)
-        row = (artefact.target, artefact.status, verified.status, *map(number, errors), megabytes(artefact.bytes))
-        rows.append((*row, f"{seconds:.1f} s"))
+        errors = (exporting.worst_error(artefact, name) for name in ("local_mean", "flips"))
+        seconds = f"{sum(stage.seconds for stage in artefact.stages):.1f} s"
+        rows.append((artefact.target, artefact.status, verified.status, *errors, megabytes(artefact.bytes), seconds))
     return table("artefacts", _COLUMNS, rows)
 
 

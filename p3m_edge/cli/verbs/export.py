@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -135,18 +135,16 @@ def exported(console: Console, **request: object) -> tuple[ExportResult, ...]:
 
 
 def _pictures(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """The pictures that files and folders name; an :class:`InputError` for a pipe, or for a folder without pictures."""
+    """The pictures that files and folders name, each decoded once: an :class:`InputError` comes before the work."""
     if not paths:
         return ()
     from p3m_edge.cli.verbs.run.sources import collect
-    from p3m_edge.imageio import open_regular
+    from p3m_edge.imageio import read_image
 
     found = collect(paths)
     for path, reason in found.failures:
         raise InputError(f"parity picture {path}: {reason}")
-    for source in found.pictures:
-        open_regular(source.path).close()
-    return tuple(source.path for source in found.pictures)
+    return tuple(read_image(source.path).path for source in found.pictures)
 
 
 def _rejection(results: Sequence[ExportResult]) -> P3MEdgeError | None:
@@ -190,30 +188,26 @@ def render(results: Sequence[ExportResult]) -> Iterator[Part]:
     for result in results:
         if result.engine is not None and result.engine.name == "tensorrt":
             yield from (f"{result.target}: {line}" for line in _engine_lines(result.engine))
-    for result in results:
         if result.quantization is not None:
             yield attempts_table(result.target, result.quantization)
-    for result in results:
-        if result.status == "rejected":
-            if not result.parity.passed:
-                yield parity_table(f"parity of {result.target}: FAILED", result.parity)
-            for failure in (*result.parity.failures, *gate_failures(result.quantization)):
-                yield red(f"{result.target}: {failure}")
+        if not result.parity.passed:
+            yield parity_table(f"parity of {result.target}: FAILED", result.parity)
+        for failure in (*result.parity.failures, *gate_failures(result.quantization)):
+            yield red(f"{result.target}: {failure}")
 
 
 def _row(result: ExportResult) -> Styled:
-    return Styled(
-        (
-            result.target,
-            str(result.folder),
-            result.status,
-            *(_worst(getattr(i, name) for i in result.parity.items) for name in ("local_mean", "local_share", "flips")),
-            megabytes(result.bytes),
-            f"{sum(stage.seconds for stage in result.stages):.1f} s",
-            f"{max((stage.peak_rss_mb for stage in result.stages), default=0.0):.0f} MB",
-        ),
-        "red" if result.status == "rejected" else None,
-    )
+    worst = (worst_error(result, name) for name in ("local_mean", "local_share", "flips"))
+    seconds = f"{sum(stage.seconds for stage in result.stages):.1f} s"
+    peak = f"{max((stage.peak_rss_mb for stage in result.stages), default=0.0):.0f} MB"
+    cells = (result.target, str(result.folder), result.status, *worst, megabytes(result.bytes), seconds, peak)
+    return Styled(cells, "red" if result.status == "rejected" else None)
+
+
+def worst_error(result: ExportResult, name: str) -> str:
+    """The largest error of all parity pictures, of those that there are."""
+    values = (getattr(item, name) for item in result.parity.items)
+    return number(max((value for value in values if value is not None), default=None))
 
 
 def _engine_lines(engine: EngineRecord) -> tuple[str, ...]:
@@ -222,7 +216,3 @@ def _engine_lines(engine: EngineRecord) -> tuple[str, ...]:
         return f"engine: not built: {engine.reason}", *(f"to build it on the device: {c}" for c in engine.commands)
     ran = "" if engine.build.gpu is not None else ", not run on a device"
     return (f"engine: built for sm {', '.join(engine.build.compute_capabilities)}{ran}",)
-
-
-def _worst(values: Iterable[float | None]) -> str:
-    return number(max((value for value in values if value is not None), default=None))

@@ -62,18 +62,9 @@ class Arguments:
 class Verification:
     """The verdict on one artefact.
 
-    Attributes
-    ----------
-    status
-        ``passed``; ``failed``: the golden vectors exceed a limit; ``error``: it could not be run at all.
-    message, hint, exit_code
-        Why it did not pass; 0 if it did.
-    engine, selftest
-        What ran it, and the figures; None with ``error``.
-    program
-        Of a Core ML package: what its functions are, and what came of interpreting them.
-    verified
-        What the manifest says has been proved before, and where.
+    ``failed``: the golden vectors exceed a limit; ``error``: it could not be run at all, and there is no ``selftest``.
+    ``program`` is what came of interpreting the functions of a Core ML package; ``verified`` is what the
+    manifest says has been proved before, and where.
     """
 
     folder: Path

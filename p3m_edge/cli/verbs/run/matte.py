@@ -42,20 +42,11 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one picture.
+    """What became of one picture, or of one ``page`` of it, from 1 on.
 
-    Attributes
-    ----------
-    outputs
-        The files that are there now; with ``skipped`` they were there before.
-    reason
-        Why it failed, or was skipped.
-    seconds
-        Decoding, matting and writing.
-    page
-        Which page or frame of the file, from 1 on; None where it was not asked for all of them.
-    remarks
-        What must be known about the file, as in :class:`p3m_edge.imageio.Picture`.
+    ``outputs`` are the files that are there now; with ``skipped`` they were there before. ``reason`` says why it failed
+    or was skipped. ``seconds`` are for decoding, matting and writing. ``remarks`` are those of
+    :class:`p3m_edge.imageio.Picture`.
     """
 
     input: Path
@@ -82,12 +73,7 @@ def identities(path: Path) -> set[object]:
 class Budget:
     """How large a picture may be.
 
-    Attributes
-    ----------
-    max_pixels
-        Of a picture.
-    max_memory
-        Bytes for a picture and its results; None: what is free when its turn comes.
+    ``max_memory`` are the bytes for a picture and its results; None: what is free when its turn comes.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -98,7 +84,10 @@ class Budget:
 
         Else an :class:`InputError`, which is also that of :func:`p3m_edge.imageio.read_image`.
         """
-        room = _free_memory() if self.max_memory is None else self.max_memory
+        room = self.max_memory
+        if room is None:  # what this process may still take: of the machine, its container and its own limits
+            free, left = int(psutil.virtual_memory().available), memory_left()
+            room = free if left is None else min(free, left)
         each = max(BYTES_PER_PIXEL[kind] for kind in kinds)
         allowed = min(self.max_pixels, room // each)
         try:
@@ -122,24 +111,12 @@ class Budget:
         )
 
 
-def _free_memory() -> int:
-    """The bytes that this process may still take: of the machine, its container and its own limits."""
-    free, left = int(psutil.virtual_memory().available), memory_left()
-    return free if left is None else min(free, left)
-
-
 @dataclass(frozen=True)
 class Recipe:
-    """What to write for each picture.
+    """What to write for each picture: results of these ``kinds``, of ``KINDS``.
 
-    Attributes
-    ----------
-    kinds
-        Of ``KINDS``.
-    background
-        For ``composite``: a colour (R, G, B; 0..255, sRGB) or a picture.
-    force
-        Whether files that exist are replaced; otherwise they stay, and only what is missing is made.
+    ``background`` is for ``composite``: a colour (R, G, B; 0..255, sRGB) or a picture. With ``force``, files that exist
+    are replaced; else they stay, and only what is missing is made.
     """
 
     kinds: tuple[str, ...]
