@@ -34,7 +34,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, encoding="utf-8", timeout=120, **options)
+    return subprocess.run(command(*arguments), capture_output=True, encoding="utf-8", timeout=300, **options)
 
 
 def names(folder: Path) -> list[str]:
@@ -103,7 +103,7 @@ def test_interrupted_and_killed(number, tmp_path):
         with pytest.raises(OutputError, match="another process"), folders.workspace(out, "trt-fp16", force=True):
             pass
         process.send_signal(number)
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=300)
     finally:
         process.kill()
         process.wait()

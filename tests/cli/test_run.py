@@ -294,7 +294,7 @@ def test_a_full_disc_ends_the_run_and_leaves_complete_files(artefact, photo, tmp
     )
     command = [*mount, out, sys.executable, "-c", inside, artefact, tmp_path / "in", "--cutout", out]
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
     except FileNotFoundError:
         pytest.skip("no unshare here")
     if done.returncode == 77 or "unshare" in done.stderr:
@@ -319,7 +319,7 @@ def test_an_interrupt_leaves_complete_files_only(number, artefact, photo, tmp_pa
     while time.monotonic() < deadline and not (out / "01.alpha.png").exists():
         time.sleep(0.01)
     process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 130
     assert json.loads(stdout)["error"]["exit_code"] == 130
     assert stderr.splitlines()[-1] == "interrupted"

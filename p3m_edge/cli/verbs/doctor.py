@@ -7,12 +7,12 @@ import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from p3m_edge import __version__, shipped
 from p3m_edge.benchmarks.fingerprint import Fingerprint, fingerprint
-from p3m_edge.cli.probe import Probe
+from p3m_edge.cli.probe import Package
 from p3m_edge.cli.ui import Console, Part, megabytes
 from p3m_edge.errors import CheckpointError
 from p3m_edge.manifest import sha256
@@ -49,18 +49,6 @@ class Arguments:
     Every package is tested by importing it in a process of its own, so that one that is installed but broken is
     reported with its cause. Nothing is installed or changed.
     """
-
-
-@dataclass(frozen=True)
-class Package:
-    """One package: ``cause`` says why it is broken; ``details`` are the devices or providers that it really offers."""
-
-    name: str
-    extra: str | None
-    status: Literal["ok", "absent", "broken"]
-    version: str | None = None
-    details: dict[str, Any] = field(default_factory=dict)
-    cause: str | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +132,7 @@ def _probe() -> dict[str, Package]:
         started: dict[str, Worker] = {}
         for name in filter(_installed, PACKAGES):
             started[name] = stack.enter_context(Worker("p3m_edge.cli.probe", timeout=_TIMEOUT))
-            started[name].send("probe", name=name)
+            started[name].send("probe", name=name, extra=PACKAGES[name])
         return {name: _examined(name, extra, started.get(name)) for name, extra in PACKAGES.items()}
 
 
@@ -159,10 +147,9 @@ def _examined(name: str, extra: str | None, worker: Worker | None) -> Package:
     if worker is None:
         return Package(name, extra, "absent")
     try:
-        found = worker.receive(Probe)
+        return worker.receive(Package)
     except WorkerError as error:
-        found = Probe(cause=f"importing it fails: {error}")
-    return Package(name, extra, "broken" if found.cause else "ok", found.version, found.details, found.cause)
+        return Package(name, extra, "broken", cause=f"importing it fails: {error}")
 
 
 def _build_modules(target: Target) -> tuple[str, ...]:
