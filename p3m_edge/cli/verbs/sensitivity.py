@@ -61,16 +61,16 @@ def run(args: Arguments, console: Console) -> None:
     from p3m_edge.export.session import ExportSession
 
     width, height = args.size
-    bench = ExportSession(export.ExportRequest(("onnx-fp32",), Path(), width=width, height=height, **weights))
     if args.weights.standin:
         console.warn("the weights are stand-ins and NOT TRAINED: the ranking says nothing about trained ones")
     calibration = open_calibration(args.calib, count=args.calib_count, seed=args.seed)
+    session = ExportSession(export.ExportRequest(("onnx-fp32",), Path(), width=width, height=height, **weights))
     for remark in calibration.remarks:
         console.warn(remark)
     if args.out is not None:  # before the hours of work, and not for input that cannot be used
         charts.require()
         make_folder(args.out)
-    model = bench.graph()
+    model = session.graph()
     images = list(itertools.islice(calibration.images(height, width), args.pictures))
     ranges = {}
     if args.precision == "int8":
