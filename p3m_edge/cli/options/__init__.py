@@ -47,14 +47,16 @@ def option(
     required, metavar, nargs, const
         As argparse has them.
     """
-    told = {"help": text, "metavar": metavar, "type": parse, "nargs": nargs, "const": const, "required": required}
-    return field(default=default, metadata={"argparse": told, "flags": flag.split(",") * bool(flag), "title": group})
+    keywords = {"help": text, "metavar": metavar, "type": parse, "nargs": nargs, "const": const, "required": required}
+    return field(
+        default=default, metadata={"argparse": keywords, "flags": flag.split(",") * bool(flag), "title": group}
+    )
 
 
 def argument(text: str, metavar: str, *, nargs: str | None = None) -> Any:
     """A field that is given without a name in front; ``nargs`` as argparse has it."""
-    told = {"help": text, "metavar": metavar, "nargs": nargs}
-    return field(default=() if nargs in ("*", "+") else None, metadata={"argparse": told, "flags": None})
+    keywords = {"help": text, "metavar": metavar, "nargs": nargs}
+    return field(default=() if nargs in ("*", "+") else None, metadata={"argparse": keywords, "flags": None})
 
 
 def group(cls: type[T], title: str | None = None) -> Any:
@@ -83,25 +85,25 @@ def _flags(each: Field[Any]) -> list[str]:
 
 def _settings(kind: object, each: Field[Any]) -> dict[str, Any]:
     """What argparse is told about a field of a type."""
-    told: dict[str, Any] = {name: value for name, value in each.metadata["argparse"].items() if value is not None}
-    told |= {"help": _help(told["help"], each.default), "default": each.default}
+    keywords: dict[str, Any] = {name: value for name, value in each.metadata["argparse"].items() if value is not None}
+    keywords |= {"help": _help(keywords["help"], each.default), "default": each.default}
     if each.metadata["flags"] is not None:
-        told["dest"] = each.name
+        keywords["dest"] = each.name
     optional = get_origin(kind) in (Union, types.UnionType)
     if optional:  # X | None
         kind = next(arg for arg in get_args(kind) if arg is not types.NoneType)
     if kind is bool:
-        return told | {"action": "store_const", "const": True}
+        return keywords | {"action": "store_const", "const": True}
     if get_origin(kind) is tuple and not optional:
         kind = get_args(kind)[0]
         if each.metadata["flags"] is not None:
-            told |= {"action": "extend" if "nargs" in told else "append", "default": None}
+            keywords |= {"action": "extend" if "nargs" in keywords else "append", "default": None}
     if get_origin(kind) is Literal:
-        told["choices"] = get_args(kind)
-        kind = type(told["choices"][0])
-        return {"type": kind} | told
+        keywords["choices"] = get_args(kind)
+        kind = type(keywords["choices"][0])
+        return {"type": kind} | keywords
     parse, metavar = _READ.get(kind, _READ[str])
-    return {"type": parse, "metavar": metavar or None} | told
+    return {"type": parse, "metavar": metavar or None} | keywords
 
 
 def _help(text: str, default: object) -> str:

@@ -9,7 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias
@@ -79,17 +79,20 @@ class Console:
     @contextmanager
     def _own_stdout(self) -> Iterator[None]:
         """Point stdout, both Python's and the descriptor, at stderr; ``_stdout`` is the real one."""
-        kept = _redirect_descriptor(self._stdout)
-        if kept is not None:
-            self._stdout = kept
-        original, sys.stdout = sys.stdout, sys.stderr
+        original = sys.stdout
+        with suppress(OSError):  # not a descriptor: captured by a test or an embedding program
+            if original.fileno() == 1:
+                original.flush()
+                self._stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
+                os.dup2(2, 1)
+        sys.stdout = sys.stderr
         try:
             yield
         finally:
             sys.stdout = original
-            if kept is not None:
-                os.dup2(kept.fileno(), 1)
-                kept.close()
+            if self._stdout is not original:
+                os.dup2(self._stdout.fileno(), 1)
+                self._stdout.close()
 
     def emit(
         self, document: object, parts: Iterable[Part], error: P3MEdgeError | None = None, warnings: Iterable[str] = ()
@@ -189,12 +192,10 @@ class Console:
 
     def _discard_stdout(self) -> None:
         """Send what is still buffered for stdout nowhere, so that the interpreter can end in peace."""
-        try:
+        with suppress(OSError):  # stdout is not a descriptor: nothing to discard
             descriptor = os.open(os.devnull, os.O_WRONLY)
             os.dup2(descriptor, self._stdout.fileno())
             os.close(descriptor)
-        except OSError:  # stdout is not a descriptor: nothing to discard
-            return
 
     def _write_json(self, data: bytes) -> None:
         self._emitted = True
@@ -294,16 +295,3 @@ def _replace_closed_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
-
-
-def _redirect_descriptor(stdout: IO[str]) -> IO[str] | None:
-    """Point file descriptor 1 at stderr; returns a stream on the real stdout (None: stdout is not a descriptor)."""
-    try:
-        if stdout.fileno() != 1:
-            return None
-    except OSError:  # io.UnsupportedOperation: captured by a test or an embedding program
-        return None
-    stdout.flush()
-    kept = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return kept
