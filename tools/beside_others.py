@@ -19,7 +19,7 @@ from p3m_edge.cli.options import argument, option
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.manifest import read
 from p3m_edge.runtimes.engines import openvino as ov
-from p3m_edge.table import table
+from p3m_edge.table import Table
 
 EXAMPLES = """
 python tools/beside_others.py modnet.onnx rvm-0.5.onnx --artefact out/openvino-fp32 --artefact out/r34/openvino-fp32
@@ -53,10 +53,10 @@ def run(args: Arguments, console: ui.Console) -> None:
             calls, rounds=args.rounds, iterations=args.iterations,
             progress=lambda done, total: bars.progress("rounds", done, total),
         )  # fmt: skip
-    columns = f"network|median, ms|95 % interval|latency as a multiple of {names[0]}'s"
+    columns = ("network", "median, ms", "95 % interval", f"latency as a multiple of {names[0]}'s")
     machine = fingerprint()
     where = f"{machine.cpu}, {machine.system}, OpenVINO {machine.packages.get('openvino', '?')}"
-    console.emit({"rounds": found, "machine": machine}, [table("", columns, _rows(found)).markdown(), "", where])
+    console.emit({"rounds": found, "machine": machine}, [Table("", columns, tuple(_rows(found))).markdown(), "", where])
 
 
 def _call(model: Path, threads: int) -> Callable[[], object]:

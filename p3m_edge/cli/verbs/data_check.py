@@ -12,7 +12,7 @@ from p3m_edge.cli.options.shared import Mattes, workers
 from p3m_edge.cli.ui import Console, Part, counting, red
 from p3m_edge.data.check import Report, SplitReport, Spread, check
 from p3m_edge.errors import PartialError
-from p3m_edge.table import table
+from p3m_edge.table import Table
 
 EXAMPLES = """
 p3m-edge data check P3M-10k
@@ -51,9 +51,9 @@ def _error(report: Report) -> PartialError | None:
 
 
 def _render(report: Report) -> Iterator[Part]:
-    columns = "|".join(["", *(split.name for split in report.splits)])
-    rows = ((what, *map(show, report.splits)) for what, show in _ROWS.items())
-    yield table(str(report.root), columns, rows, "shares of the picture: mean (smallest to largest)")
+    columns = ("", *(split.name for split in report.splits))
+    rows = tuple((what, *map(show, report.splits)) for what, show in _ROWS.items())
+    yield Table(str(report.root), columns, rows, "shares of the picture: mean (smallest to largest)")
     found: dict[str, list[str]] = {}
     for problem in report.problems:
         found.setdefault(problem.kind, []).append(f"{problem.kind}: {problem.file}: {problem.message}")
