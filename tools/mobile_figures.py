@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,7 @@ _SIZE_COLUMNS = "size|latency, ms|95 % interval|SAD, thousands|pictures"
 @dataclass(frozen=True)
 class Arguments:
     """Measure the variants of the mobile network beside ResNet-34 (their weights are random), or the shipped weights
-    at four sizes. Writes the figures as JSON, as a table in Markdown and as a charts.
+    at four sizes. Writes the figures as JSON, as a table in Markdown and as a chart.
     """
 
     sizes: Path | None = option("measure the shipped weights at four sizes on a set with mattes", metavar="SET")
@@ -54,7 +54,6 @@ class Arguments:
 
 def run(args: Arguments, console: ui.Console) -> None:
     """Measure, and write what was found."""
-    args.out.mkdir(parents=True, exist_ok=True)
     if args.sizes is None:
         _choices(args, console)
     else:
@@ -70,7 +69,8 @@ def _choices(args: Arguments, console: ui.Console) -> None:
         )
     base = next(one for one in found if one.name == variants.LARGE).latency.rounds
     ratios = [paired_ratio(base, one.latency.rounds) for one in found]
-    bars, rows = [], []
+    bars: list[charts.Bar] = []
+    rows: list[tuple[str, ...]] = []
     for one, ratio in zip(found, ratios, strict=True):
         millions = f"{one.parameters / 1e6:.2f}"
         if one.name != variants.LARGE:
@@ -94,7 +94,9 @@ def _sizes(args: Arguments, root: Path, console: ui.Console) -> None:
     if (error := failure(measured)) is not None:
         raise error
     set_name, accuracy = _accuracy(root, folders)
-    figures, points, rows = [], [], []
+    figures: list[dict[str, object]] = []
+    points: list[charts.Point] = []
+    rows: list[tuple[str, ...]] = []
     for size, row, (sad, pictures) in zip(SIZES, measured.rows, accuracy, strict=True):
         assert row.measured is not None
         latency = row.measured.latency
@@ -135,9 +137,9 @@ def _latency(latency: Summary) -> tuple[str, str]:
     return f"{latency.median:.2f}", f"{latency.interval.low:.2f} to {latency.interval.high:.2f}"
 
 
-def _finish(file: Path, report: dict[str, object], shown: Table, svg: str, console: ui.Console) -> None:
+def _finish(file: Path, report: Mapping[str, object], shown: Table, svg: str, console: ui.Console) -> None:
     """Write the figures as JSON, Markdown and a chart, and show them."""
-    document = report | {"machine": fingerprint()}
+    document = {**report, "machine": fingerprint()}
     console.write(file.with_suffix(".json"), document)
     console.write(file.with_suffix(".md"), shown.markdown() + "\n")
     console.write(file.with_suffix(".svg"), svg)
