@@ -256,7 +256,8 @@ def _known(error: BaseException) -> P3MEdgeError:
     elif isinstance(error, FileNotFoundError) and _current_folder_is_gone():
         message, hint = "the current folder was deleted", "change to one that is there"
     elif isinstance(error, RuntimeError) and "home directory" in str(error):  # of pathlib, at a `~`
-        message, hint, code = "'~' stands for no folder here: no such user, or no home", "write the path in full", 2
+        message, code = "'~' stands for no folder here: no such user, or no home", 2
+        hint = "set HOME, or write the path in full"
     known = P3MEdgeError(_one_line(message), hint=hint)
     known.exit_code = code
     return known
