@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from p3m_edge.atomic import atomic_write
 from p3m_edge.cli import main, ui
-from p3m_edge.cli.options import Size, fill, group, option
+from p3m_edge.cli.options import fill, group, option
 from p3m_edge.cli.options.shared import Mattes
+from p3m_edge.cli.options.values import Size
+from p3m_edge.table import Table, table
 from p3m_edge.train import ablation
-from p3m_edge.train.ablation import Ablation, Spread
+from p3m_edge.train.ablation import Ablation
 
 EXAMPLES = """
 python tools/ablate_cp.py --data people --test both-forms --faces sources --encoder-weights lite0.pth --out ablation
 python tools/ablate_cp.py --data people --test both-forms --faces CelebAMask-HQ --steps 3000 --seeds 5 --out longer
 python tools/ablate_cp.py --data people --test both --faces sources --set feature_paste.levels=[1,2,3] --out levels
 """
-_COLUMNS = "P3M-CP|SAD|>B:B|>B:N|>gap|>95 % interval of the gap"
+_COLUMNS = "P3M-CP|SAD|B:B|B:N|gap|95 % interval of the gap"
 _TITLE = "SAD in thousands, mean ± standard deviation over the seeds; gap: B:N less B:B"
 
 
@@ -50,9 +50,9 @@ def run(args: Arguments, console: ui.Console) -> None:
     setting = fill(ablation.Setting, args, overrides=(*args.mattes.settings, *args.set))
     with ui.progress(console, lines=20) as bars:
         found = ablation.ablate(setting, args.out, bars)
-    atomic_write(args.out / "report.json", ui.to_json(found))
-    atomic_write(args.out / "report.md", markdown(found).encode())
-    console.emit(found, [ui.table(_TITLE, _COLUMNS, _rows(found))])
+    console.write(args.out / "report.json", found)
+    console.write(args.out / "report.md", markdown(found))
+    console.emit(found, [_table(found)])
 
 
 def markdown(found: Ablation) -> str:
@@ -66,21 +66,17 @@ def markdown(found: Ablation) -> str:
         f"{setting.seeds} seeds" + (f"; {', '.join(setting.overrides)}" if setting.overrides else "") + ".",
         f"{_TITLE}. The interval is over the pictures (each with its mean over the seeds).",
         "",
-        "| " + _COLUMNS.replace(">", "").replace("|", " | ") + " |",
-        "| --- | --- |" + " ---: |" * _COLUMNS.count(">"),
+        _table(found).markdown(),
     ]
-    lines += ["| " + " | ".join(cells) + " |" for cells in _rows(found)]
     return "\n".join(lines) + "\n"
 
 
-def _rows(found: Ablation) -> Iterator[tuple[str, ...]]:
+def _table(found: Ablation) -> Table:
+    rows = []
     for row in found.rows:
-        spreads = (_cell(spread) for spread in (row.blurred, row.normal, row.gap))
-        yield row.variant, row.where, *spreads, "{:.3f} to {:.3f}".format(*row.interval)
-
-
-def _cell(spread: Spread) -> str:
-    return f"{spread.mean:.3f} ± {spread.deviation:.3f}"
+        spreads = (f"{spread.mean:.3f} ± {spread.deviation:.3f}" for spread in (row.blurred, row.normal, row.gap))
+        rows.append((row.variant, row.where, *spreads, "{:.3f} to {:.3f}".format(*row.interval)))
+    return table(_TITLE, _COLUMNS, rows)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,11 @@
-"""Latency of other people's networks, as ONNX files, beside our artefacts: OpenVINO, one interleaved run.
-
-    python tools/beside_others.py FILE.onnx [FILE.onnx ...] --artefact out/openvino-fp32 [--artefact DIR ...]
-
-Every network computes in float32 with the same number of threads, one inference at a time. Each round calls all of them
-in an order of its own; ratios are of the rounds' medians, to the first artefact. Inputs are random: latency does not
-depend on them, nor on weights. Files need static shapes. It needs the extra ``openvino``.
-"""
+"""Latency of other people's networks, as ONNX files, beside our artefacts: ``python tools/beside_others.py``."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,35 +14,49 @@ import numpy as np
 from p3m_edge.benchmarks.fingerprint import fingerprint
 from p3m_edge.benchmarks.interleave import interleaved
 from p3m_edge.benchmarks.statistics import median, paired_ratio, summarise
-from p3m_edge.errors import InputError, P3MEdgeError
+from p3m_edge.cli import main, ui
+from p3m_edge.cli.options import argument, option
+from p3m_edge.errors import InputError, UsageError
 from p3m_edge.manifest import read
 from p3m_edge.runtimes.engines import openvino as ov
+from p3m_edge.table import Table
+
+EXAMPLES = """
+python tools/beside_others.py modnet.onnx rvm-0.5.onnx --artefact out/openvino-fp32 --artefact out/r34/openvino-fp32
+"""
 
 
-def main() -> int:
+@dataclass(frozen=True)
+class Arguments:
+    """Time other people's networks beside artefacts: OpenVINO, one interleaved run. Every network computes in float32
+    with the same number of threads, one inference at a time. Each round calls all of them in an order of its own;
+    ratios are of the rounds' medians, to the first artefact. Inputs are random: latency does not depend on them, nor on
+    weights.
+    """
+
+    files: tuple[Path, ...] = argument("an ONNX file of static shapes", "FILE", nargs="+")
+    artefacts: tuple[Path, ...] = option("repeatable", (), flag="--artefact", metavar="DIR", required=True)
+    threads: int = option("of each network", 2)
+    rounds: int = option("interleaved rounds", 15)
+    iterations: int = option("calls of each network in a round", 3)
+
+
+def run(args: Arguments, console: ui.Console) -> None:
     """Measure, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
-    parser.add_argument("--artefact", type=Path, action="append", required=True, metavar="DIR")
-    parser.add_argument("--threads", type=_positive, default=2, metavar="N", help="default: 2")
-    parser.add_argument("--rounds", type=_positive, default=15, metavar="N", help="default: 15")
-    parser.add_argument("--iterations", type=_positive, default=3, metavar="N", help="of a round (default: 3)")
-    arguments = parser.parse_args()
-    names = [f"{path.parent.name}/{path.name}" for path in arguments.artefact] + [path.stem for path in arguments.files]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        parser.error(f"two networks would be called {', '.join(sorted(twice))}")
-    try:
-        models = [path / read(path).model_file for path in arguments.artefact] + arguments.files
-        calls = {name: _call(model, arguments.threads) for name, model in zip(names, models, strict=True)}
-        _print(interleaved(calls, rounds=arguments.rounds, iterations=arguments.iterations, progress=_tell))
-    except P3MEdgeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
+    names = [f"{path.parent.name}/{path.name}" for path in args.artefacts] + [path.stem for path in args.files]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise UsageError(f"two networks would be called {', '.join(twice)}")
+    models = [*(path / read(path).model_file for path in args.artefacts), *args.files]
+    calls = {name: _call(model, args.threads) for name, model in zip(names, models, strict=True)}
+    with ui.progress(console, lines=args.rounds) as bars:
+        found = interleaved(
+            calls, rounds=args.rounds, iterations=args.iterations,
+            progress=lambda done, total: bars.progress("rounds", done, total),
+        )  # fmt: skip
+    columns = ("network", "median, ms", "95 % interval", f"latency as a multiple of {names[0]}'s")
+    machine = fingerprint()
+    where = f"{machine.cpu}, {machine.system}, OpenVINO {machine.packages.get('openvino', '?')}"
+    console.emit({"rounds": found, "machine": machine}, [Table("", columns, tuple(_rows(found))).markdown(), "", where])
 
 
 def _call(model: Path, threads: int) -> Callable[[], object]:
@@ -73,33 +81,14 @@ def _random(numbers: np.random.Generator, shape: tuple[int, ...], dtype: np.dtyp
     return (numbers.random(shape) * (255 if dtype == np.uint8 else 1)).astype(dtype)
 
 
-def _print(found: dict[str, list[list[float]]]) -> None:
-    first = next(iter(found))
-    base = [median(calls) for calls in found[first]]
-    print(
-        f"| network | median, ms | 95 % interval | latency as a multiple of {first}'s |\n| --- | ---: | ---: | ---: |"
-    )
+def _rows(found: dict[str, list[list[float]]]) -> Iterator[tuple[str, ...]]:
+    base = [median(calls) for calls in next(iter(found.values()))]
     for name, rounds in found.items():
-        summary = summarise(rounds)
-        ratio = paired_ratio([median(calls) for calls in rounds], base)
+        summary, ratio = summarise(rounds), paired_ratio([median(calls) for calls in rounds], base)
         interval = f"{summary.interval.low:.1f} to {summary.interval.high:.1f}"
         multiple = f"{ratio.value:.2f} ({ratio.interval.low:.2f} to {ratio.interval.high:.2f})"
-        print(f"| {name} | {summary.median:.1f} | {interval} | {multiple} |")
-    machine = fingerprint()
-    print(f"\n{machine.cpu}, {machine.system}, OpenVINO {machine.packages.get('openvino', '?')}")
-
-
-def _tell(done: int, total: int) -> None:
-    if done:
-        print(f"round {done} of {total}", file=sys.stderr)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
+        yield name, f"{summary.median:.1f}", interval, multiple
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(tool=sys.modules[__name__]))

@@ -207,22 +207,16 @@ def _write(out: Path, found: Driver, steps: list[Step], report: Report | None) -
     from p3m_edge.atomic import atomic_write
     from p3m_edge.benchmarks.redact import redact
     from p3m_edge.benchmarks.report import render as reports
+    from p3m_edge.table import NONE, table
 
     steps = [
         dataclasses.replace(step, what=redact(step.what), error=step.error and redact(step.error)) for step in steps
     ]
     document = msgspec.json.encode({"driver": found, "steps": steps, "report": report})
     atomic_write(out / "gpu.json", msgspec.json.format(document, indent=2) + b"\n")
-    lines = [
-        f"# {found.gpus[0].name}",
-        "",
-        _named(found),
-        "",
-        "| step | code | seconds | error |",
-        "| --- | ---: | ---: | --- |",
-    ]
-    lines += [f"| `{step.what}` | {step.code} | {step.seconds} | {step.error or '-'} |" for step in steps]
-    text = "\n".join(lines) + "\n"
+    rows = ((f"`{step.what}`", str(step.code), str(step.seconds), step.error or NONE) for step in steps)
+    done = table("steps", "step|code|seconds|error", rows).markdown()
+    text = f"# {found.gpus[0].name}\n\n{_named(found)}\n\n{done}\n"
     if report is not None:
         text += "\n" + reports.markdown(report).replace("# Benchmark", "## Benchmark", 1)
     atomic_write(out / "gpu.md", text.encode())

@@ -6,26 +6,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from p3m_edge.atomic import atomic_write
-from p3m_edge.benchmarks.fingerprint import Fingerprint, fingerprint
+from p3m_edge.benchmarks.fingerprint import fingerprint
 from p3m_edge.benchmarks.measure import measure
 from p3m_edge.benchmarks.report import charts
 from p3m_edge.benchmarks.report.ranking import failure
-from p3m_edge.benchmarks.report.schema import MeasureOptions as Settings
+from p3m_edge.benchmarks.report.schema import MeasureOptions
 from p3m_edge.benchmarks.rows import artefact_rows
-from p3m_edge.benchmarks.statistics import Ratio, Summary, paired_ratio
+from p3m_edge.benchmarks.statistics import Summary, paired_ratio
 from p3m_edge.cli import main, ui
-from p3m_edge.cli.options import SIZE, Size, fill, option
+from p3m_edge.cli.options import fill, option
+from p3m_edge.cli.options.values import SIZE, Size
 from p3m_edge.cli.verbs.export import exported
 from p3m_edge.evaluate.methods import Options, open_method
 from p3m_edge.evaluate.runner import Trimaps, find_set
 from p3m_edge.evaluate.runner import run as evaluate
 from p3m_edge.export import choices as variants
 from p3m_edge.shipped import weights_path
+from p3m_edge.table import Table, table
 
 EXAMPLES = """
 python tools/mobile_figures.py --rounds 15 --threads 2 --out out/mobile
@@ -33,14 +34,14 @@ python tools/mobile_figures.py --sizes portraits/ --out out/mobile
 """
 SIZES = (Size(256, 256), Size(384, 384), Size(512, 288), Size(512, 512))
 _TARGET = "openvino-fp32"
-_CHOICE_COLUMNS = "variant|>parameters, M|>latency, ms|>95 % interval|>times as fast as r34"
-_SIZE_COLUMNS = "size|>latency, ms|>95 % interval|>SAD, thousands|>pictures"
+_CHOICE_COLUMNS = "variant|parameters, M|latency, ms|95 % interval|times as fast as r34"
+_SIZE_COLUMNS = "size|latency, ms|95 % interval|SAD, thousands|pictures"
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Measure the variants of the mobile network beside ResNet-34 (their weights are random), or the shipped weights
-    at four sizes. Writes the figures as JSON, as a table in Markdown and as a charts.
+    at four sizes. Writes the figures as JSON, as a table in Markdown and as a chart.
     """
 
     sizes: Path | None = option("measure the shipped weights at four sizes on a set with mattes", metavar="SET")
@@ -51,49 +52,8 @@ class Arguments:
     threads: int | None = option("default: the usable physical cores")
 
 
-@dataclass(frozen=True)
-class ChoiceFigure:
-    """A variant; ``ratio`` says how many times as fast as ResNet-34 it is, ``latency`` is in milliseconds."""
-
-    name: str
-    parameters: int
-    latency: Summary
-    ratio: Ratio
-
-
-@dataclass(frozen=True)
-class ChoicesReport:
-    """All variants, and where they were measured."""
-
-    width: int
-    height: int
-    threads: int | None
-    choices: tuple[ChoiceFigure, ...]
-    machine: Fingerprint
-
-
-@dataclass(frozen=True)
-class SizeFigure:
-    """The shipped weights at one size: latency in milliseconds, mean SAD in thousands over the set's pictures."""
-
-    size: str
-    latency: Summary
-    sad: float
-    pictures: int
-
-
-@dataclass(frozen=True)
-class SizesReport:
-    """All sizes, on which set, and where they were measured."""
-
-    set_name: str
-    sizes: tuple[SizeFigure, ...]
-    machine: Fingerprint
-
-
 def run(args: Arguments, console: ui.Console) -> None:
     """Measure, and write what was found."""
-    args.out.mkdir(parents=True, exist_ok=True)
     if args.sizes is None:
         _choices(args, console)
     else:
@@ -101,51 +61,59 @@ def run(args: Arguments, console: ui.Console) -> None:
 
 
 def _choices(args: Arguments, console: ui.Console) -> None:
-    """Measure the variants."""
+    """Measure the variants; ``ratio`` says how many times as fast as ResNet-34 one is."""
     width, height = args.size
     with ui.counting(console, "rounds") as progress:
         found = variants.measure(
             width, height, threads=args.threads, rounds=args.rounds, iterations=args.iterations, progress=progress
         )
     base = next(one for one in found if one.name == variants.LARGE).latency.rounds
-    figures = tuple(
-        ChoiceFigure(one.name, one.parameters, one.latency, paired_ratio(base, one.latency.rounds)) for one in found
-    )
-    small = sorted((one for one in figures if one.name != variants.LARGE), key=lambda one: one.latency.median)
-    rows = [charts.Bar(one.name, one.latency.median, _note(one), one.name == variants.SHIPPED) for one in small]
-    svg = charts.bars(f"Variants of the mobile network, {args.size}", rows, "ms")
-    report = ChoicesReport(width, height, args.threads, figures, fingerprint())
-    _finish(args.out / "choices", report, _CHOICE_COLUMNS, list(map(_choice_cells, figures)), svg, console)
+    ratios = [paired_ratio(base, one.latency.rounds) for one in found]
+    bars: list[charts.Bar] = []
+    rows: list[tuple[str, ...]] = []
+    for one, ratio in zip(found, ratios, strict=True):
+        millions = f"{one.parameters / 1e6:.2f}"
+        if one.name != variants.LARGE:
+            note = f"1/{ratio.value:.1f} of r34, {millions} M"
+            bars.append(charts.Bar(one.name, one.latency.median, note, one.name == variants.SHIPPED))
+        speed = f"{ratio.value:.1f} ({ratio.interval.low:.1f} to {ratio.interval.high:.1f})"
+        rows.append((one.name, millions, *_latency(one.latency), speed))
+    bars.sort(key=lambda bar: bar.value)
+    svg = charts.bars(f"Variants of the mobile network, {args.size}", bars, "ms")
+    figures = [vars(one) | {"ratio": ratio} for one, ratio in zip(found, ratios, strict=True)]
+    report = {"width": width, "height": height, "threads": args.threads, "choices": figures}
+    _finish(args.out / "choices", report, table("variants", _CHOICE_COLUMNS, rows), svg, console)
 
 
 def _sizes(args: Arguments, root: Path, console: ui.Console) -> None:
-    """Measure the shipped weights at several sizes."""
+    """Measure the shipped weights at several sizes: latency, and mean SAD in thousands over the set's pictures."""
     folders = [_artefact(args.out, size, console) for size in SIZES]
-    settings = fill(Settings, args, throughput=False)
+    settings = fill(MeasureOptions, args, throughput=False)
     with ui.progress(console, lines=10) as bars:
         measured = measure(artefact_rows(folders), settings, progress=bars.progress)
     if (error := failure(measured)) is not None:
         raise error
     set_name, accuracy = _accuracy(root, folders)
-    figures = tuple(
-        SizeFigure(str(size), row.measured.latency, *accurate)
-        for size, row, accurate in zip(SIZES, measured.rows, accuracy, strict=True)
-        if row.measured is not None
-    )
-    points = [charts.Point(one.size, one.latency.median, one.sad) for one in figures]
-    title = f"mobile: latency and error by size ({set_name}, {figures[0].pictures} pictures)"
+    figures: list[dict[str, object]] = []
+    points: list[charts.Point] = []
+    rows: list[tuple[str, ...]] = []
+    for size, row, (sad, pictures) in zip(SIZES, measured.rows, accuracy, strict=True):
+        assert row.measured is not None
+        latency = row.measured.latency
+        figures.append({"size": str(size), "latency": latency, "sad": sad, "pictures": pictures})
+        points.append(charts.Point(str(size), latency.median, sad))
+        rows.append((str(size), *_latency(latency), f"{sad:.2f}", str(pictures)))
+    title = f"mobile: latency and error by size ({set_name}, {accuracy[0][1]} pictures)"
     svg = charts.points(title, points, "latency, ms", "SAD, thousands")
-    report = SizesReport(set_name, figures, fingerprint())
-    _finish(args.out / "sizes", report, _SIZE_COLUMNS, list(map(_size_cells, figures)), svg, console)
+    report = {"set_name": set_name, "sizes": figures}
+    _finish(args.out / "sizes", report, table("sizes", _SIZE_COLUMNS, rows), svg, console)
 
 
 def _artefact(out: Path, size: Size, console: ui.Console) -> Path:
     """The shipped weights at a size; one that an earlier run left is used again."""
     folder = out / f"mobile-{size}"
     if not (folder / _TARGET).is_dir():
-        exported(
-            console, targets=(_TARGET,), out=folder, checkpoint=weights_path(), width=size.width, height=size.height
-        )
+        exported(console, targets=(_TARGET,), out=folder, checkpoint=weights_path(), **size._asdict())
     return folder / _TARGET
 
 
@@ -164,34 +132,18 @@ def _accuracy(root: Path, folders: Sequence[Path]) -> tuple[str, list[tuple[floa
     return dataset.name, found
 
 
-def _note(one: ChoiceFigure) -> str:
-    return f"1/{one.ratio.value:.1f} of r34, {one.parameters / 1e6:.2f} M"
+def _latency(latency: Summary) -> tuple[str, str]:
+    """The median and its interval, in milliseconds."""
+    return f"{latency.median:.2f}", f"{latency.interval.low:.2f} to {latency.interval.high:.2f}"
 
 
-def _choice_cells(one: ChoiceFigure) -> tuple[str, ...]:
-    parameters, ratio = f"{one.parameters / 1e6:.2f}", one.ratio
-    speed = f"{ratio.value:.1f} ({ratio.interval.low:.1f} to {ratio.interval.high:.1f})"
-    return one.name, parameters, f"{one.latency.median:.2f}", _interval(one.latency), speed
-
-
-def _size_cells(one: SizeFigure) -> tuple[str, ...]:
-    return one.size, f"{one.latency.median:.2f}", _interval(one.latency), f"{one.sad:.2f}", str(one.pictures)
-
-
-def _interval(latency: Summary) -> str:
-    return f"{latency.interval.low:.2f} to {latency.interval.high:.2f}"
-
-
-def _finish(
-    file: Path, report: object, columns: str, rows: Sequence[tuple[str, ...]], svg: str, console: ui.Console
-) -> None:
+def _finish(file: Path, report: Mapping[str, object], shown: Table, svg: str, console: ui.Console) -> None:
     """Write the figures as JSON, Markdown and a chart, and show them."""
-    lines = ["| " + columns.replace(">", "").replace("|", " | ") + " |", "| --- |" + " ---: |" * columns.count(">")]
-    lines += ["| " + " | ".join(cells) + " |" for cells in rows]
-    atomic_write(file.with_suffix(".json"), ui.to_json(report))
-    atomic_write(file.with_suffix(".md"), ("\n".join(lines) + "\n").encode())
-    atomic_write(file.with_suffix(".svg"), svg.encode())
-    console.emit(report, [ui.table("mobile", columns, rows)])
+    document = {**report, "machine": fingerprint()}
+    console.write(file.with_suffix(".json"), document)
+    console.write(file.with_suffix(".md"), shown.markdown() + "\n")
+    console.write(file.with_suffix(".svg"), svg)
+    console.emit(document, [shown])
 
 
 if __name__ == "__main__":

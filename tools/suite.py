@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks import benchmark_app
 from p3m_edge.benchmarks.measure import measure
 from p3m_edge.benchmarks.report import render as benchmark_report
@@ -19,9 +18,11 @@ from p3m_edge.benchmarks.report.schema import Measured, MeasureOptions, Report
 from p3m_edge.benchmarks.rows import ArtefactRow, EagerRow, Row
 from p3m_edge.benchmarks.statistics import Ratio
 from p3m_edge.cli import main, ui
-from p3m_edge.cli.options import SIZE, Size, fill, option
+from p3m_edge.cli.options import fill, option
+from p3m_edge.cli.options.values import SIZE, Size
 from p3m_edge.cli.verbs.export import STANDIN_WARNING, exported
 from p3m_edge.errors import P3MEdgeError, one_of
+from p3m_edge.table import Styled, Table, table
 
 if TYPE_CHECKING:
     from p3m_edge.model.unpool import Lowering
@@ -118,8 +119,8 @@ def run(args: Arguments, console: ui.Console) -> None:
         reports.append(report)
         goals += _goals(arch, report)
     suite = Suite(tuple(goals), tuple(reports))
-    atomic_write(args.out / "suite.json", ui.to_json(suite))
-    atomic_write(args.out / "suite.md", markdown(suite).encode())
+    console.write(args.out / "suite.json", suite)
+    console.write(args.out / "suite.md", markdown(suite))
     errors += [failed for report in reports if (failed := failure(report)) is not None]
     console.emit(suite, _render(suite), errors[0] if errors else None)
 
@@ -130,15 +131,7 @@ def _rows(out: Path, arch: str, size: Size, console: ui.Console) -> tuple[Row, .
     for label, (network, target, unpool) in _ARTEFACTS[arch].items():
         folder = out / f"{network}-{size}" / unpool
         if not (folder / target).is_dir():
-            exported(
-                console,
-                targets=(target,),
-                out=folder,
-                arch=network,
-                width=size.width,
-                height=size.height,
-                unpool=unpool,
-            )
+            exported(console, targets=(target,), out=folder, arch=network, **size._asdict(), unpool=unpool)
         rows.append(ArtefactRow(label, folder / target))
     return tuple(rows)
 
@@ -186,23 +179,24 @@ def _ratio_goal(arch: str, name: str, ratio: Ratio, *, least: float) -> Goal:
 
 def markdown(suite: Suite) -> str:
     """The goals and the reports, for ``suite.md``."""
-    lines = ["| arch | figure | value | interval | goal | |", "| --- | --- | ---: | --- | ---: | --- |"]
-    lines += ["| " + " | ".join(cells) + " |" for cells in _cells(suite.goals)]
+    lines = [_goals_table(suite.goals).markdown()]
     for report in suite.reports:
         body = re.sub("^#", "##", benchmark_report.markdown(report), flags=re.MULTILINE)
         lines += ["", f"## {report.rows[0].arch}", "", body]
     return "\n".join(lines) + "\n"
 
 
-def _cells(goals: Sequence[Goal]) -> Iterator[tuple[str, ...]]:
+def _goals_table(goals: Iterable[Goal]) -> Table:
+    rows = []
     for goal in goals:
         interval = "" if goal.low is None or goal.high is None else f"{goal.low:.3g} to {goal.high:.3g}"
-        yield goal.arch, goal.name, f"{goal.value:.3g}", interval, goal.wanted, "met" if goal.met else "missed"
+        verdict, style = ("met", None) if goal.met else ("missed", "yellow")
+        rows.append(Styled((goal.arch, goal.name, f"{goal.value:.3g}", interval, goal.wanted, verdict), style))
+    return table("speed goals", "arch|figure|value|interval|goal|verdict", rows)
 
 
 def _render(suite: Suite) -> Iterator[ui.Part]:
-    rows = (ui.Row(cells, None if cells[-1] == "met" else "yellow") for cells in _cells(suite.goals))
-    yield ui.table("speed goals", "arch|figure|>value|interval|>goal|verdict", rows)
+    yield _goals_table(suite.goals)
     for report in suite.reports:
         yield partial(benchmark_report.print_report, report)
 

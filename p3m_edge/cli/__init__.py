@@ -4,7 +4,7 @@ A verb is a module of :mod:`p3m_edge.cli.verbs`, imported only when that verb ru
 has
 
 ``Arguments``
-    its options (:mod:`p3m_edge.cli.options.arguments`; ``--json``, ``--debug`` and ``--help`` are there already); the
+    its options (:mod:`p3m_edge.cli.options`; ``--json``, ``--debug`` and ``--help`` are there already); the
     docstring is what ``p3m-edge VERB --help`` says;
 ``EXAMPLES``
     lines of text; those that start with ``p3m-edge`` are commands and must parse;
@@ -23,6 +23,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from types import FrameType
 from typing import Any, NoReturn, Protocol, cast
 
@@ -76,42 +77,26 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, hint=f"see: {self.prog} --help")
 
     def parse(self, arguments: Sequence[str]) -> Any:
-        """The verb's ``Arguments``; options and positionals may be mixed.
-
-        Raises
-        ------
-        UsageError
-            An option is unknown, missing or has an impossible value.
-        """
-        known = [option for action in self._actions for option in action.option_strings]
-        for argument in arguments:
-            if argument == "--":
-                break
-            option = argument.partition("=")[0]
-            if option.startswith("--") and option not in known:
-                hint = suggestion(option, (name for name in known if name.startswith("--")))
-                raise UsageError(f"unknown option {option}", hint=hint)
+        """The verb's ``Arguments``; options and positionals may be mixed. :class:`UsageError`: they are not as told."""
         from p3m_edge.cli.options import collect
 
+        known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+        for argument in takewhile(lambda argument: argument != "--", arguments):
+            option = argument.partition("=")[0]
+            if option.startswith("--") and option not in known:
+                raise UsageError(f"unknown option {option}", hint=suggestion(option, known))
         return collect(self.verb.Arguments, self.parse_intermixed_args(list(arguments)))
 
 
 def load(verb: str) -> Verb:
-    """Import the module of a verb.
-
-    Raises
-    ------
-    UsageError
-        There is no such verb; the hint suggests the closest one.
-    """
+    """Import the module of a verb. :class:`UsageError`: there is no such verb; the hint suggests the closest one."""
     if verb.startswith("-"):
         raise UsageError(f"unknown option {verb}", hint="options come after the verb; see: p3m-edge --help")
     if within := [known for known in VERBS if known.startswith(f"{verb} ")]:
         raise UsageError(f"{verb!r} needs a second word", hint=f"choose from: {', '.join(within)}")
     if verb not in VERBS:
         raise UsageError(f"unknown verb {verb!r}", hint=suggestion(verb, VERBS))
-    module = verb.replace(" ", "_").replace("-", "_")
-    return cast("Verb", importlib.import_module(f"p3m_edge.cli.verbs.{module}"))
+    return cast("Verb", importlib.import_module(f"p3m_edge.cli.verbs.{verb.replace(' ', '_')}"))
 
 
 def split(words: Sequence[str]) -> tuple[str, list[str]]:
@@ -128,7 +113,7 @@ def build_parser(name: str, verb: Verb) -> Parser:
     """The parser of one verb, ``name`` on the command line."""
     import inspect
 
-    from p3m_edge.cli.options.arguments import add_to
+    from p3m_edge.cli.options import add_to
 
     examples = "\n".join(f"  {line}" for line in verb.EXAMPLES.strip().splitlines())
     parser = Parser(
@@ -156,20 +141,20 @@ def main(argv: Sequence[str] | None = None, tool: Verb | None = None) -> int:
         What to run in place of the verb that ``argv`` begins with.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    console = Console(json="--json" in before_dashes, debug="--debug" in before_dashes)
-    came: list[int] = []
+    options = set(takewhile(lambda argument: argument != "--", arguments))
+    console = Console(json="--json" in options, debug="--debug" in options)
+    signals: list[int] = []
     limit_threads()
     with console.streams():
         try:
-            with _interrupts(came):
+            with _interrupts(signals):
                 _dispatch(arguments, console, tool)
                 sys.stdout.flush()
-                if came:  # and somebody passed over it
+                if signals:  # and somebody passed over it
                     raise KeyboardInterrupt
                 return 0
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place that turns errors into exit codes
-            if not came or isinstance(error, KeyboardInterrupt):
+            if not signals or isinstance(error, KeyboardInterrupt):
                 return console.report(error)
             interrupt = KeyboardInterrupt()  # of which a library made an error of its own, at an import for example
             interrupt.__cause__ = error
@@ -177,23 +162,20 @@ def main(argv: Sequence[str] | None = None, tool: Verb | None = None) -> int:
 
 
 def _dispatch(arguments: list[str], console: Console, tool: Verb | None) -> None:
+    flags = list(takewhile(lambda argument: argument in ("--json", "--debug"), arguments))
     if tool is not None:
-        _run(f"python {sys.argv[0]}", tool, arguments, console)
-        return
-    first = next((i for i, argument in enumerate(arguments) if argument not in ("--json", "--debug")), None)
-    if first is not None and arguments[first] == "--version":
+        name, verb, behind = f"python {sys.argv[0]}", tool, arguments
+    elif arguments[len(flags) :][:1] == ["--version"]:
         sys.stdout.write(f"p3m-edge {__version__}\n")
         return
-    name, behind = split(arguments[first:]) if first is not None else ("--help", [])
-    if name.rpartition(" ")[2] in ("-h", "--help"):  # of all verbs, or of a group
-        sys.stdout.write(_overview())
-        return
-    _run(f"p3m-edge {name}", load(name), arguments[:first] + behind, console)
-
-
-def _run(name: str, verb: Verb, arguments: list[str], console: Console) -> None:
+    else:
+        words, behind = split(arguments[len(flags) :] or ["--help"])
+        if words.rpartition(" ")[2] in ("-h", "--help"):  # of all verbs, or of a group
+            sys.stdout.write(_overview())
+            return
+        name, verb, behind = f"p3m-edge {words}", load(words), flags + behind
     try:
-        args = build_parser(name, verb).parse(arguments)
+        args = build_parser(name, verb).parse(behind)
     except SystemExit:  # argparse printed the help
         return
     verb.run(args, console)
@@ -216,17 +198,17 @@ def _overview() -> str:
 
 
 @contextmanager
-def _interrupts(came: list[int]) -> Iterator[None]:
+def _interrupts(signals: list[int]) -> Iterator[None]:
     """Make SIGTERM raise KeyboardInterrupt, so that it cleans up like Ctrl-C; only the main thread may do that.
 
-    ``came`` gets the number of each of the two that comes.
+    ``signals`` gets the number of each of the two that comes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
+        signals.append(number)
         raise KeyboardInterrupt
 
     # Ctrl-C may be ignored (nohup), or be the business of whoever calls this.

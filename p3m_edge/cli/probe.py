@@ -11,30 +11,33 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from p3m_edge.telemetry import silence_engines
 from p3m_edge.workers.child import described, serve
 
 
 @dataclass(frozen=True)
-class Probe:
-    """What a package says: its version and details, or why it cannot be imported."""
+class Package:
+    """One package: ``cause`` says why it is broken; ``details`` are the devices or providers that it really offers."""
 
+    name: str
+    extra: str | None
+    status: Literal["ok", "absent", "broken"]
     version: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
     cause: str | None = None
 
 
-def probe(name: str) -> Probe:
-    """Import the package ``name``."""
+def probe(name: str, extra: str | None = None) -> Package:
+    """Import the package ``name``, which an ``extra`` of this one brings."""
     silence_engines()
     try:
         module = importlib.import_module(name)
         details = _DETAILS[name](module) if name in _DETAILS else {}
-        return Probe(str(getattr(module, "__version__", "")) or _distribution(name), details)
+        return Package(name, extra, "ok", str(getattr(module, "__version__", "")) or _distribution(name), details)
     except Exception as error:  # noqa: BLE001 - any failure of a foreign package is the answer
-        return Probe(cause=described(error))
+        return Package(name, extra, "broken", cause=described(error))
 
 
 def _distribution(name: str) -> str | None:

@@ -9,8 +9,8 @@ from typing import Literal
 import pytest
 
 from p3m_edge.cli import Parser
-from p3m_edge.cli.options import SIZE, Size, argument, fill, given, group, natural, option
-from p3m_edge.cli.options.arguments import add_to, collect
+from p3m_edge.cli.options import add_to, argument, collect, fill, given, group, option, words
+from p3m_edge.cli.options.values import SIZE, Size, natural
 from p3m_edge.errors import UsageError
 
 
@@ -63,14 +63,23 @@ def test_types_say_how_values_are_read() -> None:
     assert (found.folders, found.files) == ((Path("x"), Path("y")), (Path("1"), Path("2")))
     assert (found.size, found.kind, found.fast, found.exact) == ((64, 96), "b", True, None)
     assert list(given(found)) == [
-        ("folders", "--folders"), ("size", "--size"), ("kind", "--kind"), ("files", "--file"), ("fast", "--fast"),
+        ("folders", "folders"), ("size", "--size"), ("kind", "--kind"), ("files", "--file"), ("fast", "--fast"),
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("words", [("--rounds", "0"), ("--kind", "c"), ("--file", ""), ("--size", "1x1")])
-def test_impossible_values(words: tuple[str, ...]) -> None:
+def test_words_say_the_same() -> None:
+    found = parse("x", "--size", "64x96", "--seed", "0", "--file", "1", "--file", "a/2", "--fast")
+    assert list(words(found, lambda text: f"<{text}>")) == [
+        "--size", "64x96", "--rounds", "3", "--seed", "0", "--kind", "<a>", "--file", "<1>", "--file", "<a/2>",
+        "--fast",
+    ]  # fmt: skip
+    assert parse("x", *words(found, str)) == found
+
+
+@pytest.mark.parametrize("given_words", [("--rounds", "0"), ("--kind", "c"), ("--file", ""), ("--size", "1x1")])
+def test_impossible_values(given_words: tuple[str, ...]) -> None:
     with pytest.raises(UsageError):
-        parse(*words)
+        parse(*given_words)
 
 
 def test_the_help_has_groups_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:

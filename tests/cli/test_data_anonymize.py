@@ -273,7 +273,7 @@ def test_ended_in_the_middle(tmp_path, number):
         time.sleep(0.02)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=300)
     assert process.returncode == (-9 if number == signal.SIGKILL else 130), told
     assert "Traceback" not in told
     assert children

@@ -18,7 +18,7 @@ from tests.portraits import portrait, write_set
 
 def call(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "p3m_edge", "data", "check", *arguments]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_ctrl_c_ends_it_with_130_and_one_line(tmp_path):
         while len(psutil.Process(process.pid).children()) < 3:  # a tracker and two workers that begin
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert out == ""
     assert err.split() == ["interrupted"]

@@ -75,7 +75,7 @@ def test_it_goes_on_after_ctrl_c(here):
     while time.monotonic() < deadline and not (images.is_dir() and len(list(images.glob("*.jpg"))) > 3):
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert errors.strip() == "interrupted"
     assert not list((here / "out").rglob("*.tmp"))

@@ -147,7 +147,7 @@ def test_ctrl_c_leaves_whole_pictures_and_another_run_completes_them(here):
     while time.monotonic() < deadline and not (out.is_dir() and len(list(out.glob("*.png"))) > 3):
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert errors.strip() == "interrupted"
     assert not list(out.rglob("*.tmp"))

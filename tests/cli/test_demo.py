@@ -58,7 +58,7 @@ def test_the_whole_demo_twice(tmp_path):
         }  # fmt: skip
         assert names == {"onnx-fp32", "openvino-fp16", *report["files"]}
         row = read_image(tmp_path / "demo/portrait.jpg").rgb
-        assert row.shape == (396, 1200, 3)
+        assert row.shape == (422, 1204, 3)
         assert (tmp_path / "demo/portrait.jpg").stat().st_size <= 200_000
         text = (tmp_path / "demo/report.md").read_text(encoding="utf-8")
         assert "NOT TRAINED" not in text

@@ -12,7 +12,8 @@ import pytest
 
 from p3m_edge import manifest, shipped
 from p3m_edge.cli import main
-from p3m_edge.cli.verbs.doctor import PACKAGES, Package, _target_state
+from p3m_edge.cli.probe import Package
+from p3m_edge.cli.verbs.doctor import PACKAGES, _target_state
 from p3m_edge.runtimes.cuda import Driver, Gpu
 from p3m_edge.runtimes.engines.tensorrt.options import Builder
 from p3m_edge.targets import FP16, TARGETS

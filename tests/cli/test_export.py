@@ -74,7 +74,10 @@ def test_what_is_for_int8_is_refused_without_such_a_target(given, tmp_path, caps
     line = ["--target", "onnx-fp32,openvino-fp16", *given.split(), "--out", tmp_path / "out", "--dry-run"]
     code, stdout, stderr = export(capsys, *line)
     assert code == 2
-    assert stderr.startswith(f"error: {given.split()[0]} is for INT8 targets, and none was named")
+    first = stderr.splitlines()[0]
+    assert first.startswith(f"error: {given.split()[0]} is for ")
+    assert "int8" in first.lower()
+    assert first.endswith(", not for onnx-fp32, openvino-fp16")
     assert stdout == ""
     line[1] += ",onnx-int8"
     code, stdout, _ = export(capsys, *line, "--json")
@@ -108,7 +111,7 @@ def test_without_a_checkpoint_the_weights_of_the_package_are_meant(tmp_path, cap
 
 def test_an_installation_without_its_weights(damaged_installation, tmp_path):
     command = [sys.executable, "-m", "p3m_edge", "export", "--target", "onnx-fp32", "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, cwd=damaged_installation, capture_output=True, encoding="utf-8", timeout=60)
+    done = subprocess.run(command, cwd=damaged_installation, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == 5
     first, hint = done.stderr.splitlines()
     assert "mobile.safetensors is missing: this installation is damaged" in first
@@ -132,7 +135,7 @@ def test_a_checkpoint_that_is_none(content, tmp_path, capsys):
 def test_without_torch_it_names_the_extra(tmp_path):
     arguments = ["export", *STANDIN, "--target", "onnx-fp32", "--out", str(tmp_path / "out")]
     code = f"import sys; sys.modules['torch'] = None; from p3m_edge.cli import main; sys.exit(main({arguments!r}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == 4
     assert 'hint: pip install "p3m-edge[torch]"' in done.stderr
     assert done.stdout == ""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from p3m_edge.cli import VERBS, build_parser, load, main, options
+from p3m_edge.cli import VERBS, build_parser, load, main
+from p3m_edge.cli.options import values
 from p3m_edge.errors import UsageError
 from tests.portraits import portrait, write_set
 
@@ -56,7 +57,7 @@ def test_every_path_of_every_verb(name, place):
     places = 0
     for verb in VERBS:
         for action in build_parser(verb, load(verb))._actions:
-            if action.type is options.path:
+            if action.type is values.path:
                 places += 1
                 with pytest.raises(UsageError) as caught:
                     action.type(name)

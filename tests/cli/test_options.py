@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p3m_edge.cli.options import Size, size
 from p3m_edge.cli.options.export import buildable, limit, target_names
-from p3m_edge.cli.options.values import MAX_SIDE
+from p3m_edge.cli.options.values import MAX_SIDE, Size, size
 from p3m_edge.errors import MissingError, UsageError
 from p3m_edge.targets import TARGETS
 

@@ -139,6 +139,25 @@ def test_a_single_bad_picture_is_named_in_the_error(artefact, tmp_path, capsys):
     assert f"error: {tmp_path / 'a.jpg'}: is not a picture" in capsys.readouterr().err
 
 
+def test_debug_shows_the_traceback_of_one_picture_s_unexpected_error(artefact, photo, tmp_path, capsys, monkeypatch):
+    def unknown() -> None:
+        raise LookupError("no such counter")
+
+    monkeypatch.setattr("psutil.virtual_memory", unknown)  # on a system that nobody thought of
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / "in" / name)
+    arguments = ["run", str(artefact), str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 1
+    shown = capsys.readouterr()
+    assert "internal error: LookupError: no such counter" in shown.out
+    assert "Traceback" not in shown.err
+    assert main([*arguments, "--debug", "--json"]) == 1
+    shown = capsys.readouterr()
+    assert shown.err.count("\nLookupError: no such counter\n") == 2
+    assert "in unknown\n" in shown.err
+    assert json.loads(shown.out)["failed"] == 2
+
+
 def test_pictures_of_one_name_do_not_meet(artefact, photo, tmp_path, capsys):
     for name in ("x/1.jpg", "x/1.png", "x/sub/1.png", "y/1.bmp"):
         photo(tmp_path / name, seed=len(name))
@@ -275,7 +294,7 @@ def test_a_full_disc_ends_the_run_and_leaves_complete_files(artefact, photo, tmp
     )
     command = [*mount, out, sys.executable, "-c", inside, artefact, tmp_path / "in", "--cutout", out]
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
     except FileNotFoundError:
         pytest.skip("no unshare here")
     if done.returncode == 77 or "unshare" in done.stderr:
@@ -300,7 +319,7 @@ def test_an_interrupt_leaves_complete_files_only(number, artefact, photo, tmp_pa
     while time.monotonic() < deadline and not (out / "01.alpha.png").exists():
         time.sleep(0.01)
     process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 130
     assert json.loads(stdout)["error"]["exit_code"] == 130
     assert stderr.splitlines()[-1] == "interrupted"

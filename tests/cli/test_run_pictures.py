@@ -295,7 +295,7 @@ def test_a_pipe_in_a_folder_is_named_and_the_rest_is_matted(artefact, photo, tmp
     photo(tmp_path / "in/a.png")
     os.mkfifo(tmp_path / "in/b.png")
     command = [sys.executable, "-m", "p3m_edge", "run", artefact, tmp_path / "in", "--out", tmp_path / "out", "--json"]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == 1
     outcomes = json.loads(done.stdout)["pictures"]
     assert [(item["status"], item["reason"]) for item in outcomes] == [

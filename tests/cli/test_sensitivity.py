@@ -84,7 +84,7 @@ def test_it_goes_on_after_ctrl_c_and_reads_what_is_done(portraits, here):
     while time.monotonic() < deadline and not file.exists():
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
-    _, told = process.communicate(timeout=120)
+    _, told = process.communicate(timeout=300)
     assert process.returncode == 130
     assert told.splitlines()[-1] == "interrupted"
     assert [path.name for path in file.parent.iterdir()] == [file.name]  # no half file, no chart of half the parts

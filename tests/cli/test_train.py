@@ -182,7 +182,7 @@ def test_a_worker_that_was_killed(data, tmp_path):
         for child in psutil.Process(process.pid).children():
             if "resource_tracker" not in " ".join(child.cmdline()):  # multiprocessing's own, which prepares nothing
                 child.send_signal(signal.SIGKILL)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "error: a process that prepares pictures was killed" in stderr
     assert "Traceback" not in stderr
@@ -191,6 +191,6 @@ def test_a_worker_that_was_killed(data, tmp_path):
 def test_without_torch_it_names_the_extra(tmp_path):
     arguments = ["train", "--data", "synth:0", "--out", str(tmp_path / "run")]
     code = f"import sys; sys.modules['torch'] = None; from p3m_edge.cli import main; sys.exit(main({arguments!r}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == 4
     assert 'pip install "p3m-edge[' in done.stderr

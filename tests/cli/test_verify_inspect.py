@@ -133,7 +133,7 @@ def test_inspect_shows_the_weights_of_the_package_without_torch():
     for options in ([], ["--json"]):
         words = [*arguments, *options]
         code = f"import sys; sys.modules['torch'] = None; from p3m_edge.cli import main; sys.exit(main({words!r}))"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=300)
         assert (done.returncode, done.stderr) == (0, "")
         assert "mobile" in done.stdout
     document, header = json.loads(done.stdout), shipped.read_header()

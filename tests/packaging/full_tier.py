@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from p3m_edge.benchmarks.fingerprint import Fingerprint, fingerprint
+from p3m_edge.table import Table
 from p3m_edge.targets import TARGETS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -48,7 +49,7 @@ def record(cases: Cases, seconds: float, *, root: Path = ROOT) -> None:
         f"{datetime.now(UTC):%Y-%m-%d}, commit {commit(root)}: {counts['passed']} passed, {counts['failed']} failed, "
         f"{counts['skipped']} skipped in {seconds / 60:.1f} minutes.",
         "",
-        *table(cases),
+        table(cases),
         "",
         machine(fingerprint()),
     ]
@@ -70,20 +71,20 @@ def commit(root: Path) -> str:
     return f"`{name}`" + (" with uncommitted changes" if changed else "")
 
 
-def table(cases: Cases) -> list[str]:
+def table(cases: Cases) -> str:
     """A Markdown table of architectures (rows) and targets (columns): the verdict and the number of tests."""
     cells: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for outcome, properties in cases:
         if {"arch", "target"} <= set(properties):
             cells[properties["arch"], properties["target"]][outcome] += 1
     if not cells:
-        return ["No test ran an architecture on a target."]
+        return "No test ran an architecture on a target."
     targets = [name for name in TARGETS if any(target == name for _, target in cells)]
-    rows = ["| | " + " | ".join(targets) + " |", "| --- " * (len(targets) + 1) + "|"]
-    for arch in sorted({arch for arch, _ in cells}):
-        verdicts = [verdict(cells.get((arch, target), Counter())) for target in targets]
-        rows.append(f"| {arch} | " + " | ".join(verdicts) + " |")
-    return rows
+    rows = tuple(
+        (arch, *(verdict(cells.get((arch, target), Counter())) for target in targets))
+        for arch in sorted({arch for arch, _ in cells})
+    )
+    return Table("full tier", ("architecture", *targets), rows).markdown()
 
 
 def verdict(counts: Counter[str]) -> str:

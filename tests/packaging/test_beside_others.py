@@ -20,7 +20,7 @@ SHORT = ("--rounds", "2", "--iterations", "1", "--threads", "1")
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(TOOL), *map(str, arguments)], capture_output=True, text=True, timeout=120
+        [sys.executable, str(TOOL), *map(str, arguments)], capture_output=True, text=True, timeout=300
     )  # fmt: skip
 
 

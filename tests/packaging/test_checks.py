@@ -91,7 +91,7 @@ def test_full_tier_is_recorded_between_the_markers(cases: list[checks.Case], tmp
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\d, commit unknown \(no git here\): 3 passed, 2 failed, 1 skipped in 1\.5 minutes\.", lines[2]
     )
-    assert "| | onnx-fp32 | openvino-fp16 |" in lines
+    assert "| architecture | onnx-fp32 | openvino-fp16 |" in lines
     assert "| r34 | passed (1) | skipped |" in lines
     assert "| swin-t | passed (1) | FAILED (1 of 1) |" in lines
     assert sum(line.startswith("Machine: ") for line in lines) == 1

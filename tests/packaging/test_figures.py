@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 suite = load_tool("suite")
 
 
-@pytest.mark.parametrize("name", ["suite", "ablate_cp", "mobile_figures"])
+@pytest.mark.parametrize("name", ["suite", "ablate_cp", "mobile_figures", "beside_others"])
 def test_the_help_and_the_examples(name, capsys):
     tool = load_tool(name)
     assert main(["--help"], tool=tool) == 0

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
@@ -19,21 +17,12 @@ from p3m_edge.data.lists import read_list
 from p3m_edge.data.sets import open_set, read
 from p3m_edge.imageio import list_images
 from p3m_edge.model import build, inspect_checkpoint
+from tests.tools import TOOLS, load_tool
 
-TOOLS = Path(__file__).parents[2] / "tools"
 PEOPLE = {"people": ("cncf_1", "inter_2", "magento2_3"), "people-weak": ("os_4",), "people-held": ("pif_5", "foss_6")}
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_mobile", TOOLS / "train_mobile.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-train_mobile = load()
+train_mobile = load_tool("train_mobile")
 
 
 def person(seed: int) -> dict[str, np.ndarray]:

@@ -1,22 +1,165 @@
-"""Options: how they are declared (:mod:`.arguments`), how values are read (:mod:`.values`), what verbs share."""
+"""Options declared as the fields of a frozen dataclass: the field's type and default become argparse's.
 
-from p3m_edge.cli.options.arguments import argument, collect, fill, given, group, option
-from p3m_edge.cli.options.values import (
-    SIZE,
-    Size,
-    duration,
-    gigabytes,
-    integer,
-    natural,
-    path,
-    picture_size,
-    positive,
-    real,
-    share,
-    size,
-)
+A verb's ``Arguments`` has a field for each option, made by :func:`option`, or by :func:`argument` for what has no name
+in front. The type says how a value is read: ``bool`` is a flag, a ``Literal`` has choices, ``Path``, ``Size`` and
+``int`` (from 1) have parsers, a tuple may be given several times, and ``X | None`` can tell that nothing was given. A
+field whose type is such a dataclass itself brings a group of options that verbs share (:func:`group`). :func:`fill`
+makes a request of the library from the fields of the same names, so that its defaults stand in one place, there.
+"""
 
-__all__ = [
-    "SIZE", "Size", "argument", "collect", "duration", "fill", "gigabytes", "given", "group", "integer", "natural",
-    "option", "path", "picture_size", "positive", "real", "share", "size",
-]  # fmt: skip
+from __future__ import annotations
+
+import argparse
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import Field, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from p3m_edge.cli.options.values import Size, path, positive, size
+
+T = TypeVar("T")
+Parse = Callable[[str], object]
+_READ: dict[object, tuple[Parse, str]] = {
+    Path: (path, "FILE"), Size: (size, "WIDTHxHEIGHT"), int: (positive, "N"), str: (str, ""),
+}  # fmt: skip
+"""How values of a type are read, and what stands for them in the help."""
+
+
+def option(
+    text: str, default: object = None, *, flag: str = "", metavar: str | None = None, group: str | None = None,
+    parse: Parse | None = None, required: bool = False, nargs: str | None = None, const: object = None,
+) -> Any:  # fmt: skip
+    """A field that is an option.
+
+    Parameters
+    ----------
+    text
+        The help; the default is added to it.
+    default
+        Of the field; a tuple for options that may be repeated.
+    flag
+        Its names with commas between them; else ``--`` and the field's name.
+    group
+        The title of the group that begins with this option; the fields that follow are in it, too.
+    parse
+        Reads a value, where the type alone does not say how.
+    required, metavar, nargs, const
+        As argparse has them.
+    """
+    keywords = {"help": text, "metavar": metavar, "type": parse, "nargs": nargs, "const": const, "required": required}
+    return field(
+        default=default, metadata={"argparse": keywords, "flags": flag.split(",") * bool(flag), "title": group}
+    )
+
+
+def argument(text: str, metavar: str, *, nargs: str | None = None) -> Any:
+    """A field that is given without a name in front; ``nargs`` as argparse has it."""
+    keywords = {"help": text, "metavar": metavar, "nargs": nargs}
+    return field(default=() if nargs in ("*", "+") else None, metadata={"argparse": keywords, "flags": None})
+
+
+def group(cls: type[T], title: str | None = None) -> Any:
+    """A field that brings the options of another such dataclass, under a title of their own if there is one."""
+    return field(default_factory=cls, metadata={"group": cls, "title": title})
+
+
+def add_to(place: argparse._ActionsContainer, cls: type) -> None:
+    """Add the options of a class to a parser, or to a group of one."""
+    container, hints = place, get_type_hints(cls)
+    for each in fields(cls):
+        title = each.metadata.get("title")
+        inside = place.add_argument_group(title) if title else container
+        if "group" in each.metadata:
+            add_to(inside, each.metadata["group"])
+        else:
+            container = inside
+            container.add_argument(*_flags(each), **_settings(hints[each.name], each))
+
+
+def _flags(each: Field[Any]) -> list[str]:
+    """The names on the command line; the field's, where none stands in front of the value."""
+    flags: list[str] | None = each.metadata["flags"]
+    return [each.name] if flags is None else flags or [f"--{each.name.replace('_', '-')}"]
+
+
+def _settings(kind: object, each: Field[Any]) -> dict[str, Any]:
+    """What argparse is told about a field of a type."""
+    keywords: dict[str, Any] = {name: value for name, value in each.metadata["argparse"].items() if value is not None}
+    keywords |= {"help": _help(keywords["help"], each.default), "default": each.default}
+    if each.metadata["flags"] is not None:
+        keywords["dest"] = each.name
+    optional = get_origin(kind) in (Union, types.UnionType)
+    if optional:  # X | None
+        kind = next(arg for arg in get_args(kind) if arg is not types.NoneType)
+    if kind is bool:
+        return keywords | {"action": "store_const", "const": True}
+    if get_origin(kind) is tuple and not optional:
+        kind = get_args(kind)[0]
+        if each.metadata["flags"] is not None:
+            keywords |= {"action": "extend" if "nargs" in keywords else "append", "default": None}
+    if get_origin(kind) is Literal:
+        keywords["choices"] = get_args(kind)
+        kind = type(keywords["choices"][0])
+        return {"type": kind} | keywords
+    parse, metavar = _READ.get(kind, _READ[str])
+    return {"type": parse, "metavar": metavar or None} | keywords
+
+
+def _help(text: str, default: object) -> str:
+    """The help, with the default where there is one that it does not name; for argparse, which formats it by ``%``."""
+    if default is not None and default is not False and default != () and "default" not in text:
+        text += f" (default: {f'{default:g}' if isinstance(default, float) else default})"
+    return text.replace("%", "%%")
+
+
+def collect(cls: type[T], namespace: argparse.Namespace) -> T:
+    """An instance of the class with what argparse found."""
+    values: dict[str, Any] = {}
+    for each in fields(cls):  # type: ignore[arg-type]
+        if "group" in each.metadata:
+            values[each.name] = collect(each.metadata["group"], namespace)
+            continue
+        value = getattr(namespace, each.name)
+        values[each.name] = tuple(value or ()) if type(value) is list or each.default == () else value
+    return cls(**values)
+
+
+def given(options: object) -> Iterator[tuple[str, str]]:
+    """The fields, and the names on the command line, of options that are not as they are by default."""
+    for each in fields(options):  # type: ignore[arg-type]
+        if "group" not in each.metadata and getattr(options, each.name) != each.default:
+            yield each.name, _flags(each)[0]
+
+
+def words(options: object, shown: Callable[[str | Path], str]) -> Iterator[str]:
+    """The words of a command line with these options, without what has no name in front; texts as ``shown``."""
+    for each in fields(options):  # type: ignore[arg-type]
+        value = getattr(options, each.name)
+        if "group" in each.metadata or each.metadata["flags"] is None or value is None or value is False or value == ():
+            continue
+        (flag, *_), many = _flags(each), value if type(value) is tuple else (value,)
+        texts = [shown(one) if isinstance(one, str | Path) else str(one) for one in many if one is not True]
+        if value is True or each.metadata["argparse"]["nargs"]:
+            yield from (flag, *texts)
+        else:
+            yield from (word for text in texts for word in (flag, text))
+
+
+def fill(cls: type[T], *sources: object, **more: object) -> T:
+    """A request made of the options that have the names of its fields; what was not given keeps its default there.
+
+    Parameters
+    ----------
+    cls
+        The request's class, a dataclass.
+    sources
+        Instances of options.
+    more
+        What no option gives by the same name; it goes before these.
+    """
+    names = {each.name for each in fields(cls)}  # type: ignore[arg-type]
+    values = {
+        name: value for one in sources for name, value in vars(one).items() if name in names and value is not None
+    }
+    return cls(**(values | more))

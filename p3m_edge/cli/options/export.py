@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
 from p3m_edge import targets
-from p3m_edge.cli.options.arguments import given, option
-from p3m_edge.cli.options.tensorrt import Engine
+from p3m_edge.cli.options import fill, given, option
 from p3m_edge.cli.options.values import Size, natural, real, size
 from p3m_edge.errors import MissingError, UsageError, suggestion
-from p3m_edge.manifest_schema import Form
+from p3m_edge.manifest_schema import Compatibility, Flavour, Form, ProfileRecord
+from p3m_edge.runtimes.engines.tensorrt.options import CURRENT, BuildOptions
 from p3m_edge.targets import (
     ATTEMPTS,
     BUDGET_MINUTES,
@@ -41,44 +42,29 @@ def buildable(target: Target) -> bool:
 
 def target_names(values: Iterable[str]) -> tuple[str, ...]:
     """Target names from repeated, comma-separated values; ``all`` means those that this machine can build.
-    Experimental ones are built only when they are named.
 
-    Raises
-    ------
-    UsageError
-        A name is unknown, or there is none.
-    MissingError
-        ``all`` finds none that can be built here.
+    Experimental ones are built only when they are named. :class:`UsageError`: a name is unknown, or there is none;
+    :class:`MissingError`: ``all`` finds none.
     """
     names = [name.strip() for value in values for name in value.split(",") if name.strip()]
     if not names:
         raise UsageError("no target was named", hint="for example --target onnx-fp32,openvino-fp16")
-    here: list[str] = []
-    if "all" in names:
-        here = [t.name for t in TARGETS.values() if not t.experimental and buildable(t)]
-        if not here:
-            raise MissingError(
-                "no target can be built on this machine",
-                hint='pip install "p3m-edge[torch,onnx,openvino]"; see: p3m-edge doctor',
-            )
+    here = [t.name for t in TARGETS.values() if "all" in names and not t.experimental and buildable(t)]
+    if "all" in names and not here:
+        hint = 'pip install "p3m-edge[torch,onnx,openvino]"; see: p3m-edge doctor'
+        raise MissingError("no target can be built on this machine", hint=hint)
     return tuple(
         dict.fromkeys(each for name in names for each in (here if name == "all" else [targets.get(name).name]))
     )
 
 
 def limit(text: str) -> tuple[str, float]:
-    """Parse ``NAME=VALUE``, a parity limit.
-
-    Raises
-    ------
-    UsageError
-        The name is not a limit's, or the value is not a number >= 0.
-    """
+    """Parse ``NAME=VALUE``, a parity limit: a name of :class:`Limits` and a number >= 0."""
     name, separator, value = text.partition("=")
-    name = name.strip().replace("-", "_")
+    name, example = name.strip().replace("-", "_"), "for example --limit flips=0.001"
     known = [field.name for field in fields(Limits)]
     if not separator:
-        raise UsageError(f"limit {text!r} is not NAME=VALUE", hint="for example --limit flips=0.001")
+        raise UsageError(f"limit {text!r} is not NAME=VALUE", hint=example)
     if name not in known:
         raise UsageError(f"unknown limit {name!r}", hint=suggestion(name, known))
     try:
@@ -86,18 +72,12 @@ def limit(text: str) -> tuple[str, float]:
     except ValueError:
         number = math.nan
     if not 0 <= number < math.inf:
-        raise UsageError(f"limit {name}: {value!r} is not a number >= 0", hint="for example --limit flips=0.001")
+        raise UsageError(f"limit {name}: {value!r} is not a number >= 0", hint=example)
     return name, number
 
 
 def sizes(text: str) -> tuple[Size, ...]:
-    """Parse ``WIDTHxHEIGHT,WIDTHxHEIGHT,...``: two or more.
-
-    Raises
-    ------
-    UsageError
-        One of them is no size, or there is one alone.
-    """
+    """Parse ``WIDTHxHEIGHT,WIDTHxHEIGHT,...``: two or more."""
     found = tuple(size(part) for part in text.split(","))
     if len(found) < 2:
         raise UsageError(f"{text!r} is one size, and a package has one function for it", hint=f"--size {found[0]}")
@@ -105,22 +85,35 @@ def sizes(text: str) -> tuple[Size, ...]:
 
 
 def deployment_target(text: str) -> int:
-    """Parse the name of a system, or a release of iOS: ``iOS17``, ``17``, ``macOS14``.
-
-    Raises
-    ------
-    UsageError
-        Another one.
-    """
-    name = text.strip()
+    """Parse the name of a system, or a release of iOS: ``iOS17``, ``17``, ``macOS14``."""
+    name = text.strip().lower()
     known = {system.lower(): release for system, release in _SYSTEMS.items()}
-    release = known.get(f"ios{name}", known.get(name.lower()))
+    release = known.get(f"ios{name}", known.get(name))
     if release is None:
-        raise UsageError(
-            f"{text!r} is no deployment target",
-            hint=f"choose from: {', '.join(_SYSTEMS)}; what they run, newer ones run too",
-        )
+        hint = f"choose from: {', '.join(_SYSTEMS)}; what they run, newer ones run too"
+        raise UsageError(f"{text!r} is no deployment target", hint=hint)
     return release
+
+
+def capabilities(text: str) -> tuple[str, ...]:
+    """Parse compute capabilities, with commas between them: ``86``, ``8.6`` and ``sm_86`` are one and the same."""
+    found = []
+    for part in text.split(","):
+        name = part.strip().lower()
+        match = re.fullmatch(r"(?:sm_?)?([1-9]\d?)\.?(\d)", name)
+        if match is None and name != CURRENT:
+            raise UsageError(f"{part!r} is no compute capability", hint="for example --sm 86,89,120")
+        found.append(f"{match[1]}.{match[2]}" if match else CURRENT)
+    if len(found) > 1 and CURRENT in found:
+        raise UsageError(f"--sm {CURRENT} goes alone", hint="name the compute capabilities, or leave them out")
+    return tuple(dict.fromkeys(found))
+
+
+def _only_for(what: str, fits: Callable[[Target], bool], flag: str, names: Iterable[str], example: str) -> None:
+    """Refuse an option that means nothing to any of the targets that were named."""
+    if not any(fits(targets.get(name)) for name in names):
+        hint = f"leave it out, or add for example --target {example}"
+        raise UsageError(f"{flag} is for {what}, not for {', '.join(names)}", hint=hint)
 
 
 @dataclass(frozen=True)
@@ -174,26 +167,56 @@ class Int8:
     attempts: int | None = option(f"in how many attempts (default: {ATTEMPTS})")
 
     def check(self, names: Iterable[str]) -> None:
-        """Refuse an option that means nothing to any of the targets with these names.
-
-        Raises
-        ------
-        UsageError
-            There is one.
-        """
-        chosen = [targets.get(name) for name in names]
-        measured = [target.name for target in chosen if target.needs_calibration or target.weight_only]
-        calibrated = [target.name for target in chosen if target.needs_calibration]
+        """Refuse, by a :class:`UsageError`, an option that means nothing to any of the targets with these names."""
         for name, flag in given(self):
-            if not measured:
-                raise UsageError(
-                    f"{flag} is for INT8 targets, and none was named", hint="for example --target onnx-int8"
-                )
-            if name not in _WITHOUT_CALIBRATION and not calibrated:
-                text = f"{flag} is for targets that are calibrated, not for {', '.join(measured)}"
-                raise UsageError(text, hint=f"leave out {flag}")
-            if name == "qdq" and "onnx-int8" not in calibrated:
-                raise UsageError(f"{flag} is for onnx-int8, not for {', '.join(calibrated)}", hint=f"leave out {flag}")
+            if name == "qdq":
+                _only_for("onnx-int8", lambda target: target.name == "onnx-int8", flag, names, "onnx-int8")
+            elif name in _WITHOUT_CALIBRATION:
+                _only_for("INT8 targets", lambda t: t.needs_calibration or t.weight_only, flag, names, "onnx-int8")
+            else:
+                _only_for("calibrated INT8 targets", lambda t: t.needs_calibration, flag, names, "onnx-int8")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """For which GPUs and sizes, and how."""
+
+    flavour: Flavour | None = option("the builder (default: TensorRT where it and a GPU are, else TensorRT for RTX)")
+    compute_capabilities: tuple[str, ...] | None = option(
+        "build ahead of time for GPUs of these compute capabilities, such as 86,89,120 (TensorRT for RTX; default: the "
+        f"GPU that is here, or without one all that the builder knows); {CURRENT}: for the GPU here, even if it is not "
+        "known",
+        flag="--sm", metavar="SM,...", parse=capabilities,
+    )  # fmt: skip
+    minimum: Size | None = option("smallest frame of a dynamic artefact", flag="--min")
+    optimum: Size | None = option("tuned-for frame of a dynamic artefact", flag="--opt")
+    maximum: Size | None = option("largest frame of a dynamic artefact", flag="--max")
+    hardware_compatibility: Compatibility | None = option(
+        "run on more GPUs, and slower: those of the same compute capability, or Ampere and newer (TensorRT; default: "
+        "none)",
+        flag="--hw-compat",
+    )
+    version_compatible: bool | None = option(
+        "run on newer versions as well; the engine then holds code that its user must trust (TensorRT)",
+        flag="--version-compat",
+    )
+    level: Literal[0, 1, 2, 3, 4, 5] | None = option(
+        "how long to look for fast kernels (default: the builder's own)", flag="--opt-level"
+    )
+    workspace_mb: int | None = option("limit of the GPU's memory for the build", flag="--workspace", metavar="MB")
+    timing_cache: Path | None = option(
+        "what the builder measured, for faster builds (TensorRT; default: a file in p3m-edge's cache)"
+    )
+
+    def options(self) -> BuildOptions:
+        """As the builder names them. :class:`UsageError`: some of --min, --opt and --max are missing."""
+        low, best, high = self.minimum, self.optimum, self.maximum
+        if low and best and high:
+            return fill(BuildOptions, self, profile=ProfileRecord(low, best, high))
+        missing = [name for name, size in {"--min": low, "--opt": best, "--max": high}.items() if size is None]
+        if len(missing) < 3:
+            raise UsageError(f"{', '.join(missing)} is missing", hint="--min, --opt and --max go together")
+        return fill(BuildOptions, self)
 
 
 @dataclass(frozen=True)
@@ -209,15 +232,6 @@ class TensorRT(Engine):
     )
 
     def check(self, names: Iterable[str]) -> None:
-        """Refuse an option where none of the targets with these names is for TensorRT.
-
-        Raises
-        ------
-        UsageError
-            There is one.
-        """
-        flag = next((flag for _, flag in given(self)), None)
-        if flag is not None and not any(targets.get(name).engine == "tensorrt" for name in names):
-            raise UsageError(
-                f"{flag} is for TensorRT targets, and none was named", hint="for example --target trt-fp16"
-            )
+        """Refuse, by a :class:`UsageError`, an option where none of the targets is for TensorRT."""
+        for _, flag in given(self):
+            _only_for("TensorRT targets", lambda target: target.engine == "tensorrt", flag, names, "trt-fp16")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from p3m_edge.atomic import atomic_write
-from p3m_edge.cli.options.arguments import option
+from p3m_edge.cli.options import option
 from p3m_edge.cli.options.shared import workers
 from p3m_edge.cli.options.values import SIZE, Size, natural, picture_size
 from p3m_edge.cli.ui import Console, counting
@@ -41,13 +41,7 @@ class PictureSet:
     pairs: bool = option("on the sheet, each picture with its alpha", default=False)
 
     def check(self) -> None:
-        """Refuse what cannot be made.
-
-        Raises
-        ------
-        UsageError
-            There are too many pictures, for a seed or a sheet, or the sheet's suffix is not known.
-        """
+        """Refuse, by a :class:`UsageError`, too many pictures for a seed or a sheet, or a sheet of another format."""
         if self.count > MOST:
             raise UsageError(f"one seed has {MOST} pictures at most", hint="use another --seed for more")
         if self.sheet is not None and self.count > _MOST_ON_SHEET:
@@ -56,15 +50,7 @@ class PictureSet:
             raise UsageError(f"the sheet {self.sheet} is not named .png or .jpg")
 
     def write_sheet(self, draw: Callable[[T], Sample], things: Sequence[T], console: Console) -> None:
-        """Draw pictures of things, and write them, perhaps with their alphas, on the sheet that was asked for.
-
-        Raises
-        ------
-        InputError
-            There are none.
-        OutputError
-            The file cannot be written.
-        """
+        """Draw pictures of things, and write them, perhaps with their alphas, on the sheet that was asked for."""
         if self.sheet is None:
             return
         with counting(console, "sheet") as progress:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from p3m_edge import shipped
-from p3m_edge.cli.options.arguments import option
+from p3m_edge.cli.options import option
 from p3m_edge.data.sample import PLAIN, MatteForm, MattesTurned
-from p3m_edge.errors import UsageError, suggestion
+from p3m_edge.errors import UsageError, one_of
 from p3m_edge.imageio import MaskSource
 from p3m_edge.targets import ARCHS
 
@@ -67,16 +67,10 @@ class Weights:
     def request(self) -> dict[str, Any]:
         """``checkpoint`` and ``arch`` of :class:`p3m_edge.export.ExportRequest`; no checkpoint: stand-in weights.
 
-        Raises
-        ------
-        UsageError
-            Both a checkpoint and stand-in weights, no architecture for the latter, an unknown one, or one that needs a
-            checkpoint.
-        CheckpointError
-            The weights of the package are meant and not there.
+        :class:`UsageError`: they do not fit together; :class:`CheckpointError`: those of the package are not there.
         """
-        if self.arch is not None and self.arch not in ARCHS:
-            raise UsageError(f"unknown architecture {self.arch!r}", hint=suggestion(self.arch, ARCHS))
+        if self.arch is not None:
+            one_of("architecture", self.arch, ARCHS)
         if self.checkpoint is not None and self.standin:
             raise UsageError("--checkpoint and --standin exclude each other", hint="leave one of them out")
         if self.standin and self.arch is None:

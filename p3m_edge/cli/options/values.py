@@ -35,13 +35,7 @@ class PathError(UsageError, argparse.ArgumentTypeError):
 
 
 def path(text: str) -> Path:
-    """Parse a path; ``~`` is expanded.
-
-    Raises
-    ------
-    PathError
-        It is empty, or no file can have it.
-    """
+    """Parse a path; ``~`` is expanded. :class:`PathError`: it is empty, or no file can have it."""
     if not text or "\0" in text:
         raise PathError("an empty path" if not text else "a path with a NUL character")
     try:
@@ -53,32 +47,25 @@ def path(text: str) -> Path:
 def size(text: str) -> Size:
     """Parse the size of the network's input, ``WIDTHxHEIGHT``; both multiples of 32, at most 8192.
 
-    Raises
-    ------
-    UsageError
-        Not of that form, zero, too large, or not multiples of 32; the hint names the nearest valid size.
+    :class:`UsageError`: it is not; the hint names the nearest valid size.
     """
     match = re.fullmatch(r"([0-9]{1,9})[xX×]([0-9]{1,9})", text.strip())
     if match is None:
         square = f"{text}x{text}" if re.fullmatch("[0-9]{1,4}", text) else str(SIZE)
         raise UsageError(f"size {text!r} is not WIDTHxHEIGHT", hint=f"for example {square}")
     found = Size(int(match[1]), int(match[2]))
-    for side, value in found._asdict().items():
+    for name, value in found._asdict().items():
         if value == 0:
-            reason = f"{side} is zero"
+            reason = f"{name} is zero"
         elif value > MAX_SIDE:
-            reason = f"{side} {value} is more than {MAX_SIDE}"
+            reason = f"{name} {value} is more than {MAX_SIDE}"
         elif value % MULTIPLE:
-            reason = f"{side} {value} is not a multiple of {MULTIPLE}"
+            reason = f"{name} {value} is not a multiple of {MULTIPLE}"
         else:
             continue
-        nearest = Size(*map(_nearest, found))
+        nearest = Size(*(min(max((side + MULTIPLE // 2) // MULTIPLE, 1) * MULTIPLE, MAX_SIDE) for side in found))
         raise UsageError(f"size {text}: {reason}", hint=f"the nearest valid size is {nearest}")
     return found
-
-
-def _nearest(side: int) -> int:
-    return min(max((side + MULTIPLE // 2) // MULTIPLE, 1) * MULTIPLE, MAX_SIDE)
 
 
 def picture_size(smallest: int, largest: int) -> Callable[[str], Size]:

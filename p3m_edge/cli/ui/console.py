@@ -9,25 +9,26 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias
 
-from p3m_edge.atomic import name_fault
 from p3m_edge.errors import P3MEdgeError, shown
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.console import ConsoleOptions, RenderableType
     from rich.segment import Segment
+    from rich.text import Text
 
-Part: TypeAlias = "RenderableType | Callable[[RichConsole], None]"
+    from p3m_edge.table import Table
+
+Part: TypeAlias = "str | Text | Table | Callable[[RichConsole], None]"
 
 _PLAIN_WIDTH = 160  # columns of a table that goes into a file or a pipe
 _INTERRUPTED = 130
 _REPORT_IT: str | None = "run it again with --debug to see the traceback, and report it"
-_NO_HOME = "set HOME, or write the path in full"
 _ENVIRONMENT_ERRORS = {
     errno.EACCES, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EPERM, errno.EROFS,
 }  # fmt: skip
@@ -39,12 +40,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u202a-\u202e\u2066-\u2
 class Console:
     """The two streams of one run of the command line.
 
-    Attributes
-    ----------
-    json
-        Whether stdout carries exactly one JSON document.
-    debug
-        Whether errors show their traceback.
+    With ``json``, stdout carries exactly one JSON document; with ``debug``, errors show their traceback.
     """
 
     def __init__(self, *, json: bool = False, debug: bool = False) -> None:
@@ -83,22 +79,25 @@ class Console:
     @contextmanager
     def _own_stdout(self) -> Iterator[None]:
         """Point stdout, both Python's and the descriptor, at stderr; ``_stdout`` is the real one."""
-        kept = _redirect_descriptor(self._stdout)
-        if kept is not None:
-            self._stdout = kept
-        original, sys.stdout = sys.stdout, sys.stderr
+        original = sys.stdout
+        with suppress(OSError):  # not a descriptor: captured by a test or an embedding program
+            if original.fileno() == 1:
+                original.flush()
+                self._stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
+                os.dup2(2, 1)
+        sys.stdout = sys.stderr
         try:
             yield
         finally:
             sys.stdout = original
-            if kept is not None:
-                os.dup2(kept.fileno(), 1)
-                kept.close()
+            if self._stdout is not original:
+                os.dup2(self._stdout.fileno(), 1)
+                self._stdout.close()
 
     def emit(
         self, document: object, parts: Iterable[Part], error: P3MEdgeError | None = None, warnings: Iterable[str] = ()
     ) -> None:
-        """Give the result of the run, as JSON or for people, and end it with the error if there is one.
+        """Give the result of the run, as JSON or for people, and raise the error if there is one.
 
         Parameters
         ----------
@@ -107,14 +106,9 @@ class Console:
         parts
             What people get: lines, tables, or functions that print on the console that they are given.
         error
-            Raised at the end; the JSON document has it as ``error``.
+            The JSON document has it as ``error``.
         warnings
             Lines for stderr, after all else.
-
-        Raises
-        ------
-        P3MEdgeError
-            The ``error``.
         """
         if self.json:
             self._write_json(to_json(document, error))
@@ -127,13 +121,15 @@ class Console:
 
     def show(self, parts: Iterable[Part], where: RichConsole) -> None:
         """Print what :meth:`emit` takes; lines are not wrapped."""
-        from rich.text import Text
+        from p3m_edge.table import Table
 
         for part in parts:
-            if callable(part):
+            if isinstance(part, Table):
+                part.print(where)
+            elif callable(part):
                 part(where)
             else:
-                where.print(part, soft_wrap=isinstance(part, str | Text))
+                where.print(part, soft_wrap=True)
 
     @contextmanager
     def status(self, message: str) -> Iterator[Callable[[str], None]]:
@@ -146,6 +142,14 @@ class Console:
         with self.err.status(Text(message)) as status:
             yield lambda text: status.update(Text(f"{message}: {text}"))
 
+    def write(self, path: Path, content: object) -> None:
+        """Write a file, and say so; what is neither text nor bytes becomes JSON. Its folder is made."""
+        from p3m_edge.atomic import atomic_write
+
+        data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        atomic_write(path, data if isinstance(data, bytes) else to_json(data), parents=True)
+        self.note(f"written: {path}")
+
     def note(self, message: str) -> None:
         """One line for people, on stderr."""
         self.err.print(message, soft_wrap=True)
@@ -154,13 +158,17 @@ class Console:
         """One line that deserves attention, on stderr."""
         self.err.print(f"warning: {message}", style="yellow", soft_wrap=True)
 
+    def trace(self, error: BaseException) -> None:
+        """With ``--debug``, show the traceback of an error, also of one that does not end the run."""
+        if self.debug:
+            sys.stderr.write(_visible("".join(traceback.format_exception(error))))
+
     def report(self, error: BaseException) -> int:
         """Tell the user about the error that ended the run, and return its exit code."""
         if isinstance(error, BrokenPipeError):
             self._discard_stdout()
             return 1
-        if self.debug:
-            sys.stderr.write(_visible("".join(traceback.format_exception(error))))
+        self.trace(error)
         known = _known(error)
         line = str(known) if known.exit_code == _INTERRUPTED else f"error: {known}"
         told = False
@@ -184,12 +192,10 @@ class Console:
 
     def _discard_stdout(self) -> None:
         """Send what is still buffered for stdout nowhere, so that the interpreter can end in peace."""
-        try:
+        with suppress(OSError):  # stdout is not a descriptor: nothing to discard
             descriptor = os.open(os.devnull, os.O_WRONLY)
             os.dup2(descriptor, self._stdout.fileno())
             os.close(descriptor)
-        except OSError:  # stdout is not a descriptor: nothing to discard
-            return
 
     def _write_json(self, data: bytes) -> None:
         self._emitted = True
@@ -205,7 +211,7 @@ def to_json(document: object, error: P3MEdgeError | None = None) -> bytes:
     """A frozen dataclass, or a mapping of such, as indented JSON with a final newline; see :meth:`Console.emit`."""
     import msgspec
 
-    content = msgspec.to_builtins(document, enc_hook=_encode)
+    content = msgspec.to_builtins(document, enc_hook=os.fspath)
     if error is not None:
         content["error"] = {"message": str(error), "hint": error.hint, "exit_code": error.exit_code}
     text = msgspec.json.format(msgspec.json.encode(_printable(content)), indent=2).decode()
@@ -232,6 +238,8 @@ def _rich(*, stderr: bool) -> RichConsole:
 
 def _known(error: BaseException) -> P3MEdgeError:
     """Any exception as one of ours, whose message is one line."""
+    from p3m_edge.atomic import name_fault
+
     message, hint, code = f"internal error: {type(error).__name__}: {error}", _REPORT_IT, 1
     if isinstance(error, KeyboardInterrupt):
         message, hint, code = "interrupted", None, _INTERRUPTED
@@ -248,7 +256,8 @@ def _known(error: BaseException) -> P3MEdgeError:
     elif isinstance(error, FileNotFoundError) and _current_folder_is_gone():
         message, hint = "the current folder was deleted", "change to one that is there"
     elif isinstance(error, RuntimeError) and "home directory" in str(error):  # of pathlib, at a `~`
-        message, hint, code = "'~' stands for no folder here: no such user, or no home", _NO_HOME, 2
+        message, code = "'~' stands for no folder here: no such user, or no home", 2
+        hint = "set HOME, or write the path in full"
     known = P3MEdgeError(_one_line(message), hint=hint)
     known.exit_code = code
     return known
@@ -271,12 +280,6 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _encode(value: object) -> object:
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
-
-
 def _printable(value: object) -> object:
     """The same content, with file names that are not valid Unicode escaped."""
     if isinstance(value, str):
@@ -293,16 +296,3 @@ def _replace_closed_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
-
-
-def _redirect_descriptor(stdout: IO[str]) -> IO[str] | None:
-    """Point file descriptor 1 at stderr; returns a stream on the real stdout (None: stdout is not a descriptor)."""
-    try:
-        if stdout.fileno() != 1:
-            return None
-    except OSError:  # io.UnsupportedOperation: captured by a test or an embedding program
-        return None
-    stdout.flush()
-    kept = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return kept

@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from p3m_edge.cli.ui.show import Row, megabytes, number, table
+from p3m_edge.cli.ui.show import megabytes, number
 from p3m_edge.manifest_schema import AccuracyRecord, AttemptRecord, QuantizationRecord
+from p3m_edge.table import NONE, Styled, Table, table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from p3m_edge.export import ExportResult
 
 _WORTH = 1.1
 """An INT8 artefact that is not even this many times as fast as float32 is not recommended."""
-_COLUMNS = (
-    "attempt|verdict|>SAD float32|>SAD|>rise|>of MSE|>of GRAD|>of dtSSD|>difference|>flips|>to unknown|>times as fast"
-    "|>size"
-)
+_COLUMNS = "attempt|verdict|SAD float32|SAD|rise|of MSE|of GRAD|of dtSSD|difference|flips|to unknown|times as fast|size"
 
 
 def attempt_line(attempt: AttemptRecord) -> str:
@@ -36,13 +32,13 @@ def attempts_table(target: str, record: QuantizationRecord) -> Table:
     return table(f"mattes of {target}", _COLUMNS, (_row(each, record.chosen) for each in record.rungs), caption)
 
 
-def _row(attempt: AttemptRecord, chosen: str) -> Row:
+def _row(attempt: AttemptRecord, chosen: str) -> Styled:
     name, a = attempt.name + " *" * (attempt.name == chosen), attempt.accuracy
     if a is None:
-        return Row((name, "failed", *"-" * (_COLUMNS.count("|") - 1)), "red")
-    rises = ("-" if rise is None else f"{rise:+.1%}" for rise in (a.rise, a.mse_rise, a.grad_rise, a.dtssd_rise))
-    speed = "-" if attempt.speed is None else "{:.2f} ({:.2f} to {:.2f})".format(*attempt.speed)
-    return Row(
+        return Styled((name, "failed", *NONE * (_COLUMNS.count("|") - 1)), "red")
+    rises = (NONE if rise is None else f"{rise:+.1%}" for rise in (a.rise, a.mse_rise, a.grad_rise, a.dtssd_rise))
+    speed = NONE if attempt.speed is None else "{:.2f} ({:.2f} to {:.2f})".format(*attempt.speed)
+    return Styled(
         (
             name, "failed" if attempt.failures else "passed", number(a.float_sad), number(a.sad), *rises,
             *map(number, (a.mean_difference, a.flips, a.unknown_flips)), speed, megabytes(attempt.bytes),

@@ -1,62 +1,25 @@
-"""Tables, figures and progress bars, all of them by rich."""
+"""Figures, verdicts and progress bars."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
-    from rich.table import Table
     from rich.text import Text
 
     from p3m_edge.cli.ui.console import Console
     from p3m_edge.manifest_schema import ParityRecord, VerifiedRecord
+    from p3m_edge.table import Table
     from p3m_edge.targets import Limits
 
 _FIGURES = (
     "logits_mean", "local_mean", "local_share", "flips", "alpha_mean", "alpha_max", "sad", "mse", "grad", "grad_mean",
     "conn",
 )  # fmt: skip
-
-
-class Row(NamedTuple):
-    """A row of a table with a style of its own, such as ``red``."""
-
-    cells: Sequence[str]
-    style: str | None
-
-
-def table(title: str, columns: str, rows: Iterable[Sequence[str] | Row], caption: str | None = None) -> Table:
-    """A table for :meth:`Console.emit`; long text is folded, never cut.
-
-    Parameters
-    ----------
-    title, caption
-        Above and below it.
-    columns
-        The headings, with ``|`` between them; one that begins with ``>`` holds figures. Empty: no line of headings.
-    rows
-        The cells of each row, as many as there are columns.
-    """
-    from rich import box
-    from rich.table import Table
-
-    made = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
-    made.show_header = bool(columns)
-    for heading in columns.split("|") if columns else ("", ""):
-        made.add_column(heading.removeprefix(">"), overflow="fold", justify="right" if heading[:1] == ">" else "left")
-    for row in rows:
-        cells, style = row if isinstance(row, Row) else (row, None)
-        made.add_row(*cells, style=style)
-    return made
-
-
-def facts(title: str, values: Iterable[tuple[str, str]]) -> Table:
-    """Names and values, without a line of headings."""
-    return table(title, "", values)
 
 
 def red(line: str) -> Text:
@@ -97,9 +60,11 @@ def limits_text(limits: Limits) -> str:
 
 def parity_table(title: str, parity: ParityRecord) -> Table:
     """One row per picture: how far the artefact's outputs are from the reference."""
+    from p3m_edge.table import table
+
     return table(
         title,
-        "picture|>" + "|>".join(name.replace("_", " ") for name in _FIGURES),
+        "|".join(["picture", *_FIGURES]).replace("_", " "),
         ((item.image, *(number(getattr(item, name)) for name in _FIGURES)) for item in parity.items),
         "\n".join([f"limits: {limits_text(parity.limits)}", *(f"loosened: {line}" for line in parity.loosened)]),
     )

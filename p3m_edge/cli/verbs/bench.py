@@ -13,6 +13,7 @@ from p3m_edge.benchmarks.device.bundle import import_results, make_bundle
 from p3m_edge.benchmarks.device.coreml_verification import record
 from p3m_edge.benchmarks.fingerprint import fingerprint
 from p3m_edge.benchmarks.measure import default_threads, measure
+from p3m_edge.benchmarks.report import page as pages
 from p3m_edge.benchmarks.report import render as reports
 from p3m_edge.benchmarks.report.ranking import failure, with_baseline
 from p3m_edge.benchmarks.report.regression import compare, earlier_report, regression
@@ -20,8 +21,9 @@ from p3m_edge.benchmarks.report.schema import MeasureOptions, Report
 from p3m_edge.benchmarks.rows import ArtefactRow, EagerRow, Row, artefact_rows, on_devices
 from p3m_edge.benchmarks.samples import Mattes, SamplePortrait
 from p3m_edge.cli import bench_page
-from p3m_edge.cli.options import SIZE, Size, argument, duration, fill, natural, option, path, picture_size
+from p3m_edge.cli.options import argument, fill, given, option
 from p3m_edge.cli.options.shared import DEVICE_HELP
+from p3m_edge.cli.options.values import SIZE, Size, duration, natural, path, picture_size
 from p3m_edge.cli.ui import Bars, Console, progress
 from p3m_edge.errors import P3MEdgeError, UsageError
 from p3m_edge.runtimes.engines import coreml
@@ -40,6 +42,8 @@ p3m-edge bench --bundle for-a-mac out/coreml-fp16
 p3m-edge bench --import result.json out/coreml-fp16    # its manifest says verified: device, if all of it passed
 """
 _USUAL = MeasureOptions()
+_WHERE_IMPORTED = ("imports", "eager", "frame", "out", "html", "samples")
+"""Options that mean nothing to a bundle."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +155,7 @@ def run(args: Arguments, console: Console) -> None:
         for written in reports.write(report, args.out):
             console.note(f"written: {written}")
     if args.html is not None:
-        bench_page.write(args.html, args, rows, report, mattes)
-        console.note(f"written: {args.html}")
+        console.write(args.html, pages.page(report, mattes, tuple(bench_page.commands(args, rows, report))))
     error = regression(report) or failure(report) or next(iter(errors), None)
     warnings = report.conditions.warnings if console.json else ()  # the tables show them
     console.emit(report, [lambda out: reports.print_report(report, out)], error, warnings)
@@ -161,13 +164,9 @@ def run(args: Arguments, console: Console) -> None:
 def _bundle(
     args: Arguments, folder: Path, rows: tuple[ArtefactRow, ...], settings: MeasureOptions, console: Console
 ) -> None:
-    refused = {
-        "--import": args.imports, "--eager": args.eager, "--frame": args.frame, "--out": args.out, "--html": args.html,
-        "--samples": args.samples, "--baseline": args.earlier,
-    }  # fmt: skip
-    for name, value in refused.items():
-        if value:
-            raise UsageError(f"{name} has no meaning with --bundle", hint="run it where the result is imported")
+    for name, flag in given(args):
+        if name in _WHERE_IMPORTED or (name == "baseline" and args.earlier):
+            raise UsageError(f"{flag} has no meaning with --bundle", hint="run it where the result is imported")
     folder = make_bundle(folder, rows, settings)
     text = f"{folder} is ready: copy it to the device and run there: python run_bench.py"
     console.emit({"bundle": folder, "artefacts": [row.label for row in rows]}, [text])

@@ -11,13 +11,14 @@ from p3m_edge import folder as folders
 from p3m_edge import manifest as manifests
 from p3m_edge.atomic import swap
 from p3m_edge.cli.options import argument, group, option
-from p3m_edge.cli.options.tensorrt import Engine
-from p3m_edge.cli.ui import Console, megabytes, table
+from p3m_edge.cli.options.export import Engine
+from p3m_edge.cli.ui import Console, megabytes
 from p3m_edge.errors import OutputError, P3MEdgeError, UsageError
 from p3m_edge.manifest import Manifest
 from p3m_edge.manifest_schema import BuildRecord
 from p3m_edge.runtimes.engines.tensorrt.builder import Tell, build_into
 from p3m_edge.runtimes.engines.tensorrt.options import BuildOptions
+from p3m_edge.table import table
 
 EXAMPLES = """
 p3m-edge build out/trt-fp16
@@ -26,7 +27,7 @@ p3m-edge build out/trt-fp16 out/trt-int8 --force --opt-level 5
 p3m-edge build out/trt-fp16 --min 256x256 --opt 512x512 --max 1024x1024    # exported with --dynamic
 p3m-edge build out/trt-fp16 --hw-compat ampere+ --version-compat --json
 """
-_COLUMNS = "artefact|builder|for GPUs|layers by type|>size|>seconds"
+_COLUMNS = "artefact|builder|for GPUs|layers by type|size|seconds"
 _CAPTION = "built, and not run on a device yet: there, p3m-edge verify DIR runs it"
 
 
@@ -72,16 +73,9 @@ def run(args: Arguments, console: Console) -> None:
 def build(folder: Path, wanted: BuildOptions, tell: Tell, *, force: bool = False) -> Result:
     """Build the engine of an artefact beside it, and put both together in its place.
 
-    Raises
-    ------
-    ArtefactError
-        The folder is no artefact, or not as it was exported.
-    UsageError
-        It is not for TensorRT, or the options do not fit it.
-    OutputError
-        It has an engine (without ``force``), another process is writing it, or the disc is full.
-    MissingError, P3MEdgeError
-        As :func:`p3m_edge.runtimes.engines.tensorrt.builder.build_into`.
+    :class:`ArtefactError`: the folder is no artefact, or not as it was exported; :class:`UsageError`: it is not for
+    TensorRT, or the options do not fit it; :class:`OutputError`: it has an engine (without ``force``), another process
+    is writing it, or the disc is full; else those of :func:`p3m_edge.runtimes.engines.tensorrt.builder.build_into`.
     """
     place = folder.resolve()  # a link stays one
     _check(manifests.read(place), folder, force=force)

@@ -9,13 +9,15 @@ from typing import Literal
 
 from p3m_edge.cli.options import argument, group, option
 from p3m_edge.cli.options.shared import Mattes, workers
-from p3m_edge.cli.ui import Console, Part, Row, counting, table
+from p3m_edge.cli.ui import Console, Part, counting
+from p3m_edge.cli.verbs import unfinished
 from p3m_edge.data.anonymize import run as work
 from p3m_edge.data.anonymize.folder import Job, Output, Settings, read_boxes
 from p3m_edge.data.anonymize.report import Report, summarise, write_report
 from p3m_edge.data.detect import CASCADE
 from p3m_edge.data.sets import find_items
-from p3m_edge.errors import GateError, P3MEdgeError, PartialError, UsageError
+from p3m_edge.errors import GateError, P3MEdgeError, UsageError
+from p3m_edge.table import Styled, table
 
 EXAMPLES = """
 p3m-edge data anonymize photos/ anonymous/ --verify
@@ -82,21 +84,18 @@ def _anonymize(args: Arguments, out: Path, console: Console) -> Report:
     items = find_items(args.folder, args.mattes.form)
     boxes = {} if args.boxes is None else read_boxes(args.boxes, (item.name for item in items))
     settings = Settings(
-        detectors=tuple(dict.fromkeys(args.detector)) or (CASCADE,),
-        keep_faceless=args.no_face == "keep",
-        verifier=args.verifier if args.verify else None,
-        stored=args.mattes.form,
-    )
+        detectors=tuple(dict.fromkeys(args.detector)) or (CASCADE,), keep_faceless=args.no_face == "keep",
+        verifier=args.verifier if args.verify else None, stored=args.mattes.form,
+    )  # fmt: skip
     output = Output(out)
     output.prepare(args.folder, alphas=any(item.alpha is not None for item in items))
     jobs = [Job(item, boxes.get(item.name)) for item in items]
     earlier = {} if args.force else {job.item.name: output.finished(job, settings) for job in jobs}
     records = [record for record in earlier.values() if record is not None]
     left = [job for job in jobs if earlier.get(job.item.name) is None]
-    resumed = len(records)
     with counting(console, "anonymise") as progress:
-        records += work.anonymize_all(left, output, settings, args.workers, progress)
-    report = summarise(out, settings, records, resumed)
+        made = work.anonymize_all(left, output, settings, args.workers, progress)
+    report = summarise(out, settings, [*records, *made], len(records))
     write_report(report)
     return report
 
@@ -116,18 +115,13 @@ def _error(report: Report) -> P3MEdgeError | None:
             f"a face was found again in {report.found_again} of {len(report.pictures)} pictures; they are in review/",
             hint="look at them, and mark their faces in a file for --boxes, or find them with a YuNet --detector",
         )
-    if report.failed:
-        return PartialError(
-            f"{report.failed} of {len(report.pictures)} pictures failed",
-            hint="run it again when this is put right: what is done is skipped",
-        )
-    return None
+    return unfinished(report.failed, len(report.pictures), "pictures failed")
 
 
 def _render(report: Report) -> Iterator[Part]:
     trouble = [record for record in report.pictures if record.status != "done"]
     if trouble:
-        rows = (Row((r.name, r.status, r.reason or ""), "red" if r.remaining else None) for r in trouble)
+        rows = (Styled((r.name, r.status, r.reason or ""), "red" if r.remaining else None) for r in trouble)
         yield table("to be looked at", "picture|status|why", rows)
     resumed = f" ({report.resumed} by an earlier run)" if report.resumed else ""
     yield (

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from p3m_edge.cli.options import argument, group, option
-from p3m_edge.cli.options.shared import Mattes
-from p3m_edge.cli.ui import Console, Part, counting, red, table
+from p3m_edge.cli.options import argument, group
+from p3m_edge.cli.options.shared import Mattes, workers
+from p3m_edge.cli.ui import Console, Part, counting, red
 from p3m_edge.data.check import Report, SplitReport, Spread, check
 from p3m_edge.errors import PartialError
+from p3m_edge.table import Table
 
 EXAMPLES = """
 p3m-edge data check P3M-10k
@@ -32,7 +33,7 @@ class Arguments:
 
     folder: Path = argument("a set, one split of it, or a folder of sets", "DIR")
     mattes: Mattes = group(Mattes)
-    workers: int | None = option("processes that decode (default: one for each core)")
+    workers: int | None = workers()
 
 
 def run(args: Arguments, console: Console) -> None:
@@ -50,9 +51,9 @@ def _error(report: Report) -> PartialError | None:
 
 
 def _render(report: Report) -> Iterator[Part]:
-    columns = "|".join(["", *(split.name for split in report.splits)])
-    rows = ((what, *map(show, report.splits)) for what, show in _ROWS.items())
-    yield table(str(report.root), columns, rows, "shares of the picture: mean (smallest to largest)")
+    columns = ("", *(split.name for split in report.splits))
+    rows = tuple((what, *map(show, report.splits)) for what, show in _ROWS.items())
+    yield Table(str(report.root), columns, rows, "shares of the picture: mean (smallest to largest)")
     found: dict[str, list[str]] = {}
     for problem in report.problems:
         found.setdefault(problem.kind, []).append(f"{problem.kind}: {problem.file}: {problem.message}")

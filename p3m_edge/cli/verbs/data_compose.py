@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from p3m_edge.cli.options import argument, group, integer, option, path, share
+from p3m_edge.cli.options import argument, group, option
 from p3m_edge.cli.options.picture_set import PictureSet
 from p3m_edge.cli.options.shared import Mattes
+from p3m_edge.cli.options.values import integer, path, share
 from p3m_edge.cli.ui import Console, counting
+from p3m_edge.cli.verbs import unfinished
 from p3m_edge.data.compose.folder import FOREGROUNDS, Composed, check_folders, draw, write_set
 from p3m_edge.data.compose.stock import Recipe, Stock, open_stock, picks
-from p3m_edge.errors import PartialError, UsageError
+from p3m_edge.errors import UsageError
 
 EXAMPLES = """
 p3m-edge data compose --portraits anonymous/ --backgrounds places/ -n 4000 --seed 1 train/
@@ -108,13 +110,7 @@ def run(args: Arguments, console: Console) -> None:
             args.out, stock, recipe, wanted.count,
             foregrounds=args.foregrounds, workers=wanted.workers, progress=progress,
         )  # fmt: skip
-    error = None
-    if composed.missing:
-        error = PartialError(
-            f"{composed.missing} of {wanted.count} pictures are missing",
-            hint="run it again when this is put right: what is there is kept",
-        )
-    console.emit(composed, _render(composed), error)
+    console.emit(composed, _render(composed), unfinished(composed.missing, wanted.count, "pictures are missing"))
     _write_sheet(args, stock, recipe, console, args.foregrounds or args.out / FOREGROUNDS)
 
 
@@ -138,10 +134,8 @@ def _write_sheet(args: Arguments, stock: Stock, recipe: Recipe, console: Console
 def _render(composed: Composed) -> Iterator[str]:
     for one in composed.skipped:
         yield f"left out, {one.pictures}: {one.reason}"
-    portraits, backgrounds = (
-        sum(source.pictures for source in sources)
-        for sources in (composed.recipe.portraits, composed.recipe.backgrounds)
-    )
+    recipe = composed.recipe
+    portraits, backgrounds = (sum(s.pictures for s in sources) for sources in (recipe.portraits, recipe.backgrounds))
     kept = f", {composed.kept} were there" if composed.kept else ""
     made = f"{composed.made} pictures made of {portraits} portraits and {backgrounds} backgrounds"
     yield f"{composed.out}: {made}{kept}"

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from p3m_edge.cli.options import argument, option
 from p3m_edge.cli.options.shared import workers
-from p3m_edge.cli.ui import Console, Part, counting, table
+from p3m_edge.cli.ui import Console, Part, counting
 from p3m_edge.data.detect import CASCADE
 from p3m_edge.data.lists import Entry, Shared, described, list_sets, read_list, shared_photographs, write_list
 from p3m_edge.errors import GateError
+from p3m_edge.table import table
 
 EXAMPLES = """
 p3m-edge data list anonymous/ --out training.csv
@@ -80,7 +81,7 @@ def _render(listed: Listed) -> Iterator[Part]:
     faces = Counter(entry.kind for entry in listed.entries if entry.faces not in ("", "0"))
     kinds = Counter(entry.kind for entry in listed.entries)
     rows = ((kind, str(count), str(faces[kind])) for kind, count in kinds.items())
-    yield table(str(listed.out), "kind|>pictures|>with a face", rows)
+    yield table(str(listed.out), "kind|pictures|with a face", rows)
     for pair in listed.shared[:_SHOWN]:
         yield f"one photograph: {pair.here} and {pair.there} ({pair.bits} bits differ)"
     if len(listed.shared) > _SHOWN:

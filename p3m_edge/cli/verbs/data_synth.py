@@ -9,13 +9,14 @@ from pathlib import Path
 
 from p3m_edge.cli.options import argument, group, option
 from p3m_edge.cli.options.picture_set import PictureSet
-from p3m_edge.cli.ui import Console, counting, table
+from p3m_edge.cli.ui import Console, counting
 from p3m_edge.data.parallel import parallel_map
 from p3m_edge.data.recipe import numbered
 from p3m_edge.data.synth import portrait
 from p3m_edge.data.synth.folder import Recipe, write_set
 from p3m_edge.data.synth.measure import Figure, measure, summarise
 from p3m_edge.errors import UsageError
+from p3m_edge.table import table
 
 EXAMPLES = """
 p3m-edge data synth portraits -n 5000 --seed 1
@@ -60,10 +61,9 @@ def run(args: Arguments, console: Console) -> None:
         work = partial(measure, width=recipe.width, height=recipe.height)
         with counting(console, "portraits") as progress:
             figures = summarise(parallel_map(work, seeds, workers=wanted.workers, progress=progress))
-        document = {"pictures": wanted.count, "figures": figures}
         columns = "measure|as it should be|smallest, median, largest"
-        rows = table(f"{wanted.count} synthetic portraits", columns, _rows(figures, wanted.count))
-        console.emit(document, [rows])
+        shown = table(f"{wanted.count} synthetic portraits", columns, _rows(figures, wanted.count))
+        console.emit({"pictures": wanted.count, "figures": figures}, [shown])
     elif args.out is not None:
         with counting(console, "portraits") as progress:
             written = write_set(args.out, recipe, wanted.count, workers=wanted.workers, progress=progress)

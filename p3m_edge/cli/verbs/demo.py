@@ -9,9 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from p3m_edge import imageio, shipped
 from p3m_edge import manifest as manifests
@@ -22,13 +20,17 @@ from p3m_edge.benchmarks.report.ranking import failure as benchmark_failure
 from p3m_edge.benchmarks.report.schema import MeasureOptions, Report
 from p3m_edge.benchmarks.rows import artefact_rows
 from p3m_edge.cli.options import option
-from p3m_edge.cli.ui import Console, Part, megabytes, number, progress, to_json
+from p3m_edge.cli.ui import Console, Part, megabytes, progress
 from p3m_edge.cli.verbs import export as exporting
 from p3m_edge.cli.verbs import verify as verifying
 from p3m_edge.cli.verbs.run.matte import Recipe
 from p3m_edge.cli.verbs.verify import Verification
+from p3m_edge.data.pixels import encode_jpeg
+from p3m_edge.data.recipe import make_folder
+from p3m_edge.data.sheet import sheet
 from p3m_edge.errors import OutputError
 from p3m_edge.runtimes import Matting
+from p3m_edge.table import Table, table
 
 if TYPE_CHECKING:
     from p3m_edge.export import ExportResult
@@ -45,9 +47,25 @@ _MARKED = b"Made by `p3m-edge demo`; the next run into this folder replaces the 
 _GREEN = (0, 177, 64)
 _KINDS = ("alpha", "composite")
 _SIDE_BY_SIDE = "portrait.jpg"
-_SIDE, _GAP = 396, 6  # of each of its pictures, and between them, in pixels
+_SIDE = 396  # of each of its pictures, in pixels
 # Enough for an interval of the median at 95 %, and short: the demo is no benchmark of record.
 _MEASURE = MeasureOptions(rounds=6, iterations=2, warmup=1)
+_COLUMNS = "target|parity gate|golden vectors here|local alpha, mean error|class flips|folder|export"
+_MARKDOWN = """# p3m-edge demo
+
+Weights: P3M-Net {model.arch}, {model.parameters:,} parameters; {model.provenance}.
+Licence of the weights: {model.licence}. The errors below compare each artefact with PyTorch on the same
+weights; they do not say how good the matte is.
+
+{figures}
+
+Errors against PyTorch in float32, the worst of all parity pictures. Folder: with the golden vectors.
+
+Portrait: {report.portrait} (NASA, public domain). Files: {files}.
+
+The whole demo took {report.seconds:.0f} s.
+
+{benchmark}"""
 
 
 @dataclass(frozen=True)
@@ -103,27 +121,16 @@ def run(args: Arguments, console: Console) -> None:
         benchmark=benchmark,
         seconds=round(time.perf_counter() - start, 1),
     )
-    atomic_write(folder / "report.json", to_json(report))
-    atomic_write(folder / "report.md", markdown(report).encode())
+    console.write(folder / "report.json", report)
+    console.write(folder / "report.md", markdown(report))
     console.emit(report, _render(folder, report), benchmark_failure(benchmark))
 
 
 def claim(folder: Path) -> None:
-    """Make the folder, or take one that an earlier demo made.
-
-    Raises
-    ------
-    OutputError
-        It holds something that no demo wrote, or cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / _MARKER).is_file() and any(folder.iterdir()):
-            raise OutputError(
-                f"{folder} holds files that the demo did not write", hint="choose a new folder with --out"
-            )
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be used: {error.strerror}", hint="choose another --out") from error
+    """Make the folder, or take one that an earlier demo made; an :class:`OutputError` for any other."""
+    make_folder(folder)
+    if not (folder / _MARKER).is_file() and any(folder.iterdir()):
+        raise OutputError(f"{folder} holds files that the demo did not write", hint="choose a new folder with --out")
     atomic_write(folder / _MARKER, _MARKED)
 
 
@@ -136,45 +143,26 @@ def _matte(folder: Path, artefact: Path) -> tuple[str, ...]:
     results = dict(Recipe(_KINDS, _GREEN, force=True).render(picture, alpha, _KINDS))
     for kind, result in results.items():
         imageio.write_png(folder / f"{kind}.png", result, result=True)
-    atomic_write(folder / _SIDE_BY_SIDE, _side_by_side(picture.rgb, *results.values()))
+    beside = sheet([[("portrait", picture.rgb), *results.items()]], _SIDE)
+    atomic_write(folder / _SIDE_BY_SIDE, encode_jpeg(beside, 88))
     return (*(f"{kind}.png" for kind in results), _SIDE_BY_SIDE)
-
-
-def _side_by_side(*pictures: NDArray[np.uint8]) -> bytes:
-    """The pictures in one row, as JPEG."""
-    cells: list[NDArray[np.uint8]] = []
-    for picture in pictures:
-        small = cv2.resize(picture, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-        rgb = small if small.ndim == 3 else cv2.cvtColor(small, cv2.COLOR_GRAY2RGB)
-        cells += [rgb.astype(np.uint8, copy=False), np.full((_SIDE, _GAP, 3), 255, np.uint8)]
-    row = cv2.cvtColor(np.hstack(cells[:-1]), cv2.COLOR_RGB2BGR)
-    return bytes(cv2.imencode(".jpg", row, [cv2.IMWRITE_JPEG_QUALITY, 88])[1])
 
 
 def markdown(report: DemoReport) -> str:
     """The report for people."""
-    return "\n".join(_markdown_lines(report)) + "\n" + benchmark_report.markdown(report.benchmark)
+    return _MARKDOWN.format(
+        model=report.model, report=report, figures=_artefacts(report).markdown(), files=", ".join(report.files),
+        benchmark=benchmark_report.markdown(report.benchmark),
+    )  # fmt: skip
 
 
-def _markdown_lines(report: DemoReport) -> Iterator[str]:
-    model = report.model
-    yield "# p3m-edge demo\n"
-    yield f"Weights: P3M-Net {model.arch}, {model.parameters:,} parameters; {model.provenance}."
-    yield f"Licence of the weights: {model.licence}. The errors below compare each artefact with PyTorch on the same"
-    yield "weights; they do not say how good the matte is.\n"
-    yield "| target | parity gate | golden vectors here | local alpha, mean error | class flips | folder | export |"
-    yield "| --- | --- | --- | ---: | ---: | ---: | ---: |"
+def _artefacts(report: DemoReport) -> Table:
+    rows = []
     for artefact, verified in zip(report.artefacts, report.verified, strict=True):
-        items = artefact.parity.items
-        local, flips = (max((getattr(i, n) or 0.0 for i in items), default=None) for n in ("local_mean", "flips"))
-        seconds = sum(stage.seconds for stage in artefact.stages)
-        yield (
-            f"| {artefact.target} | {artefact.status} | {verified.status} | {number(local)} | {number(flips)} "
-            f"| {megabytes(artefact.bytes)} | {seconds:.1f} s |"
-        )
-    yield "\nErrors against PyTorch in float32, the worst of all parity pictures. Folder: with the golden vectors.\n"
-    yield f"Portrait: {report.portrait} (NASA, public domain). Files: {', '.join(report.files)}.\n"
-    yield f"The whole demo took {report.seconds:.0f} s.\n"
+        errors = (exporting.worst_error(artefact, name) for name in ("local_mean", "flips"))
+        seconds = f"{sum(stage.seconds for stage in artefact.stages):.1f} s"
+        rows.append((artefact.target, artefact.status, verified.status, *errors, megabytes(artefact.bytes), seconds))
+    return table("artefacts", _COLUMNS, rows)
 
 
 def _render(folder: Path, report: DemoReport) -> Iterator[Part]:

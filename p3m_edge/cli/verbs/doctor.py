@@ -5,21 +5,22 @@ from __future__ import annotations
 import importlib.util
 import platform
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from p3m_edge import __version__, shipped
 from p3m_edge.benchmarks.fingerprint import Fingerprint, fingerprint
-from p3m_edge.cli.probe import Probe
-from p3m_edge.cli.ui import Console, Part, Row, facts, megabytes, table
+from p3m_edge.cli.probe import Package
+from p3m_edge.cli.ui import Console, Part, megabytes
 from p3m_edge.errors import CheckpointError
 from p3m_edge.manifest import sha256
 from p3m_edge.runtimes.engines import coreml
 from p3m_edge.runtimes.engines.tensorrt.builder import builders, install_hint
 from p3m_edge.runtimes.engines.tensorrt.library import NAMES
 from p3m_edge.runtimes.engines.tensorrt.options import Builder
+from p3m_edge.table import NONE, Styled, facts, table
 from p3m_edge.targets import TARGETS, Target
 from p3m_edge.workers.parent import Worker, WorkerError
 
@@ -48,18 +49,6 @@ class Arguments:
     Every package is tested by importing it in a process of its own, so that one that is installed but broken is
     reported with its cause. Nothing is installed or changed.
     """
-
-
-@dataclass(frozen=True)
-class Package:
-    """One package: ``cause`` says why it is broken; ``details`` are the devices or providers that it really offers."""
-
-    name: str
-    extra: str | None
-    status: Literal["ok", "absent", "broken"]
-    version: str | None = None
-    details: dict[str, Any] = field(default_factory=dict)
-    cause: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,18 +99,12 @@ class Diagnosis:
 
 def run(_args: Arguments, console: Console) -> None:
     """Examine this machine and print what was found; exit code 0 whatever is missing."""
-    diagnosis = diagnose()
-    console.emit(diagnosis, _render(diagnosis))
-
-
-def diagnose() -> Diagnosis:
-    """Examine this machine. Absent packages cost nothing; the others are imported side by side."""
-    packages = _probe(PACKAGES)
+    packages = _probe()
     engines = builders()
     wanted = [target for target in TARGETS.values() if not target.experimental]
     absent = {extra for target in wanted for extra in _absent_extras(_build_modules(target), packages)}
     machine = fingerprint()
-    return Diagnosis(
+    diagnosis = Diagnosis(
         p3m_edge=__version__,
         python=f"{platform.python_version()} ({sys.executable})",
         machine=machine,
@@ -132,6 +115,7 @@ def diagnose() -> Diagnosis:
         targets=tuple(_target_state(target, packages, engines) for target in TARGETS.values()),
         pip=_pip(absent),
     )
+    console.emit(diagnosis, _render(diagnosis))
 
 
 def _weights(arch: str) -> Weights:
@@ -142,13 +126,14 @@ def _weights(arch: str) -> Weights:
     return Weights(arch, "ok", sha256(shipped.weights_path(arch)), header.licence, header.provenance)
 
 
-def _probe(names: Mapping[str, str | None]) -> dict[str, Package]:
+def _probe() -> dict[str, Package]:
+    """All packages; those that are installed are imported side by side."""
     with ExitStack() as stack:
         started: dict[str, Worker] = {}
-        for name in filter(_installed, names):
+        for name in filter(_installed, PACKAGES):
             started[name] = stack.enter_context(Worker("p3m_edge.cli.probe", timeout=_TIMEOUT))
-            started[name].send("probe", name=name)
-        return {name: _examined(name, extra, started.get(name)) for name, extra in names.items()}
+            started[name].send("probe", name=name, extra=PACKAGES[name])
+        return {name: _examined(name, extra, started.get(name)) for name, extra in PACKAGES.items()}
 
 
 def _installed(name: str) -> bool:
@@ -162,53 +147,48 @@ def _examined(name: str, extra: str | None, worker: Worker | None) -> Package:
     if worker is None:
         return Package(name, extra, "absent")
     try:
-        found = worker.receive(Probe)
+        return worker.receive(Package)
     except WorkerError as error:
         return Package(name, extra, "broken", cause=f"importing it fails: {error}")
-    return Package(name, extra, "broken" if found.cause else "ok", found.version, found.details, found.cause)
 
 
 def _build_modules(target: Target) -> tuple[str, ...]:
     return ("torch", *target.build_modules)
 
 
-def _target_state(target: Target, packages: Mapping[str, Package], engines: Iterable[Builder]) -> TargetState:
-    build = _ability(_build_modules(target), packages)
+def _target_state(target: Target, packages: Mapping[str, Package], engines: Sequence[Builder]) -> TargetState:
     engine = _ENGINES.get(target.engine, target.engine)
-    running = verifying = _ability((engine,), packages)
+    build = _ability(_missing(_build_modules(target), packages))
+    running = verifying = _ability(_missing([engine], packages))
     if target.engine == "coreml" and not coreml.here():
         running, verifying = Ability(possible=False, reason=_ELSEWHERE), build
     if target.engine == "tensorrt":
-        build, running = _with_engine(build, engines), _on_gpu(running, engines)
+        if build.possible and all(engine.problem for engine in engines):  # one without an engine can be made
+            problems = "; ".join(str(engine.problem) for engine in engines)
+            build = Ability(possible=True, reason=f"the typed ONNX alone, no engine: {problems}")
+        running = _ability([*_missing([engine], packages), *_without_gpu(engines)])
         verifying = running if running.possible else build  # of the typed ONNX, without a GPU
     absent = _absent_extras((*_build_modules(target), engine), packages)
     return TargetState(target.name, build, running, verifying, _pip(absent))
 
 
-def _with_engine(build: Ability, engines: Iterable[Builder]) -> Ability:
-    """Whether a TensorRT artefact can be made; without a builder it is one without an engine."""
-    if not build.possible or any(engine.problem is None for engine in engines):
-        return build
-    reasons = "; ".join(str(engine.problem) for engine in engines)
-    return Ability(possible=True, reason=f"the typed ONNX alone, no engine: {reasons}")
+def _ability(reasons: Iterable[str]) -> Ability:
+    text = "; ".join(dict.fromkeys(reasons))
+    return Ability(possible=not text, reason=text or None)
 
 
-def _on_gpu(running: Ability, engines: Iterable[Builder]) -> Ability:
-    reasons = [running.reason] if running.reason else []
-    if not any(engine.version for engine in engines):
-        reasons.append("neither TensorRT nor TensorRT for RTX is here")
-    reasons += dict.fromkeys(engine.no_gpu for engine in engines if engine.no_gpu)
-    return Ability(possible=not reasons, reason="; ".join(reasons) or None)
-
-
-def _ability(modules: Iterable[str], packages: Mapping[str, Package]) -> Ability:
-    reasons = []
-    for package in (packages[name] for name in modules):
+def _missing(modules: Iterable[str], packages: Mapping[str, Package]) -> Iterator[str]:
+    for package in map(packages.__getitem__, modules):
         if package.status == "absent":
-            reasons.append(f"{package.name} is not installed")
+            yield f"{package.name} is not installed"
         elif package.status == "broken":
-            reasons.append(f"{package.name} does not import: {package.cause}")
-    return Ability(possible=not reasons, reason="; ".join(reasons) or None)
+            yield f"{package.name} does not import: {package.cause}"
+
+
+def _without_gpu(engines: Sequence[Builder]) -> Iterator[str]:
+    if not any(engine.version for engine in engines):
+        yield "neither TensorRT nor TensorRT for RTX is here"
+    yield from (engine.no_gpu for engine in engines if engine.no_gpu)
 
 
 def _absent_extras(modules: Iterable[str], packages: Mapping[str, Package]) -> set[str]:
@@ -224,15 +204,11 @@ def _render(diagnosis: Diagnosis) -> Iterator[Part]:
     yield facts("this machine", _machine(diagnosis))
     yield table("packages", "package|extra|status|version|details", map(_package, diagnosis.packages))
     columns = "architecture|status|licence|SHA-256|provenance"
-    rows = (
-        (w.arch, w.status, w.licence or "-", w.sha256 or "-", w.cause or w.provenance or "") for w in diagnosis.weights
-    )
-    yield table("weights of this package", columns, (Row(cells, _STYLES[cells[1]]) for cells in rows))
+    yield table("weights of this package", columns, map(_weights_row, diagnosis.weights))
     columns = "builder|version|builds for|GPU|why not|to install"
     yield table("builders of TensorRT engines", columns, map(_builder, diagnosis.builders))
-    yield table(
-        "targets on this machine", "target|build|run|verify|why not|to install", map(_target, diagnosis.targets)
-    )
+    columns = "target|build|run|verify|why not|to install"
+    yield table("targets on this machine", columns, map(_target, diagnosis.targets))
     if diagnosis.pip:
         yield f"to build and run every available target:\n  {diagnosis.pip}"
 
@@ -247,31 +223,36 @@ def _machine(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     yield "int8 instructions", ", ".join(diagnosis.int8_features) or "none: int8 may be no faster than fp32"
 
 
-def _package(package: Package) -> Row:
+def _package(package: Package) -> Styled:
     offers = (f"{key.replace('_', ' ')}: {_text(value)}" for key, value in package.details.items())
     details = package.cause or "; ".join(offers)
-    cells = (package.name, package.extra or "-", package.status, package.version or "-", details)
-    return Row(cells, _STYLES[package.status])
+    cells = (package.name, package.extra or NONE, package.status, package.version or NONE, details)
+    return Styled(cells, _STYLES[package.status])
+
+
+def _weights_row(w: Weights) -> Styled:
+    cells = (w.arch, w.status, w.licence or NONE, w.sha256 or NONE, w.cause or w.provenance or "")
+    return Styled(cells, _STYLES[w.status])
 
 
 def _text(value: object) -> str:
     return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
 
 
-def _builder(engine: Builder) -> Row:
-    here = engine.no_gpu or "-"
+def _builder(engine: Builder) -> Styled:
+    here = engine.no_gpu or NONE
     if driver := engine.driver:
         gpus = ", ".join(f"{gpu.name} ({gpu.compute_capability})" for gpu in driver.gpus)
         here = f"{gpus}; driver {driver.release or 'of unknown release'}, CUDA {driver.cuda}"
     ahead = ", ".join(engine.compute_capabilities)
     builds = "nothing" if engine.problem else f"GPUs of {ahead}" if ahead else "the GPU here"
     install = "" if engine.version else install_hint(engine.flavour)
-    cells = (NAMES[engine.flavour], engine.version or "-", builds, here, engine.problem or "", install)
-    return Row(cells, "dim" if engine.problem else None)
+    cells = (NAMES[engine.flavour], engine.version or NONE, builds, here, engine.problem or "", install)
+    return Styled(cells, "dim" if engine.problem else None)
 
 
-def _target(state: TargetState) -> Row:
+def _target(state: TargetState) -> Styled:
     answers = ("yes" if ability.possible else "no" for ability in (state.build, state.run, state.verify))
     reasons = dict.fromkeys(ability.reason for ability in (state.build, state.run) if ability.reason)
     cells = (state.target, *answers, "; ".join(reasons), state.pip or "")
-    return Row(cells, None if state.run.possible or state.build.possible else "dim")
+    return Styled(cells, None if state.run.possible or state.build.possible else "dim")

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 from p3m_edge import __version__
-from p3m_edge.atomic import atomic_write
-from p3m_edge.cli.options import Size, argument, fill, group, integer, option, path
+from p3m_edge.cli.options import argument, fill, group, option
 from p3m_edge.cli.options.shared import Mattes
-from p3m_edge.cli.ui import Console, Part, progress, table, to_json
+from p3m_edge.cli.options.values import Size, integer, path
+from p3m_edge.cli.ui import Console, Part, progress
+from p3m_edge.cli.verbs import unfinished
 from p3m_edge.data.sets import DataSet
 from p3m_edge.data.trimap import MOST
-from p3m_edge.errors import PartialError, UsageError
+from p3m_edge.errors import UsageError
 from p3m_edge.evaluate import ppt, tables
 from p3m_edge.evaluate.journal import Journal
 from p3m_edge.evaluate.method import Method
@@ -114,11 +115,12 @@ def run(args: Arguments, console: Console) -> None:
         results = tuple(_all(args, methods, sets, console))
     evaluation = Evaluation(__version__, results, ppt.differences(results))
     if args.out is not None:
-        _write(evaluation, args.out, console)
+        console.write(args.out / "report.json", evaluation)
+        console.write(args.out / "report.md", tables.markdown(evaluation))
+        console.write(args.out / "pictures.csv", tables.pictures_csv(evaluation))
     failed = sum(len(result.failures) for result in results)
     every = sum(result.protocol.evaluated for result in results)
-    error = PartialError(f"{failed} of {every} pictures failed") if failed else None
-    console.emit(evaluation, _render(evaluation), error)
+    console.emit(evaluation, _render(evaluation), unfinished(failed, every, "pictures failed"))
 
 
 def _open(text: Marked, args: Arguments) -> _Set:
@@ -168,18 +170,6 @@ def _worst(args: Arguments, result: Result, method: Method, one: _Set, number: i
     return name
 
 
-def _write(evaluation: Evaluation, folder: Path, console: Console) -> None:
-    for name, data in (
-        ("report.json", to_json(evaluation)),
-        ("report.md", tables.markdown(evaluation).encode("utf-8", "backslashreplace")),
-        ("pictures.csv", tables.pictures_csv(evaluation)),
-    ):
-        atomic_write(folder / name, data)
-        console.note(f"written: {folder / name}")
-
-
 def _render(evaluation: Evaluation) -> Iterator[Part]:
     yield from tables.protocols(evaluation)
-    for one in tables.tables(evaluation):
-        columns = (">" * figure + name for figure, name in zip(one.figures, one.columns, strict=True))
-        yield table(one.title, "|".join(columns), one.rows)
+    yield from tables.tables(evaluation)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
-from p3m_edge.cli.options import SIZE, Size, fill, group, option
+from p3m_edge.cli.options import fill, group, option
 from p3m_edge.cli.options.export import CoreML, Int8, TensorRT, limit, sizes, target_names
 from p3m_edge.cli.options.shared import Weights
-from p3m_edge.cli.ui import Console, Part, Row, megabytes, number, progress, red, table
+from p3m_edge.cli.options.values import SIZE, Size
+from p3m_edge.cli.ui import Console, Part, megabytes, number, progress, red
 from p3m_edge.cli.ui.quantization import advice, attempt_line, attempts_table, gate_failures
 from p3m_edge.cli.ui.show import parity_table
 from p3m_edge.errors import GateError, InputError, P3MEdgeError, UsageError, needing
+from p3m_edge.table import Styled, table
 
 if TYPE_CHECKING:
     from p3m_edge.export import ExportRequest, ExportResult, StageEvent
@@ -34,7 +36,7 @@ p3m-edge export --arch r34 --standin --target onnx-fp32 --out out    # weights t
 """
 STANDIN_WARNING = "the weights are stand-ins and NOT TRAINED: the artefacts work, but their mattes mean nothing"
 _NEAREST_WARNING = "nearest upsampling is another network: the artefacts measure speed, their mattes mean nothing"
-_RESULTS = "target|folder|verdict|>local alpha mean|>pixels off|>class flips|>size|>time|>peak memory"
+_RESULTS = "target|folder|verdict|local alpha mean|pixels off|class flips|size|time|peak memory"
 
 
 @dataclass(frozen=True)
@@ -81,13 +83,7 @@ class Arguments:
     )  # fmt: skip
 
     def request(self) -> ExportRequest:
-        """What the export is asked for.
-
-        Raises
-        ------
-        P3MEdgeError
-            Options do not fit together, or name what is not there.
-        """
+        """What the export is asked for; a :class:`P3MEdgeError` where options do not fit together."""
         weights, names = self.weights.request(), target_names(self.target)
         if self.size is not None and self.sizes is not None:
             raise UsageError("--size and --sizes exclude each other", hint="leave one of them out")
@@ -120,13 +116,7 @@ def run(args: Arguments, console: Console) -> None:
 
 
 def load_exporter() -> ModuleType:
-    """The package ``p3m_edge.export``.
-
-    Raises
-    ------
-    MissingError
-        A package that it stands on cannot be imported; the hint names the extra.
-    """
+    """The package ``p3m_edge.export``; a :class:`MissingError` where a package that it stands on cannot be imported."""
     with needing("torch"):
         from p3m_edge import export
     return export
@@ -135,12 +125,7 @@ def load_exporter() -> ModuleType:
 def exported(console: Console, **request: object) -> tuple[ExportResult, ...]:
     """Export for another verb: what came of an ``ExportRequest`` with these fields.
 
-    Raises
-    ------
-    GateError
-        One was rejected; stderr has the figures.
-    P3MEdgeError
-        It could not be made.
+    :class:`GateError`: one was rejected, and stderr has the figures.
     """
     results = _export(load_exporter().ExportRequest(**request), console)
     if (error := _rejection(results)) is not None:
@@ -150,24 +135,16 @@ def exported(console: Console, **request: object) -> tuple[ExportResult, ...]:
 
 
 def _pictures(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """The pictures that files and folders name.
-
-    Raises
-    ------
-    InputError
-        One does not exist or is no file, such as a pipe, or a folder holds no pictures.
-    """
+    """The pictures that files and folders name, each decoded once: an :class:`InputError` comes before the work."""
     if not paths:
         return ()
     from p3m_edge.cli.verbs.run.sources import collect
-    from p3m_edge.imageio import open_regular
+    from p3m_edge.imageio import read_image
 
     found = collect(paths)
     for path, reason in found.failures:
         raise InputError(f"parity picture {path}: {reason}")
-    for source in found.pictures:
-        open_regular(source.path).close()
-    return tuple(source.path for source in found.pictures)
+    return tuple(read_image(source.path).path for source in found.pictures)
 
 
 def _rejection(results: Sequence[ExportResult]) -> P3MEdgeError | None:
@@ -207,34 +184,30 @@ def render(results: Sequence[ExportResult]) -> Iterator[Part]:
     caption = "worst of all parity pictures; p3m-edge inspect DIR shows each one and the limits"
     yield table("artefacts", _RESULTS, map(_row, results), caption)
     stages = ((r.target, s.name, f"{s.seconds:.1f}", f"{s.peak_rss_mb:.0f} MB") for r in results for s in r.stages)
-    yield table("stages", "target|stage|>seconds|>peak memory", stages)
+    yield table("stages", "target|stage|seconds|peak memory", stages)
     for result in results:
         if result.engine is not None and result.engine.name == "tensorrt":
             yield from (f"{result.target}: {line}" for line in _engine_lines(result.engine))
-    for result in results:
         if result.quantization is not None:
             yield attempts_table(result.target, result.quantization)
-    for result in results:
-        if result.status == "rejected":
-            if not result.parity.passed:
-                yield parity_table(f"parity of {result.target}: FAILED", result.parity)
-            for failure in (*result.parity.failures, *gate_failures(result.quantization)):
-                yield red(f"{result.target}: {failure}")
+        if not result.parity.passed:
+            yield parity_table(f"parity of {result.target}: FAILED", result.parity)
+        for failure in (*result.parity.failures, *gate_failures(result.quantization)):
+            yield red(f"{result.target}: {failure}")
 
 
-def _row(result: ExportResult) -> Row:
-    return Row(
-        (
-            result.target,
-            str(result.folder),
-            result.status,
-            *(_worst(getattr(i, name) for i in result.parity.items) for name in ("local_mean", "local_share", "flips")),
-            megabytes(result.bytes),
-            f"{sum(stage.seconds for stage in result.stages):.1f} s",
-            f"{max((stage.peak_rss_mb for stage in result.stages), default=0.0):.0f} MB",
-        ),
-        "red" if result.status == "rejected" else None,
-    )
+def _row(result: ExportResult) -> Styled:
+    worst = (worst_error(result, name) for name in ("local_mean", "local_share", "flips"))
+    seconds = f"{sum(stage.seconds for stage in result.stages):.1f} s"
+    peak = f"{max((stage.peak_rss_mb for stage in result.stages), default=0.0):.0f} MB"
+    cells = (result.target, str(result.folder), result.status, *worst, megabytes(result.bytes), seconds, peak)
+    return Styled(cells, "red" if result.status == "rejected" else None)
+
+
+def worst_error(result: ExportResult, name: str) -> str:
+    """The largest error of all parity pictures, of those that there are."""
+    values = (getattr(item, name) for item in result.parity.items)
+    return number(max((value for value in values if value is not None), default=None))
 
 
 def _engine_lines(engine: EngineRecord) -> tuple[str, ...]:
@@ -243,7 +216,3 @@ def _engine_lines(engine: EngineRecord) -> tuple[str, ...]:
         return f"engine: not built: {engine.reason}", *(f"to build it on the device: {c}" for c in engine.commands)
     ran = "" if engine.build.gpu is not None else ", not run on a device"
     return (f"engine: built for sm {', '.join(engine.build.compute_capabilities)}{ran}",)
-
-
-def _worst(values: Iterable[float | None]) -> str:
-    return number(max((value for value in values if value is not None), default=None))

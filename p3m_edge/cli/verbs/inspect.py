@@ -11,13 +11,14 @@ from p3m_edge import checkpoint_header
 from p3m_edge import manifest as manifests
 from p3m_edge.atomic import atomic_write
 from p3m_edge.cli.options import argument, option
-from p3m_edge.cli.ui import Console, Part, Row, facts, megabytes, number, red, table
+from p3m_edge.cli.ui import Console, Part, megabytes, number, red
 from p3m_edge.cli.ui.quantization import attempts_table, gate_failures
 from p3m_edge.cli.ui.show import parity_table, proved
 from p3m_edge.errors import CheckpointError, UsageError, needing
 from p3m_edge.manifest import Manifest
-from p3m_edge.manifest_schema import BuildRecord
+from p3m_edge.manifest_schema import BuildRecord, OutputRecord, UnitRecord
 from p3m_edge.smallfile import read_small
+from p3m_edge.table import NONE, Styled, facts, table
 
 EXAMPLES = """
 p3m-edge inspect out/demo/onnx-fp32
@@ -90,13 +91,7 @@ def run(args: Arguments, console: Console) -> None:
 
 
 def inspect(folder: Path) -> Inspection:
-    """Read an artefact, rejected or not.
-
-    Raises
-    ------
-    ArtefactError
-        The folder is no artefact, or its manifest cannot be read.
-    """
+    """Read an artefact, rejected or not; an :class:`ArtefactError` where it is none."""
     manifest = manifests.read(folder, allow_rejected=True)
     rejected = folder.resolve().name.endswith(manifests.REJECTED_SUFFIX)
     rejected |= any(gate is not None and not gate.passed for gate in (manifest.parity, manifest.quantization))
@@ -113,26 +108,22 @@ def inspect(folder: Path) -> Inspection:
 def inspect_file(path: Path) -> CheckpointFile:
     """Read a checkpoint.
 
-    Raises
-    ------
-    CheckpointError
-        It is none, or damaged.
-    MissingError
-        It is not one of ours, and reading others takes PyTorch.
+    :class:`CheckpointError`: it is none, or damaged; :class:`MissingError`: it is not one of ours, and reading others
+    takes PyTorch.
     """
     try:
         data = read_small(path, _MAX_BYTES)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    own = checkpoint_header.read(data, str(path))
+    sha256, own = hashlib.sha256(data).hexdigest(), checkpoint_header.read(data, str(path))
     if own is not None:
-        says = (own.arch, own.trained, own.provenance, own.licence)
-        return CheckpointFile(path, len(data), hashlib.sha256(data).hexdigest(), "p3m-edge", *says)
-    from p3m_edge.model import inspect_checkpoint
+        says = ("p3m-edge", own.arch, own.trained, own.provenance, own.licence)
+    else:
+        from p3m_edge.model import inspect_checkpoint
 
-    info = inspect_checkpoint(path)
-    says = (info.arch, info.trained, info.provenance, info.licence)
-    return CheckpointFile(path, len(data), info.sha256, info.format, *says)
+        info = inspect_checkpoint(path)
+        says = (info.format, info.arch, info.trained, info.provenance, info.licence)
+    return CheckpointFile(path, len(data), sha256, *says)
 
 
 def _checkpoint_rows(checkpoint: CheckpointFile) -> Iterator[tuple[str, str]]:
@@ -148,7 +139,7 @@ def _render(inspection: Inspection) -> Iterator[Part]:
     manifest = inspection.manifest
     yield facts(str(inspection.folder), _rows(inspection))
     title = f"files, {megabytes(inspection.bytes)} in all"
-    yield table(title, "file|>bytes|SHA-256 in the manifest", _files(inspection))
+    yield table(title, "file|bytes|SHA-256 in the manifest", _files(inspection))
     if manifest.parity is not None:
         yield parity_table(f"parity: {'passed' if manifest.parity.passed else 'FAILED'}", manifest.parity)
     if manifest.quantization is not None:
@@ -157,71 +148,73 @@ def _render(inspection: Inspection) -> Iterator[Part]:
         yield red(f"failed: {failure}")
 
 
-def _files(inspection: Inspection) -> Iterator[Row]:
+def _files(inspection: Inspection) -> Iterator[Styled]:
     for name, record in inspection.manifest.files.items():
         absent = name in inspection.absent
         cells = (name + " (missing)" * absent, f"{record.bytes:,}", record.sha256)
-        yield Row(cells, "red" if absent else None)
+        yield Styled(cells, "red" if absent else None)
 
 
 def _rows(inspection: Inspection) -> Iterator[tuple[str, str]]:
-    manifest = inspection.manifest
-    model, engine, frame = manifest.model, manifest.engine, manifest.input
-    yield "status", inspection.status + (f" ({engine.reason})" if engine.reason else "")
-    yield "target", f"{manifest.target} ({engine.name} >= {engine.minimum_version}, {manifest.precision})"
-    yield "model", f"P3M-Net {model.arch}, {model.parameters:,} parameters, unpool {manifest.unpool}"
-    yield "weights", _TRAINED if model.trained else _NOT_TRAINED
-    yield "provenance", model.provenance
-    yield "licence", model.licence
-    yield "checkpoint", f"SHA-256 {model.checkpoint_sha256}"
+    """What a manifest says, but for files, parity and attempts; what it does not say is left out."""
+    m = inspection.manifest
+    model, engine, frame, functions = m.model, m.engine, m.input, m.functions
     height, width = ("any" if side is None else str(side) for side in (frame.height, frame.width))
     shape = f"{frame.dtype} [{frame.batch}, {height}, {width}, 3] {frame.layout} {frame.colour}"
-    yield "input", f"{frame.name}: {shape}, multiples of {frame.multiple_of}"
-    for index, each in enumerate(manifest.functions):
-        yield "function", f"{each.name}: {each.width}x{each.height}" + (" (default)" if index == 0 else "")
-    if manifest.smoothing is not None:
-        yield "smoothing", f"{manifest.smoothing:g} of the matte before, kept as a state"
-    for output in manifest.outputs:
-        form = ", an image in the engine's own terms" if output.form == "image" else ""
-        yield "output", f"{output.name}: {output.dtype} {output.layout}, channels: {output.channels}{form}"
-    if engine.build is not None:
-        yield from _build_rows(engine.build)
-    for command in engine.commands:
-        yield "build it with", command
-    if manifest.looked_at is not None:
-        yield "looked at", f"{manifest.looked_at.pictures} pictures for overflow, of {manifest.looked_at.source}"
-    if manifest.fp32_nodes:
-        yield "kept in fp32", f"nodes: {len(manifest.fp32_nodes)}: {', '.join(manifest.fp32_nodes)}"
-    if manifest.parity is not None and manifest.parity.headroom is not None:
-        yield "headroom", f"{manifest.parity.headroom:.3g} times: how much larger results could be in half precision"
-    yield "verified", proved(manifest.verified)
-    for unit in manifest.verified.units:
-        yield f"largest errors, {unit.unit}", ", ".join(f"{name} {number(v)}" for name, v in unit.errors.items())
-    yield "verified with", _pairs(manifest.verified.versions) or "-"
-    yield "built with", _pairs({"p3m-edge": manifest.p3m_edge} | engine.versions)
+    headroom, seen = None if m.parity is None else m.parity.headroom, m.looked_at
+    rows: list[tuple[str, str | None]] = [
+        ("status", inspection.status + (f" ({engine.reason})" if engine.reason else "")),
+        ("target", f"{m.target} ({engine.name} >= {engine.minimum_version}, {m.precision})"),
+        ("model", f"P3M-Net {model.arch}, {model.parameters:,} parameters, unpool {m.unpool}"),
+        ("weights", _TRAINED if model.trained else _NOT_TRAINED),
+        ("provenance", model.provenance),
+        ("licence", model.licence),
+        ("checkpoint", f"SHA-256 {model.checkpoint_sha256}"),
+        ("input", f"{frame.name}: {shape}, multiples of {frame.multiple_of}"),
+        *(("function", f"{f.name}: {f.width}x{f.height}" + " (default)" * (f is functions[0])) for f in functions),
+        ("smoothing", f"{m.smoothing:g} of the matte before, kept as a state" if m.smoothing else None),
+        *(("output", _output(output)) for output in m.outputs),
+        *(_build_rows(engine.build) if engine.build else ()),
+        *(("build it with", command) for command in engine.commands),
+        ("looked at", f"{seen.pictures} pictures for overflow, of {seen.source}" if seen else None),
+        ("kept in fp32", f"nodes: {len(m.fp32_nodes)}: {', '.join(m.fp32_nodes)}" if m.fp32_nodes else None),
+        ("headroom", f"{headroom:.3g} times: how much larger results could be in half precision" if headroom else None),
+        ("verified", proved(m.verified)),
+        *((f"largest errors, {unit.unit}", _errors(unit)) for unit in m.verified.units),
+        ("verified with", _pairs(m.verified.versions) or NONE),
+        ("built with", _pairs({"p3m-edge": m.p3m_edge} | engine.versions)),
+    ]
+    yield from ((name, value) for name, value in rows if value)
+
+
+def _output(output: OutputRecord) -> str:
+    form = ", an image in the engine's own terms" if output.form == "image" else ""
+    return f"{output.name}: {output.dtype} {output.layout}, channels: {output.channels}{form}"
 
 
 def _build_rows(build: BuildRecord) -> Iterator[tuple[str, str]]:
     """How a TensorRT engine was built, and where it runs."""
-    from p3m_edge.runtimes.engines.tensorrt.library import (
-        NAMES,  # loads the runtimes, which no other artefact needs to be shown
-    )
+    # Here, because it loads the runtimes, which no other artefact needs to be shown.
+    from p3m_edge.runtimes.engines.tensorrt.library import NAMES
 
     yield "engine", f"{NAMES[build.flavour]} {build.version}, {build.system}"
     where = f"compute capability {', '.join(build.compute_capabilities)}"
     more = "" if build.hardware_compatibility == "none" else f", hardware compatibility {build.hardware_compatibility}"
     yield "made for", where + more + (", newer versions too" if build.version_compatible else "")
-    built_on = f"{build.gpu}, driver {build.driver or '-'}, CUDA {build.cuda or '-'}" if build.gpu else "no GPU"
+    built_on = f"{build.gpu}, driver {build.driver or NONE}, CUDA {build.cuda or NONE}" if build.gpu else "no GPU"
     yield "built on", f"{built_on}, in {build.seconds:.1f} s"
-    if build.level is not None or build.workspace_mb is not None:
-        chosen = {"level": build.level, "workspace": build.workspace_mb and f"{build.workspace_mb} MB"}
-        yield "builder", ", ".join(f"{name} {value}" for name, value in chosen.items() if value is not None)
+    chosen = {"level": build.level, "workspace": build.workspace_mb and f"{build.workspace_mb} MB"}
+    yield "builder", _pairs({name: str(value) for name, value in chosen.items() if value is not None})
     if build.profile is not None:
         sizes = (build.profile.minimum, build.profile.optimum, build.profile.maximum)
         low, best, high = (f"{width}x{height}" for width, height in sizes)
         yield "sizes", f"{low} to {high}, tuned for {best}"
     yield "layers by type", _pairs({name: str(count) for name, count in build.types.items()})
     yield "built of", f"SHA-256 {build.onnx_sha256}"
+
+
+def _errors(unit: UnitRecord) -> str:
+    return _pairs({name: number(value) for name, value in unit.errors.items()})
 
 
 def _pairs(values: dict[str, str]) -> str:

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks.report import charts
-from p3m_edge.cli.options import SIZE, Size, group, natural, option
+from p3m_edge.cli.options import group, option
 from p3m_edge.cli.options.shared import Weights
-from p3m_edge.cli.ui import Console, counting, number, table
+from p3m_edge.cli.options.values import SIZE, Size, natural
+from p3m_edge.cli.ui import Console, counting, number
 from p3m_edge.cli.verbs.export import load_exporter
-from p3m_edge.errors import OutputError, UsageError
+from p3m_edge.data.recipe import make_folder
+from p3m_edge.errors import UsageError
+from p3m_edge.table import table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,19 +61,16 @@ def run(args: Arguments, console: Console) -> None:
     from p3m_edge.export.session import ExportSession
 
     width, height = args.size
-    bench = ExportSession(export.ExportRequest(("onnx-fp32",), Path(), width=width, height=height, **weights))
     if args.weights.standin:
         console.warn("the weights are stand-ins and NOT TRAINED: the ranking says nothing about trained ones")
     calibration = open_calibration(args.calib, count=args.calib_count, seed=args.seed)
+    session = ExportSession(export.ExportRequest(("onnx-fp32",), Path(), width=width, height=height, **weights))
     for remark in calibration.remarks:
         console.warn(remark)
     if args.out is not None:  # before the hours of work, and not for input that cannot be used
         charts.require()
-        try:
-            args.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{args.out} cannot be used: {error.strerror}") from error
-    model = bench.graph()
+        make_folder(args.out)
+    model = session.graph()
     images = list(itertools.islice(calibration.images(height, width), args.pictures))
     ranges = {}
     if args.precision == "int8":
@@ -83,11 +82,10 @@ def run(args: Arguments, console: Console) -> None:
             cache=None if args.out is None else args.out / FILE, progress=progress,
         )  # fmt: skip
     if args.out is not None:
-        atomic_write(args.out / PICTURE, picture(found).encode())
-        console.note(f"written: {args.out / FILE}, {args.out / PICTURE}")
+        console.write(args.out / PICTURE, picture(found))
     total = sum(part.error for part in found.parts) or 1.0
     rows = ((p.name, str(p.nodes), number(p.error), number(p.worst), f"{p.error / total:.0%}") for p in found.parts)
-    columns = "part|>nodes|>mean error of alpha|>worst picture|>share"
+    columns = "part|nodes|mean error of alpha|worst picture|share"
     caption = f"{found.pictures} pictures, against float32"
     console.emit(found, [table(f"parts in {found.precision}, alone", columns, rows, caption)])
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from p3m_edge.cli.ui import Console, table
+from p3m_edge.cli.ui import Console
 from p3m_edge.cli.ui.show import limits_text
+from p3m_edge.table import table
 from p3m_edge.targets import TARGETS
 
 EXAMPLES = """

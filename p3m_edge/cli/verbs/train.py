@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from p3m_edge.cli.options import fill, given, group, option
 from p3m_edge.cli.options.shared import Mattes
-from p3m_edge.cli.ui import Console, Part, facts, progress
+from p3m_edge.cli.ui import Console, Part, progress
 from p3m_edge.errors import UsageError, needing
+from p3m_edge.table import facts
 
 if TYPE_CHECKING:
     from p3m_edge.train.request import TrainPlan, TrainRequest, TrainResult

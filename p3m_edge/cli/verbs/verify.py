@@ -13,7 +13,7 @@ from p3m_edge import manifest as manifests
 from p3m_edge import signature
 from p3m_edge.cli.options import argument, group, option
 from p3m_edge.cli.options.shared import Runtime
-from p3m_edge.cli.ui import Console, Part, Row, number, table
+from p3m_edge.cli.ui import Console, Part, number
 from p3m_edge.cli.ui.show import proved
 from p3m_edge.errors import GateError, MissingError, P3MEdgeError, needing
 from p3m_edge.manifest import Manifest
@@ -23,6 +23,7 @@ from p3m_edge.runtimes.contract import EngineInfo, engine_module
 from p3m_edge.runtimes.engine import Engine
 from p3m_edge.runtimes.engines import coreml
 from p3m_edge.runtimes.golden import SelfTest
+from p3m_edge.table import Styled, table
 
 if TYPE_CHECKING:
     from p3m_edge.export.formats.coreml.mil.examine import FunctionReport
@@ -61,18 +62,9 @@ class Arguments:
 class Verification:
     """The verdict on one artefact.
 
-    Attributes
-    ----------
-    status
-        ``passed``; ``failed``: the golden vectors exceed a limit; ``error``: it could not be run at all.
-    message, hint, exit_code
-        Why it did not pass; 0 if it did.
-    engine, selftest
-        What ran it, and the figures; None with ``error``.
-    program
-        Of a Core ML package: what its functions are, and what came of interpreting them.
-    verified
-        What the manifest says has been proved before, and where.
+    ``failed``: the golden vectors exceed a limit; ``error``: it could not be run at all, and there is no ``selftest``.
+    ``program`` is what came of interpreting the functions of a Core ML package; ``verified`` is what the
+    manifest says has been proved before, and where.
     """
 
     folder: Path
@@ -87,11 +79,6 @@ class Verification:
     seconds: float = 0.0
     program: tuple[FunctionReport, ...] = ()
     verified: VerifiedRecord | None = None
-
-    def spoilt(self, message: str, hint: str | None, exit_code: int) -> Verification:
-        """The same, with what is wrong."""
-        status: Literal["failed", "error"] = "failed" if exit_code == GateError.exit_code else "error"
-        return replace(self, status=status, message=message, hint=hint, exit_code=exit_code)
 
 
 def run(args: Arguments, console: Console) -> None:
@@ -109,18 +96,28 @@ def verify(folder: Path, runtime: Runtime | None = None, key: Path | None = None
     With ``key``, the signature is checked before anything else; what is not signed is not loaded.
     """
     start = time.perf_counter()
+    verdict = Verification(folder)
     try:
         if key is not None:
             if folder.suffix != PACKAGE:
                 manifests.read(folder)
             signature.check(folder, key)
-        verdict = _examined(folder) if folder.suffix == PACKAGE else _tested(folder, runtime or Runtime())
-    except P3MEdgeError as error:
-        verdict = replace(Verification(folder).spoilt(str(error), error.hint, error.exit_code), status="error")
+        if folder.suffix == PACKAGE:
+            verdict, error = _examined(folder)
+        else:
+            verdict, error = _tested(folder, runtime or Runtime())
+    except P3MEdgeError as failure:
+        error = failure
+    if error is not None:
+        failed = isinstance(error, GateError) and (verdict.selftest or verdict.program)
+        verdict = replace(
+            verdict, status="failed" if failed else "error", message=str(error), hint=error.hint,
+            exit_code=error.exit_code,
+        )  # fmt: skip
     return replace(verdict, seconds=round(time.perf_counter() - start, 3))
 
 
-def _tested(folder: Path, runtime: Runtime) -> Verification:
+def _tested(folder: Path, runtime: Runtime) -> tuple[Verification, P3MEdgeError | None]:
     """The verdict on an artefact by its golden vectors; if its engine is not here, computed operator by operator."""
     manifest = manifests.read(folder)
     if _elsewhere(manifest, runtime.device):
@@ -143,9 +140,8 @@ def _tested(folder: Path, runtime: Runtime) -> Verification:
         folder, target=manifest.target, trained=manifest.model.trained, engine=info, selftest=found,
         verified=manifest.verified,
     )  # fmt: skip
-    if found.passed:
-        return verdict
-    return verdict.spoilt(f"{len(found.failures)} of its figures exceed their limits", _UNUSABLE, GateError.exit_code)
+    text = f"{len(found.failures)} of its figures exceed their limits"
+    return verdict, None if found.passed else GateError(text, hint=_UNUSABLE)
 
 
 def _elsewhere(manifest: Manifest, device: str | None) -> bool:
@@ -173,22 +169,22 @@ def _compute(manifest: Manifest, folder: Path) -> Engine:
     return interpret(manifest, folder, sequence=True)
 
 
-def _examined(path: Path) -> Verification:
+def _examined(path: Path) -> tuple[Verification, P3MEdgeError | None]:
     """The verdict on any Core ML package."""
     with needing("torch,coreml"):
         from p3m_edge.export.formats.coreml.mil.examine import examine
     functions = examine(path)
-    verdict = Verification(path, program=functions)
-    bad = next((function for function in functions if not function.sound), None)
-    if bad is None:
-        return verdict
-    if bad.unknown:
-        hint = "these operators are not known here; the package may still run on a device"
-        return verdict.spoilt(f"not interpreted: {', '.join(bad.unknown)}", hint, P3MEdgeError.exit_code)
-    if bad.failure:
-        return verdict.spoilt(bad.failure, None, P3MEdgeError.exit_code)
-    text = f"{len(bad.overflows)} results overflow half precision: {bad.overflows[0].name}"
-    return verdict.spoilt(text, "keep them in float32, or scale what goes in", GateError.exit_code)
+    error = None
+    if (bad := next((function for function in functions if not function.sound), None)) is not None:
+        if bad.unknown:
+            hint = "these operators are not known here; the package may still run on a device"
+            error = P3MEdgeError(f"not interpreted: {', '.join(bad.unknown)}", hint=hint)
+        elif bad.failure:
+            error = P3MEdgeError(bad.failure)
+        else:
+            text = f"{len(bad.overflows)} results overflow half precision: {bad.overflows[0].name}"
+            error = GateError(text, hint="keep them in float32, or scale what goes in")
+    return Verification(path, program=functions), error
 
 
 def failure(results: Sequence[Verification]) -> P3MEdgeError | None:
@@ -211,17 +207,17 @@ def render(results: Sequence[Verification], *, figures: bool = True) -> Iterator
     """A table of figures for each artefact (unless they are not wanted), then the verdicts."""
     for result in results:
         if figures and result.selftest is not None:
-            columns = "picture|output|what|>figure|>limit|verdict"
+            columns = "picture|output|what|figure|limit|verdict"
             yield table(str(result.folder), columns, _figures(result.selftest))
         for function in result.program:
             yield from _function(result.folder, function)
-    yield table("verified", "artefact|target|verdict|engine|device|>seconds", map(_verdict, results))
+    yield table("verified", "artefact|target|verdict|engine|device|seconds", map(_verdict, results))
     for result in results:
         if result.verified is not None and result.verified.units:
             yield f"{result.folder}: the manifest says {proved(result.verified)}"
 
 
-def _verdict(result: Verification) -> Row:
+def _verdict(result: Verification) -> Styled:
     engine = result.engine
     cells = (
         str(result.folder),
@@ -231,25 +227,25 @@ def _verdict(result: Verification) -> Row:
         f"{engine.device} ({engine.device_name})" if engine else "-",
         f"{result.seconds:.1f}",
     )
-    return Row(cells, "red" if result.exit_code else None)
+    return Styled(cells, "red" if result.exit_code else None)
 
 
 def _function(path: Path, function: FunctionReport) -> Iterator[Part]:
     """What came of interpreting one function, its operators, and the advice."""
     room = function.headroom
-    caption = None if room is None else f"results could be {room:.3g} times larger before one overflows half precision"
+    caption = "" if room is None else f"results could be {room:.3g} times larger before one overflows half precision"
     rows = ((output.name, number(output.mean), number(output.largest)) for output in function.outputs)
-    yield table(f"{path}: {function.name}", "output|>mean error of rounding|>largest", rows, caption)
+    yield table(f"{path}: {function.name}", "output|mean error of rounding|largest", rows, caption)
     yield "operators: " + ", ".join(f"{name} {count}" for name, count in function.operators.items())
     for said in function.advice:
         yield f"Neural Engine: {said.rule} ({said.count}: {', '.join(said.examples)})"
 
 
-def _figures(selftest: SelfTest) -> Iterator[Row]:
+def _figures(selftest: SelfTest) -> Iterator[Styled]:
     for item in selftest.items:
         for check in golden.checks(item, selftest.limits):
             verdict = "ok" if check.passed else "EXCEEDED"
             figures = (number(check.value), number(check.limit))
             cells = (item.image, check.output, check.what.strip(" ,"), *figures, verdict)
-            yield Row(cells, None if check.passed else "red")
-        yield Row((item.image, "alpha", "largest error of alpha", number(item.alpha_max), "-", "not gated"), None)
+            yield Styled(cells, None if check.passed else "red")
+        yield Styled((item.image, "alpha", "largest error of alpha", number(item.alpha_max), "-", "not gated"), None)

@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import Literal
 
 from p3m_edge.atomic import is_aside
-from p3m_edge.cli.options import SIZE, Size, argument, gigabytes, group, option
+from p3m_edge.cli.options import argument, group, option
 from p3m_edge.cli.options.shared import Runtime
-from p3m_edge.cli.ui import Console, Part, Row, progress, table
+from p3m_edge.cli.options.values import SIZE, Size, gigabytes
+from p3m_edge.cli.ui import Console, Part, progress
+from p3m_edge.cli.verbs import unfinished
 from p3m_edge.cli.verbs.run.default_artefact import default_artefact
-from p3m_edge.cli.verbs.run.matte import KINDS, Budget, Inputs, Job, Outcome, Recipe, process, read_background
+from p3m_edge.cli.verbs.run.matte import KINDS, Budget, Outcome, Recipe, identities, process, read_background
 from p3m_edge.cli.verbs.run.sources import Source, collect, output_names, with_pages
-from p3m_edge.errors import InputError, OutputError, P3MEdgeError, PartialError, UsageError
+from p3m_edge.data.recipe import make_folder
+from p3m_edge.errors import InputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import MAX_PIXELS, Picture
 from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX
 from p3m_edge.runtimes import Matting
+from p3m_edge.table import Styled, table
 
 EXAMPLES = """
 p3m-edge run portrait.jpg --out mattes
@@ -106,14 +110,8 @@ class Arguments:
         """The artefact, if one was named, and the inputs.
 
         The first word is an artefact if it is a folder with a manifest, or has the name of a rejected one, which
-        :class:`Matting` then refuses.
-
-        Raises
-        ------
-        UsageError
-            No input is left, or a size was given for an artefact, which has its own.
-        InputError
-            There is none of the inputs: no artefact is made for them.
+        :class:`Matting` then refuses. :class:`UsageError`: no input is left, or a size was given for an artefact, which
+        has its own. :class:`InputError`: none of the inputs is there, so no artefact is made for them.
         """
         words: list[Path] = [*filter(None, [self.artefact]), *self.inputs]
         first = words[0]
@@ -137,21 +135,21 @@ def run(args: Arguments, console: Console) -> None:
     recipe = Recipe(args.kinds(), behind, force=args.force)
     named, words = args.split()
     found = collect(words, recursive=args.recursive)
-    protected = [source.path for source in found.pictures]
+    inputs = [source.path for source in found.pictures]
     if isinstance(behind, Picture):
-        protected.append(behind.path)
+        inputs.append(behind.path)
         if behind.alpha is not None:
             console.warn(f"the background {behind.path} is transparent in places; it is shown on white")
+    protected = {each for path in inputs for each in identities(path)}
     sources = with_pages(found.pictures, budget.max_pixels) if args.pages == "all" else found.pictures
     outcomes = [Outcome(path, "failed", reason=reason) for path, reason in found.failures]
-    artefact = named or default_artefact(args.size or SIZE, console)
-    device, threads, check = args.runtime.device, args.runtime.threads, named is not None  # the default one is checked
-    with Matting(artefact, device=device, threads=threads, resize=args.resize, check=check) as matting:
+    artefact, where = named or default_artefact(args.size or SIZE, console), vars(args.runtime)
+    with Matting(artefact, **where, resize=args.resize, check=named is not None) as matting:  # the default is checked
         manifest = matting.manifest
         if not manifest.model.trained:
             console.warn(_UNTRAINED)
-        _make_folder(args.out)
-        outcomes += _process_all(matting, _jobs(sources, recipe, args.out), recipe, Inputs(protected), budget, console)
+        make_folder(args.out)
+        outcomes += _process_all(matting, sources, args.out, recipe, budget, protected, console)
     _tell_remarks(outcomes, console)
     count = Counter(outcome.status for outcome in outcomes)
     report = RunReport(
@@ -161,30 +159,20 @@ def run(args: Arguments, console: Console) -> None:
     console.emit(report, _render(report), _error(report))
 
 
-def _jobs(sources: Sequence[Source], recipe: Recipe, out: Path) -> list[Job]:
-    names = output_names(sources)
-    return [Job(s.path, recipe.files(out, name), s.page) for s, name in zip(sources, names, strict=True)]
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made a folder: {error.strerror}", hint="choose another --out") from error
-
-
 def _process_all(
-    matting: Matting, jobs: Sequence[Job], recipe: Recipe, inputs: Inputs, budget: Budget, console: Console
-) -> Iterator[Outcome]:
+    matting: Matting, sources: Sequence[Source], out: Path, recipe: Recipe, budget: Budget, protected: set[object],
+    console: Console,
+) -> Iterator[Outcome]:  # fmt: skip
     """Work through the pictures; a full disc ends it, and the rest counts as failed."""
     full = False
     with progress(console) as bars:
-        for done, job in enumerate(jobs):
-            bars.progress(job.source.name, done, len(jobs))
+        for done, (source, name) in enumerate(zip(sources, output_names(sources), strict=True)):
+            bars.progress(source.path.name, done, len(sources))
             if full:
-                yield Outcome(job.source, "failed", reason="not begun: the disc is full", page=job.page)
+                yield Outcome(source.path, "failed", reason="not begun: the disc is full", page=source.page)
                 continue
-            outcome, full = process(matting, job, recipe, inputs, budget)
+            files = recipe.files(out, name)
+            outcome, full = process(matting, source, files, recipe, budget, protected, console.trace)
             yield outcome
 
 
@@ -200,14 +188,9 @@ def _tell_remarks(outcomes: Sequence[Outcome], console: Console) -> None:
 
 
 def _error(report: RunReport) -> P3MEdgeError | None:
-    if not report.failed:
-        return None
-    if len(report.pictures) == 1:
+    if report.failed and len(report.pictures) == 1:
         return InputError(f"{report.pictures[0].input}: {report.pictures[0].reason}")
-    return PartialError(
-        f"{report.failed} of {len(report.pictures)} inputs failed",
-        hint="run it again when this is put right: what is done is skipped",
-    )
+    return unfinished(report.failed, len(report.pictures), "inputs failed")
 
 
 def _render(report: RunReport) -> Iterator[Part]:
@@ -216,7 +199,7 @@ def _render(report: RunReport) -> Iterator[Part]:
         yield table("results", "picture|files", ((str(p.input), ", ".join(map(str, p.outputs))) for p in done))
     if report.failed and len(report.pictures) > 1:
         failed = (picture for picture in report.pictures if picture.status == "failed")
-        yield table("failed", "input|why", (Row((str(p.input), p.reason or ""), "red") for p in failed))
+        yield table("failed", "input|why", (Styled((str(p.input), p.reason or ""), "red") for p in failed))
     exist = " (their results exist; --force replaces them)" if report.skipped else ""
     left_out = f", {report.left_out} earlier results left out" if report.left_out else ""
     counts = f"{report.done} done, {report.skipped} skipped{exist}, {report.failed} failed{left_out}"

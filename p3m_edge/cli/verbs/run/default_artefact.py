@@ -17,7 +17,7 @@ from p3m_edge.runtimes import cache
 from p3m_edge.targets import TARGETS
 
 if TYPE_CHECKING:
-    from p3m_edge.cli.options import Size
+    from p3m_edge.cli.options.values import Size
 
 PREFERRED = ("openvino-fp32", "onnx-fp32")
 _OTHER_WAY = "or name an artefact that was exported elsewhere: p3m-edge run ARTEFACT INPUT --out DIR"
@@ -27,18 +27,8 @@ def default_artefact(size: Size, console: Console) -> Path:
     """The artefact for an engine that is installed, with every file checked against its manifest.
 
     One that is there is used; else the first of ``PREFERRED`` that can run here is exported. A damaged one is made
-    again.
-
-    Raises
-    ------
-    CheckpointError
-        The installation has lost its weights.
-    MissingError
-        No engine is installed, or nothing is in the cache and PyTorch is not installed.
-    OutputError
-        The cache cannot be written.
-    GateError
-        The artefact is not the same network on this machine.
+    again. :class:`MissingError`: no engine is installed, or nothing is in the cache and PyTorch is not installed;
+    :class:`OutputError`: the cache cannot be written; else as an export.
     """
     weights = shipped.weights_path()
     kept = f"{shipped.DEFAULT}-{manifest.sha256(weights)[:16]}-{__version__}-{size}"
@@ -62,9 +52,7 @@ def default_artefact(size: Size, console: Console) -> Path:
                 console.warn(f"the artefact in the cache is damaged and made again: {flaw}")
             console.note(f"making the artefact {place.name}, {size}, from the weights of this package: once")
             shutil.rmtree(place, ignore_errors=True)
-            exported(
-                console, targets=(place.name,), out=folder, checkpoint=weights, width=size.width, height=size.height
-            )
+            exported(console, targets=(place.name,), out=folder, checkpoint=weights, **size._asdict())
             console.note(f"the artefact is in {place}, where later runs find it")
     return place
 

@@ -6,7 +6,9 @@ import errno
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +26,7 @@ from p3m_edge.resources import memory_left
 from p3m_edge.runtimes import compose
 
 if TYPE_CHECKING:
+    from p3m_edge.cli.verbs.run.sources import Source
     from p3m_edge.runtimes import Matting
 
 BYTES_PER_PIXEL = {"alpha": 12, "cutout": 24, "composite": 24, "blur": 18}
@@ -39,20 +42,11 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one picture.
+    """What became of one picture, or of one ``page`` of it, from 1 on.
 
-    Attributes
-    ----------
-    outputs
-        The files that are there now; with ``skipped`` they were there before.
-    reason
-        Why it failed, or was skipped.
-    seconds
-        Decoding, matting and writing.
-    page
-        Which page or frame of the file, from 1 on; None where it was not asked for all of them.
-    remarks
-        What must be known about the file, as in :class:`p3m_edge.imageio.Picture`.
+    ``outputs`` are the files that are there now; with ``skipped`` they were there before. ``reason`` says why it failed
+    or was skipped. ``seconds`` are for decoding, matting and writing. ``remarks`` are those of
+    :class:`p3m_edge.imageio.Picture`.
     """
 
     input: Path
@@ -66,52 +60,20 @@ class Outcome:
     remarks: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Job:
-    """A picture, the files to make of it by kind, and which page or frame is meant, from 1 on (None: the first)."""
-
-    source: Path
-    files: Mapping[str, Path]
-    page: int | None = None
-
-
-class Inputs:
-    """The files that no result may replace: told apart by the file itself, so links and other spellings count."""
-
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self._names = {os.path.realpath(path) for path in paths}
-        self._files = {_file_id(Path(name)) for name in self._names} - {None}
-
-    def check(self, output: Path) -> None:
-        """Refuse a result that would replace an input.
-
-        Raises
-        ------
-        OutputError
-            It would.
-        """
-        if os.path.realpath(output) in self._names or _file_id(output) in self._files:
-            raise OutputError(f"{output} is one of the inputs and is not overwritten", hint="choose another --out")
-
-
-def _file_id(path: Path) -> tuple[int, int] | None:
-    try:
+def identities(path: Path) -> set[object]:
+    """What a file is told apart by, so that links and other spellings of its name count."""
+    found: set[object] = {os.path.realpath(path)}
+    with suppress(OSError):
         status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+        found.add((status.st_dev, status.st_ino))
+    return found
 
 
 @dataclass(frozen=True)
 class Budget:
     """How large a picture may be.
 
-    Attributes
-    ----------
-    max_pixels
-        Of a picture.
-    max_memory
-        Bytes for a picture and its results; None: what is free when its turn comes.
+    ``max_memory`` are the bytes for a picture and its results; None: what is free when its turn comes.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -120,12 +82,12 @@ class Budget:
     def read(self, path: Path, page: int | None, kinds: Iterable[str]) -> Picture:
         """Decode a picture, or a page of it from 1 on, if there is room for it and for the results of these kinds.
 
-        Raises
-        ------
-        InputError
-            As :func:`p3m_edge.imageio.read_image`, or there is no room.
+        Else an :class:`InputError`, which is also that of :func:`p3m_edge.imageio.read_image`.
         """
-        room = _free_memory() if self.max_memory is None else self.max_memory
+        room = self.max_memory
+        if room is None:  # what this process may still take: of the machine, its container and its own limits
+            free, left = int(psutil.virtual_memory().available), memory_left()
+            room = free if left is None else min(free, left)
         each = max(BYTES_PER_PIXEL[kind] for kind in kinds)
         allowed = min(self.max_pixels, room // each)
         try:
@@ -142,33 +104,19 @@ class Budget:
         return picture
 
     def _no_room(self, path: Path, needed: int, room: int) -> InputError:
-        limit = (
-            f"{room / 1e9:.2g} GB is free" if self.max_memory is None else f"--max-memory allows {room / 1e9:.2g} GB"
-        )
+        there = "{:.2g} GB is free" if self.max_memory is None else "--max-memory allows {:.2g} GB"
         return InputError(
-            f"{path} takes about {needed / 1e9:.2g} GB of memory with its results, and {limit}",
+            f"{path} takes about {needed / 1e9:.2g} GB of memory with its results, and {there.format(room / 1e9)}",
             hint="scale it down first, ask for fewer kinds of results, or set --max-memory",
         )
 
 
-def _free_memory() -> int:
-    """The bytes that this process may still take: of the machine, its container and its own limits."""
-    free, left = int(psutil.virtual_memory().available), memory_left()
-    return free if left is None else min(free, left)
-
-
 @dataclass(frozen=True)
 class Recipe:
-    """What to write for each picture.
+    """What to write for each picture: results of these ``kinds``, of ``KINDS``.
 
-    Attributes
-    ----------
-    kinds
-        Of ``KINDS``.
-    background
-        For ``composite``: a colour (R, G, B; 0..255, sRGB) or a picture.
-    force
-        Whether files that exist are replaced; otherwise they stay, and only what is missing is made.
+    ``background`` is for ``composite``: a colour (R, G, B; 0..255, sRGB) or a picture. With ``force``, files that exist
+    are replaced; else they stay, and only what is missing is made.
     """
 
     kinds: tuple[str, ...]
@@ -232,12 +180,7 @@ def _in_colours_of(profile: bytes | None, background: Colour | Picture) -> Colou
 def read_background(text: str, max_pixels: int = MAX_PIXELS) -> Colour | Picture:
     """A colour (``#00ff00``, ``#0f0``, ``white``) or a picture file. A file with a colour's name: ``./white``.
 
-    Raises
-    ------
-    UsageError
-        It is neither.
-    InputError
-        The picture cannot be read.
+    :class:`UsageError`: it is neither; :class:`InputError`: the picture cannot be read.
     """
     named = text.strip().lower()
     if re.fullmatch("#([0-9a-f]{3}|[0-9a-f]{6})", named) or named in ImageColor.colormap:
@@ -252,25 +195,30 @@ def read_background(text: str, max_pixels: int = MAX_PIXELS) -> Colour | Picture
     )
 
 
-def process(matting: Matting, job: Job, recipe: Recipe, inputs: Inputs, budget: Budget) -> tuple[Outcome, bool]:
-    """Matte one picture that fits into the budget, and write its files.
+def process(
+    matting: Matting, source: Source, files: Mapping[str, Path], recipe: Recipe, budget: Budget,
+    protected: AbstractSet[object], trace: Callable[[Exception], None],
+) -> tuple[Outcome, bool]:  # fmt: skip
+    """Matte one picture that fits into the budget, and write its files, but never over one that is ``protected``.
 
     Returns
     -------
     outcome
-        A picture that cannot be used, and whatever else goes wrong with it, is an outcome, not an exception.
+        A picture that cannot be used, and whatever else goes wrong with it, is an outcome, not an exception; ``trace``
+        is told of the exception.
     full
         Whether the disc is full: there is no point in going on.
     """
     start = time.perf_counter()
-    source, page, outputs = job.source, job.page, tuple(job.files.values())
+    path, page, outputs = source.path, source.page, tuple(files.values())
     try:
-        for path in outputs:
-            inputs.check(path)
-        wanted = {kind: path for kind, path in job.files.items() if recipe.force or not os.path.lexists(path)}
+        for output in outputs:
+            if not protected.isdisjoint(identities(output)):
+                raise OutputError(f"{output} is one of the inputs and is not overwritten", hint="choose another --out")
+        wanted = {kind: file for kind, file in files.items() if recipe.force or not os.path.lexists(file)}
         if not wanted:
-            return Outcome(source, "skipped", outputs, "its results exist", page=page), False
-        picture = budget.read(source, page, wanted)
+            return Outcome(path, "skipped", outputs, "its results exist", page=page), False
+        picture = budget.read(path, page, wanted)
         alpha = matting(picture.visible).astype(np.float32, copy=False)
         for kind, result in recipe.render(picture, alpha, wanted):
             wanted[kind].parent.mkdir(parents=True, exist_ok=True)
@@ -278,12 +226,13 @@ def process(matting: Matting, job: Job, recipe: Recipe, inputs: Inputs, budget: 
             imageio.write_png(wanted[kind], result, icc_profile=profile, result=True)
             del result
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this picture's, and the others have their turn
+        trace(error)
         causes = (error, error.__cause__)
         full = any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes)
-        return Outcome(source, "failed", reason=_reason(source, error), page=page), full
+        return Outcome(path, "failed", reason=_reason(path, error), page=page), full
     height, width = alpha.shape
     seconds = round(time.perf_counter() - start, 3)
-    return Outcome(source, "done", outputs, None, width, height, seconds, page, picture.remarks), False
+    return Outcome(path, "done", outputs, None, width, height, seconds, page, picture.remarks), False
 
 
 def _reason(source: Path, error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import unicodedata
 from collections import Counter, deque
@@ -131,36 +132,26 @@ def output_names(sources: Sequence[Source]) -> tuple[PurePath, ...]:
     would share it, the whole name (``a/1.jpg``); where they still would, the folders above as well; at last a number.
     Names that differ only in case or in Unicode form count as the same, because some file systems hold them to be.
     """
-    common = _common([source.path for source in sources])
-    choices = [_choices(source, common) for source in sources]
-    level = [0] * len(sources)
+    try:
+        common = os.path.commonpath([_absolute(source.path).parent for source in sources])
+    except ValueError:  # no sources, or other drives
+        common = None
+    choices = [_choices(source, common) for source in sources]  # the first one of each is taken, or the next
     while True:
-        names = [options[chosen] for options, chosen in zip(choices, level, strict=True)]
-        count = Counter(map(_key, names))
-        clashing = [i for i, name in enumerate(names) if count[_key(name)] > 1 and level[i] + 1 < len(choices[i])]
+        count = Counter(_key(names[0]) for names in choices)
+        clashing = [names for names in choices if len(names) > 1 and count[_key(names[0])] > 1]
         if not clashing:
-            return _number(names)
-        for i in clashing:
-            level[i] += 1
+            return _number([names[0] for names in choices])
+        for names in clashing:
+            del names[0]
 
 
-def _choices(source: Source, common: Path | None) -> tuple[PurePath, ...]:
-    path = source.path
+def _choices(source: Source, common: str | None) -> list[PurePath]:
+    path, page = source.path, "" if source.page is None else f"-{source.page:0{len(str(source.pages))}}"
     choices = [source.folder / (path.stem or path.name), source.folder / path.name]
     if common is not None:
         choices.append(PurePath(_absolute(path).relative_to(common)))
-    if source.page is None:
-        return tuple(choices)
-    number = f"-{source.page:0{len(str(source.pages))}}"
-    return tuple(choice.with_name(choice.name + number) for choice in choices)
-
-
-def _common(paths: Sequence[Path]) -> Path | None:
-    """The deepest folder above all paths; None when there is none (no paths, other drives)."""
-    try:
-        return Path(os.path.commonpath([_absolute(path).parent for path in paths]))
-    except ValueError:
-        return None
+    return [choice.with_name(choice.name + page) for choice in choices]
 
 
 def _key(name: PurePath) -> str:
@@ -168,17 +159,13 @@ def _key(name: PurePath) -> str:
 
 
 def _number(names: Sequence[PurePath]) -> tuple[PurePath, ...]:
-    taken = Counter(map(_key, names))
-    result: list[PurePath] = []
-    used: set[str] = set()
+    """The names, but for those that are there already with the next number that is free."""
+    taken, used = set(map(_key, names)), dict[str, PurePath]()
     for name in names:
-        unique, number = name, 1
-        while _key(unique) in used or (number > 1 and _key(unique) in taken):
-            number += 1
-            unique = name.with_name(f"{name.name}-{number}")
-        used.add(_key(unique))
-        result.append(unique)
-    return tuple(result)
+        numbered = (name.with_name(f"{name.name}-{number}") for number in itertools.count(2))
+        free = name if _key(name) not in used else next(one for one in numbered if _key(one) not in taken | used.keys())
+        used[_key(free)] = free
+    return tuple(used.values())
 
 
 def _is_own(path: Path) -> bool:
