@@ -9,7 +9,6 @@ import importlib.util
 import random
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from p3m_edge.benchmarks.rows import ArtefactRow, describe, load_arguments
 from p3m_edge.benchmarks.statistics import paired_ratio, summarise
 from p3m_edge.errors import UsageError, missing_package
 from p3m_edge.telemetry import silence_engines
+from p3m_edge.temporary import temporary_folder
 from p3m_edge.workers.parent import Worker, WorkerError, environment
 
 _MAIN = (
@@ -76,11 +76,12 @@ def compare(
         iterations=max(options.iterations, _MINIMUM_ITERATIONS),
         seconds=None,
     )
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="p3m-edge-app-", ignore_cleanup_errors=True) as name:
-        return _compare(row, options, Path(name), progress)
+    tell = progress or (lambda _what, _done, _total: None)
+    with temporary_folder(scratch) as folder:
+        return _compare(row, options, folder, tell)
 
 
-def _compare(row: ArtefactRow, options: MeasureOptions, folder: Path, progress: Progress | None) -> AppComparison:
+def _compare(row: ArtefactRow, options: MeasureOptions, folder: Path, progress: Progress) -> AppComparison:
     ours: list[list[float]] = []
     theirs: list[list[float]] = []
     model = row.folder.absolute() / manifest.read(row.folder).model_file
@@ -101,10 +102,8 @@ def _compare(row: ArtefactRow, options: MeasureOptions, folder: Path, progress: 
         for number in range(options.rounds):
             turns: list[Callable[[], None]] = [we, they]
             for turn in shuffle.sample(turns, 2):
-                if progress is not None:
-                    progress(
-                        f"benchmark_app, round {number + 1}: {row.label}", len(ours) + len(theirs), 2 * options.rounds
-                    )
+                what = f"benchmark_app, round {number + 1}: {row.label}"
+                progress(what, len(ours) + len(theirs), 2 * options.rounds)
                 turn()
     shown = settings if options.threads is None else (*settings, f"INFERENCE_NUM_THREADS={options.threads}")
     mine, other = summarise(ours), summarise(theirs)

@@ -8,8 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from p3m_edge.benchmarks.worker import enough, peak_memory, timed_ms
-from p3m_edge.workers.child import serve
+from p3m_edge.benchmarks.worker import TimedWorker, timed_ms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from p3m_edge.model.p3mnet import P3MOutput
 
 
-class EagerWorker:
+class EagerWorker(TimedWorker):
     """Times P3M-Net as PyTorch runs it: evaluation mode, ``torch.inference_mode``.
 
     As in the bare call of an engine, the input starts and alpha ends in the host's memory, also where the work is done
@@ -77,28 +76,9 @@ class EagerWorker:
 
     def first(self) -> Mapping[str, Any]:
         """The first call."""
-        return {"ms": timed_ms(self._call), "height": self._x.shape[2], "width": self._x.shape[3]}
+        return {"ms": timed_ms(self._bare), "height": self._x.shape[2], "width": self._x.shape[3]}
 
-    def warmup(self, calls: int) -> Mapping[str, Any]:
-        """Calls that do not count."""
-        for _ in range(calls):
-            self._call()
-        return {}
-
-    def round(self, iterations: int, seconds: float | None) -> Mapping[str, Any]:
-        """One round: a call that does not count, then those that do."""
-        self._call()
-        latency: list[float] = []
-        since = perf_counter()
-        while not enough(len(latency), since, iterations, seconds):
-            latency.append(timed_ms(self._call))
-        return {"latency": latency}
-
-    def memory(self) -> Mapping[str, Any]:
-        """The peak so far."""
-        return {"bytes": peak_memory()}
-
-    def _call(self) -> Tensor:
+    def _bare(self) -> Tensor:
         import torch
 
         with torch.inference_mode():
@@ -106,12 +86,5 @@ class EagerWorker:
         return alpha.cpu()  # waits for the GPU
 
 
-def main() -> int:
-    """Serve until the parent closes the pipe."""
-    worker = EagerWorker()
-    handlers = {name: getattr(worker, name) for name in ("load", "first", "warmup", "round", "memory")}
-    return serve(handlers)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(EagerWorker.run())

@@ -13,7 +13,7 @@ from p3m_edge import imageio
 from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks import samples as sampling
 from p3m_edge.benchmarks.report import page as pages
-from p3m_edge.benchmarks.report.schema import MeasureOptions, Report
+from p3m_edge.benchmarks.report.schema import BenchmarkReport, MeasureOptions
 from p3m_edge.benchmarks.rows import ArtefactRow
 from p3m_edge.benchmarks.samples import Mattes, SamplePortrait
 from p3m_edge.errors import InputError, UsageError
@@ -112,7 +112,9 @@ def _file(path: Path) -> SamplePortrait:
     )
 
 
-def write(file: Path, args: Arguments, rows: Sequence[ArtefactRow], report: Report, mattes: Mattes | None) -> None:
+def write(
+    file: Path, args: Arguments, rows: Sequence[ArtefactRow], report: BenchmarkReport, mattes: Mattes | None
+) -> None:
     """Write the page of ``--html``.
 
     Raises
@@ -125,7 +127,7 @@ def write(file: Path, args: Arguments, rows: Sequence[ArtefactRow], report: Repo
     atomic_write(file, text.encode("utf-8", "backslashreplace"), parents=True)
 
 
-def commands(args: Arguments, rows: Sequence[ArtefactRow], report: Report) -> Iterator[tuple[str, str]]:
+def commands(args: Arguments, rows: Sequence[ArtefactRow], report: BenchmarkReport) -> Iterator[tuple[str, str]]:
     """What each command does, and the command; absolute paths are replaced by what the report calls the thing."""
     artefacts = [_shown(row.folder, row.label) for row in rows]
     bench = ["p3m-edge", "bench"]
@@ -144,7 +146,7 @@ def commands(args: Arguments, rows: Sequence[ArtefactRow], report: Report) -> It
         yield "Compare a later run with this one", shlex.join([*bench, "--baseline", f"{out}/report.json"])
 
 
-def _settings(args: Arguments, report: Report) -> dict[str, object]:
+def _settings(args: Arguments, report: BenchmarkReport) -> dict[str, object]:
     """How it was measured, also by what was left to its default."""
     o = report.options
     frame = f"{o.frame_width}x{o.frame_height}" if args.frame is None else None

@@ -48,10 +48,7 @@ _BODY, _BODY_TO = 2.2, 8.5  # half width and length, below the chin, of what may
 class PymattingMethod(Method):
     """One of :data:`PYMATTING`, with pymatting's own settings, at the picture's size.
 
-    Raises
-    ------
-    MissingError
-        pymatting is not installed.
+    :class:`MissingError` if pymatting is not installed.
     """
 
     def __init__(self, name: str) -> None:
@@ -94,12 +91,7 @@ class BackgroundMethod(Method):
 class FaceBoxMethod(Method):
     """Closed-form matting with a trimap that is grown from the face which the embedded cascade is surest of.
 
-    A picture in which it is sure of none is all background.
-
-    Raises
-    ------
-    MissingError
-        scikit-image or pymatting is not installed.
+    A picture in which it is sure of none is all background. :class:`MissingError` without scikit-image or pymatting.
     """
 
     def __init__(self) -> None:
@@ -120,7 +112,8 @@ class FaceBoxMethod(Method):
             scale = min(1.0, LONGER_SIDE / max(height, width))
             size = (max(1, round(width * scale)), max(1, round(height * scale)))
             small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-            return alpha_at_size(matte(small, trimap_from_face(_scaled(face, scale), size[1], size[0])), height, width)
+            shrunk = {name: scale * getattr(face, name) for name in ("x", "y", "width", "height")}
+            return alpha_at_size(matte(small, trimap_from_face(replace(face, **shrunk), *size[::-1])), height, width)
 
         return words, predict
 
@@ -145,7 +138,3 @@ def trimap_from_face(face: Box, height: int, width: int) -> Image:
         margin = max(1, round(_MARGIN * width))
         trimap[: max(1, round(chin)), :margin] = trimap[: max(1, round(chin)), -margin:] = BACKGROUND
     return trimap
-
-
-def _scaled(box: Box, scale: float) -> Box:
-    return replace(box, x=box.x * scale, y=box.y * scale, width=box.width * scale, height=box.height * scale)

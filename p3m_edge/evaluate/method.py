@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,11 +73,6 @@ def alpha_at_size(alpha: NDArray[Any], height: int, width: int) -> NDArray[np.fl
     if not np.isfinite(values).all():
         raise InputError("the method's alpha holds NaN or infinity")
     return np.asarray(scale_to(np.clip(values, 0, 1), height, width), dtype=np.float32)
-
-
-def nearest(mask: Image, height: int, width: int) -> Image:
-    """A trimap at another size, without values between."""
-    return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
 
 
 def kind_of_path(path: Path) -> Literal["file", "folder"] | None:

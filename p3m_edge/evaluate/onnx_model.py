@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import cv2
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.errors import InputError, UsageError
-from p3m_edge.evaluate.method import Image, Method, MethodInfo, Predict, alpha_at_size, file_hash, nearest
+from p3m_edge.evaluate.method import Image, Method, MethodInfo, Predict, alpha_at_size, file_hash
 from p3m_edge.metrics import BACKGROUND, FOREGROUND
 from p3m_edge.preprocess import scale_to
 from p3m_edge.resources import thread_limit
@@ -26,7 +27,7 @@ _TYPES = {
 _LEVELS = {"unit": (0, 0.5, 1), "levels": (0, 128, 255), "classes": (0, 1, 2)}
 
 
-class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PictureInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the model wants the picture: ``(pixel * scale - mean) / std``; integer inputs get the pixels as they are."""
 
     name: str | None = None
@@ -37,7 +38,10 @@ class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
-class Size(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+Pixels = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class InputSize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The model's input size.
 
     ``fixed``: ``width`` x ``height``. ``short``: the shorter side becomes ``side``, the aspect stays; a picture with
@@ -46,10 +50,10 @@ class Size(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     rule: Literal["fixed", "short", "own"] = "own"
-    width: int | None = None
-    height: int | None = None
-    side: int | None = None
-    multiple_of: int = 1
+    width: Pixels | None = None
+    height: Pixels | None = None
+    side: Pixels | None = None
+    multiple_of: Pixels = 1
 
     def of(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the input for a picture."""
@@ -102,8 +106,8 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     file: str
     name: str | None = None
-    input: Picture = Picture()
-    size: Size = Size()
+    input: PictureInput = PictureInput()
+    size: InputSize = InputSize()
     output: str | None = None
     values: Values = "unit"
     trimap: Trimap | None = None
@@ -120,14 +124,13 @@ def describe(path: Path) -> Description:
         raise UsageError(f"{path} is not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {error}", hint="docs/evaluation.md describes the keys") from error
-    size = found.size
-    given = {name: side for name in ("height", "width", "side") if (side := getattr(size, name)) is not None}
-    wanted = {"fixed": ["height", "width"], "short": ["side"], "own": []}[size.rule]
-    if [*given] != wanted:
+    given = [name for name in ("height", "width", "side") if getattr(found.size, name) is not None]
+    wanted = {"fixed": ["height", "width"], "short": ["side"], "own": []}[found.size.rule]
+    if given != wanted:
         need = " and ".join(wanted) or "neither width, height nor side"
-        raise UsageError(f"{path}: the size rule {size.rule!r} takes {need}")
-    if min([size.multiple_of, *given.values()]) < 1 or 0 in found.input.std:
-        raise UsageError(f"{path}: sizes must be at least 1, and std not 0")
+        raise UsageError(f"{path}: the size rule {found.size.rule!r} takes {need}")
+    if 0 in found.input.std:
+        raise UsageError(f"{path}: std must not be 0")
     return found
 
 
@@ -189,7 +192,8 @@ class OnnxMethod(Method):
         height, width = self._text.size.of(*trimap.shape)
         feed = {self._input: self._picture(scale_to(rgb, height, width))}
         if self._text.trimap is not None:
-            feed[self._text.trimap.name] = self._trimap(self._text.trimap, nearest(trimap, height, width))
+            resized = cv2.resize(trimap, (width, height), interpolation=cv2.INTER_NEAREST)
+            feed[self._text.trimap.name] = self._trimap(self._text.trimap, np.asarray(resized, dtype=np.uint8))
         for name, constant in self._text.constants.items():
             feed[name] = constant.of(height, width, _TYPES[self._types[name]])
         try:

@@ -36,12 +36,10 @@ class Protocol:
         Whether the set's faces are blurred; None: unknown.
     pictures, evaluated
         How many the set has, and how many were asked for: the first ones by name.
-    strategy
-        How a picture becomes the method's input.
+    strategy, trimap
+        How a picture becomes the method's input, and where the trimaps come from.
     routes
         ``float``: the matte as it is. ``8bit``: first truncated to 8 bits, as files of the 2022 publication are.
-    trimap
-        Where the trimaps come from.
     """
 
     set_name: str
@@ -103,7 +101,7 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class Result:
+class SetResult:
     """One method on one set.
 
     Attributes
@@ -131,7 +129,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """One method on the same pictures with blurred and with normal faces; see :mod:`p3m_edge.evaluate.ppt`.
 
     Attributes
@@ -160,8 +158,8 @@ class Evaluation:
     """Everything that one run found."""
 
     version: str
-    results: tuple[Result, ...]
-    differences: tuple[Difference, ...] = ()
+    results: tuple[SetResult, ...]
+    differences: tuple[PairedDifference, ...] = ()
 
 
 def means(pictures: Sequence[PictureScore], routes: tuple[Route, ...]) -> dict[Route, dict[str, Mean]]:

@@ -15,7 +15,7 @@ from p3m_edge.benchmarks import clips
 from p3m_edge.errors import InputError
 from tests.artefacts import make_artefact
 
-HAND = np.array([[10, 10], [19, 10], [19, 19], [10, 19]], np.int32)  # 10 x 10 pixels
+HAND = [(10, 10), (19, 10), (19, 19), (10, 19)]  # 10 x 10 pixels
 FRAMES = 6
 
 
@@ -60,7 +60,7 @@ def test_known_flicker_and_known_hands_are_measured_as_they_are(file: Path) -> N
     def steady(rgb: np.ndarray) -> np.ndarray:
         return np.full(rgb.shape[:2], 0.5, np.float32)
 
-    marks = {"asl_made_up": {2: [HAND], 3: [HAND, HAND + 20]}}
+    marks = {"asl_made_up": {2: [HAND], 3: [HAND, [(x + 20, y + 20) for x, y in HAND]]}}
     lines = list(clips.measure({"unsteady": unsteady, "steady": steady}, {"asl_made_up": file}, marks))
     assert [(line.method, line.clip) for line in lines] == [
         ("unsteady", "asl_made_up"), ("unsteady", "all"), ("steady", "asl_made_up"), ("steady", "all"),
@@ -82,8 +82,8 @@ def test_flicker_of_a_tenth_is_ten(file: Path) -> None:
     assert (line.hands, line.kept, line.worst) == (0, None, None)
 
 
-@pytest.mark.parametrize("marks", [{FRAMES: [HAND]}, {0: [HAND + 1000]}])
-def test_marks_of_another_clip_are_refused(marks: clips.Marks) -> None:
+@pytest.mark.parametrize("marks", [{FRAMES: [HAND]}, {0: [[(x + 1000, y) for x, y in HAND]]}])
+def test_marks_of_another_clip_are_refused(marks: clips.ClipHands) -> None:
     with pytest.raises(InputError, match="of another clip"):
         list(clips.hands([np.ones((48, 64), np.float32)] * FRAMES, marks))
 
@@ -98,8 +98,8 @@ def test_a_strip_shows_no_face() -> None:
         seen.append(rgb.copy())
         return np.ones(rgb.shape[:2], np.float32)
 
-    shown = {"frames": [0, 1], "window": (10, 10, 210, 210), "face": (50, 50, 100, 110)}
-    picture = clips.strip(everything, [frame, frame], shown)
+    shown = clips.Strip("any", frames=(0, 1), window=(10, 10, 210, 210), face=(50, 50, 100, 110))
+    picture = clips.draw_strip(everything, [frame, frame], shown)
     assert picture.shape[1] > 2 * 200
     assert picture.shape[0] > 2 * 200
     assert all(np.array_equal(rgb, frame) for rgb in seen)  # it is the matte of the frame as it is
@@ -147,7 +147,8 @@ def test_a_clip_that_is_none_is_refused(tmp_path: Path, file: Path, content: byt
 def test_the_marks_are_on_the_hands_of_the_clips(shared: Path) -> None:
     if not (shared / "data" / "clips").is_dir():
         pytest.skip("../shared/data/clips is not here")
-    marks, shown = clips.read_marks()
+    found = clips.read_marks()
+    marks, shown = found.hands, found.strip
     files = clips.clips(shared / "data")
     assert set(marks) == set(files)
     assert sum(map(len, marks.values())) == 20
@@ -157,10 +158,9 @@ def test_the_marks_are_on_the_hands_of_the_clips(shared: Path) -> None:
         assert [hand.kept for hand in clips.hands(everything, marks[clip])] == [1] * sum(map(len, marks[clip].values()))
         for number, polygons in marks[clip].items():
             for polygon in polygons:
-                assert (polygon >= 0).all()
-                assert (polygon < (640, 480)).all()
+                assert all(0 <= x < 640 and 0 <= y < 480 for x, y in polygon)
                 inside = np.zeros((480, 640), np.uint8)
-                cv2.fillPoly(inside, [polygon], 1)
+                cv2.fillPoly(inside, [np.array(polygon, np.int32)], 1)
                 red, green, blue = np.median(frames[number][inside != 0], axis=0)
                 assert red > green >= blue, (clip, number)  # of skin, and neither of the wall nor of trousers
-        assert clip != shown["clip"] or max(shown["frames"]) < len(frames)
+        assert clip != shown.clip or max(shown.frames) < len(frames)

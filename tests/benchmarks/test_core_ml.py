@@ -19,7 +19,7 @@ import pytest
 from p3m_edge import manifest as manifests
 from p3m_edge.benchmarks.device.bundle import make_bundle
 from p3m_edge.benchmarks.report import files, schema
-from p3m_edge.benchmarks.report.schema import MeasureOptions, Report
+from p3m_edge.benchmarks.report.schema import BenchmarkReport, MeasureOptions
 from p3m_edge.benchmarks.rows import artefact_rows
 from p3m_edge.cli import main
 from tests.artefacts import make_artefact, rehash, scale_constant
@@ -169,7 +169,7 @@ def test_what_was_not_measured_is_not_claimed(own: Path, result: Path) -> None:
     assert [unit.unit for unit in manifests.read(own).verified.units] == ["NE"]
 
 
-def _report(report: Report, row: schema.RowResult) -> Report:
+def _report(report: BenchmarkReport, row: schema.RowResult) -> BenchmarkReport:
     ranking = schema.Ranking(row.shape, ((row.label,),))
     return replace(report, rows=(row,), rankings=(ranking,))
 

@@ -108,15 +108,6 @@ def test_a_perfect_network_serves_nobody_worse() -> None:
     assert not any(group.worse for group in found)
 
 
-def test_the_interval_is_that_of_a_mean() -> None:
-    values = np.random.default_rng(1).normal(0.05, 0.01, 400).tolist()
-    low, high = groups.interval(values)
-    assert (high - low) / 2 == pytest.approx(1.96 * 0.01 / 20, rel=0.15)
-    assert low < np.mean(values) < high
-    assert groups.interval(values) == (low, high)
-    assert groups.interval([0.3]) == (0.3, 0.3)
-
-
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "p3m_edge.benchmarks.groups", *map(str, arguments)]
     return subprocess.run(line, capture_output=True, text=True, timeout=300)

@@ -66,14 +66,6 @@ def test_totals_are_means_medians_and_counts() -> None:
     line = next(iter(photographs.totals(rows)))
     assert (line.mad, line.median, line.unknown, line.grad) == pytest.approx((0.07, 0.01, 0.14, 3.0))
     assert line.over == (1, 1)
-    assert [row.name for row in photographs.worst(rows, "m", 2)] == ["2", "1"]
-
-
-def test_a_sheet_has_a_cell_for_each_picture(data: Path) -> None:
-    paths = [data / f"portraits/{name}/image.jpg" for name in ("gt_1", "p3m_2")]
-    sheet = photographs.show(lambda rgb: np.ones(rgb.shape[:2], np.float32), paths, 2, ["a", "b"])
-    assert sheet.shape[1] > 2 * 320
-    assert np.ptp(sheet) > 100
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path, data: Path) -> None:

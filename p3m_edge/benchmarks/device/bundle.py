@@ -11,13 +11,11 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
-import msgspec
-
 import p3m_edge
 from p3m_edge import manifest
-from p3m_edge.benchmarks.device.run import PLAN, SCHEMA_VERSION, BundledArtefact, Plan
+from p3m_edge.benchmarks.device.run import PLAN, SCHEMA_VERSION, BundledArtefact, BundlePlan
 from p3m_edge.benchmarks.report import files
-from p3m_edge.benchmarks.report.schema import MeasureOptions, Report, RowResult, all_reports, identity
+from p3m_edge.benchmarks.report.schema import BenchmarkReport, MeasureOptions, RowResult, all_reports, identity
 from p3m_edge.benchmarks.rows import ArtefactRow
 from p3m_edge.errors import ArtefactError, MissingError, OutputError, UsageError
 from p3m_edge.runtimes.golden import limits_of
@@ -109,7 +107,7 @@ def make_bundle(folder: Path, rows: Sequence[ArtefactRow], options: MeasureOptio
     return folder
 
 
-def import_results(paths: Iterable[Path], artefacts: Iterable[Path]) -> tuple[Report, ...]:
+def import_results(paths: Iterable[Path], artefacts: Iterable[Path]) -> tuple[BenchmarkReport, ...]:
     """Read the results of other machines.
 
     Parameters
@@ -121,7 +119,7 @@ def import_results(paths: Iterable[Path], artefacts: Iterable[Path]) -> tuple[Re
 
     Returns
     -------
-    tuple of Report
+    tuple of BenchmarkReport
         In the order given, reports within reports unfolded.
 
     Raises
@@ -134,7 +132,7 @@ def import_results(paths: Iterable[Path], artefacts: Iterable[Path]) -> tuple[Re
         A result was given twice.
     """
     known = {identity(found): found for found in map(manifest.read, artefacts)}
-    found: list[Report] = []
+    found: list[BenchmarkReport] = []
     for path in paths:
         for report in all_reports(files.read(path)):
             strangers = [row.label for row in report.rows if row.identity is not None and row.identity not in known]
@@ -179,8 +177,7 @@ def _fill(
         raise UsageError("two artefacts would share a folder in the bundle", hint="rename one of the artefacts")
     needed = _needed(manifests)
     _pack(home / PACKAGE)
-    plan = Plan(SCHEMA_VERSION, needed, options, tuple(items))
-    (home / PLAN).write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
+    (home / PLAN).write_bytes(files.encode(BundlePlan(SCHEMA_VERSION, needed, options, tuple(items))))
     shutil.copyfile(Path(__file__).with_name(SCRIPT), home / SCRIPT)
     text = _README.format(
         script=SCRIPT,

@@ -13,11 +13,11 @@ import msgspec
 
 from p3m_edge import manifest
 from p3m_edge.atomic import atomic_write
-from p3m_edge.benchmarks.report.schema import Report, RowResult, identity
+from p3m_edge.benchmarks.report.schema import BenchmarkReport, RowResult, identity
 from p3m_edge.records import UnitRecord, VerifiedRecord
 
 
-def record(reports: Sequence[Report], folders: Iterable[Path]) -> Iterator[str]:
+def record(reports: Sequence[BenchmarkReport], folders: Iterable[Path]) -> Iterator[str]:
     """Write ``verified: device`` into the manifest of each Core ML artefact that passed on all that it was run on.
 
     Parameters

@@ -7,8 +7,15 @@ from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from p3m_edge.benchmarks.placement import NEURAL_ENGINE, Device, Operator
-from p3m_edge.benchmarks.report import schema
-from p3m_edge.benchmarks.report.schema import Measured, Report, RowResult, all_reports
+from p3m_edge.benchmarks.report.schema import (
+    Accuracy,
+    BenchmarkReport,
+    Comparison,
+    Measured,
+    MeasureOptions,
+    RowResult,
+    all_reports,
+)
 from p3m_edge.benchmarks.statistics import Ratio, Summary
 from p3m_edge.table import NONE, Table
 
@@ -23,7 +30,7 @@ _GPU_PARTS = {
 Rows = Sequence[tuple[RowResult, Measured]]
 
 
-def tables(report: Report) -> tuple[Table, ...]:
+def tables(report: BenchmarkReport) -> tuple[Table, ...]:
     """The tables of one machine's run; imported runs are not looked at."""
     rows = {row.label: row for row in report.rows}
     measured = [(row, row.measured) for row in map(rows.__getitem__, report.ranked) if row.measured is not None]
@@ -32,17 +39,15 @@ def tables(report: Report) -> tuple[Table, ...]:
     return tuple(table for table in (*made, _changes(report.comparison)) if table is not None and table.rows)
 
 
-def side_by_side(report: Report) -> Table | None:
+def side_by_side(report: BenchmarkReport) -> Table | None:
     """Median latencies of every machine, artefacts matched by content; None without imported runs."""
     reports = list(all_reports(report))
     if len(reports) < 2:
         return None
     found = [{_key(row): row for row in reversed(one.rows)} for one in reports]
-    labels: dict[tuple[str, str | None], str] = {}
-    for one in reports:
-        for row in one.rows:
-            labels.setdefault(_key(row), row.label)
-    rows = tuple((label, *(_cell(machine.get(key)) for machine in found)) for key, label in labels.items())
+    labels = {_key(row): row.label for one in reversed(reports) for row in reversed(one.rows)}
+    order = dict.fromkeys(_key(row) for one in reports for row in one.rows)
+    rows = tuple((labels[key], *(_cell(machine.get(key)) for machine in found)) for key in order)
     columns = (f"{number}: {one.machine.name}" for number, one in enumerate(reports, 1))
     return Table("Machines side by side, median of the bare call, ms", ("row", *columns), rows)
 
@@ -55,10 +60,10 @@ def _key(row: RowResult) -> tuple[str, str | None]:
 def _cell(row: RowResult | None) -> str:
     if row is None:
         return NONE
-    return row.status if row.measured is None else milliseconds(row.measured.latency.median)
+    return row.status if row.median is None else milliseconds(row.median)
 
 
-def _latency(report: Report, rows: Rows) -> Table:
+def _latency(report: BenchmarkReport, rows: Rows) -> Table:
     ranks = {}
     for ranking in report.rankings:
         place = 1
@@ -67,13 +72,10 @@ def _latency(report: Report, rows: Rows) -> Table:
             place += len(group)
     body = []
     for row, measured in rows:
-        s = measured.latency
-        numbers = map(milliseconds, (s.minimum, s.mean, s.p90, s.p95, s.p99))
+        s, ratio = measured.latency, _ratio(report.ratios.get(row.label))
         interval = f"{milliseconds(s.interval.low)} .. {milliseconds(s.interval.high)}"
-        ratio = _ratio(report.ratios.get(row.label))
-        body.append(
-            (ranks[row.label], row.label, row.shape, _median(s), interval, *numbers, str(s.count), ratio)
-        )  # fmt: skip
+        numbers = map(milliseconds, (s.minimum, s.mean, s.p90, s.p95, s.p99))
+        body.append((ranks[row.label], row.label, row.shape, _median(s), interval, *numbers, str(s.count), ratio))
     coverage = min((measured.latency.interval.coverage for _, measured in rows), default=0)
     against = f"times as fast as {report.baseline}" if report.baseline else "ratio"
     return Table(
@@ -85,7 +87,7 @@ def _latency(report: Report, rows: Rows) -> Table:
     )
 
 
-def _frame(options: schema.MeasureOptions, rows: Rows) -> Table:
+def _frame(options: MeasureOptions, rows: Rows) -> Table:
     body = tuple(
         (row.label, *map(_median, (m.preprocess, m.latency, m.postprocess, m.end_to_end, m.overhead, m.throughput)))
         for row, m in rows
@@ -97,22 +99,21 @@ def _frame(options: schema.MeasureOptions, rows: Rows) -> Table:
 
 
 def _resources(rows: Rows) -> Table:
-    def start(one: schema.Start | None, *names: str) -> tuple[str, ...]:
-        return tuple(NONE if one is None else f"{getattr(one, name):.0f}" for name in names)
-
-    body = tuple(
-        (
-            row.label, *start(m.cold_start, "ready_ms", "import_ms", "load_ms", "first_ms"),
-            *start(m.second_start, "ready_ms", "first_ms"),
-            *map(megabytes, (m.memory.cold, m.memory.running, m.memory.throughput, row.size_bytes)),
-        )
-        for row, m in rows
-    )  # fmt: skip
+    body = []
+    for row, m in rows:
+        starts = (("ready_ms", "import_ms", "load_ms", "first_ms"), ("ready_ms", "first_ms"))
+        times = [
+            NONE if start is None else f"{getattr(start, name):.0f}"
+            for start, names in zip((m.cold_start, m.second_start), starts, strict=True)
+            for name in names
+        ]
+        sizes = map(megabytes, (m.memory.cold, m.memory.running, m.memory.throughput, row.size_bytes))
+        body.append((row.label, *times, *sizes))
     columns = (
         "row", "cold start", "of it import", "of it load", "first call", "second start", "first call", "peak MB cold",
         "peak MB running", "peak MB async", "size MB",
     )  # fmt: skip
-    return Table("Start (ms), peak memory and size", columns, body)
+    return Table("Start (ms), peak memory and size", columns, tuple(body))
 
 
 def _gpu(rows: Rows) -> Table | None:
@@ -137,7 +138,7 @@ def _gpu(rows: Rows) -> Table | None:
     )
 
 
-def _app(report: Report) -> Table:
+def _app(report: BenchmarkReport) -> Table:
     body = tuple(
         (one.label, _median(one.ours), _median(one.theirs), _ratio(one.ratio), " ".join(one.settings))
         for one in report.benchmark_app
@@ -146,23 +147,23 @@ def _app(report: Report) -> Table:
     return Table("OpenVINO's benchmark_app on the same artefact, medians, ms", columns, body)
 
 
-def _verdicts(report: Report) -> Table:
+def _verdicts(report: BenchmarkReport) -> Table:
     body = []
     for row in report.rows:
-        parity = row.parity
-        golden = NONE if parity is None else "passed" if parity.passed else "FAILED"
-        worst = ", ".join(f"{k} {parity.worst[k]:.2g}" for k in _ERRORS if k in parity.worst) if parity else ""
+        verdict, errors = NONE, ""
+        if row.parity is not None:
+            verdict, worst = "passed" if row.parity.passed else "FAILED", row.parity.worst
+            errors = ", ".join(f"{name} {worst[name]:.2g}" for name in _ERRORS if name in worst)
         engine = f"{row.engine} {row.used.version}" if row.used else row.engine
         trained = " (not trained)" if row.trained is False else ""
         content = NONE if row.identity is None else row.identity[:12]
         network = (engine, row.precision, row.arch + trained, row.unpool, content)
-        body.append((row.label, *network, row.status, golden, worst or NONE))
-    network = ("engine", "precision", "network", "unpool", "content")
-    columns = ("row", *network, "status", "golden vectors", "largest errors")
-    return Table("Accuracy parity on this machine", columns, tuple(body))
+        body.append((row.label, *network, row.status, verdict, errors or NONE))
+    columns = ("engine", "precision", "network", "unpool", "content", "status", "golden vectors", "largest errors")
+    return Table("Accuracy parity on this machine", ("row", *columns), tuple(body))
 
 
-def placements(report: Report) -> Iterator[Table]:
+def placements(report: BenchmarkReport) -> Iterator[Table]:
     """Where Core ML means to run what, and what it does not give to the Neural Engine where it may."""
     planned = [(row, row.placement.operators) for row in report.rows if row.placement and row.placement.operators]
     devices: tuple[Device | None, ...] = (*get_args(Device), None)
@@ -194,7 +195,7 @@ def _cost(operators: Sequence[Operator]) -> float:
     return math.fsum(one.cost or 0.0 for one in operators)
 
 
-def _accuracy(found: schema.Accuracy | None) -> Table | None:
+def _accuracy(found: Accuracy | None) -> Table | None:
     if found is None:
         return None
     body = tuple(
@@ -213,7 +214,7 @@ def _accuracy(found: schema.Accuracy | None) -> Table | None:
     )
 
 
-def _changes(found: schema.Comparison | None) -> Table | None:
+def _changes(found: Comparison | None) -> Table | None:
     if found is None:
         return None
     body = tuple(

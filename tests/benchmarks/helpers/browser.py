@@ -16,8 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SECONDS = 240.0  # a busy machine is no failure
+SECONDS = 60.0
 _FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
     "--no-default-browser-check", "--disable-extensions", "--disable-background-networking", "--disable-sync",
@@ -139,6 +143,15 @@ class Browser:
             f"return [b.left, b.top, b.width, b.height]; }})(document.querySelector({json.dumps(selector)}))"
         )
         return (found[0], found[1], found[2], found[3])
+
+    def pixels(self, selector: str) -> NDArray[np.uint8]:
+        """What an element shows in the window, ``[H, W, 3]``."""
+        left, top, width, height = self.box(selector)
+        x, y = self.js("[scrollX, scrollY]")
+        clip = {"x": left + x, "y": top + y, "width": width, "height": height, "scale": 1}
+        found = self.call("Page.captureScreenshot", format="png", clip=clip)
+        shown = cv2.imdecode(np.frombuffer(base64.b64decode(found["data"]), np.uint8), cv2.IMREAD_COLOR)
+        return np.asarray(shown[..., ::-1], dtype=np.uint8)
 
     def picture(self, path: Path) -> bytes:
         """The whole page as PNG, written and returned."""
