@@ -27,18 +27,9 @@ class EagerWorker(TimedWorker):
     _x: Tensor
 
     def load(
-        self,
-        source: str,
-        width: int,
-        height: int,
-        batch: int,
-        threads: int | None,
-        seed: int,
-        device: str = "cpu",
-        half: bool = False,
-        compiled: bool = False,
-        **_unused: object,
-    ) -> Mapping[str, Any]:
+        self, source: str, width: int, height: int, batch: int, threads: int | None, seed: int, device: str = "cpu",
+        half: bool = False, compiled: bool = False, **_unused: object,
+    ) -> Mapping[str, Any]:  # fmt: skip
         """Build the network (stand-in weights for an architecture) and an input ``[batch, 3, height, width]``."""
         start = perf_counter()
         import torch
@@ -58,21 +49,17 @@ class EagerWorker(TimedWorker):
         if device != "cpu":
             self._x = self._x.pin_memory()
         loaded = perf_counter()
+        cpu = device == "cpu"
+        name = torch.backends.cpu.get_cpu_capability() if cpu else torch.cuda.get_device_name(device)
         return {
             "import_ms": (imported - start) * 1e3,
             "load_ms": (loaded - imported) * 1e3,
             "arch": network.arch,
             "used": {
-                "version": str(torch.__version__),
-                "device": device,
-                "device_name": torch.backends.cpu.get_cpu_capability()
-                if device == "cpu"
-                else torch.cuda.get_device_name(device),
-                "arithmetic": "f16" if half else "f32",
-                "threads": torch.get_num_threads(),
-                "requests": 1,
+                "version": str(torch.__version__), "device": device, "device_name": name, "requests": 1,
+                "arithmetic": "f16" if half else "f32", "threads": torch.get_num_threads(),
             },
-        }
+        }  # fmt: skip
 
     def first(self) -> Mapping[str, Any]:
         """The first call."""

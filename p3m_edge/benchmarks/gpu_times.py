@@ -84,6 +84,6 @@ def figures(values: Sequence[float]) -> Figures:
         raise ValueError("figures need at least one value")
     ordered = sorted(values)
     # In single precision, as there: in double, 90 % of 10 would leave none out.
-    left_out = (1 - np.float32([90, 95, 99]) / np.float32(100)) * np.float32(len(ordered))
+    left_out = (1 - np.array([90, 95, 99], np.float32) / np.float32(100)) * np.float32(len(ordered))
     percentiles = (ordered[max(len(ordered) - 1 - int(count), 0)] for count in left_out)
     return Figures(ordered[0], ordered[-1], statistics.fmean(ordered), statistics.median(ordered), *percentiles)

@@ -37,6 +37,7 @@ A row runs in one process, and the luck of that process (where its memory lies) 
 """
 
 Positive = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Interval:
 
     low: Positive
     high: Positive
-    coverage: Annotated[float, Meta(ge=0, le=1)]
+    coverage: Share
 
 
 @dataclass(frozen=True)

@@ -74,16 +74,9 @@ class ArtefactWorker(TimedWorker):
     _geometry: Geometry
 
     def load(
-        self,
-        folder: str,
-        device: str,
-        threads: int | None,
-        hint: str,
-        cache: str | None,
-        frame: str | None,
-        frame_size: list[int],
-        seed: int,
-    ) -> Mapping[str, Any]:
+        self, folder: str, device: str, threads: int | None, hint: str, cache: str | None, frame: str | None,
+        frame_size: tuple[int, int], seed: int,
+    ) -> Mapping[str, Any]:  # fmt: skip
         """Load the artefact, as an app would; the frame is made outside the time that counts.
 
         ``cache`` is the folder of compiled models; None: no cache.
@@ -97,8 +90,7 @@ class ArtefactWorker(TimedWorker):
             cache=cache is not None, cache_dir=cache,
         )  # fmt: skip
         loaded = perf_counter()
-        width, height = frame_size
-        self._frame = _read(Path(frame)) if frame is not None else _synthetic(width, height, seed)
+        self._frame = _read(Path(frame)) if frame is not None else _synthetic(*frame_size, seed)
         info = self._matting.info
         return {
             "import_ms": (imported - start) * 1e3,

@@ -102,14 +102,10 @@ def _file(path: Path) -> SamplePortrait:
     """A picture; if it lies in a set, with the matte that the set has of it."""
     from p3m_edge.data import sets
 
-    where = path.absolute().parent
-    layout = sets.find_layout(where.parent)
-    if layout is None or layout.image != where.name:
-        return SamplePortrait(path.name, path)
-    alphas = imageio.list_images(where.parent / layout.alpha) if (where.parent / layout.alpha).is_dir() else []
-    return SamplePortrait(
-        path.name, path, next((alpha for alpha in alphas if imageio.stem(alpha) == imageio.stem(path)), None)
-    )
+    where, name = path.absolute().parent, imageio.stem(path)
+    items = sets.survey(where.parent).items if sets.find_layout(where.parent) is not None else ()
+    alphas = (item.alpha for item in items if item.image.parent == where and item.name == name)
+    return SamplePortrait(path.name, path, next(alphas, None))
 
 
 def write(

@@ -25,7 +25,7 @@ NAMES = (*BASELINES, *PYMATTING)
 """What ``--model`` may name instead of a file."""
 
 # The publication gives small pictures a least side for Swin-T, on this set alone.
-_LEAST_SIDE = ("swin-t", ("realworldportrait-636", "rwp-636"))
+_LEAST_SIDE_SETS = ("realworldportrait-636", "rwp-636")
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ class CheckpointMethod(Method):
             return f"deployed, {width}x{height}{self._where}", self._predict_deployed
         from p3m_edge.evaluate import strategies
 
-        arch, sets = _LEAST_SIDE
-        minimum = strategies.SWIN_MINIMUM if self._arch == arch and set_name.lower() in sets else None
+        small = self._arch == "swin-t" and set_name.lower() in _LEAST_SIDE_SETS
+        minimum = strategies.SWIN_MINIMUM if small else None
 
         def predict(rgb: Image, _trimap: Image) -> NDArray[Any]:
             with _memory_errors():

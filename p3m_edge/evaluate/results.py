@@ -11,7 +11,6 @@ from p3m_edge.evaluate.method import MethodInfo
 
 Route = Literal["float", "8bit"]
 ROUTES: tuple[Route, ...] = get_args(Route)
-Routes = Literal["float", "8bit", "both"]
 
 MEASURES = (
     "SAD", "MSE", "MAD", "GRAD", "CONN", "SAD_TRIMAP", "MSE_TRIMAP", "MAD_TRIMAP", "SAD_FG", "SAD_BG",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ from p3m_edge.evaluate.results import TRIMAP_BASED, Failure, PictureScore, Proto
 from p3m_edge.metrics import UNKNOWN, evaluate
 
 TrimapSource = Literal["auto", "set", "alpha"]
-TRIMAP_SOURCES: tuple[TrimapSource, ...] = get_args(TrimapSource)
 KERNEL = 25
 """Of trimaps made from the alpha where nothing else is said: within the range of the published training."""
 

@@ -73,7 +73,7 @@ def test_the_bundle_holds_the_package_and_what_a_mac_needs(bundle: Path, artefac
     assert {path.relative_to(home) for path in home.rglob("*") if path.is_file()} == inside
     needed = json.loads((bundle / "bundle.json").read_bytes())["needed"]
     assert needed["coremltools"].startswith("coremltools>=")
-    assert needed["PIL"] == "pillow"
+    assert needed["PIL"].startswith("pillow")
     assert "torch" not in needed
     text = (bundle / "README.txt").read_text(encoding="utf-8")
     assert needed["coremltools"] in text
@@ -188,9 +188,9 @@ FORGED: dict[str, tuple[Callable[[Tree], object], str]] = {
     "no figures": (lambda t: t["rows"][2]["parity"].update(items=[]), "without the figures"),
     "no limits": (lambda t: t["rows"][2]["parity"].update(limits=None), "not that of its figures"),
     "wider limits": (lambda t: t["rows"][2]["parity"]["limits"].update(local_mean=0.9), "other limits"),
-    "percentiles in disorder": (lambda t: t["rows"][2]["measured"]["latency"].update(p95=0.0), "not a distribution"),
+    "percentiles in disorder": (lambda t: t["rows"][2]["measured"]["latency"].update(p95=1e-9), "not a distribution"),
     "not a number": (lambda t: t["rows"][2]["measured"]["latency"].update(mean=None), "not a benchmark result"),
-    "a load before it began": (lambda t: t["rows"][2]["measured"]["cold_start"].update(load_ms=-1.0), "impossible"),
+    "a load before it began": (lambda t: t["rows"][2]["measured"]["cold_start"].update(load_ms=-1.0), "load_ms"),
     "another system": (lambda t: t["machine"].update(system="Linux 6.6"), "does not run on Linux"),
     "another engine": (lambda t: t["rows"][2].update(engine="onnxruntime"), "of onnxruntime"),
     "costs that are no shares": (lambda t: t["rows"][2]["placement"]["operators"][0].update(cost=0.9), "no shares"),

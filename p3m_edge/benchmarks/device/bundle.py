@@ -23,18 +23,16 @@ from p3m_edge.runtimes.golden import limits_of
 SCRIPT = "run_bench.py"
 PACKAGE = "p3m_edge.zip"
 README = "README.txt"
-# Module to distribution: what the runtime imports; and for each engine that a bundle can carry, module to requirement,
+# Module to distribution: what measuring imports; and for each engine that a bundle can carry, module to requirement,
 # where {} is the oldest version that may load the artefact.
 _RUNTIME = {
-    "numpy": "numpy",
-    "cv2": "opencv-python-headless",
-    "msgspec": "msgspec",
+    "numpy": "numpy", "cv2": "opencv-python-headless", "PIL": "pillow", "filelock": "filelock", "msgspec": "msgspec",
     "psutil": "psutil",
-}
+}  # fmt: skip
 _ENGINES = {
     "onnxruntime": {"onnxruntime": "onnxruntime>={}"},
     "openvino": {"openvino": "openvino>={}"},
-    "coreml": {"PIL": "pillow", "coremltools": "coremltools>=9.0", "numpy": "numpy<2.4"},  # as the extra of that name
+    "coreml": {"coremltools": "coremltools>=9.0", "numpy": "numpy<2.4"},  # as the extra of that name
 }
 _README = """\
 This folder measures portrait-matting artefacts on the machine that it is copied to.

@@ -29,7 +29,6 @@ from p3m_edge.errors import missing_package
 from p3m_edge.table import NONE, Table
 
 _TEMPLATE, _STYLE, _SCRIPT = "bench-page.html", "bench-page.css", "bench-page.js"
-_PREFERRED = ("int8", "w8a8", "pal4", "pal6", "fp16")  # what a float32 reference is compared with first
 _TRUTH, _PHOTO = "truth", "photo"
 _GOOD = ("ok", "passed", "faster", "regained")
 _BAD = ("failed", "parity-failed", "FAILED", "slower", "parity lost")
@@ -204,12 +203,15 @@ def _mattes(report: BenchmarkReport, mattes: Mattes) -> dict[str, Any]:
     names = {number: label for label, number in ids.items()}
     names |= {_TRUTH: "true matte"} if mattes.accuracy.true_mattes else {}
     data = [_script_data(portrait, ids) for portrait in mattes.portraits]
+    reference = ids.get(mattes.accuracy.reference or "")
+    alone = _TRUTH if mattes.accuracy.true_mattes else _PHOTO
+    other = next((number for number in ids.values() if number != reference), alone)
     return {
         "failures": mattes.accuracy.failures,
         "reference": mattes.accuracy.reference,
         "side": PAGE_SIDE,
         "names": {**names, _PHOTO: "photograph"},
-        "chosen": _first_pair(report, mattes, ids) if ids else (),
+        "chosen": (reference, other),
         "portraits": [
             (one.name, {"width": one.photo.shape[1], "height": one.photo.shape[0]}, _errors(one))
             for one in mattes.portraits
@@ -218,16 +220,6 @@ def _mattes(report: BenchmarkReport, mattes: Mattes) -> dict[str, Any]:
         "megabytes": f"{sum(len(uri) for one in data for uri in (one['photo'], *one['alphas'].values())) / 1e6:.1f}",
         "data": data,
     }
-
-
-def _first_pair(report: BenchmarkReport, mattes: Mattes, ids: dict[str, str]) -> tuple[str, str]:
-    """What the two sides show at first: the reference, and what is most worth comparing with it."""
-    reference = mattes.accuracy.reference or next(iter(ids))
-    order = {name: place for place, name in enumerate(_PREFERRED)}
-    others = [row for row in report.rows if row.label in ids and row.label != reference]
-    if others:
-        return ids[reference], ids[min(others, key=lambda row: order.get(row.precision, len(order))).label]
-    return (_TRUTH if mattes.accuracy.true_mattes else _PHOTO), ids[reference]
 
 
 def _errors(portrait: Portrait) -> Table:

@@ -58,9 +58,7 @@ def _key(row: RowResult) -> tuple[str, str | None]:
 
 
 def _cell(row: RowResult | None) -> str:
-    if row is None:
-        return NONE
-    return row.status if row.median is None else milliseconds(row.median)
+    return NONE if row is None else row.status if row.median is None else milliseconds(row.median)
 
 
 def _latency(report: BenchmarkReport, rows: Rows) -> Table:
@@ -103,7 +101,7 @@ def _resources(rows: Rows) -> Table:
     for row, m in rows:
         starts = (("ready_ms", "import_ms", "load_ms", "first_ms"), ("ready_ms", "first_ms"))
         times = [
-            NONE if start is None else f"{getattr(start, name):.0f}"
+            _shown(getattr(start, name, None), ".0f")
             for start, names in zip((m.cold_start, m.second_start), starts, strict=True)
             for name in names
         ]
@@ -199,13 +197,10 @@ def _accuracy(found: Accuracy | None) -> Table | None:
     if found is None:
         return None
     body = tuple(
-        (
-            label,
-            *(f"{errors[label]:.4g}" if label in errors else NONE for errors in (found.sad, found.difference)),
-            found.failures.get(label, NONE),
-        )
-        for label in dict.fromkeys((*found.difference, *found.failures))
-    )
+        (label, _shown(found.sad.get(label), ".4g"), _shown(found.difference.get(label), ".4g"),
+         found.failures.get(label, NONE))
+        for label in (found.difference | found.failures)
+    )  # fmt: skip
     return Table(
         f"Mattes of {found.pictures} sample pictures, {found.true_mattes} with a true matte",
         ("row", "SAD, thousands", "difference x 1000", "why none"),
@@ -218,24 +213,26 @@ def _changes(found: Comparison | None) -> Table | None:
     if found is None:
         return None
     body = tuple(
-        (
-            one.label, one.verdict, *(NONE if ms is None else milliseconds(ms) for ms in (one.before_ms, one.after_ms)),
-            _ratio(one.ratio), one.note or NONE,
-        )
+        (one.label, one.verdict, milliseconds(one.before_ms), milliseconds(one.after_ms), _ratio(one.ratio),
+         one.note or NONE)
         for one in found.changes
     )  # fmt: skip
     columns = ("row", "verdict", "before, ms", "now, ms", "before / now", "note")
     return Table(f"Against the report of {found.created}", columns, body, "; ".join(found.remarks))
 
 
-def milliseconds(value: float) -> str:
+def milliseconds(value: float | None) -> str:
     """A time as tables show it."""
-    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}"
+    return _shown(value, ".1f" if value is not None and abs(value) >= 100 else ".2f")
 
 
 def megabytes(value: int | None) -> str:
     """Bytes in MB (10^6)."""
     return NONE if value is None else f"{value / 1e6:.1f}"
+
+
+def _shown(value: float | None, form: str) -> str:
+    return NONE if value is None else format(value, form)
 
 
 def _median(summary: Summary | None) -> str:

@@ -151,6 +151,7 @@ class Browser:
         clip = {"x": left + x, "y": top + y, "width": width, "height": height, "scale": 1}
         found = self.call("Page.captureScreenshot", format="png", clip=clip)
         shown = cv2.imdecode(np.frombuffer(base64.b64decode(found["data"]), np.uint8), cv2.IMREAD_COLOR)
+        assert shown is not None
         return np.asarray(shown[..., ::-1], dtype=np.uint8)
 
     def picture(self, path: Path) -> bytes:
