@@ -43,24 +43,17 @@ def compare(
 
     Parameters
     ----------
-    row
-        An artefact of the OpenVINO engine with a static input.
-    options
-        ``rounds``, ``iterations`` (three at least), ``warmup``, ``threads``, ``device``, ``seed`` and ``timeout``
-        count; the rest does not.
+    row, options
+        Of the options, ``iterations`` is three at least; frame, throughput and ``seconds`` do not count.
     scratch, progress
         As in :func:`p3m_edge.benchmarks.measure.measure`.
 
     Raises
     ------
-    UsageError
-        The artefact is not OpenVINO's, or its input is dynamic.
-    MissingError
-        ``benchmark_app`` is not installed.
-    ArtefactError
-        The artefact is damaged or rejected.
-    WorkerError
-        One of the two failed.
+    UsageError, ArtefactError
+        The artefact is not OpenVINO's, its input is dynamic, or it is damaged or rejected.
+    MissingError, WorkerError
+        ``benchmark_app`` is not installed; one of the two failed.
     """
     known = describe(row)
     if known.engine != "openvino":

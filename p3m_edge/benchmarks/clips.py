@@ -204,13 +204,13 @@ def report(arguments: argparse.Namespace) -> tuple[object, Iterable[Table]]:
     return list(map(asdict, scores)), [table]
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print, and draw what was asked for."""
     parser = quality.parser(__doc__)
     parser.add_argument("artefact", type=Path, metavar="ARTEFACT")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds clips/asl_*")
     parser.add_argument("--strip", type=Path, metavar="PNG", help="draw frames of one clip with their mattes")
-    return quality.run(parser, report)
+    return quality.run(parser, report, arguments)
 
 
 if __name__ == "__main__":

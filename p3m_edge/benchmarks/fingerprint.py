@@ -49,26 +49,16 @@ class Fingerprint:
 
     Attributes
     ----------
-    architecture
-        The instruction set, such as ``x86_64`` or ``arm64``.
+    architecture, features
+        The instruction set (``x86_64``, ``arm64``), and its extensions that matter for inference, sorted (``avx2``).
     cpu, board
         Model names, as the maker writes them; ``board`` for single-board computers and phones.
-    features
-        Instruction-set extensions that matter for inference, sorted (``avx2``, ``avx512_vnni``, ``neon``, ...).
     physical_cores, logical_cores, usable_cores
         Of the machine; ``usable_cores`` are those that this process may use (affinity, container quota).
-    memory_bytes
-        Physical memory.
-    governor
-        The CPU frequency governor of the first core.
-    virtual
-        Whether a hypervisor is underneath.
-    system
-        Operating system with its version number.
-    python
-        Implementation and version.
-    packages
-        Versions of the packages that take part, by distribution name.
+    memory_bytes, governor, virtual
+        Physical memory; the CPU frequency governor of the first core; whether a hypervisor is underneath.
+    system, python, packages
+        With their versions; the packages are those that take part, by distribution name.
     """
 
     architecture: str
@@ -99,12 +89,10 @@ class Conditions:
     ----------
     busy_before
         Share of all cores (0..1) that was busy just before the first measurement.
-    load_before, load_after
-        One-minute load average; ``None`` where the system has none.
+    load_before, load_after, on_battery
+        One-minute load average; None where the system has none, as of the battery.
     stolen
-        Share of the CPU time (0..1) that the hypervisor gave to others during the run; ``None`` if not reported.
-    on_battery
-        ``None`` for a machine without one.
+        Share of the CPU time (0..1) that the hypervisor gave to others during the run; None if not reported.
     warnings
         What a reader should know before believing the numbers.
     """

@@ -24,7 +24,7 @@ import argparse
 import math
 import sys
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -175,13 +175,13 @@ def _described(group: Group) -> str:
     return f"{group.group}: {(f'below {low:g}', f'{low:g} to {high:g}', f'from {high:g} on')[names.index(group.group)]}"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = quality.parser(__doc__)
     parser.add_argument("artefact", type=Path, metavar="ARTEFACT")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help=f"holds {SET}/")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw the faces in their groups")
-    return quality.run(parser, report)
+    return quality.run(parser, report, arguments)
 
 
 if __name__ == "__main__":

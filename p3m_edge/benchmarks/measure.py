@@ -66,29 +66,22 @@ def measure(
 
     Parameters
     ----------
-    rows
-        What to measure, with unique labels.
-    options
-        How to measure; ``threads`` None is resolved to the usable physical cores.
+    rows, options
+        What to measure, with unique labels, and how; ``threads`` None is resolved to the usable physical cores.
     frame
         A picture for the whole ``Matting`` call; None: a synthetic frame of the size in ``options``.
     baseline
         The label that the ratios refer to; None: the first eager reference, if there is one.
-    scratch
-        The folder for temporary files; None: the system's.
-    progress
-        Gets told about every step.
+    scratch, progress
+        The folder for temporary files (None: the system's); gets told about every step.
 
     Raises
     ------
     UsageError
         No row, two rows of one label, no row for the baseline, or options out of range.
-    ArtefactError, CheckpointError
-        An artefact or a checkpoint is damaged, rejected or of another version. Found before anything is measured.
-    MissingError
-        An engine is not installed. Found before anything is measured.
-    InputError
-        The frame cannot be read.
+    ArtefactError, CheckpointError, MissingError
+        An artefact or a checkpoint is damaged, rejected or of another version, or an engine is not installed. Found
+        before anything is measured.
     """
     _check(rows, options, baseline)
     entries = [_Entry(row, describe(row)) for row in rows]

@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -169,14 +169,14 @@ def report(arguments: argparse.Namespace) -> tuple[object, Iterable[Table]]:
     )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = quality.parser(__doc__)
     parser.add_argument("artefacts", nargs="+", type=Path, metavar="ARTEFACT")
     parser.add_argument("--data", type=Path, metavar="DIR", help="portraits/ and people-held/")
     parser.add_argument("--empty", type=Path, metavar="DIR", help="pictures without people: the mean alpha of each")
     parser.add_argument("--isnet", type=Path, metavar="FILE", help="IS-Net as ONNX, to measure beside")
-    return quality.run(parser, report)
+    return quality.run(parser, report, arguments)
 
 
 if __name__ == "__main__":

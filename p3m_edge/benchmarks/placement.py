@@ -58,12 +58,10 @@ def plan(package: Path, unit: str, function: str | None = None) -> Placement:
 
     Parameters
     ----------
-    package
-        The ``*.mlpackage``; it is compiled into a temporary folder.
+    package, function
+        The ``*.mlpackage``, which is compiled into a temporary folder, and one of several functions in it.
     unit
         What may do the work: a key of :data:`p3m_edge.runtimes.engines.coreml.UNITS`.
-    function
-        Of several; None: the only one.
 
     Raises
     ------

@@ -7,7 +7,7 @@ import importlib.util
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -76,16 +76,17 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def run(
-    options: argparse.ArgumentParser, measure: Callable[[argparse.Namespace], tuple[object, Iterable[Table]]]
-) -> int:
-    """Parse the command line, measure, and print the document (``--json``) or the tables; errors are one line.
+    options: argparse.ArgumentParser, measure: Callable[[argparse.Namespace], tuple[object, Iterable[Table]]],
+    given: Sequence[str] | None,
+) -> int:  # fmt: skip
+    """Parse the words ``given`` (None: the command line's), measure, print the document (``--json``) or the tables.
 
     Returns
     -------
     int
-        The exit code.
+        The exit code, after one line for an error.
     """
-    arguments = options.parse_args()
+    arguments = options.parse_args(given)
     try:
         document, tables = measure(arguments)
     except P3MEdgeError as error:

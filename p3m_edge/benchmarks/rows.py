@@ -50,12 +50,8 @@ class EagerRow:
         An architecture (deterministic stand-in weights) or the path of a checkpoint.
     width, height, batch
         The network's input, ``[batch, 3, height, width]``.
-    device
-        As PyTorch names it: ``cpu``, ``cuda``.
-    half
-        Weights and arithmetic in float16.
-    compiled
-        By ``torch.compile``, before the first call counts.
+    device, half, compiled
+        As PyTorch names it: ``cpu``, ``cuda``; in float16; by ``torch.compile``, before the first call counts.
     """
 
     label: str
@@ -133,10 +129,8 @@ def describe(row: Row) -> RowResult:
 
     Raises
     ------
-    ArtefactError
-        The artefact is damaged, rejected, or its engine file was never built.
-    CheckpointError
-        The checkpoint does not exist.
+    ArtefactError, CheckpointError
+        The artefact is damaged, rejected, or its engine file was never built; the checkpoint does not exist.
     MissingError
         The engine, or torch for the eager reference, is not installed.
     UsageError

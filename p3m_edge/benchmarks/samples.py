@@ -103,10 +103,7 @@ class Mattes:
 def check(samples: Iterable[SamplePortrait]) -> None:
     """Decode every picture and true matte, before anything is measured.
 
-    Raises
-    ------
-    InputError
-        One of them cannot be read, or a matte is not of its picture's size.
+    :class:`InputError` if one cannot be read, or a matte is not of its picture's size.
     """
     for sample in samples:
         _read(sample)
@@ -122,22 +119,15 @@ def matte(
 
     Parameters
     ----------
-    rows
-        The artefacts that the report is about.
-    report
-        Says which rows are ok, and with which device and threads they were measured.
+    rows, report
+        The artefacts; the report says which of them are ok, and with which device and threads they were measured.
     samples
-        The pictures.
+        The pictures; :class:`InputError` if one cannot be read.
     reference
         The label of the row to compare with. None, or a row without mattes (eager, failed): the first in float32,
         else the first.
     progress
         Gets told about every step.
-
-    Raises
-    ------
-    InputError
-        A picture cannot be read.
     """
     ok = {row.label: row for row in report.rows if row.status == "ok"}
     usable = [row for row in rows if row.label in ok]

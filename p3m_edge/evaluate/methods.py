@@ -50,12 +50,7 @@ class Options:
 def open_method(text: str, options: Options) -> Method:
     """A method: one of :data:`NAMES`, an artefact's folder, a TOML description of an ONNX model, or a checkpoint.
 
-    Raises
-    ------
-    UsageError
-        There is no such thing.
-    P3MEdgeError
-        It cannot be loaded.
+    :class:`UsageError` if there is no such thing, another :class:`P3MEdgeError` if it cannot be loaded.
     """
     if text in PYMATTING:
         return PymattingMethod(text)

@@ -139,10 +139,8 @@ class OnnxMethod(Method):
 
     Raises
     ------
-    InputError, UsageError
-        The description or the model cannot be read, or they do not fit.
-    MissingError
-        ONNX Runtime is not installed.
+    InputError, UsageError, MissingError
+        The description or the model cannot be read, or they do not fit; ONNX Runtime is not installed.
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
@@ -161,9 +159,8 @@ class OnnxMethod(Method):
             raise InputError(f"{model} cannot be loaded: {' '.join(str(error).split())}") from error
         self._types = {value.name: value.type for value in self._session.get_inputs()}
         self._input, self._output = self._names(path)
-        self.info = MethodInfo(
-            self._text.name or path.stem, "onnx", trimap_based=self._text.trimap is not None, identity=identity
-        )
+        name = self._text.name or path.stem
+        self.info = MethodInfo(name, "onnx", trimap_based=self._text.trimap is not None, identity=identity)
 
     def prepare(self, set_name: str) -> tuple[str, Predict]:
         return f"{self._text.size.words}, bilinear", self._predict
@@ -224,13 +221,7 @@ class OnnxMethod(Method):
 
 
 def _shares(values: NDArray[Any], text: Description) -> NDArray[Any]:
-    """What the model gives as shares of 0..1.
-
-    Raises
-    ------
-    UsageError
-        It gives something else than its description says.
-    """
+    """What the model gives as shares of 0..1; :class:`UsageError` for something else than its description says."""
     if text.values == "logits":
         with np.errstate(over="ignore"):
             return np.asarray(1 / (1 + np.exp(-values.astype(np.float64))))

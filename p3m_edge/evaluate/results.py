@@ -67,10 +67,8 @@ class PictureScore:
 
     Attributes
     ----------
-    seconds
-        Of the prediction alone. Not a benchmark: other work may have run beside it.
-    empty
-        Whether nobody was found: the prediction is 0 everywhere.
+    seconds, empty
+        Of the prediction alone (not a benchmark: other work may have run beside it); whether it is 0 everywhere.
     scores
         For each route, measure -> value; face measures only where the picture has a face.
     """
@@ -105,10 +103,8 @@ class SetResult:
 
     Attributes
     ----------
-    pair
-        With the PPT matrix: training faces and test faces, such as ``B:N``.
-    means
-        For each route, measure -> mean.
+    pair, means
+        With the PPT matrix, training faces and test faces, such as ``B:N``; for each route, measure -> mean.
     worst
         The file name of the sheet of the worst pictures, if there is one.
     """
@@ -133,10 +129,9 @@ class PairedDifference:
 
     Attributes
     ----------
-    training
-        The method's mark, ``B`` or ``N``.
-    pictures
-        How many have the measure in both forms; ``blurred`` and ``normal`` are its means.
+    training, pictures
+        The method's mark, ``B`` or ``N``; how many have the measure in both forms, of which ``blurred`` and ``normal``
+        are the means.
     relative, interval
         ``normal`` less ``blurred``, as a share of ``blurred``, and 95 % of it by the bootstrap; None where that is 0.
     """

@@ -58,10 +58,8 @@ def predict(
 
     Raises
     ------
-    InputError
-        ``rgb`` is not such a picture.
-    UsageError
-        The strategy is unknown, a limit is not positive, or the model is in training mode.
+    InputError, UsageError
+        ``rgb`` is no such picture; the strategy is unknown, a limit not positive, or the model in training mode.
     MissingError
         scikit-image is not installed.
     """

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -14,6 +12,7 @@ import pytest
 from p3m_edge.benchmarks import clips
 from p3m_edge.errors import InputError
 from tests.artefacts import make_artefact
+from tests.benchmarks.helpers.scripts import Run, runs
 
 HAND = [(10, 10), (19, 10), (19, 19), (10, 19)]  # 10 x 10 pixels
 FRAMES = 6
@@ -108,32 +107,32 @@ def test_a_strip_shows_no_face() -> None:
     assert (np.abs(picture[4:204, 4:204].astype(int) - 200).max(axis=2) == 0).any()
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "p3m_edge.benchmarks.clips", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    return lambda *words: runs(clips.main, capsys, *words)
 
 
-def test_the_command_line_measures_an_artefact(file: Path, tmp_path: Path) -> None:
+def test_the_command_line_measures_an_artefact(run: Run, file: Path, tmp_path: Path) -> None:
     artefact, data = make_artefact(tmp_path / "onnx"), tmp_path / "data"
     done = run(artefact, "--data", data, "--json")
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in json.loads(done.stdout) if line["method"] == str(artefact)]
+    assert done.code == 0, done.err
+    lines = [line for line in json.loads(done.out) if line["method"] == str(artefact)]
     assert [(line["clip"], line["frames"]) for line in lines] == [("asl_made_up", FRAMES), ("all", FRAMES)]
     assert lines[0]["flicker"] == lines[1]["flicker"] >= 0
     table = run(artefact, "--data", data)
-    assert table.returncode == 0
-    assert "asl_made_up" in table.stdout
+    assert table.code == 0
+    assert "asl_made_up" in table.out
     refused = run(artefact, "--data", data, "--strip", tmp_path / "strip.png")
-    assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (1, 1), refused.stderr
+    assert (refused.code, len(refused.err.strip().splitlines())) == (1, 1), refused.err
     assert not (tmp_path / "strip.png").exists()
 
 
-def test_what_cannot_be_measured_is_one_line(file: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_measured_is_one_line(run: Run, file: Path, tmp_path: Path) -> None:
     for folder in (tmp_path / "nowhere", tmp_path):
         done = run(tmp_path, "--data", folder)
-        assert (done.returncode, len(done.stderr.strip().splitlines())) == (1, 1), done.stderr
+        assert (done.code, len(done.err.strip().splitlines())) == (1, 1), done.err
     done = run(tmp_path / "no-artefact", "--data", tmp_path / "data")
-    assert (done.returncode, len(done.stderr.strip().splitlines())) == (5, 1), done.stderr
+    assert (done.code, len(done.err.strip().splitlines())) == (5, 1), done.err
 
 
 @pytest.mark.parametrize("content", [b"", b"no video", None])

@@ -68,17 +68,13 @@ def make_bundle(folder: Path, rows: Sequence[ArtefactRow], options: MeasureOptio
     ----------
     folder
         The bundle to make; must not exist, or be empty.
-    rows
-        The artefacts, with unique labels.
-    options
-        How the device shall measure (``threads`` None: the device decides).
+    rows, options
+        The artefacts, with unique labels, and how the device shall measure (``threads`` None: the device decides).
 
     Raises
     ------
-    UsageError
-        No artefact.
-    ArtefactError
-        An artefact is damaged or rejected.
+    UsageError, ArtefactError
+        There is no artefact, or one is damaged or rejected.
     MissingError
         The package does not lie in plain files here, or an engine cannot be bundled.
     OutputError
@@ -106,7 +102,7 @@ def make_bundle(folder: Path, rows: Sequence[ArtefactRow], options: MeasureOptio
 
 
 def import_results(paths: Iterable[Path], artefacts: Iterable[Path]) -> tuple[BenchmarkReport, ...]:
-    """Read the results of other machines.
+    """Read the results of other machines, in the order given; reports within reports are unfolded.
 
     Parameters
     ----------
@@ -115,17 +111,10 @@ def import_results(paths: Iterable[Path], artefacts: Iterable[Path]) -> tuple[Be
     artefacts
         The artefact folders that the results must be about; none: not checked.
 
-    Returns
-    -------
-    tuple of BenchmarkReport
-        In the order given, reports within reports unfolded.
-
     Raises
     ------
-    InputError
-        A file cannot be read.
-    ArtefactError
-        A file is corrupt, of another schema, or about an artefact that was not given.
+    InputError, ArtefactError
+        A file cannot be read, is corrupt, of another schema, or about an artefact that was not given.
     UsageError
         A result was given twice.
     """

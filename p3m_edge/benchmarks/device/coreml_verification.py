@@ -22,11 +22,9 @@ def record(reports: Sequence[BenchmarkReport], folders: Iterable[Path]) -> Itera
 
     Parameters
     ----------
-    reports
-        Results that were checked against the artefacts (:func:`p3m_edge.benchmarks.device.bundle.import_results`); of
-        several that verify something, the last counts.
-    folders
-        The artefacts.
+    reports, folders
+        Results that were checked against these artefacts (:func:`p3m_edge.benchmarks.device.bundle.import_results`);
+        of several that verify something, the last counts.
 
     Yields
     ------
@@ -35,10 +33,8 @@ def record(reports: Sequence[BenchmarkReport], folders: Iterable[Path]) -> Itera
 
     Raises
     ------
-    ArtefactError
-        A file of an artefact is not the one in its manifest.
-    OutputError
-        A manifest cannot be written.
+    ArtefactError, OutputError
+        A file of an artefact is not the one in its manifest; a manifest cannot be written.
     """
     for folder in folders:
         found = manifest.read(folder)

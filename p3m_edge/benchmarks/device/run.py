@@ -46,10 +46,8 @@ def run(home: Path, scratch: Path, *, rounds: int | None, threads: int | None, d
 
     Parameters
     ----------
-    home
-        The bundle.
-    scratch
-        A folder for temporary files, inside the bundle.
+    home, scratch
+        The bundle, and a folder for temporary files inside it.
     rounds, threads, device
         Instead of the bundle's own options; None: those. Unless a device is named, here or for the bundle, a Core ML
         artefact is measured on each of its units.

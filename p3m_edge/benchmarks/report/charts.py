@@ -140,12 +140,10 @@ def trade_off(places: Sequence[Place], marks: Sequence[tuple[str, float]], label
 
     Parameters
     ----------
-    places
-        At least one.
+    places, labels
+        At least one; those of the two axes.
     marks
         Label and latency of rows whose error is not known: vertical lines.
-    labels
-        Of the two axes.
     """
 
     def paint(axes: Axes) -> None:

@@ -58,10 +58,8 @@ def page(report: BenchmarkReport, mattes: Mattes | None = None, commands: Sequen
 
     Parameters
     ----------
-    report
-        With ``accuracy`` and ``comparison``, as far as there are any. Imported runs follow this machine's.
-    mattes
-        The sample portraits; None: no mattes are shown.
+    report, mattes
+        Imported runs follow this machine's. None: no sample portraits are shown.
     commands
         What each command does, and the command: how to get these figures again.
 

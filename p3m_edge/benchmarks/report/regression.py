@@ -21,7 +21,6 @@ from p3m_edge.benchmarks.report.schema import (
     Comparison,
     MeasureOptions,
     RowResult,
-    Verdict,
     all_reports,
 )
 from p3m_edge.benchmarks.statistics import MINIMUM_COVERAGE, Interval, Ratio
@@ -48,17 +47,13 @@ def earlier_report(
     ----------
     path
         A ``report.json``; of several machines in it, the first that is this one counts.
-    machine, options
-        Of the run to be compared; ``threads`` must be resolved.
-    labels
-        Of its rows.
+    machine, options, labels
+        Of the run to be compared, and of its rows; ``threads`` must be resolved.
 
     Raises
     ------
-    InputError
-        The file cannot be read.
-    ArtefactError
-        It is no report, of another schema, of another machine, or was measured with other threads or device.
+    InputError, ArtefactError
+        The file cannot be read; it is no report, of another schema, machine, number of threads or device.
     UsageError
         It has no row in common, or either run has too few rounds.
     """
@@ -160,11 +155,11 @@ def _change(before: RowResult | None, now: RowResult) -> Change:
     old, new = before.measured.latency, now.measured.latency
     low, high = old.interval.low / new.interval.high, old.interval.high / new.interval.low
     value, coverages = old.median / new.median, (old.interval.coverage, new.interval.coverage)
-    verdict: Verdict = "same"
-    if min(coverages) >= MINIMUM_COVERAGE and abs(math.log(value)) >= math.log1p(BETWEEN_RUNS):
-        verdict = "faster" if low > 1.0 else "slower" if high < 1.0 else "same"
-    note = "the artefact has changed" if same is False else ""
-    return replace(made, verdict=verdict, ratio=Ratio(value, Interval(low, high, math.prod(coverages))), note=note)
+    made = replace(made, ratio=Ratio(value, Interval(low, high, math.prod(coverages))))
+    made = replace(made, note="the artefact has changed" if same is False else "")
+    if min(coverages) < MINIMUM_COVERAGE or abs(math.log(value)) < math.log1p(BETWEEN_RUNS):
+        return made
+    return replace(made, verdict="faster" if low > 1.0 else "slower" if high < 1.0 else "same")
 
 
 def _remarks(report: BenchmarkReport, earlier: BenchmarkReport, changes: Collection[Change]) -> Iterator[str]:

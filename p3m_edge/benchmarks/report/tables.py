@@ -7,15 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from p3m_edge.benchmarks.placement import NEURAL_ENGINE, Device, Operator
-from p3m_edge.benchmarks.report.schema import (
-    Accuracy,
-    BenchmarkReport,
-    Comparison,
-    Measured,
-    MeasureOptions,
-    RowResult,
-    all_reports,
-)
+from p3m_edge.benchmarks.report.schema import BenchmarkReport, Measured, RowResult, all_reports
 from p3m_edge.benchmarks.statistics import Ratio, Summary
 from p3m_edge.table import NONE, Table
 
@@ -34,9 +26,9 @@ def tables(report: BenchmarkReport) -> tuple[Table, ...]:
     """The tables of one machine's run; imported runs are not looked at."""
     rows = {row.label: row for row in report.rows}
     measured = [(row, row.measured) for row in map(rows.__getitem__, report.ranked) if row.measured is not None]
-    made = [_latency(report, measured), _frame(report.options, measured), _resources(measured), _gpu(measured)]
-    made += [_app(report), _verdicts(report), *placements(report), _accuracy(report.accuracy)]
-    return tuple(table for table in (*made, _changes(report.comparison)) if table is not None and table.rows)
+    made = [_latency(report, measured), _frame(report, measured), _resources(measured), _gpu(measured)]
+    made += [_app(report), _verdicts(report), *placements(report), _accuracy(report)]
+    return tuple(table for table in (*made, _changes(report)) if table is not None and table.rows)
 
 
 def side_by_side(report: BenchmarkReport) -> Table | None:
@@ -85,14 +77,14 @@ def _latency(report: BenchmarkReport, rows: Rows) -> Table:
     )
 
 
-def _frame(options: MeasureOptions, rows: Rows) -> Table:
+def _frame(report: BenchmarkReport, rows: Rows) -> Table:
     body = tuple(
         (row.label, *map(_median, (m.preprocess, m.latency, m.postprocess, m.end_to_end, m.overhead, m.throughput)))
         for row, m in rows
         if m.end_to_end is not None
     )
     columns = ("row", "before", "inference", "after", "whole call", "of it not the engine", "frames/s, async")
-    size = f"{options.frame_width}x{options.frame_height}"
+    size = f"{report.options.frame_width}x{report.options.frame_height}"
     return Table(f"A frame of {size} through Matting, medians, ms", columns, body)
 
 
@@ -193,8 +185,8 @@ def _cost(operators: Sequence[Operator]) -> float:
     return math.fsum(one.cost or 0.0 for one in operators)
 
 
-def _accuracy(found: Accuracy | None) -> Table | None:
-    if found is None:
+def _accuracy(report: BenchmarkReport) -> Table | None:
+    if (found := report.accuracy) is None:
         return None
     body = tuple(
         (label, _shown(found.sad.get(label), ".4g"), _shown(found.difference.get(label), ".4g"),
@@ -209,8 +201,8 @@ def _accuracy(found: Accuracy | None) -> Table | None:
     )
 
 
-def _changes(found: Comparison | None) -> Table | None:
-    if found is None:
+def _changes(report: BenchmarkReport) -> Table | None:
+    if (found := report.comparison) is None:
         return None
     body = tuple(
         (one.label, one.verdict, milliseconds(one.before_ms), milliseconds(one.after_ms), _ratio(one.ratio),
