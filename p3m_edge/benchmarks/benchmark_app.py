@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -32,8 +31,15 @@ _MAIN = (
     "from openvino.tools.benchmark.main import main; sys.exit(main())"
 )
 _REPORT = "benchmark_report.json"
-_LATENCY = "latency (ms)"
 _MINIMUM_ITERATIONS = 3
+
+
+class _Results(msgspec.Struct):
+    latency: float = msgspec.field(name="latency (ms)")
+
+
+class _AppReport(msgspec.Struct):
+    execution_results: _Results
 
 
 def compare(
@@ -134,9 +140,9 @@ def _run(model: Path, settings: tuple[str, ...], folder: Path, timeout: float, r
     except subprocess.TimeoutExpired:
         raise WorkerError(f"benchmark_app took longer than {timeout:g} s", hint="raise --timeout") from None
     try:
-        found: dict[str, Any] = msgspec.json.decode(report.read_bytes())
-        return float(found["execution_results"][_LATENCY])
-    except (OSError, msgspec.MsgspecError, KeyError, TypeError, ValueError):
+        found = msgspec.json.decode(report.read_bytes(), type=_AppReport, strict=False)  # its numbers are texts
+        return found.execution_results.latency
+    except (OSError, msgspec.MsgspecError):
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         last = redact(lines[-1], row.paths()) if lines else "no output"
         raise WorkerError(f"benchmark_app failed with code {done.returncode}: {last}") from None

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from p3m_edge.benchmarks.worker import TimedWorker, timed_ms
 
@@ -29,7 +29,7 @@ class EagerWorker(TimedWorker):
     def load(
         self, source: str, width: int, height: int, batch: int, threads: int | None, seed: int, device: str = "cpu",
         half: bool = False, compiled: bool = False, **_unused: object,
-    ) -> Mapping[str, Any]:  # fmt: skip
+    ) -> Mapping[str, object]:  # fmt: skip
         """Build the network (stand-in weights for an architecture) and an input ``[batch, 3, height, width]``."""
         start = perf_counter()
         import torch
@@ -61,7 +61,7 @@ class EagerWorker(TimedWorker):
             },
         }  # fmt: skip
 
-    def first(self) -> Mapping[str, Any]:
+    def first(self) -> Mapping[str, object]:
         """The first call."""
         return {"ms": timed_ms(self._bare), "height": self._x.shape[2], "width": self._x.shape[3]}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.workers.child import serve
@@ -35,13 +35,13 @@ class TimedWorker(ABC):
         """One call of each kind, in milliseconds; ``bare`` leaves out all but the bare one."""
         return {"latency": timed_ms(self._bare)}
 
-    def warmup(self, calls: int) -> Mapping[str, Any]:
+    def warmup(self, calls: int) -> Mapping[str, object]:
         """Calls that do not count."""
         for _ in range(calls):
             self._bare()
         return {}
 
-    def round(self, iterations: int, seconds: float | None, bare: bool = False) -> Mapping[str, Any]:
+    def round(self, iterations: int, seconds: float | None, bare: bool = False) -> Mapping[str, object]:
         """One round: a call that does not count, then those that do."""
         self._bare()
         found: dict[str, list[float]] = {}
@@ -52,7 +52,7 @@ class TimedWorker(ABC):
             done += 1
         return found
 
-    def memory(self) -> Mapping[str, Any]:
+    def memory(self) -> Mapping[str, object]:
         """The peak so far."""
         return {"bytes": peak_memory()}
 
@@ -76,7 +76,7 @@ class ArtefactWorker(TimedWorker):
     def load(
         self, folder: str, device: str, threads: int | None, hint: str, cache: str | None, frame: str | None,
         frame_size: tuple[int, int], seed: int,
-    ) -> Mapping[str, Any]:  # fmt: skip
+    ) -> Mapping[str, object]:  # fmt: skip
         """Load the artefact, as an app would; the frame is made outside the time that counts.
 
         ``cache`` is the folder of compiled models; None: no cache.
@@ -99,7 +99,7 @@ class ArtefactWorker(TimedWorker):
             "used": asdict(info.engine) | {"arithmetic": info.engine.precision},
         }
 
-    def first(self) -> Mapping[str, Any]:
+    def first(self) -> Mapping[str, object]:
         """The first call, end to end; then what the other measurements need is laid out."""
         milliseconds = timed_ms(self._end_to_end)
         image, self._geometry = self._matting.prepare(self._frame)
@@ -122,7 +122,7 @@ class ArtefactWorker(TimedWorker):
 
         return plan(Path(package), device, function)
 
-    def gpu(self, warmup_ms: float, seconds: float, iterations: int) -> Mapping[str, Any]:
+    def gpu(self, warmup_ms: float, seconds: float, iterations: int) -> Mapping[str, object]:
         """Inferences for :mod:`p3m_edge.benchmarks.gpu_times`, in ms: [enqueue, h2d, compute, d2h] each."""
         since = perf_counter()
         while perf_counter() - since < warmup_ms / 1e3:
@@ -133,7 +133,7 @@ class ArtefactWorker(TimedWorker):
             samples.append(self._timed())
         return {"samples": samples, "seconds": perf_counter() - since}
 
-    def throughput(self, iterations: int, seconds: float | None) -> Mapping[str, Any]:
+    def throughput(self, iterations: int, seconds: float | None) -> Mapping[str, object]:
         """Frames per second with all requests of the engine at work and one frame waiting for its turn."""
         self._end_to_end()
         ahead = self._matting.engine.info.requests + 1
@@ -154,7 +154,7 @@ class ArtefactWorker(TimedWorker):
                 done += 1
         return {"throughput": [done / (perf_counter() - since)]}
 
-    def matte(self, picture: str, out: str) -> Mapping[str, Any]:
+    def matte(self, picture: str, out: str) -> Mapping[str, object]:
         """Write the alpha of a picture, ``[H, W]`` float32 at its size, as an ``.npy`` file."""
         import numpy as np
 

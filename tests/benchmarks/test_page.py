@@ -32,6 +32,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 ASSETS = Path(p3m_edge.__file__).parent / "assets"
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">&<b>'"
+Matted = tuple[list[ArtefactRow], BenchmarkReport, Mattes]
 
 
 def _accuracy(**errors: float) -> Accuracy:
@@ -138,12 +139,9 @@ class _Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_is_well_formed_and_has_all_that_its_script_and_its_style_look_for(
-    folder: Path, tmp_path: Path
-) -> None:
-    rows, made = _rows(tmp_path, "one", "two")
-    mattes = sampling.matte(rows, made, find([folder]))
-    now = replace(made, accuracy=mattes.accuracy, imported=(report(row("far", 5.0)),))
+def test_the_page_is_well_formed_and_has_all_that_its_script_and_its_style_look_for(matted: Matted) -> None:
+    _, made, mattes = matted
+    now = replace(made, imported=(report(row("far", 5.0)),))
     text = page(replace(now, comparison=compare(now, report(row("one", 5.0)))), mattes, [("what", "command")])
     found = _Page(text)
     assert found.open == []
@@ -215,27 +213,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def _rows(folder: Path, *labels: str) -> tuple[list[ArtefactRow], BenchmarkReport]:
+@pytest.fixture(scope="module")
+def matted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Matted:
+    """Two artefacts, a report of them, and their mattes of the set."""
+    home = tmp_path_factory.mktemp("artefacts")
     rows = [
-        ArtefactRow(label, make_artefact(folder / label, size=(32, 32), seed=seed)) for seed, label in enumerate(labels)
+        ArtefactRow(label, make_artefact(home / label, size=(32, 32), seed=seed))
+        for seed, label in enumerate(("one", "two"))
     ]
-    options = MeasureOptions(threads=1, timeout=300)
-    return rows, replace(report(*(row(label, 10.0 + i) for i, label in enumerate(labels))), options=options)
+    made = replace(report(row("one", 10.0), row("two", 11.0)), options=MeasureOptions(threads=1, timeout=300))
+    found = sampling.matte(rows, made, find([folder]), reference="two")
+    return rows, replace(made, accuracy=found.accuracy), found
 
 
-def test_mattes_are_those_of_the_runtime_and_their_errors_those_of_the_measures(folder: Path, tmp_path: Path) -> None:
+def test_a_row_that_cannot_matte_has_no_mattes(matted: Matted, folder: Path, tmp_path: Path) -> None:
+    rows, made, _ = matted
+    gone = replace(rows[1], folder=tmp_path / "gone")
+    found = sampling.matte([rows[0], gone], made, find([folder / "image" / "0.jpg"]), reference="two")
+    assert found.accuracy.failures.keys() == {"two"}
+    assert found.accuracy.reference == "one"
+
+
+def test_mattes_are_those_of_the_runtime_and_their_errors_those_of_the_measures(matted: Matted, folder: Path) -> None:
     from p3m_edge.imageio import read_image, read_mask
     from p3m_edge.metrics import evaluate
     from p3m_edge.runtimes import Matting
 
-    rows, made = _rows(tmp_path, "one", "two")
-    (rows[1].folder / "manifest.json").rename(tmp_path / "kept")  # it is gone when the mattes are made
-    found = sampling.matte(rows, made, find([folder]), reference="two")
-    assert found.accuracy.failures.keys() == {"two"}
-    assert found.accuracy.reference == "one"
-    (tmp_path / "kept").rename(rows[1].folder / "manifest.json")
-
-    found = sampling.matte(rows, made, find([folder]), reference="two")
+    rows, made, found = matted
     assert (found.accuracy.reference, found.accuracy.pictures, found.accuracy.true_mattes) == ("two", 2, 1)
     assert found.accuracy.errors == found.accuracy.sad
     assert found.accuracy.difference["two"] == 0
@@ -251,7 +255,7 @@ def test_mattes_are_those_of_the_runtime_and_their_errors_those_of_the_measures(
     left, top, side = second.detail
     assert 0 <= left <= 512 - side
     assert 0 <= top <= 768 - side
-    text = page(replace(made, accuracy=found.accuracy), found)
+    text = page(made, found)
     assert "Mean SAD against the true matte" in text
     assert "768 pixels on the longer side" in text
 

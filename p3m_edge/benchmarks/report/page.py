@@ -13,7 +13,7 @@ import io
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,18 @@ class Tile(NamedTuple):
     value: str
     note: str
     state: str = ""
+
+
+class PortraitData(TypedDict):
+    """What the script knows of a portrait: pictures are data URIs, alphas those of each choice of a side.
+
+    ``detail`` is where hair is: the zoom, and the middle ``x`` and ``y`` as shares of the picture.
+    """
+
+    name: str
+    detail: dict[str, float]
+    photo: str
+    alphas: dict[str, str]
 
 
 def require() -> None:
@@ -130,7 +142,7 @@ def _tiles(report: BenchmarkReport) -> Iterator[Tile]:
         yield Tile("Parity here", label, f"{sum(verdicts)} of {len(verdicts)}", "", "bad" if failed else "good")
 
 
-def _chart(report: BenchmarkReport, found: Accuracy) -> dict[str, Any] | None:
+def _chart(report: BenchmarkReport, found: Accuracy) -> dict[str, object] | None:
     """The chart of latency against error; None where nothing can be plotted."""
     rows = {row.label: row for row in report.rows}
     places, marks = [], []
@@ -194,7 +206,7 @@ def _why(row: RowResult, found: Accuracy) -> str:
     return found.failures.get(row.label, "no matte of it is made here: latency alone")
 
 
-def _mattes(report: BenchmarkReport, mattes: Mattes) -> dict[str, Any]:
+def _mattes(report: BenchmarkReport, mattes: Mattes) -> dict[str, object]:
     """What the template needs of the portraits: the choices of the two sides, the figures, the data of the script."""
     made = mattes.portraits[0].mattes if mattes.portraits else {}
     ids = {row.label: f"r{number}" for number, row in enumerate(report.rows) if row.label in made}
@@ -233,7 +245,7 @@ def _errors(portrait: Portrait) -> Table:
     return Table("", columns, rows, note)
 
 
-def _script_data(portrait: Portrait, ids: dict[str, str]) -> dict[str, Any]:
+def _script_data(portrait: Portrait, ids: dict[str, str]) -> PortraitData:
     alphas = {ids[label]: _alpha(matte.alpha) for label, matte in portrait.mattes.items()}
     alphas |= {} if portrait.truth is None else {_TRUTH: _alpha(portrait.truth)}
     (left, top, side), (height, width) = portrait.detail, portrait.photo.shape[:2]
@@ -241,7 +253,7 @@ def _script_data(portrait: Portrait, ids: dict[str, str]) -> dict[str, Any]:
     return {
         "name": portrait.name,
         "detail": {"zoom": max(width, height) / side, **middle},
-        "photo": _picture(Image.fromarray(portrait.photo), "JPEG", quality=86),
+        "photo": _picture(Image.fromarray(portrait.photo), "JPEG"),
         "alphas": alphas,
     }
 
@@ -249,12 +261,12 @@ def _script_data(portrait: Portrait, ids: dict[str, str]) -> dict[str, Any]:
 def _alpha(alpha: NDArray[np.uint8]) -> str:
     """A mask as browsers take it: black, and the alpha as its alpha channel."""
     channel = Image.fromarray(alpha)
-    return _picture(Image.merge("LA", (Image.new("L", channel.size), channel)), "PNG", optimize=True)
+    return _picture(Image.merge("LA", (Image.new("L", channel.size), channel)), "PNG")
 
 
-def _picture(image: Image.Image, kind: str, **settings: Any) -> str:
+def _picture(image: Image.Image, kind: str) -> str:
     out = io.BytesIO()
-    image.save(out, kind, **settings)
+    image.save(out, kind, optimize=True, quality=86)
     return _uri(kind.lower(), out.getvalue())
 
 
