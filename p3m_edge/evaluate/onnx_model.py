@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.errors import InputError, UsageError
-from p3m_edge.evaluate.method import Image, Method, MethodInfo, Predict, alpha_at_size, file_hash
+from p3m_edge.evaluate.method import Image, Method, MethodInfo, alpha_at_size, file_hash
 from p3m_edge.metrics import BACKGROUND, FOREGROUND
 from p3m_edge.preprocess import scale_to
 from p3m_edge.resources import thread_limit
@@ -134,7 +134,7 @@ def describe(path: Path) -> Description:
     return found
 
 
-class OnnxMethod(Method):
+def onnx_method(path: Path, threads: int | None = None) -> Method:
     """An ONNX model with one input (or two, with the trimap), run on the processor by ONNX Runtime.
 
     Raises
@@ -142,13 +142,18 @@ class OnnxMethod(Method):
     InputError, UsageError, MissingError
         The description or the model cannot be read, or they do not fit; ONNX Runtime is not installed.
     """
+    text = describe(path)
+    identity = file_hash(path, path.parent / text.file)
+    model = _OnnxModel(path, text, threads)
+    info = MethodInfo(text.name or path.stem, "onnx", trimap_based=text.trimap is not None, identity=identity)
+    return Method(info, lambda _set: (f"{text.size.words}, bilinear", model.predict))
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+
+class _OnnxModel:
+    def __init__(self, path: Path, text: Description, threads: int | None) -> None:
         from p3m_edge.runtimes.engines import onnxruntime as onnxrt
 
-        self._text = describe(path)
-        model = path.parent / self._text.file
-        identity = file_hash(path, model)
+        self._text, model = text, path.parent / text.file
         ort = onnxrt.require()
         settings = ort.SessionOptions()
         settings.log_severity_level = 3
@@ -159,11 +164,6 @@ class OnnxMethod(Method):
             raise InputError(f"{model} cannot be loaded: {' '.join(str(error).split())}") from error
         self._types = {value.name: value.type for value in self._session.get_inputs()}
         self._input, self._output = self._names(path)
-        name = self._text.name or path.stem
-        self.info = MethodInfo(name, "onnx", trimap_based=self._text.trimap is not None, identity=identity)
-
-    def prepare(self, set_name: str) -> tuple[str, Predict]:
-        return f"{self._text.size.words}, bilinear", self._predict
 
     def _names(self, path: Path) -> tuple[str, str]:
         """The picture's input and the alpha's output; every input of the model must be accounted for."""
@@ -185,7 +185,7 @@ class OnnxMethod(Method):
             raise UsageError(f"{path}: name the alpha's output: one of {', '.join(outputs)}", hint='output = "..."')
         return picture, output
 
-    def _predict(self, rgb: Image, trimap: Image) -> NDArray[Any]:
+    def predict(self, rgb: Image, trimap: Image) -> NDArray[Any]:
         height, width = self._text.size.of(*trimap.shape)
         feed = {self._input: self._picture(scale_to(rgb, height, width))}
         if self._text.trimap is not None:
