@@ -20,6 +20,12 @@ from p3m_edge.smallfile import read_toml
 
 _SLACK = 0.01  # what rounding and resampling inside a model may leave outside of 0..1
 _NEARLY = 1.0  # a model that ends without a limit leaves no more outside
+_LIKELY = (
+    (1 + _NEARLY, 'an alpha without a limit: values = "clipped" limits it, as such models do themselves'),
+    (255 * (1 + _SLACK), 'levels of 0 to 255: values = "levels"'),
+)
+"""What values are that reach so far above, and no further below than an alpha's; all others are logits."""
+_LOGITS = 'logits, of which a sigmoid makes an alpha: values = "logits"'
 _TYPES = {
     "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8,
 }  # fmt: skip
@@ -232,17 +238,9 @@ def _shares(values: NDArray[Any], text: Description) -> NDArray[Any]:
     limit = 255.0 if text.values == "levels" else 1.0
     low, high = float(values.min()), float(values.max())
     if low < -_SLACK * limit or high > (1 + _SLACK) * limit:
+        likely = next((what for most, what in _LIKELY if low >= -_NEARLY and high <= most), _LOGITS)
         raise UsageError(
             f"{text.name or text.file} gives values from {low:.4g} to {high:.4g}, which are no alpha of 0 to {limit:g}",
-            hint=f"probably {_likely(low, high)}; see docs/evaluation.md",
+            hint=f"probably {likely}; see docs/evaluation.md",
         )
     return values / limit
-
-
-def _likely(low: float, high: float) -> str:
-    """What such values are, and how a description says so."""
-    if low >= -_NEARLY and high <= 1 + _NEARLY:
-        return 'an alpha without a limit: values = "clipped" limits it, as such models do themselves'
-    if low >= -_NEARLY and high <= 255 * (1 + _SLACK):
-        return 'levels of 0 to 255: values = "levels"'
-    return 'logits, of which a sigmoid makes an alpha: values = "logits"'
