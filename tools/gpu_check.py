@@ -29,7 +29,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from p3m_edge.benchmarks.report.schema import Report
+    from p3m_edge.benchmarks.report.schema import BenchmarkReport
     from p3m_edge.benchmarks.rows import Row
     from p3m_edge.runtimes.cuda import Driver
 
@@ -144,7 +144,7 @@ def _ready(folder: Path, steps: list[Step], *, build: bool) -> bool:
     return steps[-1].code == 0
 
 
-def _measured(ready: list[Path], archs: list[str], size: str, rounds: int) -> Report | None:
+def _measured(ready: list[Path], archs: list[str], size: str, rounds: int) -> BenchmarkReport | None:
     """All that passed, and PyTorch where it has CUDA, in one interleaved run."""
     from p3m_edge.benchmarks.measure import measure
     from p3m_edge.benchmarks.report.schema import MeasureOptions
@@ -200,7 +200,7 @@ def _named(found: Driver) -> str:
     return f"GPU: {gpus}; driver {found.release or 'of unknown release'}, CUDA {found.cuda}"
 
 
-def _write(out: Path, found: Driver, steps: list[Step], report: Report | None) -> None:
+def _write(out: Path, found: Driver, steps: list[Step], report: BenchmarkReport | None) -> None:
     """``gpu.json`` and ``gpu.md``, without paths."""
     import msgspec
 

@@ -14,7 +14,7 @@ from p3m_edge.benchmarks import benchmark_app
 from p3m_edge.benchmarks.measure import measure
 from p3m_edge.benchmarks.report import render as benchmark_report
 from p3m_edge.benchmarks.report.ranking import failure, ratios
-from p3m_edge.benchmarks.report.schema import Measured, MeasureOptions, Report
+from p3m_edge.benchmarks.report.schema import BenchmarkReport, Measured, MeasureOptions
 from p3m_edge.benchmarks.rows import ArtefactRow, EagerRow, Row
 from p3m_edge.benchmarks.statistics import Ratio
 from p3m_edge.cli import main, ui
@@ -78,7 +78,7 @@ class Suite:
     """The goals, and the full reports (one for each architecture) that they were read from."""
 
     goals: tuple[Goal, ...]
-    reports: tuple[Report, ...]
+    reports: tuple[BenchmarkReport, ...]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def run(args: Arguments, console: ui.Console) -> None:
     console.warn(STANDIN_WARNING)
     settings = fill(MeasureOptions, args, throughput=False)
     rows = {arch: _rows(args.out, arch, args.size, console) for arch in archs}
-    reports: list[Report] = []
+    reports: list[BenchmarkReport] = []
     goals: list[Goal] = []
     errors: list[P3MEdgeError] = []
     for arch in archs:
@@ -136,7 +136,7 @@ def _rows(out: Path, arch: str, size: Size, console: ui.Console) -> tuple[Row, .
     return tuple(rows)
 
 
-def _goals(arch: str, report: Report) -> Iterator[Goal]:
+def _goals(arch: str, report: BenchmarkReport) -> Iterator[Goal]:
     measured = {row.label: row.measured for row in report.rows if row.measured is not None}
     against_eager = ratios(report, _EAGER) if _EAGER in measured else {}
     for label, least in _SPEEDUPS[arch].items():

@@ -9,11 +9,9 @@ import importlib.util
 import random
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -25,6 +23,7 @@ from p3m_edge.benchmarks.rows import ArtefactRow, describe, load_arguments
 from p3m_edge.benchmarks.statistics import paired_ratio, summarise
 from p3m_edge.errors import UsageError, missing_package
 from p3m_edge.telemetry import silence_engines
+from p3m_edge.temporary import temporary_folder
 from p3m_edge.workers.parent import Worker, WorkerError, environment
 
 _MAIN = (
@@ -32,8 +31,15 @@ _MAIN = (
     "from openvino.tools.benchmark.main import main; sys.exit(main())"
 )
 _REPORT = "benchmark_report.json"
-_LATENCY = "latency (ms)"
 _MINIMUM_ITERATIONS = 3
+
+
+class _Results(msgspec.Struct):
+    latency: float = msgspec.field(name="latency (ms)")
+
+
+class _AppReport(msgspec.Struct):
+    execution_results: _Results
 
 
 def compare(
@@ -43,24 +49,17 @@ def compare(
 
     Parameters
     ----------
-    row
-        An artefact of the OpenVINO engine with a static input.
-    options
-        ``rounds``, ``iterations`` (three at least), ``warmup``, ``threads``, ``device``, ``seed`` and ``timeout``
-        count; the rest does not.
+    row, options
+        Of the options, ``iterations`` is three at least; frame, throughput and ``seconds`` do not count.
     scratch, progress
         As in :func:`p3m_edge.benchmarks.measure.measure`.
 
     Raises
     ------
-    UsageError
-        The artefact is not OpenVINO's, or its input is dynamic.
-    MissingError
-        ``benchmark_app`` is not installed.
-    ArtefactError
-        The artefact is damaged or rejected.
-    WorkerError
-        One of the two failed.
+    UsageError, ArtefactError
+        The artefact is not OpenVINO's, its input is dynamic, or it is damaged or rejected.
+    MissingError, WorkerError
+        ``benchmark_app`` is not installed; one of the two failed.
     """
     known = describe(row)
     if known.engine != "openvino":
@@ -76,11 +75,12 @@ def compare(
         iterations=max(options.iterations, _MINIMUM_ITERATIONS),
         seconds=None,
     )
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="p3m-edge-app-", ignore_cleanup_errors=True) as name:
-        return _compare(row, options, Path(name), progress)
+    tell = progress or (lambda _what, _done, _total: None)
+    with temporary_folder(scratch) as folder:
+        return _compare(row, options, folder, tell)
 
 
-def _compare(row: ArtefactRow, options: MeasureOptions, folder: Path, progress: Progress | None) -> AppComparison:
+def _compare(row: ArtefactRow, options: MeasureOptions, folder: Path, progress: Progress) -> AppComparison:
     ours: list[list[float]] = []
     theirs: list[list[float]] = []
     model = row.folder.absolute() / manifest.read(row.folder).model_file
@@ -101,10 +101,8 @@ def _compare(row: ArtefactRow, options: MeasureOptions, folder: Path, progress: 
         for number in range(options.rounds):
             turns: list[Callable[[], None]] = [we, they]
             for turn in shuffle.sample(turns, 2):
-                if progress is not None:
-                    progress(
-                        f"benchmark_app, round {number + 1}: {row.label}", len(ours) + len(theirs), 2 * options.rounds
-                    )
+                what = f"benchmark_app, round {number + 1}: {row.label}"
+                progress(what, len(ours) + len(theirs), 2 * options.rounds)
                 turn()
     shown = settings if options.threads is None else (*settings, f"INFERENCE_NUM_THREADS={options.threads}")
     mine, other = summarise(ours), summarise(theirs)
@@ -142,9 +140,9 @@ def _run(model: Path, settings: tuple[str, ...], folder: Path, timeout: float, r
     except subprocess.TimeoutExpired:
         raise WorkerError(f"benchmark_app took longer than {timeout:g} s", hint="raise --timeout") from None
     try:
-        found: dict[str, Any] = msgspec.json.decode(report.read_bytes())
-        return float(found["execution_results"][_LATENCY])
-    except (OSError, msgspec.MsgspecError, KeyError, TypeError, ValueError):
+        found = msgspec.json.decode(report.read_bytes(), type=_AppReport, strict=False)  # its numbers are texts
+        return found.execution_results.latency
+    except (OSError, msgspec.MsgspecError):
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         last = redact(lines[-1], row.paths()) if lines else "no output"
         raise WorkerError(f"benchmark_app failed with code {done.returncode}: {last}") from None

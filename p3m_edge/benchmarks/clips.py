@@ -18,29 +18,30 @@ colour, the face hidden in both; the clips' credit stands below.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.benchmarks import quality
-from p3m_edge.benchmarks.quality import Predict
+from p3m_edge.benchmarks.quality import Pixels, Predict
 from p3m_edge.data.anonymize.hide import anonymize
 from p3m_edge.data.detect import Box
 from p3m_edge.data.sheet import sheet
 from p3m_edge.errors import InputError
 from p3m_edge.imageio import write_png
 from p3m_edge.metrics import flicker
+from p3m_edge.table import Table
 
-Frame = NDArray[np.uint8]
-Marks = Mapping[int, Sequence[NDArray[np.int32]]]
-"""Of a clip: the number of a frame to its hands, each a polygon of pixel positions, ``[N, 2]`` as x, y."""
+ClipHands = Mapping[int, Sequence[Sequence[tuple[int, int]]]]
+"""Of a clip: the number of a frame to its hands, each a polygon of pixel positions ``(x, y)``."""
+Edges = tuple[int, int, int, int]
+"""Left, top, right and lower edge, in pixels."""
 
 CREDIT = (
     "Frames: asl_gestures/sister.mkv, github.com/intel-iot-devkit/sample-videos, CC BY 4.0 "
@@ -50,7 +51,24 @@ KEPT = 0.5
 """The alpha from which on a pixel counts as kept."""
 WHOLE = 0.95
 """The share of a hand's pixels that must be kept for it to count as whole."""
-_MARKS = Path(__file__).with_name("asl_hands.json")
+
+
+@dataclass(frozen=True)
+class Strip:
+    """What ``--strip`` shows: a clip, the numbers of its frames, their part, and the face in them."""
+
+    clip: str
+    frames: tuple[int, ...]
+    window: Edges
+    face: Edges
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The file ``asl_hands.json``."""
+
+    hands: dict[str, dict[int, list[list[tuple[int, int]]]]]
+    strip: Strip
 
 
 @dataclass(frozen=True)
@@ -79,16 +97,9 @@ class ClipScore:
     worst: float | None
 
 
-def read_marks() -> tuple[dict[str, Marks], dict[str, Any]]:
+def read_marks() -> Marks:
     """The hands of each clip, and what the strip shows."""
-    document = json.loads(_MARKS.read_text(encoding="utf-8"))
-    found: dict[str, Marks] = {
-        clip: {
-            int(number): [np.array(polygon, np.int32) for polygon in polygons] for number, polygons in frames.items()
-        }
-        for clip, frames in document["hands"].items()
-    }
-    return found, dict(document["strip"])
+    return msgspec.json.decode(Path(__file__).with_name("asl_hands.json").read_bytes(), type=Marks)
 
 
 def clips(data: Path) -> dict[str, Path]:
@@ -99,22 +110,18 @@ def clips(data: Path) -> dict[str, Path]:
     return found
 
 
-def read_frames(file: Path) -> list[Frame]:
+def read_frames(file: Path) -> list[Pixels]:
     """All frames of a clip, uint8 ``[H, W, 3]``, RGB; raises :class:`InputError` where it cannot be decoded."""
-    capture = cv2.VideoCapture(str(file))
-    frames = []
-    while True:
-        there, frame = capture.read()
-        if not there:
-            break
-        frames.append(np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8))
+    capture, frames = cv2.VideoCapture(str(file)), []
+    while (read := capture.read())[0]:
+        frames.append(np.asarray(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB), dtype=np.uint8))
     capture.release()
     if not frames:
         raise InputError(f"{file} cannot be decoded as a video")
     return frames
 
 
-def hands(alphas: Sequence[NDArray[np.float32]], marks: Marks) -> Iterator[Hand]:
+def hands(alphas: Sequence[NDArray[np.float32]], marks: ClipHands) -> Iterator[Hand]:
     """What is kept of the marked hands.
 
     Raises
@@ -125,7 +132,7 @@ def hands(alphas: Sequence[NDArray[np.float32]], marks: Marks) -> Iterator[Hand]
     for number, polygons in marks.items():
         for polygon in polygons:
             inside = np.zeros(alphas[0].shape, np.uint8)
-            cv2.fillPoly(inside, [polygon], 1)
+            cv2.fillPoly(inside, [np.array(polygon, np.int32)], 1)
             if number >= len(alphas) or not inside.any():
                 raise InputError(f"the marks of hands are of another clip: frame {number} of {len(alphas)}")
             values = alphas[number][inside != 0]
@@ -133,7 +140,7 @@ def hands(alphas: Sequence[NDArray[np.float32]], marks: Marks) -> Iterator[Hand]
 
 
 def measure(
-    methods: Mapping[str, Predict], files: Mapping[str, Path], marks: Mapping[str, Marks]
+    methods: Mapping[str, Predict], files: Mapping[str, Path], marks: Mapping[str, ClipHands]
 ) -> Iterator[ClipScore]:
     """Each method on each clip, then on all: the mean of the clips' flicker, and the hands of all.
 
@@ -143,37 +150,36 @@ def measure(
         A clip cannot be decoded, the marks are of another one, or no pixel stands still in it.
     """
     for method, predict in methods.items():
-        found: list[Hand] = []
-        flickers: list[float] = []
-        count = 0
+        every: list[Hand] = []
+        scores: list[ClipScore] = []
         for clip, file in files.items():
             frames = read_frames(file)
             alphas = [predict(frame) for frame in frames]
-            own = list(hands(alphas, marks.get(clip, {})))
-            found += own
-            flickers.append(flicker(alphas, frames))
-            count += len(frames)
-            yield _score(method, clip, len(frames), flickers[-1], own)
-        yield _score(method, "all", count, float(np.mean(flickers)), found)
+            found = list(hands(alphas, marks.get(clip, {})))
+            every += found
+            scores.append(_score(method, clip, len(frames), flicker(alphas, frames), found))
+        yield from scores
+        flickers = [score.flicker for score in scores]
+        yield _score(method, "all", sum(score.frames for score in scores), float(np.mean(flickers)), every)
 
 
-def strip(predict: Predict, frames: Sequence[Frame], shown: Mapping[str, Any]) -> Frame:
+def _score(method: str, clip: str, frames: int, flickers: float, found: Sequence[Hand]) -> ClipScore:
+    kept = [hand.kept for hand in found]
+    share = float(np.average(kept, weights=[hand.pixels for hand in found])) if found else None
+    whole = sum(share >= WHOLE for share in kept)
+    return ClipScore(method, clip, frames, flickers, len(found), whole, share, min(kept, default=None))
+
+
+def draw_strip(predict: Predict, frames: Sequence[Pixels], shown: Strip) -> Pixels:
     """Frames above, the person before a plain colour below, the face hidden in both, and the credit.
 
-    Parameters
-    ----------
-    predict
-        Sees the frames as they are.
-    frames
-        Those of the clip.
-    shown
-        ``frames`` (numbers), ``window`` and ``face`` (left, top, right and lower edge, in pixels).
+    ``predict`` sees the frames as they are.
     """
-    x, y, x_end, y_end = shown["face"]
+    x, y, x_end, y_end = shown.face
     face = Box(x, y, x_end - x, y_end - y, 1.0, "hand")
-    left, top, right, bottom = shown["window"]
+    left, top, right, bottom = shown.window
     above, below = [], []
-    for number in shown["frames"]:
+    for number in shown.frames:
         hidden = anonymize(frames[number], [face]).image
         plain = quality.on_plain(hidden, predict(frames[number]))
         above.append((f"frame {number}", hidden[top:bottom, left:right]))
@@ -184,36 +190,27 @@ def strip(predict: Predict, frames: Sequence[Frame], shown: Mapping[str, Any]) -
     return np.asarray(picture, dtype=np.uint8)
 
 
-def main() -> int:
+def report(arguments: argparse.Namespace) -> tuple[object, Iterable[Table]]:
+    """The document and the table."""
+    files, marks = clips(arguments.data), read_marks()
+    own = quality.artefact(arguments.artefact, arguments.threads)
+    scores = list(measure({str(arguments.artefact): own} | quality.selfie(), files, marks.hands))
+    if arguments.strip is not None:
+        if marks.strip.clip not in files:
+            raise InputError(f"--strip shows {marks.strip.clip}, which {arguments.data} has not")
+        write_png(arguments.strip, draw_strip(own, read_frames(files[marks.strip.clip]), marks.strip))
+    formats = {"flicker": ".3f", "kept": ".1%", "worst": ".1%"}
+    table = quality.table("", scores, "method clip frames flicker hands whole kept worst", **formats)
+    return list(map(asdict, scores)), [table]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print, and draw what was asked for."""
     parser = quality.parser(__doc__)
     parser.add_argument("artefact", type=Path, metavar="ARTEFACT")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds clips/asl_*")
     parser.add_argument("--strip", type=Path, metavar="PNG", help="draw frames of one clip with their mattes")
-    return quality.run(parser, report)
-
-
-def report(arguments: argparse.Namespace) -> None:
-    """What :func:`main` does."""
-    files = clips(arguments.data)
-    marks, shown = read_marks()
-    own = quality.artefact(arguments.artefact, arguments.threads)
-    scores = list(measure({str(arguments.artefact): own} | quality.selfie(), files, marks))
-    if arguments.strip is not None:
-        if shown["clip"] not in files:
-            raise InputError(f"--strip shows {shown['clip']}, which {arguments.data} has not")
-        write_png(arguments.strip, strip(own, read_frames(files[shown["clip"]]), shown))
-    formats = {"method": "", "clip": "", "frames": "", "flicker": ".3f", "hands": "", "whole": "", "kept": ".1%"}
-    quality.show(arguments, [asdict(one) for one in scores], quality.table("", scores, **formats, worst=".1%"))
-
-
-def _score(method: str, clip: str, frames: int, flickers: float, found: Sequence[Hand]) -> ClipScore:
-    pixels = sum(hand.pixels for hand in found)
-    return ClipScore(
-        method, clip, frames, flickers, len(found), sum(hand.kept >= WHOLE for hand in found),
-        sum(hand.kept * hand.pixels for hand in found) / pixels if found else None,
-        min((hand.kept for hand in found), default=None),
-    )  # fmt: skip
+    return quality.run(parser, report, arguments)
 
 
 if __name__ == "__main__":

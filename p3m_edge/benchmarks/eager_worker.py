@@ -6,10 +6,9 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from p3m_edge.benchmarks.worker import enough, peak_memory, timed_ms
-from p3m_edge.workers.child import serve
+from p3m_edge.benchmarks.worker import TimedWorker, timed_ms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from p3m_edge.model.p3mnet import P3MOutput
 
 
-class EagerWorker:
+class EagerWorker(TimedWorker):
     """Times P3M-Net as PyTorch runs it: evaluation mode, ``torch.inference_mode``.
 
     As in the bare call of an engine, the input starts and alpha ends in the host's memory, also where the work is done
@@ -28,18 +27,9 @@ class EagerWorker:
     _x: Tensor
 
     def load(
-        self,
-        source: str,
-        width: int,
-        height: int,
-        batch: int,
-        threads: int | None,
-        seed: int,
-        device: str = "cpu",
-        half: bool = False,
-        compiled: bool = False,
-        **_unused: object,
-    ) -> Mapping[str, Any]:
+        self, source: str, width: int, height: int, batch: int, threads: int | None, seed: int, device: str = "cpu",
+        half: bool = False, compiled: bool = False, **_unused: object,
+    ) -> Mapping[str, object]:  # fmt: skip
         """Build the network (stand-in weights for an architecture) and an input ``[batch, 3, height, width]``."""
         start = perf_counter()
         import torch
@@ -59,46 +49,23 @@ class EagerWorker:
         if device != "cpu":
             self._x = self._x.pin_memory()
         loaded = perf_counter()
+        cpu = device == "cpu"
+        name = torch.backends.cpu.get_cpu_capability() if cpu else torch.cuda.get_device_name(device)
         return {
             "import_ms": (imported - start) * 1e3,
             "load_ms": (loaded - imported) * 1e3,
             "arch": network.arch,
             "used": {
-                "version": str(torch.__version__),
-                "device": device,
-                "device_name": torch.backends.cpu.get_cpu_capability()
-                if device == "cpu"
-                else torch.cuda.get_device_name(device),
-                "arithmetic": "f16" if half else "f32",
-                "threads": torch.get_num_threads(),
-                "requests": 1,
+                "version": str(torch.__version__), "device": device, "device_name": name, "requests": 1,
+                "arithmetic": "f16" if half else "f32", "threads": torch.get_num_threads(),
             },
-        }
+        }  # fmt: skip
 
-    def first(self) -> Mapping[str, Any]:
+    def first(self) -> Mapping[str, object]:
         """The first call."""
-        return {"ms": timed_ms(self._call), "height": self._x.shape[2], "width": self._x.shape[3]}
+        return {"ms": timed_ms(self._bare), "height": self._x.shape[2], "width": self._x.shape[3]}
 
-    def warmup(self, calls: int) -> Mapping[str, Any]:
-        """Calls that do not count."""
-        for _ in range(calls):
-            self._call()
-        return {}
-
-    def round(self, iterations: int, seconds: float | None) -> Mapping[str, Any]:
-        """One round: a call that does not count, then those that do."""
-        self._call()
-        latency: list[float] = []
-        since = perf_counter()
-        while not enough(len(latency), since, iterations, seconds):
-            latency.append(timed_ms(self._call))
-        return {"latency": latency}
-
-    def memory(self) -> Mapping[str, Any]:
-        """The peak so far."""
-        return {"bytes": peak_memory()}
-
-    def _call(self) -> Tensor:
+    def _bare(self) -> Tensor:
         import torch
 
         with torch.inference_mode():
@@ -106,12 +73,5 @@ class EagerWorker:
         return alpha.cpu()  # waits for the GPU
 
 
-def main() -> int:
-    """Serve until the parent closes the pipe."""
-    worker = EagerWorker()
-    handlers = {name: getattr(worker, name) for name in ("load", "first", "warmup", "round", "memory")}
-    return serve(handlers)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(EagerWorker.run())

@@ -10,9 +10,9 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -21,15 +21,17 @@ import psutil
 from p3m_edge import __version__
 from p3m_edge.resources import usable_cores
 
-# Kernel and compiler spell the same feature in several ways; the report uses one name.
+# What matters for inference; kernels and compilers spell some of it in several ways, of which the report uses one.
 _FEATURES = {
-    "sse4_2": "sse4_2", "avx": "avx", "avx1_0": "avx", "f16c": "f16c", "fma": "fma", "fma3": "fma", "avx2": "avx2",
-    "avx_vnni": "avx_vnni", "avx512f": "avx512f", "avx512_vnni": "avx512_vnni", "avx_512vnni": "avx512_vnni",
-    "avx512vnni": "avx512_vnni", "avx512_fp16": "avx512_fp16", "avx512_bf16": "avx512_bf16", "amx_tile": "amx_tile",
-    "amx_int8": "amx_int8", "amx_bf16": "amx_bf16", "amx_fp16": "amx_fp16", "neon": "neon", "asimd": "neon",
+    name: name
+    for name in (
+        "sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_fp16", "avx512_bf16",
+        "amx_tile", "amx_int8", "amx_bf16", "amx_fp16", "neon", "i8mm", "bf16", "sve", "sve2", "sme",
+    )
+} | {
+    "avx1_0": "avx", "fma3": "fma", "avx_512vnni": "avx512_vnni", "avx512vnni": "avx512_vnni", "asimd": "neon",
     "asimdhp": "fp16", "fphp": "fp16", "feat_fp16": "fp16", "asimddp": "dotprod", "feat_dotprod": "dotprod",
-    "neon_dotprod": "dotprod", "i8mm": "i8mm", "feat_i8mm": "i8mm", "bf16": "bf16", "feat_bf16": "bf16", "sve": "sve",
-    "sve2": "sve2", "sme": "sme", "feat_sme": "sme",
+    "neon_dotprod": "dotprod", "feat_i8mm": "i8mm", "feat_bf16": "bf16", "feat_sme": "sme",
 }  # fmt: skip
 _PACKAGES = (
     "numpy", "opencv-python-headless", "opencv-python", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "onnx",
@@ -47,26 +49,16 @@ class Fingerprint:
 
     Attributes
     ----------
-    architecture
-        The instruction set, such as ``x86_64`` or ``arm64``.
+    architecture, features
+        The instruction set (``x86_64``, ``arm64``), and its extensions that matter for inference, sorted (``avx2``).
     cpu, board
         Model names, as the maker writes them; ``board`` for single-board computers and phones.
-    features
-        Instruction-set extensions that matter for inference, sorted (``avx2``, ``avx512_vnni``, ``neon``, ...).
     physical_cores, logical_cores, usable_cores
         Of the machine; ``usable_cores`` are those that this process may use (affinity, container quota).
-    memory_bytes
-        Physical memory.
-    governor
-        The CPU frequency governor of the first core.
-    virtual
-        Whether a hypervisor is underneath.
-    system
-        Operating system with its version number.
-    python
-        Implementation and version.
-    packages
-        Versions of the packages that take part, by distribution name.
+    memory_bytes, governor, virtual
+        Physical memory; the CPU frequency governor of the first core; whether a hypervisor is underneath.
+    system, python, packages
+        With their versions; the packages are those that take part, by distribution name.
     """
 
     architecture: str
@@ -97,12 +89,10 @@ class Conditions:
     ----------
     busy_before
         Share of all cores (0..1) that was busy just before the first measurement.
-    load_before, load_after
-        One-minute load average; ``None`` where the system has none.
+    load_before, load_after, on_battery
+        One-minute load average; None where the system has none, as of the battery.
     stolen
-        Share of the CPU time (0..1) that the hypervisor gave to others during the run; ``None`` if not reported.
-    on_battery
-        ``None`` for a machine without one.
+        Share of the CPU time (0..1) that the hypervisor gave to others during the run; None if not reported.
     warnings
         What a reader should know before believing the numbers.
     """
@@ -119,6 +109,7 @@ def fingerprint() -> Fingerprint:
     """Describe this machine; takes a few milliseconds and needs no rights."""
     cpuinfo = _read(Path("/proc/cpuinfo")) or ""
     flags = _field(cpuinfo, "flags")
+    governor = _read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"))
     return Fingerprint(
         architecture=platform.machine(),
         cpu=_cpu_name(cpuinfo),
@@ -128,7 +119,7 @@ def fingerprint() -> Fingerprint:
         logical_cores=psutil.cpu_count(logical=True),
         usable_cores=usable_cores(),
         memory_bytes=int(psutil.virtual_memory().total),
-        governor=_read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        governor=governor,
         virtual=None if flags is None else "hypervisor" in flags.split(),
         system=_system(),
         python=f"{platform.python_implementation()} {platform.python_version()}",
@@ -146,32 +137,27 @@ class Watch:
 
     def finish(self, machine: Fingerprint, threads: int | None) -> Conditions:
         """The conditions since the watch was made; ``threads`` is what each engine got, None: its own choice."""
-        stolen = _stolen(self._times, _cpu_times())
-        battery = _on_battery()
-        return Conditions(
-            busy_before=round(self._busy, 3),
-            load_before=self._load,
-            load_after=_load(),
-            stolen=stolen,
-            on_battery=battery,
-            warnings=tuple(self._warnings(machine, threads or 1, stolen, battery)),
-        )
+        after = _cpu_times()
+        spent, stolen = sum(after.values()) - sum(self._times.values()), None
+        if "steal" in after and spent > 0:
+            stolen = round((after["steal"] - self._times["steal"]) / spent, 4)
+        found = Conditions(round(self._busy, 3), self._load, _load(), stolen, _on_battery(), ())
+        return replace(found, warnings=tuple(_warnings(found, machine, threads or 1)))
 
-    def _warnings(
-        self, machine: Fingerprint, threads: int, stolen: float | None, battery: bool | None
-    ) -> Iterable[str]:
-        if self._busy > _BUSY:
-            yield f"the machine was busy before the run ({self._busy:.0%} of its cores): close other programs"
-        if stolen is not None and stolen > _STOLEN:
-            yield f"the hypervisor gave {stolen:.1%} of the CPU time to other machines during the run"
-        if machine.governor not in (None, "performance"):
-            yield f"the CPU frequency governor is {machine.governor!r}, not 'performance': clocks may vary"
-        if battery:
-            yield "the machine ran on battery: clocks may be lowered"
-        for kind, cores in (("usable", machine.usable_cores), ("physical", machine.physical_cores)):
-            if cores is not None and threads > cores:
-                yield f"{threads} threads on {cores} {kind} cores"
-                return
+
+def _warnings(found: Conditions, machine: Fingerprint, threads: int) -> Iterator[str]:
+    if found.busy_before > _BUSY:
+        yield f"the machine was busy before the run ({found.busy_before:.0%} of its cores): close other programs"
+    if found.stolen is not None and found.stolen > _STOLEN:
+        yield f"the hypervisor gave {found.stolen:.1%} of the CPU time to other machines during the run"
+    if machine.governor not in (None, "performance"):
+        yield f"the CPU frequency governor is {machine.governor!r}, not 'performance': clocks may vary"
+    if found.on_battery:
+        yield "the machine ran on battery: clocks may be lowered"
+    for kind, cores in (("usable", machine.usable_cores), ("physical", machine.physical_cores)):
+        if cores is not None and threads > cores:
+            yield f"{threads} threads on {cores} {kind} cores"
+            return
 
 
 def _field(cpuinfo: str, name: str) -> str | None:
@@ -182,20 +168,25 @@ def _field(cpuinfo: str, name: str) -> str | None:
 def _cpu_name(cpuinfo: str) -> str | None:
     part = _field(cpuinfo, "CPU part")
     arm = f"ARM part {part}" if part else None
-    return _sysctl("machdep.cpu.brand_string") or _field(cpuinfo, "model name") or arm or platform.processor() or None
+    return (
+        _sysctl("-n", "machdep.cpu.brand_string")
+        or _field(cpuinfo, "model name")
+        or arm
+        or platform.processor()
+        or None
+    )
 
 
 def _board() -> str | None:
     tree = _read(Path("/proc/device-tree/model"))
-    return tree.rstrip("\0") if tree else _sysctl("hw.model")
+    return tree.rstrip("\0") if tree else _sysctl("-n", "hw.model")
 
 
 def _features(flags: str) -> tuple[str, ...]:
     """What the kernel tells (macOS: ``sysctl``), and what OpenCV found, which is the only public source on Windows."""
-    words = flags.split()
-    for name in ("machdep.cpu.features", "machdep.cpu.leaf7_features"):
-        words += (_sysctl(name) or "").replace(".", "_").split()
-    listed = (_sysctl("hw.optional", named=True) or "").splitlines()
+    intel = _sysctl("-n", "machdep.cpu.features", "machdep.cpu.leaf7_features") or ""
+    words = [*flags.split(), *intel.replace(".", "_").split()]
+    listed = (_sysctl("hw.optional") or "").splitlines()
     words += [line.split(":")[0].split(".")[-1] for line in listed if line.endswith(": 1")]
     with suppress(ImportError):
         import cv2
@@ -232,11 +223,11 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def _sysctl(name: str, *, named: bool = False) -> str | None:
-    """What macOS tells; None elsewhere."""
+def _sysctl(*arguments: str) -> str | None:
+    """What macOS tells of its own; None elsewhere."""
     if platform.system() != "Darwin":
         return None
-    command = ["/usr/sbin/sysctl", *([] if named else ["-n"]), name]
+    command = ["/usr/sbin/sysctl", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -252,11 +243,6 @@ def _cpu_times() -> dict[str, float]:
     """Seconds of CPU time since the system started, by use; guests' time is part of ``user`` already."""
     times: dict[str, float] = psutil.cpu_times()._asdict()
     return {use: seconds for use, seconds in times.items() if not use.startswith("guest")}
-
-
-def _stolen(before: dict[str, float], after: dict[str, float]) -> float | None:
-    spent = sum(after.values()) - sum(before.values())
-    return round((after["steal"] - before["steal"]) / spent, 4) if "steal" in before and spent > 0 else None
 
 
 def _on_battery() -> bool | None:

@@ -24,7 +24,7 @@ import argparse
 import math
 import sys
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -38,6 +38,8 @@ from p3m_edge.data import sets
 from p3m_edge.data.sample import Sample
 from p3m_edge.data.sheet import sheet
 from p3m_edge.imageio import write_png
+from p3m_edge.metrics import bootstrap
+from p3m_edge.table import Table
 
 SET = "people-held"
 WORSE = 1.5
@@ -51,8 +53,10 @@ TRAITS: dict[str, tuple[tuple[float, float], tuple[str, str, str]]] = {
 """What pictures are grouped by: two limits, and the names of the groups below, between and from the upper one on."""
 _TONE, _SIZE, _LIGHT = TRAITS
 _COLOURLESS = 5  # of chroma (CIELAB): skin has 10 to 35 in a colour picture; nearer to grey the angle is noise
-_RESAMPLES = 10_000
-_COLUMNS = 12
+_COLUMNS = 12  # of the sheet
+
+Traits = Mapping[str, float | None]
+"""The value of each trait of a picture; None where it cannot be told."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +73,12 @@ class Group:
     worse: bool
 
 
-def traits(sample: Sample) -> dict[str, float | None]:
-    """What a picture is grouped by; None where it cannot be told."""
-    lab = _lab(sample.image)
+def traits(sample: Sample) -> Traits:
+    """What a picture is grouped by."""
+    lab = cv2.cvtColor(sample.image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)  # L* 0..100
     face = largest_face(sample.face_mask)
     return {
-        _TONE: None if face is None else typology_angle(lab[face]),
+        _TONE: None if face is None else typology_angle(np.asarray(lab[face], dtype=np.float32)),
         _SIZE: float(sample.alpha.mean()) / 255,
         _LIGHT: float(np.median(lab[..., 0])),
     }
@@ -89,17 +93,9 @@ def largest_face(face_mask: NDArray[np.uint8] | None) -> NDArray[np.bool_] | Non
 
 
 def typology_angle(lab: NDArray[np.float32]) -> float | None:
-    """The individual typology angle of the median colour of pixels, in degrees.
+    """The individual typology angle of the median colour of pixels (CIELAB, ``[N, 3]``), -90..90 degrees.
 
-    Parameters
-    ----------
-    lab
-        CIELAB, float32 ``[N, 3]``.
-
-    Returns
-    -------
-    angle
-        Above -90, below 90; None where there is too little colour to be skin's, or it is bluish.
+    None where there is too little colour to be skin's, or it is bluish.
     """
     lightness, a, b = np.median(lab, axis=0).tolist()
     if math.hypot(a, b) < _COLOURLESS or b <= 0:
@@ -113,89 +109,33 @@ def group_of(trait: str, value: float | None) -> str:
     return NOT_KNOWN if value is None else names[bisect_right(limits, value)]
 
 
-def groups(mads: Mapping[str, float], known: Mapping[str, Mapping[str, float | None]]) -> Iterator[Group]:
-    """All pictures, then each trait's groups as far as there are pictures of them.
-
-    Parameters
-    ----------
-    mads
-        Of each picture, by name.
-    known
-        Of each of them, what :func:`traits` says.
-    """
-    mean = float(np.mean(list(mads.values())))
-    yield _group("all", "", list(mads.values()), mean)
+def groups(mads: Mapping[str, float], known: Mapping[str, Traits]) -> Iterator[Group]:
+    """All pictures, then each trait's groups as far as there are pictures of them; both are by picture."""
+    overall = float(np.mean(list(mads.values())))
+    kinds = [("all", "", list(mads.values()))]
     for trait, (_, names) in TRAITS.items():
         for name in (*names, NOT_KNOWN):
             values = [mad for picture, mad in mads.items() if group_of(trait, known[picture][trait]) == name]
-            if values:
-                yield _group(trait, name, values, mean)
+            kinds.append((trait, name, values))
+    for by, name, values in kinds:
+        if values:
+            mean = float(np.mean(values))
+            ratio = mean / overall if overall else 1.0
+            yield Group(by, name, len(values), mean, *bootstrap(values), ratio, ratio > WORSE)
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """A 95 % interval of the mean: percentile bootstrap, 10,000 resamples, seed 0. Narrow where values are few."""
-    drawn = np.random.default_rng(0).choice(values, (_RESAMPLES, len(values))).mean(axis=1)
-    low, high = np.percentile(drawn, (2.5, 97.5)).tolist()
-    return low, high
-
-
-def show(samples: Sequence[Sample]) -> NDArray[np.uint8]:
+def face_sheet(samples: Iterable[Sample]) -> NDArray[np.uint8]:
     """The hidden faces in their groups of skin tone, by angle: uint8 ``[H, W, 3]``."""
+    cells: dict[str, list[tuple[float, str, NDArray[np.uint8]]]] = {}
+    for sample in samples:
+        angle = traits(sample)[_TONE]
+        caption = "" if angle is None else f"{angle:.0f}"
+        cells.setdefault(group_of(_TONE, angle), []).append((angle or 0, caption, _head(sample)))
     rows = []
-    tones = {sample.name: traits(sample)[_TONE] for sample in samples}
     for name in (*TRAITS[_TONE][1], NOT_KNOWN):
-        of_group = [sample for sample in samples if group_of(_TONE, tones[sample.name]) == name]
-        of_group.sort(key=lambda sample: tones[sample.name] or 0)
-        cells = [(f"{name} {_plain(tones[sample.name])}", _head(sample)) for sample in of_group]
-        rows += [cells[start : start + _COLUMNS] for start in range(0, len(cells), _COLUMNS)]
+        faces = [(f"{name} {text}", face) for _, text, face in sorted(cells.get(name, []), key=lambda cell: cell[0])]
+        rows += [faces[start : start + _COLUMNS] for start in range(0, len(faces), _COLUMNS)]
     return sheet(rows, side=110)
-
-
-def main() -> int:
-    """Measure and print."""
-    parser = quality.parser(__doc__)
-    parser.add_argument("artefact", type=Path, metavar="ARTEFACT")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help=f"holds {SET}/")
-    parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw the faces in their groups")
-    return quality.run(parser, report)
-
-
-def report(arguments: argparse.Namespace) -> None:
-    """What :func:`main` does."""
-    items = sets.open_set(arguments.data / SET).items
-    predict = quality.artefact(arguments.artefact, arguments.threads)
-    if arguments.sheet is not None:
-        write_png(arguments.sheet, show([sets.read(item) for item in items]))
-    known = {item.name: traits(sets.read(item)) for item in items}
-    pictures = [Photograph(item.name, SET, "", item.image, item.alpha) for item in items if item.alpha is not None]
-    mads = {row.name: row.mad for row in measure(str(arguments.artefact), predict, pictures)}
-    found = list(groups(mads, known))
-    document = {
-        "groups": [asdict(group) for group in found],
-        "pictures": {name: {"MAD": mad, **known[name]} for name, mad in mads.items()},
-    }
-    shown = [replace(group, group=_described(group)) for group in found]
-    formats = {"by": "", "group": "", "pictures": "", "mad": ".4f", "low": ".4f", "high": ".4f", "ratio": ".2f"}
-    quality.show(arguments, document, quality.table("", shown, **formats, worse=""))
-
-
-def _group(by: str, name: str, values: Sequence[float], overall: float) -> Group:
-    mean = float(np.mean(values))
-    ratio = mean / overall if overall else 1.0
-    return Group(by, name, len(values), mean, *interval(values), ratio, ratio > WORSE)
-
-
-def _described(group: Group) -> str:
-    """A group's name, with its limits."""
-    (low, high), names = TRAITS.get(group.by, ((0, 0), ()))
-    if group.group not in names:
-        return group.group
-    return f"{group.group}: {(f'below {low:g}', f'{low:g} to {high:g}', f'from {high:g} on')[names.index(group.group)]}"
-
-
-def _lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """CIELAB of an sRGB picture, float32 ``[H, W, 3]``: L* 0..100."""
-    return np.asarray(cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), dtype=np.float32)
 
 
 def _head(sample: Sample) -> NDArray[np.uint8]:
@@ -208,8 +148,40 @@ def _head(sample: Sample) -> NDArray[np.uint8]:
     return sample.image[max(0, y - margin) : y + height + margin, max(0, x - margin) : x + width + margin]
 
 
-def _plain(value: float | None) -> str:
-    return "" if value is None else f"{value:.0f}"
+def report(arguments: argparse.Namespace) -> tuple[object, Iterable[Table]]:
+    """The document and the table."""
+    items = sets.open_set(arguments.data / SET).items
+    predict = quality.artefact(arguments.artefact, arguments.threads)
+    if arguments.sheet is not None:
+        write_png(arguments.sheet, face_sheet(map(sets.read, items)))
+    known = {item.name: traits(sets.read(item)) for item in items}
+    pictures = [Photograph(item.name, SET, "", item.image, item.alpha) for item in items if item.alpha is not None]
+    mads = {row.name: row.mad for row in measure(str(arguments.artefact), predict, pictures)}
+    found = list(groups(mads, known))
+    document = {
+        "groups": list(map(asdict, found)),
+        "pictures": {name: {"MAD": mad, **known[name]} for name, mad in mads.items()},
+    }
+    shown = [replace(group, group=_described(group)) for group in found]
+    formats = {"mad": ".4f", "low": ".4f", "high": ".4f", "ratio": ".2f"}
+    return document, [quality.table("", shown, "by group pictures mad low high ratio worse", **formats)]
+
+
+def _described(group: Group) -> str:
+    """A group's name, with its limits."""
+    (low, high), names = TRAITS.get(group.by, ((0, 0), ()))
+    if group.group not in names:
+        return group.group
+    return f"{group.group}: {(f'below {low:g}', f'{low:g} to {high:g}', f'from {high:g} on')[names.index(group.group)]}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = quality.parser(__doc__)
+    parser.add_argument("artefact", type=Path, metavar="ARTEFACT")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help=f"holds {SET}/")
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw the faces in their groups")
+    return quality.run(parser, report, arguments)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
+
+from p3m_edge.benchmarks.worker import timed_ms
 
 _SEED = 0  # of the order in each round
 
@@ -31,14 +32,8 @@ def interleaved(
     names, numbers = list(calls), np.random.default_rng(_SEED)
     for number in range(-warmup, rounds):
         for name in (names[index] for index in numbers.permutation(len(names))):
-            spent = [_milliseconds(calls[name]) for _ in range(iterations)]
+            spent = [timed_ms(calls[name]) for _ in range(iterations)]
             if number >= 0:
                 found[name].append(spent)
         progress(max(0, number + 1), rounds)
     return found
-
-
-def _milliseconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return 1e3 * (time.perf_counter() - start)

@@ -14,13 +14,13 @@ The running processes of all rows are alive together; only one works at a time.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import psutil
@@ -30,9 +30,18 @@ from p3m_edge.benchmarks.fingerprint import Watch, fingerprint
 from p3m_edge.benchmarks.gpu_times import ITERATIONS, SECONDS, WARMUP_MS, GpuTimes, gpu_times
 from p3m_edge.benchmarks.placement import Placement
 from p3m_edge.benchmarks.redact import redact
-from p3m_edge.benchmarks.report import schema
 from p3m_edge.benchmarks.report.ranking import rankings, with_baseline
-from p3m_edge.benchmarks.report.schema import Measured, MeasureOptions, Memory, Parity, Report, RowResult, Start, Used
+from p3m_edge.benchmarks.report.schema import (
+    SCHEMA_VERSION,
+    BenchmarkReport,
+    Measured,
+    MeasureOptions,
+    Memory,
+    Parity,
+    RowResult,
+    Start,
+    Used,
+)
 from p3m_edge.benchmarks.rows import ArtefactRow, Row, describe, load_arguments
 from p3m_edge.benchmarks.statistics import summarise
 from p3m_edge.errors import UsageError, suggestion
@@ -44,18 +53,12 @@ Progress = Callable[[str, int, int], None]
 """Called with what happens now, the steps done and the steps in all."""
 
 _SECOND_STARTS = 3
-_LEAST = {"rounds": 1, "iterations": 1, "warmup": 0, "frame_width": 1, "frame_height": 1, "timeout": 1e-3, "threads": 1}
 
 
 def measure(
-    rows: Sequence[Row],
-    options: MeasureOptions,
-    *,
-    frame: Path | None = None,
-    baseline: str | None = None,
-    scratch: Path | None = None,
-    progress: Progress | None = None,
-) -> Report:
+    rows: Sequence[Row], options: MeasureOptions, *, frame: Path | None = None, baseline: str | None = None,
+    scratch: Path | None = None, progress: Progress | None = None,
+) -> BenchmarkReport:  # fmt: skip
     """Measure all rows on this machine.
 
     A row whose worker crashes, hangs or refuses is ``failed`` in the report, with the reason; one that fails its
@@ -63,29 +66,22 @@ def measure(
 
     Parameters
     ----------
-    rows
-        What to measure, with unique labels.
-    options
-        How to measure; ``threads`` None is resolved to the usable physical cores.
+    rows, options
+        What to measure, with unique labels, and how; ``threads`` None is resolved to the usable physical cores.
     frame
         A picture for the whole ``Matting`` call; None: a synthetic frame of the size in ``options``.
     baseline
         The label that the ratios refer to; None: the first eager reference, if there is one.
-    scratch
-        The folder for temporary files; None: the system's.
-    progress
-        Gets told about every step.
+    scratch, progress
+        The folder for temporary files (None: the system's); gets told about every step.
 
     Raises
     ------
     UsageError
         No row, two rows of one label, no row for the baseline, or options out of range.
-    ArtefactError, CheckpointError
-        An artefact or a checkpoint is damaged, rejected or of another version. Found before anything is measured.
-    MissingError
-        An engine is not installed. Found before anything is measured.
-    InputError
-        The frame cannot be read.
+    ArtefactError, CheckpointError, MissingError
+        An artefact or a checkpoint is damaged, rejected or of another version, or an engine is not installed. Found
+        before anything is measured.
     """
     _check(rows, options, baseline)
     entries = [_Entry(row, describe(row)) for row in rows]
@@ -94,15 +90,10 @@ def measure(
     with temporary_folder(scratch) as folder:
         _Run(entries, options, frame, folder, progress).all()
     found = tuple(entry.finish() for entry in entries)
-    report = Report(
-        schema=schema.SCHEMA_VERSION,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=machine,
-        conditions=watch.finish(machine, options.threads),
-        options=options,
-        frame="synthetic" if frame is None else "file",
-        rows=found,
-        rankings=rankings(found),
+    conditions, created = watch.finish(machine, options.threads), datetime.now(UTC).isoformat(timespec="seconds")
+    kind: Literal["synthetic", "file"] = "synthetic" if frame is None else "file"
+    report = BenchmarkReport(
+        SCHEMA_VERSION, created, machine, conditions, options, kind, rows=found, rankings=rankings(found)
     )
     return with_baseline(report, baseline)
 
@@ -122,12 +113,10 @@ def _check(rows: Sequence[Row], options: MeasureOptions, baseline: str | None) -
         raise UsageError("two rows have the same label")
     if baseline is not None and baseline not in labels:
         raise UsageError(f"no row is called {baseline!r}", hint=suggestion(baseline, labels))
-    for name, least in _LEAST.items():
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise UsageError(f"{name.replace('_', ' ')} must be at least {least}")
-    if options.seconds is not None and not 0 < options.seconds < float("inf"):
-        raise UsageError("seconds must be positive")
+    try:
+        msgspec.convert(msgspec.to_builtins(options), MeasureOptions)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"an option of the measuring is out of range: {error}") from error
 
 
 @dataclass
@@ -143,28 +132,24 @@ class _Entry:
     gpu: GpuTimes | None = None
 
     @property
-    def alive(self) -> bool:
+    def ok(self) -> bool:
         return self.result.status == "ok"
 
     def update(self, **changes: Any) -> None:
         self.result = replace(self.result, **changes)
 
-    def fail(self, error: WorkerError) -> None:
-        self.update(status="failed", reason=redact(str(error), self.row.paths()))
-
     def finish(self) -> RowResult:
-        if not self.alive:
+        if not self.ok:
             return self.result
         assert self.cold_start is not None
         seconds = sorted(self.second_starts, key=lambda start: start.ready_ms + start.first_ms)
-        kinds = ("end_to_end", "preprocess", "postprocess", "overhead", "throughput")
+        summaries = {kind: summarise(rounds) for kind, rounds in self.calls.items()}
         measured = Measured(
             cold_start=self.cold_start,
             second_start=seconds[len(seconds) // 2] if seconds else None,
-            latency=summarise(self.calls["latency"]),
             memory=Memory(self.memory["cold"], self.memory["running"], self.memory.get("throughput")),
             gpu=self.gpu,
-            **{kind: summarise(self.calls[kind]) if kind in self.calls else None for kind in kinds},
+            **summaries,
         )
         return replace(self.result, measured=measured)
 
@@ -173,79 +158,70 @@ class _Run:
     """The phases over all entries. An entry that fails drops out; the others go on."""
 
     def __init__(
-        self,
-        entries: list[_Entry],
-        options: MeasureOptions,
-        frame: Path | None,
-        folder: Path,
+        self, entries: list[_Entry], options: MeasureOptions, frame: Path | None, folder: Path,
         progress: Progress | None,
-    ) -> None:
-        self._entries = entries
-        self._options = options
-        self._frame = frame
-        self._folder = folder
-        self._progress = progress
+    ) -> None:  # fmt: skip
+        self._entries, self._options, self._frame, self._folder = entries, options, frame, folder
+        self._progress = progress or (lambda _what, _done, _total: None)
         self._shuffle = random.Random(options.seed)  # noqa: S311 - an order, not a secret
         self._on_gpu = [entry for entry in entries if entry.result.engine == "tensorrt"]
-        self._artefacts = [entry for entry in entries if isinstance(entry.row, ArtefactRow)]
-        turns = len(entries) + (len(self._artefacts) if options.throughput else 0)
-        self._done, self._total = 0, len(entries) + turns * (1 + options.rounds) + len(self._on_gpu)
+        self._in_parallel = [entry for entry in entries if isinstance(entry.row, ArtefactRow) and options.throughput]
+        turns = (len(entries) + len(self._in_parallel)) * (1 + options.rounds)
+        self._done, self._total = 0, len(entries) + turns + len(self._on_gpu)
 
     def all(self) -> None:
         """Run every phase."""
-        self._one_by_one("cold start, golden vectors", self._entries, self._cold_start)
+        for entry in self._entries:
+            self._attempt(entry, f"{entry.row.label}: cold start, golden vectors", self._cold_start)
         self._interleave("round", self._entries, self._warm, self._round)
-        self._one_by_one("the GPU's own time", self._on_gpu, self._gpu)
-        if self._options.throughput:
-            self._interleave(
-                "throughput", self._artefacts, lambda worker, entry: self._start(worker, entry, "throughput"),
-                self._throughput,
-            )  # fmt: skip
-        self._step("done")
+        for entry in self._on_gpu:
+            self._attempt(entry, f"{entry.row.label}: the GPU's own time", self._gpu)
+        self._interleave(
+            "throughput", self._in_parallel, lambda worker, entry: self._start(worker, entry, "throughput"),
+            self._throughput,
+        )  # fmt: skip
+        self._progress("done", self._done, self._total)
 
-    def _one_by_one(self, what: str, entries: Iterable[_Entry], work: Callable[[_Entry], None]) -> None:
-        for entry in entries:
-            self._step(f"{entry.row.label}: {what}")
-            if entry.alive:
-                try:
-                    work(entry)
-                except WorkerError as error:
-                    entry.fail(error)
+    def _attempt(self, entry: _Entry, what: str, work: Callable[[_Entry], object]) -> None:
+        self._progress(what, self._done, self._total)
+        self._done += 1
+        if entry.ok:
+            try:
+                work(entry)
+            except WorkerError as error:
+                entry.update(status="failed", reason=redact(str(error), entry.row.paths()))
 
     def _interleave(
-        self,
-        name: str,
-        entries: list[_Entry],
-        warm: Callable[[Worker, _Entry], object],
-        turn: Callable[[Worker, _Entry], None],
-    ) -> None:
+        self, name: str, entries: list[_Entry], start: Callable[[Worker, _Entry], object],
+        turn: Callable[[Worker, _Entry], object],
+    ) -> None:  # fmt: skip
         """Start a worker for each entry, then give each its turn in every round."""
         with ExitStack() as stack:
             workers: dict[str, Worker] = {}
 
-            def attempt(entry: _Entry, work: Callable[[Worker, _Entry], object]) -> None:
+            def begin(entry: _Entry) -> None:
+                workers[entry.row.label] = stack.enter_context(self._worker(entry))
+                proceed(entry, start)
+
+            def proceed(entry: _Entry, work: Callable[[Worker, _Entry], object] = turn) -> None:
+                worker = workers[entry.row.label]
                 try:
-                    work(workers[entry.row.label], entry)
-                except WorkerError as error:
-                    workers[entry.row.label].kill()
-                    entry.fail(error)
+                    work(worker, entry)
+                except WorkerError:
+                    worker.kill()
+                    raise
 
             for entry in entries:
-                self._step(f"{entry.row.label}: start")
-                if entry.alive:
-                    workers[entry.row.label] = stack.enter_context(self._worker(entry))
-                    attempt(entry, warm)
+                self._attempt(entry, f"{entry.row.label}: start", begin)
             for number in range(1, self._options.rounds + 1):
                 for entry in self._shuffle.sample(entries, len(entries)):
-                    self._step(f"{name} {number} of {self._options.rounds}: {entry.row.label}")
-                    if entry.alive:
-                        attempt(entry, turn)
+                    self._attempt(entry, f"{name} {number} of {self._options.rounds}: {entry.row.label}", proceed)
 
     def _cold_start(self, entry: _Entry) -> None:
         if not isinstance(entry.row, ArtefactRow):
             return
         with self._worker(entry) as worker:
-            entry.cold_start = self._start(worker, entry, "latency")
+            entry.cold_start = self._start(worker, entry)
             parity = msgspec.convert(worker.call("selftest"), Parity)
         entry.update(parity=parity)
         if not parity.passed:
@@ -254,7 +230,7 @@ class _Run:
             return
         for _ in range(_SECOND_STARTS):
             with self._worker(entry) as worker:
-                entry.second_starts.append(self._start(worker, entry, "latency"))
+                entry.second_starts.append(self._start(worker, entry))
         if entry.result.engine == "coreml":
             entry.update(placement=self._placement(entry, entry.row))
 
@@ -271,30 +247,32 @@ class _Run:
                 return Placement((), redact(str(error), row.paths()))
 
     def _warm(self, worker: Worker, entry: _Entry) -> None:
-        start = self._start(worker, entry, "latency")
+        start = self._start(worker, entry)
         entry.cold_start = entry.cold_start or start  # the eager reference has had none: it caches nothing
         worker.call("warmup", calls=self._options.warmup)
 
     def _round(self, worker: Worker, entry: _Entry) -> None:
-        for kind, values in self._call_round(worker, "round").items():
-            entry.calls.setdefault(kind, []).append(values)
-        entry.memory["running"] = worker.call("memory")["bytes"]
+        self._calls(worker, entry, "round", "running")
 
     def _throughput(self, worker: Worker, entry: _Entry) -> None:
-        found = self._call_round(worker, "throughput")
-        entry.calls.setdefault("throughput", []).append([found["per_second"]])
-        entry.memory["throughput"] = worker.call("memory")["bytes"]
+        self._calls(worker, entry, "throughput", "throughput")
+
+    def _calls(self, worker: Worker, entry: _Entry, operation: str, phase: str) -> None:
+        found = worker.call(operation, iterations=self._options.iterations, seconds=self._options.seconds)
+        for kind, values in found.items():
+            entry.calls.setdefault(kind, []).append(values)
+        entry.memory[phase] = worker.call("memory")["bytes"]
 
     def _gpu(self, entry: _Entry) -> None:
         with self._worker(entry) as worker:
-            self._start(worker, entry, "latency")
+            self._start(worker, entry)
             found = worker.call("gpu", warmup_ms=WARMUP_MS, seconds=SECONDS, iterations=ITERATIONS)
         entry.gpu = gpu_times(found["samples"], found["seconds"])
 
     def _worker(self, entry: _Entry) -> Worker:
         return Worker(entry.row.module, timeout=self._options.timeout, scratch=self._folder)
 
-    def _start(self, worker: Worker, entry: _Entry, hint: str) -> Start:
+    def _start(self, worker: Worker, entry: _Entry, hint: str = "latency") -> Start:
         cache = self._folder / f"cache-{self._entries.index(entry)}-{hint}"
         cache.mkdir(exist_ok=True)
         loaded = worker.call("load", **load_arguments(entry.row, self._options, hint, cache, self._frame))
@@ -304,11 +282,3 @@ class _Run:
         used = entry.result.used or msgspec.convert(loaded["used"], Used)
         entry.update(arch=loaded["arch"], used=used, width=first["width"], height=first["height"])
         return Start(ready, loaded["import_ms"], loaded["load_ms"], first["ms"])
-
-    def _call_round(self, worker: Worker, op: str) -> dict[str, Any]:
-        return worker.call(op, iterations=self._options.iterations, seconds=self._options.seconds)
-
-    def _step(self, what: str) -> None:
-        if self._progress is not None:
-            self._progress(what, self._done, self._total)
-        self._done += 1

@@ -9,7 +9,8 @@ its ONNX file is named.
 
 MAD is the mean absolute difference, 0..1; GRAD as :func:`p3m_edge.metrics.gradient_error` gives it, which grows with a
 picture's size; ``unknown`` is MAD in the band around the true matte's edge (a trimap with a kernel of 7 pixels). All at
-the picture's own size. The mattes of ``people-held`` were made by IS-Net: they rank nobody.
+the picture's own size. The mattes of ``people-held`` were made by IS-Net: they rank nobody. ``p3m-edge eval --out``
+draws the worst pictures.
 """
 
 from __future__ import annotations
@@ -17,20 +18,18 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from p3m_edge.benchmarks import quality
 from p3m_edge.benchmarks.quality import Predict
 from p3m_edge.data import sets
-from p3m_edge.data.sheet import sheet
 from p3m_edge.data.trimap import make_trimap
 from p3m_edge.errors import InputError
-from p3m_edge.imageio import list_images, read_image, read_mask, write_png
+from p3m_edge.imageio import list_images, read_image, read_mask
 from p3m_edge.metrics import UNKNOWN, evaluate
 from p3m_edge.smallfile import read_csv
 from p3m_edge.table import Table
@@ -66,10 +65,17 @@ class PhotographError:
     unknown: float
     grad: float
 
+    @property
+    def kinds(self) -> Iterator[str]:
+        """What it is summed up in: its set, its group of it, and the portraits without those of tier C."""
+        yield from (self.set, f"{self.set}: {self.group}")
+        if self.set == "portraits" and self.group != "C":
+            yield "portraits without tier C"
+
 
 @dataclass(frozen=True)
-class Total:
-    """Of one method on pictures of one kind; ``over`` counts those with MAD above each of :data:`OVER`."""
+class ErrorTotal:
+    """Means of one method on pictures of one kind; ``over`` counts those with MAD above each of :data:`OVER`."""
 
     method: str
     kind: str
@@ -86,10 +92,10 @@ def photographs(data: Path) -> list[Photograph]:
     found: list[Photograph] = []
     if (data / "portraits").is_dir():
         tiers = _tiers(data / "manifest.csv")
-        for folder in sorted(path for path in (data / "portraits").iterdir() if (path / "alpha.png").is_file()):
-            tier = tiers.get(folder.name, "")
+        for alpha in sorted((data / "portraits").glob("*/alpha.png")):
+            tier, folder = tiers.get(alpha.parent.name, ""), alpha.parent
             group = "A/B" if tier in {"A", "B"} else tier
-            found.append(Photograph(folder.name, "portraits", group, folder / "image.jpg", folder / "alpha.png"))
+            found.append(Photograph(folder.name, "portraits", group, folder / "image.jpg", alpha))
     if (data / "people-held").is_dir():
         for item in sets.open_set(data / "people-held").items:
             assert item.alpha is not None  # open_set refuses others
@@ -110,7 +116,7 @@ def _tiers(manifest: Path) -> dict[str, str]:
         raise InputError(f"{manifest} does not say what tier each portrait is of: {error}") from error
 
 
-def measure(method: str, predict: Predict, pictures: Sequence[Photograph]) -> Iterator[PhotographError]:
+def measure(method: str, predict: Predict, pictures: Iterable[Photograph]) -> Iterator[PhotographError]:
     """The error on each picture."""
     for picture in pictures:
         truth, alpha = read_mask(picture.alpha), predict(read_image(picture.image).rgb)
@@ -122,58 +128,23 @@ def measure(method: str, predict: Predict, pictures: Sequence[Photograph]) -> It
         yield PhotographError(*whose, measures["MAD"], unknown, measures["GRAD"])
 
 
-def totals(rows: Sequence[PhotographError]) -> Iterator[Total]:
-    """Of each method: each set, each group of it, and the portraits without those of tier C."""
-    for method in dict.fromkeys(row.method for row in rows):
-        for name in dict.fromkeys(row.set for row in rows if row.method == method):
-            of_set = [row for row in rows if (row.method, row.set) == (method, name)]
-            yield total(method, name, of_set)
-            if name == "portraits":
-                yield total(method, "portraits without tier C", [row for row in of_set if row.group != "C"])
-            for group in sorted({row.group for row in of_set}):
-                yield total(method, f"{name}: {group}", [row for row in of_set if row.group == group])
+def totals(rows: Iterable[PhotographError]) -> Iterator[ErrorTotal]:
+    """The sums of each method."""
+    found: dict[str, dict[str, list[PhotographError]]] = {}
+    for row in rows:
+        for kind in row.kinds:
+            found.setdefault(row.method, {}).setdefault(kind, []).append(row)
+    for method, kinds in found.items():
+        for kind, own in sorted(kinds.items()):
+            figures = np.array([(row.mad, row.unknown, row.grad) for row in own])
+            mad, unknown, grad = figures.mean(axis=0).tolist()
+            over = tuple(int((figures[:, 0] > limit).sum()) for limit in OVER)
+            yield ErrorTotal(method, kind, len(own), mad, float(np.median(figures[:, 0])), unknown, grad, over)
 
 
-def total(method: str, kind: str, rows: Sequence[PhotographError]) -> Total:
-    """The means, and MAD's median."""
-    figures = np.array([(row.mad, row.unknown, row.grad) for row in rows])
-    mad, unknown, grad = figures.mean(axis=0).tolist()
-    over = tuple(int((figures[:, 0] > limit).sum()) for limit in OVER)
-    return Total(method, kind, len(rows), mad, float(np.median(figures[:, 0])), unknown, grad, over)
-
-
-def show(predict: Predict, pictures: Sequence[Path], columns: int, captions: Sequence[str]) -> NDArray[np.uint8]:
-    """Pictures before a plain colour, each beside its original, numbered: uint8 ``[H, W, 3]``."""
-    cells = []
-    for number, (path, caption) in enumerate(zip(pictures, captions, strict=True), 1):
-        rgb = read_image(path).rgb
-        cells.append((f"{number}  {caption}", np.hstack([rgb, quality.on_plain(rgb, predict(rgb))])))
-    return sheet([cells[start : start + columns] for start in range(0, len(cells), columns)], side=320)
-
-
-def worst(rows: Sequence[PhotographError], method: str, count: int) -> list[PhotographError]:
-    """The pictures of ``people-held`` with the largest MAD."""
-    own = [row for row in rows if row.method == method and row.set == "people-held"]
-    return sorted(own, key=lambda row: -row.mad)[:count]
-
-
-def main() -> int:
-    """Measure, print, and draw what was asked for."""
-    parser = quality.parser(__doc__)
-    parser.add_argument("artefacts", nargs="+", type=Path, metavar="ARTEFACT")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="portraits/ and people-held/")
-    parser.add_argument("--empty", type=Path, metavar="DIR", help="pictures without people: the mean alpha of each")
-    parser.add_argument("--isnet", type=Path, metavar="FILE", help="IS-Net as ONNX, to measure beside")
-    parser.add_argument("--worst", type=Path, metavar="PNG", help="draw the worst twelve of people-held")
-    parser.add_argument("--show", type=Path, metavar="DIR", help="pictures to draw before a plain colour, into --sheet")
-    parser.add_argument("--sheet", type=Path, metavar="PNG", default=Path("sheet.png"))
-    return quality.run(parser, report)
-
-
-def report(arguments: argparse.Namespace) -> None:
-    """What :func:`main` does."""
+def report(arguments: argparse.Namespace) -> tuple[object, Iterable[Table]]:
+    """The document and the tables."""
     methods = {str(folder): quality.artefact(folder, arguments.threads) for folder in arguments.artefacts}
-    first = next(iter(methods))
     methods |= quality.selfie()
     methods |= {} if arguments.isnet is None else {"IS-Net": quality.isnet(arguments.isnet)}
     pictures = [] if arguments.data is None else photographs(arguments.data)
@@ -183,31 +154,29 @@ def report(arguments: argparse.Namespace) -> None:
         name: {path.name: float(predict(read_image(path).rgb).mean()) for path in empty}
         for name, predict in methods.items()
     }
-    if arguments.worst is not None:
-        chosen = worst(rows, first, 12)
-        by_name = {picture.name: picture.image for picture in pictures}
-        captions = [f"MAD {row.mad:.3f}" for row in chosen]
-        write_png(arguments.worst, show(methods[first], [by_name[row.name] for row in chosen], 3, captions))
-    if arguments.show is not None:
-        shown = list_images(arguments.show)
-        write_png(arguments.sheet, show(methods[first], shown, 4, [path.stem for path in shown]))
-    sums = list(totals(rows))
-    document = {"totals": list(map(asdict, sums)), "pictures": list(map(asdict, rows)), "empty": means}
-    figures = {"mad": ".4f", "unknown": ".3f", "grad": ".1f"}
     below = tuple(
         (name, str(len(of)), str(sum(mean < EMPTY for mean in of.values())), f"{max(of.values()):.4f}")
         for name, of in means.items()
         if of
     )
-    quality.show(
-        arguments,
-        document,
-        quality.table("", rows, method="", set="", group="", name="", **figures),
-        quality.table(
-            f"Over: MAD above {OVER}", sums, method="", kind="", pictures="", median=".4f", over="", **figures
-        ),
+    sums = list(totals(rows))
+    figures = {"mad": ".4f", "unknown": ".3f", "grad": ".1f", "median": ".4f"}
+    every = "method kind pictures median over mad unknown grad"
+    return {"totals": list(map(asdict, sums)), "pictures": list(map(asdict, rows)), "empty": means}, (
+        quality.table("", rows, "method set group name mad unknown grad", **figures),
+        quality.table(f"Over: MAD above {OVER}", sums, every, **figures),
         Table("Pictures without people", ("method", "pictures", f"mean alpha below {EMPTY}", "largest"), below),
     )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = quality.parser(__doc__)
+    parser.add_argument("artefacts", nargs="+", type=Path, metavar="ARTEFACT")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="portraits/ and people-held/")
+    parser.add_argument("--empty", type=Path, metavar="DIR", help="pictures without people: the mean alpha of each")
+    parser.add_argument("--isnet", type=Path, metavar="FILE", help="IS-Net as ONNX, to measure beside")
+    return quality.run(parser, report, arguments)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from p3m_edge.benchmarks.statistics import Share
 from p3m_edge.runtimes.engines import coreml
 from p3m_edge.temporary import temporary_folder
 
@@ -25,25 +26,23 @@ _ROUNDING = 1e-2  # of the shares of some hundred operators, added up
 
 @dataclass(frozen=True)
 class Operator:
-    """One operation of the program.
+    """One operation of the program; None: Core ML does not say.
 
     Attributes
     ----------
     name, kind
         Of its first output, and the operator's as Core ML calls it (``ios16.conv``).
-    device
-        What Core ML prefers; None: it does not say.
-    supported
-        What could run it, of the units that were allowed.
+    device, supported
+        What Core ML prefers, and what could run it, of the units that were allowed.
     cost
-        Its estimated share of the work, 0..1; None: Core ML does not say.
+        Its estimated share of the work.
     """
 
     name: str
     kind: str
     device: Device | None
     supported: tuple[Device, ...]
-    cost: float | None
+    cost: Share | None
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,10 @@ def plan(package: Path, unit: str, function: str | None = None) -> Placement:
 
     Parameters
     ----------
-    package
-        The ``*.mlpackage``; it is compiled into a temporary folder.
+    package, function
+        The ``*.mlpackage``, which is compiled into a temporary folder, and one of several functions in it.
     unit
         What may do the work: a key of :data:`p3m_edge.runtimes.engines.coreml.UNITS`.
-    function
-        Of several; None: the only one.
 
     Raises
     ------
@@ -107,6 +104,5 @@ def problems(placement: Placement) -> Iterator[str]:
     """How a plan that was read from a file contradicts itself."""
     if bool(placement.operators) == (placement.reason is not None):
         yield "a compute plan needs operators, or a reason for having none"
-    costs = [operator.cost for operator in placement.operators if operator.cost is not None]
-    if not all(math.isfinite(cost) and 0 <= cost <= 1 for cost in costs) or math.fsum(costs) > 1 + _ROUNDING:
+    if math.fsum(operator.cost or 0.0 for operator in placement.operators) > 1 + _ROUNDING:
         yield "the costs of its compute plan are no shares"

@@ -7,7 +7,7 @@ import importlib.util
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -21,7 +21,8 @@ from p3m_edge.runtimes.compose import composite
 from p3m_edge.runtimes.contract import engine_module
 from p3m_edge.table import NONE, Table
 
-Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Pixels = NDArray[np.uint8]
+Predict = Callable[[Pixels], NDArray[np.float32]]
 """From a picture, uint8 ``[H, W, 3]``, RGB, to its alpha, float32 ``[H, W]``."""
 _PLAIN = (60, 160, 90)
 
@@ -41,11 +42,7 @@ def selfie() -> dict[str, Predict]:
     import mediapipe
 
     network = mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
-
-    def predict(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.asarray(np.clip(network.process(rgb).segmentation_mask, 0, 1), dtype=np.float32)
-
-    return {"MediaPipe Selfie": predict}
+    return {"MediaPipe Selfie": lambda rgb: np.clip(network.process(rgb).segmentation_mask, 0, 1).astype(np.float32)}
 
 
 def isnet(file: Path) -> Predict:
@@ -55,7 +52,7 @@ def isnet(file: Path) -> Predict:
     model = core.read_model(file)
     compiled = core.compile_model(openvino.Model([model.outputs[0].node], model.get_parameters(), "isnet"), "CPU")
 
-    def predict(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def predict(rgb: Pixels) -> NDArray[np.float32]:
         shrinks = max(rgb.shape[:2]) > 1024
         square = cv2.resize(rgb, (1024, 1024), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
         tensor = ((square.astype(np.float32) - 128) / 256).transpose(2, 0, 1)[None]
@@ -65,7 +62,7 @@ def isnet(file: Path) -> Predict:
     return predict
 
 
-def on_plain(rgb: NDArray[np.uint8], alpha: NDArray[np.float32]) -> NDArray[np.uint8]:
+def on_plain(rgb: Pixels, alpha: NDArray[np.float32]) -> Pixels:
     """The person of a picture before a plain colour."""
     return composite(rgb, alpha, _PLAIN)
 
@@ -78,32 +75,39 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return made
 
 
-def run(options: argparse.ArgumentParser, report: Callable[[argparse.Namespace], None]) -> int:
-    """Parse the command line and report; the exit code, after one line for an error."""
+def run(
+    options: argparse.ArgumentParser, measure: Callable[[argparse.Namespace], tuple[object, Iterable[Table]]],
+    given: Sequence[str] | None,
+) -> int:  # fmt: skip
+    """Parse the words ``given`` (None: the command line's), measure, print the document (``--json``) or the tables.
+
+    Returns
+    -------
+    int
+        The exit code, after one line for an error.
+    """
+    arguments = options.parse_args(given)
     try:
-        report(options.parse_args())
+        document, tables = measure(arguments)
     except P3MEdgeError as error:
         Console(stderr=True).print(f"error: {error}", markup=False, emoji=False, soft_wrap=True)
         return error.exit_code
+    if arguments.json:
+        json.dump(document, sys.stdout, indent=1)
+        return 0
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    for table in tables:
+        if table.rows:
+            table.print(console)
     return 0
 
 
-def table(title: str, rows: Iterable[object], **formats: str) -> Table:
-    """A table of dataclasses: a column for each field that has a format; None is shown as ``-``."""
+def table(title: str, rows: Iterable[object], columns: str, **formats: str) -> Table:
+    """A table of dataclasses: the fields that ``columns`` names, in their formats; None is shown as ``-``."""
+    names = tuple(columns.split())
 
-    def cell(value: object, form: str) -> str:
-        return NONE if value is None or value == "" else format(value, form)
+    def cell(row: object, name: str) -> str:
+        value = getattr(row, name)
+        return NONE if value in (None, "") else format(value, formats.get(name, ""))
 
-    body = tuple(tuple(cell(getattr(row, name), form) for name, form in formats.items()) for row in rows)
-    return Table(title, tuple(formats), body)
-
-
-def show(arguments: argparse.Namespace, document: object, *tables: Table) -> None:
-    """Print the document with ``--json``, the tables without."""
-    if arguments.json:
-        json.dump(document, sys.stdout, indent=1)
-        return
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    for one in tables:
-        if one.rows:
-            one.print(console)
+    return Table(title, names, tuple(tuple(cell(row, name) for name in names) for row in rows))

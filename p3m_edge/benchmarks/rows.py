@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +19,6 @@ from p3m_edge.runtimes.engines import coreml
 from p3m_edge.targets import ARCHS
 
 _MULTIPLE = 32
-_UNKNOWN = dict.fromkeys(("used", "reason", "parity", "measured"))  # before measuring
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,8 @@ class EagerRow:
         An architecture (deterministic stand-in weights) or the path of a checkpoint.
     width, height, batch
         The network's input, ``[batch, 3, height, width]``.
-    device
-        As PyTorch names it: ``cpu``, ``cuda``.
-    half
-        Weights and arithmetic in float16.
-    compiled
-        By ``torch.compile``, before the first call counts.
+    device, half, compiled
+        As PyTorch names it: ``cpu``, ``cuda``; in float16; by ``torch.compile``, before the first call counts.
     """
 
     label: str
@@ -101,16 +97,15 @@ def load_arguments(
 def artefact_rows(folders: Iterable[Path]) -> tuple[ArtefactRow, ...]:
     """Rows labelled by the folders' names; equal names get their parent's in front, or a number behind."""
     paths = [Path(folder) for folder in folders]
-    names = [path.resolve().name for path in paths]
-    names = [
-        f"{path.resolve().parent.name}/{name}" if names.count(name) > 1 else name
-        for path, name in zip(paths, names, strict=True)
-    ]
-    numbers = [names[: place + 1].count(name) for place, name in enumerate(names)]
-    return tuple(
-        ArtefactRow(name if number == 1 else f"{name} ({number})", path)
-        for path, name, number in zip(paths, names, numbers, strict=True)
-    )
+    count = Counter(path.resolve().name for path in paths)
+    seen: Counter[str] = Counter()
+    rows = []
+    for path in paths:
+        home, name = path.resolve().parent.name, path.resolve().name
+        label = f"{home}/{name}" if count[name] > 1 else name
+        seen[label] += 1
+        rows.append(ArtefactRow(label if seen[label] == 1 else f"{label} ({seen[label]})", path))
+    return tuple(rows)
 
 
 def unit_rows(row: ArtefactRow) -> tuple[ArtefactRow, ...]:
@@ -130,14 +125,12 @@ def on_devices(rows: Iterable[ArtefactRow], device: str) -> tuple[ArtefactRow, .
 
 
 def describe(row: Row) -> RowResult:
-    """The row's part of the report that is known before measuring; checks that it can be measured here.
+    """What a report says of a row before it is measured; checks that it can be measured here.
 
     Raises
     ------
-    ArtefactError
-        The artefact is damaged, rejected, or its engine file was never built.
-    CheckpointError
-        The checkpoint does not exist.
+    ArtefactError, CheckpointError
+        The artefact is damaged, rejected, or its engine file was never built; the checkpoint does not exist.
     MissingError
         The engine, or torch for the eager reference, is not installed.
     UsageError
@@ -152,24 +145,12 @@ def _describe_artefact(row: ArtefactRow) -> RowResult:
     if found.engine.status != "built":
         raise not_built(found, row.folder)
     engine_module(found.engine.name).require()
+    network = (found.precision, found.model.arch, found.unpool, found.model.trained)
+    size = sum(record.bytes for name, record in found.files.items() if name != manifest.GOLDEN)
     return RowResult(
-        label=row.label,
-        kind="artefact",
-        target=found.target,
-        engine=found.engine.name,
-        precision=found.precision,
-        arch=found.model.arch,
-        unpool=found.unpool,
-        trained=found.model.trained,
-        batch=found.input.batch,
-        width=found.input.width,
-        height=found.input.height,
-        identity=identity(found),
-        size_bytes=sum(record.bytes for name, record in found.files.items() if name != manifest.GOLDEN),
-        device=row.device,
-        status="ok",
-        **_UNKNOWN,
-    )
+        row.label, "artefact", found.target, found.engine.name, *network, found.input.batch, found.input.width,
+        found.input.height, identity(found), size, device=row.device,
+    )  # fmt: skip
 
 
 def _describe_eager(row: EagerRow) -> RowResult:
@@ -187,20 +168,8 @@ def _describe_eager(row: EagerRow) -> RowResult:
         raise UsageError(
             f"{row.source!r} is neither an architecture nor a checkpoint", hint=suggestion(row.source, ARCHS)
         )
+    size = path.stat().st_size if path.is_file() else 0
     return RowResult(
-        label=row.label,
-        kind="eager",
-        target="eager",
-        engine="torch",
-        precision="fp16" if row.half else "fp32",
-        arch=path.name,
-        unpool="-",
-        trained=None,
-        batch=row.batch,
-        width=row.width,
-        height=row.height,
-        identity=None,
-        size_bytes=path.stat().st_size if path.is_file() else 0,
-        status="ok",
-        **_UNKNOWN,
-    )
+        row.label, "eager", "eager", "torch", "fp16" if row.half else "fp32", path.name, "-", None, row.batch,
+        row.width, row.height, None, size,
+    )  # fmt: skip

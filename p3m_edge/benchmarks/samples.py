@@ -1,13 +1,12 @@
-"""Sample portraits through every artefact that was measured, in processes of their own: mattes to look at, and errors.
+"""Sample portraits through every artefact that was measured: mattes to look at, and their errors.
 
-It runs after the measuring and disturbs no time. Errors are taken at the pictures' full size; what is kept of the
-pictures and mattes is small enough for a page.
+It runs after the measuring, in processes of its own, and disturbs no time. Errors are taken at the pictures' full size;
+what is kept of the pictures and mattes is small enough for a page.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -19,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge import imageio
+from p3m_edge.benchmarks.measure import Progress
 from p3m_edge.benchmarks.redact import redact
-from p3m_edge.benchmarks.report.schema import Accuracy, MeasureOptions, Report
+from p3m_edge.benchmarks.report.schema import Accuracy, BenchmarkReport
 from p3m_edge.benchmarks.rows import ArtefactRow, load_arguments
 from p3m_edge.errors import InputError
 from p3m_edge.temporary import temporary_folder
@@ -36,7 +36,6 @@ _DETAIL = 0.25  # side of the window of detail, as a share of the picture's shor
 
 Alpha = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Matte:
 
 @dataclass(frozen=True, eq=False)
 class Portrait:
-    """A sample portrait with all its mattes.
+    """A sample portrait with all its mattes, by label.
 
     Attributes
     ----------
@@ -82,8 +81,6 @@ class Portrait:
         ``[h, w, 3]`` and ``[h, w]``, uint8, at most ``PAGE_SIDE`` on the longer side.
     detail
         The square with the most detailed edge: left, top and side, in pixels of ``photo``.
-    mattes
-        By label.
     """
 
     name: str
@@ -106,115 +103,58 @@ class Mattes:
 def check(samples: Iterable[SamplePortrait]) -> None:
     """Decode every picture and true matte, before anything is measured.
 
-    Raises
-    ------
-    InputError
-        One of them cannot be read, or a matte is not of its picture's size.
+    :class:`InputError` if one cannot be read, or a matte is not of its picture's size.
     """
     for sample in samples:
         _read(sample)
 
 
 def matte(
-    rows: Sequence[ArtefactRow],
-    report: Report,
-    samples: Sequence[SamplePortrait],
-    *,
-    reference: str | None = None,
-    progress: Progress | None = None,
-) -> Mattes:
+    rows: Sequence[ArtefactRow], report: BenchmarkReport, samples: Sequence[SamplePortrait], *,
+    reference: str | None = None, progress: Progress | None = None,
+) -> Mattes:  # fmt: skip
     """Matte every sample with every artefact that is ok in the report.
 
     A row that cannot matte a picture (a crash, no memory) has no mattes at all, and its reason in ``accuracy``.
 
     Parameters
     ----------
-    rows
-        The artefacts that the report is about.
-    report
-        Says which rows are ok, and with which device and threads they were measured.
+    rows, report
+        The artefacts; the report says which of them are ok, and with which device and threads they were measured.
     samples
-        The pictures.
+        The pictures; :class:`InputError` if one cannot be read.
     reference
         The label of the row to compare with. None, or a row without mattes (eager, failed): the first in float32,
         else the first.
     progress
         Gets told about every step.
-
-    Raises
-    ------
-    InputError
-        A picture cannot be read.
     """
-    ok = {row.label for row in report.rows if row.status == "ok"}
-    alive = {row.label: row for row in rows if row.label in ok}
+    ok = {row.label: row for row in report.rows if row.status == "ok"}
+    usable = [row for row in rows if row.label in ok]
+    options = replace(report.options, frame_width=1, frame_height=1)  # that frame is not matted
+    tell, steps = progress or (lambda _what, _done, _total: None), count()
     failures: dict[str, str] = {}
-    while True:
-        base = next((label for label in _order(report, reference) if label in alive), None)
-        try:
-            portraits = _all(alive, base, report.options, samples, progress)
-            break
-        except _RowError as failed:  # without this row, from the start: the others may have been compared with it
-            failures[failed.label] = redact(failed.reason, alive.pop(failed.label).paths())
+    with temporary_folder() as folder:
+        for row in usable:
+            alphas = folder / str(usable.index(row))
+            alphas.mkdir()
+            try:
+                with Worker(row.module, timeout=options.timeout, scratch=folder) as worker:
+                    worker.call("load", **load_arguments(row, options))
+                    for number, sample in enumerate(samples):
+                        tell(f"{row.label}: {sample.name}", next(steps), len(usable) * len(samples))
+                        picture, out = sample.picture.absolute(), alphas / f"{number}.npy"
+                        worker.call("matte", picture=str(picture), out=str(out))
+            except WorkerError as error:
+                failures[row.label] = redact(str(error), row.paths())
+        made = {row.label: folder / str(n) for n, row in enumerate(usable) if row.label not in failures}
+        order = sorted(made, key=lambda label: (label != reference, ok[label].precision != "fp32"))
+        base = next(iter(order), None)
+        portraits = tuple(
+            _portrait(sample, {label: np.load(home / f"{number}.npy") for label, home in made.items()}, base)
+            for number, sample in enumerate(samples)
+        )
     return Mattes(portraits, _accuracy(portraits, base, failures))
-
-
-class _RowError(Exception):
-    """A row could not matte a picture."""
-
-    def __init__(self, label: str, reason: str) -> None:
-        super().__init__(reason)
-        self.label, self.reason = label, reason
-
-
-def _order(report: Report, reference: str | None) -> list[str]:
-    """Labels in the order in which they may become the reference."""
-    rows = [row for row in report.rows if row.kind == "artefact" and row.status == "ok"]
-    return [row.label for row in sorted(rows, key=lambda row: (row.label != reference, row.precision != "fp32"))]
-
-
-def _all(
-    rows: Mapping[str, ArtefactRow],
-    reference: str | None,
-    options: MeasureOptions,
-    samples: Sequence[SamplePortrait],
-    progress: Progress | None,
-) -> tuple[Portrait, ...]:
-    """Picture by picture, so that the alphas of one picture alone are in memory; the workers live on."""
-    total, steps = len(rows) * (1 + len(samples)), count()
-    tell = progress or (lambda _what, _done, _total: None)
-    options = replace(options, frame_width=1, frame_height=1)  # that frame is not matted
-    portraits = []
-    with temporary_folder() as folder, ExitStack() as stack:
-        workers: dict[str, Worker] = {}
-        for label, row in rows.items():
-            tell(f"{label}: start, for the mattes", next(steps), total)
-            workers[label] = stack.enter_context(Worker(row.module, timeout=options.timeout, scratch=folder))
-            _ask(label, workers[label], "load", **load_arguments(row, options))
-        for sample in samples:
-            alphas = {}
-            for label, worker in workers.items():
-                tell(f"{label}: {sample.name}", next(steps), total)
-                alphas[label] = _matte(label, worker, sample, folder / "alpha.npy")
-            portraits.append(_portrait(sample, alphas, reference))
-    return tuple(portraits)
-
-
-def _ask(label: str, worker: Worker, op: str, **arguments: object) -> None:
-    try:
-        worker.call(op, **arguments)
-    except WorkerError as error:
-        raise _RowError(label, str(error)) from error
-
-
-def _matte(label: str, worker: Worker, sample: SamplePortrait, out: Path) -> Alpha:
-    """The alpha ``[H, W]`` at the picture's size."""
-    _ask(label, worker, "matte", picture=str(sample.picture.absolute()), out=str(out))
-    alpha: Alpha = np.load(out, allow_pickle=False)
-    out.unlink()
-    if not np.isfinite(alpha).all():
-        raise _RowError(label, f"its alpha of {sample.name} is not finite")
-    return alpha
 
 
 def _read(sample: SamplePortrait) -> tuple[Pixels, Pixels | None]:
@@ -237,7 +177,7 @@ def _portrait(sample: SamplePortrait, alphas: Mapping[str, Alpha], reference: st
     if edge is None:
         edge = np.asarray(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     height, width = picture.shape[:2]
-    return Portrait(sample.name, width, height, photo, small_truth, _most_detailed(edge), mattes)
+    return Portrait(sample.name, width, height, photo, small_truth, most_detailed(edge), mattes)
 
 
 def _compared(alpha: Alpha, reference: Alpha | None, truth: Pixels | None) -> Matte:
@@ -260,23 +200,21 @@ def _small(picture: Pixels) -> Pixels:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _most_detailed(edge: Pixels) -> tuple[int, int, int]:
+def most_detailed(edge: Pixels) -> tuple[int, int, int]:
     """Left, top and side of the square window with the most hair, as far as an alpha ``[h, w]`` tells.
 
-    That is where values between the extremes go up and down, and the more so, the higher up the subject it is: hair
-    is wanted, not hands.
+    That is where values between the extremes change from pixel to pixel; the upper parts of the subject count more.
     """
     height, width = edge.shape
     side = max(1, min(height, width, max(32, round(_DETAIL * min(height, width)))))
     values = edge.astype(np.float32) / 255
-    detail = np.zeros_like(values)
-    detail[:, 1:] += np.abs(np.diff(values, axis=1))
-    detail[1:] += np.abs(np.diff(values, axis=0))
-    detail *= 4 * values * (1 - values)
+    change = np.abs(np.diff(values, axis=1, prepend=values[:, :1])) + np.abs(
+        np.diff(values, axis=0, prepend=values[:1])
+    )
     mass = np.cumsum(values.sum(axis=1, dtype=np.float64))
     first, last = np.searchsorted(mass, [0.02 * mass[-1], 0.98 * mass[-1]])
     down = np.clip((np.arange(height) - first) / max(1, last - first), 0, 1)
-    detail *= np.square(1 - down[:, None]).astype(np.float32)
+    detail = change * 4 * values * (1 - values) * np.square(1 - down[:, None]).astype(np.float32)
     sums = cv2.boxFilter(detail, -1, (side, side), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
     inside = sums[: height - side + 1, : width - side + 1]
     top, left = np.unravel_index(int(np.argmax(inside)), inside.shape)
@@ -284,14 +222,13 @@ def _most_detailed(edge: Pixels) -> tuple[int, int, int]:
 
 
 def _accuracy(portraits: Sequence[Portrait], reference: str | None, failures: dict[str, str]) -> Accuracy:
-    with_truth = [portrait for portrait in portraits if portrait.truth is not None]
     labels = list(portraits[0].mattes) if portraits else []
-    sads = {label: [portrait.mattes[label].sad for portrait in with_truth] for label in labels}
+    sads = {label: [m.sad for p in portraits if (m := p.mattes[label]).sad is not None] for label in labels}
     return Accuracy(
         pictures=len(portraits),
-        true_mattes=len(with_truth),
+        true_mattes=sum(portrait.truth is not None for portrait in portraits),
         reference=reference,
-        sad={label: fmean(v for v in values if v is not None) for label, values in sads.items() if values},
+        sad={label: fmean(values) for label, values in sads.items() if values},
         difference={label: fmean(p.mattes[label].difference for p in portraits) for label in labels},
         failures=failures,
     )

@@ -19,8 +19,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 
 CONFIDENCE = 0.95
 """The coverage that an interval aims at."""
@@ -34,14 +36,17 @@ MINIMUM_DIFFERENCE = 0.02
 A row runs in one process, and the luck of that process (where its memory lies) does not average out over rounds.
 """
 
+Positive = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+
 
 @dataclass(frozen=True)
 class Interval:
     """Encloses a median with probability ``coverage`` (0..1; less than asked for when the values are few)."""
 
-    low: float
-    high: float
-    coverage: float
+    low: Positive
+    high: Positive
+    coverage: Share
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ class Summary:
     count
         Number of calls, over all rounds.
     minimum, mean, median, p90, p95, p99
-        Over all calls; percentiles by :func:`percentile`.
+        Over all calls; a percentile is linear between the closest ranks (NumPy's default), so that a p99 of 20 calls
+        is nearly their maximum.
     interval
         For the median; see :func:`median_interval`. Widened, if need be, to contain ``median``.
     rounds
@@ -61,14 +67,14 @@ class Summary:
     """
 
     count: int
-    minimum: float
-    mean: float
-    median: float
-    p90: float
-    p95: float
-    p99: float
+    minimum: Positive
+    mean: Positive
+    median: Positive
+    p90: Positive
+    p95: Positive
+    p99: Positive
     interval: Interval
-    rounds: tuple[float, ...]
+    rounds: Annotated[tuple[Positive, ...], Meta(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -79,46 +85,25 @@ class Ratio:
     interval: Interval
 
 
-def percentile(values: Iterable[float], share: float) -> float:
-    """The ``share`` quantile (0..1), linear between the closest ranks (type 7 of Hyndman and Fan, NumPy's default).
-
-    With fewer than ``1 / (1 - share)`` values this lies between the two largest: a p99 of 20 calls is their maximum,
-    nearly.
-
-    Raises
-    ------
-    ValueError
-        No values, or ``share`` outside 0..1.
-    """
-    found = list(values)
-    if not found:
-        raise ValueError("a percentile needs at least one value")
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"share must be in 0..1, not {share}")
-    return float(np.quantile(found, share))
-
-
 def median(values: Iterable[float]) -> float:
     """The middle value, or the mean of the two middle ones."""
-    return percentile(values, 0.5)
+    return float(np.quantile(list(values), 0.5))
 
 
-def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+def median_interval(values: Sequence[float]) -> Interval:
     """The order-statistic interval for the median of independent ``values``; see the module's docstring.
 
     Raises
     ------
     ValueError
-        No values, or a confidence outside 0..1.
+        No values.
     """
     if not values:
         raise ValueError("an interval needs at least one value")
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
     ordered, count = sorted(values), len(values)
     tails = accumulate(math.comb(count, number) for number in range((count + 1) // 2))
     coverages = [max(0.0, 1 - 2 * tail / (1 << count)) for tail in tails]
-    rank = max(sum(coverage >= confidence for coverage in coverages), 1)
+    rank = max(sum(coverage >= CONFIDENCE for coverage in coverages), 1)
     return Interval(ordered[rank - 1], ordered[-rank], coverages[rank - 1])
 
 
@@ -132,19 +117,10 @@ def summarise(rounds: Sequence[Sequence[float]]) -> Summary:
     """
     calls = [value for calls in rounds for value in calls]
     medians = tuple(median(calls) for calls in rounds if calls)
-    middle = median(calls)
     found = median_interval(medians)
-    return Summary(
-        count=len(calls),
-        minimum=min(calls),
-        mean=math.fsum(calls) / len(calls),
-        median=middle,
-        p90=percentile(calls, 0.90),
-        p95=percentile(calls, 0.95),
-        p99=percentile(calls, 0.99),
-        interval=Interval(min(found.low, middle), max(found.high, middle), found.coverage),
-        rounds=medians,
-    )
+    middle, p90, p95, p99 = np.quantile(calls, (0.5, 0.90, 0.95, 0.99)).tolist()
+    interval = Interval(min(found.low, middle), max(found.high, middle), found.coverage)
+    return Summary(len(calls), min(calls), math.fsum(calls) / len(calls), middle, p90, p95, p99, interval, medians)
 
 
 def paired_ratio(baseline: Sequence[float], row: Sequence[float]) -> Ratio:

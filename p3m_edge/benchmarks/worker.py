@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from p3m_edge.errors import UsageError
+from p3m_edge.errors import InputError, UsageError
 from p3m_edge.workers.child import serve
 
 if TYPE_CHECKING:
@@ -23,7 +24,47 @@ if TYPE_CHECKING:
 _PATCH = 8  # pixels of one colour in the synthetic frame, so that resizing has something to do
 
 
-class ArtefactWorker:
+class TimedWorker(ABC):
+    """What every worker does: warm up, time rounds of calls, tell its memory. Its public methods are its operations."""
+
+    @abstractmethod
+    def _bare(self) -> object:
+        """The call that is timed."""
+
+    def _times(self, *, turn: int, bare: bool) -> dict[str, float]:
+        """One call of each kind, in milliseconds; ``bare`` leaves out all but the bare one."""
+        return {"latency": timed_ms(self._bare)}
+
+    def warmup(self, calls: int) -> Mapping[str, object]:
+        """Calls that do not count."""
+        for _ in range(calls):
+            self._bare()
+        return {}
+
+    def round(self, iterations: int, seconds: float | None, bare: bool = False) -> Mapping[str, object]:
+        """One round: a call that does not count, then those that do."""
+        self._bare()
+        found: dict[str, list[float]] = {}
+        done, since = 0, perf_counter()
+        while not enough(done, since, iterations, seconds):
+            for name, value in self._times(turn=done, bare=bare).items():
+                found.setdefault(name, []).append(value)
+            done += 1
+        return found
+
+    def memory(self) -> Mapping[str, object]:
+        """The peak so far."""
+        return {"bytes": peak_memory()}
+
+    @classmethod
+    def run(cls) -> int:
+        """Serve until the parent closes the pipe; returns the exit code."""
+        worker = cls()
+        names = [name for name in dir(worker) if not name.startswith("_") and name != "run"]
+        return serve({name: getattr(worker, name) for name in names})
+
+
+class ArtefactWorker(TimedWorker):
     """Times an artefact. With a batch of N a call is one of N frames: ``[N, H, W, 3]`` of the network."""
 
     _matting: Matting
@@ -33,16 +74,9 @@ class ArtefactWorker:
     _place: Place
 
     def load(
-        self,
-        folder: str,
-        device: str,
-        threads: int | None,
-        hint: str,
-        cache: str | None,
-        frame: str | None,
-        frame_size: list[int],
-        seed: int,
-    ) -> Mapping[str, Any]:
+        self, folder: str, device: str, threads: int | None, hint: str, cache: str | None, frame: str | None,
+        frame_size: tuple[int, int], seed: int,
+    ) -> Mapping[str, object]:  # fmt: skip
         """Load the artefact, as an app would; the frame is made outside the time that counts.
 
         ``cache`` is the folder of compiled models; None: no cache.
@@ -56,8 +90,7 @@ class ArtefactWorker:
             cache=cache is not None, cache_dir=cache,
         )  # fmt: skip
         loaded = perf_counter()
-        width, height = frame_size
-        self._frame = _read(Path(frame)) if frame is not None else _synthetic(width, height, seed)
+        self._frame = _read(Path(frame)) if frame is not None else _synthetic(*frame_size, seed)
         info = self._matting.info
         return {
             "import_ms": (imported - start) * 1e3,
@@ -66,7 +99,7 @@ class ArtefactWorker:
             "used": asdict(info.engine) | {"arithmetic": info.engine.precision},
         }
 
-    def first(self) -> Mapping[str, Any]:
+    def first(self) -> Mapping[str, object]:
         """The first call, end to end; then what the other measurements need is laid out."""
         milliseconds = timed_ms(self._end_to_end)
         image, self._place = self._matting.prepare(self._frame)
@@ -74,62 +107,23 @@ class ArtefactWorker:
         self._alpha = self._matting.engine.infer(self._images)["alpha"][0, 0]
         return {"ms": milliseconds, "height": image.shape[0], "width": image.shape[1]}
 
-    def selftest(self) -> Mapping[str, Any]:
+    def selftest(self) -> object:
         """The golden vectors on this machine; figures that are not finite show in the failures alone."""
-        from p3m_edge.benchmarks.report.schema import worst
+        from p3m_edge.benchmarks.report.schema import Parity, worst
 
         found = self._matting.selftest()
-        items = [asdict(item) for item in found.items]
-        figures = [value for item in items for value in item.values() if isinstance(value, float)]
-        return {
-            "passed": found.passed,
-            "failures": found.failures,
-            "worst": worst(found.items),
-            "limits": asdict(found.limits),
-            "items": items if all(map(math.isfinite, figures)) else [],
-        }
+        figures = [value for item in found.items for value in vars(item).values() if isinstance(value, float)]
+        items = found.items if all(map(math.isfinite, figures)) else ()
+        return Parity(found.passed, found.failures, worst(found.items), found.limits, items)
 
-    def placement(self, package: str, device: str, function: str | None) -> Mapping[str, Any]:
+    def placement(self, package: str, device: str, function: str | None) -> object:
         """Core ML's plan for a function of a package; the artefact need not be loaded."""
         from p3m_edge.benchmarks.placement import plan
 
-        return asdict(plan(Path(package), device, function))
+        return plan(Path(package), device, function)
 
-    def warmup(self, calls: int) -> Mapping[str, Any]:
-        """Calls that do not count."""
-        for _ in range(calls):
-            self._bare()
-        return {}
-
-    def round(self, iterations: int, seconds: float | None, bare: bool = False) -> Mapping[str, Any]:
-        """One round: a call that does not count, then those that do; ``bare`` leaves out all but the bare calls.
-
-        Bare and whole calls take turns, and take turns in going first. What the whole call adds is read inside it,
-        against the engine's own clock: the difference of two calls would drown in their noise.
-        """
-        self._bare()
-        found: dict[str, list[float]] = {"latency": []}
-        since = perf_counter()
-        while not enough(len(found["latency"]), since, iterations, seconds):
-            if bare:
-                found["latency"].append(timed_ms(self._bare))
-                continue
-            pair: dict[str, Callable[[], object]] = {"latency": self._bare, "end_to_end": self._end_to_end}
-            order = list(pair) if len(found["latency"]) % 2 == 0 else list(reversed(pair))
-            times: dict[str, float] = {}
-            for name in order:
-                before = self._matting.engine.busy
-                times[name] = timed_ms(pair[name])
-                if name == "end_to_end":
-                    times["overhead"] = times[name] - 1e3 * (self._matting.engine.busy - before)
-            times["preprocess"] = timed_ms(self._before)
-            times["postprocess"] = timed_ms(self._after)
-            for name, value in times.items():
-                found.setdefault(name, []).append(value)
-        return found
-
-    def gpu(self, warmup_ms: float, seconds: float, iterations: int) -> Mapping[str, Any]:
-        """Inferences as :mod:`p3m_edge.benchmarks.phases` has them, in ms: [enqueue, h2d, compute, d2h] each."""
+    def gpu(self, warmup_ms: float, seconds: float, iterations: int) -> Mapping[str, object]:
+        """Inferences for :mod:`p3m_edge.benchmarks.gpu_times`, in ms: [enqueue, h2d, compute, d2h] each."""
         since = perf_counter()
         while perf_counter() - since < warmup_ms / 1e3:
             self._timed()
@@ -139,42 +133,52 @@ class ArtefactWorker:
             samples.append(self._timed())
         return {"samples": samples, "seconds": perf_counter() - since}
 
-    def throughput(self, iterations: int, seconds: float | None) -> Mapping[str, Any]:
+    def throughput(self, iterations: int, seconds: float | None) -> Mapping[str, object]:
         """Frames per second with all requests of the engine at work and one frame waiting for its turn."""
         self._end_to_end()
-        if self._batch > 1:
-            return self._batches(iterations, seconds)
         ahead = self._matting.engine.info.requests + 1
-        submitted = collected = 0
+        done = submitted = 0
         since = perf_counter()
-        while not enough(submitted, since, max(iterations, 2 * ahead), seconds):
-            self._matting.submit(self._frame)
-            submitted += 1
-            if self._matting.pending > ahead:
+        if self._batch > 1:
+            while not enough(done, since, iterations, seconds):
+                done += len(self._matting.batch([self._frame] * (self._batch * ahead)))
+        else:
+            while not enough(submitted, since, max(iterations, 2 * ahead), seconds):
+                self._matting.submit(self._frame)
+                submitted += 1
+                if self._matting.pending > ahead:
+                    self._matting.collect()
+                    done += 1
+            while done < submitted:
                 self._matting.collect()
-                collected += 1
-        while collected < submitted:
-            self._matting.collect()
-            collected += 1
-        return {"per_second": collected / (perf_counter() - since)}
+                done += 1
+        return {"throughput": [done / (perf_counter() - since)]}
 
-    def matte(self, picture: str, out: str) -> Mapping[str, Any]:
+    def matte(self, picture: str, out: str) -> Mapping[str, object]:
         """Write the alpha of a picture, ``[H, W]`` float32 at its size, as an ``.npy`` file."""
         import numpy as np
 
-        np.save(out, self._matting(_read(Path(picture))), allow_pickle=False)
+        alpha = self._matting(_read(Path(picture)))
+        if not np.isfinite(alpha).all():
+            raise InputError("its alpha is not finite")
+        np.save(out, alpha, allow_pickle=False)
         return {}
 
-    def memory(self) -> Mapping[str, Any]:
-        """The peak so far."""
-        return {"bytes": peak_memory()}
+    def _times(self, *, turn: int, bare: bool) -> dict[str, float]:
+        """Bare and whole call take turns in going first.
 
-    def _batches(self, iterations: int, seconds: float | None) -> Mapping[str, Any]:
-        lots = self._matting.engine.info.requests + 1
-        done, since = 0, perf_counter()
-        while not enough(done, since, iterations, seconds):
-            done += len(self._matting.batch([self._frame] * (self._batch * lots)))
-        return {"per_second": done / (perf_counter() - since)}
+        What the whole call adds is read inside it, against the engine's own clock: the difference of two calls would
+        drown in their noise.
+        """
+        if bare:
+            return super()._times(turn=turn, bare=True)
+        times = super()._times(turn=turn, bare=True) if turn % 2 == 0 else {}
+        before = self._matting.engine.busy
+        times["end_to_end"] = timed_ms(self._end_to_end)
+        times["overhead"] = times["end_to_end"] - 1e3 * (self._matting.engine.busy - before)
+        if turn % 2 == 1:
+            times |= super()._times(turn=turn, bare=True)
+        return times | {"preprocess": timed_ms(self._before), "postprocess": timed_ms(self._after)}
 
     @property
     def _batch(self) -> int:
@@ -250,12 +254,5 @@ def peak_memory() -> int:
     return int(peak) if sys.platform == "darwin" else int(peak) * 1024
 
 
-def main() -> int:
-    """Serve until the parent closes the pipe."""
-    worker = ArtefactWorker()
-    names = ("load", "first", "selftest", "placement", "warmup", "round", "gpu", "throughput", "matte", "memory")
-    return serve({name: getattr(worker, name) for name in names})
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ArtefactWorker.run())

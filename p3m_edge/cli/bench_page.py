@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from p3m_edge.benchmarks import samples as sampling
 from p3m_edge.benchmarks.report import page as pages
-from p3m_edge.benchmarks.report.schema import Report
+from p3m_edge.benchmarks.report.schema import BenchmarkReport
 from p3m_edge.benchmarks.rows import ArtefactRow
 from p3m_edge.benchmarks.samples import SamplePortrait
 from p3m_edge.cli.options import words
@@ -88,7 +88,7 @@ def _items(path: Path) -> Sequence[Item]:
     return sets.find_items(path)
 
 
-def commands(args: Arguments, rows: Sequence[ArtefactRow], report: Report) -> Iterator[tuple[str, str]]:
+def commands(args: Arguments, rows: Sequence[ArtefactRow], report: BenchmarkReport) -> Iterator[tuple[str, str]]:
     """What each command does, and the command; absolute paths are replaced by what the report calls the thing."""
     o, artefacts = report.options, [_shown(row.folder, row.label) for row in rows]
     # How it was measured, also by what was left to its default.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from p3m_edge.data import detect
 from p3m_edge.data.detect import Box
 from p3m_edge.errors import InputError, missing_package
-from p3m_edge.evaluate.method import Image, Method, MethodInfo, Predict, alpha_at_size
+from p3m_edge.evaluate.method import Image, Method, MethodInfo, alpha_at_size
 from p3m_edge.metrics import BACKGROUND, FOREGROUND, UNKNOWN
 
 BASELINES = ("background", "facebox")
@@ -45,29 +45,19 @@ _MARGIN = 0.02  # of the picture's width
 _BODY, _BODY_TO = 2.2, 8.5  # half width and length, below the chin, of what may be body, arms and clothes
 
 
-class PymattingMethod(Method):
+def pymatting_method(name: str) -> Method:
     """One of :data:`PYMATTING`, with pymatting's own settings, at the picture's size.
 
-    Raises
-    ------
-    MissingError
-        pymatting is not installed.
+    :class:`MissingError` if pymatting is not installed.
     """
+    try:
+        import pymatting
+    except ImportError as error:
+        raise missing_package("pymatting", "data", error) from error
+    function, what = PYMATTING[name]
+    solve: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]] = getattr(pymatting, function)
 
-    def __init__(self, name: str) -> None:
-        function, self._what = PYMATTING[name]
-        try:
-            import pymatting
-        except ImportError as error:
-            raise missing_package("pymatting", "data", error) from error
-        version = importlib.metadata.version("pymatting")
-        self._function: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]] = getattr(pymatting, function)
-        self.info = MethodInfo(name, "pymatting", trimap_based=True, identity=f"pymatting {version} {function}")
-
-    def prepare(self, set_name: str) -> tuple[str, Predict]:
-        return f"{self._what}, full size", self._predict
-
-    def _predict(self, rgb: Image, trimap: Image) -> NDArray[Any]:
+    def predict(rgb: Image, trimap: Image) -> NDArray[Any]:
         known = (trimap == BACKGROUND) | (trimap == FOREGROUND)
         if known.all():  # some of the solvers never end there
             return np.asarray(trimap == FOREGROUND, dtype=np.float32)
@@ -75,54 +65,45 @@ class PymattingMethod(Method):
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")  # these and what it prints concern the solver's speed
             try:
-                alpha = self._function(rgb / 255.0, levels)
+                alpha = solve(rgb / 255.0, levels)
             except ValueError as error:  # nothing certain in the trimap; no convergence
                 raise InputError(f"pymatting: {error}") from error
         return alpha_at_size(alpha, *trimap.shape)
 
+    identity = f"pymatting {importlib.metadata.version('pymatting')} {function}"
+    info = MethodInfo(name, "pymatting", trimap_based=True, identity=identity)
+    return Method(info, lambda _set: (f"{what}, full size", predict))
 
-class BackgroundMethod(Method):
+
+def background_method() -> Method:
     """Nothing is foreground."""
-
-    def __init__(self) -> None:
-        self.info = MethodInfo("background", "baseline", trimap_based=False, identity="1")
-
-    def prepare(self, set_name: str) -> tuple[str, Predict]:
-        return "alpha 0 everywhere", lambda rgb, _trimap: np.zeros(rgb.shape[:2], np.float32)
+    info = MethodInfo("background", "baseline", trimap_based=False, identity="1")
+    return Method(info, lambda _set: ("alpha 0 everywhere", lambda rgb, _trimap: np.zeros(rgb.shape[:2], np.float32)))
 
 
-class FaceBoxMethod(Method):
+def face_box_method() -> Method:
     """Closed-form matting with a trimap that is grown from the face which the embedded cascade is surest of.
 
-    A picture in which it is sure of none is all background.
-
-    Raises
-    ------
-    MissingError
-        scikit-image or pymatting is not installed.
+    A picture in which it is sure of none is all background. :class:`MissingError` without scikit-image or pymatting.
     """
+    detector, matting = detect.cascade(), pymatting_method("cf")
+    _, matte = matting.prepare("")
 
-    def __init__(self) -> None:
-        self._detector, self._matting = detect.cascade(), PymattingMethod("cf")
-        version = importlib.metadata.version("scikit-image")
-        identity = f"scikit-image {version}, {self._matting.info.identity}, {LONGER_SIDE}, 1"
-        self.info = MethodInfo("facebox", "baseline", trimap_based=False, identity=identity)
+    def predict(rgb: Image, _trimap: Image) -> NDArray[Any]:
+        face = next((box for box in detector.detect(rgb) if box.sure), None)
+        if face is None:
+            return np.zeros(rgb.shape[:2], np.float32)
+        height, width = rgb.shape[:2]
+        scale = min(1.0, LONGER_SIDE / max(height, width))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        shrunk = {name: scale * getattr(face, name) for name in ("x", "y", "width", "height")}
+        return alpha_at_size(matte(small, trimap_from_face(replace(face, **shrunk), *size[::-1])), height, width)
 
-    def prepare(self, set_name: str) -> tuple[str, Predict]:
-        words = f"a trimap grown from the face box, closed-form matting, longer side at most {LONGER_SIDE}"
-        _, matte = self._matting.prepare(set_name)
-
-        def predict(rgb: Image, _trimap: Image) -> NDArray[Any]:
-            face = next((box for box in self._detector.detect(rgb) if box.sure), None)
-            if face is None:
-                return np.zeros(rgb.shape[:2], np.float32)
-            height, width = rgb.shape[:2]
-            scale = min(1.0, LONGER_SIDE / max(height, width))
-            size = (max(1, round(width * scale)), max(1, round(height * scale)))
-            small = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-            return alpha_at_size(matte(small, trimap_from_face(_scaled(face, scale), size[1], size[0])), height, width)
-
-        return words, predict
+    version = importlib.metadata.version("scikit-image")
+    identity = f"scikit-image {version}, {matting.info.identity}, {LONGER_SIDE}, 1"
+    words = f"a trimap grown from the face box, closed-form matting, longer side at most {LONGER_SIDE}"
+    return Method(MethodInfo("facebox", "baseline", False, identity), lambda _set: (words, predict))
 
 
 def trimap_from_face(face: Box, height: int, width: int) -> Image:
@@ -145,7 +126,3 @@ def trimap_from_face(face: Box, height: int, width: int) -> Image:
         margin = max(1, round(_MARGIN * width))
         trimap[: max(1, round(chin)), :margin] = trimap[: max(1, round(chin)), -margin:] = BACKGROUND
     return trimap
-
-
-def _scaled(box: Box, scale: float) -> Box:
-    return replace(box, x=box.x * scale, y=box.y * scale, width=box.width * scale, height=box.height * scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -39,16 +40,13 @@ class Journal:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             data = read_small(self._path, _MAX_BYTES) if self._path.exists() else b""
         except OSError as error:
-            raise OutputError(
-                f"{self._path} cannot be opened: {error.strerror}", hint="choose another --out"
-            ) from error
+            told = f"{self._path} cannot be opened: {error.strerror}"
+            raise OutputError(told, hint="choose another --out") from error
         self._torn = bool(data) and not data.endswith(b"\n")
         for line in data.splitlines():
-            try:
+            with suppress(msgspec.MsgspecError):
                 entry = parse_json(line, _Entry)
-            except msgspec.MsgspecError:
-                continue
-            self._known[entry.key] = entry.score
+                self._known[entry.key] = entry.score
 
     def find(self, key: str, protocol: Protocol) -> PictureScore | None:
         """An earlier score under that key, if it has every route that is wanted."""

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,21 +46,22 @@ class MethodInfo:
     trained: bool = True
 
 
-class Method(ABC):
-    """A method, loaded and ready; close it at the end."""
+@dataclass
+class Method:
+    """A method, loaded and ready.
+
+    Attributes
+    ----------
+    prepare
+        From a set's name to how it treats the pictures of that set, in words for the protocol, and the function that
+        does it: the published evaluation treats one set in its own way.
+    close
+        Frees what it holds.
+    """
 
     info: MethodInfo
-
-    @abstractmethod
-    def prepare(self, set_name: str) -> tuple[str, Predict]:
-        """How it treats the pictures of a set of that name, in words for the protocol, and the function that does it.
-
-        The published evaluation treats one set in its own way.
-        """
-
-    def close(self) -> None:
-        """Free what it holds."""
-        return
+    prepare: Callable[[str], tuple[str, Predict]]
+    close: Callable[[], None] = lambda: None
 
 
 def alpha_at_size(alpha: NDArray[Any], height: int, width: int) -> NDArray[np.float32]:
@@ -74,11 +73,6 @@ def alpha_at_size(alpha: NDArray[Any], height: int, width: int) -> NDArray[np.fl
     if not np.isfinite(values).all():
         raise InputError("the method's alpha holds NaN or infinity")
     return np.asarray(scale_to(np.clip(values, 0, 1), height, width), dtype=np.float32)
-
-
-def nearest(mask: Image, height: int, width: int) -> Image:
-    """A trimap at another size, without values between."""
-    return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
 
 
 def kind_of_path(path: Path) -> Literal["file", "folder"] | None:

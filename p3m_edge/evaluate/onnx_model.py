@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import cv2
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.errors import InputError, UsageError
-from p3m_edge.evaluate.method import Image, Method, MethodInfo, Predict, alpha_at_size, file_hash, nearest
+from p3m_edge.evaluate.method import Image, Method, MethodInfo, alpha_at_size, file_hash
 from p3m_edge.metrics import BACKGROUND, FOREGROUND
 from p3m_edge.preprocess import scale_to
 from p3m_edge.resources import thread_limit
@@ -19,6 +20,12 @@ from p3m_edge.smallfile import read_toml
 
 _SLACK = 0.01  # what rounding and resampling inside a model may leave outside of 0..1
 _NEARLY = 1.0  # a model that ends without a limit leaves no more outside
+_LIKELY = (
+    (1 + _NEARLY, 'an alpha without a limit: values = "clipped" limits it, as such models do themselves'),
+    (255 * (1 + _SLACK), 'levels of 0 to 255: values = "levels"'),
+)
+"""What values are that reach so far above, and no further below than an alpha's; all others are logits."""
+_LOGITS = 'logits, of which a sigmoid makes an alpha: values = "logits"'
 _TYPES = {
     "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8,
 }  # fmt: skip
@@ -26,7 +33,7 @@ _TYPES = {
 _LEVELS = {"unit": (0, 0.5, 1), "levels": (0, 128, 255), "classes": (0, 1, 2)}
 
 
-class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PictureInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the model wants the picture: ``(pixel * scale - mean) / std``; integer inputs get the pixels as they are."""
 
     name: str | None = None
@@ -37,7 +44,10 @@ class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
-class Size(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+Pixels = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class InputSize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The model's input size.
 
     ``fixed``: ``width`` x ``height``. ``short``: the shorter side becomes ``side``, the aspect stays; a picture with
@@ -46,10 +56,10 @@ class Size(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     rule: Literal["fixed", "short", "own"] = "own"
-    width: int | None = None
-    height: int | None = None
-    side: int | None = None
-    multiple_of: int = 1
+    width: Pixels | None = None
+    height: Pixels | None = None
+    side: Pixels | None = None
+    multiple_of: Pixels = 1
 
     def of(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the input for a picture."""
@@ -102,8 +112,8 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     file: str
     name: str | None = None
-    input: Picture = Picture()
-    size: Size = Size()
+    input: PictureInput = PictureInput()
+    size: InputSize = InputSize()
     output: str | None = None
     values: Values = "unit"
     trimap: Trimap | None = None
@@ -120,34 +130,36 @@ def describe(path: Path) -> Description:
         raise UsageError(f"{path} is not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {error}", hint="docs/evaluation.md describes the keys") from error
-    size = found.size
-    given = {name: side for name in ("height", "width", "side") if (side := getattr(size, name)) is not None}
-    wanted = {"fixed": ["height", "width"], "short": ["side"], "own": []}[size.rule]
-    if [*given] != wanted:
+    given = [name for name in ("height", "width", "side") if getattr(found.size, name) is not None]
+    wanted = {"fixed": ["height", "width"], "short": ["side"], "own": []}[found.size.rule]
+    if given != wanted:
         need = " and ".join(wanted) or "neither width, height nor side"
-        raise UsageError(f"{path}: the size rule {size.rule!r} takes {need}")
-    if min([size.multiple_of, *given.values()]) < 1 or 0 in found.input.std:
-        raise UsageError(f"{path}: sizes must be at least 1, and std not 0")
+        raise UsageError(f"{path}: the size rule {found.size.rule!r} takes {need}")
+    if 0 in found.input.std:
+        raise UsageError(f"{path}: std must not be 0")
     return found
 
 
-class OnnxMethod(Method):
+def onnx_method(path: Path, threads: int | None = None) -> Method:
     """An ONNX model with one input (or two, with the trimap), run on the processor by ONNX Runtime.
 
     Raises
     ------
-    InputError, UsageError
-        The description or the model cannot be read, or they do not fit.
-    MissingError
-        ONNX Runtime is not installed.
+    InputError, UsageError, MissingError
+        The description or the model cannot be read, or they do not fit; ONNX Runtime is not installed.
     """
+    text = describe(path)
+    identity = file_hash(path, path.parent / text.file)
+    model = _OnnxModel(path, text, threads)
+    info = MethodInfo(text.name or path.stem, "onnx", trimap_based=text.trimap is not None, identity=identity)
+    return Method(info, lambda _set: (f"{text.size.words}, bilinear", model.predict))
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+
+class _OnnxModel:
+    def __init__(self, path: Path, text: Description, threads: int | None) -> None:
         from p3m_edge.runtimes.engines import onnxruntime as onnxrt
 
-        self._text = describe(path)
-        model = path.parent / self._text.file
-        identity = file_hash(path, model)
+        self._text, model = text, path.parent / text.file
         ort = onnxrt.require()
         settings = ort.SessionOptions()
         settings.log_severity_level = 3
@@ -158,12 +170,6 @@ class OnnxMethod(Method):
             raise InputError(f"{model} cannot be loaded: {' '.join(str(error).split())}") from error
         self._types = {value.name: value.type for value in self._session.get_inputs()}
         self._input, self._output = self._names(path)
-        self.info = MethodInfo(
-            self._text.name or path.stem, "onnx", trimap_based=self._text.trimap is not None, identity=identity
-        )
-
-    def prepare(self, set_name: str) -> tuple[str, Predict]:
-        return f"{self._text.size.words}, bilinear", self._predict
 
     def _names(self, path: Path) -> tuple[str, str]:
         """The picture's input and the alpha's output; every input of the model must be accounted for."""
@@ -185,11 +191,12 @@ class OnnxMethod(Method):
             raise UsageError(f"{path}: name the alpha's output: one of {', '.join(outputs)}", hint='output = "..."')
         return picture, output
 
-    def _predict(self, rgb: Image, trimap: Image) -> NDArray[Any]:
+    def predict(self, rgb: Image, trimap: Image) -> NDArray[Any]:
         height, width = self._text.size.of(*trimap.shape)
         feed = {self._input: self._picture(scale_to(rgb, height, width))}
         if self._text.trimap is not None:
-            feed[self._text.trimap.name] = self._trimap(self._text.trimap, nearest(trimap, height, width))
+            resized = cv2.resize(trimap, (width, height), interpolation=cv2.INTER_NEAREST)
+            feed[self._text.trimap.name] = self._trimap(self._text.trimap, np.asarray(resized, dtype=np.uint8))
         for name, constant in self._text.constants.items():
             feed[name] = constant.of(height, width, _TYPES[self._types[name]])
         try:
@@ -220,13 +227,7 @@ class OnnxMethod(Method):
 
 
 def _shares(values: NDArray[Any], text: Description) -> NDArray[Any]:
-    """What the model gives as shares of 0..1.
-
-    Raises
-    ------
-    UsageError
-        It gives something else than its description says.
-    """
+    """What the model gives as shares of 0..1; :class:`UsageError` for something else than its description says."""
     if text.values == "logits":
         with np.errstate(over="ignore"):
             return np.asarray(1 / (1 + np.exp(-values.astype(np.float64))))
@@ -237,17 +238,9 @@ def _shares(values: NDArray[Any], text: Description) -> NDArray[Any]:
     limit = 255.0 if text.values == "levels" else 1.0
     low, high = float(values.min()), float(values.max())
     if low < -_SLACK * limit or high > (1 + _SLACK) * limit:
+        likely = next((what for most, what in _LIKELY if low >= -_NEARLY and high <= most), _LOGITS)
         raise UsageError(
             f"{text.name or text.file} gives values from {low:.4g} to {high:.4g}, which are no alpha of 0 to {limit:g}",
-            hint=f"probably {_likely(low, high)}; see docs/evaluation.md",
+            hint=f"probably {likely}; see docs/evaluation.md",
         )
     return values / limit
-
-
-def _likely(low: float, high: float) -> str:
-    """What such values are, and how a description says so."""
-    if low >= -_NEARLY and high <= 1 + _NEARLY:
-        return 'an alpha without a limit: values = "clipped" limits it, as such models do themselves'
-    if low >= -_NEARLY and high <= 255 * (1 + _SLACK):
-        return 'levels of 0 to 255: values = "levels"'
-    return 'logits, of which a sigmoid makes an alpha: values = "logits"'

@@ -11,15 +11,11 @@ from itertools import product
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from p3m_edge.data.sets import DataSet
 from p3m_edge.errors import UsageError
-from p3m_edge.evaluate.results import PPT, Difference, Result
-
-RESAMPLES = 10_000
-SEED = 0
-"""Of the bootstrap, so that the same figures have the same interval."""
+from p3m_edge.evaluate.results import PPT, PairedDifference, SetResult
+from p3m_edge.metrics import bootstrap
 
 Mark = Literal["B", "N"]
 
@@ -53,19 +49,7 @@ def pair(model: Mark | None, dataset: Mark | None) -> str | None:
     return None if model is None or dataset is None else f"{model}:{dataset}"
 
 
-def bootstrap(differences: ArrayLike) -> tuple[float, float]:
-    """The 95 % interval of a mean of differences, one for each picture: percentiles of the means of
-    :data:`RESAMPLES` samples of as many pictures, drawn with replacement.
-
-    It says how much the choice of the pictures matters, and nothing about another training.
-    """
-    values, rng = np.asarray(differences, np.float64), np.random.default_rng(SEED)
-    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]
-    low, high = np.percentile(means, (2.5, 97.5))
-    return float(low), float(high)
-
-
-def differences(results: Sequence[Result]) -> tuple[Difference, ...]:
+def differences(results: Sequence[SetResult]) -> tuple[PairedDifference, ...]:
     """What normal faces change, for each method that was tested on the same pictures in both forms.
 
     Pictures are the same if two sets have the same names of the same sizes; what failed in either form is left out.
@@ -79,7 +63,7 @@ def differences(results: Sequence[Result]) -> tuple[Difference, ...]:
     )
 
 
-def _differences(blurred: Result, normal: Result) -> Iterator[Difference]:
+def _differences(blurred: SetResult, normal: SetResult) -> Iterator[PairedDifference]:
     after = {picture.picture: picture for picture in normal.pictures}
     both = [(one, after[one.picture]) for one in blurred.pictures if one.picture in after]
     if any((one.width, one.height) != (other.width, other.height) for one, other in both):
@@ -93,8 +77,10 @@ def _differences(blurred: Result, normal: Result) -> Iterator[Difference]:
         low, high = bootstrap(values[:, 1] - values[:, 0])
         relative, interval = ((now - before) / before, (low / before, high / before)) if before else (None, None)
         training = (blurred.pair or "")[0]
-        yield Difference(training, blurred.method.name, route, measure, len(values), before, now, relative, interval)
+        yield PairedDifference(
+            training, blurred.method.name, route, measure, len(values), before, now, relative, interval
+        )
 
 
-def _names(result: Result) -> list[str]:
+def _names(result: SetResult) -> list[str]:
     return sorted([*(one.picture for one in result.pictures), *(one.picture for one in result.failures)])

@@ -11,7 +11,6 @@ from p3m_edge.evaluate.method import MethodInfo
 
 Route = Literal["float", "8bit"]
 ROUTES: tuple[Route, ...] = get_args(Route)
-Routes = Literal["float", "8bit", "both"]
 
 MEASURES = (
     "SAD", "MSE", "MAD", "GRAD", "CONN", "SAD_TRIMAP", "MSE_TRIMAP", "MAD_TRIMAP", "SAD_FG", "SAD_BG",
@@ -36,12 +35,10 @@ class Protocol:
         Whether the set's faces are blurred; None: unknown.
     pictures, evaluated
         How many the set has, and how many were asked for: the first ones by name.
-    strategy
-        How a picture becomes the method's input.
+    strategy, trimap
+        How a picture becomes the method's input, and where the trimaps come from.
     routes
         ``float``: the matte as it is. ``8bit``: first truncated to 8 bits, as files of the 2022 publication are.
-    trimap
-        Where the trimaps come from.
     """
 
     set_name: str
@@ -70,10 +67,8 @@ class PictureScore:
 
     Attributes
     ----------
-    seconds
-        Of the prediction alone. Not a benchmark: other work may have run beside it.
-    empty
-        Whether nobody was found: the prediction is 0 everywhere.
+    seconds, empty
+        Of the prediction alone (not a benchmark: other work may have run beside it); whether it is 0 everywhere.
     scores
         For each route, measure -> value; face measures only where the picture has a face.
     """
@@ -103,15 +98,13 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class Result:
+class SetResult:
     """One method on one set.
 
     Attributes
     ----------
-    pair
-        With the PPT matrix: training faces and test faces, such as ``B:N``.
-    means
-        For each route, measure -> mean.
+    pair, means
+        With the PPT matrix, training faces and test faces, such as ``B:N``; for each route, measure -> mean.
     worst
         The file name of the sheet of the worst pictures, if there is one.
     """
@@ -131,15 +124,14 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """One method on the same pictures with blurred and with normal faces; see :mod:`p3m_edge.evaluate.ppt`.
 
     Attributes
     ----------
-    training
-        The method's mark, ``B`` or ``N``.
-    pictures
-        How many have the measure in both forms; ``blurred`` and ``normal`` are its means.
+    training, pictures
+        The method's mark, ``B`` or ``N``; how many have the measure in both forms, of which ``blurred`` and ``normal``
+        are the means.
     relative, interval
         ``normal`` less ``blurred``, as a share of ``blurred``, and 95 % of it by the bootstrap; None where that is 0.
     """
@@ -160,8 +152,8 @@ class Evaluation:
     """Everything that one run found."""
 
     version: str
-    results: tuple[Result, ...]
-    differences: tuple[Difference, ...] = ()
+    results: tuple[SetResult, ...]
+    differences: tuple[PairedDifference, ...] = ()
 
 
 def means(pictures: Sequence[PictureScore], routes: tuple[Route, ...]) -> dict[Route, dict[str, Mean]]:

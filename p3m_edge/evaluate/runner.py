@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,10 @@ from p3m_edge.errors import InputError
 from p3m_edge.evaluate import journal as journals
 from p3m_edge.evaluate.journal import Journal
 from p3m_edge.evaluate.method import Method, Predict, kind_of_path
-from p3m_edge.evaluate.results import TRIMAP_BASED, Failure, PictureScore, Protocol, Result, Route, means
+from p3m_edge.evaluate.results import TRIMAP_BASED, Failure, PictureScore, Protocol, Route, SetResult, means
 from p3m_edge.metrics import UNKNOWN, evaluate
 
 TrimapSource = Literal["auto", "set", "alpha"]
-TRIMAP_SOURCES: tuple[TrimapSource, ...] = get_args(TrimapSource)
 KERNEL = 25
 """Of trimaps made from the alpha where nothing else is said: within the range of the published training."""
 
@@ -69,22 +68,14 @@ class Trimaps:
 
 
 def run(
-    method: Method,
-    dataset: DataSet,
-    trimaps: Trimaps,
-    routes: tuple[Route, ...],
-    *,
-    limit: int | None = None,
-    journal: Journal | None = None,
-    step: Step = lambda _name: None,
-) -> Result:
+    method: Method, dataset: DataSet, trimaps: Trimaps, routes: tuple[Route, ...], *, limit: int | None = None,
+    journal: Journal | None = None, step: Step = lambda _name: None,
+) -> SetResult:  # fmt: skip
     """Evaluate a method on a set, or on its first pictures by name; finished ones are kept and found in the journal."""
     items, kept = dataset.items[:limit], journal or Journal(None)
     strategy, predict = method.prepare(dataset.name)
-    counts = len(dataset.items), len(items)
-    protocol = Protocol(
-        dataset.name, str(dataset.root), dataset.blurred, *counts, strategy, routes, trimaps.words
-    )  # fmt: skip
+    counts, root = (len(dataset.items), len(items)), str(dataset.root)
+    protocol = Protocol(dataset.name, root, dataset.blurred, *counts, strategy, routes, trimaps.words)
     scores: list[PictureScore] = []
     failures: list[Failure] = []
     for item in items:
@@ -93,18 +84,22 @@ def run(
         found = kept.find(key, protocol)
         if found is None:
             try:
-                found = _score(method, predict, item, trimaps, routes)
+                sample, trimap, alpha, seconds = _matte(predict, item, trimaps)
+                based = method.info.trimap_based
+                values = {route: score(alpha, sample, trimap, route, trimap_based=based) for route in routes}
             except (InputError, MemoryError) as error:
                 reason = "does not fit into memory" if isinstance(error, MemoryError) else told(error)
                 failures.append(Failure(item.name, reason))
                 continue
+            height, width = sample.alpha.shape
+            found = PictureScore(item.name, width, height, round(seconds, 3), not alpha.any(), values)
             kept.add(key, found)
         scores.append(found)
-    return Result(method.info, protocol, None, means(scores, routes), tuple(scores), tuple(failures))
+    return SetResult(method.info, protocol, None, means(scores, routes), tuple(scores), tuple(failures))
 
 
 def worst_sheet(
-    result: Result, method: Method, dataset: DataSet, trimaps: Trimaps, count: int
+    result: SetResult, method: Method, dataset: DataSet, trimaps: Trimaps, count: int
 ) -> NDArray[np.uint8] | None:
     """The pictures with the largest headline measure, worst first: picture, truth, prediction, difference.
 
@@ -145,14 +140,6 @@ def score(
     face = sample.face_mask if sample.face_mask is not None and sample.face_mask.any() else None
     found = evaluate(pred, sample.alpha, trimap, face)
     return {name: found[name] for name in TRIMAP_BASED if name in found} if trimap_based else found
-
-
-def _score(method: Method, predict: Predict, item: Item, trimaps: Trimaps, routes: tuple[Route, ...]) -> PictureScore:
-    sample, trimap, alpha, seconds = _matte(predict, item, trimaps)
-    based = method.info.trimap_based
-    scores = {route: score(alpha, sample, trimap, route, trimap_based=based) for route in routes}
-    height, width = sample.alpha.shape
-    return PictureScore(item.name, width, height, round(seconds, 3), not alpha.any(), scores)
 
 
 def _matte(predict: Predict, item: Item, trimaps: Trimaps) -> tuple[Sample, NDArray[np.uint8], NDArray[Any], float]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from p3m_edge.errors import InputError, UsageError, missing_package, suggestion
+from p3m_edge.errors import InputError, UsageError, missing_package, one_of
 from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD, MULTIPLE, P3MNet, P3MOutput
 
 Strategy = Literal["resize", "hybrid"]
@@ -32,13 +32,9 @@ Resize = Callable[[NDArray[np.uint8] | Array, tuple[int, int]], Array]
 
 
 def predict(
-    model: P3MNet,
-    rgb: NDArray[np.uint8],
-    strategy: Strategy = "resize",
-    *,
-    short_side_limit: int | None = None,
+    model: P3MNet, rgb: NDArray[np.uint8], strategy: Strategy = "resize", *, short_side_limit: int | None = None,
     minimum_side: int | None = None,
-) -> Array:
+) -> Array:  # fmt: skip
     """Matte one picture as the published evaluation does (IJCV 2023, section 6.1).
 
     Parameters
@@ -62,14 +58,12 @@ def predict(
 
     Raises
     ------
-    InputError
-        ``rgb`` is not such a picture.
-    UsageError
-        The strategy is unknown, a limit is not positive, or the model is in training mode.
+    InputError, UsageError
+        ``rgb`` is no such picture; the strategy is unknown, a limit not positive, or the model in training mode.
     MissingError
         scikit-image is not installed.
     """
-    _check(model, rgb, strategy, short_side_limit, minimum_side)
+    _check(model, rgb, strategy, short_side_limit=short_side_limit, minimum_side=minimum_side)
     height, width = rgb.shape[:2]
     if short_side_limit is None or min(height, width) <= short_side_limit:
         return _predict(model, rgb, strategy, minimum_side)
@@ -132,12 +126,9 @@ def _skimage_resize() -> Resize:
     return partial(resize, order=1)
 
 
-def _check(
-    model: P3MNet, rgb: NDArray[np.uint8], strategy: str, short_side_limit: int | None, minimum_side: int | None
-) -> None:
-    if strategy not in STRATEGIES:
-        raise UsageError(f"unknown strategy {strategy!r}", hint=suggestion(str(strategy), STRATEGIES))
-    for name, value in (("short_side_limit", short_side_limit), ("minimum_side", minimum_side)):
+def _check(model: P3MNet, rgb: NDArray[np.uint8], strategy: str, **limits: int | None) -> None:
+    one_of("strategy", strategy, STRATEGIES)
+    for name, value in limits.items():
         if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}")
     if model.training:

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 
-from p3m_edge.evaluate.results import MEASURES, Difference, Evaluation, Mean, Result
+from p3m_edge.evaluate.results import MEASURES, Evaluation, Mean, PairedDifference, SetResult
 from p3m_edge.table import NONE, Table
 
 _MATRIX = ("SAD", "MSE", "MAD", "SAD_FACE")
@@ -38,7 +38,7 @@ def protocols(evaluation: Evaluation) -> Iterator[str]:
         yield f"{title(result)}: {result.protocol.sentence}{nobody}"
 
 
-def title(result: Result) -> str:
+def title(result: SetResult) -> str:
     """The method's name, with a warning where its weights are not trained."""
     return result.method.name + ("" if result.method.trained else " (NOT TRAINED)")
 
@@ -76,7 +76,7 @@ def figure(measure: str, mean: Mean | None) -> str:
     return f"{mean.value:.5f}" if measure.startswith(_PER_PIXEL) else f"{mean.value:.3f}"
 
 
-def _rows(results: Iterable[Result], measures: Iterable[str]) -> Iterator[tuple[Result, tuple[str, ...]]]:
+def _rows(results: Iterable[SetResult], measures: Iterable[str]) -> Iterator[tuple[SetResult, tuple[str, ...]]]:
     """A row for each route of each result."""
     for result in results:
         for route, found in result.means.items():
@@ -84,21 +84,21 @@ def _rows(results: Iterable[Result], measures: Iterable[str]) -> Iterator[tuple[
             yield result, (title(result), result.protocol.set_name, route, str(len(result.pictures)), *figures)
 
 
-def _summary(results: Iterable[Result]) -> Table:
+def _summary(results: Iterable[SetResult]) -> Table:
     found = {measure for result in results for means in result.means.values() for measure in means}
     shown = [measure for measure in MEASURES if measure in found]
     columns = ("method", "set", "route", "pictures", *(_TITLES.get(name, name.replace("_", " ")) for name in shown))
     return Table("Means over the pictures", columns, tuple(row for _, row in _rows(results, shown)))
 
 
-def _ppt(results: Iterable[Result]) -> Table:
+def _ppt(results: Iterable[SetResult]) -> Table:
     rows = sorted(((result.pair or "", *row) for result, row in _rows(results, _MATRIX)), key=lambda row: row[0])
     columns = ("training:test", "method", "set", "route", "pictures", *(name.replace("_", " ") for name in _MATRIX))
     return Table("Privacy-preserving training (B: blurred faces, N: normal ones)", columns, tuple(rows))
 
 
-def _differences(differences: tuple[Difference, ...]) -> Table:
-    def cells(one: Difference) -> tuple[str, str]:
+def _differences(differences: tuple[PairedDifference, ...]) -> Table:
+    def cells(one: PairedDifference) -> tuple[str, str]:
         if one.relative is None or one.interval is None:
             return NONE, NONE
         return f"{one.relative:+.1%}", "{:+.1%} to {:+.1%}".format(*one.interval)

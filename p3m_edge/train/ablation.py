@@ -25,9 +25,9 @@ from p3m_edge.data.sets import DataSet, open_set
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.evaluate import runner
 from p3m_edge.evaluate.methods import Options, open_method
-from p3m_edge.evaluate.ppt import bootstrap
 from p3m_edge.evaluate.results import PPT
 from p3m_edge.evaluate.runner import Trimaps
+from p3m_edge.metrics import bootstrap
 from p3m_edge.smallfile import parse_json, read_small
 from p3m_edge.train import config as configs
 from p3m_edge.train import run as runs
@@ -128,7 +128,7 @@ class Row:
     """A variant: mean SAD (thousands) over the test pictures, on the whole or inside the faces: B:B, B:N, and the gap.
 
     ``interval`` is 95 % of the gap by the paired bootstrap over the test pictures, each with its mean over the seeds
-    (:func:`p3m_edge.evaluate.ppt.bootstrap`).
+    (:func:`p3m_edge.metrics.bootstrap`).
     """
 
     variant: str

@@ -71,7 +71,7 @@ def test_it_holds_what_is_needed_and_no_torch(bundle: Path, artefacts: tuple[Pat
         for path in artefact.iterdir():
             assert (bundle / "artefacts" / artefact.name / path.name).read_bytes() == path.read_bytes()
     needed = json.loads((bundle / "bundle.json").read_bytes())["needed"]
-    assert {"numpy", "cv2", "onnxruntime", "openvino"} <= needed.keys()
+    assert {"numpy", "cv2", "filelock", "PIL", "onnxruntime", "openvino"} <= needed.keys()
     assert "torch" not in needed
     text = "".join((bundle / name).read_text(encoding="utf-8") for name in ("README.txt", "bundle.json"))
     assert str(bundle.parent) not in text
@@ -87,11 +87,18 @@ def test_it_holds_the_whole_package_and_that_can_be_imported_alone(bundle: Path,
         names = set(archive.namelist())
     assert names == {name for name in files_here if "__pycache__" not in name}
     assert "p3m_edge/py.typed" in names
+    needed = json.loads((bundle / "bundle.json").read_bytes())["needed"]
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import p3m_edge.runtimes, p3m_edge.benchmarks.measure as m;"
-        "assert m.__file__.startswith(sys.argv[1]); print('torch' in sys.modules)"
+        "import sys; sys.path.insert(0, sys.argv[1]); own = sys.argv[2:]\n"
+        "class Bare:\n"  # a Python that has only what the bundle asks for
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] not in {*own, 'p3m_edge', *sys.stdlib_module_names}:\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Bare())\n"
+        "import p3m_edge.runtimes, p3m_edge.benchmarks.worker, p3m_edge.imageio, p3m_edge.benchmarks.device.run as r\n"
+        "assert r.__file__.startswith(sys.argv[1]); print('torch' in sys.modules)"
     )
-    command = [sys.executable, "-I", "-c", script, str(packed)]
+    command = [sys.executable, "-I", "-c", script, str(packed), *needed]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.stdout.strip(), done.stderr) == ("False", "")
 

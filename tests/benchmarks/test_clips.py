@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -14,8 +12,9 @@ import pytest
 from p3m_edge.benchmarks import clips
 from p3m_edge.errors import InputError
 from tests.artefacts import make_artefact
+from tests.benchmarks.helpers.scripts import Run, runs
 
-HAND = np.array([[10, 10], [19, 10], [19, 19], [10, 19]], np.int32)  # 10 x 10 pixels
+HAND = [(10, 10), (19, 10), (19, 19), (10, 19)]  # 10 x 10 pixels
 FRAMES = 6
 
 
@@ -60,7 +59,7 @@ def test_known_flicker_and_known_hands_are_measured_as_they_are(file: Path) -> N
     def steady(rgb: np.ndarray) -> np.ndarray:
         return np.full(rgb.shape[:2], 0.5, np.float32)
 
-    marks = {"asl_made_up": {2: [HAND], 3: [HAND, HAND + 20]}}
+    marks = {"asl_made_up": {2: [HAND], 3: [HAND, [(x + 20, y + 20) for x, y in HAND]]}}
     lines = list(clips.measure({"unsteady": unsteady, "steady": steady}, {"asl_made_up": file}, marks))
     assert [(line.method, line.clip) for line in lines] == [
         ("unsteady", "asl_made_up"), ("unsteady", "all"), ("steady", "asl_made_up"), ("steady", "all"),
@@ -82,8 +81,8 @@ def test_flicker_of_a_tenth_is_ten(file: Path) -> None:
     assert (line.hands, line.kept, line.worst) == (0, None, None)
 
 
-@pytest.mark.parametrize("marks", [{FRAMES: [HAND]}, {0: [HAND + 1000]}])
-def test_marks_of_another_clip_are_refused(marks: clips.Marks) -> None:
+@pytest.mark.parametrize("marks", [{FRAMES: [HAND]}, {0: [[(x + 1000, y) for x, y in HAND]]}])
+def test_marks_of_another_clip_are_refused(marks: clips.ClipHands) -> None:
     with pytest.raises(InputError, match="of another clip"):
         list(clips.hands([np.ones((48, 64), np.float32)] * FRAMES, marks))
 
@@ -98,8 +97,8 @@ def test_a_strip_shows_no_face() -> None:
         seen.append(rgb.copy())
         return np.ones(rgb.shape[:2], np.float32)
 
-    shown = {"frames": [0, 1], "window": (10, 10, 210, 210), "face": (50, 50, 100, 110)}
-    picture = clips.strip(everything, [frame, frame], shown)
+    shown = clips.Strip("any", frames=(0, 1), window=(10, 10, 210, 210), face=(50, 50, 100, 110))
+    picture = clips.draw_strip(everything, [frame, frame], shown)
     assert picture.shape[1] > 2 * 200
     assert picture.shape[0] > 2 * 200
     assert all(np.array_equal(rgb, frame) for rgb in seen)  # it is the matte of the frame as it is
@@ -108,32 +107,32 @@ def test_a_strip_shows_no_face() -> None:
     assert (np.abs(picture[4:204, 4:204].astype(int) - 200).max(axis=2) == 0).any()
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "p3m_edge.benchmarks.clips", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    return lambda *words: runs(clips.main, capsys, *words)
 
 
-def test_the_command_line_measures_an_artefact(file: Path, tmp_path: Path) -> None:
+def test_the_command_line_measures_an_artefact(run: Run, file: Path, tmp_path: Path) -> None:
     artefact, data = make_artefact(tmp_path / "onnx"), tmp_path / "data"
     done = run(artefact, "--data", data, "--json")
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in json.loads(done.stdout) if line["method"] == str(artefact)]
+    assert done.code == 0, done.err
+    lines = [line for line in json.loads(done.out) if line["method"] == str(artefact)]
     assert [(line["clip"], line["frames"]) for line in lines] == [("asl_made_up", FRAMES), ("all", FRAMES)]
     assert lines[0]["flicker"] == lines[1]["flicker"] >= 0
     table = run(artefact, "--data", data)
-    assert table.returncode == 0
-    assert "asl_made_up" in table.stdout
+    assert table.code == 0
+    assert "asl_made_up" in table.out
     refused = run(artefact, "--data", data, "--strip", tmp_path / "strip.png")
-    assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (1, 1), refused.stderr
+    assert (refused.code, len(refused.err.strip().splitlines())) == (1, 1), refused.err
     assert not (tmp_path / "strip.png").exists()
 
 
-def test_what_cannot_be_measured_is_one_line(file: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_measured_is_one_line(run: Run, file: Path, tmp_path: Path) -> None:
     for folder in (tmp_path / "nowhere", tmp_path):
         done = run(tmp_path, "--data", folder)
-        assert (done.returncode, len(done.stderr.strip().splitlines())) == (1, 1), done.stderr
+        assert (done.code, len(done.err.strip().splitlines())) == (1, 1), done.err
     done = run(tmp_path / "no-artefact", "--data", tmp_path / "data")
-    assert (done.returncode, len(done.stderr.strip().splitlines())) == (5, 1), done.stderr
+    assert (done.code, len(done.err.strip().splitlines())) == (5, 1), done.err
 
 
 @pytest.mark.parametrize("content", [b"", b"no video", None])
@@ -147,7 +146,8 @@ def test_a_clip_that_is_none_is_refused(tmp_path: Path, file: Path, content: byt
 def test_the_marks_are_on_the_hands_of_the_clips(shared: Path) -> None:
     if not (shared / "data" / "clips").is_dir():
         pytest.skip("../shared/data/clips is not here")
-    marks, shown = clips.read_marks()
+    found = clips.read_marks()
+    marks, shown = found.hands, found.strip
     files = clips.clips(shared / "data")
     assert set(marks) == set(files)
     assert sum(map(len, marks.values())) == 20
@@ -157,10 +157,9 @@ def test_the_marks_are_on_the_hands_of_the_clips(shared: Path) -> None:
         assert [hand.kept for hand in clips.hands(everything, marks[clip])] == [1] * sum(map(len, marks[clip].values()))
         for number, polygons in marks[clip].items():
             for polygon in polygons:
-                assert (polygon >= 0).all()
-                assert (polygon < (640, 480)).all()
+                assert all(0 <= x < 640 and 0 <= y < 480 for x, y in polygon)
                 inside = np.zeros((480, 640), np.uint8)
-                cv2.fillPoly(inside, [polygon], 1)
+                cv2.fillPoly(inside, [np.array(polygon, np.int32)], 1)
                 red, green, blue = np.median(frames[number][inside != 0], axis=0)
                 assert red > green >= blue, (clip, number)  # of skin, and neither of the wall nor of trousers
-        assert clip != shown["clip"] or max(shown["frames"]) < len(frames)
+        assert clip != shown.clip or max(shown.frames) < len(frames)

@@ -19,7 +19,7 @@ import pytest
 from p3m_edge import manifest as manifests
 from p3m_edge.benchmarks.device.bundle import make_bundle
 from p3m_edge.benchmarks.report import files, schema
-from p3m_edge.benchmarks.report.schema import MeasureOptions, Report
+from p3m_edge.benchmarks.report.schema import BenchmarkReport, MeasureOptions
 from p3m_edge.benchmarks.rows import artefact_rows
 from p3m_edge.cli import main
 from tests.artefacts import make_artefact, rehash, scale_constant
@@ -73,7 +73,7 @@ def test_the_bundle_holds_the_package_and_what_a_mac_needs(bundle: Path, artefac
     assert {path.relative_to(home) for path in home.rglob("*") if path.is_file()} == inside
     needed = json.loads((bundle / "bundle.json").read_bytes())["needed"]
     assert needed["coremltools"].startswith("coremltools>=")
-    assert needed["PIL"] == "pillow"
+    assert needed["PIL"].startswith("pillow")
     assert "torch" not in needed
     text = (bundle / "README.txt").read_text(encoding="utf-8")
     assert needed["coremltools"] in text
@@ -169,7 +169,7 @@ def test_what_was_not_measured_is_not_claimed(own: Path, result: Path) -> None:
     assert [unit.unit for unit in manifests.read(own).verified.units] == ["NE"]
 
 
-def _report(report: Report, row: schema.RowResult) -> Report:
+def _report(report: BenchmarkReport, row: schema.RowResult) -> BenchmarkReport:
     ranking = schema.Ranking(row.shape, ((row.label,),))
     return replace(report, rows=(row,), rankings=(ranking,))
 
@@ -188,9 +188,9 @@ FORGED: dict[str, tuple[Callable[[Tree], object], str]] = {
     "no figures": (lambda t: t["rows"][2]["parity"].update(items=[]), "without the figures"),
     "no limits": (lambda t: t["rows"][2]["parity"].update(limits=None), "not that of its figures"),
     "wider limits": (lambda t: t["rows"][2]["parity"]["limits"].update(local_mean=0.9), "other limits"),
-    "percentiles in disorder": (lambda t: t["rows"][2]["measured"]["latency"].update(p95=0.0), "not a distribution"),
+    "percentiles in disorder": (lambda t: t["rows"][2]["measured"]["latency"].update(p95=1e-9), "not a distribution"),
     "not a number": (lambda t: t["rows"][2]["measured"]["latency"].update(mean=None), "not a benchmark result"),
-    "a load before it began": (lambda t: t["rows"][2]["measured"]["cold_start"].update(load_ms=-1.0), "impossible"),
+    "a load before it began": (lambda t: t["rows"][2]["measured"]["cold_start"].update(load_ms=-1.0), "load_ms"),
     "another system": (lambda t: t["machine"].update(system="Linux 6.6"), "does not run on Linux"),
     "another engine": (lambda t: t["rows"][2].update(engine="onnxruntime"), "of onnxruntime"),
     "costs that are no shares": (lambda t: t["rows"][2]["placement"]["operators"][0].update(cost=0.9), "no shares"),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -16,6 +14,7 @@ from p3m_edge.benchmarks import groups
 from p3m_edge.data import sets
 from p3m_edge.data.sample import Sample
 from tests.artefacts import make_artefact
+from tests.benchmarks.helpers.scripts import Run, runs
 
 TONE, SIZE, LIGHT = groups.TRAITS
 # sRGB colours, and the group that their angle is in
@@ -108,42 +107,33 @@ def test_a_perfect_network_serves_nobody_worse() -> None:
     assert not any(group.worse for group in found)
 
 
-def test_the_interval_is_that_of_a_mean() -> None:
-    values = np.random.default_rng(1).normal(0.05, 0.01, 400).tolist()
-    low, high = groups.interval(values)
-    assert (high - low) / 2 == pytest.approx(1.96 * 0.01 / 20, rel=0.15)
-    assert low < np.mean(values) < high
-    assert groups.interval(values) == (low, high)
-    assert groups.interval([0.3]) == (0.3, 0.3)
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    return lambda *words: runs(groups.main, capsys, *words)
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "p3m_edge.benchmarks.groups", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=300)
-
-
-def test_the_command_line_measures_an_artefact(data: Path, tmp_path: Path) -> None:
+def test_the_command_line_measures_an_artefact(run: Run, data: Path, tmp_path: Path) -> None:
     artefact = make_artefact(tmp_path / "onnx")
     done = run(artefact, "--data", data, "--json", "--sheet", tmp_path / "sheet.png")
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
+    assert done.code == 0, done.err
+    document = json.loads(done.out)
     assert {group["group"] for group in document["groups"] if group["by"] == TONE} == set(SKINS)
     mads = [picture["MAD"] for picture in document["pictures"].values()]
     assert document["groups"][0]["mad"] == pytest.approx(np.mean(mads))
     assert cv2.imread(str(tmp_path / "sheet.png")) is not None
     table = run(artefact, "--data", data)
-    assert table.returncode == 0
-    assert "dark: below -30" in table.stdout
+    assert table.code == 0
+    assert "dark: below -30" in table.out
     assert len(SKINS) == len(mads)
 
 
-def test_what_cannot_be_measured_is_one_line(data: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_measured_is_one_line(run: Run, data: Path, tmp_path: Path) -> None:
     (tmp_path / "empty" / "people-held" / "blurred_image").mkdir(parents=True)
     for folder in (tmp_path / "nowhere", tmp_path, tmp_path / "empty"):
         done = run(data, "--data", folder)
-        assert (done.returncode, len(done.stderr.strip().splitlines())) == (1, 1), done.stderr
+        assert (done.code, len(done.err.strip().splitlines())) == (1, 1), done.err
     done = run(tmp_path / "no-artefact", "--data", data)
-    assert (done.returncode, len(done.stderr.strip().splitlines())) == (5, 1), done.stderr
+    assert (done.code, len(done.err.strip().splitlines())) == (5, 1), done.err
 
 
 def test_the_pictures_of_people_held_are_in_all_groups(shared: Path) -> None:

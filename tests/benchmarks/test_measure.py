@@ -18,7 +18,7 @@ from p3m_edge.benchmarks.benchmark_app import compare
 from p3m_edge.benchmarks.measure import measure
 from p3m_edge.benchmarks.report import files, schema
 from p3m_edge.benchmarks.report.ranking import failure
-from p3m_edge.benchmarks.report.schema import MeasureOptions, Report, RowResult
+from p3m_edge.benchmarks.report.schema import BenchmarkReport, MeasureOptions, RowResult
 from p3m_edge.benchmarks.rows import ArtefactRow, EagerRow, Row, artefact_rows
 from p3m_edge.benchmarks.statistics import Summary
 from p3m_edge.errors import ArtefactError, CheckpointError, GateError, MissingError, PartialError, UsageError
@@ -41,16 +41,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def report(folder: Path) -> Report:
+def report(folder: Path) -> BenchmarkReport:
     rows = artefact_rows([folder / "plain", folder / "vino"])
     return measure(rows, replace(QUICK, throughput=True))
 
 
-def _row(report: Report, label: str) -> RowResult:
+def _row(report: BenchmarkReport, label: str) -> RowResult:
     return next(row for row in report.rows if row.label == label)
 
 
-def test_every_number_is_there_and_sane(report: Report) -> None:
+def test_every_number_is_there_and_sane(report: BenchmarkReport) -> None:
     assert [row.label for row in report.rows] == ["plain", "vino"]
     for row in report.rows:
         assert (row.status, row.reason, row.shape) == ("ok", None, "32x32")
@@ -83,7 +83,7 @@ def test_every_number_is_there_and_sane(report: Report) -> None:
     assert failure(report) is None
 
 
-def test_it_survives_json_and_holds_no_path(report: Report, folder: Path, tmp_path: Path) -> None:
+def test_it_survives_json_and_holds_no_path(report: BenchmarkReport, folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_bytes(files.encode(report))
     assert files.read(path) == report

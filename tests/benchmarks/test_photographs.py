@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -15,6 +13,7 @@ from p3m_edge.benchmarks import photographs
 from p3m_edge.benchmarks.photographs import PhotographError
 from p3m_edge.errors import InputError
 from tests.artefacts import make_artefact
+from tests.benchmarks.helpers.scripts import Run, runs
 
 
 def write(path: Path, picture: np.ndarray) -> None:
@@ -66,14 +65,6 @@ def test_totals_are_means_medians_and_counts() -> None:
     line = next(iter(photographs.totals(rows)))
     assert (line.mad, line.median, line.unknown, line.grad) == pytest.approx((0.07, 0.01, 0.14, 3.0))
     assert line.over == (1, 1)
-    assert [row.name for row in photographs.worst(rows, "m", 2)] == ["2", "1"]
-
-
-def test_a_sheet_has_a_cell_for_each_picture(data: Path) -> None:
-    paths = [data / f"portraits/{name}/image.jpg" for name in ("gt_1", "p3m_2")]
-    sheet = photographs.show(lambda rgb: np.ones(rgb.shape[:2], np.float32), paths, 2, ["a", "b"])
-    assert sheet.shape[1] > 2 * 320
-    assert np.ptp(sheet) > 100
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path, data: Path) -> None:
@@ -87,19 +78,19 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path, data: Path) -> None:
         photographs.photographs(data)
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "p3m_edge.benchmarks.photographs", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    return lambda *words: runs(photographs.main, capsys, *words)
 
 
-def test_the_command_line_measures_an_artefact(data: Path, tmp_path: Path) -> None:
+def test_the_command_line_measures_an_artefact(run: Run, data: Path, tmp_path: Path) -> None:
     demo_artefact = make_artefact(tmp_path / "onnx")
     done = run(demo_artefact, "--data", data, "--empty", data / "people-held/blurred_image", "--json")
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
+    assert done.code == 0, done.err
+    document = json.loads(done.out)
     methods = {row["method"] for row in document["pictures"]}
     assert str(demo_artefact) in methods
     assert all(0 <= row["mad"] <= 1 for row in document["pictures"])
     assert len(document["empty"][str(demo_artefact)]) == 2
     nothing = run(data / "nowhere", "--data", data)
-    assert (nothing.returncode, len(nothing.stderr.strip().splitlines())) == (5, 1)
+    assert (nothing.code, len(nothing.err.strip().splitlines())) == (5, 1)

@@ -13,7 +13,7 @@ import pytest
 from p3m_edge.benchmarks.report import files
 from p3m_edge.benchmarks.report import render as rendering
 from p3m_edge.benchmarks.report.regression import compare, describe, earlier_report, regression
-from p3m_edge.benchmarks.report.schema import Accuracy, MeasureOptions, Report, RowResult
+from p3m_edge.benchmarks.report.schema import Accuracy, BenchmarkReport, MeasureOptions, RowResult
 from p3m_edge.benchmarks.statistics import Interval, Summary
 from p3m_edge.cli import main
 from p3m_edge.errors import ArtefactError, InputError, P3MEdgeError, RegressionError, UsageError
@@ -25,7 +25,7 @@ QUICK = ("--rounds", "3", "--iterations", "1", "--warmup", "0", "--threads", "1"
 FAST = (*QUICK, "--no-throughput")
 
 
-def _verdicts(now: Report, before: Report) -> dict[str, str]:
+def _verdicts(now: BenchmarkReport, before: BenchmarkReport) -> dict[str, str]:
     return {change.label: change.verdict for change in compare(now, before).changes}
 
 
@@ -35,7 +35,7 @@ def _scaled(summary: Summary, factor: float) -> Summary:
     return replace(summary, **numbers, interval=interval, rounds=tuple(value * factor for value in summary.rounds))
 
 
-def _with_latency(found: Report, factor: float) -> Report:
+def _with_latency(found: BenchmarkReport, factor: float) -> BenchmarkReport:
     """The same report with every latency times a factor."""
 
     def scaled(one: RowResult) -> RowResult:
@@ -119,7 +119,7 @@ def test_remarks_name_what_else_changed():
     assert [change.note for change in found.changes] == ["the artefact has changed", ""]
 
 
-def _file(folder: Path, found: Report) -> Path:
+def _file(folder: Path, found: BenchmarkReport) -> Path:
     path = folder / "old.json"
     path.write_bytes(files.encode(found))
     return path
@@ -127,7 +127,7 @@ def _file(folder: Path, found: Report) -> Path:
 
 def test_a_report_that_says_nothing_about_this_run_is_refused(tmp_path: Path) -> None:
     good = report(row("a", 10.0))
-    cases: list[tuple[Report, type[P3MEdgeError], str, str | None]] = [
+    cases: list[tuple[BenchmarkReport, type[P3MEdgeError], str, str | None]] = [
         (replace(good, machine=replace(MACHINE, cpu="Other CPU")), ArtefactError, "another machine", "again"),
         (
             replace(good, machine=replace(MACHINE, usable_cores=2)),

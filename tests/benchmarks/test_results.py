@@ -15,7 +15,7 @@ from rich.console import Console
 from p3m_edge.benchmarks.report import files, schema, tables
 from p3m_edge.benchmarks.report import render as rendering
 from p3m_edge.benchmarks.report.ranking import failure, ratios, with_baseline
-from p3m_edge.benchmarks.report.schema import Report
+from p3m_edge.benchmarks.report.schema import BenchmarkReport
 from p3m_edge.errors import ArtefactError, GateError, InputError, OutputError, PartialError, UsageError
 from tests.benchmarks.helpers.samples import eager, report, row
 
@@ -121,7 +121,7 @@ def test_a_missing_result_is_refused(tmp_path: Path) -> None:
         files.read(tmp_path)
 
 
-def _printed(made: Report) -> str:
+def _printed(made: BenchmarkReport) -> str:
     stream = io.StringIO()
     rendering.print_report(made, Console(file=stream, width=240, markup=False))
     return stream.getvalue()
@@ -138,7 +138,7 @@ def test_every_row_and_the_machine_are_shown() -> None:
         assert "1=" in text
 
 
-def _lines(made: Report) -> list[str]:
+def _lines(made: BenchmarkReport) -> list[str]:
     return rendering.markdown(made).splitlines()
 
 

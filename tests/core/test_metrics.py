@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from p3m_edge.errors import InputError
-from p3m_edge.metrics import connectivity_error, evaluate, gradient_error
+from p3m_edge.metrics import bootstrap, connectivity_error, evaluate, gradient_error
 
 WHOLE = {"SAD", "MSE", "MAD", "GRAD", "CONN"}
 REGIONS = {"SAD_TRIMAP", "MSE_TRIMAP", "MAD_TRIMAP", "SAD_FG", "SAD_BG"}
@@ -203,3 +203,14 @@ GOOD = np.zeros((4, 5), np.uint8)
 def test_bad_arrays_are_input_errors(arguments: dict[str, Any], message):
     with pytest.raises(InputError, match=message):
         evaluate(**{"pred": GOOD, "alpha": GOOD, **arguments})
+
+
+def test_the_interval_of_a_mean():
+    assert bootstrap([0.5]) == (0.5, 0.5)
+    assert bootstrap([2.0] * 9) == (2.0, 2.0)
+    values = np.random.default_rng(3).normal(1, 2, 400)
+    low, high = bootstrap(list(values))
+    assert bootstrap(list(values)) == (low, high)  # the same every time
+    error = values.std() / 20
+    assert (values.mean() - low) / error == pytest.approx(1.96, rel=0.05)
+    assert (high - values.mean()) / error == pytest.approx(1.96, rel=0.05)

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from p3m_edge.errors import InputError, MissingError, P3MEdgeError, UsageError
 from p3m_edge.evaluate.methods import Options, open_method
-from p3m_edge.evaluate.onnx_model import Description, Picture, Size, describe
+from p3m_edge.evaluate.onnx_model import Description, InputSize, PictureInput, describe
 from p3m_edge.evaluate.strategies import predict
 from p3m_edge.model import build, save_checkpoint
 from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD
@@ -135,14 +135,14 @@ def test_channels_last_and_integers(tmp_path):
 @pytest.mark.parametrize(
     ("size", "picture_size", "expected"),
     [
-        (Size(rule="fixed", width=96, height=64), (10, 1000), (64, 96)),
-        (Size(rule="short", side=512, multiple_of=32), (1080, 1920), (512, 896)),  # 910 -> 896
-        (Size(rule="short", side=512, multiple_of=32), (1920, 1080), (896, 512)),
-        (Size(rule="short", side=512, multiple_of=32), (400, 600), (384, 576)),  # one below, one above: kept
-        (Size(rule="short", side=512, multiple_of=32), (300, 400), (512, 672)),  # 682 -> 672
-        (Size(rule="short", side=512, multiple_of=32), (512, 512), (512, 512)),
-        (Size(), (37, 1), (37, 1)),
-        (Size(multiple_of=32), (37, 1), (32, 32)),
+        (InputSize(rule="fixed", width=96, height=64), (10, 1000), (64, 96)),
+        (InputSize(rule="short", side=512, multiple_of=32), (1080, 1920), (512, 896)),  # 910 -> 896
+        (InputSize(rule="short", side=512, multiple_of=32), (1920, 1080), (896, 512)),
+        (InputSize(rule="short", side=512, multiple_of=32), (400, 600), (384, 576)),  # one below, one above: kept
+        (InputSize(rule="short", side=512, multiple_of=32), (300, 400), (512, 672)),  # 682 -> 672
+        (InputSize(rule="short", side=512, multiple_of=32), (512, 512), (512, 512)),
+        (InputSize(), (37, 1), (37, 1)),
+        (InputSize(multiple_of=32), (37, 1), (32, 32)),
     ],
 )
 def test_size_rules(size, picture_size, expected):
@@ -214,8 +214,8 @@ def test_two_input_models_get_the_trimap(tmp_path, encoding, channel, expected):
         ('file = "model.onnx"\n[input]\nmeans = [0, 0, 0]', "means"),
         ('file = "model.onnx"\n[size]\nrule = "fixed"\nwidth = 3', "takes height and width"),
         ('file = "model.onnx"\n[size]\nrule = "own"\nside = 3', "neither"),
-        ('file = "model.onnx"\n[size]\nrule = "short"\nside = 0', "at least 1"),
-        ('file = "model.onnx"\n[input]\nstd = [1, 0, 1]', "std not 0"),
+        ('file = "model.onnx"\n[size]\nrule = "short"\nside = 0', ">= 1"),
+        ('file = "model.onnx"\n[input]\nstd = [1, 0, 1]', "std must not be 0"),
         ('file = "model.onnx"\noutput = "alpha"', "one of y"),
         ('file = "absent.onnx"', "cannot be read"),
         ('file = "red.toml"', "cannot be loaded"),
@@ -236,7 +236,9 @@ def test_the_examples_of_the_guide_are_descriptions(tmp_path):
         path.write_text(example)
         found[number] = describe(path)
     every, modnet, rvm, two_inputs = found.values()
-    assert every == Description("model.onnx", "...", output="...", input=Picture(name="..."))  # the defaults are told
+    assert every == Description(
+        "model.onnx", "...", output="...", input=PictureInput(name="...")
+    )  # the defaults are told
     assert modnet.size.of(1080, 1920) == (512, 896)
     assert set(rvm.constants) == {"r1i", "r2i", "r3i", "r4i", "downsample_ratio"}
     assert two_inputs.trimap is not None

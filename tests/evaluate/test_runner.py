@@ -217,14 +217,3 @@ def test_figures_are_printed_as_in_publications(tmp_path):
     assert figure("MSE", result.means["float"]["MSE"]) == f"{np.mean([(a**2).mean() for a in truth]):.5f}"
     assert figure("SAD", None) == "-"
     assert result.protocol.sentence.startswith("set (3 pictures")
-
-
-def test_the_interval_of_a_difference():
-    assert ppt.bootstrap([0.5]) == (0.5, 0.5)
-    assert ppt.bootstrap([2.0] * 9) == (2.0, 2.0)
-    values = np.random.default_rng(3).normal(1, 2, 400)
-    low, high = ppt.bootstrap(list(values))
-    assert ppt.bootstrap(list(values)) == (low, high)  # the same every time
-    error = values.std() / 20
-    assert (values.mean() - low) / error == pytest.approx(1.96, rel=0.05)
-    assert (high - values.mean()) / error == pytest.approx(1.96, rel=0.05)

@@ -11,13 +11,11 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
-import msgspec
-
 import p3m_edge
 from p3m_edge import manifest
-from p3m_edge.benchmarks.device.run import PLAN, SCHEMA_VERSION, BundledArtefact, Plan
+from p3m_edge.benchmarks.device.run import PLAN, SCHEMA_VERSION, BundledArtefact, BundlePlan
 from p3m_edge.benchmarks.report import files
-from p3m_edge.benchmarks.report.schema import MeasureOptions, Report, RowResult, all_reports, identity
+from p3m_edge.benchmarks.report.schema import BenchmarkReport, MeasureOptions, RowResult, all_reports, identity
 from p3m_edge.benchmarks.rows import ArtefactRow
 from p3m_edge.errors import ArtefactError, MissingError, OutputError, UsageError
 from p3m_edge.runtimes.golden import limits_of
@@ -25,18 +23,16 @@ from p3m_edge.runtimes.golden import limits_of
 SCRIPT = "run_bench.py"
 PACKAGE = "p3m_edge.zip"
 README = "README.txt"
-# Module to distribution: what the runtime imports; and for each engine that a bundle can carry, module to requirement,
+# Module to distribution: what measuring imports; and for each engine that a bundle can carry, module to requirement,
 # where {} is the oldest version that may load the artefact.
 _RUNTIME = {
-    "numpy": "numpy",
-    "cv2": "opencv-python-headless",
-    "msgspec": "msgspec",
+    "numpy": "numpy", "cv2": "opencv-python-headless", "PIL": "pillow", "filelock": "filelock", "msgspec": "msgspec",
     "psutil": "psutil",
-}
+}  # fmt: skip
 _ENGINES = {
     "onnxruntime": {"onnxruntime": "onnxruntime>={}"},
     "openvino": {"openvino": "openvino>={}"},
-    "coreml": {"PIL": "pillow", "coremltools": "coremltools>=9.0", "numpy": "numpy<2.4"},  # as the extra of that name
+    "coreml": {"coremltools": "coremltools>=9.0", "numpy": "numpy<2.4"},  # as the extra of that name
 }
 _README = """\
 This folder measures portrait-matting artefacts on the machine that it is copied to.
@@ -72,17 +68,13 @@ def make_bundle(folder: Path, rows: Sequence[ArtefactRow], options: MeasureOptio
     ----------
     folder
         The bundle to make; must not exist, or be empty.
-    rows
-        The artefacts, with unique labels.
-    options
-        How the device shall measure (``threads`` None: the device decides).
+    rows, options
+        The artefacts, with unique labels, and how the device shall measure (``threads`` None: the device decides).
 
     Raises
     ------
-    UsageError
-        No artefact.
-    ArtefactError
-        An artefact is damaged or rejected.
+    UsageError, ArtefactError
+        There is no artefact, or one is damaged or rejected.
     MissingError
         The package does not lie in plain files here, or an engine cannot be bundled.
     OutputError
@@ -109,8 +101,8 @@ def make_bundle(folder: Path, rows: Sequence[ArtefactRow], options: MeasureOptio
     return folder
 
 
-def import_results(paths: Iterable[Path], artefacts: Iterable[Path]) -> tuple[Report, ...]:
-    """Read the results of other machines.
+def import_results(paths: Iterable[Path], artefacts: Iterable[Path]) -> tuple[BenchmarkReport, ...]:
+    """Read the results of other machines, in the order given; reports within reports are unfolded.
 
     Parameters
     ----------
@@ -119,22 +111,15 @@ def import_results(paths: Iterable[Path], artefacts: Iterable[Path]) -> tuple[Re
     artefacts
         The artefact folders that the results must be about; none: not checked.
 
-    Returns
-    -------
-    tuple of Report
-        In the order given, reports within reports unfolded.
-
     Raises
     ------
-    InputError
-        A file cannot be read.
-    ArtefactError
-        A file is corrupt, of another schema, or about an artefact that was not given.
+    InputError, ArtefactError
+        A file cannot be read, is corrupt, of another schema, or about an artefact that was not given.
     UsageError
         A result was given twice.
     """
     known = {identity(found): found for found in map(manifest.read, artefacts)}
-    found: list[Report] = []
+    found: list[BenchmarkReport] = []
     for path in paths:
         for report in all_reports(files.read(path)):
             strangers = [row.label for row in report.rows if row.identity is not None and row.identity not in known]
@@ -179,8 +164,7 @@ def _fill(
         raise UsageError("two artefacts would share a folder in the bundle", hint="rename one of the artefacts")
     needed = _needed(manifests)
     _pack(home / PACKAGE)
-    plan = Plan(SCHEMA_VERSION, needed, options, tuple(items))
-    (home / PLAN).write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
+    (home / PLAN).write_bytes(files.encode(BundlePlan(SCHEMA_VERSION, needed, options, tuple(items))))
     shutil.copyfile(Path(__file__).with_name(SCRIPT), home / SCRIPT)
     text = _README.format(
         script=SCRIPT,

@@ -13,20 +13,18 @@ import msgspec
 
 from p3m_edge import manifest
 from p3m_edge.atomic import atomic_write
-from p3m_edge.benchmarks.report.schema import Report, RowResult, identity
+from p3m_edge.benchmarks.report.schema import BenchmarkReport, RowResult, identity
 from p3m_edge.manifest_schema import UnitRecord, VerifiedRecord
 
 
-def record(reports: Sequence[Report], folders: Iterable[Path]) -> Iterator[str]:
+def record(reports: Sequence[BenchmarkReport], folders: Iterable[Path]) -> Iterator[str]:
     """Write ``verified: device`` into the manifest of each Core ML artefact that passed on all that it was run on.
 
     Parameters
     ----------
-    reports
-        Results that were checked against the artefacts (:func:`p3m_edge.benchmarks.device.bundle.import_results`); of
-        several that verify something, the last counts.
-    folders
-        The artefacts.
+    reports, folders
+        Results that were checked against these artefacts (:func:`p3m_edge.benchmarks.device.bundle.import_results`);
+        of several that verify something, the last counts.
 
     Yields
     ------
@@ -35,10 +33,8 @@ def record(reports: Sequence[Report], folders: Iterable[Path]) -> Iterator[str]:
 
     Raises
     ------
-    ArtefactError
-        A file of an artefact is not the one in its manifest.
-    OutputError
-        A manifest cannot be written.
+    ArtefactError, OutputError
+        A file of an artefact is not the one in its manifest; a manifest cannot be written.
     """
     for folder in folders:
         found = manifest.read(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -32,7 +32,7 @@ class BundledArtefact:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BundlePlan:
     """``bundle.json``. ``needed`` maps modules to what ``pip install`` calls them."""
 
     schema: int
@@ -46,36 +46,32 @@ def run(home: Path, scratch: Path, *, rounds: int | None, threads: int | None, d
 
     Parameters
     ----------
-    home
-        The bundle.
-    scratch
-        A folder for temporary files, inside the bundle.
+    home, scratch
+        The bundle, and a folder for temporary files inside it.
     rounds, threads, device
         Instead of the bundle's own options; None: those. Unless a device is named, here or for the bundle, a Core ML
         artefact is measured on each of its units.
     """
     try:
         plan = read_plan(home)
-        given = {name: v for name, v in {"rounds": rounds, "threads": threads, "device": device}.items() if v}
-        options = msgspec.convert({**msgspec.to_builtins(plan.options), **given}, MeasureOptions)
+        own = plan.options
+        options = replace(own, rounds=rounds or own.rounds, threads=threads or own.threads, device=device or own.device)
         rows = [ArtefactRow(item.label, home / item.folder) for item in plan.artefacts]
-        if device is None and options.device == MeasureOptions().device:
+        if options.device == MeasureOptions().device and device is None:
             rows = [each for row in rows for each in unit_rows(row)]
         made = measure(rows, options, scratch=scratch, progress=_progress)
         atomic_write(home / files.RESULT, files.encode(made))
-    except P3MEdgeError as refusal:
-        sys.stderr.write(f"\nerror: {refusal}\n" + (f"hint: {refusal.hint}\n" if refusal.hint else ""))
-        return refusal.exit_code
-    sys.stdout.write(render.markdown(made))
-    sys.stderr.write(f"\n{files.RESULT} is written: p3m-edge bench --import {files.RESULT} ARTEFACT...\n")
-    error = failure(made)
-    if error is None:
-        return 0
-    sys.stderr.write(f"error: {error}\n")
-    return error.exit_code
+        sys.stdout.write(render.markdown(made))
+        sys.stderr.write(f"\n{files.RESULT} is written: p3m-edge bench --import {files.RESULT} ARTEFACT...\n")
+        if (error := failure(made)) is not None:
+            raise error
+    except P3MEdgeError as error:
+        sys.stderr.write(f"\nerror: {error}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+        return error.exit_code
+    return 0
 
 
-def read_plan(home: Path) -> Plan:
+def read_plan(home: Path) -> BundlePlan:
     """Read ``bundle.json`` and compare every artefact with the hash that it names.
 
     Raises
@@ -85,7 +81,7 @@ def read_plan(home: Path) -> Plan:
     """
     path = home / PLAN
     try:
-        plan = parse_json(read_small(path), Plan)
+        plan = parse_json(read_small(path), BundlePlan)
     except (OSError, msgspec.MsgspecError) as error:
         raise ArtefactError(f"{path} is not the plan of a bundle: {error}", hint="copy the bundle again") from error
     if plan.schema != SCHEMA_VERSION:

@@ -18,25 +18,9 @@ _LOGARITHMIC = 12.0  # latencies that differ by more than this factor get a loga
 _CLOSE = 0.3  # errors that differ by less than this share of the largest get an axis that does not start at zero
 _LEAST_SPAN = 0.03  # of the largest error, on such an axis: noise must not fill the chart
 _MARKERS = {"fp32": "o", "fp16": "s", "int8": "^"}
+_INK, _GRID, _MUTED, _ACCENT = "#16191d", "#dde1e6", "#9ca3af", "#1d5fd1"  # those of the page's style sheet
+_COLOURS = (_ACCENT, "#00736b", "#b4500a", "#7037b8")
 _SPOTS = ((9, 11, "left"), (9, -11, "left"), (-9, -11, "right"), (-9, 11, "right"), (11, 0, "left"), (-11, 0, "right"))
-
-
-class Palette(NamedTuple):
-    """The colours of a chart: those of the page's style sheet."""
-
-    paper: str = "#ffffff"
-    ink: str = "#16191d"
-    grid: str = "#dde1e6"
-    muted: str = "#9ca3af"
-    accent: str = "#1d5fd1"
-    marked: tuple[str, ...] = ("#1d5fd1", "#00736b", "#b4500a", "#7037b8")
-    on_mark: str = "#ffffff"
-
-
-LIGHT = Palette()
-DARK = Palette(
-    "#191d23", "#e9ecf0", "#2d343d", "#a1abb6", "#82aefb", ("#82aefb", "#57cfc2", "#f3a361", "#c49bf7"), "#101317"
-)
 
 
 class Bar(NamedTuple):
@@ -87,7 +71,7 @@ def bars(title: str, rows: Sequence[Bar], unit: str) -> str:
     """Horizontal bars from zero, one row each, in the order given."""
 
     def paint(axes: Axes) -> None:
-        colours = [LIGHT.accent if row.marked else LIGHT.muted for row in rows]
+        colours = [_ACCENT if row.marked else _MUTED for row in rows]
         drawn = axes.barh(range(len(rows)), [row.value for row in rows], color=colours, height=0.7)
         texts = [f"{row.value:.1f} {unit}".strip() + (f", {row.note}" if row.note else "") for row in rows]
         axes.bar_label(drawn, texts, padding=4)
@@ -108,7 +92,7 @@ def points(title: str, data: Sequence[Point], x_label: str, y_label: str) -> str
     """Labelled points on axes that start at zero."""
 
     def paint(axes: Axes) -> None:
-        axes.plot([p.x for p in data], [p.y for p in data], "o", color=LIGHT.accent, gid="points")
+        axes.plot([p.x for p in data], [p.y for p in data], "o", color=_ACCENT, gid="points")
         for point in data:
             axes.annotate(point.label, (point.x, point.y), (7, 0), textcoords="offset points", va="center")
         axes.set(xlabel=x_label, ylabel=y_label, xlim=(0, 1.15 * max(p.x for p in data)), ylim=(0, None))
@@ -127,7 +111,7 @@ def lines(title: str, data: Sequence[Line], x_label: str, y_label: str) -> str:
             finite = [point for point in line.points if all(map(math.isfinite, point))]
             if finite:
                 x, y = zip(*finite, strict=True)
-                axes.plot(x, y, "o-", markersize=3.5, color=LIGHT.marked[number % 4], gid=f"line-{number}")
+                axes.plot(x, y, "o-", markersize=3.5, color=_COLOURS[number % 4], gid=f"line-{number}")
                 text = f"{line.label} {y[-1]:.2f}".strip()
                 axes.annotate(text, finite[-1], (6, 0), textcoords="offset points", va="center")
         axes.set(xlabel=x_label, ylabel=y_label, xlim=(0, None), ylim=(0, None))
@@ -151,22 +135,15 @@ def scale_is_cut(places: Sequence[Place]) -> bool:
     return len(errors) > 1 and min(errors) > (1 - _CLOSE) * max(errors) > 0
 
 
-def trade_off(
-    places: Sequence[Place], marks: Sequence[tuple[str, float]], labels: tuple[str, str],
-    colours: Palette = LIGHT, *, narrow: bool = False,
-) -> str:  # fmt: skip
-    """Latency against error with the Pareto front.
+def trade_off(places: Sequence[Place], marks: Sequence[tuple[str, float]], labels: tuple[str, str]) -> str:
+    """Latency against error with the Pareto front, on a transparent ground.
 
     Parameters
     ----------
-    places
-        At least one.
+    places, labels
+        At least one; those of the two axes.
     marks
         Label and latency of rows whose error is not known: vertical lines.
-    labels
-        Of the two axes.
-    colours, narrow
-        For the page in light and dark, on wide screens and on phones. A narrow chart names no points.
     """
 
     def paint(axes: Axes) -> None:
@@ -175,20 +152,19 @@ def trade_off(
         right, top = axes.get_xlim()[1], axes.get_ylim()[1]
         x = [front[0].latency, *(place.latency for place in front), right]
         y = [top, *(place.error for place in front), front[-1].error]
-        axes.step(x, y, where="post", color=colours.accent, gid="front")
-        axes.fill_between(x, y, top, step="post", color=colours.accent, alpha=0.07, linewidth=0)
+        axes.step(x, y, where="post", color=_ACCENT, gid="front")
+        axes.fill_between(x, y, top, step="post", color=_ACCENT, alpha=0.07, linewidth=0)
         for label, latency in marks:
-            axes.axvline(latency, color=colours.muted, linestyle="--")
-            text = label if narrow else f"{label} (latency only)"
-            axes.text(latency, 1.01, text, transform=axes.get_xaxis_transform(), ha="right", color=colours.muted)
+            axes.axvline(latency, color=_MUTED, linestyle="--")
+            where = axes.get_xaxis_transform()
+            axes.text(latency, 1.01, f"{label} (latency only)", transform=where, ha="right", color=_MUTED)
         for place in places:
-            _mark(axes, place, colours, faded=place not in front)
+            _mark(axes, place, alpha=1.0 if place in front else 0.62)
         axes.set(xlabel=labels[0], ylabel=labels[1])
-        if not narrow:
-            axes.text(0.01, 0.02, "better: down and to the left", transform=axes.transAxes, color=colours.muted)
-            _name(axes, places)
+        axes.text(0.01, 0.02, "better: down and to the left", transform=axes.transAxes, color=_MUTED)
+        _name(axes, places)
 
-    return _svg("", (340, 330) if narrow else (860, 430), paint, colours)
+    return _svg("", (860, 430), paint, transparent=True)
 
 
 def _scale(axes: Axes, places: Sequence[Place], marks: Sequence[float]) -> None:
@@ -209,18 +185,15 @@ def _scale(axes: Axes, places: Sequence[Place], marks: Sequence[float]) -> None:
         axes.set_ylim(0, 1.18 * high or 1.0)
 
 
-def _mark(axes: Axes, place: Place, colours: Palette, *, faded: bool) -> None:
+def _mark(axes: Axes, place: Place, *, alpha: float) -> None:
     """A numbered point with the interval of its median; the shape and the colour tell the precision."""
-    kinds = [*_MARKERS]
-    colour = colours.marked[kinds.index(place.precision) if place.precision in kinds else -1]
-    x, y, shape = place.latency, place.error, _MARKERS.get(place.precision, "D")
-    alpha = 0.62 if faded else 1.0
+    kind = [*_MARKERS].index(place.precision) if place.precision in _MARKERS else -1
+    x, y, shape, colour = place.latency, place.error, _MARKERS.get(place.precision, "D"), _COLOURS[kind]
     axes.plot([place.low, place.high], [y, y], "|-", color=colour, alpha=alpha)
     axes.plot(x, y, shape, color=colour, markersize=14, alpha=alpha, gid=f"row-{place.number}", zorder=3)
-    down = -1.5 if shape == "^" else 0
     axes.annotate(
-        str(place.number), (x, y), (0, down), textcoords="offset points", ha="center", va="center_baseline",
-        color=colours.on_mark, weight="bold", size=8, zorder=4,
+        str(place.number), (x, y), (0, -1.5 if shape == "^" else 0), textcoords="offset points", ha="center",
+        va="center_baseline", color="white", weight="bold", size=8, zorder=4,
     )  # fmt: skip
 
 
@@ -241,32 +214,29 @@ def _name(axes: Axes, places: Sequence[Place]) -> None:
             text.remove()
 
 
-def _svg(title: str, size: tuple[int, int], paint: Callable[[Axes], None], colours: Palette = LIGHT) -> str:
+def _svg(title: str, size: tuple[int, int], paint: Callable[[Axes], None], *, transparent: bool = False) -> str:
     """A figure of a size in pixels, the same for the same data; names are taken as they are, never as formulas."""
     require()
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    ink, paper = colours.ink, colours.paper
     with mpl.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a name may hold characters that no font here has
         mpl.rcdefaults()
         mpl.rc("svg", fonttype="none", hashsalt="p3m-edge")
-        mpl.rc("text", parse_math=False, color=ink)
-        mpl.rc("font", size=9.5 if size[0] > 400 else 12)  # a phone shows a narrow chart in its own size
-        mpl.rc("figure", facecolor=paper)
-        mpl.rc("axes", titlelocation="left", titleweight="bold", titlecolor=ink, labelcolor=ink, edgecolor=ink)
-        mpl.rc("axes", facecolor=paper, axisbelow=True, grid=True)
+        mpl.rc("text", parse_math=False, color=_INK)
+        mpl.rc("font", size=9.5)
+        mpl.rc("axes", titlelocation="left", titleweight="bold", labelcolor=_INK, edgecolor=_INK, axisbelow=True)
+        mpl.rc("axes", grid=True)
         mpl.rc("axes.spines", top=False, right=False)
-        mpl.rc("xtick", color=ink)
-        mpl.rc("ytick", color=ink)
-        mpl.rc("grid", color=colours.grid)
+        mpl.rc("xtick", color=_INK)
+        mpl.rc("ytick", color=_INK)
+        mpl.rc("grid", color=_GRID)
         figure = Figure((size[0] / 72, size[1] / 72), layout="constrained")
         axes = figure.add_subplot()
         axes.set_title(title)
         paint(axes)
-        out = io.StringIO()
-        figure.savefig(
-            out, format="svg", metadata={"Date": None, "Creator": None, **({"Title": title} if title else {})}
-        )
+        out, titled = io.StringIO(), {"Title": title} if title else {}
+        metadata = {"Date": None, "Creator": None, **titled}
+        figure.savefig(out, format="svg", metadata=metadata, transparent=transparent)
     return out.getvalue()

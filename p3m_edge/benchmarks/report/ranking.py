@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from p3m_edge.benchmarks.report.schema import Ranking, Report, RowResult, all_reports
+from p3m_edge.benchmarks.report.schema import BenchmarkReport, Ranking, RowResult, all_reports
 from p3m_edge.benchmarks.statistics import Ratio, paired_ratio, rank
 from p3m_edge.errors import GateError, InputError, P3MEdgeError, PartialError, UsageError, suggestion
 
@@ -19,7 +19,7 @@ def rankings(rows: Iterable[RowResult]) -> tuple[Ranking, ...]:
     return tuple(Ranking(shape, rank(medians)) for shape, medians in shapes.items())
 
 
-def ratios(report: Report, baseline_label: str) -> dict[str, Ratio]:
+def ratios(report: BenchmarkReport, baseline_label: str) -> dict[str, Ratio]:
     """How many times as fast as the baseline each measured row of its input shape is (bare call), paired by round.
 
     Raises
@@ -43,7 +43,7 @@ def ratios(report: Report, baseline_label: str) -> dict[str, Ratio]:
     }
 
 
-def with_baseline(report: Report, label: str | None = None) -> Report:
+def with_baseline(report: BenchmarkReport, label: str | None = None) -> BenchmarkReport:
     """The report with the ratios to a row, by default the first eager reference; without any if it was not measured."""
     measured = {row.label: row for row in report.rows if row.measured is not None}
     chosen = label or next((row.label for row in measured.values() if row.kind == "eager"), None)
@@ -52,7 +52,7 @@ def with_baseline(report: Report, label: str | None = None) -> Report:
     return replace(report, baseline=chosen, ratios=ratios(report, chosen))
 
 
-def failure(report: Report) -> P3MEdgeError | None:
+def failure(report: BenchmarkReport) -> P3MEdgeError | None:
     """The error that a report stands for, its own rows and the imported ones taken together.
 
     :class:`GateError` if an artefact failed its golden vectors on any machine, :class:`PartialError` if a row failed

@@ -16,15 +16,14 @@ from p3m_edge.benchmarks.fingerprint import Fingerprint
 from p3m_edge.benchmarks.report import files
 from p3m_edge.benchmarks.report.ranking import more
 from p3m_edge.benchmarks.report.schema import (
+    BenchmarkReport,
     Change,
     Comparison,
     MeasureOptions,
-    Report,
     RowResult,
-    Verdict,
     all_reports,
 )
-from p3m_edge.benchmarks.statistics import MINIMUM_COVERAGE, Interval, Ratio, Summary
+from p3m_edge.benchmarks.statistics import MINIMUM_COVERAGE, Interval, Ratio
 from p3m_edge.errors import ArtefactError, RegressionError, UsageError
 
 BETWEEN_RUNS = 0.05
@@ -39,24 +38,22 @@ _SETTINGS = ("threads", "device")
 _SURROUNDINGS = ("governor", "virtual", "system", "python")
 
 
-def earlier_report(path: Path, machine: Fingerprint, options: MeasureOptions, labels: Collection[str]) -> Report:
+def earlier_report(
+    path: Path, machine: Fingerprint, options: MeasureOptions, labels: Collection[str]
+) -> BenchmarkReport:
     """Read an earlier report, and refuse one that says nothing about a run on ``machine``.
 
     Parameters
     ----------
     path
         A ``report.json``; of several machines in it, the first that is this one counts.
-    machine, options
-        Of the run to be compared; ``threads`` must be resolved.
-    labels
-        Of its rows.
+    machine, options, labels
+        Of the run to be compared, and of its rows; ``threads`` must be resolved.
 
     Raises
     ------
-    InputError
-        The file cannot be read.
-    ArtefactError
-        It is no report, of another schema, of another machine, or was measured with other threads or device.
+    InputError, ArtefactError
+        The file cannot be read; it is no report, of another schema, machine, number of threads or device.
     UsageError
         It has no row in common, or either run has too few rounds.
     """
@@ -84,7 +81,7 @@ def earlier_report(path: Path, machine: Fingerprint, options: MeasureOptions, la
     return replace(earlier, imported=())
 
 
-def compare(report: Report, earlier: Report) -> Comparison:
+def compare(report: BenchmarkReport, earlier: BenchmarkReport) -> Comparison:
     """Every row of the two reports, then and now; imported reports are not looked at.
 
     Raises
@@ -95,14 +92,14 @@ def compare(report: Report, earlier: Report) -> Comparison:
     before = {row.label: row for row in earlier.rows}
     now = {row.label for row in report.rows}
     changes = [_change(before.get(row.label), row) for row in report.rows]
-    changes += [Change(row.label, "missing", _median(row)) for row in earlier.rows if row.label not in now]
+    changes += [Change(row.label, "missing", row.median) for row in earlier.rows if row.label not in now]
     if all(change.verdict in ("not comparable", "new", "missing") for change in changes):
         notes = "; ".join(f"{change.label} {change.note}" for change in changes if change.verdict == "not comparable")
         raise UsageError(f"no row can be compared with the earlier report: {notes}")
     return Comparison(earlier.created, tuple(changes), tuple(_remarks(report, earlier, changes)))
 
 
-def regression(report: Report) -> RegressionError | None:
+def regression(report: BenchmarkReport) -> RegressionError | None:
     """The error that the comparison of a report stands for; None if nothing became worse, or nothing was compared."""
     found = report.comparison.regressions if report.comparison is not None else ()
     if not found:
@@ -121,7 +118,9 @@ def describe(change: Change) -> str:
     return f"{text}; {change.note}" if change.note else text
 
 
-def _differences(earlier: Report, machine: Fingerprint, options: MeasureOptions) -> Iterator[tuple[str, str | None]]:
+def _differences(
+    earlier: BenchmarkReport, machine: Fingerprint, options: MeasureOptions
+) -> Iterator[tuple[str, str | None]]:
     """What forbids to compare, and what could be done about it."""
     for text in _differing(earlier.machine, machine, _HARDWARE):
         yield f"another machine ({text})", None
@@ -142,9 +141,9 @@ def _differing(then: object, now: object, names: Collection[str], colon: str = "
 
 def _change(before: RowResult | None, now: RowResult) -> Change:
     if before is None:
-        return Change(now.label, "new", None, _median(now))
+        return Change(now.label, "new", None, now.median)
     same = None if now.identity is None else now.identity == before.identity
-    made = Change(now.label, "same", _median(before), _median(now), same_artefact=same)
+    made = Change(now.label, "same", before.median, now.median, same_artefact=same)
     names = ("kind", "target") if None in (made.before_ms, made.after_ms) else ("kind", "target", "shape")
     for note in _differing(before, now, names, " "):
         return replace(made, verdict="not comparable", note=note)
@@ -153,27 +152,17 @@ def _change(before: RowResult | None, now: RowResult) -> Change:
         return replace(made, verdict="parity lost" if lost else "failed", note=now.reason or now.status)
     if before.measured is None:
         return replace(made, verdict="regained", note=f"{before.status} then")
-    ratio = _ratio(before.measured.latency, now.measured.latency)
-    coverage = min(one.latency.interval.coverage for one in (before.measured, now.measured))
-    note = "the artefact has changed" if same is False else ""
-    return replace(made, verdict=_verdict(ratio, coverage), ratio=ratio, note=note)
+    old, new = before.measured.latency, now.measured.latency
+    low, high = old.interval.low / new.interval.high, old.interval.high / new.interval.low
+    value, coverages = old.median / new.median, (old.interval.coverage, new.interval.coverage)
+    made = replace(made, ratio=Ratio(value, Interval(low, high, math.prod(coverages))))
+    made = replace(made, note="the artefact has changed" if same is False else "")
+    if min(coverages) < MINIMUM_COVERAGE or abs(math.log(value)) < math.log1p(BETWEEN_RUNS):
+        return made
+    return replace(made, verdict="faster" if low > 1.0 else "slower" if high < 1.0 else "same")
 
 
-def _ratio(before: Summary, now: Summary) -> Ratio:
-    old, new = before.interval, now.interval
-    interval = Interval(old.low / new.high, old.high / new.low, old.coverage * new.coverage)
-    return Ratio(before.median / now.median, interval)
-
-
-def _verdict(ratio: Ratio, coverage: float) -> Verdict:
-    if coverage < MINIMUM_COVERAGE or abs(math.log(ratio.value)) < math.log1p(BETWEEN_RUNS):
-        return "same"
-    if ratio.interval.low > 1.0:
-        return "faster"
-    return "slower" if ratio.interval.high < 1.0 else "same"
-
-
-def _remarks(report: Report, earlier: Report, changes: Collection[Change]) -> Iterator[str]:
+def _remarks(report: BenchmarkReport, earlier: BenchmarkReport, changes: Collection[Change]) -> Iterator[str]:
     timed = [change for change in changes if change.ratio is not None]
     if len(timed) > 1 and all(change.verdict == "slower" for change in timed):
         yield "every row is slower: was the machine slower, rather than the artefacts? measure again when it is idle"
@@ -183,10 +172,6 @@ def _remarks(report: Report, earlier: Report, changes: Collection[Change]) -> It
             yield f"{name}: {_shown(old.get(name))} then, {_shown(new.get(name))} now"
     yield from _differing(earlier.machine, report.machine, _SURROUNDINGS)
     yield from (f"in the earlier run: {warning}" for warning in earlier.conditions.warnings)
-
-
-def _median(row: RowResult) -> float | None:
-    return None if row.measured is None else row.measured.latency.median
 
 
 def _shown(value: object) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks.report import files
-from p3m_edge.benchmarks.report.schema import Report, all_reports
+from p3m_edge.benchmarks.report.schema import BenchmarkReport, all_reports
 from p3m_edge.benchmarks.report.tables import side_by_side, tables
 from p3m_edge.table import NONE
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MARKDOWN = "report.md"
 
 
-def print_report(report: Report, console: Console) -> None:
+def print_report(report: BenchmarkReport, console: Console) -> None:
     """Print every machine's tables on a rich console."""
     for one in all_reports(report):
         console.print(heading(one))
@@ -34,7 +34,7 @@ def print_report(report: Report, console: Console) -> None:
         together.print(console)
 
 
-def markdown(report: Report) -> str:
+def markdown(report: BenchmarkReport) -> str:
     """The whole report as Markdown."""
     parts = ["# Benchmark"]
     for one in all_reports(report):
@@ -46,7 +46,7 @@ def markdown(report: Report) -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def write(report: Report, folder: Path) -> tuple[Path, Path]:
+def write(report: BenchmarkReport, folder: Path) -> tuple[Path, Path]:
     """Write ``report.json`` and ``report.md`` into ``folder``; each appears whole or not at all.
 
     Raises
@@ -60,7 +60,7 @@ def write(report: Report, folder: Path) -> tuple[Path, Path]:
     return made
 
 
-def heading(report: Report) -> str:
+def heading(report: BenchmarkReport) -> str:
     """The machine in one line."""
     machine = report.machine
     cores = f"{machine.usable_cores} of {machine.logical_cores} cores usable"
@@ -68,7 +68,7 @@ def heading(report: Report) -> str:
     return ", ".join((machine.name, machine.architecture, cores, memory, machine.system, machine.python))
 
 
-def remarks(report: Report) -> Iterator[str]:
+def remarks(report: BenchmarkReport) -> Iterator[str]:
     """What a reader must know: rows that failed, rows that are tied, and what disturbed the run."""
     for row in report.rows:
         if row.status != "ok":
@@ -82,7 +82,7 @@ def remarks(report: Report) -> Iterator[str]:
     yield from report.conditions.warnings
 
 
-def settings(report: Report) -> tuple[str, ...]:
+def settings(report: BenchmarkReport) -> tuple[str, ...]:
     """How it was measured, on what, and what else the machine did meanwhile; one sentence each."""
     o, machine, state = report.options, report.machine, report.conditions
     calls = f"{o.seconds:g} s" if o.seconds is not None else f"{o.iterations} calls of each kind"

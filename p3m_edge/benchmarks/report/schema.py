@@ -1,5 +1,6 @@
 """What a benchmark found. These dataclasses are the JSON of ``report.json`` and of a device's ``result.json``.
 
+Their types say which values are possible; :mod:`p3m_edge.benchmarks.report.files` checks what must agree.
 A report names artefacts by label and content hash, never by path, and machines by :class:`Fingerprint`, never by name.
 """
 
@@ -8,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from p3m_edge.benchmarks.fingerprint import Conditions, Fingerprint
 from p3m_edge.benchmarks.gpu_times import GpuTimes
 from p3m_edge.benchmarks.placement import Placement
-from p3m_edge.benchmarks.statistics import Ratio, Summary
+from p3m_edge.benchmarks.statistics import Positive, Ratio, Summary
 from p3m_edge.manifest import Manifest
 from p3m_edge.runtimes.golden import Difference
 from p3m_edge.targets import Limits
@@ -27,6 +30,10 @@ Verdict = Literal["slower", "faster", "same", "parity lost", "regained", "failed
 REGRESSIONS: tuple[Verdict, ...] = ("slower", "parity lost")
 """The verdicts that end ``bench --baseline FILE`` with exit code 6."""
 
+Count = Annotated[int, Meta(ge=1)]
+Milliseconds = Annotated[float, Meta(ge=0)]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
 
 @dataclass(frozen=True)
 class MeasureOptions:
@@ -34,39 +41,32 @@ class MeasureOptions:
 
     Attributes
     ----------
-    rounds
-        How often every row gets its turn, in shuffled order. Six are the fewest that give a 95 % interval.
-    iterations
-        Calls of each kind in a round.
-    seconds
-        If given, a round lasts this long instead (one call of each kind at least).
+    rounds, iterations, seconds
+        How often every row gets its turn, in shuffled order (six are the fewest that give a 95 % interval), and how
+        many calls of each kind it makes then; or else for how long it makes them.
     warmup
         Calls before the first round, not counted. (Every round starts with one more.)
-    threads
-        Threads of each engine; None: as many as there are usable physical cores.
-    device
-        The device or provider, as the runtimes name it.
+    threads, device
+        Of each engine; None: as many as there are usable physical cores. The device as the runtimes name it.
     frame_width, frame_height
         The frame that goes through the whole ``Matting`` call, in pixels.
     throughput
         Whether to measure the asynchronous throughput too, in processes of its own.
-    seed
-        Of the shuffling and of the synthetic frame.
-    timeout
-        Seconds to wait for each answer of a worker.
+    seed, timeout
+        Of the shuffling and of the synthetic frame. Seconds to wait for each answer of a worker.
     """
 
-    rounds: int = 10
-    iterations: int = 5
-    seconds: float | None = None
-    warmup: int = 3
-    threads: int | None = None
+    rounds: Count = 10
+    iterations: Count = 5
+    seconds: Annotated[float, Meta(gt=0, le=1e9)] | None = None
+    warmup: Annotated[int, Meta(ge=0)] = 3
+    threads: Count | None = None
     device: str = "cpu"
-    frame_width: int = 1280
-    frame_height: int = 720
+    frame_width: Count = 1280
+    frame_height: Count = 720
     throughput: bool = True
     seed: int = 0
-    timeout: float = 600.0
+    timeout: Positive = 600.0
 
 
 @dataclass(frozen=True)
@@ -77,19 +77,19 @@ class Start:
     (hashes, reading, compiling). ``first_ms`` is the first call after that, which no later call resembles.
     """
 
-    ready_ms: float
-    import_ms: float
-    load_ms: float
-    first_ms: float
+    ready_ms: Milliseconds
+    import_ms: Milliseconds
+    load_ms: Milliseconds
+    first_ms: Milliseconds
 
 
 @dataclass(frozen=True)
 class Memory:
     """Largest resident set of the process, in bytes: after a cold start, after the rounds, after the throughput."""
 
-    cold: int
-    running: int
-    throughput: int | None
+    cold: Count
+    running: Count
+    throughput: Count | None
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,9 @@ class Measured:
 
     Attributes
     ----------
-    cold_start
-        With an empty cache of compiled models.
-    second_start
-        With the cache that the first start left, the middle one of three; None for the eager reference.
+    cold_start, second_start
+        With an empty cache of compiled models, and with the cache that this left (the middle one of three starts; None
+        for the eager reference).
     latency
         The bare call of the engine: network input in, alpha out. Rows are ranked by this.
     end_to_end
@@ -134,12 +133,12 @@ class Measured:
     cold_start: Start
     second_start: Start | None
     latency: Summary
-    end_to_end: Summary | None
-    preprocess: Summary | None
-    postprocess: Summary | None
-    overhead: Summary | None
-    throughput: Summary | None
     memory: Memory
+    end_to_end: Summary | None = None
+    preprocess: Summary | None = None
+    postprocess: Summary | None = None
+    overhead: Summary | None = None
+    throughput: Summary | None = None
     gpu: GpuTimes | None = None
 
 
@@ -175,12 +174,12 @@ class RowResult:
         Of the artefact without its golden vectors, or of the checkpoint.
     used
         What the latency was measured with; None for a row that could not be loaded.
-    reason
-        Why ``status`` is not ``ok``; ``measured`` is None then.
+    status, reason, measured
+        If it is not ``ok``, the reason why, and no numbers.
     device
         The device that this row asked for; None: that of the options, as all rows.
     placement
-        Of a Core ML artefact, where it was measured: the plan for each operator.
+        Of a Core ML artefact: where each operator is to run.
     """
 
     label: str
@@ -194,15 +193,20 @@ class RowResult:
     batch: int
     width: int | None
     height: int | None
-    identity: str | None
+    identity: Sha256 | None
     size_bytes: int
-    used: Used | None
-    status: Status
-    reason: str | None
-    parity: Parity | None
-    measured: Measured | None
+    used: Used | None = None
+    status: Status = "ok"
+    reason: str | None = None
+    parity: Parity | None = None
+    measured: Measured | None = None
     device: str | None = None
     placement: Placement | None = None
+
+    @property
+    def median(self) -> float | None:
+        """Of the bare call, in milliseconds; None: not measured."""
+        return None if self.measured is None else self.measured.latency.median
 
     @property
     def shape(self) -> str:
@@ -244,12 +248,9 @@ class Accuracy:
         How many were matted, and how many of these have a true matte.
     reference
         The row whose mattes the others are compared with; None: no row could matte.
-    sad
-        Label to SAD against the truth, in thousands, over the pictures that have one.
-    difference
-        Label to the mean absolute difference from the reference's alpha, times 1000.
-    failures
-        Label to the reason why there is no matte, for rows that were measured all the same.
+    sad, difference, failures
+        By label: SAD against the truth, in thousands, over the pictures that have one; the mean absolute difference
+        from the reference's alpha, times 1000; why there is no matte of a row that was measured all the same.
     """
 
     pictures: int
@@ -276,11 +277,9 @@ class Change:
         and fail now; ``regained``: it is measured now and was not then; ``failed``: not measured now for another
         reason, or neither then nor now. ``not comparable``: the label stands for another target or input shape.
         ``new``, ``missing``: in one of the two reports only.
-    before_ms, after_ms
-        Medians of the bare call; None: not measured.
-    ratio
-        ``before / after`` (above 1: faster now), with the interval that the intervals of the two medians allow; None
-        unless both were measured.
+    before_ms, after_ms, ratio
+        Medians of the bare call (None: not measured) and ``before / after`` (above 1: faster now), with the interval
+        that the intervals of the two medians allow.
     same_artefact
         Whether the content hash is the same; None for the eager reference and for a label in one report only.
     note
@@ -315,7 +314,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Report:
+class BenchmarkReport:
     """One run on one machine, and the imported runs of others.
 
     Attributes
@@ -324,10 +323,8 @@ class Report:
         Date and time, UTC, ISO 8601.
     baseline, ratios
         How many times as fast as the baseline's each row's bare call is (:func:`~.ranking.ratios`).
-    comparison
-        With an earlier report, if one was given.
-    accuracy
-        The errors of the mattes of sample portraits, if some were matted.
+    comparison, accuracy
+        With an earlier report; of the mattes of sample portraits.
     """
 
     schema: int
@@ -341,7 +338,7 @@ class Report:
     baseline: str | None = None
     ratios: dict[str, Ratio] = field(default_factory=dict)
     benchmark_app: tuple[AppComparison, ...] = ()
-    imported: tuple[Report, ...] = ()
+    imported: tuple[BenchmarkReport, ...] = ()
     comparison: Comparison | None = None
     accuracy: Accuracy | None = None
 
@@ -360,14 +357,13 @@ def identity(manifest: Manifest) -> str:
 def worst(items: tuple[Difference, ...]) -> dict[str, float]:
     """The largest value of each error over the pictures; what is not finite does not count."""
     found: dict[str, float] = {}
-    for item in items:
-        for name, value in asdict(item).items():
-            if isinstance(value, float) and math.isfinite(value):
-                found[name] = max(value, found.get(name, 0.0))
+    for name, value in (each for item in items for each in vars(item).items()):
+        if isinstance(value, float) and math.isfinite(value):
+            found[name] = max(value, found.get(name, 0.0))
     return found
 
 
-def all_reports(report: Report) -> Iterator[Report]:
+def all_reports(report: BenchmarkReport) -> Iterator[BenchmarkReport]:
     """The report itself, then every imported one."""
     yield report
     for other in report.imported:

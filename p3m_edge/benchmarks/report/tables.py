@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from p3m_edge.benchmarks.placement import NEURAL_ENGINE, Device, Operator
-from p3m_edge.benchmarks.report import schema
-from p3m_edge.benchmarks.report.schema import Measured, Report, RowResult, all_reports
+from p3m_edge.benchmarks.report.schema import BenchmarkReport, Measured, RowResult, all_reports
 from p3m_edge.benchmarks.statistics import Ratio, Summary
 from p3m_edge.table import NONE, Table
 
@@ -23,26 +22,24 @@ _GPU_PARTS = {
 Rows = Sequence[tuple[RowResult, Measured]]
 
 
-def tables(report: Report) -> tuple[Table, ...]:
+def tables(report: BenchmarkReport) -> tuple[Table, ...]:
     """The tables of one machine's run; imported runs are not looked at."""
     rows = {row.label: row for row in report.rows}
     measured = [(row, row.measured) for row in map(rows.__getitem__, report.ranked) if row.measured is not None]
-    made = [_latency(report, measured), _frame(report.options, measured), _resources(measured), _gpu(measured)]
-    made += [_app(report), _verdicts(report), *placements(report), _accuracy(report.accuracy)]
-    return tuple(table for table in (*made, _changes(report.comparison)) if table is not None and table.rows)
+    made = [_latency(report, measured), _frame(report, measured), _resources(measured), _gpu(measured)]
+    made += [_app(report), _verdicts(report), *placements(report), _accuracy(report)]
+    return tuple(table for table in (*made, _changes(report)) if table is not None and table.rows)
 
 
-def side_by_side(report: Report) -> Table | None:
+def side_by_side(report: BenchmarkReport) -> Table | None:
     """Median latencies of every machine, artefacts matched by content; None without imported runs."""
     reports = list(all_reports(report))
     if len(reports) < 2:
         return None
     found = [{_key(row): row for row in reversed(one.rows)} for one in reports]
-    labels: dict[tuple[str, str | None], str] = {}
-    for one in reports:
-        for row in one.rows:
-            labels.setdefault(_key(row), row.label)
-    rows = tuple((label, *(_cell(machine.get(key)) for machine in found)) for key, label in labels.items())
+    labels = {_key(row): row.label for one in reversed(reports) for row in reversed(one.rows)}
+    order = dict.fromkeys(_key(row) for one in reports for row in one.rows)
+    rows = tuple((labels[key], *(_cell(machine.get(key)) for machine in found)) for key in order)
     columns = (f"{number}: {one.machine.name}" for number, one in enumerate(reports, 1))
     return Table("Machines side by side, median of the bare call, ms", ("row", *columns), rows)
 
@@ -53,12 +50,10 @@ def _key(row: RowResult) -> tuple[str, str | None]:
 
 
 def _cell(row: RowResult | None) -> str:
-    if row is None:
-        return NONE
-    return row.status if row.measured is None else milliseconds(row.measured.latency.median)
+    return NONE if row is None else row.status if row.median is None else milliseconds(row.median)
 
 
-def _latency(report: Report, rows: Rows) -> Table:
+def _latency(report: BenchmarkReport, rows: Rows) -> Table:
     ranks = {}
     for ranking in report.rankings:
         place = 1
@@ -67,13 +62,10 @@ def _latency(report: Report, rows: Rows) -> Table:
             place += len(group)
     body = []
     for row, measured in rows:
-        s = measured.latency
-        numbers = map(milliseconds, (s.minimum, s.mean, s.p90, s.p95, s.p99))
+        s, ratio = measured.latency, _ratio(report.ratios.get(row.label))
         interval = f"{milliseconds(s.interval.low)} .. {milliseconds(s.interval.high)}"
-        ratio = _ratio(report.ratios.get(row.label))
-        body.append(
-            (ranks[row.label], row.label, row.shape, _median(s), interval, *numbers, str(s.count), ratio)
-        )  # fmt: skip
+        numbers = map(milliseconds, (s.minimum, s.mean, s.p90, s.p95, s.p99))
+        body.append((ranks[row.label], row.label, row.shape, _median(s), interval, *numbers, str(s.count), ratio))
     coverage = min((measured.latency.interval.coverage for _, measured in rows), default=0)
     against = f"times as fast as {report.baseline}" if report.baseline else "ratio"
     return Table(
@@ -85,34 +77,33 @@ def _latency(report: Report, rows: Rows) -> Table:
     )
 
 
-def _frame(options: schema.MeasureOptions, rows: Rows) -> Table:
+def _frame(report: BenchmarkReport, rows: Rows) -> Table:
     body = tuple(
         (row.label, *map(_median, (m.preprocess, m.latency, m.postprocess, m.end_to_end, m.overhead, m.throughput)))
         for row, m in rows
         if m.end_to_end is not None
     )
     columns = ("row", "before", "inference", "after", "whole call", "of it not the engine", "frames/s, async")
-    size = f"{options.frame_width}x{options.frame_height}"
+    size = f"{report.options.frame_width}x{report.options.frame_height}"
     return Table(f"A frame of {size} through Matting, medians, ms", columns, body)
 
 
 def _resources(rows: Rows) -> Table:
-    def start(one: schema.Start | None, *names: str) -> tuple[str, ...]:
-        return tuple(NONE if one is None else f"{getattr(one, name):.0f}" for name in names)
-
-    body = tuple(
-        (
-            row.label, *start(m.cold_start, "ready_ms", "import_ms", "load_ms", "first_ms"),
-            *start(m.second_start, "ready_ms", "first_ms"),
-            *map(megabytes, (m.memory.cold, m.memory.running, m.memory.throughput, row.size_bytes)),
-        )
-        for row, m in rows
-    )  # fmt: skip
+    body = []
+    for row, m in rows:
+        starts = (("ready_ms", "import_ms", "load_ms", "first_ms"), ("ready_ms", "first_ms"))
+        times = [
+            _shown(getattr(start, name, None), ".0f")
+            for start, names in zip((m.cold_start, m.second_start), starts, strict=True)
+            for name in names
+        ]
+        sizes = map(megabytes, (m.memory.cold, m.memory.running, m.memory.throughput, row.size_bytes))
+        body.append((row.label, *times, *sizes))
     columns = (
         "row", "cold start", "of it import", "of it load", "first call", "second start", "first call", "peak MB cold",
         "peak MB running", "peak MB async", "size MB",
     )  # fmt: skip
-    return Table("Start (ms), peak memory and size", columns, body)
+    return Table("Start (ms), peak memory and size", columns, tuple(body))
 
 
 def _gpu(rows: Rows) -> Table | None:
@@ -137,7 +128,7 @@ def _gpu(rows: Rows) -> Table | None:
     )
 
 
-def _app(report: Report) -> Table:
+def _app(report: BenchmarkReport) -> Table:
     body = tuple(
         (one.label, _median(one.ours), _median(one.theirs), _ratio(one.ratio), " ".join(one.settings))
         for one in report.benchmark_app
@@ -146,23 +137,23 @@ def _app(report: Report) -> Table:
     return Table("OpenVINO's benchmark_app on the same artefact, medians, ms", columns, body)
 
 
-def _verdicts(report: Report) -> Table:
+def _verdicts(report: BenchmarkReport) -> Table:
     body = []
     for row in report.rows:
-        parity = row.parity
-        golden = NONE if parity is None else "passed" if parity.passed else "FAILED"
-        worst = ", ".join(f"{k} {parity.worst[k]:.2g}" for k in _ERRORS if k in parity.worst) if parity else ""
+        verdict, errors = NONE, ""
+        if row.parity is not None:
+            verdict, worst = "passed" if row.parity.passed else "FAILED", row.parity.worst
+            errors = ", ".join(f"{name} {worst[name]:.2g}" for name in _ERRORS if name in worst)
         engine = f"{row.engine} {row.used.version}" if row.used else row.engine
         trained = " (not trained)" if row.trained is False else ""
         content = NONE if row.identity is None else row.identity[:12]
         network = (engine, row.precision, row.arch + trained, row.unpool, content)
-        body.append((row.label, *network, row.status, golden, worst or NONE))
-    network = ("engine", "precision", "network", "unpool", "content")
-    columns = ("row", *network, "status", "golden vectors", "largest errors")
-    return Table("Accuracy parity on this machine", columns, tuple(body))
+        body.append((row.label, *network, row.status, verdict, errors or NONE))
+    columns = ("engine", "precision", "network", "unpool", "content", "status", "golden vectors", "largest errors")
+    return Table("Accuracy parity on this machine", ("row", *columns), tuple(body))
 
 
-def placements(report: Report) -> Iterator[Table]:
+def placements(report: BenchmarkReport) -> Iterator[Table]:
     """Where Core ML means to run what, and what it does not give to the Neural Engine where it may."""
     planned = [(row, row.placement.operators) for row in report.rows if row.placement and row.placement.operators]
     devices: tuple[Device | None, ...] = (*get_args(Device), None)
@@ -194,17 +185,14 @@ def _cost(operators: Sequence[Operator]) -> float:
     return math.fsum(one.cost or 0.0 for one in operators)
 
 
-def _accuracy(found: schema.Accuracy | None) -> Table | None:
-    if found is None:
+def _accuracy(report: BenchmarkReport) -> Table | None:
+    if (found := report.accuracy) is None:
         return None
     body = tuple(
-        (
-            label,
-            *(f"{errors[label]:.4g}" if label in errors else NONE for errors in (found.sad, found.difference)),
-            found.failures.get(label, NONE),
-        )
-        for label in dict.fromkeys((*found.difference, *found.failures))
-    )
+        (label, _shown(found.sad.get(label), ".4g"), _shown(found.difference.get(label), ".4g"),
+         found.failures.get(label, NONE))
+        for label in (found.difference | found.failures)
+    )  # fmt: skip
     return Table(
         f"Mattes of {found.pictures} sample pictures, {found.true_mattes} with a true matte",
         ("row", "SAD, thousands", "difference x 1000", "why none"),
@@ -213,28 +201,30 @@ def _accuracy(found: schema.Accuracy | None) -> Table | None:
     )
 
 
-def _changes(found: schema.Comparison | None) -> Table | None:
-    if found is None:
+def _changes(report: BenchmarkReport) -> Table | None:
+    if (found := report.comparison) is None:
         return None
     body = tuple(
-        (
-            one.label, one.verdict, *(NONE if ms is None else milliseconds(ms) for ms in (one.before_ms, one.after_ms)),
-            _ratio(one.ratio), one.note or NONE,
-        )
+        (one.label, one.verdict, milliseconds(one.before_ms), milliseconds(one.after_ms), _ratio(one.ratio),
+         one.note or NONE)
         for one in found.changes
     )  # fmt: skip
     columns = ("row", "verdict", "before, ms", "now, ms", "before / now", "note")
     return Table(f"Against the report of {found.created}", columns, body, "; ".join(found.remarks))
 
 
-def milliseconds(value: float) -> str:
+def milliseconds(value: float | None) -> str:
     """A time as tables show it."""
-    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}"
+    return _shown(value, ".1f" if value is not None and abs(value) >= 100 else ".2f")
 
 
 def megabytes(value: int | None) -> str:
     """Bytes in MB (10^6)."""
     return NONE if value is None else f"{value / 1e6:.1f}"
+
+
+def _shown(value: float | None, form: str) -> str:
+    return NONE if value is None else format(value, form)
 
 
 def _median(summary: Summary | None) -> str:

@@ -17,7 +17,7 @@ from p3m_edge.benchmarks.report import page as pages
 from p3m_edge.benchmarks.report import render as reports
 from p3m_edge.benchmarks.report.ranking import failure, with_baseline
 from p3m_edge.benchmarks.report.regression import compare, earlier_report, regression
-from p3m_edge.benchmarks.report.schema import MeasureOptions, Report
+from p3m_edge.benchmarks.report.schema import BenchmarkReport, MeasureOptions
 from p3m_edge.benchmarks.rows import ArtefactRow, EagerRow, Row, artefact_rows, on_devices
 from p3m_edge.benchmarks.samples import Mattes, SamplePortrait
 from p3m_edge.cli import bench_page
@@ -187,8 +187,8 @@ def _eager_rows(args: Arguments, rows: tuple[ArtefactRow, ...]) -> list[EagerRow
 
 
 def _earlier(
-    path: Path | None, every: Sequence[Row], settings: MeasureOptions, imported: tuple[Report, ...]
-) -> Report | None:
+    path: Path | None, every: Sequence[Row], settings: MeasureOptions, imported: tuple[BenchmarkReport, ...]
+) -> BenchmarkReport | None:
     """The earlier report, refused before anything is measured if it cannot be compared with what will be."""
     if path is None:
         return None
@@ -202,8 +202,8 @@ def _earlier(
 
 
 def _report(
-    args: Arguments, every: Sequence[Row], settings: MeasureOptions, imported: tuple[Report, ...], bars: Bars
-) -> Report:
+    args: Arguments, every: Sequence[Row], settings: MeasureOptions, imported: tuple[BenchmarkReport, ...], bars: Bars
+) -> BenchmarkReport:
     if not every and imported:
         if args.reference is not None and args.reference not in {row.label for row in imported[0].rows}:
             raise UsageError(f"no row is called {args.reference!r}")
@@ -213,9 +213,9 @@ def _report(
 
 
 def _with_more(
-    args: Arguments, rows: tuple[ArtefactRow, ...], report: Report, samples: tuple[SamplePortrait, ...], bars: Bars,
-    errors: list[P3MEdgeError],
-) -> tuple[Report, Mattes | None]:  # fmt: skip
+    args: Arguments, rows: tuple[ArtefactRow, ...], report: BenchmarkReport, samples: tuple[SamplePortrait, ...],
+    bars: Bars, errors: list[P3MEdgeError],
+) -> tuple[BenchmarkReport, Mattes | None]:  # fmt: skip
     """The report with OpenVINO's ``benchmark_app`` and the errors of the samples' mattes, and these, as wanted."""
     from p3m_edge.benchmarks import benchmark_app
 

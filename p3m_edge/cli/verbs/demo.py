@@ -17,7 +17,7 @@ from p3m_edge.atomic import atomic_write
 from p3m_edge.benchmarks.measure import measure
 from p3m_edge.benchmarks.report import render as benchmark_report
 from p3m_edge.benchmarks.report.ranking import failure as benchmark_failure
-from p3m_edge.benchmarks.report.schema import MeasureOptions, Report
+from p3m_edge.benchmarks.report.schema import BenchmarkReport, MeasureOptions
 from p3m_edge.benchmarks.rows import artefact_rows
 from p3m_edge.cli.options import option
 from p3m_edge.cli.ui import Console, Part, megabytes, progress
@@ -90,7 +90,7 @@ class DemoReport:
     files: tuple[str, ...]
     artefacts: tuple[ExportResult, ...]
     verified: tuple[Verification, ...]
-    benchmark: Report
+    benchmark: BenchmarkReport
     seconds: float
 
 

@@ -24,7 +24,7 @@ from p3m_edge.evaluate.journal import Journal
 from p3m_edge.evaluate.method import Method
 from p3m_edge.evaluate.methods import NAMES, Options, Strategy, open_method
 from p3m_edge.evaluate.ppt import Mark, Marked
-from p3m_edge.evaluate.results import ROUTES, Evaluation, Result
+from p3m_edge.evaluate.results import ROUTES, Evaluation, SetResult
 from p3m_edge.evaluate.runner import KERNEL, Trimaps, TrimapSource, find_set, worst_sheet
 from p3m_edge.evaluate.runner import run as evaluate
 from p3m_edge.imageio import write_png
@@ -140,7 +140,7 @@ def _tell_apart(methods: Sequence[Method], texts: Sequence[str]) -> None:
 
 def _all(
     args: Arguments, methods: Sequence[tuple[Method, Mark | None]], sets: Sequence[_Set], console: Console
-) -> Iterator[Result]:
+) -> Iterator[SetResult]:
     """Evaluate every method on every set, and draw the sheets of the worst pictures."""
     routes = ROUTES if args.route == "both" else (args.route,)
     journal = Journal(args.out)
@@ -158,7 +158,7 @@ def _all(
             yield replace(result, pair=ppt.pair(mark, one.mark), worst=worst)
 
 
-def _worst(args: Arguments, result: Result, method: Method, one: _Set, number: int) -> str | None:
+def _worst(args: Arguments, result: SetResult, method: Method, one: _Set, number: int) -> str | None:
     """Write the sheet of the worst pictures; returns its name."""
     if args.out is None or not args.worst:
         return None

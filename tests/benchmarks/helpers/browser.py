@@ -16,6 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SECONDS = 240.0  # a busy machine is no failure
 _FLAGS = (
@@ -139,6 +143,16 @@ class Browser:
             f"return [b.left, b.top, b.width, b.height]; }})(document.querySelector({json.dumps(selector)}))"
         )
         return (found[0], found[1], found[2], found[3])
+
+    def pixels(self, selector: str) -> NDArray[np.uint8]:
+        """What an element shows in the window, ``[H, W, 3]``."""
+        left, top, width, height = self.box(selector)
+        x, y = self.js("[scrollX, scrollY]")
+        clip = {"x": left + x, "y": top + y, "width": width, "height": height, "scale": 1}
+        found = self.call("Page.captureScreenshot", format="png", clip=clip)
+        shown = cv2.imdecode(np.frombuffer(base64.b64decode(found["data"]), np.uint8), cv2.IMREAD_COLOR)
+        assert shown is not None
+        return np.asarray(shown[..., ::-1], dtype=np.uint8)
 
     def picture(self, path: Path) -> bytes:
         """The whole page as PNG, written and returned."""

@@ -4,11 +4,11 @@ from p3m_edge.benchmarks.fingerprint import Conditions, Fingerprint
 from p3m_edge.benchmarks.report import schema
 from p3m_edge.benchmarks.report.ranking import rankings, with_baseline
 from p3m_edge.benchmarks.report.schema import (
+    BenchmarkReport,
     Measured,
     MeasureOptions,
     Memory,
     Parity,
-    Report,
     RowResult,
     Start,
     Status,
@@ -30,12 +30,12 @@ def measured(median: float, *, eager: bool = False) -> Measured:
     bare = summarise(rounds)
     start = Start(900.0, 200.0, 400.0, 3 * median)
     if eager:
-        return Measured(start, None, bare, None, None, None, None, None, Memory(10**9, 10**9, None))
+        return Measured(start, None, bare, Memory(10**9, 10**9, None))
     whole = summarise([[value + 1 for value in calls] for calls in rounds])
     small, over = summarise([[0.5, 0.6]] * 8), summarise([[0.9, 1.2]] * 8)
     speed = summarise([[1000 / median]] * 8)
     memory = Memory(3 * 10**8, 2 * 10**8, 4 * 10**8)
-    return Measured(start, start, bare, whole, small, small, over, speed, memory)
+    return Measured(start, start, bare, memory, whole, small, small, over, speed)
 
 
 def row(label: str, median: float | None, *, status: Status = "ok", identity: str = "ab" * 32) -> RowResult:
@@ -57,9 +57,9 @@ def eager(label: str, median: float) -> RowResult:
     )  # fmt: skip
 
 
-def report(*rows: RowResult) -> Report:
+def report(*rows: RowResult) -> BenchmarkReport:
     """A whole report of these rows."""
-    made = Report(
+    made = BenchmarkReport(
         schema.SCHEMA_VERSION, "2026-01-02T03:04:05+00:00", MACHINE, CONDITIONS, MeasureOptions(threads=4), "synthetic",
         rows, rankings(rows),
     )  # fmt: skip
