@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from p3m_edge.targets import EngineName, Limits
+from p3m_edge.targets import Limits
 
 Level = Literal["device", "program", "typed", "none"]
 OutputName = Literal["alpha", "local_alpha", "global_logits"]
@@ -88,7 +88,7 @@ class EngineRecord:
     ``reason`` says why it is not built; TensorRT has ``commands`` that build it on the device, and its ``build``.
     """
 
-    name: EngineName
+    name: str
     status: Literal["built", "not-built"]
     minimum_version: str
     versions: dict[str, str]

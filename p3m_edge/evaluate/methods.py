@@ -14,7 +14,8 @@ from p3m_edge.errors import InputError, MissingError, UsageError, suggestion
 from p3m_edge.evaluate.baselines import BASELINES, PYMATTING, background_method, face_box_method, pymatting_method
 from p3m_edge.evaluate.method import Image, Method, MethodInfo, Predict, file_hash, kind_of_path
 from p3m_edge.evaluate.onnx_model import onnx_method
-from p3m_edge.preprocess import from_network, to_network
+from p3m_edge.preprocess import to_network
+from p3m_edge.refine import guide, refine
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +93,7 @@ def checkpoint_method(path: Path, options: Options) -> Method:
             image, geometry = to_network(rgb, height, width)
             with _memory_errors(), torch.inference_mode():
                 alpha = deployed(torch.from_numpy(image)[None].to(device))
-            return from_network(alpha[0, 0].cpu().numpy(), geometry)
+            return refine(alpha[0, 0].cpu().numpy(), geometry, guide(rgb, image, geometry, "RGB"))
 
         def prepare(set_name: str) -> tuple[str, Predict]:
             return f"deployed, {width}x{height}{where}", predict

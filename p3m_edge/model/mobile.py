@@ -9,7 +9,7 @@ Where the published networks (ACM MM 2021, section 4) meet what is slow on a dev
 - Bilinear upsampling in place of unpooling by indices; maps are reduced by 1x1 convolutions before they are enlarged.
 - Depthwise convolutions where maps are large (1/8 and up), plain ones where they are small.
 
-Measured choices: docs/benchmarks.md. Shape legend: B pictures of H x W pixels, multiples of 32.
+Measured choices: CHANGELOG.md. Shape legend: B pictures of H x W pixels, multiples of 32.
 """
 
 from __future__ import annotations

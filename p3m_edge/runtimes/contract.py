@@ -162,13 +162,21 @@ class EngineModule(Protocol):
         """Load the model file; each of the runners is used by one thread at a time."""
 
 
-ENGINES: dict[EngineName, str] = {name: f"p3m_edge.runtimes.engines.{name}" for name in get_args(EngineName)}
+ENGINES: dict[str, str] = {name: f"p3m_edge.runtimes.engines.{name}" for name in get_args(EngineName)}
 """The module of each engine."""
 
 
-def engine_module(name: EngineName) -> EngineModule:
-    """The module of an engine; its package is not imported yet."""
-    return cast(EngineModule, importlib.import_module(ENGINES[name]))
+def engine_module(name: str) -> EngineModule:
+    """The module of an engine; its package is not imported yet.
+
+    Raises
+    ------
+    ArtefactError
+        Nobody knows an engine of that name.
+    """
+    if name in ENGINES:
+        return cast(EngineModule, importlib.import_module(ENGINES[name]))
+    raise ArtefactError(f"the artefact asks for an unknown engine {name!r}", hint=suggestion(name, ENGINES))
 
 
 def import_package(module: str, extra: str, needed: str = "__name__", *, name: str = "") -> ModuleType:

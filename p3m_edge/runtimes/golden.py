@@ -128,8 +128,8 @@ def selftest(manifest: Manifest, folder: Path, opened: Opening) -> SelfTest:
     limits = limits_of(manifest)
     items: list[Difference] = []
     for sized in manifest.by_size():
-        vectors = [(f"golden {index}", *vector) for index, vector in enumerate(read(folder, sized))]
         with opened(sized) as engine:
+            vectors = [(f"golden {index}", *vector) for index, vector in enumerate(read(folder, sized))]
             items += (compare(*each, limits.pixel_tolerance) for each in inferences(sized, vectors, engine))
     return judge(tuple(items), limits)
 

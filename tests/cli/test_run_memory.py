@@ -76,9 +76,9 @@ def test_the_estimate_is_in_the_message(artefact, photo, tmp_path, capsys):
     code, report = run(capsys, *inputs, "--cutout", "--max-memory", "0.03")
     assert (code, [item["status"] for item in report["pictures"]]) == (1, ["failed", "done"])
     reason = report["pictures"][0]["reason"]
-    assert reason.startswith("takes about 0.036 GB of memory with its results, and --max-memory allows 0.03 GB (")
+    assert reason.startswith("takes about 0.039 GB of memory with its results, and --max-memory allows 0.03 GB (")
     assert "scale it down" in reason
-    for words in (["--cutout", "--max-memory", "0.04"], ["--alpha", "--max-memory", "0.02"]):
+    for words in (["--cutout", "--max-memory", "0.04"], ["--alpha", "--max-memory", "0.022"]):
         assert run(capsys, *inputs, *words)[0] == 0
     code, report = run(capsys, *inputs, "--blur", "--max-megapixels", "1", "--max-memory", "0.001")
     assert "more than 1 million pixels, 1.5" in report["pictures"][0]["reason"]
@@ -90,10 +90,13 @@ def test_depth_and_transparency_count(tmp_path):
     imageio.write_png(tmp_path / "opaque.png", pixels[..., :3])
     pixels[:50, :, 3] = 0
     imageio.write_png(tmp_path / "both.png", pixels)
-    for name, each in (("opaque.png", 66), ("both.png", 80)):
-        assert Budget(max_memory=each * 10_000).read(tmp_path / name, None, ["alpha", "cutout"]).own.dtype == np.uint16
+    for name, each in (("opaque.png", 71.5), ("both.png", 87.5)):
+        assert (
+            Budget(max_memory=int(each * 10_000)).read(tmp_path / name, None, ["alpha", "cutout"]).own.dtype
+            == np.uint16
+        )
         with pytest.raises(InputError, match="takes about"):
-            Budget(max_memory=each * 10_000 - 1).read(tmp_path / name, None, ["alpha", "cutout"])
+            Budget(max_memory=int(each * 10_000) - 1).read(tmp_path / name, None, ["alpha", "cutout"])
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1e12", "2GB", ""])
@@ -116,7 +119,7 @@ def test_the_estimate_is_no_less_than_what_is_taken(form, artefact, tmp_path):
         pixels = np.dstack([pixels, np.clip(np.arange(width) // 4, 0, 255).astype(np.uint8)[None].repeat(height, 0)])
     source = tmp_path / ("a.jpg" if form == "photograph" else "a.png")
     assert cv2.imwrite(str(source), pixels)
-    each = max(BYTES_PER_PIXEL.values()) * (2.75 if form == "16 bits" else 1) + 14 * (form == "transparent")
+    each = max(BYTES_PER_PIXEL.values()) * (2.75 if form == "16 bits" else 1) + 16 * (form == "transparent")
     code = (
         "import sys, threading, time\n"
         "from pathlib import Path\n"

@@ -17,6 +17,8 @@ from p3m_edge.evaluate.onnx_model import Description, InputSize, PictureInput, d
 from p3m_edge.evaluate.strategies import predict
 from p3m_edge.model import build, save_checkpoint
 from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD
+from p3m_edge.preprocess import to_network
+from p3m_edge.refine import guide, refine
 from p3m_edge.runtimes import Matting
 from tests.artefacts import make_artefact, picture
 from tests.conftest import ROOT
@@ -85,6 +87,8 @@ def test_the_deployed_strategy_is_what_apps_do(checkpoint):
     mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     with torch.inference_mode():
         expected = network((x - mean) / std).alpha[0, 0].numpy()
+    image, geometry = to_network(rgb, 64, 96)
+    expected = refine(expected, geometry, guide(rgb, image, geometry, "RGB"))
     found = alpha_of(path, rgb, strategy="deployed", size=(96, 64))
     assert np.abs(found - expected).max() < 1e-3
     assert alpha_of(path, picture(40, 30), strategy="deployed", size=(96, 64)).shape == (40, 30)

@@ -79,7 +79,10 @@ class Arguments:
     resume: bool = option("go on with the run in --out", default=False)
     dry_run: bool = option("check everything and say what would be done", default=False)
     set: tuple[str, ...] = option(
-        "any setting; repeatable", (), metavar="KEY=VALUE", group="settings (all of them: docs/training.md)"
+        "any setting; repeatable",
+        (),
+        metavar="KEY=VALUE",
+        group="settings (all of them: p3m_edge/train/presets/p3m-r34.toml)",
     )
     mattes: Mattes = group(Mattes)
     settings: Any = group(_Settings)

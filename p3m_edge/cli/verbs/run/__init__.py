@@ -85,8 +85,8 @@ class Arguments:
     max_megapixels: int = option("refuse larger pictures", MAX_PIXELS // 1_000_000)
     max_memory: float | None = option(
         "refuse pictures that take more memory (default: than is free). Each megapixel of 8 bits a channel takes up to "
-        "12 MB for an alpha, 18 for a blurred background, 24 for a cut-out or composite; 16 bits a channel take nearly "
-        "three times as much, transparency 14 MB more",
+        "14 MB for an alpha, 20 for a blurred background, 26 for a cut-out or composite; 16 bits a channel take nearly "
+        "three times as much, transparency 16 MB more",
         metavar="GB", parse=gigabytes,
     )  # fmt: skip
     alpha: bool = option("write the alpha matte", default=False, group="results")

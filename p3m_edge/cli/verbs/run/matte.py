@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from p3m_edge.cli.verbs.run.sources import Source
     from p3m_edge.runtimes import Matting
 
-BYTES_PER_PIXEL = {"alpha": 12, "cutout": 24, "composite": 24, "blur": 18}
+BYTES_PER_PIXEL = {"alpha": 14, "cutout": 26, "composite": 26, "blur": 20}
 """What each kind of result takes at its peak, of a picture of 8 bits that is opaque; they are made one by one."""
 KINDS = tuple(BYTES_PER_PIXEL)
 _DEEP = 2.75  # times as much, with 16 bits a channel
-_TRANSPARENT = 14  # bytes more
+_TRANSPARENT = 16  # bytes more
 # What OpenCV, engines and C++ say.
 _NO_MEMORY = re.compile(r"Insufficient memory|bad_alloc|bad allocation|Failed to allocate", re.IGNORECASE)
 
