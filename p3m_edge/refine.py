@@ -1,7 +1,7 @@
 """The alpha at the frame's own size: edges that the network's size blurs follow those of the frame again.
 
-A fast guided filter (He and Sun, "Fast Guided Filter", 2015): around each pixel of the network's input, alpha is
-fitted as a linear function of the grey value, and that function is applied to the frame's own grey values. Where the
+A fast guided filter (He and Sun, "Fast Guided Filter", 2015): at half the network's size, alpha is fitted around each
+pixel as a linear function of the grey value, and that function is applied to the frame's own grey values. Where the
 network is sure, alpha stays what it is.
 """
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from p3m_edge.preprocess import Colour, Frame, Geometry, as_uint8, content_of, from_network, scale_to
 
-_RADIUS = 2  # of a neighbourhood, in pixels of the network; 3 lowers GRAD further and raises MAD
+_SIDE = 3  # of a neighbourhood, in pixels of half the network's size; 5 lowers GRAD further and raises MAD
 _FLAT = 1e-4  # the variance of grey values, 0..1, below which a neighbourhood has no edge to follow
 
 
@@ -29,7 +29,7 @@ class Guide:
     frame
         Of the frame: uint8 ``[frame_height, frame_width]``, memory of its own.
     network
-        Of the part of the network's input that the frame fills: uint8 ``[content_height, content_width]``.
+        Of the part of the network's input that the frame fills, at half its size, rounded up: uint8.
     """
 
     frame: NDArray[np.uint8]
@@ -59,7 +59,7 @@ def guide(frame: Frame, image: NDArray[np.uint8], geometry: Geometry, colour: Co
     rows = slice(geometry.top, geometry.top + geometry.content_height)
     columns = slice(geometry.left, geometry.left + geometry.content_width)
     of_frame, of_network = cv2.cvtColor(picture, code), cv2.cvtColor(image[rows, columns], cv2.COLOR_RGB2GRAY)
-    return Guide(cast(NDArray[np.uint8], of_frame), cast(NDArray[np.uint8], of_network))
+    return Guide(cast(NDArray[np.uint8], of_frame), _halved(of_network))
 
 
 @np.errstate(all="ignore")  # of the app
@@ -85,7 +85,7 @@ def refine(
     InputError
         The alpha has another shape or is not float, or holds NaN or infinity.
     """
-    slope, offset = _fit(content_of(alpha, geometry), grey.network.astype(np.float32) / np.float32(255))
+    slope, offset = _fit(_halved(content_of(alpha, geometry)), grey.network.astype(np.float32) / np.float32(255))
     size = geometry.frame_height, geometry.frame_width
     largest = 255 if dtype is np.uint8 else 1
     refined = scale_to(slope * np.float32(largest / 255), *size)
@@ -97,15 +97,20 @@ def refine(
     return cast(NDArray[np.float32], np.clip(refined, 0, 1, out=refined))
 
 
+def _halved(picture: NDArray[Any]) -> NDArray[Any]:
+    height, width = picture.shape[:2]
+    return scale_to(picture, (height + 1) // 2, (width + 1) // 2)
+
+
 def _fit(alpha: NDArray[np.float32], grey: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Slope and offset with which the grey values, 0..1, give alpha; 0 and alpha where the network is sure."""
-    side = 2 * _RADIUS + 1
 
     def mean(values: NDArray[Any]) -> NDArray[np.float32]:
-        return cast(NDArray[np.float32], cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT_101))
+        return cast(NDArray[np.float32], cv2.blur(values, (_SIDE, _SIDE), borderType=cv2.BORDER_REFLECT_101))
 
     mean_grey, mean_alpha = mean(grey), mean(alpha)
     slope = (mean(grey * alpha) - mean_grey * mean_alpha) / (mean(grey * grey) - mean_grey * mean_grey + _FLAT)
     offset = mean_alpha - slope * mean_grey
-    flat = cv2.dilate(alpha, np.ones((2 * side - 1, 2 * side - 1))) == cv2.erode(alpha, np.ones((2 * side - 1,) * 2))
+    reach = np.ones((2 * _SIDE - 1, 2 * _SIDE - 1), np.uint8)  # of two means, one after the other
+    flat = cv2.dilate(alpha, reach) == cv2.erode(alpha, reach)
     return np.where(flat, 0, mean(slope)), np.where(flat, alpha, mean(offset))

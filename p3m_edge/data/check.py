@@ -109,7 +109,7 @@ class SplitReport:
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckReport:
     """All sets under a folder and their problems."""
 
     root: Path
@@ -132,7 +132,7 @@ class _Examined:
 
 def check(
     root: str | Path, *, stored: MatteForm = PLAIN, workers: int | None = None, progress: Progress = no_progress
-) -> Report:
+) -> CheckReport:
     """Read every file of a set, whose mattes are ``stored`` in some form, or of all splits under a folder.
 
     What is wrong inside is part of the report. An :class:`InputError` says that ``root`` cannot be read, or is no set.
@@ -152,7 +152,7 @@ def check(
         for one in found:
             problems += (fault for fault in one.problems if fault.kind != "black alpha" or one.item.name not in empty)
         reports.append(_split(folder, listing, found))
-    return Report(root, len(items), tuple(reports), (*problems, *_doubles(examined)))
+    return CheckReport(root, len(items), tuple(reports), (*problems, *_doubles(examined)))
 
 
 def _name(folder: Path) -> str:

@@ -145,7 +145,7 @@ class Worker:
             self.close(self._patience)
             raise
         if isinstance(answer, Exception):
-            raise self._crashed() from answer
+            raise self._crashed(garbled=isinstance(answer, msgspec.MsgspecError)) from answer
         if isinstance(answer, Failure):
             raise WorkerError(answer.message, hint=answer.hint, cause=answer.error, exit_code=answer.exit_code)
         return msgspec.convert(answer.value, kind)
@@ -159,19 +159,22 @@ class Worker:
         """End the process at once and free what belongs to it."""
         self.close(0)
 
-    def _crashed(self) -> WorkerError:
-        with suppress(subprocess.TimeoutExpired):  # it is still there after what is no message
+    def _crashed(self, *, garbled: bool) -> WorkerError:
+        """Why there is no answer; what sends no messages is not waited for."""
+        if garbled:
+            self._process.kill()
+        with suppress(subprocess.TimeoutExpired):  # it has closed its standard output, and goes on
             self._process.wait(PATIENCE)
         self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - _TAIL_BYTES))
-        how = ended(self._process.returncode, self._said.read())
+        how = ended(None if garbled else self._process.returncode, self._said.read())
         self.kill()
         return WorkerError(how)
 
 
 def ended(code: int | None, said: bytes) -> str:
-    """How a process with that return code (None: it is still there) ended, and its last words, in one line."""
+    """How a process with that return code (None: it sends no messages) ended, and its last words, in one line."""
     if code is None:
-        how = "sends what is no message"
+        how = "sends no messages"
     elif code < 0:
         names = {int(each): each.name for each in signal.Signals}
         how = f"was ended by {names.get(-code, f'signal {-code}')}"
@@ -210,7 +213,7 @@ def _listen(stream: IO[bytes], answers: queue.SimpleQueue[Answer | Exception]) -
                 answers.put(receive(stream, Answer))  # type: ignore[arg-type]  # a union is a type to msgspec
         except (EOFError, msgspec.MsgspecError) as error:
             answers.put(error)
-        while stream.read(_TAIL_BYTES):  # a closed pipe would end it before it is asked how it is
+        while stream.read(_TAIL_BYTES):  # a closed pipe would add an error to its last words
             pass
 
 

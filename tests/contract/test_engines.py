@@ -19,7 +19,7 @@ import pytest
 from p3m_edge import manifest as manifests
 from p3m_edge.errors import ArtefactError, InputError, MissingError, P3MEdgeError, UsageError
 from p3m_edge.runtimes import Engine, EngineOptions, Matting, OtherNetworkWarning, UnverifiedWarning, cuda, open_engine
-from p3m_edge.runtimes.contract import ENGINES
+from p3m_edge.runtimes.contract import ENGINES, engine_module
 from tests.artefacts import ALL_OUTPUTS, edit_manifest, make_artefact, picture, rehash, scale_constant
 
 Name = Literal["onnxruntime", "openvino", "coreai", "tensorrt"]
@@ -479,5 +479,8 @@ class TestTable:
     def test_an_engine_that_nobody_knows(self, tmp_path: Path) -> None:
         folder = make_artefact(tmp_path / "artefact")
         edit_manifest(folder, engine__name="openvin")
-        with pytest.raises(ArtefactError, match=r"not a valid manifest: Invalid enum value 'openvin' .*engine\.name"):
+        with pytest.raises(ArtefactError, match="the engine of onnx-fp32 is onnxruntime, not 'openvin'"):
             Matting(folder)
+        with pytest.raises(ArtefactError, match="unknown engine 'openvin'") as caught:
+            engine_module("openvin")
+        assert caught.value.hint == "did you mean 'openvino'?"

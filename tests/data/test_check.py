@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from p3m_edge.data.check import Report, check
+from p3m_edge.data.check import CheckReport, check
 from p3m_edge.errors import InputError
 from p3m_edge.imageio import write_png
 from tests.portraits import portrait, write_set
@@ -20,7 +20,7 @@ def a_set(folder: Path, count: int = 3, first: int = 0) -> Path:
     return write_set(folder, samples, trimap="trimap", face_mask="facemask")
 
 
-def problems(report: Report) -> list[tuple[str, str, str]]:
+def problems(report: CheckReport) -> list[tuple[str, str, str]]:
     """Kind, split, and the file's folder and name."""
     return [(p.kind, p.split, "/".join(p.file.parts[-2:])) for p in report.problems]
 

@@ -149,7 +149,7 @@ def test_what_is_printed_before_it_serves_is_no_answer(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)  # print() then writes the line in two pieces
     monkeypatch.setattr(parent, "PATIENCE", 0.1)
-    with Worker("loud_worker") as worker, pytest.raises(WorkerError, match="sends what is no message"):
+    with Worker("loud_worker") as worker, pytest.raises(WorkerError, match="sends no messages"):
         worker.call("echo")
 
 

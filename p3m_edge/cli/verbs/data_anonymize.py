@@ -13,7 +13,7 @@ from p3m_edge.cli.ui import Console, Part, counting
 from p3m_edge.cli.verbs import unfinished
 from p3m_edge.data.anonymize import run as work
 from p3m_edge.data.anonymize.folder import Job, Output, Settings, read_boxes
-from p3m_edge.data.anonymize.report import Report, summarise, write_report
+from p3m_edge.data.anonymize.report import AnonymizeReport, summarise, write_report
 from p3m_edge.data.detect import CASCADE
 from p3m_edge.data.sets import find_items
 from p3m_edge.errors import GateError, P3MEdgeError, UsageError
@@ -80,7 +80,7 @@ def run(args: Arguments, console: Console) -> None:
     console.emit(report, _render(report), _error(report))
 
 
-def _anonymize(args: Arguments, out: Path, console: Console) -> Report:
+def _anonymize(args: Arguments, out: Path, console: Console) -> AnonymizeReport:
     items = find_items(args.folder, args.mattes.form)
     boxes = {} if args.boxes is None else read_boxes(args.boxes, (item.name for item in items))
     settings = Settings(
@@ -100,7 +100,7 @@ def _anonymize(args: Arguments, out: Path, console: Console) -> Report:
     return report
 
 
-def _verify(args: Arguments, console: Console) -> Report:
+def _verify(args: Arguments, console: Console) -> AnonymizeReport:
     items = work.find_anonymised(args.folder)
     with counting(console, "verify") as progress:
         records = work.verify_all(items, args.folder, args.verifier, args.workers, progress)
@@ -109,7 +109,7 @@ def _verify(args: Arguments, console: Console) -> Report:
     return report
 
 
-def _error(report: Report) -> P3MEdgeError | None:
+def _error(report: AnonymizeReport) -> P3MEdgeError | None:
     if report.found_again:
         return GateError(
             f"a face was found again in {report.found_again} of {len(report.pictures)} pictures; they are in review/",
@@ -118,7 +118,7 @@ def _error(report: Report) -> P3MEdgeError | None:
     return unfinished(report.failed, len(report.pictures), "pictures failed")
 
 
-def _render(report: Report) -> Iterator[Part]:
+def _render(report: AnonymizeReport) -> Iterator[Part]:
     trouble = [record for record in report.pictures if record.status != "done"]
     if trouble:
         rows = (Styled((r.name, r.status, r.reason or ""), "red" if r.remaining else None) for r in trouble)

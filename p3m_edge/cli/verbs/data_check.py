@@ -10,7 +10,7 @@ from pathlib import Path
 from p3m_edge.cli.options import argument, group
 from p3m_edge.cli.options.shared import Mattes, workers
 from p3m_edge.cli.ui import Console, Part, counting, red
-from p3m_edge.data.check import Report, SplitReport, Spread, check
+from p3m_edge.data.check import CheckReport, SplitReport, Spread, check
 from p3m_edge.errors import PartialError
 from p3m_edge.table import Table
 
@@ -43,14 +43,14 @@ def run(args: Arguments, console: Console) -> None:
     console.emit(report, _render(report), _error(report))
 
 
-def _error(report: Report) -> PartialError | None:
+def _error(report: CheckReport) -> PartialError | None:
     if not report.problems:
         return None
     kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(p.kind for p in report.problems).most_common())
     return PartialError(f"{report.root}: {len(report.problems)} problems in {report.pictures} pictures: {kinds}")
 
 
-def _render(report: Report) -> Iterator[Part]:
+def _render(report: CheckReport) -> Iterator[Part]:
     columns = ("", *(split.name for split in report.splits))
     rows = tuple((what, *map(show, report.splits)) for what, show in _ROWS.items())
     yield Table(str(report.root), columns, rows, "shares of the picture: mean (smallest to largest)")

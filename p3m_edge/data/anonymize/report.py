@@ -15,7 +15,7 @@ from p3m_edge.table import Table
 
 
 @dataclass(frozen=True)
-class Report:
+class AnonymizeReport:
     """Counts of pictures, and their records, sorted by name."""
 
     out: Path
@@ -29,10 +29,10 @@ class Report:
     pictures: tuple[Record, ...]
 
 
-def summarise(out: Path, settings: Settings | None, records: Sequence[Record], resumed: int = 0) -> Report:
+def summarise(out: Path, settings: Settings | None, records: Sequence[Record], resumed: int = 0) -> AnonymizeReport:
     """Count the records of a run."""
     count = Counter(record.status for record in records)
-    return Report(
+    return AnonymizeReport(
         out=out, settings=settings, done=count["done"], review=count["review"], failed=count["failed"], resumed=resumed,
         found_again=sum(bool(record.remaining) for record in records),
         faces=sum(len(record.faces) for record in records if record.status == "done"),
@@ -40,13 +40,13 @@ def summarise(out: Path, settings: Settings | None, records: Sequence[Record], r
     )  # fmt: skip
 
 
-def write_report(report: Report, stem: str = "report") -> None:
+def write_report(report: AnonymizeReport, stem: str = "report") -> None:
     """Write both files into the output folder, without saying where that lies."""
     write_json(report.out / f"{stem}.json", replace(report, out=Path()), indent=1)
     atomic_write(report.out / f"{stem}.md", _markdown(report).encode("utf-8", "backslashreplace"))
 
 
-def _markdown(report: Report) -> str:
+def _markdown(report: AnonymizeReport) -> str:
     counts = f"{report.done} done, {report.review} in review, {report.failed} failed, of {len(report.pictures)}."
     settings = report.settings
     if settings is not None:
