@@ -45,6 +45,8 @@ STUDIO = '["magento2_", "inter_"]'
 """Groups before white walls, which always get another background."""
 BOXES = Path(p3m_edge.__file__).parent / "weights" / "faces.csv"
 """Faces that ``find_faces.py`` saw after those of ``people`` and ``people-weak`` had been hidden, and in scenes."""
+STILL_SEEN = BOXES.with_name("faces-looked-at.csv")
+"""What it still sees after those were hidden: a person looked at each, and it is no face."""
 FACE_IN_SCENE = 0.4
 """A scene with a face of at least this score is not one without people, and is left out."""
 EMPTY = {"scenes": 100, "clothes": 40}
@@ -92,13 +94,10 @@ def main() -> int:
     parser.add_argument("--last", choices=STAGES, help="stop after this stage")
     parser.add_argument("--steps", type=int, default=0, help="a trial: so many steps a stage")
     parser.add_argument("--lists", type=Path, metavar="DIR", help="write the lists of pictures, train nothing")
-    parser.add_argument(
-        "--faces", type=Path, metavar="FILE", help="for the lists: what find_faces.py sees in OUT/pictures"
-    )
     arguments = parser.parse_args()
     try:
         if arguments.lists is not None:
-            write_lists(arguments.data.resolve(), arguments.out, arguments.lists, arguments.faces)
+            write_lists(arguments.data.resolve(), arguments.out, arguments.lists)
         else:
             train(arguments)
     except P3MEdgeError as error:
@@ -213,7 +212,7 @@ def link(file: Path, to: Path) -> None:
         to.symlink_to(file.resolve())
 
 
-def write_lists(data: Path, out: Path, lists: Path, seen: Path | None) -> None:
+def write_lists(data: Path, out: Path, lists: Path) -> None:
     """What is trained on and what is measured with, by hash, for those who answer for privacy."""
     make_set(data, out / "pictures")
     for picture in sorted((data / "portraits").glob("*/image.jpg")):
@@ -222,18 +221,24 @@ def write_lists(data: Path, out: Path, lists: Path, seen: Path | None) -> None:
     for row in read_table(data / "manifest.csv"):
         source = f"github.com/{row['source_repo']} @ {row['commit']}: {row['path']}"
         known[row["id"]] = {**row, "source": source, "remark": f"tier {row['tier']}: {row['matte_kind']}"}
-    faces = None if seen is None else Counter(row["name"] for row in read_table(seen))
+    faces = Counter(row["name"] for row in read_table(STILL_SEEN))
     folders = {
         "training": [data / "people", data / "people-weak", out / "scenes", out / "clothes", data / "sources"],
         "measuring": [data / "people-held", data / "ppt", out / "portraits", out / "unread"],
     }
     for name, sets in folders.items():
         entries = [describe(folder, item, known[item.name], out) for folder in sets for item in find_items(folder)]
-        if name == "training" and faces is not None:
-            entries = [replace(entry, faces=str(faces[entry.name]) * (entry.kind != "sources")) for entry in entries]
+        if name == "training":
+            entries = [entry if entry.kind == "sources" else looked_at(entry, faces[entry.name]) for entry in entries]
         if name == "measuring":
             entries.append(bundled())
         write_list(lists / f"{name}-list.csv", entries)
+
+
+def looked_at(entry: Entry, faces: int) -> Entry:
+    """With what the second finder sees in it."""
+    remark = "; ".join(filter(None, (entry.remark, "looked at: no face" * (faces > 0))))
+    return replace(entry, faces=str(faces), remark=remark)
 
 
 def describe(folder: Path, item: Item, row: dict[str, str], out: Path) -> Entry:
