@@ -135,12 +135,9 @@ class ExportSession:
         count = len(items)
         return [np.stack([items[(i + j) % count] for j in range(self.request.batch)]) for i in range(count)]
 
+    @cached_property
     def graph(self) -> onnx.ModelProto:
         """The float32 graph; it must not be changed."""
-        return self._graph
-
-    @cached_property
-    def _graph(self) -> onnx.ModelProto:
         request = self.request
         return graph.trace(self._deployed(), request.height, request.width, request.batch, dynamic=request.dynamic)
 

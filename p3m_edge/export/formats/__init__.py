@@ -170,7 +170,7 @@ class Format:
 
     def trace(self, session: ExportSession) -> None:
         """Make the graph that a build begins with."""
-        session.graph()
+        _ = session.graph
 
     def build(self, session: ExportSession, target: Target, folder: Path) -> Built:
         """Write the model file of a target that needs no calibration into ``folder``.

@@ -133,7 +133,7 @@ def test_parts_are_those_of_onnx(arch, tmp_path):
     """So that the ranking is one for all formats."""
     session = ExportSession(ExportRequest((TARGET,), tmp_path, arch=arch, width=SIDE, height=SIDE))
     found = activations.parts_of(session.program)
-    assert set(found) - {""} == set(qdq.parts_of(session.graph()))
+    assert set(found) - {""} == set(qdq.parts_of(session.graph))
     nodes = [node for part in found.values() for node in part]
     assert sorted(nodes) == sorted(node.name for node in session.program.graph.nodes if node.op == "call_function")
 

@@ -34,7 +34,7 @@ class OnnxFormat(Format):
 
     def build(self, session: ExportSession, target: Target, folder: Path) -> Built:
         """Write ``model.onnx`` in float32 or half precision."""
-        model = session.graph()
+        model = session.graph
         kept: tuple[str, ...] = ()
         if target.precision == "fp16":
             model, kept = to_half(model, session.network_images())
@@ -50,7 +50,7 @@ class OnnxFormat(Format):
             graph.save(model, folder / target.model_file)
             return Built(MINIMUM_ONNXRUNTIME, tuple(nodes))
 
-        return qdq_candidates(session.graph(), calibration.ranges(), session.request.qdq, write)
+        return qdq_candidates(session.graph, calibration.ranges(), session.request.qdq, write)
 
 
 def qdq_candidates(

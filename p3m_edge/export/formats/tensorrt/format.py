@@ -131,7 +131,7 @@ def source(session: ExportSession) -> onnx.ModelProto:
     """The float32 graph, with the frame cast before it is transposed: TensorRT takes uint8 into a cast alone."""
     import onnx
 
-    model = graph.copied(session.graph())
+    model = graph.copied(session.graph)
     nodes = list(model.graph.node)
     transpose = next(node for node in nodes if graph.INPUT in node.input)
     cast = next(node for node in nodes if transpose.output[0] in node.input)
