@@ -19,9 +19,10 @@ import msgspec
 from p3m_edge import __version__, targets
 from p3m_edge import manifest as manifests
 from p3m_edge.benchmarks.fingerprint import fingerprint
-from p3m_edge.errors import UsageError
+from p3m_edge.errors import P3MEdgeError, UsageError
 from p3m_edge.export.graph.qdq import QDQ
 from p3m_edge.export.graph.reference import Run
+from p3m_edge.export.quantize import UnfitError
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.manifest import Manifest
 from p3m_edge.manifest_schema import AttemptRecord, EngineRecord, InputRecord, Level, OutputRecord, VerifiedRecord
@@ -29,6 +30,7 @@ from p3m_edge.model.p3mnet import MULTIPLE
 from p3m_edge.runtimes.contract import EngineOptions
 from p3m_edge.runtimes.engine import Engine, open_engine
 from p3m_edge.targets import Target
+from p3m_edge.workers.parent import Worker, WorkerError
 
 if TYPE_CHECKING:
     from p3m_edge.export.quantize.calibration import Calibration
@@ -251,3 +253,31 @@ def input_record(request: ExportRequest) -> InputRecord:
     """What the model file takes."""
     height, width = (None, None) if request.dynamic else (request.height, request.width)
     return InputRecord("image", request.batch, height, width, MULTIPLE)
+
+
+def run_converter(module: str, order: object, converter: str, what: str, operation: str = "convert") -> None:
+    """Run a foreign converter in a process of its own: it logs, patches other packages, and may take it down.
+
+    Parameters
+    ----------
+    module, operation
+        The worker, and what it is to do with the ``order``.
+    order
+        For it.
+    converter, what
+        Who converts what, for the error.
+
+    Raises
+    ------
+    UnfitError
+        Numbers do not fit the precision (a ``RuntimeWarning``): another way to quantise may do.
+    P3MEdgeError
+        It failed, or was ended.
+    """
+    with Worker(module) as worker:
+        try:
+            worker.send(operation, order=order)
+            worker.receive(type(None))
+        except WorkerError as error:
+            kind = UnfitError if error.cause == RuntimeWarning.__name__ else P3MEdgeError
+            raise kind(f"{converter} cannot convert {what}: {error}") from error

@@ -21,7 +21,7 @@ from p3m_edge.data.synth import portrait as synthetic
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.export import ExportRequest
 from p3m_edge.export.calibration import MINIMUM
-from p3m_edge.export.formats import converter
+from p3m_edge.export.formats import run_converter
 from p3m_edge.export.formats.coreml import activations
 from p3m_edge.export.formats.coreml.mil.interpreter import Interpreter, numpy_type
 from p3m_edge.export.formats.coreml.mil.package import read
@@ -169,7 +169,7 @@ def test_what_the_converter_raises_decides_whether_another_way_may_do(tmp_path, 
         code += f"    raise {error}('a reason')\nserve({{'convert': convert}})\n"
         (tmp_path / f"raising_{error}.py").write_text(code)
         with pytest.raises(P3MEdgeError, match=f"it cannot convert that: {error}: a reason") as caught:
-            converter.run_converter(f"raising_{error}", {}, "it", "that")
+            run_converter(f"raising_{error}", {}, "it", "that")
         assert type(caught.value) is kind
 
 

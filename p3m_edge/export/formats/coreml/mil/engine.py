@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.export.formats import Headroom
+from p3m_edge.export.formats.coreml.mil.arguments import Array
 from p3m_edge.export.formats.coreml.mil.interpreter import Interpreter
 from p3m_edge.export.formats.coreml.mil.package import read, require
 from p3m_edge.manifest import Manifest
@@ -47,7 +47,7 @@ def interpret(manifest: Manifest, folder: Path, headroom: Headroom | None = None
     if not {output.name for output in manifest.outputs} <= interpreter.outputs:
         raise mismatch(model, f"its outputs are {', '.join(sorted(interpreter.outputs))}")
 
-    states: dict[str, NDArray[Any]] = {}
+    states: dict[str, Array] = {}
 
     def run(images: Images, outputs: tuple[str, ...]) -> Outputs:
         result = interpreter.run({record.name: as_image(images)}, "typed", states)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -53,12 +51,12 @@ def _slice_update(given: Arguments) -> Tensor:
     return torch.from_numpy(x)
 
 
-def _index(given: Arguments, rank: int) -> tuple[Any, ...]:
+def _index(given: Arguments, rank: int) -> tuple[int | slice, ...]:
     """Begin, end, stride and their masks as NumPy's index."""
     begin, end = given.integers("begin"), given.integers("end")
     steps = given.integers("stride") if given.constant("stride") is not None else [1] * rank
     masks = [given.constant(name) or [False] * rank for name in ("begin_mask", "end_mask", "squeeze_mask")]
-    chosen: list[Any] = []
+    chosen: list[int | slice] = []
     for first, last, step, from_start, to_end, one in zip(begin, end, steps, *masks, strict=True):
         chosen.append(first if one else slice(None if from_start else first, None if to_end else last, step))
     return tuple(chosen)
