@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from p3m_edge import manifest
 from p3m_edge.data import phash, sets
+from p3m_edge.data.lists import Entry
 from p3m_edge.data.sample import Image, Item
 from p3m_edge.data.synth import portrait
 from p3m_edge.errors import InputError
@@ -38,14 +39,13 @@ class FilePicture:
     """A picture file, perhaps with its matte; it can be had any number of times, as each picture of a set.
 
     The ``item`` has no ``alpha`` where the truth is not wanted or not there. The hashes are those of the files when
-    they were chosen (``alpha_sha256``: empty without an alpha), and :func:`p3m_edge.data.phash.forms` of the picture,
-    shrunk; the first of these is its own.
+    they were chosen (``alpha_sha256``: empty without an alpha). ``entry`` has what tells it from other photographs.
     """
 
     item: Item
     sha256: str
     alpha_sha256: str
-    hashes: tuple[int, ...]
+    entry: Entry
 
     @property
     def name(self) -> str:
@@ -205,7 +205,9 @@ def _look(item: Item, *, truth: bool) -> FilePicture:
     if float(cv2.meanStdDev(small)[1].max()) <= FLAT:
         raise _FlatError(f"{item.image} is of one colour")
     alpha = "" if item.alpha is None else _sha256(item.alpha)
-    return FilePicture(item, _sha256(item.image), alpha, phash.forms(small))
+    own, *others = map(phash.to_text, phash.forms(small))
+    entry = Entry("file", portable(item.image.name), phash=own, forms=" ".join(others))
+    return FilePicture(item, _sha256(item.image), alpha, entry)
 
 
 def _too_many(skipped: int, found: int) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 
@@ -25,9 +26,6 @@ from p3m_edge.model.p3mnet import P3MNet
 from p3m_edge.model.standin import LICENCE, PROVENANCE, standin
 from p3m_edge.preprocess import to_network
 from p3m_edge.runtimes.contract import Images, Outputs
-
-if TYPE_CHECKING:
-    import onnx
 
 PORTRAIT = "astronaut.jpg"
 DYNAMIC_ARCHS = ("r34", "vitae-s", "mobile")

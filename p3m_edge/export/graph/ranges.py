@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from p3m_edge.errors import InputError
@@ -18,7 +19,6 @@ from p3m_edge.export.graph.reference import reference_session
 from p3m_edge.export.graph.tracing import copied
 
 if TYPE_CHECKING:
-    import onnx
     from onnxruntime import InferenceSession
 
 
@@ -107,8 +107,6 @@ def check_finite(
 
 def _probe(model: onnx.ModelProto) -> tuple[InferenceSession, list[str]]:
     """A session whose outputs are smallest and largest value of each activation, in pairs; and their names."""
-    import onnx
-
     probe = copied(model)
     floats = {
         entry.name

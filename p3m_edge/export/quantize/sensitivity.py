@@ -9,10 +9,11 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from p3m_edge.atomic import atomic_write
@@ -29,9 +30,6 @@ from p3m_edge.export.session import ExportSession
 from p3m_edge.runtimes.contract import Outputs
 from p3m_edge.smallfile import parse_json, read_small
 from p3m_edge.targets import Target
-
-if TYPE_CHECKING:
-    import onnx
 
 LowPrecision = Literal["int8", "fp16"]
 _SCHEMA = 2

@@ -7,17 +7,14 @@ import importlib.util
 import tempfile
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from p3m_edge.errors import MissingError, P3MEdgeError
 from p3m_edge.export import graph
 from p3m_edge.export.quiet import quiet
-
-if TYPE_CHECKING:
-    import onnx
 
 
 def check() -> None:
@@ -58,8 +55,6 @@ def autocast(model: onnx.ModelProto, image: NDArray[np.uint8]) -> onnx.ModelProt
 
 def single_nodes(model: onnx.ModelProto) -> tuple[str, ...]:
     """The names of the nodes that compute in float32."""
-    import onnx
-
     typed = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     single = {
         entry.name

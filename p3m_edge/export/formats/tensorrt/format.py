@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import onnx
 
 from p3m_edge.errors import ArtefactError, MissingError, P3MEdgeError, UsageError
 from p3m_edge.export import graph, parity
@@ -32,9 +33,6 @@ from p3m_edge.runtimes.engines.tensorrt.builder import build_into, choose
 from p3m_edge.runtimes.engines.tensorrt.compatibility import check_gpu, check_trust
 from p3m_edge.runtimes.engines.tensorrt.options import check_profile, commands
 from p3m_edge.targets import Target
-
-if TYPE_CHECKING:
-    import onnx
 
 MINIMUM_VERSION = "10.0"
 """The oldest TensorRT that builds strongly typed."""
@@ -129,8 +127,6 @@ class TensorRtFormat(Format):
 
 def source(session: ExportSession) -> onnx.ModelProto:
     """The float32 graph, with the frame cast before it is transposed: TensorRT takes uint8 into a cast alone."""
-    import onnx
-
     model = graph.copied(session.graph)
     nodes = list(model.graph.node)
     transpose = next(node for node in nodes if graph.INPUT in node.input)
@@ -175,8 +171,6 @@ def build_engine(session: ExportSession, manifest: Manifest, folder: Path, tell:
     P3MEdgeError
         As :func:`p3m_edge.runtimes.engines.tensorrt.builder.build_into`.
     """
-    import onnx
-
     request = session.request
     for line in lint.advice(lint.lint(onnx.load(folder / TYPED), profile=True)):
         tell(line)

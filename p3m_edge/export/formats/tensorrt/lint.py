@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    import onnx
 
 Severity = Literal["error", "advice"]
 
@@ -64,8 +62,6 @@ class View:
     """The nodes of a graph, its inputs without constants, the types of its values and its constants, by name."""
 
     def __init__(self, model: onnx.ModelProto, *, profile: bool) -> None:
-        import onnx
-
         self.types_of, self.profile = onnx.TensorProto, profile
         try:
             typed = onnx.shape_inference.infer_shapes(model).graph
@@ -80,8 +76,6 @@ class View:
 
     def constant(self, node: onnx.NodeProto, index: int) -> NDArray[Any] | None:
         """The constant that an input of a node is; None: it is none."""
-        import onnx
-
         tensor = self.constants.get(node.input[index]) if index < len(node.input) else None
         return None if tensor is None else onnx.numpy_helper.to_array(tensor)
 
