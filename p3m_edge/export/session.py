@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import onnx
@@ -33,8 +33,7 @@ _NOISE_SEED = 20210414
 _T = TypeVar("_T", bound=np.generic)
 
 
-@dataclass(frozen=True)
-class ParityPicture:
+class ParityPicture(NamedTuple):
     """A picture of the parity gate: its name, and the frame, uint8 ``[H, W, 3]``, RGB."""
 
     name: str
@@ -137,29 +136,21 @@ class ExportSession:
     def graph(self) -> onnx.ModelProto:
         """The float32 graph; it must not be changed."""
         request = self.request
-        return graph.trace(self._deployed(), request.height, request.width, request.batch, dynamic=request.dynamic)
-
-    @property
-    def programs(self) -> list[torch.export.ExportedProgram]:
-        """That of every size."""
-        return [each.program for each in self.by_size]
+        return graph.trace(self._deployed, request.height, request.width, request.batch, dynamic=request.dynamic)
 
     @cached_property
     def program(self) -> torch.export.ExportedProgram:
         """The network as PyTorch's operators (:mod:`p3m_edge.export.graph.program`)."""
-        return programs.trace(self._deployed(), *self.size, self.request.smoothing)
-
-    def _deployed(self) -> Deploy:
-        return Deploy(self.network, self.request.outputs, self.request.unpool)
+        return programs.trace(self._deployed, *self.size, self.request.smoothing)
 
     @cached_property
-    def _eager(self) -> Deploy:
-        return self._deployed()
+    def _deployed(self) -> Deploy:
+        return Deploy(self.network, self.request.outputs, self.request.unpool)
 
     def infer(self, images: Images) -> Outputs:
         """What the eager deployable module gives, the requested outputs by name."""
         with torch.inference_mode():
-            found = self._eager(torch.from_numpy(images))
+            found = self._deployed(torch.from_numpy(images))
         values = (found,) if isinstance(found, torch.Tensor) else found
         return {name: value.numpy() for name, value in zip(self.outputs, values, strict=True)}
 
@@ -198,7 +189,6 @@ def _load(request: ExportRequest) -> tuple[P3MNet, ModelRecord]:
         parameters = sum(parameter.numel() for parameter in network.parameters())
         return network, ModelRecord(network.arch, parameters, False, "", LICENCE, PROVENANCE.format(seed=0))
     network, info = read_checkpoint(request.checkpoint)
-    if request.arch is not None and request.arch != info.arch:
+    if request.arch not in (None, info.arch):
         raise UsageError(f"{request.checkpoint} is a {info.arch}, not a {request.arch}", hint="leave out --arch")
-    record = ModelRecord(info.arch, info.parameters, info.trained, info.sha256, info.licence, info.provenance)
-    return network, record
+    return network, ModelRecord(info.arch, info.parameters, info.trained, info.sha256, info.licence, info.provenance)

@@ -65,7 +65,7 @@ class CoreMlFormat(Format):
 
     def trace(self, session: ExportSession) -> None:
         """The network as PyTorch's operators, once for each size."""
-        _ = session.programs
+        _ = [each.program for each in session.by_size]
 
     def build(self, session: ExportSession, target: Target, folder: Path) -> Built:
         """Write ``model.mlpackage``, and Swift for it; larger than the network's weights account for is an error."""
@@ -168,12 +168,14 @@ def convert(session: ExportSession, target: Target, folder: Path) -> tuple[str, 
     require()
     request = session.request
     with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as temporary:
-        functions = []
-        for (width, height), program in zip(request.sizes, session.programs, strict=True):
+        functions, made = [], []
+        for sized in session.by_size:
+            height, width = sized.size
             traced = Path(temporary) / f"{width}x{height}.pt2"
-            save(program, traced)
-            kept = () if target.precision == "fp32" else in_single(program)
+            save(sized.program, traced)
+            kept = () if target.precision == "fp32" else in_single(sized.program)
             functions.append(CoreMlFunction(str(traced), height, width, kept))
+            made.append((sized.program, kept))
         # In the private folder: what a killed export has left running must not write into that of the next one.
         package = Path(temporary) / target.model_file
         order = CoreMlOrder(
@@ -182,7 +184,6 @@ def convert(session: ExportSession, target: Target, folder: Path) -> tuple[str, 
             options.alpha(target, request.alpha), None if request.smoothing is None else STATE,
         )  # fmt: skip
         run_converter(CONVERTER, order, "coremltools", "the network")
-        made = [(program, each.fp32) for program, each in zip(session.programs, functions, strict=True)]
         package_size.check(package, made, "fp16" if target.needs_calibration else target.precision)
         package.rename(folder / target.model_file)
     return tuple(dict.fromkeys(name for each in functions for name in each.fp32))

@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import tempfile
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import onnx
@@ -16,11 +15,13 @@ from p3m_edge.errors import MissingError, P3MEdgeError
 from p3m_edge.export import graph
 from p3m_edge.export.quiet import quiet
 
+_MISSING, _PACKAGE = "NVIDIA's AutoCast cannot be imported", 'pip install "nvidia-modelopt[onnx]"'
+
 
 def check() -> None:
     """Raise :class:`MissingError` where AutoCast is not installed."""
     if not importlib.util.find_spec("modelopt"):
-        raise _missing()
+        raise MissingError(_MISSING, hint=_PACKAGE)
 
 
 def autocast(model: onnx.ModelProto, image: NDArray[np.uint8]) -> onnx.ModelProto:
@@ -30,12 +31,13 @@ def autocast(model: onnx.ModelProto, image: NDArray[np.uint8]) -> onnx.ModelProt
 
     Raises
     ------
-    MissingError
-        ModelOpt cannot be imported.
-    P3MEdgeError
-        It fails.
+    MissingError, P3MEdgeError
+        ModelOpt cannot be imported; it fails.
     """
-    module = _import()
+    try:
+        module = importlib.import_module("modelopt.onnx.autocast")
+    except ImportError as error:
+        raise MissingError(f"{_MISSING} ({error})", hint=_PACKAGE) from error
     with tempfile.TemporaryDirectory(prefix="p3m-edge-") as temporary:
         path, pictures = Path(temporary) / "model.onnx", Path(temporary) / "pictures.npz"
         graph.save(model, path)
@@ -62,15 +64,3 @@ def single_nodes(model: onnx.ModelProto) -> tuple[str, ...]:
         if entry.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     }
     return tuple(n.name for n in typed.node if n.op_type != "Cast" and single.intersection([*n.input, *n.output]))
-
-
-def _import() -> ModuleType:
-    try:
-        return importlib.import_module("modelopt.onnx.autocast")
-    except ImportError as error:
-        raise _missing(error) from error
-
-
-def _missing(cause: ImportError | None = None) -> MissingError:
-    because = f" ({cause})" if cause is not None else ""
-    return MissingError(f"NVIDIA's AutoCast cannot be imported{because}", hint='pip install "nvidia-modelopt[onnx]"')

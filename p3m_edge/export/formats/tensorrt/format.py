@@ -131,8 +131,8 @@ def source(session: ExportSession) -> onnx.ModelProto:
     nodes = list(model.graph.node)
     transpose = next(node for node in nodes if graph.INPUT in node.input)
     cast = next(node for node in nodes if transpose.output[0] in node.input)
-    first, last = transpose.input[0], cast.output[0]
-    cast.input[0], cast.output[0] = first, f"{cast.name}:0"
+    last = cast.output[0]
+    cast.input[0], cast.output[0] = graph.INPUT, f"{cast.name}:0"
     transpose.input[0], transpose.output[0] = cast.output[0], f"{transpose.name}:0"
     others = [node for node in nodes if node not in (transpose, cast)]
     for node in others:
@@ -181,11 +181,11 @@ def build_engine(session: ExportSession, manifest: Manifest, folder: Path, tell:
             raise
         engine = replace(manifest.engine, reason=str(error), commands=commands(manifest, request.engine))
         return replace(manifest, engine=engine)
-    build, before = built.engine.build, manifest.parity
+    build, before, model = built.engine.build, manifest.parity, folder / built.model_file
     if build is None or build.gpu is None or before is None:
         return built
     try:
-        fits_here(build, folder / built.model_file)
+        fits_here(build, model)
     except (ArtefactError, MissingError) as error:
         tell(f"the engine was built and not run: {error}")
         return built

@@ -22,21 +22,12 @@ NAME = "interpreter"
 def interpret(manifest: Manifest, folder: Path, headroom: Headroom | None = None, *, sequence: bool = False) -> Engine:
     """A Core ML artefact with the interpreter at work, every result rounded as the program types it.
 
-    Parameters
-    ----------
-    manifest, folder
-        The artefact.
-    headroom
-        Told of each inference.
-    sequence
-        As of :class:`~p3m_edge.runtimes.contract.EngineOptions`.
+    ``headroom`` is told of each inference; ``sequence`` is that of :class:`~p3m_edge.runtimes.contract.EngineOptions`.
 
     Raises
     ------
-    ArtefactError
-        The package is damaged, or is not what the manifest says.
-    P3MEdgeError
-        It has operators that are not known.
+    ArtefactError, P3MEdgeError
+        The package is damaged, or is not what the manifest says; it has operators that are not known.
     """
     model = folder / manifest.model_file
     interpreter = Interpreter(read(model), manifest.function)
