@@ -146,23 +146,19 @@ class Format:
 
     def check(self, target: Target, request: ExportRequest) -> None:
         """Whether a request fits a target: ``UsageError`` says why not, ``MissingError`` which tool is absent."""
-        single, functions = self.single_frame, self.has_functions
-        refusals: dict[str, tuple[bool, str | None]] = {
-            "cannot be built with --unpool native": (
-                request.unpool == "native" and not self.native_unpooling, "only ONNX Runtime has MaxUnpool: use select"
-            ),
-            "has a fixed size: accelerators run no other": (single and request.dynamic, "leave out --dynamic"),
-            f"takes one image at a time, not {request.batch}": (single and request.batch != 1, "leave out --batch"),
-            "takes one size: only a Core ML package has several functions": (
-                bool(request.more_sizes) and not functions, "--size"
-            ),
-            "keeps nothing between frames: only a Core ML package has states": (
-                request.smoothing is not None and not functions, None
-            ),
-        }  # fmt: skip
-        for why, (refused, hint) in refusals.items():
-            if refused:
-                raise UsageError(f"{target.name} {why}", hint=hint)
+        name = target.name
+        if request.unpool == "native" and not self.native_unpooling:
+            raise UsageError(
+                f"{name} cannot be built with --unpool native", hint="only ONNX Runtime has MaxUnpool: use select"
+            )
+        if self.single_frame and request.dynamic:
+            raise UsageError(f"{name} has a fixed size: accelerators run no other", hint="leave out --dynamic")
+        if self.single_frame and request.batch != 1:
+            raise UsageError(f"{name} takes one image at a time, not {request.batch}", hint="leave out --batch")
+        if request.more_sizes and not self.has_functions:
+            raise UsageError(f"{name} takes one size: only a Core ML package has several functions", hint="--size")
+        if request.smoothing is not None and not self.has_functions:
+            raise UsageError(f"{name} keeps nothing between frames: only a Core ML package has states")
 
     def check_unused(self, request: ExportRequest) -> None:
         """Whether a request that has no target of this format leaves alone what is for it, else :class:`UsageError`."""

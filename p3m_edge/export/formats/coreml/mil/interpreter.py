@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -238,11 +238,11 @@ def _is_state(var: Var) -> bool:
     return bool(types.is_state(var.sym_type))
 
 
-def numpy_type(var: Var) -> np.dtype[Any]:
+def numpy_type(var: Var) -> np.dtype[np.generic]:
     """The type of a value as NumPy has it."""
     from coremltools.converters.mil.mil import types
 
-    found: np.dtype[Any] = np.dtype(types.nptype_from_builtin(var.dtype))
+    found: np.dtype[np.generic] = np.dtype(types.nptype_from_builtin(var.dtype))
     return found
 
 
