@@ -91,9 +91,9 @@ class PictureSet:
         For files, a line ``<SHA-256>  <name>`` for each picture, followed by one ``<SHA-256>  <folder>/<name>`` for its
         alpha where the set has truth; for portraits, a line with generator, version and size, and one for each number.
         """
-        text = "" if self.kind == "files" else f"{self.source} {__version__} {SIDE}x{SIDE}\n"
-        text += "".join(f"{line}\n" for picture in self.pictures for line in picture.lines)
-        return hashlib.sha256(text.encode()).hexdigest()
+        first = () if self.kind == "files" else (f"{self.source} {__version__} {SIDE}x{SIDE}",)
+        lines = (*first, *(line for picture in self.pictures for line in picture.lines))
+        return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
     def images(self, height: int, width: int) -> Iterator[NDArray[np.uint8]]:
         """The pictures as the network takes them, by the runtime's own preprocessing; each call begins anew.

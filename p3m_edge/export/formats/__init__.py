@@ -258,14 +258,7 @@ def input_record(request: ExportRequest) -> InputRecord:
 def run_converter(module: str, order: object, converter: str, what: str, operation: str = "convert") -> None:
     """Run a foreign converter in a process of its own: it logs, patches other packages, and may take it down.
 
-    Parameters
-    ----------
-    module, operation
-        The worker, and what it is to do with the ``order``.
-    order
-        For it.
-    converter, what
-        Who converts what, for the error.
+    The worker ``module`` does an ``operation`` with the ``order``; who converts ``what`` is for the error.
 
     Raises
     ------

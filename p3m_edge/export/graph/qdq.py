@@ -40,10 +40,8 @@ def quantised(
 
     Parameters
     ----------
-    model, ranges
-        The float32 graph, which is not changed, and the ranges of all its activations.
-    form, kept
-        ``u8s8`` or ``s8s8``, and the names of nodes that stay in float32.
+    model, ranges, kept
+        The float32 graph, which is not changed, the ranges of all its activations, and the names of nodes that stay.
     widest
         Take the smallest and largest values of all pictures. Otherwise their averages: what few pictures reach is cut
         off, and all others are resolved more finely.

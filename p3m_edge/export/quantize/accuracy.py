@@ -55,14 +55,12 @@ class AccuracyEvaluator:
 
     Parameters
     ----------
-    pictures
-        To measure with.
+    pictures, run
+        To measure with; the float32 network.
     size, batch
         Height and width of the network's input, and its batch; a picture fills all of it.
-    run
-        The float32 network.
     folder
-        Gets its results, so that they need no memory; must outlive this object.
+        Gets the network's results, so that they need no memory; must outlive this object.
 
     Raises
     ------

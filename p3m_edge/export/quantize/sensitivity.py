@@ -122,10 +122,8 @@ def rank(
         A float32 graph, and the ranges of its activations.
     images, digest
         To compare on, uint8 ``[N, H, W, 3]``, and of the set that they come from.
-    precision, form
-        What to bring a part to.
-    kept
-        Names of nodes that stay in float32 in every part.
+    precision, form, kept
+        What to bring a part to, and the names of nodes that stay in float32 in every part.
     cache
         A JSON file that keeps what is done: the same call goes on after an interruption, and a finished one is read.
         Results of another graph, precision or set in it are replaced.
