@@ -168,13 +168,7 @@ class ExportSession:
 
 
 def check_arch(request: ExportRequest, arch: str) -> Unpool:
-    """The form of the unpooling, if an architecture has what is requested.
-
-    Raises
-    ------
-    UsageError
-        It has no dynamic size, or nothing to unpool in another form.
-    """
+    """The form of the unpooling; ``UsageError`` where an architecture has no dynamic size, or not that form."""
     if request.dynamic and arch not in DYNAMIC_ARCHS:
         raise UsageError(
             f"{arch} has no dynamic size: its attention windows are laid out for one size",

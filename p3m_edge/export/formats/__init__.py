@@ -145,7 +145,7 @@ class Format:
     traits = QuantizationTraits()
 
     def check(self, target: Target, request: ExportRequest) -> None:
-        """Whether a request fits a target: ``UsageError`` says why not, ``MissingError`` which tool is absent."""
+        """Raise ``UsageError`` where a request does not fit a target, ``MissingError`` where a tool of it is absent."""
         name = target.name
         if request.unpool == "native" and not self.native_unpooling:
             raise UsageError(
@@ -161,13 +161,13 @@ class Format:
             raise UsageError(f"{name} keeps nothing between frames: only a Core ML package has states")
 
     def check_unused(self, request: ExportRequest) -> None:
-        """Whether a request that has no target of this format leaves alone what is for it, else :class:`UsageError`."""
+        """Raise ``UsageError`` where a request without a target of this format sets an option of it."""
 
     def check_builder(self, request: ExportRequest) -> None:
-        """Before anything is made: whether what builds the engine is here, if the request demands it, and fits it."""
+        """Raise an error, before anything is made, where the builder of engines does not fit, or is absent and needed."""
 
     def overflow_pictures(self, target: Target, request: ExportRequest) -> int:
-        """On how many calibration pictures half precision is to be checked for overflow."""
+        """The number of calibration pictures on which half precision is checked for overflow."""
         return 0
 
     def trace(self, session: ExportSession) -> None:
@@ -217,12 +217,12 @@ class Format:
         return open_engine(manifest, folder, EngineOptions(cache=False, sequence=sequence))
 
     def after_parity(self, target: Target) -> tuple[Stage, ...]:
-        """What is left to do for an artefact that has passed the parity gate."""
+        """The stages of an artefact that has passed the parity gate."""
         return ()
 
     @contextmanager
     def running(self, session: ExportSession, target: Target, built: Built, folder: Path) -> Iterator[Run]:
-        """A model file as it is verified, with all outputs."""
+        """Run a model file as it is verified, with all outputs."""
         manifest = self.describe(session, target, built, folder)
         with self.open_for_verification(manifest, folder) as engine:
             yield lambda images: engine.infer(images, engine.outputs)

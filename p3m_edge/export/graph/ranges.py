@@ -81,13 +81,7 @@ def combined(pictures: Iterable[Mapping[str, Sequence[float]]]) -> dict[str, Ran
 def check_finite(
     ranges: Mapping[str, Range], hint: str = "the float32 network overflows or divides by zero: check the checkpoint"
 ) -> None:
-    """Whether all activations were numbers.
-
-    Raises
-    ------
-    InputError
-        One was not; it is named.
-    """
+    """Raise :class:`InputError` where an activation was not finite; it is named."""
     bad = next((name for name, found in ranges.items() if not np.isfinite(found.magnitude)), None)
     if bad is not None:
         raise InputError(f"the activation {bad} is not finite on a calibration picture", hint=hint)

@@ -35,13 +35,7 @@ class Calibration:
                 progress(number + 1, len(self.pictures))
 
     def ranges(self, what: str = "measuring ranges") -> dict[str, Range]:
-        """The ranges of all activations of the float32 graph; measured once in an export.
-
-        Raises
-        ------
-        InputError
-            An activation is not finite.
-        """
+        """The ranges of all activations of the float32 graph, measured once; ``InputError`` if one is not finite."""
 
         def measure() -> dict[str, Range]:
             found = self._session.calibrated or activation_ranges(self._session.graph, self.images(what))

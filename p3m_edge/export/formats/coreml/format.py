@@ -60,7 +60,7 @@ class CoreMlFormat(Format):
         options.check(target, request)
 
     def check_unused(self, request: ExportRequest) -> None:
-        """The oldest system and the form of alpha are for packages alone."""
+        """The oldest system and the form of alpha are options of packages alone."""
         options.check_unused(request)
 
     def trace(self, session: ExportSession) -> None:
@@ -134,7 +134,7 @@ class CoreMlFormat(Format):
     def candidates(
         self, session: ExportSession, target: Target, calibration: Calibration, folder: Path
     ) -> tuple[Candidate, ...]:
-        """Of a package in half precision, whose ranges the interpreter measures once."""
+        """Ways to quantise a package in half precision; the interpreter measures its ranges once."""
         source, parts = folder / target.model_file, activations.parts_of(session.program)
         half = functools.cache(lambda: convert(session, target, folder))
 

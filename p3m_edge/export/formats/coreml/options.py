@@ -14,7 +14,7 @@ from p3m_edge.targets import MAX_SMOOTHING, SYSTEMS, Target
 
 
 def check(target: Target, request: ExportRequest) -> None:
-    """Whether the options go together, with each other and with the target; :class:`UsageError` says why not."""
+    """Raise :class:`UsageError` where options do not fit each other, or the target."""
     name = target.name
     if request.alpha == "image" and alpha(target, None) == "array":
         raise UsageError(f"{name} gives float32, and an image holds half precision at most", hint="--alpha array")
@@ -30,7 +30,7 @@ def check(target: Target, request: ExportRequest) -> None:
 
 
 def check_unused(request: ExportRequest) -> None:
-    """Whether a request without a Core ML target leaves alone what is for these, else :class:`UsageError`."""
+    """Raise :class:`UsageError` where a request without a Core ML target sets options of these."""
     for option, value in {"--deployment-target": request.minimum_ios, "--alpha": request.alpha}.items():
         if value is not None:
             hint = "for example --target coreml-fp16"

@@ -87,13 +87,7 @@ class FunctionReport:
 
 
 def examine(path: Path) -> tuple[FunctionReport, ...]:
-    """Interpret every function of a ``*.mlpackage`` on noise, in both modes.
-
-    Raises
-    ------
-    MissingError, ArtefactError
-        As :func:`p3m_edge.export.formats.coreml.mil.package.read`.
-    """
+    """Interpret every function of a ``*.mlpackage`` on noise, in both modes; it raises what ``package.read`` raises."""
     package = read(path)
     return tuple(_function(package, name) for name in package.functions)
 
