@@ -164,7 +164,7 @@ class Format:
         """Raise ``UsageError`` where a request without a target of this format sets an option of it."""
 
     def check_builder(self, request: ExportRequest) -> None:
-        """Raise an error, before anything is made, where the builder of engines does not fit, or is absent and needed."""
+        """Raise an error, before anything is made, where the engines' builder does not fit, or is needed and absent."""
 
     def overflow_pictures(self, target: Target, request: ExportRequest) -> int:
         """The number of calibration pictures on which half precision is checked for overflow."""
