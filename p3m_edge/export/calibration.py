@@ -198,14 +198,17 @@ def open_measuring(folder: Path | None, *, count: int | None = None, seed: int =
         chosen = _draw(_MEASURING_SEEDS, seed, DEFAULT_MEASURED if count is None else count, remark)
     else:
         chosen = _choose(_root(folder), count, seed, truth=True)
-    doubts = {
-        "the measuring pictures have no mattes: what is measured is the distance to the float network's alpha": (
-            not chosen.has_truth
-        ),
-        f"measured with {len(chosen)} pictures, fewer than {FEW}: a single one can pass or fail the artefact, and the "
-        "figures mean little": len(chosen) < FEW,
-    }
-    return replace(chosen, remarks=(*chosen.remarks, *(text for text, holds in doubts.items() if holds)))
+    remarks = list(chosen.remarks)
+    if not chosen.has_truth:
+        remarks.append(
+            "the measuring pictures have no mattes: what is measured is the distance to the float network's alpha"
+        )
+    if len(chosen) < FEW:
+        remarks.append(
+            f"measured with {len(chosen)} pictures, fewer than {FEW}: a single one can pass or fail the artefact, "
+            "and the figures mean little"
+        )
+    return replace(chosen, remarks=tuple(remarks))
 
 
 def check_apart(calibration: PictureSet, measuring: PictureSet) -> None:
