@@ -305,7 +305,7 @@ def test_parts_that_are_kept_stay_in_float32(mobile, tmp_path):
     kept = ("network.encoder.neck", "network.local_decoder.head")
     parts = parts_of(model)
     assert "network.encoder.neck_context" in parts  # the name of one part begins with that of another
-    session: Any = SimpleNamespace(graph=lambda: model, request=SimpleNamespace(qdq="u8s8"))
+    session: Any = SimpleNamespace(graph=model, request=SimpleNamespace(qdq="u8s8"))
     given: Any = Ranges(ranges)
     default = onnx_format.FORMAT.candidates(session, targets.get("onnx-int8"), given, tmp_path)[0]
     built = default.build(tmp_path, kept)
