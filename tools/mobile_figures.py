@@ -5,18 +5,22 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from p3m_edge.benchmarks.fingerprint import fingerprint
+from p3m_edge.benchmarks.interleave import interleaved
 from p3m_edge.benchmarks.measure import measure
 from p3m_edge.benchmarks.report import charts
 from p3m_edge.benchmarks.report.ranking import failure
 from p3m_edge.benchmarks.report.schema import MeasureOptions
 from p3m_edge.benchmarks.rows import artefact_rows
-from p3m_edge.benchmarks.statistics import Summary, paired_ratio
+from p3m_edge.benchmarks.statistics import Summary, paired_ratio, summarise
 from p3m_edge.cli import main, ui
 from p3m_edge.cli.options import fill, option
 from p3m_edge.cli.options.values import SIZE, Size
@@ -24,7 +28,12 @@ from p3m_edge.cli.verbs.export import exported
 from p3m_edge.evaluate.methods import Options, open_method
 from p3m_edge.evaluate.runner import Trimaps, find_set
 from p3m_edge.evaluate.runner import run as evaluate
-from p3m_edge.export import choices as variants
+from p3m_edge.export import graph
+from p3m_edge.model.deploy import Deploy
+from p3m_edge.model.layers import initialise
+from p3m_edge.model.mobile import MOBILE, MobileEncoder, MobileGlobalDecoder, MobileLocalDecoder, MobilePlan
+from p3m_edge.model.p3mnet import P3MNet, build
+from p3m_edge.runtimes.engines import openvino as ov
 from p3m_edge.shipped import weights_path
 from p3m_edge.table import Table, table
 
@@ -33,6 +42,22 @@ python tools/mobile_figures.py --rounds 15 --threads 2 --out out/mobile
 python tools/mobile_figures.py --sizes portraits/ --out out/mobile
 """
 SIZES = (Size(256, 256), Size(384, 384), Size(512, 288), Size(512, 512))
+LARGE, SHIPPED = "r34", "mobile"
+VARIANTS: dict[str, MobilePlan] = {
+    SHIPPED: MOBILE,
+    "without the stages at 1/64": MobilePlan(context=False),
+    "depthwise everywhere": MobilePlan(plain=0),
+    "plain at 1/8 as well": MobilePlan(plain=3),
+    "plain everywhere": MobilePlan(plain=5),
+    "local decoder as wide as the global": MobilePlan(fine=(96, 64, 48, 32, 24)),
+    "wider decoders, 128-96-64-32-24": MobilePlan(coarse=(128, 96, 64, 32), fine=(128, 96, 64, 32, 24)),
+    "both slim, 64-48-32-24-16": MobilePlan(coarse=(64, 48, 32, 24)),
+    "slim, no 1/64, detail 12": MobilePlan(
+        coarse=(64, 48, 32, 16), fine=(64, 48, 32, 16, 12), detail=12, context=False
+    ),
+    "detail of 24 channels": MobilePlan(detail=24),
+}
+"""What of the network is varied, by what that changes; one that pays would have to be trained to mean anything."""
 _TARGET = "openvino-fp32"
 _CHOICE_COLUMNS = "variant|parameters, M|latency, ms|95 % interval|times as fast as r34"
 _SIZE_COLUMNS = "size|latency, ms|95 % interval|SAD, thousands|pictures"
@@ -61,28 +86,52 @@ def run(args: Arguments, console: ui.Console) -> None:
 
 
 def _choices(args: Arguments, console: ui.Console) -> None:
-    """Measure the variants; ``ratio`` says how many times as fast as ResNet-34 one is."""
-    width, height = args.size
+    """Measure the variants in OpenVINO, float32, the matte alone; ``ratio``: how many times as fast as ResNet-34."""
+    networks = {LARGE: build(LARGE), **{name: variant(plan) for name, plan in VARIANTS.items()}}
+    calls = {name: _compiled(network, args.size, args.threads) for name, network in networks.items()}
     with ui.counting(console, "rounds") as progress:
-        found = variants.measure(
-            width, height, threads=args.threads, rounds=args.rounds, iterations=args.iterations, progress=progress
-        )
-    base = next(one for one in found if one.name == variants.LARGE).latency.rounds
-    ratios = [paired_ratio(base, one.latency.rounds) for one in found]
+        times = interleaved(calls, rounds=args.rounds, iterations=args.iterations, progress=progress)
+    latencies = {name: summarise(rounds) for name, rounds in times.items()}
+    ratios = {name: paired_ratio(latencies[LARGE].rounds, found.rounds) for name, found in latencies.items()}
+    parameters = {name: sum(each.numel() for each in network.parameters()) for name, network in networks.items()}
     bars: list[charts.Bar] = []
     rows: list[tuple[str, ...]] = []
-    for one, ratio in zip(found, ratios, strict=True):
-        millions = f"{one.parameters / 1e6:.2f}"
-        if one.name != variants.LARGE:
+    for name, latency in latencies.items():
+        ratio, millions = ratios[name], f"{parameters[name] / 1e6:.2f}"
+        if name != LARGE:
             note = f"1/{ratio.value:.1f} of r34, {millions} M"
-            bars.append(charts.Bar(one.name, one.latency.median, note, one.name == variants.SHIPPED))
+            bars.append(charts.Bar(name, latency.median, note, name == SHIPPED))
         speed = f"{ratio.value:.1f} ({ratio.interval.low:.1f} to {ratio.interval.high:.1f})"
-        rows.append((one.name, millions, *_latency(one.latency), speed))
+        rows.append((name, millions, *_latency(latency), speed))
     bars.sort(key=lambda bar: bar.value)
     svg = charts.bars(f"Variants of the mobile network, {args.size}", bars, "ms")
-    figures = [vars(one) | {"ratio": ratio} for one, ratio in zip(found, ratios, strict=True)]
-    report = {"width": width, "height": height, "threads": args.threads, "choices": figures}
+    figures = [
+        {"name": name, "parameters": parameters[name], "latency": latency, "ratio": ratios[name]}
+        for name, latency in latencies.items()
+    ]
+    report = {**args.size._asdict(), "threads": args.threads, "choices": figures}
     _finish(args.out / "choices", report, table("variants", _CHOICE_COLUMNS, rows), svg, console)
+
+
+def variant(plan: MobilePlan) -> P3MNet:
+    """The mobile network with other choices, freshly initialised."""
+    network = P3MNet(SHIPPED)
+    network.encoder = MobileEncoder(plan)
+    network.global_decoder, network.local_decoder = MobileGlobalDecoder(plan), MobileLocalDecoder(plan)
+    initialise(network)
+    return network
+
+
+def _compiled(network: P3MNet, size: Size, threads: int | None) -> Callable[[], object]:
+    """An inference of a network on noise."""
+    model = graph.trace(Deploy(network.eval(), "alpha"), size.height, size.width)
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = str(threads)
+    core = ov.require().Core()
+    compiled = core.compile_model(core.read_model(model.SerializeToString(), b""), "CPU", settings)
+    frame = np.random.default_rng(0).integers(0, 256, (1, size.height, size.width, 3), dtype=np.uint8)
+    return functools.partial(compiled, frame)
 
 
 def _sizes(args: Arguments, root: Path, console: ui.Console) -> None:

@@ -7,7 +7,7 @@ Shape legend: H and W, a picture's size; height and width, the network's input.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge import __version__
-from p3m_edge.data import phash, sets
-from p3m_edge.data.lists import Entry, shared_photographs
+from p3m_edge.data import sets
+from p3m_edge.data.lists import shared_photographs
 from p3m_edge.data.recipe import MOST, numbered
 from p3m_edge.data.sets import find_items
 from p3m_edge.errors import InputError, UsageError
@@ -91,9 +91,9 @@ class PictureSet:
         For files, a line ``<SHA-256>  <name>`` for each picture, followed by one ``<SHA-256>  <folder>/<name>`` for its
         alpha where the set has truth; for portraits, a line with generator, version and size, and one for each number.
         """
-        text = "" if self.kind == "files" else f"{self.source} {__version__} {SIDE}x{SIDE}\n"
-        text += "".join(f"{line}\n" for picture in self.pictures for line in picture.lines)
-        return hashlib.sha256(text.encode()).hexdigest()
+        first = () if self.kind == "files" else (f"{self.source} {__version__} {SIDE}x{SIDE}",)
+        lines = (*first, *(line for picture in self.pictures for line in picture.lines))
+        return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
     def images(self, height: int, width: int) -> Iterator[NDArray[np.uint8]]:
         """The pictures as the network takes them, by the runtime's own preprocessing; each call begins anew.
@@ -145,13 +145,12 @@ def open_calibration(folder: Path | None, *, count: int = CALIBRATION_PICTURES, 
     """
     if count < MINIMUM:
         raise UsageError(f"calibration takes at least {MINIMUM} pictures, not {count}")
-    _check_seed(seed)
     if folder is None:
         remark = (
             "calibrated with synthetic portraits: they are drawn, and photographs may have other ranges; "
             "give a folder of portraits for an artefact that is used"
         )
-        return _draw(_CALIBRATION_SEEDS + seed, count, remark)
+        return _draw(_CALIBRATION_SEEDS, seed, count, remark)
     root = _root(folder, preferred=_TRAIN)
     try:
         sets.refuse_test_set(root)
@@ -194,13 +193,22 @@ def open_measuring(folder: Path | None, *, count: int | None = None, seed: int =
     """
     if count is not None and count < 1:
         raise UsageError(f"at least one picture must be measured with, not {count}")
-    _check_seed(seed)
     if folder is None:
         remark = "measured with synthetic portraits: they are drawn, and say little about photographs"
-        chosen = _draw(_MEASURING_SEEDS + seed, DEFAULT_MEASURED if count is None else count, remark)
+        chosen = _draw(_MEASURING_SEEDS, seed, DEFAULT_MEASURED if count is None else count, remark)
     else:
         chosen = _choose(_root(folder), count, seed, truth=True)
-    return replace(chosen, remarks=(*chosen.remarks, *_doubts(chosen)))
+    remarks = list(chosen.remarks)
+    if not chosen.has_truth:
+        remarks.append(
+            "the measuring pictures have no mattes: what is measured is the distance to the float network's alpha"
+        )
+    if len(chosen) < FEW:
+        remarks.append(
+            f"measured with {len(chosen)} pictures, fewer than {FEW}: a single one can pass or fail the artefact, "
+            "and the figures mean little"
+        )
+    return replace(chosen, remarks=tuple(remarks))
 
 
 def check_apart(calibration: PictureSet, measuring: PictureSet) -> None:
@@ -215,58 +223,47 @@ def check_apart(calibration: PictureSet, measuring: PictureSet) -> None:
     UsageError
         Pictures are in both; the first few are named.
     """
-    found = _same(calibration.pictures, measuring.pictures)
+    drawn = {picture.number for picture in calibration.pictures if isinstance(picture, DrawnPicture)}
+    found = {
+        picture.name: picture.name
+        for picture in measuring.pictures
+        if isinstance(picture, DrawnPicture) and picture.number in drawn
+    }
+    here, there = ([p for p in each.pictures if isinstance(p, FilePicture)] for each in (calibration, measuring))
+    files = {picture.sha256: picture.name for picture in here}
+    for picture in there:
+        if picture.sha256 in files:
+            found[picture.name] = f"{picture.name} is the same file as {files[picture.sha256]}"
+    left = [picture.entry for picture in there if picture.name not in found]
+    for shared in shared_photographs((picture.entry for picture in here), left):
+        found.setdefault(shared.there, f"{shared.there} is the same photograph as {shared.here} by its looks")
     if found:
         raise UsageError(
-            f"{len(found)} pictures of the measuring set are calibrated with as well: {listed(found)}",
+            f"{len(found)} pictures of the measuring set are calibrated with as well: {listed(list(found.values()))}",
             hint="take them out of one of the two, or choose others with another seed",
         )
 
 
-def _same(here: Sequence[FilePicture | DrawnPicture], there: Sequence[FilePicture | DrawnPicture]) -> list[str]:
-    """What is in both, a text for each picture of the second that is."""
-    numbers = {picture.number for picture in here if isinstance(picture, DrawnPicture)}
-    texts = {p.name: p.name for p in there if isinstance(p, DrawnPicture) and p.number in numbers}
-    mine = [picture for picture in here if isinstance(picture, FilePicture)]
-    theirs = [picture for picture in there if isinstance(picture, FilePicture)]
-    files = {picture.sha256: picture.name for picture in mine}
-    for picture in theirs:
-        if picture.sha256 in files:
-            texts[picture.name] = f"{picture.name} is the same file as {files[picture.sha256]}"
-    left = [picture for picture in theirs if picture.name not in texts]
-    for shared in shared_photographs(map(_entry, mine), [_entry(picture) for picture in left]):
-        texts.setdefault(shared.there, f"{shared.there} is the same photograph as {shared.here} by its looks")
-    return list(texts.values())
-
-
-def _doubts(measuring: PictureSet) -> Iterator[str]:
-    if not measuring.has_truth:
-        yield "the measuring pictures have no mattes: what is measured is the distance to the float network's alpha"
-    if len(measuring) < FEW:
-        yield (
-            f"measured with {len(measuring)} pictures, fewer than {FEW}: a single one can pass or fail the artefact, "
-            "and the figures mean little"
-        )
-
-
-def _entry(picture: FilePicture) -> Entry:
-    own, *others = map(phash.to_text, picture.hashes)
-    return Entry("file", picture.name, phash=own, forms=" ".join(others))
-
-
 def _choose(root: Path, count: int | None, seed: int, *, truth: bool) -> PictureSet:
     """Files of a folder, all of them where no count is given; with their alphas if these are wanted and there."""
+    _check_seed(seed)
     items = find_items(root)
     truth = truth and any(item.alpha is not None for item in items)
     pictures, *left_out = choose(root, items, len(items) if count is None else count, seed, truth=truth)
     return PictureSet("files", portable(root.resolve().name), pictures, truth, *left_out)
 
 
-def _draw(seed: int, count: int, remark: str) -> PictureSet:
+def _draw(purpose: int, seed: int, count: int, remark: str) -> PictureSet:
+    _check_seed(seed)
     if count > MOST:
         raise UsageError(f"at most {MOST} portraits are drawn, not {count}")
-    pictures = tuple(map(DrawnPicture, numbered(seed, count)))
+    pictures = tuple(map(DrawnPicture, numbered(purpose + seed, count)))
     return PictureSet("synthetic", "p3m_edge.data.synth.portrait", pictures, True, remarks=(remark,))
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < SEEDS:
+        raise UsageError(f"a seed is 0 to {SEEDS - 1}, not {seed}")
 
 
 def _root(folder: Path, preferred: str | None = None) -> Path:
@@ -287,8 +284,3 @@ def _root(folder: Path, preferred: str | None = None) -> Path:
         folders = ", ".join(map(str, splits.values()))
         raise UsageError(f"{folder} has several splits, and none was named", hint=f"give one of {folders}")
     return next(iter(splits.values()))
-
-
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < SEEDS:
-        raise UsageError(f"a seed is 0 to {SEEDS - 1}, not {seed}")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from p3m_edge import manifest
 from p3m_edge.data import phash, sets
+from p3m_edge.data.lists import Entry
 from p3m_edge.data.sample import Image, Item
 from p3m_edge.data.synth import portrait
 from p3m_edge.errors import InputError
@@ -38,14 +39,13 @@ class FilePicture:
     """A picture file, perhaps with its matte; it can be had any number of times, as each picture of a set.
 
     The ``item`` has no ``alpha`` where the truth is not wanted or not there. The hashes are those of the files when
-    they were chosen (``alpha_sha256``: empty without an alpha), and :func:`p3m_edge.data.phash.forms` of the picture,
-    shrunk; the first of these is its own.
+    they were chosen (``alpha_sha256``: empty without an alpha). ``entry`` has what tells it from other photographs.
     """
 
     item: Item
     sha256: str
     alpha_sha256: str
-    hashes: tuple[int, ...]
+    entry: Entry
 
     @property
     def name(self) -> str:
@@ -113,18 +113,8 @@ def choose(
 ) -> tuple[tuple[FilePicture, ...], tuple[str, ...], tuple[str, ...]]:
     """Look at pictures in an order that seed and names alone decide, until ``count`` are found or none is left.
 
-    A smaller count gives the beginning of a larger one's choice, and a file more in the folder moves no other.
-
-    Parameters
-    ----------
-    folder
-        For messages.
-    items
-        What there is.
-    count, seed
-        How many pictures, at least 1, and which.
-    truth
-        Each needs an alpha of its size.
+    A smaller count gives the beginning of a larger one's choice, and a file more in the folder moves no other. With
+    ``truth``, each picture needs an alpha of its size.
 
     Returns
     -------
@@ -141,26 +131,25 @@ def choose(
     found: dict[str, FilePicture] = {}
     skipped, repeated, flat = list[str](), list[str](), 0
     for item in _in_order(items, seed):
-        if len(found) == wanted or _too_many(len(skipped), wanted):
+        if len(found) == wanted or 9 * len(skipped) > wanted:
             break
         try:
             picture = _look(item, truth=truth)
         except InputError as error:
             flat += isinstance(error, _FlatError)
             skipped.append(_reason(item, error))
-        else:
-            first = found.setdefault(picture.sha256, picture)
-            if first is not picture:
-                repeated.append(f"{picture.name} is the same file as {first.name}")
+            continue
+        first = found.setdefault(picture.sha256, picture)
+        if first is not picture:
+            repeated.append(f"{picture.name} is the same file as {first.name}")
     if not found and flat == len(skipped):
         raise InputError(
             f"the pictures of {folder} are of one colour, {flat} of the {flat} that were looked at: "
             "they say nothing about what the network meets"
         )
-    if _too_many(len(skipped), len(found)):
-        looked = len(found) + len(skipped)
+    if 9 * len(skipped) > len(found):
         raise InputError(
-            f"{len(skipped)} of {looked} pictures of {folder} cannot be used: {listed(skipped)}",
+            f"{len(skipped)} of {len(found) + len(skipped)} pictures of {folder} cannot be used: {listed(skipped)}",
             hint="up to a tenth is passed over; put these right or take them out",
         )
     return tuple(found.values()), tuple(skipped), tuple(repeated)
@@ -193,23 +182,17 @@ def _in_order(items: Sequence[Item], seed: int) -> list[Item]:
 
 def _look(item: Item, *, truth: bool) -> FilePicture:
     """Decode a picture once and describe it; :class:`InputError` if it cannot be used."""
-    if truth:
-        item = Item(item.name, item.image, item.alpha)  # its other files are not needed
-        frame = sets.read(item).image
-    else:
-        item = Item(item.name, item.image)
-        frame = read_image(item.image).rgb
+    item = Item(item.name, item.image, item.alpha if truth else None)  # its other files are not needed
+    frame = sets.read(item).image if truth else read_image(item.image).rgb
     height, width = frame.shape[:2]
     scale = min(1.0, _LOOK_AT / max(height, width))
     small = scale_to(frame, max(1, round(height * scale)), max(1, round(width * scale)))
     if float(cv2.meanStdDev(small)[1].max()) <= FLAT:
         raise _FlatError(f"{item.image} is of one colour")
     alpha = "" if item.alpha is None else _sha256(item.alpha)
-    return FilePicture(item, _sha256(item.image), alpha, phash.forms(small))
-
-
-def _too_many(skipped: int, found: int) -> bool:
-    return 9 * skipped > found
+    own, *others = map(phash.to_text, phash.forms(small))
+    entry = Entry("file", portable(item.image.name), phash=own, forms=" ".join(others))
+    return FilePicture(item, _sha256(item.image), alpha, entry)
 
 
 def _reason(item: Item, error: InputError) -> str:

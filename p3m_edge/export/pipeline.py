@@ -18,21 +18,13 @@ import psutil
 from p3m_edge import folder as folders
 from p3m_edge import manifest as manifests
 from p3m_edge import signature, targets
-from p3m_edge.errors import UsageError, missing_package, one_of, shown, suggestion
+from p3m_edge.errors import UsageError, missing_package, one_of, shown
 from p3m_edge.export import parity
 from p3m_edge.export.calibration import MINIMUM, check_apart, open_calibration, open_measuring
 from p3m_edge.export.formats import FORMATS, format_of
 from p3m_edge.export.graph.qdq import QDQ
 from p3m_edge.export.quantize.search import quantise
-from p3m_edge.export.request import (
-    ExportRequest,
-    ExportResult,
-    Half,
-    OnEvent,
-    PlannedArtefact,
-    StageEvent,
-    StageTime,
-)
+from p3m_edge.export.request import ExportRequest, ExportResult, Half, OnEvent, PlannedArtefact, StageEvent, StageTime
 from p3m_edge.export.session import ExportSession, PictureSets, check_arch
 from p3m_edge.manifest import Manifest
 from p3m_edge.manifest_schema import MAX_INPUT_PIXELS, AttemptRecord, QuantizationRecord, VerifiedRecord
@@ -184,17 +176,14 @@ def _check(request: ExportRequest) -> None:
             if not 0 < side <= _MAX_SIDE or side % MULTIPLE:
                 raise UsageError(f"the {name} {side} must be a multiple of {MULTIPLE} from {MULTIPLE} to {_MAX_SIDE}")
     _check_batch(request)
-    for what, name, known in (
-        ("choice of outputs", request.outputs, Outputs), ("unpooling", request.unpool, Lowering),
-        ("form of Q/DQ", request.qdq, QDQ), ("choice of half precision", request.half, Half),
-    ):  # fmt: skip
-        one_of(what, name, get_args(known))
+    one_of("choice of outputs", request.outputs, get_args(Outputs))
+    one_of("unpooling", request.unpool, get_args(Lowering))
+    one_of("form of Q/DQ", request.qdq, get_args(QDQ))
+    one_of("choice of half precision", request.half, get_args(Half))
     if request.checkpoint is None and request.arch is None:
         raise UsageError("neither a checkpoint nor an architecture was given")
-    if request.arch is not None and request.arch not in ARCHS:
-        raise UsageError(f"unknown architecture {request.arch!r}", hint=suggestion(request.arch, ARCHS))
     if request.arch is not None:
-        check_arch(request, request.arch)
+        check_arch(request, one_of("architecture", request.arch, ARCHS))
     if request.dynamic and request.unpool == "native":
         raise UsageError("--unpool native needs a fixed size", hint="leave out --dynamic, or use select")
     for engine in FORMATS.keys() - {targets.get(name).engine for name in request.targets}:
@@ -206,10 +195,8 @@ def _check(request: ExportRequest) -> None:
     if not 0 <= request.max_drop < math.inf:
         raise UsageError(f"the allowed rise of the SAD is a share of at least 0, not {request.max_drop}")
     if not (request.budget > 0 and request.attempts >= 1):
-        raise UsageError(
-            f"an INT8 target takes time and at least one attempt, not {request.budget:g} minutes and "
-            f"{request.attempts} attempts"
-        )
+        given = f"{request.budget:g} minutes and {request.attempts} attempts"
+        raise UsageError(f"an INT8 target takes time and at least one attempt, not {given}")
 
 
 def _check_batch(request: ExportRequest) -> None:

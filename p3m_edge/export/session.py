@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
-from typing import TYPE_CHECKING, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 
@@ -26,17 +27,13 @@ from p3m_edge.model.standin import LICENCE, PROVENANCE, standin
 from p3m_edge.preprocess import to_network
 from p3m_edge.runtimes.contract import Images, Outputs
 
-if TYPE_CHECKING:
-    import onnx
-
 PORTRAIT = "astronaut.jpg"
 DYNAMIC_ARCHS = ("r34", "vitae-s", "mobile")
 _NOISE_SEED = 20210414
 _T = TypeVar("_T", bound=np.generic)
 
 
-@dataclass(frozen=True)
-class ParityPicture:
+class ParityPicture(NamedTuple):
     """A picture of the parity gate: its name, and the frame, uint8 ``[H, W, 3]``, RGB."""
 
     name: str
@@ -135,36 +132,25 @@ class ExportSession:
         count = len(items)
         return [np.stack([items[(i + j) % count] for j in range(self.request.batch)]) for i in range(count)]
 
+    @cached_property
     def graph(self) -> onnx.ModelProto:
         """The float32 graph; it must not be changed."""
-        return self._graph
-
-    @cached_property
-    def _graph(self) -> onnx.ModelProto:
         request = self.request
-        return graph.trace(self._deployed(), request.height, request.width, request.batch, dynamic=request.dynamic)
-
-    @property
-    def programs(self) -> list[torch.export.ExportedProgram]:
-        """That of every size."""
-        return [each.program for each in self.by_size]
+        return graph.trace(self._deployed, request.height, request.width, request.batch, dynamic=request.dynamic)
 
     @cached_property
     def program(self) -> torch.export.ExportedProgram:
         """The network as PyTorch's operators (:mod:`p3m_edge.export.graph.program`)."""
-        return programs.trace(self._deployed(), *self.size, self.request.smoothing)
-
-    def _deployed(self) -> Deploy:
-        return Deploy(self.network, self.request.outputs, self.request.unpool)
+        return programs.trace(self._deployed, *self.size, self.request.smoothing)
 
     @cached_property
-    def _eager(self) -> Deploy:
-        return self._deployed()
+    def _deployed(self) -> Deploy:
+        return Deploy(self.network, self.request.outputs, self.request.unpool)
 
     def infer(self, images: Images) -> Outputs:
         """What the eager deployable module gives, the requested outputs by name."""
         with torch.inference_mode():
-            found = self._eager(torch.from_numpy(images))
+            found = self._deployed(torch.from_numpy(images))
         values = (found,) if isinstance(found, torch.Tensor) else found
         return {name: value.numpy() for name, value in zip(self.outputs, values, strict=True)}
 
@@ -182,13 +168,7 @@ class ExportSession:
 
 
 def check_arch(request: ExportRequest, arch: str) -> Unpool:
-    """The form of the unpooling, if an architecture has what is requested.
-
-    Raises
-    ------
-    UsageError
-        It has no dynamic size, or nothing to unpool in another form.
-    """
+    """The form of the unpooling; ``UsageError`` where an architecture has no dynamic size, or not that form."""
     if request.dynamic and arch not in DYNAMIC_ARCHS:
         raise UsageError(
             f"{arch} has no dynamic size: its attention windows are laid out for one size",
@@ -203,7 +183,6 @@ def _load(request: ExportRequest) -> tuple[P3MNet, ModelRecord]:
         parameters = sum(parameter.numel() for parameter in network.parameters())
         return network, ModelRecord(network.arch, parameters, False, "", LICENCE, PROVENANCE.format(seed=0))
     network, info = read_checkpoint(request.checkpoint)
-    if request.arch is not None and request.arch != info.arch:
+    if request.arch not in (None, info.arch):
         raise UsageError(f"{request.checkpoint} is a {info.arch}, not a {request.arch}", hint="leave out --arch")
-    record = ModelRecord(info.arch, info.parameters, info.trained, info.sha256, info.licence, info.provenance)
-    return network, record
+    return network, ModelRecord(info.arch, info.parameters, info.trained, info.sha256, info.licence, info.provenance)

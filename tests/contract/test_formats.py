@@ -143,7 +143,7 @@ def test_every_target_has_a_format() -> None:
     assert {target.engine for target in TARGETS.values()} == set(FORMATS)
 
 
-@pytest.mark.parametrize("module", ["pipeline", "parity", "quantize.search", "quantize.accuracy_control",
+@pytest.mark.parametrize("module", ["pipeline", "parity", "quantize.search",
     "quantize.calibration", "quantize.resume", "quantize.accuracy", "quantize.sensitivity"])  # fmt: skip
 def test_what_formats_share_names_no_engine(module: str) -> None:
     """Neither in a text of the code nor by an import: comments and docstrings may."""

@@ -40,7 +40,7 @@ from p3m_edge.export.quantize.accuracy import (
     AccuracyEvaluator,
     Gate,
 )
-from p3m_edge.export.quantize.sensitivity import Sensitivity, hardest, ordered, rank
+from p3m_edge.export.quantize.sensitivity import Sensitivity, hardest, rank
 from p3m_edge.export.session import ExportSession
 from p3m_edge.manifest_schema import AccuracyRecord
 from p3m_edge.runtimes import Matting
@@ -235,7 +235,7 @@ def mobile(tmp_path_factory):
     )
     session = ExportSession(request)
     images = [image for _, image in zip(range(6), open_measuring(None, count=6).images(SIDE, SIDE), strict=False)]
-    return session.graph(), images, activation_ranges(session.graph(), images)
+    return session.graph, images, activation_ranges(session.graph, images)
 
 
 def test_ranges_are_those_of_the_activations(mobile):
@@ -305,7 +305,7 @@ def test_parts_that_are_kept_stay_in_float32(mobile, tmp_path):
     kept = ("network.encoder.neck", "network.local_decoder.head")
     parts = parts_of(model)
     assert "network.encoder.neck_context" in parts  # the name of one part begins with that of another
-    session: Any = SimpleNamespace(graph=lambda: model, request=SimpleNamespace(qdq="u8s8"))
+    session: Any = SimpleNamespace(graph=model, request=SimpleNamespace(qdq="u8s8"))
     given: Any = Ranges(ranges)
     default = onnx_format.FORMAT.candidates(session, targets.get("onnx-int8"), given, tmp_path)[0]
     built = default.build(tmp_path, kept)
@@ -502,11 +502,11 @@ def test_parts_and_what_they_cause(mobile, tmp_path):
     assert all(0 < part.error <= part.worst for part in found.parts if part.error)
     assert first != cache.read_bytes()
     assert rank(model, ranges, images[:1], "digest", cache=cache) == found  # read, not made again
-    assert ordered(found, "error") == tuple(part.name for part in found.parts)
+    assert found.order("error") == tuple(part.name for part in found.parts)
     flips = {part.name: part.flips for part in found.parts}
-    by_flips = ordered(found, "flips")
+    by_flips = found.order("flips")
     assert [flips[name] for name in by_flips] == sorted(flips.values(), reverse=True)
-    harmless = [name for name in ordered(found, "error") if not flips[name]]
+    harmless = [name for name in found.order("error") if not flips[name]]
     assert list(by_flips[len(parts) - len(harmless) :]) == harmless  # where nothing flips, the error decides
     cache.write_text("{}")
     with pytest.raises(InputError, match="cannot be read"):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -25,11 +26,11 @@ from p3m_edge.export.calibration import MINIMUM, open_measuring
 from p3m_edge.export.formats import Built, QuantizationTraits
 from p3m_edge.export.quantize import UnfitError
 from p3m_edge.export.quantize.accuracy import AccuracyEvaluator, Gate
-from p3m_edge.export.quantize.accuracy_control import fewest
-from p3m_edge.export.quantize.resume import Attempts, Budget, BudgetSpent
-from p3m_edge.export.quantize.search import Candidate, Evaluation, search
+from p3m_edge.export.quantize.resume import Attempts, BudgetSpent
+from p3m_edge.export.quantize.search import Candidate, Search, fewest
 from p3m_edge.export.quantize.sensitivity import Sensitivity
 from p3m_edge.imageio import write_png
+from p3m_edge.manifest_schema import AttemptRecord
 from p3m_edge.model.checkpoint import load_checkpoint, save_checkpoint
 from p3m_edge.runtimes import Matting
 from tests.portraits import portrait, write_set
@@ -57,18 +58,31 @@ def test_the_fewest_parts_are_found_in_few_attempts(count):
         assert (passed or [count])[-1] == needed
 
 
-def test_a_budget_of_attempts_and_of_time():
-    budget = Budget(60, 2)
-    for _ in range(2):
-        budget.check()
-        budget.tried()
+def seconds(folder: Path) -> float:
+    """What all attempts have taken, as it is on disc."""
+    found: float = msgspec.json.decode((folder / "attempts.json").read_bytes())["seconds"]
+    return found
+
+
+def attempts_in(folder: Path, key: str = "key", minutes: float = 60, limit: int = 99) -> Attempts:
+    return Attempts(folder, key, minutes, limit)
+
+
+def test_a_budget_of_attempts_and_of_time(tmp_path):
+    record = AttemptRecord("a", "way a", None, ("it does not work",), None, None, 0, 0.0)
+    attempts_in(tmp_path / "timed", minutes=1e-9).check_budget()  # the first attempt is always made
+    with attempts_in(tmp_path, limit=2) as found:
+        for _ in range(2):
+            found.check_budget()
+            found.add(record, None, tmp_path, better=False)
+        with pytest.raises(BudgetSpent):
+            found.check_budget()
+        assert found.budget.startswith("2 of 2 attempts, 0.0 of 60 minutes")
+    index = msgspec.json.decode((tmp_path / "attempts.json").read_bytes())
+    (tmp_path / "attempts.json").write_bytes(msgspec.json.encode(index | {"seconds": 61.0}))
+    attempts_in(tmp_path, minutes=2).check_budget()
     with pytest.raises(BudgetSpent):
-        budget.check()
-    assert str(budget).startswith("2 of 2 attempts")
-    Budget(1e-9, 9).check()  # the first attempt is always made
-    with pytest.raises(BudgetSpent):
-        Budget(1, 9, seconds=61, tried=1).check()  # what an interrupted export has used counts
-    Budget(2, 9, seconds=61, tried=1).check()
+        attempts_in(tmp_path, minutes=1).check_budget()  # what an interrupted export has used counts
 
 
 class Ways:
@@ -82,17 +96,7 @@ class Ways:
             write_png(folder / "measuring" / f"{index}.png", portrait(96, 96, seed=index).image)
         measuring = open_measuring(folder / "measuring")
         evaluator = AccuracyEvaluator(measuring, (64, 64), 1, self.network(0.0), folder / "float")
-        image = np.zeros((1, 64, 64, 3), np.uint8)
-        self.evaluation = Evaluation(
-            evaluator,
-            Gate(0.05),
-            lambda built, place: self.open(place),
-            self.order,
-            self.network(0.0),
-            image,
-            "model.onnx",
-            QuantizationTraits(),
-        )
+        self.evaluator, self.image = evaluator, np.zeros((1, 64, 64, 3), np.uint8)
         self.built: list[str] = []
         self.told: list[str] = []
         self.ordered = 0
@@ -135,14 +139,20 @@ class Ways:
 
         return build
 
-    def search(self, key: str = "key", attempts: int = 99) -> Any:
+    def search(self, key: str = "key", limit: int = 99) -> Any:
+        """The attempts, the best one, what was built for it, and why the search ended."""
         out = self.folder / "out"
         out.mkdir(exist_ok=True)
-        with Attempts(self.folder / "attempts", key) as tried:
-            budget = Budget(60, attempts, tried.seconds, len(tried.rungs))
-            return search(
-                self.candidates(), self.evaluation, tried, budget, out, lambda told: self.told.append(str(told))
-            )
+        with attempts_in(self.folder / "attempts", key, limit=limit) as tried:
+            search = Search(
+                self.evaluator, Gate(0.05), lambda built, place: self.open(place), self.order, self.network(0.0),
+                self.image, "model.onnx", QuantizationTraits(), tried, lambda told: self.told.append(str(told)),
+            )  # fmt: skip
+            best, spent = search.run(self.candidates(), out)
+            return SimpleNamespace(
+                rungs=tried.rungs, chosen=best.name, passed=not best.failures, built=tried.copy_best(out),
+                budget_spent=spent,
+            )  # fmt: skip
 
 
 def test_the_first_rung_that_passes_wins(tmp_path):
@@ -197,8 +207,8 @@ def test_time_is_counted_however_an_attempt_ends(tmp_path):
     """An error and Ctrl-C: the next export has that much less. Where the pictures must change, nothing goes on."""
 
     def spent(folder: Path) -> tuple[float, int]:
-        found = Attempts(folder / "attempts", "key")
-        return found.seconds, len(found.rungs)
+        found = attempts_in(folder / "attempts")
+        return seconds(folder / "attempts"), len(found.rungs)
 
     ways = Ways(tmp_path, bad=0.4, good=0.0)
     ways.raised = InputError("a picture has changed")
@@ -210,10 +220,10 @@ def test_time_is_counted_however_an_attempt_ends(tmp_path):
         ways.raised = error
         with pytest.raises(type(error)):
             ways.search()
-        seconds, rungs = spent(tmp_path)
+        now, rungs = spent(tmp_path)
         assert rungs == 0
-        assert seconds > before
-        before = seconds
+        assert now > before
+        before = now
     ways.raised = None
     found = ways.search()
     assert found.passed
@@ -227,44 +237,44 @@ def test_nothing_that_works_is_an_error(tmp_path):
 
 def test_a_spent_budget_leaves_the_best_and_more_goes_on(tmp_path):
     ways = Ways(tmp_path, worse=0.3, better=0.012)
-    first = ways.search(attempts=1)
+    first = ways.search(limit=1)
     assert (first.chosen, first.passed, first.budget_spent) == ("worse", False, True)
-    second = ways.search(attempts=3)
+    second = ways.search(limit=3)
     assert ways.told.count("goes on after 1 attempts of an earlier export") == 1
     assert second.rungs[:1] == first.rungs
     assert len(second.rungs) == 3
     built = len(ways.built)
-    assert ways.search(attempts=3) == second  # nothing is left to do
+    assert ways.search(limit=3) == second  # nothing is left to do
     assert len(ways.built) == built
     whole = ways.search()
     other = Ways(tmp_path / "other", worse=0.3, better=0.012).search()
     assert [rung.name for rung in whole.rungs] == [rung.name for rung in other.rungs]
     assert whole.chosen == other.chosen == "better, 5 parts in float32"
-    ways.search("another key", attempts=1)
-    assert len(Attempts(tmp_path / "attempts", "another key").rungs) == 1
+    ways.search("another key", limit=1)
+    assert len(attempts_in(tmp_path / "attempts", "another key").rungs) == 1
 
 
 def test_only_what_is_whole_is_read(tmp_path):
     ways = Ways(tmp_path, worse=0.3, better=0.2)
-    ways.search(attempts=2)
+    ways.search(limit=2)
     folder = tmp_path / "attempts"
     assert sorted(path.name for path in folder.iterdir()) == ["1", "attempts.json"]
     (folder / "7").mkdir()  # moved there, and killed before it was recorded
-    assert len(Attempts(folder, "key").rungs) == 2
+    assert len(attempts_in(folder).rungs) == 2
     assert not (folder / "7").exists()
-    found = Attempts(folder, "key")
-    before = found.seconds
+    found = attempts_in(folder)
+    before = seconds(folder)
     assert found.remember("numbers", tuple[int, ...], lambda: (1, 2)) == (1, 2)
-    assert Attempts(folder, "key").seconds == found.seconds > before > 0
-    assert Attempts(folder, "key").remember("numbers", tuple[int, ...], lambda: (3,)) == (1, 2)
+    assert seconds(folder) > before > 0
+    assert attempts_in(folder).remember("numbers", tuple[int, ...], lambda: (3,)) == (1, 2)
     (folder / "numbers.json").write_text("[1, ")
-    assert Attempts(folder, "key").remember("numbers", tuple[int, ...], lambda: (3,)) == (3,)
+    assert attempts_in(folder).remember("numbers", tuple[int, ...], lambda: (3,)) == (3,)
     (folder / "1/model.onnx").write_text("0.2 and more")
-    assert not Attempts(folder, "key").rungs
+    assert not attempts_in(folder).rungs
     assert not folder.exists()
     folder.write_text("a file")
     with pytest.raises(OutputError, match="attempts"):
-        Attempts(folder, "key").remember("numbers", tuple[int, ...], lambda: (3,))
+        attempts_in(folder).remember("numbers", tuple[int, ...], lambda: (3,))
 
 
 @pytest.fixture(scope="module")
@@ -380,7 +390,7 @@ def test_parts_are_ranked_as_the_format_quantises_them(pictures, tmp_path):
 
 
 def test_another_request_begins_anew_and_success_leaves_nothing_behind(pictures, tmp_path):
-    old = Attempts(tmp_path / ".onnx-int8.attempts", "of another request")
+    old = attempts_in(tmp_path / ".onnx-int8.attempts", "of another request")
     assert old.remember("ranges", dict[str, float], lambda: {"image": 1.0}) == {"image": 1.0}
     # The trained network, any rise of the SAD, and no logits, so that no pixel's class can change.
     done = run(command(tmp_path, pictures, "--max-drop", "9", "--outputs", "alpha"))

@@ -66,7 +66,7 @@ def off(session: ExportSession, names: tuple[str, ...]) -> golden.Difference:
 def test_the_shipped_weights_keep_the_limits_and_the_islands_pay(tmp_path):
     request = request_for(tmp_path, "onnx-fp16", arch=None, checkpoint=shipped.weights_path(), width=512, height=512)
     session = ExportSession(request)
-    _, kept = precision.to_half(session.graph(), session.network_images())
+    _, kept = precision.to_half(session.graph, session.network_images())
     with_islands, without = off(session, kept), off(session, ())
     assert golden.judge((with_islands,), FP16).failures == ()
     assert with_islands.local_share is not None

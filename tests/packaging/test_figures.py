@@ -8,7 +8,7 @@ from p3m_edge.cli import main
 from tests.tools import TOOLS, load_tool
 
 pytest.importorskip("torch")
-suite = load_tool("suite")
+suite, mobile_figures = load_tool("suite"), load_tool("mobile_figures")
 
 
 @pytest.mark.parametrize("name", ["suite", "ablate_cp", "mobile_figures", "beside_others"])
@@ -40,3 +40,22 @@ def test_the_suite_of_one_architecture(tmp_path, capsys):
     assert goal["arch"] == "swin-t"
     assert goal["met"] == (goal["value"] >= 1.45)
     assert "## swin-t" in (tmp_path / "suite.md").read_text()
+
+
+@pytest.mark.parametrize("name", mobile_figures.VARIANTS)
+def test_every_variant_of_the_mobile_network_has_its_own_shape(name):
+    shapes, shipped = (
+        {key: value.shape for key, value in mobile_figures.variant(plan).state_dict().items()}
+        for plan in (mobile_figures.VARIANTS[name], mobile_figures.VARIANTS[mobile_figures.SHIPPED])
+    )
+    assert (shapes == shipped) == (name == mobile_figures.SHIPPED)
+
+
+@pytest.mark.full
+def test_the_variants_are_measured_beside_the_large_network(tmp_path, capsys):
+    arguments = ["--size", "64x64", "--rounds", "2", "--iterations", "1", "--threads", "1"]
+    assert main([*arguments, "--out", str(tmp_path), "--json"], tool=mobile_figures) == 0
+    first, second, *others = json.loads(capsys.readouterr().out)["choices"]
+    assert [each["name"] for each in (first, second, *others)] == [mobile_figures.LARGE, *mobile_figures.VARIANTS]
+    assert first["parameters"] > 9 * second["parameters"]
+    assert all(each["latency"]["minimum"] > 0 for each in (first, second, *others))

@@ -266,7 +266,8 @@ def test_it_recovers_most_of_what_quantisation_costs(tmp_path):
         openvino.save_model(openvino.Core().read_model(folder / "float.onnx"), folder / "float.xml", False)
         target = targets.get("openvino-int8")
         given: Any = Given(calibration, SIZE)
-        post_training.quantise(folder / "float.xml", given, (), post_training.PRESETS[0], folder / target.model_file)
+        preset = post_training.presets("mobile")[0]
+        post_training.quantise(folder / "float.xml", given, (), preset, folder / target.model_file)
         evaluator = AccuracyEvaluator(measuring, (SIZE, SIZE), 1, compiled(folder / "float.xml"), folder)
         found = evaluator.measure(compiled(folder / target.model_file))
         sad[name, "int8"], sad[name, "float"] = float(found.sad or 0), float(found.float_sad or 0)

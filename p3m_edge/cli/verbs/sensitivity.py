@@ -70,7 +70,7 @@ def run(args: Arguments, console: Console) -> None:
     if args.out is not None:  # before the hours of work, and not for input that cannot be used
         charts.require()
         make_folder(args.out)
-    model = session.graph()
+    model = session.graph
     images = list(itertools.islice(calibration.images(height, width), args.pictures))
     ranges = {}
     if args.precision == "int8":

@@ -19,9 +19,10 @@ import msgspec
 from p3m_edge import __version__, targets
 from p3m_edge import manifest as manifests
 from p3m_edge.benchmarks.fingerprint import fingerprint
-from p3m_edge.errors import UsageError
+from p3m_edge.errors import P3MEdgeError, UsageError
 from p3m_edge.export.graph.qdq import QDQ
 from p3m_edge.export.graph.reference import Run
+from p3m_edge.export.quantize import UnfitError
 from p3m_edge.export.request import ExportRequest
 from p3m_edge.manifest import Manifest
 from p3m_edge.manifest_schema import AttemptRecord, EngineRecord, InputRecord, Level, OutputRecord, VerifiedRecord
@@ -29,6 +30,7 @@ from p3m_edge.model.p3mnet import MULTIPLE
 from p3m_edge.runtimes.contract import EngineOptions
 from p3m_edge.runtimes.engine import Engine, open_engine
 from p3m_edge.targets import Target
+from p3m_edge.workers.parent import Worker, WorkerError
 
 if TYPE_CHECKING:
     from p3m_edge.export.quantize.calibration import Calibration
@@ -143,7 +145,7 @@ class Format:
     traits = QuantizationTraits()
 
     def check(self, target: Target, request: ExportRequest) -> None:
-        """Whether a request fits a target: ``UsageError`` says why not, ``MissingError`` which tool is absent."""
+        """Raise ``UsageError`` where a request does not fit a target, ``MissingError`` where a tool of it is absent."""
         name = target.name
         if request.unpool == "native" and not self.native_unpooling:
             raise UsageError(
@@ -159,18 +161,18 @@ class Format:
             raise UsageError(f"{name} keeps nothing between frames: only a Core ML package has states")
 
     def check_unused(self, request: ExportRequest) -> None:
-        """Whether a request that has no target of this format leaves alone what is for it, else :class:`UsageError`."""
+        """Raise ``UsageError`` where a request without a target of this format sets an option of it."""
 
     def check_builder(self, request: ExportRequest) -> None:
-        """Before anything is made: whether what builds the engine is here, if the request demands it, and fits it."""
+        """Raise an error, before anything is made, where the engines' builder does not fit, or is needed and absent."""
 
     def overflow_pictures(self, target: Target, request: ExportRequest) -> int:
-        """On how many calibration pictures half precision is to be checked for overflow."""
+        """The number of calibration pictures on which half precision is checked for overflow."""
         return 0
 
     def trace(self, session: ExportSession) -> None:
         """Make the graph that a build begins with."""
-        session.graph()
+        _ = session.graph
 
     def build(self, session: ExportSession, target: Target, folder: Path) -> Built:
         """Write the model file of a target that needs no calibration into ``folder``.
@@ -215,12 +217,12 @@ class Format:
         return open_engine(manifest, folder, EngineOptions(cache=False, sequence=sequence))
 
     def after_parity(self, target: Target) -> tuple[Stage, ...]:
-        """What is left to do for an artefact that has passed the parity gate."""
+        """The stages of an artefact that has passed the parity gate."""
         return ()
 
     @contextmanager
     def running(self, session: ExportSession, target: Target, built: Built, folder: Path) -> Iterator[Run]:
-        """A model file as it is verified, with all outputs."""
+        """Run a model file as it is verified, with all outputs."""
         manifest = self.describe(session, target, built, folder)
         with self.open_for_verification(manifest, folder) as engine:
             yield lambda images: engine.infer(images, engine.outputs)
@@ -251,3 +253,24 @@ def input_record(request: ExportRequest) -> InputRecord:
     """What the model file takes."""
     height, width = (None, None) if request.dynamic else (request.height, request.width)
     return InputRecord("image", request.batch, height, width, MULTIPLE)
+
+
+def run_converter(module: str, order: object, converter: str, what: str, operation: str = "convert") -> None:
+    """Run a foreign converter in a process of its own: it logs, patches other packages, and may take it down.
+
+    The worker ``module`` does an ``operation`` with the ``order``; who converts ``what`` is for the error.
+
+    Raises
+    ------
+    UnfitError
+        Numbers do not fit the precision (a ``RuntimeWarning``): another way to quantise may do.
+    P3MEdgeError
+        It failed, or was ended.
+    """
+    with Worker(module) as worker:
+        try:
+            worker.send(operation, order=order)
+            worker.receive(type(None))
+        except WorkerError as error:
+            kind = UnfitError if error.cause == RuntimeWarning.__name__ else P3MEdgeError
+            raise kind(f"{converter} cannot convert {what}: {error}") from error

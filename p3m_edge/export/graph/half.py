@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
 
-from p3m_edge.errors import missing_package
 from p3m_edge.export.graph.ranges import Range, activation_ranges
 from p3m_edge.export.graph.tracing import copied
 from p3m_edge.runtimes.engines import onnxruntime as onnxrt
-
-if TYPE_CHECKING:
-    import onnx
 
 FP16_MAX = float(np.finfo(np.float16).max)
 HEADROOM = 4.0
@@ -47,15 +44,8 @@ _DECIDING = frozenset({"Pad", "Max", "Greater"})
 def to_half(model: onnx.ModelProto, images: Sequence[NDArray[np.uint8]]) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """Convert a float32 model to half precision, inputs and outputs excepted; what may overflow stays in float32.
 
-    Parameters
-    ----------
-    model, images
-        As of :func:`p3m_edge.export.graph.ranges.activation_ranges`.
-
-    Returns
-    -------
-    tuple
-        The converted model, and the names of the nodes that stay in float32.
+    The images are those of :func:`~p3m_edge.export.graph.ranges.activation_ranges`. Returns the names of the nodes that
+    stay in float32, too.
     """
     kept = staying(model, activation_ranges(model, images))
     return half_but(model, kept), kept
@@ -64,12 +54,7 @@ def to_half(model: onnx.ModelProto, images: Sequence[NDArray[np.uint8]]) -> tupl
 def staying(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> tuple[str, ...]:
     """The names of the nodes of a float32 ONNX model that must stay in float32.
 
-    Parameters
-    ----------
-    model
-        Has its shapes and types.
-    ranges
-        Of its activations; a value that has none counts as safe.
+    The model has its shapes and types; an activation that has no range counts as safe.
     """
     risky = {name for name, found in ranges.items() if not found.magnitude <= FP16_MAX / HEADROOM}
     risky.update(tensor.name for tensor, values in _floats(model) if not survives(values))
@@ -102,12 +87,7 @@ def half_quantised(model: onnx.ModelProto, kept: Collection[str]) -> tuple[onnx.
 
     Q has the type of what is before it, and DQ that of what is behind it: a cast between a DQ and the convolution that
     takes it would keep an engine from computing in 8 bits. Where a scale is too small for half precision, the node that
-    takes the result stays in float32 too; it computes in 8 bits all the same.
-
-    Returns
-    -------
-    tuple
-        The converted model, and the names of the nodes that stay in float32.
+    takes the result stays in float32 too; it computes in 8 bits all the same. The names of these nodes are returned.
     """
     copy = copied(model)
     copy.opset_import[0].version, copy.ir_version = _QUANTISED_HALF
@@ -154,8 +134,6 @@ def weights_in_half(model: onnx.ModelProto, kept: Collection[str]) -> onnx.Model
 
     All is computed in float32 still: a cast follows each of them.
     """
-    import onnx
-
     copy = copied(model)
     # What a Resize takes besides the picture must be a constant itself.
     exact = {name for node in copy.graph.node if node.name in kept or node.op_type == "Resize" for name in node.input}
@@ -174,8 +152,6 @@ def weights_in_half(model: onnx.ModelProto, kept: Collection[str]) -> onnx.Model
 
 def _floats(model: onnx.ModelProto) -> Iterator[tuple[onnx.TensorProto, NDArray[np.float32]]]:
     """The float32 constants of a model, with their values."""
-    import onnx
-
     for tensor in model.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT:
             yield tensor, onnx.numpy_helper.to_array(tensor)
@@ -184,10 +160,8 @@ def _floats(model: onnx.ModelProto) -> Iterator[tuple[onnx.TensorProto, NDArray[
 def _converted(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
     """ONNX Runtime's conversion; the nodes that are kept get a cast before and behind them."""
     onnxrt.require()
-    try:
-        from onnxruntime.transformers.float16 import convert_float_to_float16
-    except ImportError as error:
-        raise missing_package("onnxruntime", "torch", error) from error
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
     with warnings.catch_warnings():
         # The converter's own words for weights below the smallest half-precision number.
         warnings.filterwarnings("ignore", module=r"onnxruntime\.transformers\.float16")
@@ -199,8 +173,6 @@ def _converted(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto
 
 def _without_vanishing(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
     """A copy whose constants in half precision are zero where they round to it: the converter would raise them."""
-    import onnx
-
     copy = copied(model)
     half = {name for node in copy.graph.node if node.name not in kept for name in node.input}
     for tensor, values in _floats(copy):
@@ -235,8 +207,6 @@ def _join_islands(model: onnx.ModelProto) -> onnx.ModelProto:
     The converter casts each node that it leaves alone by itself: between two of them, to half precision and back, where
     the value would be rounded or overflow after all.
     """
-    import onnx
-    import onnx_ir as ir
     from onnx_ir.passes import common
     from onnxscript import optimizer
 

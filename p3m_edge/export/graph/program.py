@@ -6,7 +6,6 @@ import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -60,9 +59,7 @@ class SmoothedForm(ImageForm):
         return smooth, *others
 
 
-def trace(
-    deploy: Deploy, height: int, width: int, smoothing: float | None = None
-) -> torch.export.ExportedProgram:  # fmt: skip
+def trace(deploy: Deploy, height: int, width: int, smoothing: float | None = None) -> torch.export.ExportedProgram:
     """The network as a graph of PyTorch's operators, without those that coremltools cannot convert.
 
     ``smoothing``: the weight of :class:`SmoothedForm`; None: :class:`ImageForm`.
@@ -141,10 +138,10 @@ def _name_relu6(program: torch.export.ExportedProgram) -> None:
             node.target, node.args = torch.ops.aten.relu6.default, node.args[:1]
 
 
-def _crop_then_pad(x: Tensor, pad: list[int], mode: str = "constant", value: float | None = None) -> Any:
+def _crop_then_pad(x: Tensor, pad: list[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """Core ML pads by nothing below zero: what PyTorch cuts off so is sliced off before."""
     if min(pad) >= 0 and (value is None or value >= LOWEST):
-        return NotImplemented  # PyTorch then leaves it as it is
+        return NotImplemented  # type: ignore[no-any-return]  # PyTorch then leaves it as it is
     value = None if value is None else max(value, LOWEST)
     for pair in range(len(pad) // 2):
         before, after = pad[2 * pair : 2 * pair + 2]
@@ -153,4 +150,4 @@ def _crop_then_pad(x: Tensor, pad: list[int], mode: str = "constant", value: flo
     return F.pad(x, [max(side, 0) for side in pad], mode, value)
 
 
-_DECOMPOSED: dict[Any, Callable[..., Any]] = {torch.ops.aten.pad.default: _crop_then_pad}
+_DECOMPOSED: dict[torch._ops.OpOverload, Callable[..., Tensor]] = {torch.ops.aten.pad.default: _crop_then_pad}

@@ -8,19 +8,17 @@ biases in float32, as TensorRT's parser wants it; no speed on a processor is pro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 
 from p3m_edge import __version__
-from p3m_edge.errors import missing_package
 from p3m_edge.export.graph.ranges import Range
 from p3m_edge.export.graph.tracing import IR_VERSION, copied
 from p3m_edge.export.quiet import quiet
 from p3m_edge.runtimes.engines import onnxruntime as onnxrt
-
-if TYPE_CHECKING:
-    import onnx
 
 QDQ = Literal["u8s8", "s8s8"]
 OPERATORS = ("Conv", "MatMul", "Gemm")
@@ -42,10 +40,8 @@ def quantised(
 
     Parameters
     ----------
-    model, ranges
-        The float32 graph, which is not changed, and the ranges of all its activations.
-    form, kept
-        ``u8s8`` or ``s8s8``, and the names of nodes that stay in float32.
+    model, ranges, kept
+        The float32 graph, which is not changed, the ranges of all its activations, and the names of nodes that stay.
     widest
         Take the smallest and largest values of all pictures. Otherwise their averages: what few pictures reach is cut
         off, and all others are resolved more finely.
@@ -58,23 +54,20 @@ def quantised(
     Raises
     ------
     MissingError
-        ONNX Runtime's quantisation tools cannot be imported.
+        ONNX Runtime cannot be imported.
     """
     onnxrt.require()
-    try:
-        from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData
-    except ImportError as error:
-        raise missing_package("onnxruntime", "torch", error) from error
+    from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorsData
+
     table = {
         name: tuple(np.array([side], np.float32) for side in (found[:2] if widest else found[2:]))
         for name, found in ranges.items()
     }
     symmetric = form == "s8s8"
-    options: dict[str, Any] = {"ActivationSymmetric": symmetric, "WeightSymmetric": True}
-    if symmetric:
-        options["QuantizeBias"] = False
-    if inputs_alone:
-        options["OpTypesToExcludeOutputQuantization"] = list(OPERATORS)
+    options = {
+        "ActivationSymmetric": symmetric, "WeightSymmetric": True, "QuantizeBias": not symmetric,
+        "OpTypesToExcludeOutputQuantization": list(OPERATORS) if inputs_alone else [],
+    }  # fmt: skip
     activations = QuantType.QInt8 if symmetric else QuantType.QUInt8
     with quiet():  # its advice is for its own command line
         quantizer = QDQQuantizer(
@@ -113,9 +106,6 @@ def part_name(node: str) -> str:
 
 def _finish(model: onnx.ModelProto) -> onnx.ModelProto:
     """Nodes in the order of their data, shapes for all values, and nothing of the tool that made it."""
-    import onnx
-    import onnx_ir as ir
-
     ordered = ir.from_proto(model)
     ordered.graph.sort()
     model = ir.to_proto(ordered)

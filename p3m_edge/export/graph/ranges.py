@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from p3m_edge.errors import InputError
@@ -18,7 +19,6 @@ from p3m_edge.export.graph.reference import reference_session
 from p3m_edge.export.graph.tracing import copied
 
 if TYPE_CHECKING:
-    import onnx
     from onnxruntime import InferenceSession
 
 
@@ -37,19 +37,10 @@ class Range(NamedTuple):
 
 
 def activation_ranges(model: onnx.ModelProto, images: Iterable[NDArray[np.uint8]]) -> dict[str, Range]:
-    """Run a float32 network on pictures, one at a time, and keep the ranges of all float activations.
+    """Run a float32 network on pictures, one at a time, and keep the ranges of all float activations, by name.
 
-    Parameters
-    ----------
-    model
-        A float32 ONNX model as :func:`p3m_edge.export.graph.trace` makes it.
-    images
-        Inputs, uint8 ``[N, H, W, 3]``.
-
-    Returns
-    -------
-    dict
-        By name of the value. A padding counts as its input and zero, although pooling pads with -inf.
+    The model is one that :func:`p3m_edge.export.graph.trace` makes, the images uint8 ``[N, H, W, 3]``. A padding counts
+    as its input and zero, although pooling pads with -inf.
 
     Raises
     ------
@@ -77,14 +68,11 @@ def combined(pictures: Iterable[Mapping[str, Sequence[float]]]) -> dict[str, Ran
     InputError
         There are no pictures.
     """
-    names: list[str] = []
-    rows = []
-    for found in pictures:
-        names = list(found)
-        rows.append(list(found.values()))
-    if not rows:
+    every = list(pictures)
+    if not every:
         raise InputError("there is no picture to measure activations with")
-    table = np.array(rows, dtype=np.float64)  # [pictures, activations, 2]
+    names = list(every[0])
+    table = np.array([list(found.values()) for found in every], dtype=np.float64)  # [pictures, activations, 2]
     # All of these carry a NaN on.
     joined = np.column_stack([table[..., 0].min(0), table[..., 1].max(0), table.mean(0)])
     return {name: Range(*map(float, row)) for name, row in zip(names, joined, strict=True)}
@@ -93,13 +81,7 @@ def combined(pictures: Iterable[Mapping[str, Sequence[float]]]) -> dict[str, Ran
 def check_finite(
     ranges: Mapping[str, Range], hint: str = "the float32 network overflows or divides by zero: check the checkpoint"
 ) -> None:
-    """Whether all activations were numbers.
-
-    Raises
-    ------
-    InputError
-        One was not; it is named.
-    """
+    """Raise :class:`InputError` where an activation was not finite; it is named."""
     bad = next((name for name, found in ranges.items() if not np.isfinite(found.magnitude)), None)
     if bad is not None:
         raise InputError(f"the activation {bad} is not finite on a calibration picture", hint=hint)
@@ -107,8 +89,6 @@ def check_finite(
 
 def _probe(model: onnx.ModelProto) -> tuple[InferenceSession, list[str]]:
     """A session whose outputs are smallest and largest value of each activation, in pairs; and their names."""
-    import onnx
-
     probe = copied(model)
     floats = {
         entry.name

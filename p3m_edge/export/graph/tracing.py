@@ -11,20 +11,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx
+import onnx_ir as ir
 import torch
 
 from p3m_edge import __version__
-from p3m_edge.errors import missing_package
 from p3m_edge.export.quiet import quiet
 from p3m_edge.model.deploy import OUTPUTS, Deploy
 
 if TYPE_CHECKING:
-    import onnx
+    from onnxscript.rewriter import pattern
 
 OPSET = 18
 IR_VERSION = 8  # the oldest that opset 18 allows, so that the oldest runtimes read the file
 INPUT = "image"
 _FOLD_LIMIT = 2**26  # elements: weights and attention masks
+_Graph = Any
+"""The values and the builder of a rewrite rule's pattern: onnxscript gives them no common type."""
+OpenAxes = Mapping[int, object]
+"""The axes of an input whose size is open, with what ``torch.export`` is told of each."""
 
 
 def trace(deploy: Deploy, height: int, width: int, batch: int = 1, *, dynamic: bool = False) -> onnx.ModelProto:
@@ -43,11 +48,6 @@ def trace(deploy: Deploy, height: int, width: int, batch: int = 1, *, dynamic: b
     -------
     onnx.ModelProto
         Opset 18, input ``image`` uint8 ``[batch, height, width, 3]``, outputs as ``OUTPUTS`` of the deploy module.
-
-    Raises
-    ------
-    MissingError
-        onnx or onnxscript is absent.
     """
     image = torch.zeros(batch, height, width, 3, dtype=torch.uint8)
     return to_onnx(deploy, {INPUT: image}, OUTPUTS[deploy.outputs], {"image": _open_axes()} if dynamic else None)
@@ -57,18 +57,13 @@ def to_onnx(
     module: torch.nn.Module,
     inputs: Mapping[str, torch.Tensor],
     outputs: Sequence[str],
-    dynamic_shapes: dict[str, Any] | None = None,
+    dynamic_shapes: Mapping[str, OpenAxes] | None = None,
 ) -> onnx.ModelProto:
     """Trace any module into a tidy ONNX model, without gradients; see :func:`trace`.
 
     Example inputs come by the names that they get, in the order in which the module takes them; ``dynamic_shapes`` are
     those of ``torch.onnx.export``.
     """
-    for package in ("onnx", "onnxscript"):
-        try:
-            __import__(package)
-        except ImportError as error:
-            raise missing_package(package, "torch", error) from error
     with torch.no_grad(), quiet():  # about packages that play no part here (torchvision)
         program = torch.onnx.export(
             module,
@@ -76,7 +71,7 @@ def to_onnx(
             input_names=list(inputs),
             output_names=list(outputs),
             opset_version=OPSET,
-            dynamic_shapes=dynamic_shapes,
+            dynamic_shapes=None if dynamic_shapes is None else dict(dynamic_shapes),
             dynamo=True,
             optimize=False,  # see _tidy
             verbose=False,
@@ -88,8 +83,6 @@ def to_onnx(
 
 def save(model: onnx.ModelProto, path: Path) -> None:
     """Check a model and write it, byte for byte the same for the same model."""
-    import onnx
-
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
@@ -101,18 +94,17 @@ def copied(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _open_axes() -> dict[int, Any]:
+def _open_axes() -> OpenAxes:
     units = (torch.export.Dim("height_32", min=1, max=256), torch.export.Dim("width_32", min=1, max=256))
     return {1: 32 * units[0], 2: 32 * units[1]}
 
 
-def _tidy(program: Any) -> onnx.ModelProto:
+def _tidy(program: ir.Model) -> onnx.ModelProto:
     """Fold constants, drop what is unused or computed twice, and interleave in the order that engines like.
 
     Only these passes are run: one of the exporter's default rewrite rules turned ViTAE-S into another network (torch
     2.13, onnxscript 0.7.2; found by the parity gate).
     """
-    import onnx_ir as ir
     from onnx_ir.passes import common
     from onnxscript import optimizer
     from onnxscript.rewriter import rewrite
@@ -127,18 +119,18 @@ def _tidy(program: Any) -> onnx.ModelProto:
     return proto
 
 
-def _interleave_by_blocks() -> Any:
+def _interleave_by_blocks() -> pattern.RewriteRule:
     """The rule that replaces stack + pixel shuffle by concatenation + DepthToSpace in block order.
 
     It is the same permutation, without the transposition that engines with channels-last layouts pay for the stack.
     """
     from onnxscript.rewriter import pattern
 
-    def stacked(op: Any, a: Any, b: Any, c: Any, d: Any, axes: Any, shape: Any) -> Any:
+    def stacked(op: _Graph, a: _Graph, b: _Graph, c: _Graph, d: _Graph, axes: _Graph, shape: _Graph) -> _Graph:
         parts = [op.Unsqueeze(x, axes) for x in (a, b, c, d)]
         return op.DepthToSpace(op.Reshape(op.Concat(*parts, axis=2), shape), blocksize=2, mode="CRD")
 
-    def blocks(op: Any, a: Any, b: Any, c: Any, d: Any, **_: Any) -> Any:
+    def blocks(op: _Graph, a: _Graph, b: _Graph, c: _Graph, d: _Graph, **_: _Graph) -> _Graph:
         return op.DepthToSpace(op.Concat(a, b, c, d, axis=1), blocksize=2, mode="DCR")
 
     return pattern.RewriteRule(stacked, blocks)
@@ -146,8 +138,6 @@ def _interleave_by_blocks() -> Any:
 
 def _finish(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
     """Give nodes and values names that follow the modules, drop what names this machine, infer shapes."""
-    import onnx
-
     graph = model.graph
     taken: Counter[str] = Counter()
     renamed: dict[str, str] = {}

@@ -43,10 +43,10 @@ _LEAST_DTSSD = 0.1  # by up to half a grey level, another one in each frame
 
 
 class _Matte(NamedTuple):
-    """Of a measuring picture: alpha and classes ``[height, width]``, and errors against the truth, if there is one."""
+    """Of a measuring picture: alpha and classes ``[height, width]``, and errors against the truth, as far as there."""
 
     alpha: NDArray[np.float32]
-    classes: NDArray[np.uint8] | None
+    classes: NDArray[np.uint8]
     errors: tuple[float, ...]
 
 
@@ -55,14 +55,12 @@ class AccuracyEvaluator:
 
     Parameters
     ----------
-    pictures
-        To measure with.
+    pictures, run
+        To measure with; the float32 network.
     size, batch
         Height and width of the network's input, and its batch; a picture fills all of it.
-    run
-        The float32 network.
     folder
-        Gets its results, so that they need no memory; must outlive this object.
+        Gets the network's results, so that they need no memory; must outlive this object.
 
     Raises
     ------
@@ -75,9 +73,8 @@ class AccuracyEvaluator:
         self._float_errors = []
         try:
             for number, matte in enumerate(self._mattes(run)):
-                np.save(folder / f"alpha-{number}.npy", matte.alpha)
-                if matte.classes is not None:
-                    np.save(folder / f"classes-{number}.npy", matte.classes)
+                for name in ("alpha", "classes"):
+                    np.save(folder / f"{name}-{number}.npy", getattr(matte, name))
                 self._float_errors.append(matte.errors)
             self._float_clips = self._over_clips(run)
         except UnfitError as error:
@@ -99,10 +96,10 @@ class AccuracyEvaluator:
             wanted = np.load(self._folder / f"alpha-{number}.npy")
             differences.append(float(np.abs(matte.alpha - wanted).mean(dtype=np.float64)))
             errors.append(matte.errors)
-            if matte.classes is not None:
+            if matte.classes.size:
                 flips.append(flipped(np.load(self._folder / f"classes-{number}.npy"), matte.classes))
         (dtssd, grad), (float_dtssd, float_grad) = self._over_clips(run), self._float_clips
-        flip, unknown = (float(share) for share in np.mean(flips, axis=0)) if flips else (None, None)
+        flip, unknown = map(float, np.mean(flips, axis=0)) if flips else (None, None)
         record = AccuracyRecord(
             None, None, None, float(np.mean(differences)), flip, unknown,
             grad_rise=_rise(grad, float_grad, _LEAST_GRAD), dtssd=dtssd, float_dtssd=float_dtssd,
@@ -123,7 +120,7 @@ class AccuracyEvaluator:
             outputs = _finite(run(image))
             alpha = outputs["alpha"][0, 0]
             errors = () if truth is None else _errors(preprocess.from_network(alpha, geometry), truth)
-            yield _Matte(alpha, classes_of(outputs), errors)
+            yield _Matte(alpha, np.array([], np.uint8) if (found := classes_of(outputs)) is None else found, errors)
 
     def _over_clips(self, run: Run) -> tuple[float, float]:
         """The dtSSD of the clips, and the GRAD of their frames (in tens, the mean), against their exact alphas."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from p3m_edge.data.parallel import Progress
 from p3m_edge.export.formats import Tell
 from p3m_edge.export.graph.ranges import Range, activation_ranges, check_finite
-from p3m_edge.export.quantize.resume import Attempts, Budget
+from p3m_edge.export.quantize.resume import Attempts
 from p3m_edge.export.session import ExportSession
 
 _SECONDS = 5.0
@@ -21,10 +21,10 @@ _SECONDS = 5.0
 class Calibration:
     """The calibration pictures of one target, and what keeps results for an export that goes on (``attempts``)."""
 
-    def __init__(self, session: ExportSession, attempts: Attempts, budget: Budget, tell: Tell) -> None:
+    def __init__(self, session: ExportSession, attempts: Attempts, tell: Tell) -> None:
         assert session.sets.calibration is not None
         self.pictures, self.attempts = session.sets.calibration, attempts
-        self._session, self._budget, self._tell = session, budget, tell
+        self._session, self._tell = session, tell
 
     def images(self, what: str = "") -> Iterator[NDArray[np.uint8]]:
         """The pictures as the network takes them; each fills the batch. With ``what`` for a text, progress is told."""
@@ -35,16 +35,10 @@ class Calibration:
                 progress(number + 1, len(self.pictures))
 
     def ranges(self, what: str = "measuring ranges") -> dict[str, Range]:
-        """The ranges of all activations of the float32 graph; measured once in an export.
-
-        Raises
-        ------
-        InputError
-            An activation is not finite.
-        """
+        """The ranges of all activations of the float32 graph, measured once; ``InputError`` if one is not finite."""
 
         def measure() -> dict[str, Range]:
-            found = self._session.calibrated or activation_ranges(self._session.graph(), self.images(what))
+            found = self._session.calibrated or activation_ranges(self._session.graph, self.images(what))
             check_finite(found)
             return found
 
@@ -58,7 +52,7 @@ class Calibration:
         def progress(done: int, total: int) -> None:
             nonlocal last
             if limited:
-                self._budget.check()
+                self.attempts.check_budget()
             now = time.perf_counter()
             if now - last >= _SECONDS or done == total:
                 last = now

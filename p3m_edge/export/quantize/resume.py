@@ -50,36 +50,8 @@ class BudgetSpent(Exception):  # noqa: N818 - not an error: the best attempt so 
     """The time or the number of attempts is used up."""
 
 
-class Budget:
-    """What attempts may cost together: minutes, and how many; those of an interrupted export count.
-
-    The first one is always made, and one that has begun is finished. ``seconds`` and ``tried`` are what an interrupted
-    export has used.
-    """
-
-    def __init__(self, minutes: float, attempts: int, seconds: float = 0.0, tried: int = 0) -> None:
-        self._minutes, self._attempts, self._tried = minutes, attempts, tried
-        self._start = time.perf_counter() - seconds
-
-    def tried(self) -> None:
-        """Count an attempt."""
-        self._tried += 1
-
-    def check(self) -> None:
-        """Raise :class:`BudgetSpent` if nothing is left."""
-        if self._tried and (self._tried >= self._attempts or self._used >= self._minutes):
-            raise BudgetSpent
-
-    @property
-    def _used(self) -> float:
-        return (time.perf_counter() - self._start) / 60
-
-    def __str__(self) -> str:
-        return f"{self._tried} of {self._attempts} attempts, {self._used:.1f} of {self._minutes:g} minutes used"
-
-
 class Attempts:
-    """The attempts of one target.
+    """The attempts of one target, and what they may cost together; those of an interrupted export count.
 
     As a context manager it counts the time until its end, however that comes: by an error or by Ctrl-C too. Only where
     pictures, checkpoint or packages must become others, and the key with them, nothing is written.
@@ -90,6 +62,8 @@ class Attempts:
         Where everything is; made when there is something to keep. It must not be used by two exports at once.
     key
         Says what the results depend on. Those of another key are removed.
+    minutes, limit
+        The budget: how long all takes, and how many attempts.
 
     Raises
     ------
@@ -97,8 +71,8 @@ class Attempts:
         What is there cannot be read or removed.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, key: str, minutes: float, limit: int) -> None:
+        self.folder, self._minutes, self._limit = folder, minutes, limit
         self._index = _Index(_SCHEMA, key)
         self._begin = time.perf_counter()
         try:
@@ -126,9 +100,19 @@ class Attempts:
         return self._index.rungs
 
     @property
-    def seconds(self) -> float:
-        """What all this has taken when it was last written."""
-        return self._index.seconds
+    def budget(self) -> str:
+        """What of the budget is used, in words."""
+        used = f"{self._minutes_used:.1f} of {self._minutes:g} minutes"
+        return f"{len(self.rungs)} of {self._limit} attempts, {used} used"
+
+    def check_budget(self) -> None:
+        """Raise :class:`BudgetSpent` if nothing is left; the first attempt is always made, and none is cut short."""
+        if self.rungs and (len(self.rungs) >= self._limit or self._minutes_used >= self._minutes):
+            raise BudgetSpent
+
+    @property
+    def _minutes_used(self) -> float:
+        return (time.perf_counter() - self._begin) / 60
 
     @property
     def best(self) -> AttemptRecord | None:

@@ -9,28 +9,32 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from p3m_edge.atomic import atomic_write
 from p3m_edge.data.parallel import Progress
 from p3m_edge.errors import InputError
+from p3m_edge.export.formats import format_of
 from p3m_edge.export.graph.half import half_but
-from p3m_edge.export.graph.qdq import QDQ, parts_of, quantised
+from p3m_edge.export.graph.qdq import QDQ, depthwise, parts_of, quantised
 from p3m_edge.export.graph.ranges import Range
 from p3m_edge.export.graph.reference import exact_run
 from p3m_edge.export.quantize.accuracy import Criterion, classes_of, flipped
+from p3m_edge.export.quantize.calibration import Calibration
+from p3m_edge.export.session import ExportSession
 from p3m_edge.runtimes.contract import Outputs
 from p3m_edge.smallfile import parse_json, read_small
-
-if TYPE_CHECKING:
-    import onnx
+from p3m_edge.targets import Target
 
 LowPrecision = Literal["int8", "fp16"]
 _SCHEMA = 2
+_LOOKED_AT = 8
+"""Calibration pictures that an export compares parts on: those on which the quantised network is furthest off."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class RankedPart:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """All parts, that with the largest error first.
+    """All parts, the one with the largest error first.
 
     ``precision`` and, for ``int8``, ``form``: what the parts were brought to. ``graph``: SHA-256 of the float32 graph
     and of what always stays in float32. ``pictures``, ``digest``: how many were looked at, and of which set.
@@ -63,6 +67,39 @@ class Sensitivity:
     pictures: int
     digest: str
     parts: tuple[RankedPart, ...]
+
+    def order(self, criterion: Criterion) -> tuple[str, ...]:
+        """The parts' names, the most harmful first; where none flips a pixel, the error decides."""
+        parts = self.parts if criterion == "error" else sorted(self.parts, key=lambda part: -part.flips)
+        return tuple(part.name for part in parts)
+
+
+def ranked_parts(
+    session: ExportSession, target: Target, calibration: Calibration, criterion: Criterion
+) -> Sequence[str]:
+    """The parts of the network, ranked by the error that quantising each one alone causes, in ONNX for any format.
+
+    On calibration pictures: those that are measured with decide about the gate alone.
+    """
+    model, traits = session.graph, format_of(target.engine).traits
+    form = traits.qdq or session.request.qdq
+
+    def measure() -> tuple[str, ...]:
+        ranges = calibration.ranges("measuring ranges to rank the parts")
+        kept = () if traits.grouped else depthwise(model)
+        everything = quantised(model, ranges, form, kept)
+        progress = calibration.progress("looking for the hardest pictures", limited=True)
+        total = len(calibration.pictures)
+        images = hardest(model, everything, calibration.images(), _LOOKED_AT, criterion, progress, total)
+        digest = hashlib.sha256(b"".join(image.tobytes() for image in images)).hexdigest()
+        found = rank(
+            model, ranges, images, digest, form=form, kept=kept,
+            cache=calibration.attempts.folder / f"parts-{criterion}.json",
+            progress=calibration.progress(f"ranking the parts by {criterion}", limited=True),
+        )  # fmt: skip
+        return found.order(criterion)
+
+    return calibration.attempts.remember(f"order-{criterion}", tuple[str, ...], measure)
 
 
 def rank(
@@ -85,10 +122,8 @@ def rank(
         A float32 graph, and the ranges of its activations.
     images, digest
         To compare on, uint8 ``[N, H, W, 3]``, and of the set that they come from.
-    precision, form
-        What to bring a part to.
-    kept
-        Names of nodes that stay in float32 in every part.
+    precision, form, kept
+        What to bring a part to, and the names of nodes that stay in float32 in every part.
     cache
         A JSON file that keeps what is done: the same call goes on after an interruption, and a finished one is read.
         Results of another graph, precision or set in it are replaced.
@@ -106,10 +141,11 @@ def rank(
         raise InputError("there is no picture to measure the parts with")
     parts = parts_of(model)
     identity = hashlib.sha256(model.SerializeToString(deterministic=True) + "\n".join(kept).encode()).hexdigest()
-    empty = Sensitivity(_SCHEMA, precision, form if precision == "int8" else "", identity, len(images), digest, ())
-    done = {part.name: part for part in _cached(cache, empty)}
+    found = Sensitivity(_SCHEMA, precision, form if precision == "int8" else "", identity, len(images), digest, ())
+    found = _cached(cache, found)
+    done = {part.name for part in found.parts}
     run = exact_run(model.SerializeToString())
-    wanted = [run(image) for image in images] if set(parts) - set(done) else []
+    wanted = [run(image) for image in images] if parts.keys() - done else []
     for number, (name, nodes) in enumerate(parts.items()):
         if name not in done:
             if precision == "int8":
@@ -118,20 +154,17 @@ def rank(
             else:
                 own = set(nodes) - set(kept)
                 changed = half_but(model, [node.name for node in model.graph.node if node.name not in own])
-            found = map(exact_run(changed.SerializeToString()), images)
-            errors, flips = zip(*(_difference(a, b) for a, b in zip(wanted, found, strict=True)), strict=True)
-            figures = np.mean(errors), np.max(errors), np.mean(flips)
-            done[name] = RankedPart(name, len(nodes), *map(float, figures))
+            results = map(exact_run(changed.SerializeToString()), images)
+            errors, flips = zip(*(_difference(a, b) for a, b in zip(wanted, results, strict=True)), strict=True)
+            figures = map(float, (np.mean(errors), np.max(errors), np.mean(flips)))
+            ranked = sorted(
+                (*found.parts, RankedPart(name, len(nodes), *figures)), key=lambda part: (-part.error, part.name)
+            )
+            found = replace(found, parts=tuple(ranked))
             if cache is not None:
-                _write(cache, empty, done)
+                atomic_write(cache, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
         progress(number + 1, len(parts))
-    return _with(empty, done)
-
-
-def ordered(found: Sensitivity, criterion: Criterion) -> tuple[str, ...]:
-    """The parts, that first which does most harm; where none flips a pixel, the error decides."""
-    parts = found.parts if criterion == "error" else sorted(found.parts, key=lambda part: -part.flips)
-    return tuple(part.name for part in parts)
+    return found
 
 
 def hardest(
@@ -166,24 +199,12 @@ def _difference(wanted: Outputs, found: Outputs) -> tuple[float, float]:
     return error, 0.0 if before is None or after is None else flipped(before, after)[0]
 
 
-def _with(empty: Sensitivity, done: Mapping[str, RankedPart]) -> Sensitivity:
-    parts = sorted(done.values(), key=lambda part: (-part.error, part.name))
-    return replace(empty, parts=tuple(parts))
-
-
-def _cached(cache: Path | None, empty: Sensitivity) -> tuple[RankedPart, ...]:
+def _cached(cache: Path | None, empty: Sensitivity) -> Sensitivity:
+    """What a file holds of the same ranking; else the empty one."""
     if cache is None or not cache.exists():
-        return ()
+        return empty
     try:
         found = parse_json(read_small(cache), Sensitivity)
     except (OSError, msgspec.MsgspecError) as error:
         raise InputError(f"{cache} cannot be read: {error}", hint="name another file, or delete it") from error
-    same = all(
-        getattr(found, name) == getattr(empty, name)
-        for name in ("schema", "precision", "form", "graph", "pictures", "digest")
-    )
-    return found.parts if same else ()
-
-
-def _write(cache: Path, empty: Sensitivity, done: Mapping[str, RankedPart]) -> None:
-    atomic_write(cache, msgspec.json.format(msgspec.json.encode(_with(empty, done)), indent=2) + b"\n")
+    return found if replace(found, parts=()) == empty else empty

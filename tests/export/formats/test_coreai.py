@@ -26,7 +26,7 @@ from p3m_edge import shipped
 from p3m_edge.cli import main
 from p3m_edge.errors import ArtefactError, MissingError, P3MEdgeError, UsageError
 from p3m_edge.export import ExportRequest, export
-from p3m_edge.export.formats import converter
+from p3m_edge.export.formats import run_converter
 from p3m_edge.export.formats.coreai import format as export_coreai
 from p3m_edge.export.formats.coreai.aimodel import CoreAiOrder, HalfForm
 from p3m_edge.export.graph import program as programs
@@ -195,7 +195,7 @@ def test_a_conversion_that_aborts_says_why_and_for_which_network(tmp_path, monke
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(P3MEdgeError) as caught:
-        converter.run_converter("aborting", {}, "coreai-torch", "the network (swin-t)")
+        run_converter("aborting", {}, "coreai-torch", "the network (swin-t)")
     assert str(caught.value) == (
         "coreai-torch cannot convert the network (swin-t): its process was ended by SIGABRT: "
         'LLVM ERROR: Failed to infer result type(s): "add"'

@@ -21,7 +21,7 @@ from p3m_edge.data.synth import portrait as synthetic
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.export import ExportRequest
 from p3m_edge.export.calibration import MINIMUM
-from p3m_edge.export.formats import converter
+from p3m_edge.export.formats import run_converter
 from p3m_edge.export.formats.coreml import activations
 from p3m_edge.export.formats.coreml.mil.interpreter import Interpreter, numpy_type
 from p3m_edge.export.formats.coreml.mil.package import read
@@ -133,7 +133,7 @@ def test_parts_are_those_of_onnx(arch, tmp_path):
     """So that the ranking is one for all formats."""
     session = ExportSession(ExportRequest((TARGET,), tmp_path, arch=arch, width=SIDE, height=SIDE))
     found = activations.parts_of(session.program)
-    assert set(found) - {""} == set(qdq.parts_of(session.graph()))
+    assert set(found) - {""} == set(qdq.parts_of(session.graph))
     nodes = [node for part in found.values() for node in part]
     assert sorted(nodes) == sorted(node.name for node in session.program.graph.nodes if node.op == "call_function")
 
@@ -169,7 +169,7 @@ def test_what_the_converter_raises_decides_whether_another_way_may_do(tmp_path, 
         code += f"    raise {error}('a reason')\nserve({{'convert': convert}})\n"
         (tmp_path / f"raising_{error}.py").write_text(code)
         with pytest.raises(P3MEdgeError, match=f"it cannot convert that: {error}: a reason") as caught:
-            converter.run_converter(f"raising_{error}", {}, "it", "that")
+            run_converter(f"raising_{error}", {}, "it", "that")
         assert type(caught.value) is kind
 
 

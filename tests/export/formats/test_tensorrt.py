@@ -307,7 +307,7 @@ def test_nodes_keep_float32_for_constants_that_do_not_survive_and_others_round_t
 def first_candidate(session: ExportSession, folder: Path) -> Any:
     """What the search makes first, with the ranges of the parity pictures; the builder's description of it."""
     folder.mkdir()
-    ranges = activation_ranges(session.graph(), session.network_images())
+    ranges = activation_ranges(session.graph, session.network_images())
     given: Any = Ranges(ranges)
     return tensorrt.FORMAT.candidates(session, TARGETS["trt-int8"], given, folder)[0].build(folder, ())
 

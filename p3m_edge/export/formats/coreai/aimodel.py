@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -19,6 +19,8 @@ from torch.utils import _pytree as pytree
 
 from p3m_edge import __version__
 from p3m_edge.workers.child import serve
+
+_Tree = TypeVar("_Tree")
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class _Casting(fx.Interpreter):
         super().__init__(graph)
         self._fp32 = frozenset(fp32)
 
-    def run_node(self, n: fx.Node) -> Any:
+    def run_node(self, n: fx.Node) -> object:
         """The result of a node."""
         if n.op != "call_function":
             return super().run_node(n)
@@ -76,17 +78,19 @@ class _Casting(fx.Interpreter):
         wanted = torch.float32 if n.name in self._fp32 else torch.float16
         args, kwargs = _cast(self.fetch_args_kwargs_from_env(n), wanted)
         # A view depends on how the result before it lies in memory, which is another matter in half precision.
-        function: Any = torch.reshape if n.target is torch.ops.aten.view.default else n.target
+        function = torch.reshape if n.target is torch.ops.aten.view.default else n.target
+        assert callable(function)
         return _cast(function(*args, **kwargs), wanted)
 
 
-def _cast(tree: Any, precision: torch.dtype) -> Any:
+def _cast(tree: _Tree, precision: torch.dtype) -> _Tree:
     """All tensors of a tree that are floating-point numbers, in that precision."""
 
-    def cast(leaf: Any) -> Any:
+    def cast(leaf: object) -> object:
         return leaf.to(precision) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 
-    return pytree.tree_map(cast, tree)
+    converted: _Tree = pytree.tree_map(cast, tree)
+    return converted
 
 
 def convert(order: CoreAiOrder) -> None:

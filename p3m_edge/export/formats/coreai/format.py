@@ -9,8 +9,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from p3m_edge.export.formats import Built, Format
-from p3m_edge.export.formats.converter import run_converter
+from p3m_edge.export.formats import Built, Format, run_converter
 from p3m_edge.export.formats.coreai.aimodel import CoreAiOrder
 from p3m_edge.export.graph import INPUT
 from p3m_edge.export.graph.program import in_single, save

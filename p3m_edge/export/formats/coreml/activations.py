@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from p3m_edge.export.formats.converter import run_converter
-from p3m_edge.export.formats.coreml.mil.activations import ActivationOrder
+from p3m_edge.export.formats.coreml.mil.arguments import Array
 from p3m_edge.export.formats.coreml.mil.engine import as_image
 from p3m_edge.export.formats.coreml.mil.interpreter import Interpreter
 from p3m_edge.export.formats.coreml.mil.package import read
@@ -24,7 +23,6 @@ from p3m_edge.export.graph.program import place_of
 from p3m_edge.export.graph.qdq import part_name
 from p3m_edge.export.graph.ranges import Range, check_finite, combined
 
-QUANTISER = "p3m_edge.export.formats.coreml.mil.activations"
 _WEIGHTED = (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default)
 
 
@@ -43,16 +41,6 @@ WAYS = (
     Way("widest ranges", "unsigned activations with a zero point, the widest ranges of all pictures", True, True),
 )
 """The preferred one first."""
-
-
-def quantise(way: Way, source: Path, out: Path, ranges: Mapping[str, Range], kept: Sequence[str]) -> None:
-    """Write a package in 8 bits of one in half precision; for errors see :mod:`p3m_edge.export.formats.converter`.
-
-    ``ranges`` are those of all activations, ``kept`` are nodes of the traced network that stay as they are.
-    """
-    table = {name: found[:2] if way.widest else found[2:] for name, found in ranges.items()}
-    order = ActivationOrder(str(source), str(out), table, tuple(kept), way.zero_point)
-    run_converter(QUANTISER, order, "coremltools", "the network")
 
 
 def activation_ranges(package: Path, images: Iterable[NDArray[np.uint8]]) -> dict[str, Range]:
@@ -77,7 +65,7 @@ def activation_ranges(package: Path, images: Iterable[NDArray[np.uint8]]) -> dic
         for image in images:
             found: dict[str, tuple[float, float]] = {}
 
-            def note(name: str, _: str, values: NDArray[Any], found: dict[str, tuple[float, float]] = found) -> None:
+            def note(name: str, _: str, values: Array, found: dict[str, tuple[float, float]] = found) -> None:
                 if values.dtype.kind == "f":
                     found[name] = float(values.min()), float(values.max())
 

@@ -14,31 +14,27 @@ from p3m_edge.targets import MAX_SMOOTHING, SYSTEMS, Target
 
 
 def check(target: Target, request: ExportRequest) -> None:
-    """Whether the options go together, with each other and with the target; :class:`UsageError` says why not."""
+    """Raise :class:`UsageError` where options do not fit each other, or the target."""
     name = target.name
     if request.alpha == "image" and alpha(target, None) == "array":
         raise UsageError(f"{name} gives float32, and an image holds half precision at most", hint="--alpha array")
     if len(set(request.sizes)) < len(request.sizes):
         raise UsageError(f"a size is named twice: {', '.join(f'{width}x{height}' for width, height in request.sizes)}")
     if request.smoothing is not None and not 0 < request.smoothing <= MAX_SMOOTHING:
-        raise UsageError(
-            f"the weight of the matte before is above 0 up to {MAX_SMOOTHING:g}, not {request.smoothing:g}"
-        )
+        given = f"above 0 up to {MAX_SMOOTHING:g}, not {request.smoothing:g}"
+        raise UsageError(f"the weight of the matte before is {given}")
     if target.needs_calibration and (request.more_sizes or request.smoothing is not None):
-        raise UsageError(
-            f"{name} is calibrated for one size and single frames", hint="leave out --sizes and --temporal"
-        )
+        hint = "leave out --sizes and --temporal"
+        raise UsageError(f"{name} is calibrated for one size and single frames", hint=hint)
     minimum(target, request)
 
 
 def check_unused(request: ExportRequest) -> None:
-    """Whether a request without a Core ML target leaves alone what is for these, else :class:`UsageError`."""
-    given = {"--deployment-target": request.minimum_ios, "--alpha": request.alpha}
-    for option, value in given.items():
+    """Raise :class:`UsageError` where a request without a Core ML target sets options of these."""
+    for option, value in {"--deployment-target": request.minimum_ios, "--alpha": request.alpha}.items():
         if value is not None:
-            raise UsageError(
-                f"{option} is for Core ML targets, and none was named", hint="for example --target coreml-fp16"
-            )
+            hint = "for example --target coreml-fp16"
+            raise UsageError(f"{option} is for Core ML targets, and none was named", hint=hint)
 
 
 def minimum(target: Target, request: ExportRequest) -> int:

@@ -29,9 +29,9 @@ Function = tuple[torch.export.ExportedProgram, Collection[str]]
 
 
 def check(package: Path, functions: Sequence[Function], precision: Precision, plain: Collection[str] = ()) -> None:
-    """Raise an error where a package is larger than :func:`most`: ``plain`` names nodes of uncompressed weights.
+    """Raise an error where a package of functions that share their weights is larger than :func:`most`.
 
-    It was converted from ``functions``: one, or several that share their weights.
+    ``plain`` names nodes of uncompressed weights.
     """
     found, allowed = size(package), most(functions, precision, plain)
     if found > allowed:
@@ -71,8 +71,5 @@ def _weights_of(program: torch.export.ExportedProgram, nodes: Collection[str]) -
     """Names of the parameters and buffers that one of the nodes takes."""
     signature = program.graph_signature
     placed = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    found = set()
-    for node in program.graph.nodes:
-        if node.op == "placeholder" and any(user.name in nodes for user in node.users):
-            found.add(placed.get(node.name, ""))
-    return found
+    given = (node for node in program.graph.nodes if node.op == "placeholder")
+    return {placed.get(node.name, "") for node in given if any(user.name in nodes for user in node.users)}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import onnx
 
 from p3m_edge.export import graph
 from p3m_edge.export.formats import Built, Format, QuantizationTraits
@@ -16,9 +17,6 @@ from p3m_edge.export.quantize.calibration import Calibration
 from p3m_edge.export.quantize.search import Candidate
 from p3m_edge.export.session import ExportSession
 from p3m_edge.targets import Target
-
-if TYPE_CHECKING:
-    import onnx
 
 MINIMUM_ONNXRUNTIME = "1.17"
 Write = Callable[["onnx.ModelProto", Sequence[str], Path], Built]
@@ -34,7 +32,7 @@ class OnnxFormat(Format):
 
     def build(self, session: ExportSession, target: Target, folder: Path) -> Built:
         """Write ``model.onnx`` in float32 or half precision."""
-        model = session.graph()
+        model = session.graph
         kept: tuple[str, ...] = ()
         if target.precision == "fp16":
             model, kept = to_half(model, session.network_images())
@@ -50,7 +48,7 @@ class OnnxFormat(Format):
             graph.save(model, folder / target.model_file)
             return Built(MINIMUM_ONNXRUNTIME, tuple(nodes))
 
-        return qdq_candidates(session.graph(), calibration.ranges(), session.request.qdq, write)
+        return qdq_candidates(session.graph, calibration.ranges(), session.request.qdq, write)
 
 
 def qdq_candidates(

@@ -28,7 +28,7 @@ class OpenVinoFormat(Format):
     def build(self, session: ExportSession, target: Target, folder: Path) -> Built:
         """Write ``model.xml`` and ``model.bin``, the weights in float32 or half precision."""
         openvino = ov.require()
-        model = session.graph()
+        model = session.graph
         kept: tuple[str, ...] = ()
         # OpenVINO's own compression spares nothing, and what sees the picture is fragile.
         if target.precision == "fp16":

@@ -40,10 +40,8 @@ class Preset(NamedTuple):
     transformer: bool = False
 
 
-TRANSFORMER = Preset(
-    "transformer", "NNCF, mixed preset, transformer mode with SmoothQuant, bias correction", "MIXED", True
-)
 PRESETS = (
+    Preset("transformer", "NNCF, mixed preset, transformer mode with SmoothQuant, bias correction", "MIXED", True),
     Preset("default", "NNCF, mixed preset, bias correction", "MIXED"),
     Preset("symmetric", "NNCF, symmetric activations, bias correction", "PERFORMANCE"),
 )
@@ -51,7 +49,7 @@ PRESETS = (
 
 def presets(arch: str) -> tuple[Preset, ...]:
     """The ways to quantise an architecture, the preferred one first."""
-    return (TRANSFORMER, *PRESETS) if arch in TRANSFORMERS else PRESETS
+    return tuple(preset for preset in PRESETS if arch in TRANSFORMERS or not preset.transformer)
 
 
 def require() -> ModuleType:

@@ -6,24 +6,22 @@ import importlib
 import importlib.util
 import tempfile
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from p3m_edge.errors import MissingError, P3MEdgeError
 from p3m_edge.export import graph
 from p3m_edge.export.quiet import quiet
 
-if TYPE_CHECKING:
-    import onnx
+_MISSING, _PACKAGE = "NVIDIA's AutoCast cannot be imported", 'pip install "nvidia-modelopt[onnx]"'
 
 
 def check() -> None:
     """Raise :class:`MissingError` where AutoCast is not installed."""
     if not importlib.util.find_spec("modelopt"):
-        raise _missing()
+        raise MissingError(_MISSING, hint=_PACKAGE)
 
 
 def autocast(model: onnx.ModelProto, image: NDArray[np.uint8]) -> onnx.ModelProto:
@@ -33,12 +31,13 @@ def autocast(model: onnx.ModelProto, image: NDArray[np.uint8]) -> onnx.ModelProt
 
     Raises
     ------
-    MissingError
-        ModelOpt cannot be imported.
-    P3MEdgeError
-        It fails.
+    MissingError, P3MEdgeError
+        ModelOpt cannot be imported; it fails.
     """
-    module = _import()
+    try:
+        module = importlib.import_module("modelopt.onnx.autocast")
+    except ImportError as error:
+        raise MissingError(f"{_MISSING} ({error})", hint=_PACKAGE) from error
     with tempfile.TemporaryDirectory(prefix="p3m-edge-") as temporary:
         path, pictures = Path(temporary) / "model.onnx", Path(temporary) / "pictures.npz"
         graph.save(model, path)
@@ -58,8 +57,6 @@ def autocast(model: onnx.ModelProto, image: NDArray[np.uint8]) -> onnx.ModelProt
 
 def single_nodes(model: onnx.ModelProto) -> tuple[str, ...]:
     """The names of the nodes that compute in float32."""
-    import onnx
-
     typed = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     single = {
         entry.name
@@ -67,15 +64,3 @@ def single_nodes(model: onnx.ModelProto) -> tuple[str, ...]:
         if entry.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     }
     return tuple(n.name for n in typed.node if n.op_type != "Cast" and single.intersection([*n.input, *n.output]))
-
-
-def _import() -> ModuleType:
-    try:
-        return importlib.import_module("modelopt.onnx.autocast")
-    except ImportError as error:
-        raise _missing(error) from error
-
-
-def _missing(cause: ImportError | None = None) -> MissingError:
-    because = f" ({cause})" if cause is not None else ""
-    return MissingError(f"NVIDIA's AutoCast cannot be imported{because}", hint='pip install "nvidia-modelopt[onnx]"')

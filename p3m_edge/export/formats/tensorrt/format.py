@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import onnx
 
 from p3m_edge.errors import ArtefactError, MissingError, P3MEdgeError, UsageError
 from p3m_edge.export import graph, parity
@@ -32,9 +33,6 @@ from p3m_edge.runtimes.engines.tensorrt.builder import build_into, choose
 from p3m_edge.runtimes.engines.tensorrt.compatibility import check_gpu, check_trust
 from p3m_edge.runtimes.engines.tensorrt.options import check_profile, commands
 from p3m_edge.targets import Target
-
-if TYPE_CHECKING:
-    import onnx
 
 MINIMUM_VERSION = "10.0"
 """The oldest TensorRT that builds strongly typed."""
@@ -129,14 +127,12 @@ class TensorRtFormat(Format):
 
 def source(session: ExportSession) -> onnx.ModelProto:
     """The float32 graph, with the frame cast before it is transposed: TensorRT takes uint8 into a cast alone."""
-    import onnx
-
-    model = graph.copied(session.graph())
+    model = graph.copied(session.graph)
     nodes = list(model.graph.node)
     transpose = next(node for node in nodes if graph.INPUT in node.input)
     cast = next(node for node in nodes if transpose.output[0] in node.input)
-    first, last = transpose.input[0], cast.output[0]
-    cast.input[0], cast.output[0] = first, f"{cast.name}:0"
+    last = cast.output[0]
+    cast.input[0], cast.output[0] = graph.INPUT, f"{cast.name}:0"
     transpose.input[0], transpose.output[0] = cast.output[0], f"{transpose.name}:0"
     others = [node for node in nodes if node not in (transpose, cast)]
     for node in others:
@@ -175,8 +171,6 @@ def build_engine(session: ExportSession, manifest: Manifest, folder: Path, tell:
     P3MEdgeError
         As :func:`p3m_edge.runtimes.engines.tensorrt.builder.build_into`.
     """
-    import onnx
-
     request = session.request
     for line in lint.advice(lint.lint(onnx.load(folder / TYPED), profile=True)):
         tell(line)
@@ -187,11 +181,11 @@ def build_engine(session: ExportSession, manifest: Manifest, folder: Path, tell:
             raise
         engine = replace(manifest.engine, reason=str(error), commands=commands(manifest, request.engine))
         return replace(manifest, engine=engine)
-    build, before = built.engine.build, manifest.parity
+    build, before, model = built.engine.build, manifest.parity, folder / built.model_file
     if build is None or build.gpu is None or before is None:
         return built
     try:
-        fits_here(build, folder / built.model_file)
+        fits_here(build, model)
     except (ArtefactError, MissingError) as error:
         tell(f"the engine was built and not run: {error}")
         return built

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    import onnx
+import onnx
 
 Severity = Literal["error", "advice"]
 
@@ -51,22 +48,18 @@ class Finding:
 
 
 class Rule(NamedTuple):
-    """What is wrong, how bad it is, what to do, and what tells the nodes (``inputs``: of the graph) that break it."""
+    """What is wrong, how bad it is, what to do, and what tells the nodes that break it."""
 
     what: str
     severity: Severity
     advice: str
-    broken: Callable[[View, Any], bool]
-    inputs: bool = False
+    broken: Callable[[View, onnx.NodeProto], bool]
 
 
 class View:
     """The nodes of a graph, its inputs without constants, the types of its values and its constants, by name."""
 
-    def __init__(self, model: onnx.ModelProto, *, profile: bool) -> None:
-        import onnx
-
-        self.types_of, self.profile = onnx.TensorProto, profile
+    def __init__(self, model: onnx.ModelProto) -> None:
         try:
             typed = onnx.shape_inference.infer_shapes(model).graph
         except Exception:  # noqa: BLE001  invalid graphs are what is looked for; what they say of themselves is left
@@ -78,37 +71,26 @@ class View:
         self.types = {entry.name: entry.type.tensor_type.elem_type for entry in values}
         self.types |= {name: tensor.data_type for name, tensor in self.constants.items()}
 
-    def constant(self, node: onnx.NodeProto, index: int) -> NDArray[Any] | None:
-        """The constant that an input of a node is; None: it is none."""
-        import onnx
-
-        tensor = self.constants.get(node.input[index]) if index < len(node.input) else None
-        return None if tensor is None else onnx.numpy_helper.to_array(tensor)
-
     def of_type(self, name: str, kind: str) -> bool:
         """Whether a value has a type."""
-        return bool(self.types.get(name) == getattr(self.types_of, kind))
+        return bool(self.types.get(name) == getattr(onnx.TensorProto, kind))
 
 
 def lint(model: onnx.ModelProto, *, profile: bool = False) -> tuple[Finding, ...]:
     """What TensorRT would say about any ONNX model, errors first.
 
-    Parameters
-    ----------
-    model
-        The graph.
-    profile
-        Whether an engine with open sizes gets the sizes that it is for.
+    ``profile``: whether an engine with open sizes gets the sizes that it is for.
     """
-    view = View(model, profile=profile)
+    view = View(model)
     found = [
-        Finding(
-            rule.what, rule.severity, each.name, getattr(each, "op_type", ""), each.name.rpartition("/")[0], rule.advice
-        )
+        Finding(rule.what, rule.severity, node.name, node.op_type, node.name.rpartition("/")[0], rule.advice)
         for rule in RULES
-        for each in (view.inputs if rule.inputs else view.nodes)
-        if rule.broken(view, each)
+        for node in view.nodes
+        if rule.broken(view, node)
     ]
+    for entry in () if profile else view.inputs:
+        if any(side.dim_value < 1 for side in entry.type.tensor_type.shape.dim):
+            found.append(Finding("an open size needs a profile", "error", entry.name, "", "", _SIZES))
     return tuple(sorted(found, key=lambda finding: finding.severity != "error"))
 
 
@@ -124,8 +106,9 @@ def advice(findings: Sequence[Finding]) -> tuple[str, ...]:
 
 
 def _has_zero_point(view: View, node: onnx.NodeProto) -> bool:
-    point = view.constant(node, 2) if node.op_type in _QUANTISING else None
-    return point is not None and bool(np.any(point != 0))
+    points = node.input[2:3] if node.op_type in _QUANTISING else []
+    known = (view.constants[name] for name in points if name in view.constants)
+    return any(bool(np.any(onnx.numpy_helper.to_array(point) != 0)) for point in known)
 
 
 def _quantises_unsigned(view: View, node: onnx.NodeProto) -> bool:
@@ -137,15 +120,8 @@ def _takes_frame(view: View, node: onnx.NodeProto) -> bool:
     return taken and node.op_type not in ("Cast", *_QUANTISING)
 
 
-def _dequantises_wide(view: View, node: onnx.NodeProto) -> bool:
-    return node.op_type == "DequantizeLinear" and view.of_type(node.input[0], "INT32")
-
-
-def _has_half_scales(view: View, node: onnx.NodeProto) -> bool:
-    return node.op_type == "Resize" and len(node.input) > 2 and view.of_type(node.input[2], "FLOAT16")
-
-
 _OWN = ("", "ai.onnx")  # ONNX's own operators
+_SIZES = "give --min, --opt and --max, or one size"
 RULES = (
     Rule(
         "TensorRT has no such operator", "error", "write the network in other operators",
@@ -158,12 +134,13 @@ RULES = (
     Rule("TensorRT quantises without zero points", "error", "quantise symmetrically: --qdq s8s8", _has_zero_point),
     Rule("TensorRT takes uint8 for int8, in silence", "error", "quantise to int8: --qdq s8s8", _quantises_unsigned),
     Rule("TensorRT takes uint8 into a cast alone", "error", "cast first", _takes_frame),
-    Rule("TensorRT dequantises no int32", "error", "leave biases in floating point", _dequantises_wide),
-    Rule("the scales of a Resize are float32", "error", "keep them out of half precision", _has_half_scales),
     Rule(
-        "an open size needs a profile", "error", "give --min, --opt and --max, or one size",
-        lambda view, entry: not view.profile and any(d.dim_value < 1 for d in entry.type.tensor_type.shape.dim),
-        inputs=True,
+        "TensorRT dequantises no int32", "error", "leave biases in floating point",
+        lambda view, node: node.op_type == "DequantizeLinear" and view.of_type(node.input[0], "INT32"),
+    ),
+    Rule(
+        "the scales of a Resize are float32", "error", "keep them out of half precision",
+        lambda view, node: node.op_type == "Resize" and any(view.of_type(name, "FLOAT16") for name in node.input[2:3]),
     ),
     Rule(
         "gathering and scattering by computed places is slow", "advice", "compute with masks instead",

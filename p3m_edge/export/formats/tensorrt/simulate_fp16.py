@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
-from p3m_edge.errors import missing_package
 from p3m_edge.export.formats import Headroom
 from p3m_edge.export.graph.half import FP16_MAX
 from p3m_edge.export.graph.reference import reference_session
@@ -25,9 +24,6 @@ from p3m_edge.manifest import TYPED, Manifest
 from p3m_edge.runtimes.contract import EngineInfo, Images, Loaded, Outputs, unreadable
 from p3m_edge.runtimes.engine import Engine
 from p3m_edge.runtimes.engines import onnxruntime as onnxrt
-
-if TYPE_CHECKING:
-    import onnx
 
 NAME = "typed graph"
 # What these give is there already in what they take: rounding it again changes nothing.
@@ -40,25 +36,14 @@ _MOVING = frozenset({
 def simulate(manifest: Manifest, folder: Path, headroom: Headroom | None = None) -> Engine:
     """A TensorRT artefact without TensorRT: its typed graph.
 
-    Parameters
-    ----------
-    manifest, folder
-        The artefact.
-    headroom
-        Told of each result in half precision before it is rounded, which takes time.
+    ``headroom`` is told of each result in half precision before it is rounded, which takes time.
 
     Raises
     ------
-    MissingError
-        onnx or ONNX Runtime is absent.
-    ArtefactError
-        The file is damaged, or is not what the manifest says.
+    MissingError, ArtefactError
+        ONNX Runtime is absent; the file is damaged, or is not what the manifest says.
     """
     model, package = folder / TYPED, onnxrt.require()
-    try:
-        import onnx
-    except ImportError as error:
-        raise missing_package("onnx", "torch", error) from error
     try:
         graph, rounded = simulation(onnx.load(model), probed=headroom is not None)
         # An optimiser would take a cast to half precision and back for noise.
@@ -86,23 +71,11 @@ def simulate(manifest: Manifest, folder: Path, headroom: Headroom | None = None)
 
 
 def simulation(model: onnx.ModelProto, *, probed: bool = False) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """A graph in float32 that gives what a typed graph gives where every result is rounded.
+    """A graph in float32 that gives what a typed graph, of float32 and half precision, gives with results rounded.
 
-    Parameters
-    ----------
-    model
-        With results in float32 and half precision.
-    probed
-        Add two outputs for each result that is rounded, its smallest and largest value before: ``lowest/<value>`` and
-        ``highest/<value>``.
-
-    Returns
-    -------
-    tuple
-        The graph, and the nodes that give the results that are rounded, by the name of the result.
+    It comes with the nodes that give the results that are rounded, by the name of the result. ``probed`` adds two
+    outputs for each of these, its smallest and largest value before: ``lowest/<value>`` and ``highest/<value>``.
     """
-    import onnx
-
     half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
     copy = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     graph = copy.graph
@@ -135,6 +108,4 @@ def simulation(model: onnx.ModelProto, *, probed: bool = False) -> tuple[onnx.Mo
 
 
 def _widened(tensor: onnx.TensorProto) -> NDArray[np.float32]:
-    import onnx
-
     return onnx.numpy_helper.to_array(tensor).astype(np.float32)

@@ -13,10 +13,10 @@ from torch import nn
 pytest.importorskip("coremltools")
 
 from p3m_edge.errors import InputError
-from p3m_edge.export.formats import converter
-from p3m_edge.export.formats.coreml import activations as coreml
+from p3m_edge.export.formats import run_converter
 from p3m_edge.export.formats.coreml.activations import activation_ranges
-from p3m_edge.export.formats.coreml.mil.activations import ActivationOrder, quantise
+from p3m_edge.export.formats.coreml.format import CONVERTER
+from p3m_edge.export.formats.coreml.mil.convert import ActivationOrder, quantise
 from p3m_edge.export.formats.coreml.mil.engine import as_image
 from p3m_edge.export.formats.coreml.mil.interpreter import Interpreter
 from p3m_edge.export.formats.coreml.mil.package import Package, read
@@ -165,7 +165,7 @@ def test_a_range_of_nothing_and_one_beyond_half_precision(source, ranges, tmp_pa
     large = dict.fromkeys(ranges, (-40000.0, 40000.0))
     order = ActivationOrder(str(source.path), str(tmp_path / "large"), large, (), False)
     with pytest.raises(UnfitError, match="overflow"):
-        converter.run_converter(coreml.QUANTISER, order, "coremltools", "the network")
+        run_converter(CONVERTER, order, "coremltools", "the network", "quantise")
     assert not (tmp_path / "large").exists()
 
 

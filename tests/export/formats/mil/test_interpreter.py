@@ -16,9 +16,8 @@ pytest.importorskip("coremltools")
 from p3m_edge.cli import main
 from p3m_edge.errors import ArtefactError, P3MEdgeError
 from p3m_edge.export.formats.coreml.mil import interpreter as operators
-from p3m_edge.export.formats.coreml.mil.examine import examine
+from p3m_edge.export.formats.coreml.mil.examine import RULES, examine
 from p3m_edge.export.formats.coreml.mil.interpreter import HALF_MAX, Interpreter
-from p3m_edge.export.formats.coreml.mil.lint import RULES
 from p3m_edge.export.formats.coreml.mil.package import read
 from p3m_edge.export.quiet import quiet
 from tests.export.formats.mil.conftest import built, converted

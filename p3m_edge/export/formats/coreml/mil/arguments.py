@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Array = NDArray[Any]
+"""Float32, int32 or boolean, as the program says."""
+Constant = Any
+"""A number, a string, a boolean or a list of numbers, by the operator and the option."""
 
 
 class Arguments:
     """The inputs of one operation by name: tensors that were computed, and constants."""
 
-    def __init__(self, values: dict[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, object]) -> None:
         self._values = values
 
     def __getitem__(self, name: str) -> Tensor:
@@ -26,9 +32,11 @@ class Arguments:
 
     def many(self, name: str) -> list[Tensor]:
         """A tuple of tensors."""
-        return [tensor(value) for value in self._values[name]]
+        values = self._values[name]
+        assert isinstance(values, list)
+        return [tensor(value) for value in values]
 
-    def constant(self, name: str, default: Any = None) -> Any:
+    def constant(self, name: str, default: Constant = None) -> Constant:
         """As a number, a string, a boolean or a list of numbers."""
         value = self._values.get(name)
         if value is None:
@@ -47,11 +55,11 @@ class Arguments:
         return [axis % rank for axis in given]
 
 
-Handler = Callable[[Arguments], Any]
+Handler = Callable[[Arguments], Tensor | Sequence[Tensor]]
 """Computes an operator: gives a tensor, or several where the operator has several results."""
 
 
-def tensor(value: Any) -> Tensor:
+def tensor(value: object) -> Tensor:
     """A tensor as it is, a constant as a tensor; half precision becomes float32."""
     if isinstance(value, Tensor):
         return value

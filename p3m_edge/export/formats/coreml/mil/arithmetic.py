@@ -10,14 +10,14 @@ from torch import Tensor
 
 from p3m_edge.export.formats.coreml.mil.arguments import Arguments, Handler
 
-_BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+_BINARY: dict[str, Callable[..., Tensor]] = {
     "add": torch.add, "sub": torch.sub, "mul": torch.mul, "real_div": torch.div, "floor_div": torch.floor_divide,
     "mod": torch.remainder, "pow": torch.pow, "maximum": torch.maximum, "minimum": torch.minimum,
     "equal": torch.eq, "not_equal": torch.ne, "greater": torch.gt, "greater_equal": torch.ge, "less": torch.lt,
     "less_equal": torch.le, "logical_and": torch.logical_and, "logical_or": torch.logical_or,
     "logical_xor": torch.logical_xor,
 }  # fmt: skip
-_UNARY: dict[str, Callable[[Tensor], Tensor]] = {
+_UNARY: dict[str, Callable[..., Tensor]] = {
     "abs": torch.abs, "acos": torch.acos, "asin": torch.asin, "atan": torch.atan, "atanh": torch.atanh,
     "ceil": torch.ceil, "cos": torch.cos, "cosh": torch.cosh, "erf": torch.erf, "exp": torch.exp, "exp2": torch.exp2,
     "floor": torch.floor, "identity": torch.clone, "logical_not": torch.logical_not, "relu": torch.relu,
@@ -34,12 +34,8 @@ _TYPES = {
 }  # fmt: skip
 
 
-def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Handler:
-    return lambda given: function(given["x"], given["y"])
-
-
-def _unary(function: Callable[[Tensor], Tensor]) -> Handler:
-    return lambda given: function(given["x"])
+def _call(function: Callable[..., Tensor], *names: str) -> Handler:
+    return lambda given: function(*(given[name] for name in names))
 
 
 def _shifted(function: Callable[[Tensor], Tensor]) -> Handler:
@@ -58,10 +54,7 @@ def _gelu(given: Arguments) -> Tensor:
 
 
 def _reduction(function: Callable[..., Tensor]) -> Handler:
-    def reduce(given: Arguments) -> Tensor:
-        return function(given["x"], dim=given.axes("axes"), keepdim=given.constant("keep_dims", False))
-
-    return reduce
+    return lambda given: function(given["x"], dim=given.axes("axes"), keepdim=given.constant("keep_dims", False))
 
 
 def _matmul(given: Arguments) -> Tensor:
@@ -78,31 +71,29 @@ def _cumsum(given: Arguments) -> Tensor:
 
 
 def _quantize(given: Arguments) -> Tensor:
-    x, kind = given["input"], given.constant("output_dtype")
-    scale, zero = _per_axis(given, x)
+    kind, (x, scale, zero) = given.constant("output_dtype"), _affine(given)
     low, high = (0, 255) if kind == "uint8" else (-128, 127)
     return torch.clamp(torch.round(x / scale) + zero, low, high).to(_TYPES[kind])
 
 
 def _dequantize(given: Arguments) -> Tensor:
-    x = given["input"]
-    scale, zero = _per_axis(given, x)
+    x, scale, zero = _affine(given)
     return (x.to(torch.float32) - zero) * scale
 
 
-def _per_axis(given: Arguments, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale and zero point, ready to be broadcast."""
-    zero, axis = given.maybe("zero_point"), given.constant("axis")
+def _affine(given: Arguments) -> tuple[Tensor, Tensor, Tensor]:
+    """The operand, and scale and zero point, ready to be broadcast."""
+    x, axis, zero = given["input"], given.constant("axis"), given.maybe("zero_point")
     scale, zero = given["scale"], torch.zeros(()) if zero is None else zero.to(torch.float32)
     if axis is None:
-        return scale, zero
+        return x, scale, zero
     shape = [-1 if each == axis % x.ndim else 1 for each in range(x.ndim)]
-    return scale.reshape(shape) if scale.ndim else scale, zero.reshape(shape) if zero.ndim else zero
+    return x, scale.reshape(shape) if scale.ndim else scale, zero.reshape(shape) if zero.ndim else zero
 
 
 TABLE: dict[str, Handler] = {
-    **{name: _binary(function) for name, function in _BINARY.items()},
-    **{name: _unary(function) for name, function in _UNARY.items()},
+    **{name: _call(function, "x", "y") for name, function in _BINARY.items()},
+    **{name: _call(function, "x") for name, function in _UNARY.items()},
     **{name: _reduction(function) for name, function in _REDUCTIONS.items()},
     "log": _shifted(torch.log),
     "rsqrt": _shifted(torch.rsqrt),
@@ -110,14 +101,14 @@ TABLE: dict[str, Handler] = {
     "clip": lambda given: given["x"].clamp(given.constant("alpha"), given.constant("beta")),
     "threshold": lambda given: given["x"].clamp_min(given.constant("alpha")),
     "leaky_relu": lambda given: F.leaky_relu(given["x"], given.constant("alpha")),
-    "prelu": lambda given: F.prelu(given["x"], given["alpha"]),
+    "prelu": _call(F.prelu, "x", "alpha"),
     "elu": lambda given: F.elu(given["x"], given.constant("alpha")),
     "sigmoid_hard": lambda given: torch.clamp(_linear_of(given), 0, 1),
     "linear_activation": _linear_of,
     "gelu": _gelu,
     "softmax": lambda given: torch.softmax(given["x"], given.constant("axis")),
     "cast": lambda given: given["x"].to(_TYPES[given.constant("dtype")]),
-    "select": lambda given: torch.where(given["cond"], given["a"], given["b"]),
+    "select": _call(torch.where, "cond", "a", "b"),
     "reduce_argmax": lambda given: torch.argmax(
         given["x"], given.constant("axis"), given.constant("keep_dims", True)
     ).to(torch.int32),

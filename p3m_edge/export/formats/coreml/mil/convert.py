@@ -1,7 +1,8 @@
-"""A traced network becomes a Core ML package: coremltools, in a process of its own.
+"""The worker that writes Core ML packages by coremltools: of a traced network, or in 8 bits of one in half precision.
 
-``python -m p3m_edge.export.formats.coreml.mil.convert`` takes an :class:`CoreMlOrder`. coremltools logs on its own,
-patches other packages and may take the process down with it; none of that reaches the export.
+``python -m p3m_edge.export.formats.coreml.mil.convert`` takes a :class:`CoreMlOrder` or an :class:`ActivationOrder`.
+coremltools logs on its own, patches other packages and may take the process down with it; none of that reaches the
+export.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from p3m_edge import __version__
-from p3m_edge.export.formats.coreml.mil.package import require
+from p3m_edge.export.formats.coreml.mil.package import Specification, require
 from p3m_edge.export.quiet import quiet
 from p3m_edge.manifest_schema import Form
 from p3m_edge.targets import Precision
@@ -27,6 +30,11 @@ from p3m_edge.workers.child import serve
 SMALL = 512
 """Tensors of fewer weights are not compressed."""
 _DEBUG = "executorch_debug_handle_mapping.json"  # as large as the graph, of use to ExecuTorch alone
+_PALETTES: dict[Precision, int] = {"pal6": 6, "pal4": 4}
+_LEAST = 1e-3
+"""Ranges are at least this wide: the scale is a number in half precision, and one of zero divides by zero."""
+Model = Any
+"""coremltools' ``MLModel``; it has no types."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,29 @@ class CoreMlOrder:
     state: str | None = None
 
 
+@dataclass(frozen=True)
+class ActivationOrder:
+    """What to bring to 8 bits, weights and activations.
+
+    Attributes
+    ----------
+    source, out
+        A package in half precision of iOS 17 or later, and the package to write.
+    ranges
+        The smallest and the largest value of every activation, by name.
+    kept
+        Nodes of the traced network whose operations stay as they are, with their weights.
+    zero_point
+        Unsigned activations with a zero point; else signed ones, symmetric around zero.
+    """
+
+    source: str
+    out: str
+    ranges: dict[str, tuple[float, float]]
+    kept: tuple[str, ...]
+    zero_point: bool
+
+
 def convert(order: CoreMlOrder) -> None:
     """Write the package; raises whatever coremltools and PyTorch raise."""
     ct = require()
@@ -74,38 +105,24 @@ def convert(order: CoreMlOrder) -> None:
         save(ct, model, out)
 
 
-def _function(ct: Any, order: CoreMlOrder, part: CoreMlFunction) -> Any:
-    """A model with one function."""
-    import torch
-
-    model = ct.convert(
-        torch.export.load(part.source),
-        inputs=[ct.ImageType("image", (1, 3, part.height, part.width), color_layout=ct.colorlayout.RGB)],
-        outputs=[_output(ct, name, order) for name in order.outputs],
-        states=_states(ct, order, part),
-        compute_precision=_precision(ct, order.precision, part),
-        minimum_deployment_target=getattr(ct.target, f"iOS{order.minimum}"),
-        convert_to="mlprogram", skip_model_load=True,
-    )  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)  # a range of zero, a sum that overflows: weights are lost
-        return _compressed(ct, model, order.precision)
-
-
-def _merged(ct: Any, order: CoreMlOrder, place: Path) -> Any:
-    """A model with several functions, of which equal weights are stored once."""
-    together = ct.utils.MultiFunctionDescriptor()
-    for name, part in zip(order.names, order.parts, strict=True):
-        path = str(place / f"{name}.mlpackage")
-        _function(ct, order, part).save(path)
-        together.add_function(path, "main", name)
-    together.default_function_name = order.names[0]
-    merged = str(place / "merged.mlpackage")
-    ct.utils.save_multifunction(together, merged)
-    return ct.models.MLModel(merged, skip_model_load=True)
+def quantise(order: ActivationOrder) -> None:
+    """Write the package, with ranges that were measured before; raises whatever coremltools raises."""
+    ct = require()
+    with quiet(stderr=True), warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # a scale that overflows, or is no number
+        coreml = ct.optimize.coreml
+        mode, kind = ("linear", "uint8") if order.zero_point else ("linear_symmetric", "int8")
+        config = coreml.OpLinearQuantizerConfig(mode=mode, dtype=kind)
+        model = ct.models.MLModel(order.source, skip_model_load=True)
+        kept = _kept(model.get_spec(), frozenset(order.kept))
+        with _ranges(order.ranges):
+            model = coreml.linear_quantize_activations(
+                model, coreml.OptimizationConfig(config, op_name_configs=dict.fromkeys(kept)), [{}]
+            )
+        save(ct, _in_8_bits(ct, model, kept), Path(order.out))
 
 
-def save(ct: Any, model: Any, out: Path) -> None:
+def save(ct: ModuleType, model: Model, out: Path) -> None:
     """Write a model as a package: small, and the same from the same input."""
     specification = model.get_spec()
     for function in specification.mlProgram.functions.values():
@@ -122,57 +139,7 @@ def save(ct: Any, model: Any, out: Path) -> None:
         shutil.move(path, out)
 
 
-def _precision(ct: Any, precision: Precision, part: CoreMlFunction) -> Any:
-    if precision == "fp32":
-        return ct.precision.FLOAT32
-    kept = set(part.fp32)
-    return ct.transform.FP16ComputePrecision(op_selector=lambda operation: operation.name not in kept)
-
-
-def _output(ct: Any, name: str, order: CoreMlOrder) -> Any:
-    if name == "alpha" and order.alpha == "image":
-        return ct.ImageType(name, color_layout=ct.colorlayout.GRAYSCALE_FLOAT16)
-    return ct.TensorType(name)
-
-
-def _states(ct: Any, order: CoreMlOrder, part: CoreMlFunction) -> list[Any] | None:
-    if order.state is None:
-        return None
-    values = ct.TensorType(shape=(1, 1, part.height, part.width), dtype=np.float16)  # Core ML has no other states
-    return [ct.StateType(values, order.state)]
-
-
-_BITS: dict[str, tuple[Literal["quantise", "palettise"], int]] = {
-    "int8": ("quantise", 8), "pal6": ("palettise", 6), "pal4": ("palettise", 4),
-}  # fmt: skip
-
-
-def _compressed(ct: Any, model: Any, precision: Precision) -> Any:
-    """The model with its weights in fewer bits; everything is computed in half precision all the same."""
-    if precision not in _BITS:
-        return model
-    how, bits = _BITS[precision]
-    if how == "quantise":
-        return quantise_weights(ct, model)
-    coreml = ct.optimize.coreml
-    config = coreml.OptimizationConfig(coreml.OpPalettizerConfig(mode="kmeans", nbits=bits, weight_threshold=SMALL))
-    return coreml.palettize_weights(model, config)
-
-
-def quantise_weights(ct: Any, model: Any, kept: Collection[str] = ()) -> Any:
-    """The model with 8-bit weights, symmetric, a scale for each channel; operations that are named keep theirs.
-
-    Other constants stay as they are: a channel of zeros, as attention's masks have them, has no scale.
-    """
-    coreml = ct.optimize.coreml
-    weights = coreml.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=SMALL)
-    config = coreml.OptimizationConfig(
-        op_type_configs=dict.fromkeys(("conv", "linear"), weights), op_name_configs=dict.fromkeys(kept)
-    )
-    return coreml.linear_quantize_weights(model, config)
-
-
-def share_constants(block: Any) -> None:
+def share_constants(block: Specification) -> None:
     """Let constants that are equal be one: each operation brings its own strides, pads and kinds of padding."""
     first: dict[bytes, str] = {}
     renamed: dict[str, str] = {}
@@ -197,5 +164,101 @@ def share_constants(block: Any) -> None:
     block.operations.extend(kept)
 
 
+def _function(ct: ModuleType, order: CoreMlOrder, part: CoreMlFunction) -> Model:
+    """A model with one function."""
+    import torch
+
+    image = ct.ImageType("image", (1, 3, part.height, part.width), color_layout=ct.colorlayout.RGB)
+    outputs = [ct.TensorType(name) for name in order.outputs]
+    if order.alpha == "image":
+        outputs[0] = ct.ImageType(order.outputs[0], color_layout=ct.colorlayout.GRAYSCALE_FLOAT16)
+    states = None
+    if order.state is not None:  # Core ML has none but in half precision
+        shape = ct.TensorType(shape=(1, 1, part.height, part.width), dtype=np.float16)
+        states = [ct.StateType(shape, order.state)]
+    if order.precision == "fp32":
+        precision = ct.precision.FLOAT32
+    else:
+        precision = ct.transform.FP16ComputePrecision(op_selector=lambda operation: operation.name not in part.fp32)
+    model = ct.convert(
+        torch.export.load(part.source), inputs=[image], outputs=outputs, states=states, compute_precision=precision,
+        minimum_deployment_target=getattr(ct.target, f"iOS{order.minimum}"),
+        convert_to="mlprogram", skip_model_load=True,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # a range of zero, a sum that overflows: weights are lost
+        if order.precision == "int8":
+            return _in_8_bits(ct, model)
+        if order.precision in _PALETTES:
+            coreml, bits = ct.optimize.coreml, _PALETTES[order.precision]
+            palettes = coreml.OpPalettizerConfig(mode="kmeans", nbits=bits, weight_threshold=SMALL)
+            return coreml.palettize_weights(model, coreml.OptimizationConfig(palettes))
+        return model
+
+
+def _merged(ct: ModuleType, order: CoreMlOrder, place: Path) -> Model:
+    """A model with several functions, of which equal weights are stored once."""
+    together = ct.utils.MultiFunctionDescriptor()
+    for name, part in zip(order.names, order.parts, strict=True):
+        path = str(place / f"{name}.mlpackage")
+        _function(ct, order, part).save(path)
+        together.add_function(path, "main", name)
+    together.default_function_name = order.names[0]
+    merged = str(place / "merged.mlpackage")
+    ct.utils.save_multifunction(together, merged)
+    return ct.models.MLModel(merged, skip_model_load=True)
+
+
+def _in_8_bits(ct: ModuleType, model: Model, kept: Collection[str] = ()) -> Model:
+    """The model with 8-bit weights, symmetric, a scale for each channel; operations that are named keep theirs.
+
+    Other constants stay as they are: a channel of zeros, as attention's masks have them, has no scale.
+    """
+    coreml = ct.optimize.coreml
+    weights = coreml.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=SMALL)
+    config = coreml.OptimizationConfig(
+        op_type_configs=dict.fromkeys(("conv", "linear"), weights), op_name_configs=dict.fromkeys(kept)
+    )
+    return coreml.linear_quantize_weights(model, config)
+
+
+def _kept(specification: Specification, nodes: frozenset[str]) -> list[str]:
+    """The operations that stay as they are, by name.
+
+    Those that were made of nodes: coremltools adds the precision, and a zero to some names. And those that give a
+    result of the program: its passes cannot replace them, and logits would be rounded for nothing.
+    """
+    (function,) = specification.mlProgram.functions.values()
+    (block,) = function.block_specializations.values()
+    found = []
+    for each in block.operations:
+        name = each.attributes["name"].immediateValue.tensor.strings.values[0]
+        bare = name.partition("_cast_fp")[0]
+        if nodes & {bare, bare.removesuffix("_0")} or {output.name for output in each.outputs} & set(block.outputs):
+            found.append(name)
+    return found
+
+
+@contextmanager
+def _ranges(found: Mapping[str, tuple[float, float]]) -> Iterator[None]:
+    """Let coremltools take these ranges for those of its calibration.
+
+    Its own runs the model for each picture, which needs a Mac, and keeps the range of the last one alone (#2704). What
+    it makes of the ranges stays its own: what comes together in a ``concat`` gets one range.
+    """
+    from coremltools.optimize.coreml.experimental._model_debugger import ModelDebugger
+
+    def step(_: object, inputs: object, activation_stats_dict: dict[str, dict[str, float]], **__: object) -> None:
+        for name, (low, high) in found.items():
+            activation_stats_dict[name] = {"rmin": low, "rmax": max(high, low + _LEAST)}
+
+    own = ModelDebugger.step
+    ModelDebugger.step = step
+    try:
+        yield
+    finally:
+        ModelDebugger.step = own
+
+
 if __name__ == "__main__":
-    sys.exit(serve({"convert": convert}))
+    sys.exit(serve({"convert": convert, "quantise": quantise}))

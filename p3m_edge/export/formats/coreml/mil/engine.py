@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.export.formats import Headroom
+from p3m_edge.export.formats.coreml.mil.arguments import Array
 from p3m_edge.export.formats.coreml.mil.interpreter import Interpreter
 from p3m_edge.export.formats.coreml.mil.package import read, require
 from p3m_edge.manifest import Manifest
@@ -22,21 +22,12 @@ NAME = "interpreter"
 def interpret(manifest: Manifest, folder: Path, headroom: Headroom | None = None, *, sequence: bool = False) -> Engine:
     """A Core ML artefact with the interpreter at work, every result rounded as the program types it.
 
-    Parameters
-    ----------
-    manifest, folder
-        The artefact.
-    headroom
-        Told of each inference.
-    sequence
-        As of :class:`~p3m_edge.runtimes.contract.EngineOptions`.
+    ``headroom`` is told of each inference; ``sequence`` is that of :class:`~p3m_edge.runtimes.contract.EngineOptions`.
 
     Raises
     ------
-    ArtefactError
-        The package is damaged, or is not what the manifest says.
-    P3MEdgeError
-        It has operators that are not known.
+    ArtefactError, P3MEdgeError
+        The package is damaged, or is not what the manifest says; it has operators that are not known.
     """
     model = folder / manifest.model_file
     interpreter = Interpreter(read(model), manifest.function)
@@ -47,7 +38,7 @@ def interpret(manifest: Manifest, folder: Path, headroom: Headroom | None = None
     if not {output.name for output in manifest.outputs} <= interpreter.outputs:
         raise mismatch(model, f"its outputs are {', '.join(sorted(interpreter.outputs))}")
 
-    states: dict[str, NDArray[Any]] = {}
+    states: dict[str, Array] = {}
 
     def run(images: Images, outputs: tuple[str, ...]) -> Outputs:
         result = interpreter.run({record.name: as_image(images)}, "typed", states)

@@ -10,18 +10,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from p3m_edge.errors import ArtefactError, P3MEdgeError
 from p3m_edge.export.formats.coreml.mil import arithmetic, layers, shaping
-from p3m_edge.export.formats.coreml.mil.arguments import Arguments, Handler, tensor
-from p3m_edge.export.formats.coreml.mil.package import Package
+from p3m_edge.export.formats.coreml.mil.arguments import Arguments, Array, Handler, tensor
+from p3m_edge.export.formats.coreml.mil.package import Operation, Package, Var
 from p3m_edge.export.quiet import quiet
 
 OPERATORS: dict[str, Handler] = {**arithmetic.TABLE, **layers.TABLE, **shaping.TABLE}
@@ -32,13 +31,13 @@ Mode = Literal["exact", "typed"]
 HALF_MAX = 65504.0
 """The largest number in half precision."""
 _CONSTANT, _COMPRESSED = "const", "constexpr_"
-_AS = {"float": torch.float32, "int": torch.int32, "bool": torch.bool}
+_TYPES = {"f": torch.float32, "i": torch.int32, "u": torch.int32, "b": torch.bool}
 _KINDS = {"f": "float", "i": "int", "u": "int", "b": "bool"}
 
 
 @dataclass(frozen=True)
-class Overflow:
-    """A result that half precision cannot hold: which operation, its operator, and the largest magnitude."""
+class Magnitude:
+    """The largest magnitude of a result that is typed as half precision: which operation has it, and its operator."""
 
     name: str
     op_type: str
@@ -53,25 +52,16 @@ class Interpretation:
     magnitude among all that are computed and not just moved, 0 without any; the operation ``largest_at`` has it.
     """
 
-    outputs: dict[str, NDArray[Any]]
-    overflows: tuple[Overflow, ...]
+    outputs: dict[str, Array]
+    states: dict[str, Array]
+    overflows: tuple[Magnitude, ...]
     largest: float
     largest_at: str
-    states: dict[str, NDArray[Any]]
 
     @property
     def headroom(self) -> float:
         """How many times larger all results could be before one overflows."""
         return HALF_MAX / self.largest if self.largest else math.inf
-
-
-@dataclass
-class _Seen:
-    """What is noted in a run."""
-
-    overflows: list[Overflow] = field(default_factory=list)
-    largest: float = 0.0
-    largest_at: str = ""
 
 
 class Interpreter:
@@ -99,7 +89,7 @@ class Interpreter:
                 f"{package.path.name} cannot be interpreted: {', '.join(unknown)}",
                 hint="these operators are not known here; it may still run on a device",
             )
-        self._constants: dict[str, Any] = {}
+        self._constants: dict[str, object] = {}
         self._uses = Counter(var.name for each in self._operations for var in _sources(each))
 
     @property
@@ -119,10 +109,10 @@ class Interpreter:
 
     def run(
         self,
-        inputs: Mapping[str, NDArray[Any]],
+        inputs: Mapping[str, Array],
         mode: Mode = "exact",
-        states: Mapping[str, NDArray[Any]] | None = None,
-        watch: Callable[[str, str, NDArray[Any]], None] | None = None,
+        states: Mapping[str, Array] | None = None,
+        watch: Callable[[str, str, Array], None] | None = None,
     ) -> Interpretation:
         """Run it once.
 
@@ -144,55 +134,62 @@ class Interpreter:
         ArtefactError
             A result has another shape or kind than the program says.
         """
-        values = self._begin(inputs, states, mode)
-        left, seen = Counter(self._uses), _Seen()
-        kept = {var.name for var in self._function.outputs}
+        values = self._begin(inputs, states or {}, mode)
+        left, magnitudes = Counter(self._uses), list[Magnitude]()
         held = {name: name for name, var in self._function.inputs.items() if _is_state(var)}
+        kept = {*self.outputs, *held}
         with torch.inference_mode():
             for each in computing(self._operations):
-                results = self._computed(each, values)
-                for var, result in zip(each.outputs, results, strict=True):
-                    checked = _checked(each, var, result)
-                    values[var.name] = _noted(each, var, checked, mode, seen)
+                for var, result in zip(each.outputs, self._computed(each, values), strict=True):
+                    _check(each, var, result)
+                    half = result.is_floating_point() and numpy_type(var) == np.float16
+                    if half and result.numel() and each.op_type not in MOVING:
+                        magnitudes.append(Magnitude(each.name, each.op_type, float(result.abs().amax())))
+                    values[var.name] = result.half().float() if half and mode == "typed" else result
                     if watch is not None:
                         watch(var.name, each.op_type, values[var.name].numpy())
+                sources = _sources(each)
                 if each.op_type == "coreml_update_state":
-                    values[held[each.state.name]] = values[each.outputs[0].name]
-                for var in _sources(each):
+                    (state,) = (var for var in sources if var.name in held)
+                    values[state.name] = values[each.outputs[0].name]
+                for var in sources:
                     left[var.name] -= 1
-                    if not left[var.name] and var.name not in kept and var.name not in held:
+                    if not left[var.name] and var.name not in kept:
                         values.pop(var.name, None)
-        outputs = {var.name: self._value(var, values) for var in self._function.outputs}
+        overflows = tuple(each for each in magnitudes if not each.largest <= HALF_MAX)  # also what is no number
+        peak = max(
+            magnitudes,
+            key=lambda each: math.inf if math.isnan(each.largest) else each.largest,
+            default=Magnitude("", "", 0.0),
+        )
         return Interpretation(
-            {name: tensor(value).numpy() for name, value in outputs.items()},
-            tuple(seen.overflows), seen.largest, seen.largest_at, {name: values[name].numpy() for name in held},
+            {var.name: tensor(self._value(var, values)).numpy() for var in self._function.outputs},
+            {name: values[name].numpy() for name in held}, overflows, peak.largest, peak.name,
         )  # fmt: skip
 
-    def _begin(
-        self, inputs: Mapping[str, NDArray[Any]], states: Mapping[str, NDArray[Any]] | None, mode: Mode
-    ) -> dict[str, Tensor]:
+    def _begin(self, inputs: Mapping[str, Array], states: Mapping[str, Array], mode: Mode) -> dict[str, Tensor]:
         """The inputs and states as tensors."""
         values: dict[str, Tensor] = {}
         for name, var in self._function.inputs.items():
             if _is_state(var):
-                held = (states or {}).get(name)
-                values[name] = torch.zeros(tuple(var.shape)) if held is None else tensor(held)
+                values[name] = tensor(states[name]) if name in states else torch.zeros(var.shape)
                 continue
             if name not in inputs:
                 raise P3MEdgeError(f"the input {name!r} is missing")
             value = tensor(inputs[name])
             if not _fits(value.shape, var):
                 raise P3MEdgeError(f"the input {name!r} has the shape {list(value.shape)}, not {list(var.shape)}")
-            value = value.to(_AS[_KINDS[numpy_type(var).kind]])
+            value = value.to(_TYPES[numpy_type(var).kind])
             values[name] = value.half().float() if mode == "typed" and numpy_type(var) == np.float16 else value
         return values
 
-    def _computed(self, operation: Any, values: Mapping[str, Tensor]) -> Sequence[Any]:
-        given = {
-            name: [self._value(each, values) for each in value] if isinstance(value, (list, tuple))
-            else self._value(value, values)
-            for name, value in operation.inputs.items()
-        }  # fmt: skip
+    def _computed(self, operation: Operation, values: Mapping[str, Tensor]) -> Sequence[Tensor]:
+        given: dict[str, object] = {}
+        for name, value in operation.inputs.items():
+            if isinstance(value, (list, tuple)):
+                given[name] = [self._value(each, values) for each in value]
+            else:
+                given[name] = self._value(value, values)
         given |= {name: value for name, value in operation.default_inputs().items() if given.get(name) is None}
         try:
             result = OPERATORS[operation.op_type](Arguments(given))
@@ -201,86 +198,71 @@ class Interpreter:
         except Exception as error:  # PyTorch's and NumPy's, for arguments that they cannot take
             reason = " ".join(str(error).split()) or type(error).__name__
             raise P3MEdgeError(f"{operation.name}: {operation.op_type} cannot be computed: {reason}") from error
-        return result if isinstance(result, (tuple, list)) else (result,)
+        return [result] if isinstance(result, Tensor) else result
 
-    def _value(self, var: Any, values: Mapping[str, Tensor]) -> Any:
+    def _value(self, var: Var | None, values: Mapping[str, Tensor]) -> object:
         """A computed tensor, or a constant; weights are decompressed once and kept as tensors."""
         if var is None or var.name in values:
             return None if var is None else values[var.name]
         if var.name not in self._constants:
-            source = var.op
-            if source is not None and source.op_type.startswith(_COMPRESSED):
+            value = var.val
+            if var.op is not None and var.op.op_type.startswith(_COMPRESSED):
                 with quiet(stderr=True):
-                    value = source.materialized_val_inference()
-            else:
-                value = var.val
+                    value = var.op.materialized_val_inference()
             large = isinstance(value, np.ndarray) and value.ndim
             self._constants[var.name] = tensor(value) if large else value
         return self._constants[var.name]
 
 
-def computing(operations: Iterable[Any]) -> list[Any]:
+def computing(operations: Iterable[Operation]) -> list[Operation]:
     """The operations that are no constants, plain or compressed."""
     return [each for each in operations if each.op_type != _CONSTANT and not each.op_type.startswith(_COMPRESSED)]
 
 
-def unknown_operators(operations: Iterable[Any]) -> tuple[str, ...]:
+def unknown_operators(operations: Iterable[Operation]) -> tuple[str, ...]:
     """The operators that are not known here, by name."""
     return tuple(sorted({each.op_type for each in computing(operations)} - OPERATORS.keys()))
 
 
-def _sources(operation: Any) -> list[Any]:
+def _sources(operation: Operation) -> list[Var]:
     """The inputs of an operation, tuples opened."""
-    found: list[Any] = []
+    found: list[Var | None] = []
     for value in operation.inputs.values():
         found.extend(value if isinstance(value, (list, tuple)) else [value])
     return [var for var in found if var is not None]
 
 
-def _is_state(var: Any) -> bool:
+def _is_state(var: Var) -> bool:
     from coremltools.converters.mil.mil import types
 
     return bool(types.is_state(var.sym_type))
 
 
-def numpy_type(var: Any) -> np.dtype[Any]:
+def numpy_type(var: Var) -> np.dtype[np.generic]:
     """The type of a value as NumPy has it."""
     from coremltools.converters.mil.mil import types
 
-    found: np.dtype[Any] = np.dtype(types.nptype_from_builtin(var.dtype))
+    found: np.dtype[np.generic] = np.dtype(types.nptype_from_builtin(var.dtype))
     return found
 
 
-def _shape(var: Any) -> tuple[int | None, ...]:
+def _shape(var: Var) -> tuple[int | None, ...]:
     """The shape in the program, where open sizes are symbols; None stands for them."""
     return tuple(int(side) if isinstance(side, (int, np.integer)) else None for side in var.shape)
 
 
-def _fits(shape: Sequence[int], var: Any) -> bool:
+def _fits(shape: Sequence[int], var: Var) -> bool:
     """Whether a shape is the one of the program."""
     wanted = _shape(var)
     return len(shape) == len(wanted) and all(want in (None, size) for size, want in zip(shape, wanted, strict=True))
 
 
-def _checked(operation: Any, var: Any, result: Tensor) -> Tensor:
-    """A result, if it has the shape and the kind that the program says."""
+def _check(operation: Operation, var: Var, result: Tensor) -> None:
+    """Raise an error where a result has not the shape and the kind that the program says."""
     kind = "bool" if result.dtype == torch.bool else "float" if result.is_floating_point() else "int"
-    if not _fits(result.shape, var) or kind != _KINDS[numpy_type(var).kind]:
+    wanted = _KINDS[numpy_type(var).kind]
+    if not _fits(result.shape, var) or kind != wanted:
         raise ArtefactError(
             f"{operation.name}: {operation.op_type} gives {kind} {list(result.shape)}, "
-            f"and the program says {_KINDS[numpy_type(var).kind]} {list(var.shape)}"
+            f"and the program says {wanted} {list(var.shape)}"
         )
-    return result
-
-
-def _noted(operation: Any, var: Any, result: Tensor, mode: Mode, seen: _Seen) -> Tensor:
-    """A result as the mode wants it; magnitudes of half precision are noted."""
-    if not result.is_floating_point() or numpy_type(var) != np.float16 or not result.numel():
-        return result
-    if operation.op_type not in MOVING:
-        largest = float(result.abs().amax())
-        if not largest <= HALF_MAX:  # also what is no number
-            seen.overflows.append(Overflow(operation.name, operation.op_type, largest))
-        if not largest <= seen.largest:
-            seen.largest, seen.largest_at = largest, operation.name
-    return result.half().float() if mode == "typed" else result

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +11,11 @@ from torch import Tensor
 
 from p3m_edge.export.formats.coreml.mil.arguments import Arguments, Handler, flat_padding
 
-_CONVOLUTIONS: dict[int, Any] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_TRANSPOSED: dict[int, Any] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
-_MAXIMA: dict[int, Any] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
-_MEANS: dict[int, Any] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+_Function = Callable[..., Tensor]
+_CONVOLUTIONS: dict[int, _Function] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_TRANSPOSED: dict[int, _Function] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+_MAXIMA: dict[int, _Function] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+_MEANS: dict[int, _Function] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 _Pairs = list[tuple[int, int]]
 """What is before and after each spatial axis."""
 
@@ -58,8 +58,7 @@ def _conv(given: Arguments) -> Tensor:
     else:
         x, own = _padded(x, padding), [0] * spatial
     groups = given.constant("groups", 1)
-    result: Tensor = _CONVOLUTIONS[spatial](x, weight, given.maybe("bias"), strides, own, steps, groups)
-    return result
+    return _CONVOLUTIONS[spatial](x, weight, given.maybe("bias"), strides, own, steps, groups)
 
 
 def _conv_transpose(given: Arguments) -> Tensor:
@@ -67,7 +66,7 @@ def _conv_transpose(given: Arguments) -> Tensor:
     spatial = weight.ndim - 2
     strides, steps = (_each(given, name, spatial) for name in ("strides", "dilations"))
     groups, shape = given.constant("groups", 1), given.constant("output_shape")
-    whole: Tensor = _TRANSPOSED[spatial](x, weight, given.maybe("bias"), strides, 0, 0, groups, steps)
+    whole = _TRANSPOSED[spatial](x, weight, given.maybe("bias"), strides, 0, 0, groups, steps)
     cut = _padding(given, x.shape[2:], weight.shape[2:], strides, steps)
     for axis, (before, after) in enumerate(cut, start=2):
         length = shape[axis] if shape is not None else whole.shape[axis] - before - after
@@ -99,8 +98,7 @@ def _windows(given: Arguments) -> tuple[Tensor, list[int], list[int], _Pairs, _P
 
 def _max_pool(given: Arguments) -> Tensor:
     x, kernel, strides, _, sides = _windows(given)
-    result: Tensor = _MAXIMA[len(kernel)](_padded(x, sides, -math.inf), kernel, strides)
-    return result
+    return _MAXIMA[len(kernel)](_padded(x, sides, -math.inf), kernel, strides)
 
 
 def _avg_pool(given: Arguments) -> Tensor:
@@ -111,8 +109,7 @@ def _avg_pool(given: Arguments) -> Tensor:
         counted, x = _padded(counted, padding, 1.0), _padded(x, padding)
         sides = [(0, whole - own) for (_, own), (_, whole) in zip(padding, sides, strict=True)]
     mean = _MEANS[len(kernel)]
-    result: Tensor = mean(_padded(x, sides), kernel, strides) / mean(_padded(counted, sides), kernel, strides)
-    return result
+    return mean(_padded(x, sides), kernel, strides) / mean(_padded(counted, sides), kernel, strides)
 
 
 def _batch_norm(given: Arguments) -> Tensor:

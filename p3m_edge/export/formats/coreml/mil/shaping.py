@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import numpy as np
 import torch
@@ -12,21 +12,11 @@ from torch import Tensor
 from p3m_edge.export.formats.coreml.mil.arguments import Arguments, Handler, flat_padding
 
 
-def _reshape(given: Arguments) -> Tensor:
-    x = given["x"]
-    return x.reshape([x.shape[axis] if size == 0 else size for axis, size in enumerate(given.integers("shape"))])
-
-
 def _expand_dims(given: Arguments) -> Tensor:
     x, axes = given["x"], given.integers("axes")
     for axis in sorted(axis % (x.ndim + len(axes)) for axis in axes):
         x = x.unsqueeze(axis)
     return x
-
-
-def _squeeze(given: Arguments) -> Tensor:
-    x = given["x"]
-    return x.squeeze() if given.constant("axes") is None else x.squeeze(tuple(given.axes("axes")))
 
 
 def _concat(given: Arguments) -> Tensor:
@@ -43,8 +33,8 @@ def _split(given: Arguments) -> tuple[Tensor, ...]:
 
 
 def _slice_by_index(given: Arguments) -> Tensor:
-    x = given["x"]
-    return torch.from_numpy(np.ascontiguousarray(x.numpy()[_index(given, x.ndim)]))  # PyTorch has no negative steps
+    x = given["x"].numpy()  # PyTorch has no negative steps
+    return torch.from_numpy(np.ascontiguousarray(x[_index(given, x.ndim)]))
 
 
 def _slice_update(given: Arguments) -> Tensor:
@@ -53,15 +43,15 @@ def _slice_update(given: Arguments) -> Tensor:
     return torch.from_numpy(x)
 
 
-def _index(given: Arguments, rank: int) -> tuple[Any, ...]:
+def _index(given: Arguments, rank: int) -> tuple[int | slice, ...]:
     """Begin, end, stride and their masks as NumPy's index."""
     begin, end = given.integers("begin"), given.integers("end")
     steps = given.integers("stride") if given.constant("stride") is not None else [1] * rank
     masks = [given.constant(name) or [False] * rank for name in ("begin_mask", "end_mask", "squeeze_mask")]
-    chosen: list[Any] = []
-    for first, last, step, from_start, to_end, one in zip(begin, end, steps, *masks, strict=True):
-        chosen.append(first if one else slice(None if from_start else first, None if to_end else last, step))
-    return tuple(chosen)
+    return tuple(
+        first if one else slice(None if from_start else first, None if to_end else last, step)
+        for first, last, step, from_start, to_end, one in zip(begin, end, steps, *masks, strict=True)
+    )
 
 
 def _crop(given: Arguments) -> Tensor:
@@ -100,11 +90,6 @@ def _gather_along_axis(given: Arguments) -> Tensor:
     return torch.gather(x, axis, given["indices"].to(torch.int64).remainder(x.shape[axis]))
 
 
-def _flatten(given: Arguments) -> Tensor:
-    x, axis = given["x"], given.constant("axis", 1)
-    return x.reshape(int(np.prod(x.shape[:axis], dtype=int)), -1)
-
-
 def _depth_to_space(given: Arguments) -> Tensor:
     x, block = given["x"], given.constant("block_size")
     batch, channels, height, width = x.shape
@@ -120,10 +105,12 @@ def _space_to_depth(given: Arguments) -> Tensor:
 
 
 TABLE: dict[str, Handler] = {
-    "reshape": _reshape,
+    "reshape": lambda given: given["x"].reshape(
+        [size or given["x"].shape[axis] for axis, size in enumerate(given.integers("shape"))]
+    ),
     "transpose": lambda given: given["x"].permute(given.integers("perm")),
     "expand_dims": _expand_dims,
-    "squeeze": _squeeze,
+    "squeeze": lambda given: given["x"].squeeze(tuple(given.axes("axes"))),
     "concat": _concat,
     "stack": lambda given: torch.stack(given.many("values"), given.constant("axis")),
     "split": _split,
@@ -137,7 +124,7 @@ TABLE: dict[str, Handler] = {
     "gather_along_axis": _gather_along_axis,
     "fill": lambda given: given["value"].expand(given.integers("shape")).clone(),
     "reverse": lambda given: given["x"].flip(given.axes("axes")),
-    "flatten2d": _flatten,
+    "flatten2d": lambda given: given["x"].reshape(math.prod(given["x"].shape[: given.constant("axis", 1)]), -1),
     "pixel_shuffle": lambda given: F.pixel_shuffle(given["x"], given.constant("upscale_factor")),
     "pixel_unshuffle": lambda given: F.pixel_unshuffle(given["x"], given.constant("downscale_factor")),
     "depth_to_space": _depth_to_space,
