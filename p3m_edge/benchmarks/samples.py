@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import cv2
 import numpy as np
@@ -187,7 +186,7 @@ def _compared(alpha: Alpha, reference: Alpha | None, truth: Pixels | None) -> Ma
     return Matte(small, sad, 1000 * _mean(apart), float(apart.max()), _mean(apart > VISIBLE))
 
 
-def _mean(values: NDArray[Any]) -> float:
+def _mean(values: NDArray[np.float32 | np.bool_]) -> float:
     return float(values.mean(dtype=np.float64))
 
 

@@ -76,7 +76,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, hint=f"see: {self.prog} --help")
 
-    def parse(self, arguments: Sequence[str]) -> Any:
+    def parse(self, arguments: Sequence[str]) -> object:
         """The verb's ``Arguments``; options and positionals may be mixed. :class:`UsageError`: they are not as told."""
         from p3m_edge.cli.options import collect
 

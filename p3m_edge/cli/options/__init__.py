@@ -59,7 +59,7 @@ def argument(text: str, metavar: str, *, nargs: str | None = None) -> Any:
     return field(default=() if nargs in ("*", "+") else None, metadata={"argparse": keywords, "flags": None})
 
 
-def group(cls: type[T], title: str | None = None) -> Any:
+def group(cls: type[T], title: str | None = None) -> T:
     """A field that brings the options of another such dataclass, under a title of their own if there is one."""
     return field(default_factory=cls, metadata={"group": cls, "title": title})
 
@@ -77,13 +77,13 @@ def add_to(place: argparse._ActionsContainer, cls: type) -> None:
             container.add_argument(*_flags(each), **_settings(hints[each.name], each))
 
 
-def _flags(each: Field[Any]) -> list[str]:
+def _flags(each: Field[object]) -> list[str]:
     """The names on the command line; the field's, where none stands in front of the value."""
     flags: list[str] | None = each.metadata["flags"]
     return [each.name] if flags is None else flags or [f"--{each.name.replace('_', '-')}"]
 
 
-def _settings(kind: object, each: Field[Any]) -> dict[str, Any]:
+def _settings(kind: object, each: Field[object]) -> dict[str, Any]:
     """What argparse is told about a field of a type."""
     keywords: dict[str, Any] = {name: value for name, value in each.metadata["argparse"].items() if value is not None}
     keywords |= {"help": _help(keywords["help"], each.default), "default": each.default}

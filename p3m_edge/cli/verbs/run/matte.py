@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import psutil
@@ -38,6 +38,7 @@ _TRANSPARENT = 16  # bytes more
 _NO_MEMORY = re.compile(r"Insufficient memory|bad_alloc|bad allocation|Failed to allocate", re.IGNORECASE)
 
 Colour = tuple[int, int, int]
+Pixels = NDArray[np.uint8 | np.uint16]
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Recipe:
 
     def render(
         self, picture: Picture, alpha: NDArray[np.float32], kinds: Iterable[str]
-    ) -> Iterator[tuple[str, NDArray[Any]]]:
+    ) -> Iterator[tuple[str, Pixels]]:
         """The results, one by one: ``[H, W]`` for alpha, ``[H, W, 4]`` for the cut-out, ``[H, W, 3]`` else.
 
         uint16 for pictures of that depth, uint8 otherwise; in the colours of the picture's profile. What is transparent
@@ -138,10 +139,10 @@ class Recipe:
         channel, and colours under full transparency are in no result.
         """
         frame, given = picture.own, picture.alpha
-        shown: NDArray[Any] = alpha
+        shown = alpha
         if given is not None:
             frame = imageio.fill_hidden(frame, given)
-            shown = alpha * (given * np.float32(1 / np.iinfo(given.dtype).max))
+            shown = np.asarray(alpha * (given * np.float32(1 / np.iinfo(given.dtype).max)), np.float32)
         colours = None  # of the subject: estimating them costs more than all else
         wanted = sorted(kinds, key=KINDS.index)
         for kind in wanted:
@@ -165,7 +166,7 @@ class Recipe:
 
 
 @lru_cache(maxsize=2)
-def _in_colours_of(profile: bytes | None, background: Colour | Picture) -> Colour | NDArray[Any]:
+def _in_colours_of(profile: bytes | None, background: Colour | Picture) -> Colour | Pixels:
     """A background as the values of another picture's space; a picture that is transparent in places is on white."""
     if isinstance(background, Picture):
         if background.alpha is not None:
