@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import resources
 from itertools import count
 from pathlib import Path
 from statistics import fmean
@@ -21,16 +22,22 @@ from p3m_edge.benchmarks.measure import Progress
 from p3m_edge.benchmarks.redact import redact
 from p3m_edge.benchmarks.report.schema import Accuracy, BenchmarkReport
 from p3m_edge.benchmarks.rows import ArtefactRow, load_arguments
-from p3m_edge.errors import InputError
+from p3m_edge.data import sets
+from p3m_edge.data.sample import Item
+from p3m_edge.errors import InputError, UsageError
 from p3m_edge.temporary import temporary_folder
 from p3m_edge.workers.parent import Worker, WorkerError
 
 PAGE_SIDE = 768
 """The longer side of a picture as it is kept, in pixels."""
 
+MOST = 12
+"""Pictures that a page holds: more would make it too large to be opened, let alone looked at."""
+
 VISIBLE = 0.01
 """A difference of an alpha that counts as seen, in the share of pixels."""
 
+_PORTRAIT = "astronaut.jpg"
 _DETAIL = 0.25  # side of the window of detail, as a share of the picture's shorter side
 
 Alpha = NDArray[np.float32]
@@ -97,6 +104,40 @@ class Mattes:
 
     portraits: tuple[Portrait, ...]
     accuracy: Accuracy
+
+
+def find(paths: Sequence[Path]) -> tuple[SamplePortrait, ...]:
+    """The pictures of files, folders and sets, each once; those of a set come with their true mattes.
+
+    :class:`UsageError`: there are more than ``MOST``, or a folder holds several splits; :class:`InputError`: a folder
+    cannot be listed, or holds no pictures.
+    """
+    if not paths:
+        return (SamplePortrait(_PORTRAIT, Path(str(resources.files("p3m_edge") / "assets" / _PORTRAIT))),)
+    found: dict[Path, SamplePortrait] = {}
+    for path in paths:
+        for item in _items(path):
+            found.setdefault(item.image.absolute(), SamplePortrait(item.image.name, item.image, item.alpha))
+    if len(found) > MOST:
+        raise UsageError(f"{len(found)} samples are too many: a page holds {MOST}", hint="name some of the files")
+    names = [sample.name for sample in found.values()]
+    return tuple(
+        replace(sample, name=f"{picture.parent.parent.name}/{picture.parent.name}/{sample.name}")
+        if names.count(sample.name) > 1
+        else sample
+        for picture, sample in found.items()
+    )
+
+
+def _items(path: Path) -> Sequence[Item]:
+    """The pictures of a folder or a set; or a picture, with what the set has of it that it lies in."""
+    if not path.is_dir():
+        home = path.absolute().parent.parent
+        within = sets.find_items(home) if sets.find_layout(home) is not None else ()
+        return [item for item in within if item.image == path.absolute()] or [Item(path.name, path)]
+    if sets.find_layout(path) is None and (splits := sets.splits(path)):
+        raise UsageError(f"{path} has splits: name one", hint=f"--samples {' '.join(map(str, splits.values()))}")
+    return sets.find_items(path)
 
 
 def check(samples: Iterable[SamplePortrait]) -> None:
