@@ -51,12 +51,12 @@ class Console:
 
     @cached_property
     def out(self) -> RichConsole:
-        """Where tables go: stdout (stderr with ``--json``)."""
+        """Rich's console for stdout (stderr with ``--json``): tables."""
         return _rich(stderr=False)
 
     @cached_property
     def err(self) -> RichConsole:
-        """Where progress, warnings and errors go: stderr."""
+        """Rich's console for stderr: progress, warnings and errors."""
         return _rich(stderr=True)
 
     @contextmanager
@@ -133,7 +133,7 @@ class Console:
 
     @contextmanager
     def status(self, message: str) -> Iterator[Callable[[str], None]]:
-        """Show what is going on, on a terminal, until the block ends; what is told meanwhile is a line elsewhere."""
+        """Show a message until the block ends, with what is told meanwhile; a file or pipe gets a line for that."""
         if not self.err.is_terminal:
             yield lambda text: self.note(f"{message}: {text}")
             return
@@ -292,7 +292,7 @@ def _printable(value: object) -> object:
 
 
 def _replace_closed_streams() -> None:
-    """Give a process that was started without stdout or stderr (``>&-``, a window without a console) a dead end."""
+    """Open the null device as stdout or stderr where the process has none (``>&-``, a window without a console)."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))

@@ -99,25 +99,26 @@ def verify(folder: Path, runtime: Runtime | None = None, key: Path | None = None
     With ``key``, the signature is checked before anything else; what is not signed is not loaded.
     """
     start = time.perf_counter()
-    verdict, error = Verification(folder), None
     try:
         if key is not None:
             if folder.suffix != PACKAGE:
                 manifests.read(folder)
             signature.check(folder, key)
-        verdict, error = _examined(folder) if folder.suffix == PACKAGE else _tested(folder, runtime or Runtime())
-    except P3MEdgeError as failure:
-        error = failure
-    if error is not None:
-        failed = isinstance(error, GateError) and (verdict.selftest or verdict.program)
-        verdict = replace(
-            verdict, status="failed" if failed else "error", message=str(error), hint=error.hint,
-            exit_code=error.exit_code,
-        )  # fmt: skip
+        verdict = _examined(folder) if folder.suffix == PACKAGE else _tested(folder, runtime or Runtime())
+    except P3MEdgeError as error:
+        verdict = _failed(Verification(folder), error)
     return replace(verdict, seconds=round(time.perf_counter() - start, 3))
 
 
-def _tested(folder: Path, runtime: Runtime) -> tuple[Verification, P3MEdgeError | None]:
+def _failed(verdict: Verification, error: P3MEdgeError) -> Verification:
+    """A verdict with the gate that failed, or with why there is none."""
+    gate = isinstance(error, GateError) and (verdict.selftest or verdict.program)
+    return replace(
+        verdict, status="failed" if gate else "error", message=str(error), hint=error.hint, exit_code=error.exit_code
+    )
+
+
+def _tested(folder: Path, runtime: Runtime) -> Verification:
     """The verdict on an artefact by its golden vectors; if its engine is not here, computed operator by operator."""
     manifest = manifests.read(folder)
     if _runs_elsewhere(manifest, runtime.device):
@@ -140,7 +141,7 @@ def _tested(folder: Path, runtime: Runtime) -> tuple[Verification, P3MEdgeError 
         verified=manifest.verified,
     )  # fmt: skip
     text = f"{len(found.failures)} of its figures exceed their limits"
-    return verdict, None if found.passed else GateError(text, hint=_UNUSABLE)
+    return verdict if found.passed else _failed(verdict, GateError(text, hint=_UNUSABLE))
 
 
 def _runs_elsewhere(manifest: Manifest, device: str | None) -> bool:
@@ -166,21 +167,21 @@ def _compute(manifest: Manifest, folder: Path) -> Engine:
     return model_format.open_for_verification(claimed, folder, sequence=True)
 
 
-def _examined(path: Path) -> tuple[Verification, P3MEdgeError | None]:
+def _examined(path: Path) -> Verification:
     """The verdict on any Core ML package."""
     with needing("torch,coreml"):
         from p3m_edge.export.formats.coreml.mil.examine import examine
     verdict = Verification(path, program=examine(path))
     bad = next((function for function in verdict.program if not function.sound), None)
     if bad is None:
-        return verdict, None
+        return verdict
     if bad.unknown:
         hint = "these operators are not known here; the package may still run on a device"
-        return verdict, P3MEdgeError(f"not interpreted: {', '.join(bad.unknown)}", hint=hint)
+        return _failed(verdict, P3MEdgeError(f"not interpreted: {', '.join(bad.unknown)}", hint=hint))
     if bad.failure:
-        return verdict, P3MEdgeError(bad.failure)
+        return _failed(verdict, P3MEdgeError(bad.failure))
     text = f"{len(bad.overflows)} results overflow half precision: {bad.overflows[0].name}"
-    return verdict, GateError(text, hint="keep them in float32, or scale what goes in")
+    return _failed(verdict, GateError(text, hint="keep them in float32, or scale what goes in"))
 
 
 def failure(results: Sequence[Verification]) -> P3MEdgeError | None:
@@ -189,7 +190,7 @@ def failure(results: Sequence[Verification]) -> P3MEdgeError | None:
     if not bad:
         return None
     worst = max(bad, key=lambda result: result.exit_code)
-    message = worst.message or ""
+    message = str(worst.message)
     if str(worst.folder) not in message:
         message = f"{worst.folder}: {message}"
     if len(results) > 1:
