@@ -1,7 +1,7 @@
 """Sample portraits through every artefact that was measured: mattes to look at, and their errors.
 
-It runs after the measuring, in processes of its own, and disturbs no time. Errors are taken at the pictures' full size;
-what is kept of the pictures and mattes is small enough for a page.
+It runs after the measuring, in processes of its own. Errors are taken at the pictures' full size; what is kept of the
+pictures and mattes is small enough for a page.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge import imageio
-from p3m_edge.benchmarks.measure import Progress
+from p3m_edge.benchmarks.measure import Progress, no_progress
 from p3m_edge.benchmarks.redact import redact
 from p3m_edge.benchmarks.report.schema import Accuracy, BenchmarkReport
 from p3m_edge.benchmarks.rows import ArtefactRow, load_arguments
@@ -130,7 +130,7 @@ def find(paths: Sequence[Path]) -> tuple[SamplePortrait, ...]:
 
 
 def _items(path: Path) -> Sequence[Item]:
-    """The pictures of a folder or a set; or a picture, with what the set has of it that it lies in."""
+    """The pictures of a folder or a set; of a file, the picture with the matte that its set has."""
     if not path.is_dir():
         home = path.absolute().parent.parent
         within = sets.find_items(home) if sets.find_layout(home) is not None else ()
@@ -151,7 +151,7 @@ def check(samples: Iterable[SamplePortrait]) -> None:
 
 def matte(
     rows: Sequence[ArtefactRow], report: BenchmarkReport, samples: Sequence[SamplePortrait], *,
-    reference: str | None = None, progress: Progress | None = None,
+    reference: str | None = None, progress: Progress = no_progress,
 ) -> Mattes:  # fmt: skip
     """Matte every sample with every artefact that is ok in the report.
 
@@ -167,13 +167,12 @@ def matte(
         The label of the row to compare with. None, or a row without mattes (eager, failed): the first in float32,
         else the first.
     progress
-        Gets told about every step.
+        Called at every step.
     """
     ok = {row.label: row for row in report.rows if row.status == "ok"}
     usable = [row for row in rows if row.label in ok]
     options = replace(report.options, frame_width=1, frame_height=1)  # that frame is not matted
-    tell, steps = progress or (lambda _what, _done, _total: None), count()
-    failures: dict[str, str] = {}
+    steps, failures = count(), dict[str, str]()
     with temporary_folder() as folder:
         for row in usable:
             alphas = folder / str(usable.index(row))
@@ -182,7 +181,7 @@ def matte(
                 with Worker(row.module, timeout=options.timeout, scratch=folder) as worker:
                     worker.call("load", **load_arguments(row, options))
                     for number, sample in enumerate(samples):
-                        tell(f"{row.label}: {sample.name}", next(steps), len(usable) * len(samples))
+                        progress(f"{row.label}: {sample.name}", next(steps), len(usable) * len(samples))
                         picture, out = sample.picture.absolute(), alphas / f"{number}.npy"
                         worker.call("matte", picture=str(picture), out=str(out))
             except WorkerError as error:
@@ -221,10 +220,10 @@ def _portrait(sample: SamplePortrait, alphas: Mapping[str, Alpha], reference: st
 
 
 def _compared(alpha: Alpha, reference: Alpha | None, truth: Pixels | None) -> Matte:
-    apart = np.abs(alpha - (alpha if reference is None else reference))
+    difference = np.abs(alpha - (alpha if reference is None else reference))
     sad = None if truth is None else _mean(np.abs(alpha - truth.astype(np.float32) / 255)) * alpha.size / 1000
     small = _small(np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8))
-    return Matte(small, sad, 1000 * _mean(apart), float(apart.max()), _mean(apart > VISIBLE))
+    return Matte(small, sad, 1000 * _mean(difference), float(difference.max()), _mean(difference > VISIBLE))
 
 
 def _mean(values: NDArray[np.float32 | np.bool_]) -> float:
@@ -241,7 +240,7 @@ def _small(picture: Pixels) -> Pixels:
 
 
 def most_detailed(edge: Pixels) -> tuple[int, int, int]:
-    """Left, top and side of the square window with the most hair, as far as an alpha ``[h, w]`` tells.
+    """Left, top and side of the square window with the most hair, by an alpha ``[h, w]``.
 
     That is where values between the extremes change from pixel to pixel; the upper parts of the subject count more.
     """

@@ -102,7 +102,7 @@ def load(verb: str) -> Verb:
 def split(words: Sequence[str]) -> tuple[str, list[str]]:
     """The verb that a command line begins with, and the words after it.
 
-    A verb has two words if its first is a group's (``data``); the second is then taken whatever it is.
+    A verb has two words if its first is a group's (``data``); the second is then taken even if it is unknown.
     """
     groups = {verb.partition(" ")[0] for verb in VERBS if " " in verb}
     length = 2 if words[0] in groups else 1
@@ -211,7 +211,7 @@ def _interrupts(signals: list[int]) -> Iterator[None]:
         signals.append(number)
         raise KeyboardInterrupt
 
-    # Ctrl-C may be ignored (nohup), or be the business of whoever calls this.
+    # Ctrl-C may be ignored (nohup), or be handled by the calling program.
     own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     numbers = (signal.SIGTERM, signal.SIGINT) if own else (signal.SIGTERM,)
     previous = {number: signal.signal(number, interrupt) for number in numbers}

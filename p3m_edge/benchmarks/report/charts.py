@@ -30,7 +30,7 @@ _SPOTS = ((9, 11, "left"), (9, -11, "left"), (-9, -11, "right"), (-9, 11, "right
 
 
 class Bar(NamedTuple):
-    """A row of a bar chart; ``note`` stands behind the value, and a marked one is in the accent's colour."""
+    """A row of a bar chart; ``note`` follows the value, and a marked one has the accent colour."""
 
     label: str
     value: float
@@ -47,7 +47,7 @@ class Point(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A row in the chart of latency (median and its interval, ms) against error; ``number`` stands in its mark."""
+    """A row in the chart of latency (median and its interval, ms) against error; ``number`` is drawn in its mark."""
 
     number: int
     label: str
@@ -156,7 +156,7 @@ def trade_off(places: Sequence[Place], marks: Sequence[tuple[str, float]], label
 
 
 def _scale(axes: Axes, places: Sequence[Place], marks: Sequence[float]) -> None:
-    """The axes' ends: from zero, unless the latencies lie far apart or the errors close together."""
+    """Set the ranges of the axes: from zero, unless latencies differ much or errors little."""
     latencies = [value for place in places for value in (place.low, place.high)] + list(marks)
     slowest, fastest = max(latencies), min(latencies)
     if slowest / fastest > _LOGARITHMIC:
@@ -186,8 +186,8 @@ def _mark(axes: Axes, place: Place, *, alpha: float) -> None:
 
 
 def _name(axes: Axes, places: Sequence[Place]) -> None:
-    """The rows' names beside their points, where nothing else stands; elsewhere the number tells."""
-    axes.figure.canvas.figure.draw_without_rendering()  # it finds out where all things stand
+    """Label the points where there is room; the others have their number."""
+    axes.figure.canvas.figure.draw_without_rendering()  # it lays everything out
     taken: list[Bbox] = [text.get_window_extent() for text in axes.texts]
     for place in places:
         for x, y, side in _SPOTS:

@@ -69,7 +69,7 @@ def heading(report: BenchmarkReport) -> str:
 
 
 def remarks(report: BenchmarkReport) -> Iterator[str]:
-    """What a reader must know: rows that failed, rows that are tied, and what disturbed the run."""
+    """Remarks for the reader: rows that failed, rows that are tied, and disturbances of the run."""
     for row in report.rows:
         if row.status != "ok":
             yield f"{row.label} {row.status}: {row.reason}"

@@ -1,4 +1,4 @@
-"""What ``export`` is told: targets, limits, and what concerns some targets; fields are those of ``ExportRequest``."""
+"""Options of ``export``: targets, limits, and what concerns some targets; named as the fields of ``ExportRequest``."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class TensorRT(Engine):
-    """The engine, and what ``export`` alone is told."""
+    """The engine, and the options that ``export`` alone has."""
 
     require_engine: bool | None = option(
         "without a builder that can do it, fail; else the artefact has the typed ONNX, to build on the device"

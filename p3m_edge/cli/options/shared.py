@@ -47,7 +47,7 @@ class Mattes:
 
     @property
     def form(self) -> MatteForm:
-        """As data sets are told."""
+        """The form, for functions that read data sets."""
         return MatteForm(self.alpha_from or PLAIN.source, self.alpha_turned or PLAIN.turned)
 
     @property

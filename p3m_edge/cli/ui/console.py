@@ -61,7 +61,7 @@ class Console:
 
     @contextmanager
     def streams(self) -> Iterator[None]:
-        """Make both streams safe for any file name and, with ``--json``, keep everybody else off stdout.
+        """Make both streams safe for any file name and, with ``--json``, keep all other output off stdout.
 
         Libraries print as they like, some of them from C++: with ``--json`` the file descriptor itself is
         pointed at stderr, and only :meth:`emit` writes to the real stdout.
@@ -133,7 +133,7 @@ class Console:
 
     @contextmanager
     def status(self, message: str) -> Iterator[Callable[[str], None]]:
-        """Show a message until the block ends, with what is told meanwhile; a file or pipe gets a line for that."""
+        """Show a message until the block ends; what is reported meanwhile follows it, or is a line elsewhere."""
         if not self.err.is_terminal:
             yield lambda text: self.note(f"{message}: {text}")
             return
@@ -171,19 +171,19 @@ class Console:
         self.trace(error)
         known = _known(error)
         line = str(known) if known.exit_code == _INTERRUPTED else f"error: {known}"
-        told = False
+        shown = False
         try:
             if self.json and not self._emitted:
                 self._write_json(to_json({}, known))
             self.err.print(line, style="red", soft_wrap=True)
-            told = True
+            shown = True
             if known.hint:
                 self.err.print(f"hint: {known.hint}", soft_wrap=True)
             # What could not be written is still buffered: left there, it would fail again as the interpreter ends.
             self._stdout.flush()
         except OSError as failure:  # stdout cannot be written at all; the exit code still tells
             self._discard_stdout()
-            if not told and not isinstance(failure, BrokenPipeError):
+            if not shown and not isinstance(failure, BrokenPipeError):
                 sys.stderr.write(_visible(f"error: {known}\n"))
         return known.exit_code
 

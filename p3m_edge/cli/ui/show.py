@@ -111,6 +111,6 @@ def progress(console: Console, *, lines: int = 0, keep: bool = False) -> Iterato
 
 @contextmanager
 def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for work on many things, on a terminal alone. It is called with ``(done, total)``."""
+    """A bar for work on many items, on a terminal alone; call it with ``(done, total)``."""
     with progress(console) as bars:
         yield partial(bars.progress, what)

@@ -182,7 +182,7 @@ def _samples(args: Arguments) -> tuple[SamplePortrait, ...]:
 
 
 def commands(args: Arguments, rows: Sequence[ArtefactRow], report: BenchmarkReport) -> Iterator[tuple[str, str]]:
-    """What each command does, and the command; absolute paths are replaced by what the report calls the thing."""
+    """What each command does, and the command; absolute paths are replaced by the labels of the report."""
     o, artefacts = report.options, [_shown(row.folder, row.label) for row in rows]
     # How it was measured, also by what was left to its default.
     args = replace(
@@ -198,7 +198,7 @@ def commands(args: Arguments, rows: Sequence[ArtefactRow], report: BenchmarkRepo
 
 
 def _shown(given: str | Path, name: str = "") -> str:
-    """A path as it was typed if it tells nothing of this machine, else the name that stands for it."""
+    """A relative path as it was typed; of any other, which would show this machine's folders, the name alone."""
     path = Path(given)
     outside = path.is_absolute() or ".." in path.parts
     return (name or path.name) if outside else path.as_posix()

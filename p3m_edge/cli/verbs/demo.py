@@ -143,8 +143,8 @@ def _matte(folder: Path, artefact: Path) -> tuple[str, ...]:
     results = dict(Recipe(_KINDS, _GREEN, force=True).render(picture, alpha, _KINDS))
     for kind, result in results.items():
         imageio.write_png(folder / f"{kind}.png", result, result=True)
-    beside = sheet([[("portrait", picture.rgb), *results.items()]], _SIDE)
-    atomic_write(folder / _SIDE_BY_SIDE, encode_jpeg(beside, 88))
+    row = sheet([[("portrait", picture.rgb), *results.items()]], _SIDE)
+    atomic_write(folder / _SIDE_BY_SIDE, encode_jpeg(row, 88))
     return (*(f"{kind}.png" for kind in results), _SIDE_BY_SIDE)
 
 

@@ -116,7 +116,7 @@ def run(args: Arguments, console: Console) -> None:
 
 
 def load_exporter() -> ModuleType:
-    """The package ``p3m_edge.export``; a :class:`MissingError` where a package that it stands on cannot be imported."""
+    """The package ``p3m_edge.export``; a :class:`MissingError` where a package that it needs is absent."""
     with needing("torch"):
         from p3m_edge import export
     return export

@@ -85,7 +85,7 @@ class Verification:
 
 
 def run(args: Arguments, console: Console) -> None:
-    """Verify each folder, whatever became of the others."""
+    """Verify each folder, also after others failed."""
     results = []
     for folder in args.artefacts:
         with console.status(f"verifying {folder}"):

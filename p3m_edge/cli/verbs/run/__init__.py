@@ -38,7 +38,7 @@ _UNTRAINED = "the weights of this artefact are stand-ins and NOT TRAINED: its ma
 
 @dataclass(frozen=True)
 class RunReport:
-    """What became of all pictures. ``trained`` is false for stand-in weights; ``left_out`` are earlier results."""
+    """The result of a run. ``trained`` is false for stand-in weights; ``left_out`` are earlier results."""
 
     artefact: Path
     target: str

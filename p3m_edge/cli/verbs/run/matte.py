@@ -43,7 +43,7 @@ Pixels = NDArray[np.uint8 | np.uint16]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one picture, or of one ``page`` of it, from 1 on.
+    """The result of one picture, or of one ``page`` of it, from 1 on.
 
     ``outputs`` are the files that are there now; with ``skipped`` they were there before. ``reason`` says why it failed
     or was skipped. ``seconds`` are for decoding, matting and writing. ``remarks`` are those of
@@ -62,7 +62,7 @@ class Outcome:
 
 
 def identities(path: Path) -> set[object]:
-    """What a file is told apart by, so that links and other spellings of its name count."""
+    """The identities of a file: its real path and its inode, so that links and other spellings are recognised."""
     found: set[object] = {os.path.realpath(path)}
     with suppress(OSError):
         status = path.stat()
@@ -205,8 +205,7 @@ def process(
     Returns
     -------
     outcome
-        A picture that cannot be used, and whatever else goes wrong with it, is an outcome, not an exception; ``trace``
-        is told of the exception.
+        Whatever goes wrong with a picture is an outcome, not an exception; ``trace`` gets the exception.
     full
         Whether the disc is full: there is no point in going on.
     """
@@ -226,7 +225,7 @@ def process(
             profile = None if kind == "alpha" else picture.icc_profile
             imageio.write_png(wanted[kind], result, icc_profile=profile, result=True)
             del result
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is this picture's, and the others have their turn
+    except Exception as error:  # noqa: BLE001 - it concerns this picture alone; the others follow
         trace(error)
         causes = (error, error.__cause__)
         full = any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes)
