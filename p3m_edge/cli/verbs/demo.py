@@ -23,12 +23,12 @@ from p3m_edge.cli.options import option
 from p3m_edge.cli.ui import Console, Part, megabytes, progress
 from p3m_edge.cli.verbs import export as exporting
 from p3m_edge.cli.verbs import verify as verifying
-from p3m_edge.cli.verbs.run.matte import Recipe
 from p3m_edge.cli.verbs.verify import Verification
 from p3m_edge.data.pixels import encode_jpeg
 from p3m_edge.data.recipe import make_folder
 from p3m_edge.data.sheet import sheet
 from p3m_edge.errors import OutputError
+from p3m_edge.pictures.results import Recipe
 from p3m_edge.runtimes import Matting
 from p3m_edge.table import Table, table
 

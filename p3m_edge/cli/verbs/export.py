@@ -138,8 +138,8 @@ def _pictures(paths: Sequence[Path]) -> tuple[Path, ...]:
     """The pictures that files and folders name, each decoded once: an :class:`InputError` comes before the work."""
     if not paths:
         return ()
-    from p3m_edge.cli.verbs.run.sources import collect
     from p3m_edge.imageio import read_image
+    from p3m_edge.pictures.sources import collect
 
     found = collect(paths)
     for path, reason in found.failures:

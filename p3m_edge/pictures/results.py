@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ from PIL import ImageColor
 from p3m_edge import imageio
 from p3m_edge.errors import InputError, OutputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import MAX_PIXELS, Picture, TooLargeError
+from p3m_edge.pictures.sources import Source, output_names
 from p3m_edge.resources import memory_left
 from p3m_edge.runtimes import compose
 
 if TYPE_CHECKING:
-    from p3m_edge.cli.verbs.run.sources import Source
     from p3m_edge.runtimes import Matting
 
 BYTES_PER_PIXEL = {"alpha": 14, "cutout": 26, "composite": 26, "blur": 20}
@@ -194,6 +194,24 @@ def read_background(text: str, max_pixels: int = MAX_PIXELS) -> Colour | Picture
         f"background {text!r} is neither a colour nor a picture",
         hint="for example --background '#00ff00', --background white, --background beach.jpg",
     )
+
+
+def matte_all(
+    matting: Matting, sources: Sequence[Source], out: Path, recipe: Recipe, budget: Budget,
+    protected: AbstractSet[object], *, step: Callable[[str, int, int], None], trace: Callable[[Exception], None],
+) -> Iterator[Outcome]:  # fmt: skip
+    """Matte pictures one by one, each as :func:`process` does; a full disc ends it, and the rest counts as failed.
+
+    ``step`` is called before each with its name, how many are done, and how many there are.
+    """
+    full = False
+    for done, (source, name) in enumerate(zip(sources, output_names(sources), strict=True)):
+        step(source.path.name, done, len(sources))
+        if full:
+            yield Outcome(source.path, "failed", reason="not begun: the disc is full", page=source.page)
+            continue
+        outcome, full = process(matting, source, recipe.files(out, name), recipe, budget, protected, trace)
+        yield outcome
 
 
 def process(
