@@ -91,8 +91,9 @@ def _resources(rows: Rows) -> Table:
     body = []
     for row, m in rows:
         cold, second = m.cold_start, m.second_start
-        times = (cold.ready_ms, cold.import_ms, cold.load_ms, cold.first_ms, second and second.ready_ms)
-        shown = (_shown(time, ".0f") for time in (*times, second and second.first_ms))
+        again = (None, None) if second is None else (second.ready_ms, second.first_ms)
+        times = (cold.ready_ms, cold.import_ms, cold.load_ms, cold.first_ms, *again)
+        shown = (_shown(time, ".0f") for time in times)
         sizes = map(megabytes, (m.memory.cold, m.memory.running, m.memory.throughput, row.size_bytes))
         body.append((row.label, *shown, *sizes))
     columns = (
