@@ -101,7 +101,7 @@ def _sizes(args: Arguments, root: Path, console: ui.Console) -> None:
         assert row.measured is not None
         latency = row.measured.latency
         figures.append({"size": str(size), "latency": latency, "sad": sad, "pictures": pictures})
-        points.append(charts.Point(latency.median, sad, str(size)))
+        points.append(charts.Point(str(size), latency.median, sad))
         rows.append((str(size), *_latency(latency), f"{sad:.2f}", str(pictures)))
     title = f"mobile: latency and error by size ({set_name}, {accuracy[0][1]} pictures)"
     svg = charts.points(title, points, "latency, ms", "SAD, thousands")

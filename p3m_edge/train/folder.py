@@ -157,7 +157,7 @@ def write_curve(run: Path, batch: int) -> None:
     """
     table = run / "validation.csv"
     try:
-        points = [charts.Point(int(row["step"]) * batch / 1000, float(row["sad"])) for row in read_csv(table)]
+        points = [charts.Point("", int(row["step"]) * batch / 1000, float(row["sad"])) for row in read_csv(table)]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise InputError(f"{table} cannot be read: {error}") from error
     title, axes = "SAD of the held-out pictures", ("pictures seen, thousands", "SAD, thousands")

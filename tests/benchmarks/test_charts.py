@@ -49,7 +49,7 @@ def test_bars_of_nothing_and_without_a_unit():
 
 
 def test_points_lie_where_their_values_say_and_inside_the_picture():
-    drawn = points("t", [Point(1.0, 9.0, "a"), Point(2.0, 3.0, "b"), Point(4.0, 6.0, "c")], "latency, ms", "SAD")
+    drawn = points("t", [Point("a", 1.0, 9.0), Point("b", 2.0, 3.0), Point("c", 4.0, 6.0)], "latency, ms", "SAD")
     dots = _dots(drawn, "points")
     (ax, ay), (bx, by), (cx, cy) = dots
     assert (cx - bx) / (bx - ax) == pytest.approx(2, abs=0.01)
@@ -59,7 +59,7 @@ def test_points_lie_where_their_values_say_and_inside_the_picture():
 
 
 def test_points_that_are_not_finite_are_left_out():
-    data = [Point(1.0, float("nan")), Point(2.0, 3.0), Point(float("inf"), 1.0)]
+    data = [Point("", 1.0, float("nan")), Point("", 2.0, 3.0), Point("", float("inf"), 1.0)]
     drawn = points("t", data, "x", "y", joined=True)
     assert len(_dots(drawn, "points")) == 1
     assert "3.00" in _texts(drawn)
@@ -67,7 +67,7 @@ def test_points_that_are_not_finite_are_left_out():
 
 
 def test_the_same_data_give_the_same_bytes_and_names_are_no_formulas():
-    data = [Point(1.0, 2.0, "$a_b$ \\frac 人"), Point(2.0, 1.0)]
+    data = [Point("$a_b$ \\frac 人", 1.0, 2.0), Point("", 2.0, 1.0)]
     assert points("t", data, "x", "y") == points("t", data, "x", "y")
     assert "$a_b$ \\frac 人" in _texts(points("t", data, "x", "y"))
 

@@ -41,9 +41,9 @@ class Bar(NamedTuple):
 class Point(NamedTuple):
     """A point of a chart of two quantities."""
 
+    label: str
     x: float
     y: float
-    label: str = ""
 
 
 class Place(NamedTuple):
