@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from p3m_edge.table import Table
 
-Part: TypeAlias = "str | Text | Table | Callable[[RichConsole], None]"
+Part: TypeAlias = "str | Text | Table"
 
 _PLAIN_WIDTH = 160  # columns of a table that goes into a file or a pipe
 _INTERRUPTED = 130
@@ -104,7 +104,7 @@ class Console:
         document
             A frozen dataclass, or a mapping of such.
         parts
-            What people get: lines, tables, or functions that print on the console that they are given.
+            What people get: lines and tables.
         error
             The JSON document has it as ``error``.
         warnings
@@ -126,8 +126,6 @@ class Console:
         for part in parts:
             if isinstance(part, Table):
                 part.print(where)
-            elif callable(part):
-                part(where)
             else:
                 where.print(part, soft_wrap=True)
 

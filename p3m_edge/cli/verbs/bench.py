@@ -158,7 +158,7 @@ def run(args: Arguments, console: Console) -> None:
         console.write(args.html, pages.page(report, mattes, tuple(commands(args, rows, report))))
     error = regression(report) or failure(report) or next(iter(errors), None)
     warnings = report.conditions.warnings if console.json else ()  # the tables show them
-    console.emit(report, [lambda out: reports.print_report(report, out)], error, warnings)
+    console.emit(report, reports.parts(report), error, warnings)
 
 
 def _samples(args: Arguments) -> tuple[SamplePortrait, ...]:

@@ -168,6 +168,6 @@ def _artefacts(report: DemoReport) -> Table:
 def _render(folder: Path, report: DemoReport) -> Iterator[Part]:
     yield from exporting.render(report.artefacts)
     yield from verifying.render(report.verified, figures=False)
-    yield lambda out: benchmark_report.print_report(report.benchmark, out)
+    yield from benchmark_report.parts(report.benchmark)
     yield f"{folder}: {', '.join((*TARGETS, *report.files))}"
     yield f"Done in {report.seconds:.0f} s; the matte: {folder / _SIDE_BY_SIDE}"
