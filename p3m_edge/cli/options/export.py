@@ -81,9 +81,8 @@ def sizes(text: str) -> tuple[Size, ...]:
 def deployment_target(text: str) -> int:
     """Parse the name of a system, or a release of iOS: ``iOS17``, ``17``, ``macOS14``."""
     name = text.strip().lower()
-    release = {system.lower(): release for system, release in _SYSTEMS.items()}.get(
-        f"ios{name}" * name.isdigit() or name
-    )
+    known = {system.lower(): release for system, release in _SYSTEMS.items()}
+    release = known.get(f"ios{name}", known.get(name))
     if release is None:
         hint = f"choose from: {', '.join(_SYSTEMS)}; what they run, newer ones run too"
         raise UsageError(f"{text!r} is no deployment target", hint=hint)
