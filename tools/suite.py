@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -198,7 +197,7 @@ def _goals_table(goals: Iterable[Goal]) -> Table:
 def _render(suite: Suite) -> Iterator[ui.Part]:
     yield _goals_table(suite.goals)
     for report in suite.reports:
-        yield partial(benchmark_report.print_report, report)
+        yield from benchmark_report.parts(report)
 
 
 if __name__ == "__main__":

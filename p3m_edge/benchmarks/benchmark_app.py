@@ -1,6 +1,6 @@
-"""OpenVINO's own ``benchmark_app`` beside this benchmark: same artefact, same settings, interleaved rounds.
+"""OpenVINO's own ``benchmark_app`` against this benchmark: same artefact, same settings, interleaved rounds.
 
-Two independent clocks on one thing: if they disagree, one of the two does not measure what it says.
+Two independent measurements: if they disagree, one of the two is wrong.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ import importlib.util
 import random
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from p3m_edge import manifest
-from p3m_edge.benchmarks.measure import Progress, default_threads
+from p3m_edge.benchmarks.measure import Progress, default_threads, no_progress
 from p3m_edge.benchmarks.redact import redact
 from p3m_edge.benchmarks.report.schema import AppComparison, MeasureOptions, Used
 from p3m_edge.benchmarks.rows import ArtefactRow, describe, load_arguments
@@ -31,7 +30,7 @@ _MAIN = (
     "from openvino.tools.benchmark.main import main; sys.exit(main())"
 )
 _REPORT = "benchmark_report.json"
-_MINIMUM_ITERATIONS = 3
+_FEWEST = 3  # iterations
 
 
 class _Results(msgspec.Struct):
@@ -43,7 +42,7 @@ class _AppReport(msgspec.Struct):
 
 
 def compare(
-    row: ArtefactRow, options: MeasureOptions, *, scratch: Path | None = None, progress: Progress | None = None
+    row: ArtefactRow, options: MeasureOptions, *, scratch: Path | None = None, progress: Progress = no_progress
 ) -> AppComparison:
     """Measure one OpenVINO artefact with both, in interleaved rounds: latency hint, synchronous, same threads.
 
@@ -69,15 +68,10 @@ def compare(
     silence_engines()  # looking for a module below it imports openvino
     if importlib.util.find_spec("openvino.tools.benchmark") is None:
         raise missing_package("openvino.tools.benchmark", "openvino")
-    options = replace(
-        options,
-        threads=options.threads or default_threads(options.device),
-        iterations=max(options.iterations, _MINIMUM_ITERATIONS),
-        seconds=None,
-    )
-    tell = progress or (lambda _what, _done, _total: None)
+    threads, iterations = options.threads or default_threads(options.device), max(options.iterations, _FEWEST)
+    options = replace(options, threads=threads, iterations=iterations, seconds=None)
     with temporary_folder(scratch) as folder:
-        return _compare(row, options, folder, tell)
+        return _compare(row, options, folder, progress)
 
 
 def _compare(row: ArtefactRow, options: MeasureOptions, folder: Path, progress: Progress) -> AppComparison:
@@ -88,29 +82,26 @@ def _compare(row: ArtefactRow, options: MeasureOptions, folder: Path, progress: 
     with Worker(row.module, timeout=options.timeout, scratch=folder) as worker:
         used = msgspec.convert(worker.call("load", **load_arguments(row, options))["used"], Used)
         settings = _settings(options, used)
-        told = (*settings, *_configuration(options, used, folder))
+        arguments = (*settings, *_configuration(options, used, folder))
         worker.call("first")
         worker.call("warmup", calls=options.warmup)
 
-        def we() -> None:
-            ours.append(worker.call("round", iterations=options.iterations, seconds=None, bare=True)["latency"])
-
-        def they() -> None:
-            theirs.append([_run(model, told, folder, options.timeout, row)])
-
         for number in range(options.rounds):
-            turns: list[Callable[[], None]] = [we, they]
-            for turn in shuffle.sample(turns, 2):
+            for ours_now in shuffle.sample([True, False], 2):
                 what = f"benchmark_app, round {number + 1}: {row.label}"
                 progress(what, len(ours) + len(theirs), 2 * options.rounds)
-                turn()
+                if ours_now:
+                    found = worker.call("round", iterations=options.iterations, seconds=None, bare=True)
+                    ours.append(found["latency"])
+                else:
+                    theirs.append([_run(model, arguments, folder, options.timeout, row)])
     shown = settings if options.threads is None else (*settings, f"INFERENCE_NUM_THREADS={options.threads}")
     mine, other = summarise(ours), summarise(theirs)
     return AppComparison(row.label, mine, other, paired_ratio(mine.rounds, other.rounds), shown)
 
 
 def _settings(options: MeasureOptions, used: Used) -> tuple[str, ...]:
-    """What ``benchmark_app`` must be told to do what our engine does."""
+    """The options that make ``benchmark_app`` do what our engine does."""
     return (
         "-d", used.device, "-hint", "latency", "-api", "sync", "-infer_precision", used.arithmetic,
         "-niter", str(options.iterations),
@@ -118,7 +109,7 @@ def _settings(options: MeasureOptions, used: Used) -> tuple[str, ...]:
 
 
 def _configuration(options: MeasureOptions, used: Used, folder: Path) -> tuple[str, ...]:
-    """The number of threads: beside a hint ``benchmark_app`` takes it from a file only."""
+    """The number of threads: together with a hint, ``benchmark_app`` takes it from a file only."""
     if options.threads is None:
         return ()
     path = folder / "configuration.json"

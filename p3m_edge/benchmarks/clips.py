@@ -3,7 +3,7 @@
     python -m p3m_edge.benchmarks.clips ARTEFACT --data DATA [--strip PNG] [--json]
 
 Every frame is matted by itself, without a stabiliser, as :class:`~p3m_edge.runtimes.Matting` does it; where MediaPipe
-is installed, its Selfie Segmentation is measured beside (see :mod:`p3m_edge.benchmarks.photographs`). Two measures:
+is installed, its Selfie Segmentation is measured too (see :mod:`p3m_edge.benchmarks.photographs`). Two measures:
 
 * flicker as :func:`p3m_edge.metrics.flicker` gives it, which needs no true matte: how the alpha changes where the
   picture does not. It knows nothing of the mattes themselves: one that is 0 everywhere does not flicker at all.

@@ -1,7 +1,7 @@
 """What a benchmark must say about the machine it ran on, and nothing that identifies its owner.
 
 A :class:`Fingerprint` holds no host name, user name, path, serial number or address, so that a report may be published
-as it stands. :class:`Conditions` is the state of the machine during one run: how busy it was, and what to distrust.
+as it stands. :class:`Conditions` is the state of the machine during one run: how busy it was, and warnings.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def _board() -> str | None:
 
 
 def _features(flags: str) -> tuple[str, ...]:
-    """What the kernel tells (macOS: ``sysctl``), and what OpenCV found, which is the only public source on Windows."""
+    """The features that the kernel lists (macOS: ``sysctl``), and those OpenCV detects, the only source on Windows."""
     intel = _sysctl("-n", "machdep.cpu.features", "machdep.cpu.leaf7_features") or ""
     words = [*flags.split(), *intel.replace(".", "_").split()]
     listed = (_sysctl("hw.optional") or "").splitlines()
@@ -197,7 +197,7 @@ def _features(flags: str) -> tuple[str, ...]:
 
 
 def _system() -> str:
-    """Name and version number only: a kernel's full release string may carry the name of whoever built it."""
+    """Name and version number only: a kernel's full release string may hold the name of its builder."""
     release = re.match(r"\d+(\.\d+)*", platform.mac_ver()[0] or platform.release())
     name = "macOS" if platform.system() == "Darwin" else platform.system()
     text = f"{name} {release.group(0)}" if release else name
@@ -224,7 +224,7 @@ def _read(path: Path) -> str | None:
 
 
 def _sysctl(*arguments: str) -> str | None:
-    """What macOS tells of its own; None elsewhere."""
+    """The answer of macOS' ``sysctl``; None elsewhere."""
     if platform.system() != "Darwin":
         return None
     command = ["/usr/sbin/sysctl", *arguments]

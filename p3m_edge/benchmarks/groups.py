@@ -6,7 +6,7 @@ Each group has its mean, a bootstrap interval of it (95 %, over pictures), and t
 pictures; above 1.5 it is marked. The mattes are IS-Net's: they say where a network departs from IS-Net, in which group
 more than in others, and rank neither.
 
-Skin tone is judged from pixels, by nobody's say. Faces in that set are hidden by cell means, which keep their colour.
+Skin tone is estimated from pixels. Faces in that set are hidden by cell means, which keep their colour.
 Of the median colour inside the largest face the individual typology angle is taken, ``arctan((L* - 50) / b*)`` in
 degrees (Chardon et al., Int. J. Cosmet. Sci. 1991), and its six usual classes are joined to three: very light, light
 and intermediate (above 28), tan and brown (-30 to 28), dark (below -30). The angle was made for a calibrated
@@ -56,7 +56,7 @@ _COLOURLESS = 5  # of chroma (CIELAB): skin has 10 to 35 in a colour picture; ne
 _COLUMNS = 12  # of the sheet
 
 Traits = Mapping[str, float | None]
-"""The value of each trait of a picture; None where it cannot be told."""
+"""The value of each trait of a picture; None where it is unknown."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Calls timed in turns, in one process: what the machine does meanwhile meets all of them alike."""
+"""Calls timed in turns, in one process, so that disturbances of the machine affect all of them alike."""
 
 from __future__ import annotations
 

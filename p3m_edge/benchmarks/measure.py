@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -55,9 +56,13 @@ Progress = Callable[[str, int, int], None]
 _SECOND_STARTS = 3
 
 
+def no_progress(_what: str, _done: int, _total: int) -> None:
+    """Report nothing."""
+
+
 def measure(
     rows: Sequence[Row], options: MeasureOptions, *, frame: Path | None = None, baseline: str | None = None,
-    scratch: Path | None = None, progress: Progress | None = None,
+    scratch: Path | None = None, progress: Progress = no_progress,
 ) -> BenchmarkReport:  # fmt: skip
     """Measure all rows on this machine.
 
@@ -73,7 +78,7 @@ def measure(
     baseline
         The label that the ratios refer to; None: the first eager reference, if there is one.
     scratch, progress
-        The folder for temporary files (None: the system's); gets told about every step.
+        The folder for temporary files (None: the system's); called at every step.
 
     Raises
     ------
@@ -99,7 +104,7 @@ def measure(
 
 
 def default_threads(device: str) -> int | None:
-    """What every engine gets unless told otherwise: the usable physical cores; None for other devices than the CPU."""
+    """The threads of every engine by default: the usable physical cores; None for other devices than the CPU."""
     if device.lower() != "cpu":
         return None
     return max(1, min(usable_cores(), psutil.cpu_count(logical=False) or usable_cores()))
@@ -158,11 +163,10 @@ class _Run:
     """The phases over all entries. An entry that fails drops out; the others go on."""
 
     def __init__(
-        self, entries: list[_Entry], options: MeasureOptions, frame: Path | None, folder: Path,
-        progress: Progress | None,
-    ) -> None:  # fmt: skip
+        self, entries: list[_Entry], options: MeasureOptions, frame: Path | None, folder: Path, progress: Progress
+    ) -> None:
         self._entries, self._options, self._frame, self._folder = entries, options, frame, folder
-        self._progress = progress or (lambda _what, _done, _total: None)
+        self._progress = progress
         self._shuffle = random.Random(options.seed)  # noqa: S311 - an order, not a secret
         self._on_gpu = [entry for entry in entries if entry.result.engine == "tensorrt"]
         self._in_parallel = [entry for entry in entries if isinstance(entry.row, ArtefactRow) and options.throughput]
@@ -173,12 +177,12 @@ class _Run:
         """Run every phase."""
         for entry in self._entries:
             self._attempt(entry, f"{entry.row.label}: cold start, golden vectors", self._cold_start)
-        self._interleave("round", self._entries, self._warm, self._round)
+        self._interleave("round", self._entries, self._warm, partial(self._calls, "round", "running"))
         for entry in self._on_gpu:
             self._attempt(entry, f"{entry.row.label}: the GPU's own time", self._gpu)
         self._interleave(
-            "throughput", self._in_parallel, lambda worker, entry: self._start(worker, entry, "throughput"),
-            self._throughput,
+            "throughput", self._in_parallel, partial(self._start, hint="throughput"),
+            partial(self._calls, "throughput", "throughput"),
         )  # fmt: skip
         self._progress("done", self._done, self._total)
 
@@ -204,11 +208,10 @@ class _Run:
                 proceed(entry, start)
 
             def proceed(entry: _Entry, work: Callable[[Worker, _Entry], object] = turn) -> None:
-                worker = workers[entry.row.label]
                 try:
-                    work(worker, entry)
+                    work(workers[entry.row.label], entry)
                 except WorkerError:
-                    worker.kill()
+                    workers[entry.row.label].kill()
                     raise
 
             for entry in entries:
@@ -240,8 +243,8 @@ class _Run:
         package = str(row.folder / found.model_file)
         with self._worker(entry) as worker:
             try:
-                told = worker.call("placement", package=package, device=device, function=found.function)
-                return msgspec.convert(told, Placement)
+                found_plan = worker.call("placement", package=package, device=device, function=found.function)
+                return msgspec.convert(found_plan, Placement)
             except WorkerError as error:
                 worker.kill()
                 return Placement((), redact(str(error), row.paths()))
@@ -251,13 +254,7 @@ class _Run:
         entry.cold_start = entry.cold_start or start  # the eager reference has had none: it caches nothing
         worker.call("warmup", calls=self._options.warmup)
 
-    def _round(self, worker: Worker, entry: _Entry) -> None:
-        self._calls(worker, entry, "round", "running")
-
-    def _throughput(self, worker: Worker, entry: _Entry) -> None:
-        self._calls(worker, entry, "throughput", "throughput")
-
-    def _calls(self, worker: Worker, entry: _Entry, operation: str, phase: str) -> None:
+    def _calls(self, operation: str, phase: str, worker: Worker, entry: _Entry) -> None:
         found = worker.call(operation, iterations=self._options.iterations, seconds=self._options.seconds)
         for kind, values in found.items():
             entry.calls.setdefault(kind, []).append(values)

@@ -1,4 +1,4 @@
-"""Error on real photographs, picture by picture, with the networks of others beside it.
+"""Error on real photographs, picture by picture, with other networks for comparison.
 
     python -m p3m_edge.benchmarks.photographs ARTEFACT [ARTEFACT ...] --data DATA [--isnet FILE] [--json]
 

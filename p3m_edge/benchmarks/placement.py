@@ -54,7 +54,7 @@ class Placement:
 
 
 def plan(package: Path, unit: str, function: str | None = None) -> Placement:
-    """Ask Core ML for its plan; whatever keeps it from answering becomes the reason.
+    """Ask Core ML for its plan; an error becomes the reason for having none.
 
     Parameters
     ----------

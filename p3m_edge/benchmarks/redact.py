@@ -1,4 +1,4 @@
-"""Messages without folders: a report names files, never where they lie."""
+"""Messages without folders: a report has names of files, never their folders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def redact(text: str, known: Mapping[str, str] | None = None) -> str:
     text
         An error message.
     known
-        Paths to what stands for them, replaced first (they may contain blanks).
+        Paths and their replacements, applied first (paths may contain blanks).
     """
     for path, name in sorted((known or {}).items(), key=lambda item: -len(item[0])):
         text = text.replace(path, name)

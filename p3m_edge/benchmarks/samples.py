@@ -1,37 +1,43 @@
 """Sample portraits through every artefact that was measured: mattes to look at, and their errors.
 
-It runs after the measuring, in processes of its own, and disturbs no time. Errors are taken at the pictures' full size;
-what is kept of the pictures and mattes is small enough for a page.
+It runs after the measuring, in processes of its own. Errors are taken at the pictures' full size; what is kept of the
+pictures and mattes is small enough for a page.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import resources
 from itertools import count
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge import imageio
-from p3m_edge.benchmarks.measure import Progress
+from p3m_edge.benchmarks.measure import Progress, no_progress
 from p3m_edge.benchmarks.redact import redact
 from p3m_edge.benchmarks.report.schema import Accuracy, BenchmarkReport
 from p3m_edge.benchmarks.rows import ArtefactRow, load_arguments
-from p3m_edge.errors import InputError
+from p3m_edge.data import sets
+from p3m_edge.data.sample import Item
+from p3m_edge.errors import InputError, UsageError
 from p3m_edge.temporary import temporary_folder
 from p3m_edge.workers.parent import Worker, WorkerError
 
 PAGE_SIDE = 768
 """The longer side of a picture as it is kept, in pixels."""
 
+MOST = 12
+"""Pictures that a page holds: more would make it too large to be opened, let alone looked at."""
+
 VISIBLE = 0.01
 """A difference of an alpha that counts as seen, in the share of pixels."""
 
+_PORTRAIT = "astronaut.jpg"
 _DETAIL = 0.25  # side of the window of detail, as a share of the picture's shorter side
 
 Alpha = NDArray[np.float32]
@@ -100,6 +106,40 @@ class Mattes:
     accuracy: Accuracy
 
 
+def find(paths: Sequence[Path]) -> tuple[SamplePortrait, ...]:
+    """The pictures of files, folders and sets, each once; those of a set come with their true mattes.
+
+    :class:`UsageError`: there are more than ``MOST``, or a folder holds several splits; :class:`InputError`: a folder
+    cannot be listed, or holds no pictures.
+    """
+    if not paths:
+        return (SamplePortrait(_PORTRAIT, Path(str(resources.files("p3m_edge") / "assets" / _PORTRAIT))),)
+    found: dict[Path, SamplePortrait] = {}
+    for path in paths:
+        for item in _items(path):
+            found.setdefault(item.image.absolute(), SamplePortrait(item.image.name, item.image, item.alpha))
+    if len(found) > MOST:
+        raise UsageError(f"{len(found)} samples are too many: a page holds {MOST}", hint="name some of the files")
+    names = [sample.name for sample in found.values()]
+    return tuple(
+        replace(sample, name=f"{picture.parent.parent.name}/{picture.parent.name}/{sample.name}")
+        if names.count(sample.name) > 1
+        else sample
+        for picture, sample in found.items()
+    )
+
+
+def _items(path: Path) -> Sequence[Item]:
+    """The pictures of a folder or a set; of a file, the picture with the matte that its set has."""
+    if not path.is_dir():
+        home = path.absolute().parent.parent
+        within = sets.find_items(home) if sets.find_layout(home) is not None else ()
+        return [item for item in within if item.image == path.absolute()] or [Item(path.name, path)]
+    if sets.find_layout(path) is None and (splits := sets.splits(path)):
+        raise UsageError(f"{path} has splits: name one", hint=f"--samples {' '.join(map(str, splits.values()))}")
+    return sets.find_items(path)
+
+
 def check(samples: Iterable[SamplePortrait]) -> None:
     """Decode every picture and true matte, before anything is measured.
 
@@ -111,7 +151,7 @@ def check(samples: Iterable[SamplePortrait]) -> None:
 
 def matte(
     rows: Sequence[ArtefactRow], report: BenchmarkReport, samples: Sequence[SamplePortrait], *,
-    reference: str | None = None, progress: Progress | None = None,
+    reference: str | None = None, progress: Progress = no_progress,
 ) -> Mattes:  # fmt: skip
     """Matte every sample with every artefact that is ok in the report.
 
@@ -127,13 +167,12 @@ def matte(
         The label of the row to compare with. None, or a row without mattes (eager, failed): the first in float32,
         else the first.
     progress
-        Gets told about every step.
+        Called at every step.
     """
     ok = {row.label: row for row in report.rows if row.status == "ok"}
     usable = [row for row in rows if row.label in ok]
     options = replace(report.options, frame_width=1, frame_height=1)  # that frame is not matted
-    tell, steps = progress or (lambda _what, _done, _total: None), count()
-    failures: dict[str, str] = {}
+    steps, failures = count(), dict[str, str]()
     with temporary_folder() as folder:
         for row in usable:
             alphas = folder / str(usable.index(row))
@@ -142,7 +181,7 @@ def matte(
                 with Worker(row.module, timeout=options.timeout, scratch=folder) as worker:
                     worker.call("load", **load_arguments(row, options))
                     for number, sample in enumerate(samples):
-                        tell(f"{row.label}: {sample.name}", next(steps), len(usable) * len(samples))
+                        progress(f"{row.label}: {sample.name}", next(steps), len(usable) * len(samples))
                         picture, out = sample.picture.absolute(), alphas / f"{number}.npy"
                         worker.call("matte", picture=str(picture), out=str(out))
             except WorkerError as error:
@@ -181,13 +220,13 @@ def _portrait(sample: SamplePortrait, alphas: Mapping[str, Alpha], reference: st
 
 
 def _compared(alpha: Alpha, reference: Alpha | None, truth: Pixels | None) -> Matte:
-    apart = np.abs(alpha - (alpha if reference is None else reference))
+    difference = np.abs(alpha - (alpha if reference is None else reference))
     sad = None if truth is None else _mean(np.abs(alpha - truth.astype(np.float32) / 255)) * alpha.size / 1000
     small = _small(np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8))
-    return Matte(small, sad, 1000 * _mean(apart), float(apart.max()), _mean(apart > VISIBLE))
+    return Matte(small, sad, 1000 * _mean(difference), float(difference.max()), _mean(difference > VISIBLE))
 
 
-def _mean(values: NDArray[Any]) -> float:
+def _mean(values: NDArray[np.float32 | np.bool_]) -> float:
     return float(values.mean(dtype=np.float64))
 
 
@@ -201,7 +240,7 @@ def _small(picture: Pixels) -> Pixels:
 
 
 def most_detailed(edge: Pixels) -> tuple[int, int, int]:
-    """Left, top and side of the square window with the most hair, as far as an alpha ``[h, w]`` tells.
+    """Left, top and side of the square window with the most hair, by an alpha ``[h, w]``.
 
     That is where values between the extremes change from pixel to pixel; the upper parts of the subject count more.
     """

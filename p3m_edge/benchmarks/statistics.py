@@ -2,7 +2,7 @@
 
 Two rules carry the whole benchmark:
 
-* **The round is the unit.** Calls that follow each other share the machine's mood (clock, temperature, neighbours),
+* **The round is the unit.** Calls that follow each other share the machine's state (clock, temperature, neighbours),
   so they are not independent samples. Every interval is therefore computed from one number per round (the median of
   that round's calls), never from single calls.
 * **Comparisons are paired.** All rows run in every round, in shuffled order; two rows are compared by the ratio of
@@ -31,9 +31,9 @@ MINIMUM_COVERAGE = 0.75
 """Below this coverage (fewer than three rounds) nothing is ranked."""
 
 MINIMUM_DIFFERENCE = 0.02
-"""Rows closer than this share are tied whatever the interval says.
+"""Rows closer than this share are tied, regardless of the interval.
 
-A row runs in one process, and the luck of that process (where its memory lies) does not average out over rounds.
+A row runs in one process, and effects of that process (such as its memory layout) do not average out over rounds.
 """
 
 Positive = Annotated[float, Meta(gt=0)]
@@ -144,12 +144,12 @@ def tied(ratio: Ratio) -> bool:
     interval = ratio.interval
     if interval.coverage < MINIMUM_COVERAGE:
         return True
-    apart = interval.low > 1.0 or interval.high < 1.0
-    return not apart or abs(math.log(ratio.value)) < math.log1p(MINIMUM_DIFFERENCE)
+    separated = interval.low > 1.0 or interval.high < 1.0
+    return not separated or abs(math.log(ratio.value)) < math.log1p(MINIMUM_DIFFERENCE)
 
 
 def rank(rows: Mapping[str, Sequence[float]]) -> tuple[tuple[str, ...], ...]:
-    """Group rows from the fastest to the slowest; rows of one group cannot be told apart.
+    """Group rows from the fastest to the slowest; rows of one group cannot be distinguished.
 
     Two neighbours are separated only when *every* row before the gap is distinguishable from every row after it, so
     no pair of different groups is tied, and no order is claimed that the measurement does not support.

@@ -76,8 +76,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, hint=f"see: {self.prog} --help")
 
-    def parse(self, arguments: Sequence[str]) -> Any:
-        """The verb's ``Arguments``; options and positionals may be mixed. :class:`UsageError`: they are not as told."""
+    def parse(self, arguments: Sequence[str]) -> object:
+        """The verb's ``Arguments``; options and positionals may be mixed. :class:`UsageError`: they cannot be read."""
         from p3m_edge.cli.options import collect
 
         known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
@@ -100,9 +100,9 @@ def load(verb: str) -> Verb:
 
 
 def split(words: Sequence[str]) -> tuple[str, list[str]]:
-    """The verb that a command line without its options begins with, and the words behind it.
+    """The verb that a command line begins with, and the words after it.
 
-    A verb has two words if its first is a group's (``data``); the second is then taken whatever it is.
+    A verb has two words if its first is a group's (``data``); the second is then taken even if it is unknown.
     """
     groups = {verb.partition(" ")[0] for verb in VERBS if " " in verb}
     length = 2 if words[0] in groups else 1
@@ -150,13 +150,13 @@ def main(argv: Sequence[str] | None = None, tool: Verb | None = None) -> int:
             with _interrupts(signals):
                 _dispatch(arguments, console, tool)
                 sys.stdout.flush()
-                if signals:  # and somebody passed over it
+                if signals:  # somebody caught the interrupt and went on
                     raise KeyboardInterrupt
                 return 0
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place that turns errors into exit codes
             if not signals or isinstance(error, KeyboardInterrupt):
                 return console.report(error)
-            interrupt = KeyboardInterrupt()  # of which a library made an error of its own, at an import for example
+            interrupt = KeyboardInterrupt()  # a library turned it into an error of its own, as at an import
             interrupt.__cause__ = error
             return console.report(interrupt)
 
@@ -164,18 +164,18 @@ def main(argv: Sequence[str] | None = None, tool: Verb | None = None) -> int:
 def _dispatch(arguments: list[str], console: Console, tool: Verb | None) -> None:
     flags = list(takewhile(lambda argument: argument in ("--json", "--debug"), arguments))
     if tool is not None:
-        name, verb, behind = f"python {sys.argv[0]}", tool, arguments
+        name, verb, rest = f"python {sys.argv[0]}", tool, arguments
     elif arguments[len(flags) :][:1] == ["--version"]:
         sys.stdout.write(f"p3m-edge {__version__}\n")
         return
     else:
-        words, behind = split(arguments[len(flags) :] or ["--help"])
+        words, rest = split(arguments[len(flags) :] or ["--help"])
         if words.rpartition(" ")[2] in ("-h", "--help"):  # of all verbs, or of a group
             sys.stdout.write(_overview())
             return
-        name, verb, behind = f"p3m-edge {words}", load(words), flags + behind
+        name, verb, rest = f"p3m-edge {words}", load(words), flags + rest
     try:
-        args = build_parser(name, verb).parse(behind)
+        args = build_parser(name, verb).parse(rest)
     except SystemExit:  # argparse printed the help
         return
     verb.run(args, console)
@@ -201,7 +201,7 @@ def _overview() -> str:
 def _interrupts(signals: list[int]) -> Iterator[None]:
     """Make SIGTERM raise KeyboardInterrupt, so that it cleans up like Ctrl-C; only the main thread may do that.
 
-    ``signals`` gets the number of each of the two that comes.
+    ``signals`` collects the numbers of those that arrive.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -211,7 +211,7 @@ def _interrupts(signals: list[int]) -> Iterator[None]:
         signals.append(number)
         raise KeyboardInterrupt
 
-    # Ctrl-C may be ignored (nohup), or be the business of whoever calls this.
+    # Ctrl-C may be ignored (nohup), or be handled by the calling program.
     own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     numbers = (signal.SIGTERM, signal.SIGINT) if own else (signal.SIGTERM,)
     previous = {number: signal.signal(number, interrupt) for number in numbers}

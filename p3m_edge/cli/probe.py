@@ -11,10 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
 from p3m_edge.telemetry import silence_engines
 from p3m_edge.workers.child import described, serve
+
+Details = dict[str, str | list[str]]
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Package:
     extra: str | None
     status: Literal["ok", "absent", "broken"]
     version: str | None = None
-    details: dict[str, Any] = field(default_factory=dict)
+    details: Details = field(default_factory=dict)
     cause: str | None = None
 
 
@@ -46,39 +48,32 @@ def _distribution(name: str) -> str | None:
     return metadata.version(found[0]) if found else None
 
 
-def _onnxruntime(module: ModuleType) -> dict[str, Any]:
-    return {"providers": list(module.get_available_providers())}
-
-
-def _openvino(module: ModuleType) -> dict[str, Any]:
+def _openvino(module: ModuleType) -> Details:
     core = module.Core()
     return {"devices": [f"{name} ({core.get_property(name, 'FULL_DEVICE_NAME')})" for name in core.available_devices]}
 
 
-def _coreai(module: ModuleType) -> dict[str, Any]:
+def _coreai(module: ModuleType) -> Details:
     runtime = importlib.import_module(f"{module.__name__}.runtime")  # the libraries are behind it
     return {"runtime": "that of macOS" if runtime._use_os_coreai else "that of the package"}
 
 
-def _cuda(module: ModuleType) -> dict[str, Any]:
+def _cuda(module: ModuleType) -> Details:
     importlib.import_module(f"{module.__name__}.bindings.runtime")  # a namespace that says nothing by itself
     return {}
 
 
-def _torch(module: ModuleType) -> dict[str, Any]:
+def _torch(module: ModuleType) -> Details:
     cuda = module.cuda
     names = [cuda.get_device_name(index) for index in range(cuda.device_count())] if cuda.is_available() else []
     built_for = f"CUDA {module.version.cuda}" if module.version.cuda else "CPU only"
     return {"build": built_for, "cuda_devices": names}
 
 
-_DETAILS: dict[str, Callable[[ModuleType], dict[str, Any]]] = {
-    "coreai": _coreai,
-    "cuda": _cuda,
-    "onnxruntime": _onnxruntime,
-    "openvino": _openvino,
-    "torch": _torch,
-}
+_DETAILS: dict[str, Callable[[ModuleType], Details]] = {
+    "onnxruntime": lambda module: {"providers": list(module.get_available_providers())},
+    "openvino": _openvino, "coreai": _coreai, "cuda": _cuda, "torch": _torch,
+}  # fmt: skip
 
 if __name__ == "__main__":
     try:

@@ -157,11 +157,11 @@ def write_curve(run: Path, batch: int) -> None:
     """
     table = run / "validation.csv"
     try:
-        points = [(int(row["step"]) * batch / 1000, float(row["sad"])) for row in read_csv(table)]
+        points = [charts.Point("", int(row["step"]) * batch / 1000, float(row["sad"])) for row in read_csv(table)]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise InputError(f"{table} cannot be read: {error}") from error
     title, axes = "SAD of the held-out pictures", ("pictures seen, thousands", "SAD, thousands")
-    atomic_write(run / CURVE, charts.lines(title, [charts.Line("", points)], *axes).encode())
+    atomic_write(run / CURVE, charts.points(title, points, *axes, joined=True).encode())
 
 
 def _kept_until(path: Path, last: int) -> list[str]:

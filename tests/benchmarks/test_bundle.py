@@ -43,7 +43,7 @@ def _run(bundle: Path, elsewhere: Path, *arguments: str) -> subprocess.Completed
     environment |= {"PYTHONPATH": str(elsewhere / "path"), "HOME": str(elsewhere / "home")}
     command = [sys.executable, "-I", str(bundle / "run_bench.py"), *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=elsewhere, env=environment, timeout=120
+        command, capture_output=True, text=True, check=False, cwd=elsewhere, env=environment, timeout=300
     )
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p3m_edge.benchmarks.report import charts
-from p3m_edge.benchmarks.report.charts import Bar, Line, Place, Point, bars, lines, pareto, points, trade_off
+from p3m_edge.benchmarks.report.charts import Bar, Place, Point, bars, pareto, points, trade_off
 
 pytest.importorskip("matplotlib")
 _NAMESPACE = "{http://www.w3.org/2000/svg}"
@@ -59,17 +59,17 @@ def test_points_lie_where_their_values_say_and_inside_the_picture():
 
 
 def test_points_that_are_not_finite_are_left_out():
-    drawn = lines("t", [Line("a", [(1.0, float("nan")), (2.0, 3.0)]), Line("b", [(1.0, float("inf"))])], "x", "y")
-    assert len(_dots(drawn, "line-0")) == 1
-    assert 'id="line-1"' not in drawn
-    assert "a 3.00" in _texts(drawn)
-    assert "nan" not in lines("t", [Line("a", [(1.0, float("nan"))])], "x", "y")
+    data = [Point("", 1.0, float("nan")), Point("", 2.0, 3.0), Point("", float("inf"), 1.0)]
+    drawn = points("t", data, "x", "y", joined=True)
+    assert len(_dots(drawn, "points")) == 1
+    assert "3.00" in _texts(drawn)
+    assert "nan" not in points("t", data[:1], "x", "y", joined=True)
 
 
 def test_the_same_data_give_the_same_bytes_and_names_are_no_formulas():
-    data = [Line("$a_b$ \\frac 人", [(1.0, 2.0), (2.0, 1.0)])]
-    assert lines("t", data, "x", "y") == lines("t", data, "x", "y")
-    assert "$a_b$ \\frac 人 1.00" in _texts(lines("t", data, "x", "y"))
+    data = [Point("$a_b$ \\frac 人", 1.0, 2.0), Point("", 2.0, 1.0)]
+    assert points("t", data, "x", "y") == points("t", data, "x", "y")
+    assert "$a_b$ \\frac 人" in _texts(points("t", data, "x", "y"))
 
 
 NUMBERS = st.floats(0.01, 100)

@@ -33,27 +33,23 @@ def _error(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) ->
     return capsys.readouterr().err
 
 
-def test_one_document_on_stdout_and_two_files(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", str(folder / "plain"), *QUICK, "--json", "--out", str(tmp_path / "report")]) == 0
-    out, err = capsys.readouterr()
-    document: dict[str, Any] = json.loads(out)
-    assert document["rows"][0]["label"] == "plain"
-    assert document == json.loads((tmp_path / "report" / "report.json").read_bytes())
-    assert files.read(tmp_path / "report" / "report.json").rows[0].status == "ok"
-    assert "Bare call of the engine" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
-    assert "cold start" in err  # progress
-    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["report.json", "report.md"]
-
-
-def test_a_failed_self_test_is_written_down_and_ends_with_3(
+def test_one_document_two_files_and_a_failed_self_test(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [str(folder / "plain"), str(folder / "broken"), *FAST, "--json", "--out", str(tmp_path)]
-    assert main(["bench", *arguments]) == 3
-    document = json.loads(capsys.readouterr().out)
-    assert document["error"]["exit_code"] == 3
-    assert [row["status"] for row in document["rows"]] == ["ok", "parity-failed"]
-    assert files.read(tmp_path / "report.json").rows[1].measured is None
+    out = tmp_path / "report"
+    assert main(["bench", str(folder / "plain"), str(folder / "broken"), *QUICK, "--json", "--out", str(out)]) == 3
+    shown, err = capsys.readouterr()
+    document: dict[str, Any] = json.loads(shown)
+    assert document.pop("error")["exit_code"] == 3
+    assert [(row["label"], row["status"]) for row in document["rows"]] == [("plain", "ok"), ("broken", "parity-failed")]
+    assert document == json.loads((out / "report.json").read_bytes())
+    plain, broken = files.read(out / "report.json").rows
+    assert plain.measured is not None
+    assert plain.measured.throughput is not None
+    assert broken.measured is None
+    assert "Bare call of the engine" in (out / "report.md").read_text(encoding="utf-8")
+    assert "cold start" in err  # progress
+    assert sorted(path.name for path in out.iterdir()) == ["report.json", "report.md"]
 
 
 def test_a_bundle_and_an_import(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

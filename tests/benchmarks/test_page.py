@@ -21,9 +21,9 @@ from p3m_edge.benchmarks.report.page import page
 from p3m_edge.benchmarks.report.regression import compare
 from p3m_edge.benchmarks.report.schema import Accuracy, BenchmarkReport, MeasureOptions
 from p3m_edge.benchmarks.rows import ArtefactRow
-from p3m_edge.benchmarks.samples import Mattes, SamplePortrait
+from p3m_edge.benchmarks.samples import MOST, Mattes, SamplePortrait, find
 from p3m_edge.cli import build_parser, load, main
-from p3m_edge.cli.bench_page import MOST, commands, find
+from p3m_edge.cli.verbs.bench import commands
 from p3m_edge.errors import InputError, UsageError
 from tests.artefacts import make_artefact, picture
 from tests.benchmarks.helpers.samples import eager, report, row

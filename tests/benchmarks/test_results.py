@@ -16,6 +16,7 @@ from p3m_edge.benchmarks.report import files, schema, tables
 from p3m_edge.benchmarks.report import render as rendering
 from p3m_edge.benchmarks.report.ranking import failure, ratios, with_baseline
 from p3m_edge.benchmarks.report.schema import BenchmarkReport
+from p3m_edge.cli import ui
 from p3m_edge.errors import ArtefactError, GateError, InputError, OutputError, PartialError, UsageError
 from tests.benchmarks.helpers.samples import eager, report, row
 
@@ -123,7 +124,7 @@ def test_a_missing_result_is_refused(tmp_path: Path) -> None:
 
 def _printed(made: BenchmarkReport) -> str:
     stream = io.StringIO()
-    rendering.print_report(made, Console(file=stream, width=240, markup=False))
+    ui.Console().show(rendering.parts(made), Console(file=stream, width=240, markup=False))
     return stream.getvalue()
 
 

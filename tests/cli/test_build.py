@@ -16,6 +16,7 @@ from p3m_edge import folder as folders
 from p3m_edge import manifest as manifests
 from p3m_edge.cli import build_parser, load, main
 from p3m_edge.cli.options.export import capabilities
+from p3m_edge.cli.verbs.build import Arguments
 from p3m_edge.errors import OutputError, UsageError
 from p3m_edge.manifest_schema import VerifiedRecord
 from tests.typed import change, gpu_machine, make_typed
@@ -180,7 +181,9 @@ def test_options_as_the_builder_has_them():
     parser = build_parser("build", load("build"))
     sizes = ["--min", "64x32", "--opt", "96x64", "--max", "128x96"]
     more = ["--hw-compat", "same-cc", "--version-compat", "--workspace", "512", "--timing-cache", "a.cache"]
-    options = parser.parse(["DIR", *sizes, *more, "--opt-level", "5", "--sm", "sm_86,8.9,120,86"]).engine.options()
+    parsed = parser.parse(["DIR", *sizes, *more, "--opt-level", "5", "--sm", "sm_86,8.9,120,86"])
+    assert isinstance(parsed, Arguments)
+    options = parsed.engine.options()
     assert options.compute_capabilities == ("8.6", "8.9", "12.0")
     assert options.profile is not None
     assert dataclasses.astuple(options.profile) == ((64, 32), (96, 64), (128, 96))

@@ -195,12 +195,11 @@ def test_a_closed_pipe_is_quiet(as_json):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("arguments", [["targets"], ["targets", "--json"], ["--help"]])
+@pytest.mark.parametrize(("arguments", "unbuffered"), [("targets", ""), ("targets --json", "1"), ("--help", "")])
 def test_a_full_disc_below_stdout_is_an_error(arguments, unbuffered):
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "p3m_edge", *arguments],
+            [sys.executable, "-m", "p3m_edge", *arguments.split()],
             stdout=full, stderr=subprocess.PIPE, encoding="utf-8", timeout=300,
             env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
         )  # fmt: skip
@@ -212,8 +211,10 @@ def test_a_full_disc_below_stdout_is_an_error(arguments, unbuffered):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="descriptors are closed otherwise on Windows")
-@pytest.mark.parametrize("stream", [1, 2])
-@pytest.mark.parametrize(("arguments", "code"), [("targets", 0), ("targets --json", 0), ("targt", 2)])
+@pytest.mark.parametrize(
+    ("stream", "arguments", "code"),
+    [(1, "targets", 0), (1, "targets --json", 0), (1, "targt", 2), (2, "targets", 0), (2, "targt", 2)],
+)
 def test_a_closed_stream_is_a_dead_end(stream, arguments, code):
     command = f'"{sys.executable}" -m p3m_edge {arguments} {stream}>&-'
     done = subprocess.run(["sh", "-c", command], capture_output=True, encoding="utf-8", timeout=300)

@@ -47,9 +47,19 @@ def source(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def first(source, tmp_path_factory):
-    """The cache after the first run, and what that run said; tests must not change it."""
+    """The cache after two first runs at once, and what they said; tests must not change it."""
     folder = tmp_path_factory.mktemp("first")
-    return folder / "cache", run(folder / "cache", source, "--out", folder / "out")
+    environment = os.environ | {"P3M_EDGE_CACHE": str(folder / "cache")}
+    processes = [
+        subprocess.Popen(
+            command(source, "--out", folder / f"out{index}", *SIZE, "--json"),
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+        )
+        for index in range(2)
+    ]  # fmt: skip
+    answers = [process.communicate(timeout=300) for process in processes]
+    codes = [process.returncode for process in processes]
+    return folder / "cache", [(code, json.loads(out), err) for code, (out, err) in zip(codes, answers, strict=True)]
 
 
 @pytest.fixture
@@ -64,7 +74,8 @@ def artefact(cache: Path) -> Path:
 
 
 def test_the_first_run_exports_the_weights_of_the_package(first):
-    cache, (code, report, stderr) = first
+    cache, answers = first
+    code, report, stderr = max(answers, key=lambda answer: exports(answer[2]))
     assert code == 0, stderr
     assert exports(stderr) == 1
     assert stderr.count(str(artefact(cache))) == 1
@@ -135,20 +146,10 @@ def test_the_engine_is_one_that_is_installed(cache, source, tmp_path):
     assert 'pip install "p3m-edge[torch,openvino]"' in document["error"]["hint"]
 
 
-def test_two_at_once_make_it_once(source, tmp_path):
-    environment = os.environ | {"P3M_EDGE_CACHE": str(tmp_path / "cache")}
-    processes = [
-        subprocess.Popen(
-            command(source, "--out", tmp_path / f"out{index}", *SIZE, "--json"),
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
-        )
-        for index in range(2)
-    ]  # fmt: skip
-    answers = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], answers
-    assert [json.loads(stdout)["done"] for stdout, _ in answers] == [1, 1]
-    assert exports("".join(stderr for _, stderr in answers)) == 1
-    assert manifest.read(artefact(tmp_path / "cache")).verified.level == "device"
+def test_two_at_once_make_it_once(first):
+    _, answers = first
+    assert [(code, report["done"]) for code, report, _ in answers] == [(0, 1), (0, 1)], answers
+    assert sum(exports(stderr) for _, _, stderr in answers) == 1
 
 
 def test_a_cache_that_cannot_be_written(source, tmp_path, monkeypatch, capsys):

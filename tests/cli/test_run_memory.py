@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from p3m_edge import imageio
 from p3m_edge.cli import main
-from p3m_edge.cli.verbs.run.matte import BYTES_PER_PIXEL, Budget
 from p3m_edge.errors import InputError
+from p3m_edge.pictures.results import BYTES_PER_PIXEL, Budget
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="not Linux")
 
@@ -124,8 +124,8 @@ def test_the_estimate_is_no_less_than_what_is_taken(form, artefact, tmp_path):
         "import sys, threading, time\n"
         "from pathlib import Path\n"
         "from PIL import Image\n"
-        "from p3m_edge.cli.verbs.run.matte import KINDS, Budget, Recipe, process\n"
-        "from p3m_edge.cli.verbs.run.sources import Source\n"
+        "from p3m_edge.pictures.results import KINDS, Budget, Recipe, process\n"
+        "from p3m_edge.pictures.sources import Source\n"
         "from p3m_edge.runtimes import Matting\n"
         "def held(): return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
         "source, out = map(Path, sys.argv[2:])\n"

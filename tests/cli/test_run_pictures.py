@@ -17,8 +17,8 @@ from PIL import Image
 
 from p3m_edge import imageio
 from p3m_edge.cli import main
-from p3m_edge.cli.verbs.run.matte import KINDS, Recipe
 from p3m_edge.imageio import read_image, write_png
+from p3m_edge.pictures.results import KINDS, Recipe
 from p3m_edge.runtimes import Matting
 from tests import icc
 from tests.portraits import portrait

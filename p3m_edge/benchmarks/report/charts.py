@@ -1,4 +1,4 @@
-"""Charts as SVG text, drawn by matplotlib: bars, points and lines for documents, latency against error for the page."""
+"""Charts as SVG text, drawn by matplotlib: bars and points for documents, latency against error for the page."""
 
 from __future__ import annotations
 
@@ -20,11 +20,17 @@ _LEAST_SPAN = 0.03  # of the largest error, on such an axis: noise must not fill
 _MARKERS = {"fp32": "o", "fp16": "s", "int8": "^"}
 _INK, _GRID, _MUTED, _ACCENT = "#16191d", "#dde1e6", "#9ca3af", "#1d5fd1"  # those of the page's style sheet
 _COLOURS = (_ACCENT, "#00736b", "#b4500a", "#7037b8")
+_STYLE = {
+    "svg.fonttype": "none", "svg.hashsalt": "p3m-edge", "text.parse_math": False, "text.color": _INK, "font.size": 9.5,
+    "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.labelcolor": _INK, "axes.edgecolor": _INK,
+    "axes.axisbelow": True, "axes.grid": True, "axes.spines.top": False, "axes.spines.right": False,
+    "xtick.color": _INK, "ytick.color": _INK, "grid.color": _GRID,
+}  # fmt: skip
 _SPOTS = ((9, 11, "left"), (9, -11, "left"), (-9, -11, "right"), (-9, 11, "right"), (11, 0, "left"), (-11, 0, "right"))
 
 
 class Bar(NamedTuple):
-    """A row of a bar chart; ``note`` stands behind the value, and a marked one is in the accent's colour."""
+    """A row of a bar chart; ``note`` follows the value, and a marked one has the accent colour."""
 
     label: str
     value: float
@@ -33,22 +39,15 @@ class Bar(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A point of a scatter chart."""
+    """A point of a chart of two quantities."""
 
     label: str
     x: float
     y: float
 
 
-class Line(NamedTuple):
-    """A line of a line chart: its name, and points (x, y) from left to right."""
-
-    label: str
-    points: Sequence[tuple[float, float]]
-
-
 class Place(NamedTuple):
-    """A row in the chart of latency (median and its interval, ms) against error; ``number`` stands in its mark."""
+    """A row in the chart of latency (median and its interval, ms) against error; ``number`` is drawn in its mark."""
 
     number: int
     label: str
@@ -88,32 +87,21 @@ def bars(title: str, rows: Sequence[Bar], unit: str) -> str:
     return _svg(title, (760, 52 + 26 * len(rows)), paint)
 
 
-def points(title: str, data: Sequence[Point], x_label: str, y_label: str) -> str:
-    """Labelled points on axes that start at zero."""
-
-    def paint(axes: Axes) -> None:
-        axes.plot([p.x for p in data], [p.y for p in data], "o", color=_ACCENT, gid="points")
-        for point in data:
-            axes.annotate(point.label, (point.x, point.y), (7, 0), textcoords="offset points", va="center")
-        axes.set(xlabel=x_label, ylabel=y_label, xlim=(0, 1.15 * max(p.x for p in data)), ylim=(0, None))
-
-    return _svg(title, (760, 420), paint)
-
-
-def lines(title: str, data: Sequence[Line], x_label: str, y_label: str) -> str:
-    """Lines with a dot for each point, on axes that start at zero; each one is named behind its last point.
+def points(title: str, data: Iterable[Point], x_label: str, y_label: str, *, joined: bool = False) -> str:
+    """Labelled points on axes that start at zero, or a line through them that ends with its last value.
 
     Points that are not finite are left out.
     """
+    finite = [point for point in data if math.isfinite(point.x) and math.isfinite(point.y)]
+    if joined and finite:
+        finite[-1] = finite[-1]._replace(label=f"{finite[-1].y:.2f}")
 
     def paint(axes: Axes) -> None:
-        for number, line in enumerate(data):
-            finite = [point for point in line.points if all(map(math.isfinite, point))]
-            if finite:
-                x, y = zip(*finite, strict=True)
-                axes.plot(x, y, "o-", markersize=3.5, color=_COLOURS[number % 4], gid=f"line-{number}")
-                text = f"{line.label} {y[-1]:.2f}".strip()
-                axes.annotate(text, finite[-1], (6, 0), textcoords="offset points", va="center")
+        x, y = [point.x for point in finite], [point.y for point in finite]
+        axes.plot(x, y, "o-" if joined else "o", markersize=3.5 if joined else None, color=_ACCENT, gid="points")
+        for point in finite:
+            axes.annotate(point.label, (point.x, point.y), (7, 0), textcoords="offset points", va="center")
+        axes.margins(x=0.05 if joined else 0.15)
         axes.set(xlabel=x_label, ylabel=y_label, xlim=(0, None), ylim=(0, None))
 
     return _svg(title, (760, 420), paint)
@@ -168,7 +156,7 @@ def trade_off(places: Sequence[Place], marks: Sequence[tuple[str, float]], label
 
 
 def _scale(axes: Axes, places: Sequence[Place], marks: Sequence[float]) -> None:
-    """The axes' ends: from zero, unless the latencies lie far apart or the errors close together."""
+    """Set the ranges of the axes: from zero, unless latencies differ much or errors little."""
     latencies = [value for place in places for value in (place.low, place.high)] + list(marks)
     slowest, fastest = max(latencies), min(latencies)
     if slowest / fastest > _LOGARITHMIC:
@@ -198,8 +186,8 @@ def _mark(axes: Axes, place: Place, *, alpha: float) -> None:
 
 
 def _name(axes: Axes, places: Sequence[Place]) -> None:
-    """The rows' names beside their points, where nothing else stands; elsewhere the number tells."""
-    axes.figure.canvas.figure.draw_without_rendering()  # it finds out where all things stand
+    """Label the points where there is room; the others have their number."""
+    axes.figure.canvas.figure.draw_without_rendering()  # it lays everything out
     taken: list[Bbox] = [text.get_window_extent() for text in axes.texts]
     for place in places:
         for x, y, side in _SPOTS:
@@ -217,21 +205,11 @@ def _name(axes: Axes, places: Sequence[Place]) -> None:
 def _svg(title: str, size: tuple[int, int], paint: Callable[[Axes], None], *, transparent: bool = False) -> str:
     """A figure of a size in pixels, the same for the same data; names are taken as they are, never as formulas."""
     require()
-    import matplotlib as mpl
+    from matplotlib import style
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(), warnings.catch_warnings():
+    with style.context(_STYLE, after_reset=True), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a name may hold characters that no font here has
-        mpl.rcdefaults()
-        mpl.rc("svg", fonttype="none", hashsalt="p3m-edge")
-        mpl.rc("text", parse_math=False, color=_INK)
-        mpl.rc("font", size=9.5)
-        mpl.rc("axes", titlelocation="left", titleweight="bold", labelcolor=_INK, edgecolor=_INK, axisbelow=True)
-        mpl.rc("axes", grid=True)
-        mpl.rc("axes.spines", top=False, right=False)
-        mpl.rc("xtick", color=_INK)
-        mpl.rc("ytick", color=_INK)
-        mpl.rc("grid", color=_GRID)
         figure = Figure((size[0] / 72, size[1] / 72), layout="constrained")
         axes = figure.add_subplot()
         axes.set_title(title)

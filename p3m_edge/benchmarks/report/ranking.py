@@ -53,7 +53,7 @@ def with_baseline(report: BenchmarkReport, label: str | None = None) -> Benchmar
 
 
 def failure(report: BenchmarkReport) -> P3MEdgeError | None:
-    """The error that a report stands for, its own rows and the imported ones taken together.
+    """The error for a report, its own rows and the imported ones taken together.
 
     :class:`GateError` if an artefact failed its golden vectors on any machine, :class:`PartialError` if a row failed
     otherwise, else None. The report is complete and worth writing all the same.

@@ -100,7 +100,7 @@ def compare(report: BenchmarkReport, earlier: BenchmarkReport) -> Comparison:
 
 
 def regression(report: BenchmarkReport) -> RegressionError | None:
-    """The error that the comparison of a report stands for; None if nothing became worse, or nothing was compared."""
+    """The error for the comparison of a report; None if nothing became worse, or nothing was compared."""
     found = report.comparison.regressions if report.comparison is not None else ()
     if not found:
         return None

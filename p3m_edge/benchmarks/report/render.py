@@ -13,37 +13,35 @@ from p3m_edge.benchmarks.report.tables import side_by_side, tables
 from p3m_edge.table import NONE
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.text import Text
 
     from p3m_edge.table import Table
 
 MARKDOWN = "report.md"
 
 
-def print_report(report: BenchmarkReport, console: Console) -> None:
-    """Print every machine's tables on a rich console."""
+def parts(report: BenchmarkReport) -> Iterator[str | Text | Table]:
+    """What a terminal shows: the tables of every machine, and remarks."""
+    from rich.text import Text
+
     for one in all_reports(report):
-        console.print(heading(one))
-        for table in tables(one):
-            table.print(console)
-        for line in remarks(one):
-            console.print(line, style="yellow")
-        console.print()
-    together = side_by_side(report)
-    if together is not None:
-        together.print(console)
+        yield heading(one)
+        yield from tables(one)
+        yield from (Text(line, "yellow") for line in remarks(one))
+        yield ""
+    if (together := side_by_side(report)) is not None:
+        yield together
 
 
 def markdown(report: BenchmarkReport) -> str:
     """The whole report as Markdown."""
-    parts = ["# Benchmark"]
+    sections = ["# Benchmark"]
     for one in all_reports(report):
-        parts += [f"## {heading(one)}", "\n".join(settings(one)), *map(_section, tables(one))]
-        parts += ["\n".join(f"- {line}" for line in remarks(one))]
-    together = side_by_side(report)
-    if together is not None:
-        parts.append(_section(together))
-    return "\n\n".join(filter(None, parts)) + "\n"
+        sections += [f"## {heading(one)}", "\n".join(settings(one)), *map(_section, tables(one))]
+        sections += ["\n".join(f"- {line}" for line in remarks(one))]
+    if (together := side_by_side(report)) is not None:
+        sections.append(_section(together))
+    return "\n\n".join(filter(None, sections)) + "\n"
 
 
 def write(report: BenchmarkReport, folder: Path) -> tuple[Path, Path]:
@@ -69,7 +67,7 @@ def heading(report: BenchmarkReport) -> str:
 
 
 def remarks(report: BenchmarkReport) -> Iterator[str]:
-    """What a reader must know: rows that failed, rows that are tied, and what disturbed the run."""
+    """Remarks for the reader: rows that failed, rows that are tied, and disturbances of the run."""
     for row in report.rows:
         if row.status != "ok":
             yield f"{row.label} {row.status}: {row.reason}"

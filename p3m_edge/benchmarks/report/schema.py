@@ -96,8 +96,8 @@ class Memory:
 class Parity:
     """What the golden vectors said on this machine, through the runtime that apps use.
 
-    ``worst`` has the largest value of each error. The verdict was made from ``limits`` and ``items``, so that whoever
-    reads the report can make it again; without ``items`` a figure was not finite, or the report is an old one.
+    ``worst`` has the largest value of each error. The verdict was made from ``limits`` and ``items``, so that a
+    reader can make it again; without ``items`` a figure was not finite, or the report is an old one.
     """
 
     passed: bool
@@ -144,7 +144,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Used:
-    """What was really at work, as the engine tells; None: it does not tell.
+    """What the engine reports that it used; None: it does not report it.
 
     ``arithmetic`` is ``f32``, ``f16``, or ``graph``: as the model file says, tensor by tensor. ``threads`` are those of
     one inference, ``requests`` the inferences that run side by side (one, for latency), and ``device_memory`` are bytes
@@ -228,7 +228,7 @@ class AppComparison:
     """The same OpenVINO artefact in this benchmark and in OpenVINO's own ``benchmark_app``, interleaved.
 
     ``ours`` and ``theirs`` are latencies of the bare call in ms (``benchmark_app`` gives one median a round, rounded to
-    0.01 ms), ``ratio`` is ``ours / theirs`` paired by round, ``settings`` what it was told, without paths.
+    0.01 ms), ``ratio`` is ``ours / theirs`` paired by round, ``settings`` its options, without paths.
     """
 
     label: str

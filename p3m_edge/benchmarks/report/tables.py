@@ -9,7 +9,7 @@ from typing import get_args
 from p3m_edge.benchmarks.placement import NEURAL_ENGINE, Device, Operator
 from p3m_edge.benchmarks.report.schema import BenchmarkReport, Measured, RowResult, all_reports
 from p3m_edge.benchmarks.statistics import Ratio, Summary
-from p3m_edge.table import NONE, Table
+from p3m_edge.table import NONE, Table, table
 
 _WITH_NEURAL_ENGINE = ("NE", "ALL")
 _EXAMPLES = 3
@@ -28,7 +28,7 @@ def tables(report: BenchmarkReport) -> tuple[Table, ...]:
     measured = [(row, row.measured) for row in map(rows.__getitem__, report.ranked) if row.measured is not None]
     made = [_latency(report, measured), _frame(report, measured), _resources(measured), _gpu(measured)]
     made += [_app(report), _verdicts(report), *placements(report), _accuracy(report)]
-    return tuple(table for table in (*made, _changes(report)) if table is not None and table.rows)
+    return tuple(each for each in (*made, _changes(report)) if each is not None and each.rows)
 
 
 def side_by_side(report: BenchmarkReport) -> Table | None:
@@ -68,42 +68,39 @@ def _latency(report: BenchmarkReport, rows: Rows) -> Table:
         body.append((ranks[row.label], row.label, row.shape, _median(s), interval, *numbers, str(s.count), ratio))
     coverage = min((measured.latency.interval.coverage for _, measured in rows), default=0)
     against = f"times as fast as {report.baseline}" if report.baseline else "ratio"
-    return Table(
-        "Bare call of the engine, ms",
-        ("rank", "row", "input", "median", "its interval", "min", "mean", "p90", "p95", "p99", "calls", against),
-        tuple(body),
+    columns = "rank|row|input|median|its interval|min|mean|p90|p95|p99|calls"
+    note = (
         f"Interval: {coverage:.1%} for the median, from the medians of the rounds. "
-        "Ranks compare the rows round by round; with =: cannot be told apart.",
+        "Ranks compare the rows round by round; with =: cannot be told apart."
     )
+    return Table("Bare call of the engine, ms", (*columns.split("|"), against), tuple(body), note)
 
 
 def _frame(report: BenchmarkReport, rows: Rows) -> Table:
-    body = tuple(
+    body = (
         (row.label, *map(_median, (m.preprocess, m.latency, m.postprocess, m.end_to_end, m.overhead, m.throughput)))
         for row, m in rows
         if m.end_to_end is not None
     )
-    columns = ("row", "before", "inference", "after", "whole call", "of it not the engine", "frames/s, async")
     size = f"{report.options.frame_width}x{report.options.frame_height}"
-    return Table(f"A frame of {size} through Matting, medians, ms", columns, body)
+    columns = "row|before|inference|after|whole call|of it not the engine|frames/s, async"
+    return table(f"A frame of {size} through Matting, medians, ms", columns, body)
 
 
 def _resources(rows: Rows) -> Table:
     body = []
     for row, m in rows:
-        starts = (("ready_ms", "import_ms", "load_ms", "first_ms"), ("ready_ms", "first_ms"))
-        times = [
-            _shown(getattr(start, name, None), ".0f")
-            for start, names in zip((m.cold_start, m.second_start), starts, strict=True)
-            for name in names
-        ]
+        cold, second = m.cold_start, m.second_start
+        again = (None, None) if second is None else (second.ready_ms, second.first_ms)
+        times = (cold.ready_ms, cold.import_ms, cold.load_ms, cold.first_ms, *again)
+        shown = (_shown(time, ".0f") for time in times)
         sizes = map(megabytes, (m.memory.cold, m.memory.running, m.memory.throughput, row.size_bytes))
-        body.append((row.label, *times, *sizes))
+        body.append((row.label, *shown, *sizes))
     columns = (
-        "row", "cold start", "of it import", "of it load", "first call", "second start", "first call", "peak MB cold",
-        "peak MB running", "peak MB async", "size MB",
-    )  # fmt: skip
-    return Table("Start (ms), peak memory and size", columns, tuple(body))
+        "row|cold start|of it import|of it load|first call|second start|first call|"
+        "peak MB cold|peak MB running|peak MB async|size MB"
+    )
+    return table("Start (ms), peak memory and size", columns, body)
 
 
 def _gpu(rows: Rows) -> Table | None:
@@ -119,22 +116,21 @@ def _gpu(rows: Rows) -> Table | None:
         speed = f"{found.inferences} inferences in {found.seconds:.2f} s ({found.throughput:.1f} a second)"
         runs.append(f"{row.label}: {speed}{memory or ''}")
     graph = "on" if any(found.cuda_graph for _, found in timed) else "off"
-    return Table(
-        "The GPU's own time, by trtexec's rules, ms",
-        ("row", "part", "median", "mean", "min", "max", "p90", "p95", "p99"),
-        tuple(body),
+    note = (
         f"CUDA graph {graph}, data transfers included, one inference at a time, after {timed[0][1].warmup_ms:g} ms of "
-        f"warm-up. {'; '.join(runs)}.",
+        f"warm-up. {'; '.join(runs)}."
     )
+    columns = "row|part|median|mean|min|max|p90|p95|p99"
+    return table("The GPU's own time, by trtexec's rules, ms", columns, body, note)
 
 
 def _app(report: BenchmarkReport) -> Table:
-    body = tuple(
+    body = (
         (one.label, _median(one.ours), _median(one.theirs), _ratio(one.ratio), " ".join(one.settings))
         for one in report.benchmark_app
     )
-    columns = ("row", "p3m-edge bench", "benchmark_app", "ours / theirs", "settings")
-    return Table("OpenVINO's benchmark_app on the same artefact, medians, ms", columns, body)
+    columns = "row|p3m-edge bench|benchmark_app|ours / theirs|settings"
+    return table("OpenVINO's benchmark_app on the same artefact, medians, ms", columns, body)
 
 
 def _verdicts(report: BenchmarkReport) -> Table:
@@ -149,20 +145,20 @@ def _verdicts(report: BenchmarkReport) -> Table:
         content = NONE if row.identity is None else row.identity[:12]
         network = (engine, row.precision, row.arch + trained, row.unpool, content)
         body.append((row.label, *network, row.status, verdict, errors or NONE))
-    columns = ("engine", "precision", "network", "unpool", "content", "status", "golden vectors", "largest errors")
-    return Table("Accuracy parity on this machine", ("row", *columns), tuple(body))
+    columns = "row|engine|precision|network|unpool|content|status|golden vectors|largest errors"
+    return table("Accuracy parity on this machine", columns, body)
 
 
 def placements(report: BenchmarkReport) -> Iterator[Table]:
     """Where Core ML means to run what, and what it does not give to the Neural Engine where it may."""
     planned = [(row, row.placement.operators) for row in report.rows if row.placement and row.placement.operators]
     devices: tuple[Device | None, ...] = (*get_args(Device), None)
-    body = tuple(
+    body = (
         (row.label, str(len(found)), *(_share([one for one in found if one.device == device]) for device in devices))
         for row, found in planned
     )
-    columns = ("row", "operators", *(device or "not told" for device in devices))
-    yield Table("Compute plan: operators by preferred device, and their share of the cost", columns, body)
+    columns = "|".join(("row", "operators", *(device or "not told" for device in devices)))
+    yield table("Compute plan: operators by preferred device, and their share of the cost", columns, body)
     off = []
     for row, found in planned:
         kinds: dict[tuple[str, str], list[Operator]] = {}
@@ -173,8 +169,7 @@ def placements(report: BenchmarkReport) -> Iterator[Table]:
             could = sum(NEURAL_ENGINE in one.supported for one in some)
             names = ", ".join(one.name for one in some[:_EXAMPLES]) + (", ..." if len(some) > _EXAMPLES else "")
             off.append((row.label, kind, device, _share(some), str(could), names))
-    columns = ("row", "operator", "runs on", "how many, cost", "of them could", "which")
-    yield Table("Off the Neural Engine", columns, tuple(off))
+    yield table("Off the Neural Engine", "row|operator|runs on|how many, cost|of them could|which", off)
 
 
 def _share(operators: Sequence[Operator]) -> str:
@@ -188,29 +183,26 @@ def _cost(operators: Sequence[Operator]) -> float:
 def _accuracy(report: BenchmarkReport) -> Table | None:
     if (found := report.accuracy) is None:
         return None
-    body = tuple(
+    body = (
         (label, _shown(found.sad.get(label), ".4g"), _shown(found.difference.get(label), ".4g"),
          found.failures.get(label, NONE))
         for label in (found.difference | found.failures)
     )  # fmt: skip
-    return Table(
-        f"Mattes of {found.pictures} sample pictures, {found.true_mattes} with a true matte",
-        ("row", "SAD, thousands", "difference x 1000", "why none"),
-        body,
-        f"Means over the pictures; the difference is that of the alpha from {found.reference}'s.",
-    )
+    title = f"Mattes of {found.pictures} sample pictures, {found.true_mattes} with a true matte"
+    note = f"Means over the pictures; the difference is that of the alpha from {found.reference}'s."
+    return table(title, "row|SAD, thousands|difference x 1000|why none", body, note)
 
 
 def _changes(report: BenchmarkReport) -> Table | None:
     if (found := report.comparison) is None:
         return None
-    body = tuple(
+    body = (
         (one.label, one.verdict, milliseconds(one.before_ms), milliseconds(one.after_ms), _ratio(one.ratio),
          one.note or NONE)
         for one in found.changes
     )  # fmt: skip
-    columns = ("row", "verdict", "before, ms", "now, ms", "before / now", "note")
-    return Table(f"Against the report of {found.created}", columns, body, "; ".join(found.remarks))
+    columns = "row|verdict|before, ms|now, ms|before / now|note"
+    return table(f"Against the report of {found.created}", columns, body, "; ".join(found.remarks))
 
 
 def milliseconds(value: float | None) -> str:

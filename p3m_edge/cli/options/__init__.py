@@ -1,10 +1,10 @@
 """Options declared as the fields of a frozen dataclass: the field's type and default become argparse's.
 
-A verb's ``Arguments`` has a field for each option, made by :func:`option`, or by :func:`argument` for what has no name
-in front. The type says how a value is read: ``bool`` is a flag, a ``Literal`` has choices, ``Path``, ``Size`` and
-``int`` (from 1) have parsers, a tuple may be given several times, and ``X | None`` can tell that nothing was given. A
-field whose type is such a dataclass itself brings a group of options that verbs share (:func:`group`). :func:`fill`
-makes a request of the library from the fields of the same names, so that its defaults stand in one place, there.
+A verb's ``Arguments`` has a field for each option, made by :func:`option`, and for each positional argument, made by
+:func:`argument`. The type says how a value is read: ``bool`` is a flag, a ``Literal`` has choices, ``Path``, ``Size``
+and ``int`` (from 1) have parsers, a tuple may be given several times, and ``X | None`` can tell that nothing was given.
+A field whose type is such a dataclass itself brings a group of options that verbs share (:func:`group`). :func:`fill`
+makes a request of the library from the fields of the same names; the request alone has the defaults.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Parse = Callable[[str], object]
 _READ: dict[object, tuple[Parse, str]] = {
     Path: (path, "FILE"), Size: (size, "WIDTHxHEIGHT"), int: (positive, "N"), str: (str, ""),
 }  # fmt: skip
-"""How values of a type are read, and what stands for them in the help."""
+"""The parser of a type, and its metavar in the help."""
 
 
 def option(
@@ -54,12 +54,12 @@ def option(
 
 
 def argument(text: str, metavar: str, *, nargs: str | None = None) -> Any:
-    """A field that is given without a name in front; ``nargs`` as argparse has it."""
+    """A field that is a positional argument; ``nargs`` is that of argparse."""
     keywords = {"help": text, "metavar": metavar, "nargs": nargs}
     return field(default=() if nargs in ("*", "+") else None, metadata={"argparse": keywords, "flags": None})
 
 
-def group(cls: type[T], title: str | None = None) -> Any:
+def group(cls: type[T], title: str | None = None) -> T:
     """A field that brings the options of another such dataclass, under a title of their own if there is one."""
     return field(default_factory=cls, metadata={"group": cls, "title": title})
 
@@ -77,14 +77,14 @@ def add_to(place: argparse._ActionsContainer, cls: type) -> None:
             container.add_argument(*_flags(each), **_settings(hints[each.name], each))
 
 
-def _flags(each: Field[Any]) -> list[str]:
-    """The names on the command line; the field's, where none stands in front of the value."""
+def _flags(each: Field[object]) -> list[str]:
+    """The names on the command line; of a positional argument the field's."""
     flags: list[str] | None = each.metadata["flags"]
     return [each.name] if flags is None else flags or [f"--{each.name.replace('_', '-')}"]
 
 
-def _settings(kind: object, each: Field[Any]) -> dict[str, Any]:
-    """What argparse is told about a field of a type."""
+def _settings(kind: object, each: Field[object]) -> dict[str, Any]:
+    """The keywords for argparse of a field of a type."""
     keywords: dict[str, Any] = {name: value for name, value in each.metadata["argparse"].items() if value is not None}
     keywords |= {"help": _help(keywords["help"], each.default), "default": each.default}
     if each.metadata["flags"] is not None:
@@ -126,14 +126,14 @@ def collect(cls: type[T], namespace: argparse.Namespace) -> T:
 
 
 def given(options: object) -> Iterator[tuple[str, str]]:
-    """The fields, and the names on the command line, of options that are not as they are by default."""
+    """The field and the name on the command line of each option that differs from its default."""
     for each in fields(options):  # type: ignore[arg-type]
         if "group" not in each.metadata and getattr(options, each.name) != each.default:
             yield each.name, _flags(each)[0]
 
 
 def words(options: object, shown: Callable[[str | Path], str]) -> Iterator[str]:
-    """The words of a command line with these options, without what has no name in front; texts as ``shown``."""
+    """The words of a command line with these options, without positional arguments; ``shown`` formats texts."""
     for each in fields(options):  # type: ignore[arg-type]
         value = getattr(options, each.name)
         if "group" in each.metadata or each.metadata["flags"] is None or value is None or value is False or value == ():
@@ -147,7 +147,7 @@ def words(options: object, shown: Callable[[str | Path], str]) -> Iterator[str]:
 
 
 def fill(cls: type[T], *sources: object, **more: object) -> T:
-    """A request made of the options that have the names of its fields; what was not given keeps its default there.
+    """A request made of the options with the names of its fields; what was not given keeps the request's default.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def fill(cls: type[T], *sources: object, **more: object) -> T:
     sources
         Instances of options.
     more
-        What no option gives by the same name; it goes before these.
+        Other fields; they take precedence over the options.
     """
     names = {each.name for each in fields(cls)}  # type: ignore[arg-type]
     values = {

@@ -1,7 +1,8 @@
-"""What ``export`` is told: targets, limits, and what concerns some targets; fields are those of ``ExportRequest``."""
+"""Options of ``export``: targets, limits, and what concerns some targets; named as the fields of ``ExportRequest``."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import math
 import re
@@ -16,23 +17,19 @@ from p3m_edge.cli.options.values import Size, natural, real, size
 from p3m_edge.errors import MissingError, UsageError, suggestion
 from p3m_edge.manifest_schema import Compatibility, Flavour, Form, ProfileRecord
 from p3m_edge.runtimes.engines.tensorrt.options import CURRENT, BuildOptions
-from p3m_edge.targets import (
-    ATTEMPTS,
-    BUDGET_MINUTES,
-    CALIBRATION_PICTURES,
-    MAX_DROP,
-    MAX_SMOOTHING,
-    SMOOTHING,
-    SYSTEMS,
-    TARGETS,
-    Limits,
-    Target,
-)
+from p3m_edge.targets import SYSTEMS, TARGETS, Limits, Target
 
 _SYSTEMS = {f"iOS{release}": release for release in SYSTEMS} | {name: release for release, name in SYSTEMS.items()}
 """The names of systems, and the release of iOS of the same year."""
-_WITHOUT_CALIBRATION = ("measuring", "seed", "max_drop")
-"""Options of INT8 that also mean something where the weights alone have fewer bits."""
+_Rule = tuple[str, str, Callable[[Target], bool]]
+_INT8: _Rule = ("INT8 targets", "onnx-int8", lambda target: target.needs_calibration or target.weight_only)
+_ONLY_FOR: dict[str, _Rule] = {
+    "Int8": ("calibrated INT8 targets", "onnx-int8", lambda target: target.needs_calibration),
+    "TensorRT": ("TensorRT targets", "trt-fp16", lambda target: target.engine == "tensorrt"),
+    "qdq": ("onnx-int8", "onnx-int8", lambda target: target.name == "onnx-int8"),
+    "measuring": _INT8, "seed": _INT8, "max_drop": _INT8,
+}  # fmt: skip
+"""For which targets the options of a class are, or one of them by its name: in words, for example, and the rule."""
 
 
 def buildable(target: Target) -> bool:
@@ -68,12 +65,9 @@ def limit(text: str) -> tuple[str, float]:
     if name not in known:
         raise UsageError(f"unknown limit {name!r}", hint=suggestion(name, known))
     try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise UsageError(f"limit {name}: {value!r} is not a number >= 0", hint=example)
-    return name, number
+        return name, real("a number >= 0", lambda number: 0 <= number < math.inf)(value)
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"limit {name}: {error}", hint=example) from None
 
 
 def sizes(text: str) -> tuple[Size, ...]:
@@ -109,11 +103,13 @@ def capabilities(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _only_for(what: str, fits: Callable[[Target], bool], flag: str, names: Iterable[str], example: str) -> None:
-    """Refuse an option that means nothing to any of the targets that were named."""
-    if not any(fits(targets.get(name)) for name in names):
-        hint = f"leave it out, or add for example --target {example}"
-        raise UsageError(f"{flag} is for {what}, not for {', '.join(names)}", hint=hint)
+def check_targets(options: Int8 | TensorRT, names: Iterable[str]) -> None:
+    """Refuse, by a :class:`UsageError`, an option that means nothing to any of the targets with these names."""
+    for name, flag in given(options):
+        what, example, fits = _ONLY_FOR.get(name, _ONLY_FOR[type(options).__name__])
+        if not any(fits(targets.get(target)) for target in names):
+            hint = f"leave it out, or add for example --target {example}"
+            raise UsageError(f"{flag} is for {what}, not for {', '.join(names)}", hint=hint)
 
 
 @dataclass(frozen=True)
@@ -129,9 +125,9 @@ class CoreML:
     )
     smoothing: float | None = option(
         "smooth the mattes of a video by a state (iOS18): WEIGHT of the matte before in the next, above 0 up to "
-        f"{MAX_SMOOTHING:g} (default: {SMOOTHING:g})",
-        flag="--temporal", metavar="WEIGHT", nargs="?", const=SMOOTHING,
-        parse=real(f"a weight above 0, such as {SMOOTHING:g}", lambda value: not math.isnan(value)),
+        f"{targets.MAX_SMOOTHING:g} (default: {targets.SMOOTHING:g})",
+        flag="--temporal", metavar="WEIGHT", nargs="?", const=targets.SMOOTHING,
+        parse=real(f"a weight above 0, such as {targets.SMOOTHING:g}", lambda value: not math.isnan(value)),
     )  # fmt: skip
 
 
@@ -144,7 +140,7 @@ class Int8:
         flag="--calib", metavar="DIR",
     )  # fmt: skip
     calibration_count: int | None = option(
-        f"how many of them, 32 or more (default: {CALIBRATION_PICTURES})", flag="--calib-count"
+        f"how many of them, 32 or more (default: {targets.CALIBRATION_PICTURES})", flag="--calib-count"
     )
     measuring: Path | None = option(
         "a data set, or portraits without mattes, to judge with; not those of --calib (default: synthetic ones)",
@@ -152,29 +148,19 @@ class Int8:
     )  # fmt: skip
     seed: int | None = option("of the choice (default: 0)", metavar="N", parse=natural)
     max_drop: float | None = option(
-        f"by which share the SAD of the measuring pictures may rise (default: {MAX_DROP:g}); above 0.1, GRAD and dtSSD "
-        "may rise as much",
+        f"by which share the SAD of the measuring pictures may rise (default: {targets.MAX_DROP:g}); above 0.1, GRAD "
+        "and dtSSD may rise as much",
         metavar="SHARE", parse=real("a share of 0 or more, such as 0.05", lambda value: 0 <= value < 10),
     )  # fmt: skip
     qdq: Literal["u8s8", "s8s8"] | None = option(
         "form of onnx-int8: u8s8 for x86 processors (default), s8s8 as TensorRT takes it"
     )
     budget: float | None = option(
-        f"how long to look for an artefact that meets the gate, for each target (default: {BUDGET_MINUTES:g}); what "
-        "was found by then is kept, and the same line with more goes on",
+        f"how long to look for an artefact that meets the gate, for each target (default: {targets.BUDGET_MINUTES:g}); "
+        "what was found by then is kept, and the same line with more goes on",
         metavar="MINUTES", parse=real("a number of minutes above 0", lambda value: 0 < value < math.inf),
     )  # fmt: skip
-    attempts: int | None = option(f"in how many attempts (default: {ATTEMPTS})")
-
-    def check(self, names: Iterable[str]) -> None:
-        """Refuse, by a :class:`UsageError`, an option that means nothing to any of the targets with these names."""
-        for name, flag in given(self):
-            if name == "qdq":
-                _only_for("onnx-int8", lambda target: target.name == "onnx-int8", flag, names, "onnx-int8")
-            elif name in _WITHOUT_CALIBRATION:
-                _only_for("INT8 targets", lambda t: t.needs_calibration or t.weight_only, flag, names, "onnx-int8")
-            else:
-                _only_for("calibrated INT8 targets", lambda t: t.needs_calibration, flag, names, "onnx-int8")
+    attempts: int | None = option(f"in how many attempts (default: {targets.ATTEMPTS})")
 
 
 @dataclass(frozen=True)
@@ -221,7 +207,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class TensorRT(Engine):
-    """The engine, and what ``export`` alone is told."""
+    """The engine, and the options that ``export`` alone has."""
 
     require_engine: bool | None = option(
         "without a builder that can do it, fail; else the artefact has the typed ONNX, to build on the device"
@@ -230,8 +216,3 @@ class TensorRT(Engine):
         "what chooses the nodes in half precision of trt-fp16: our own analysis (default), or NVIDIA's AutoCast",
         flag="--fp16-backend",
     )
-
-    def check(self, names: Iterable[str]) -> None:
-        """Refuse, by a :class:`UsageError`, an option where none of the targets is for TensorRT."""
-        for _, flag in given(self):
-            _only_for("TensorRT targets", lambda target: target.engine == "tensorrt", flag, names, "trt-fp16")

@@ -49,12 +49,12 @@ class PictureSet:
         if self.sheet is not None and self.sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             raise UsageError(f"the sheet {self.sheet} is not named .png or .jpg")
 
-    def write_sheet(self, draw: Callable[[T], Sample], things: Sequence[T], console: Console) -> None:
-        """Draw pictures of things, and write them, perhaps with their alphas, on the sheet that was asked for."""
+    def write_sheet(self, draw: Callable[[T], Sample], items: Sequence[T], console: Console) -> None:
+        """Draw the picture of each item, and write the sheet that was asked for, with alphas if wanted."""
         if self.sheet is None:
             return
         with counting(console, "sheet") as progress:
-            drawn = parallel_map(partial(_cells, draw), things, workers=self.workers, progress=progress)
+            drawn = parallel_map(partial(_cells, draw), items, workers=self.workers, progress=progress)
         each = 2 if self.pairs else 1
         cells = [("", part) for parts in drawn for part in parts[:each]]
         columns = each * _COLUMNS
@@ -66,6 +66,6 @@ class PictureSet:
             atomic_write(self.sheet, encode_jpeg(picture, 85))
 
 
-def _cells(draw: Callable[[T], Sample], thing: T) -> tuple[Image, Image]:
-    sample = draw(thing)
+def _cells(draw: Callable[[T], Sample], item: T) -> tuple[Image, Image]:
+    sample = draw(item)
     return sample.image, sample.alpha

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from p3m_edge import shipped
 from p3m_edge.cli.options import option
@@ -16,9 +15,10 @@ from p3m_edge.targets import ARCHS
 DEVICE_HELP = "device or provider, as the engine names it (default: cpu, of TensorRT cuda); not obtained is an error"
 
 
-def workers() -> Any:
+def workers() -> int | None:
     """``--workers``, a field of a verb's ``Arguments``."""
-    return option("processes (default: one for each core)")
+    found: int | None = option("processes (default: one for each core)")
+    return found
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Mattes:
 
     @property
     def form(self) -> MatteForm:
-        """As data sets are told."""
+        """The form, for functions that read data sets."""
         return MatteForm(self.alpha_from or PLAIN.source, self.alpha_turned or PLAIN.turned)
 
     @property
@@ -64,7 +64,7 @@ class Weights:
     standin: bool = option("deterministic weights that are not trained", default=False)
     arch: str | None = option(f"architecture: {', '.join(ARCHS)} (a checkpoint says it by itself)", metavar="NAME")
 
-    def request(self) -> dict[str, Any]:
+    def request(self) -> dict[str, object]:
         """``checkpoint`` and ``arch`` of :class:`p3m_edge.export.ExportRequest`; no checkpoint: stand-in weights.
 
         :class:`UsageError`: they do not fit together; :class:`CheckpointError`: those of the package are not there.

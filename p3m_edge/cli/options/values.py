@@ -49,11 +49,10 @@ def size(text: str) -> Size:
 
     :class:`UsageError`: it is not; the hint names the nearest valid size.
     """
-    match = re.fullmatch(r"([0-9]{1,9})[xX×]([0-9]{1,9})", text.strip())
-    if match is None:
+    found = _two_sides(text)
+    if found is None:
         square = f"{text}x{text}" if re.fullmatch("[0-9]{1,4}", text) else str(SIZE)
         raise UsageError(f"size {text!r} is not WIDTHxHEIGHT", hint=f"for example {square}")
-    found = Size(int(match[1]), int(match[2]))
     for name, value in found._asdict().items():
         if value == 0:
             reason = f"{name} is zero"
@@ -72,12 +71,17 @@ def picture_size(smallest: int, largest: int) -> Callable[[str], Size]:
     """A parser of ``WIDTHxHEIGHT`` for pictures, whose sides have these limits."""
 
     def parse(text: str) -> Size:
-        match = re.fullmatch(r"([0-9]{1,5})[xX×]([0-9]{1,5})", text.strip())
-        if match is None or not all(smallest <= int(side) <= largest for side in match.groups()):
+        found = _two_sides(text)
+        if found is None or not smallest <= min(found) <= max(found) <= largest:
             raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, {smallest} to {largest} each")
-        return Size(int(match[1]), int(match[2]))
+        return found
 
     return parse
+
+
+def _two_sides(text: str) -> Size | None:
+    match = re.fullmatch(r"([0-9]{1,9})[xX×]([0-9]{1,9})", text.strip())
+    return None if match is None else Size(int(match[1]), int(match[2]))
 
 
 def integer(

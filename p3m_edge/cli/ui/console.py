@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from p3m_edge.table import Table
 
-Part: TypeAlias = "str | Text | Table | Callable[[RichConsole], None]"
+Part: TypeAlias = "str | Text | Table"
 
 _PLAIN_WIDTH = 160  # columns of a table that goes into a file or a pipe
 _INTERRUPTED = 130
@@ -51,17 +51,17 @@ class Console:
 
     @cached_property
     def out(self) -> RichConsole:
-        """Where tables go: stdout (stderr with ``--json``)."""
+        """Rich's console for stdout (stderr with ``--json``): tables."""
         return _rich(stderr=False)
 
     @cached_property
     def err(self) -> RichConsole:
-        """Where progress, warnings and errors go: stderr."""
+        """Rich's console for stderr: progress, warnings and errors."""
         return _rich(stderr=True)
 
     @contextmanager
     def streams(self) -> Iterator[None]:
-        """Make both streams safe for any file name and, with ``--json``, keep everybody else off stdout.
+        """Make both streams safe for any file name and, with ``--json``, keep all other output off stdout.
 
         Libraries print as they like, some of them from C++: with ``--json`` the file descriptor itself is
         pointed at stderr, and only :meth:`emit` writes to the real stdout.
@@ -104,7 +104,7 @@ class Console:
         document
             A frozen dataclass, or a mapping of such.
         parts
-            What people get: lines, tables, or functions that print on the console that they are given.
+            What people get: lines and tables.
         error
             The JSON document has it as ``error``.
         warnings
@@ -126,14 +126,12 @@ class Console:
         for part in parts:
             if isinstance(part, Table):
                 part.print(where)
-            elif callable(part):
-                part(where)
             else:
                 where.print(part, soft_wrap=True)
 
     @contextmanager
     def status(self, message: str) -> Iterator[Callable[[str], None]]:
-        """Show what is going on, on a terminal, until the block ends; what is told meanwhile is a line elsewhere."""
+        """Show a message until the block ends; what is reported meanwhile follows it, or is a line elsewhere."""
         if not self.err.is_terminal:
             yield lambda text: self.note(f"{message}: {text}")
             return
@@ -171,19 +169,19 @@ class Console:
         self.trace(error)
         known = _known(error)
         line = str(known) if known.exit_code == _INTERRUPTED else f"error: {known}"
-        told = False
+        shown = False
         try:
             if self.json and not self._emitted:
                 self._write_json(to_json({}, known))
             self.err.print(line, style="red", soft_wrap=True)
-            told = True
+            shown = True
             if known.hint:
                 self.err.print(f"hint: {known.hint}", soft_wrap=True)
             # What could not be written is still buffered: left there, it would fail again as the interpreter ends.
             self._stdout.flush()
         except OSError as failure:  # stdout cannot be written at all; the exit code still tells
             self._discard_stdout()
-            if not told and not isinstance(failure, BrokenPipeError):
+            if not shown and not isinstance(failure, BrokenPipeError):
                 sys.stderr.write(_visible(f"error: {known}\n"))
         return known.exit_code
 
@@ -292,7 +290,7 @@ def _printable(value: object) -> object:
 
 
 def _replace_closed_streams() -> None:
-    """Give a process that was started without stdout or stderr (``>&-``, a window without a console) a dead end."""
+    """Open the null device as stdout or stderr where the process has none (``>&-``, a window without a console)."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))

@@ -57,7 +57,7 @@ def gate_failures(record: QuantizationRecord | None) -> tuple[str, ...]:
 
 
 def advice(results: Iterable[ExportResult]) -> tuple[str, ...]:
-    """What must not be overlooked: pictures that prove little, INT8 that does not pay, processors that saturate."""
+    """Warnings: pictures that prove little, INT8 that does not pay, processors whose products saturate."""
     return tuple(dict.fromkeys(remark for result in results for remark in _remarks(result)))
 
 

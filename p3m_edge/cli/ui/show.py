@@ -71,7 +71,7 @@ def parity_table(title: str, parity: ParityRecord) -> Table:
 
 
 class Bars:
-    """Progress on stderr: one bar for each ``row`` on a terminal; elsewhere lines, as many as there are to be."""
+    """Progress on stderr: a bar for each ``row`` on a terminal, at most ``lines`` lines of text elsewhere."""
 
     def __init__(self, console: Console, bars: Progress | None, lines: int) -> None:
         self._console, self._bars, self._lines = console, bars, lines
@@ -79,7 +79,7 @@ class Bars:
         self._shown = -1
 
     def progress(self, what: str, done: int, total: int, row: str = "") -> None:
-        """Say what is at work, and how far it is."""
+        """Report what is being done, and how far it is."""
         if self._bars is not None:
             if row not in self._tasks:
                 self._tasks[row] = self._bars.add_task("", row=row)
@@ -95,7 +95,7 @@ class Bars:
 
 @contextmanager
 def progress(console: Console, *, lines: int = 0, keep: bool = False) -> Iterator[Bars]:
-    """Show bars until the block ends, and with ``keep`` beyond; elsewhere than on a terminal, so many ``lines``."""
+    """Show :class:`Bars` until the block ends; with ``keep`` they stay on the terminal."""
     if not console.err.is_terminal:
         yield Bars(console, None, lines)
         return
@@ -111,6 +111,6 @@ def progress(console: Console, *, lines: int = 0, keep: bool = False) -> Iterato
 
 @contextmanager
 def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for work on many things, on a terminal alone. It is called with ``(done, total)``."""
+    """A bar for work on many items, on a terminal alone; call it with ``(done, total)``."""
     with progress(console) as bars:
         yield partial(bars.progress, what)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,8 +21,7 @@ from p3m_edge.benchmarks.report.regression import compare, earlier_report, regre
 from p3m_edge.benchmarks.report.schema import BenchmarkReport, MeasureOptions
 from p3m_edge.benchmarks.rows import ArtefactRow, EagerRow, Row, artefact_rows, on_devices
 from p3m_edge.benchmarks.samples import Mattes, SamplePortrait
-from p3m_edge.cli import bench_page
-from p3m_edge.cli.options import argument, fill, given, option
+from p3m_edge.cli.options import argument, fill, given, option, words
 from p3m_edge.cli.options.shared import DEVICE_HELP
 from p3m_edge.cli.options.values import SIZE, Size, duration, natural, path, picture_size
 from p3m_edge.cli.ui import Bars, Console, progress
@@ -41,7 +41,7 @@ p3m-edge bench out/trt-fp16 out/onnx-fp16 --device cuda
 p3m-edge bench --bundle for-a-mac out/coreml-fp16
 p3m-edge bench --import result.json out/coreml-fp16    # its manifest says verified: device, if all of it passed
 """
-_USUAL = MeasureOptions()
+_USUAL, _PAGE = MeasureOptions(), Path("report.html")
 _WHERE_IMPORTED = ("imports", "eager", "frame", "out", "html", "samples")
 """Options that mean nothing to a bundle."""
 
@@ -101,7 +101,7 @@ class Arguments:
         group="a page to look at",
     )
     samples: tuple[Path, ...] = option(
-        f"with --html: pictures, folders or sets with true mattes (image/ and alpha/), {bench_page.MOST} pictures at "
+        f"with --html: pictures, folders or sets with true mattes (image/ and alpha/), {sampling.MOST} pictures at "
         "most; every artefact mattes them (default: the bundled portrait)",
         (), metavar="PATH", nargs="+",
     )  # fmt: skip
@@ -140,7 +140,7 @@ def run(args: Arguments, console: Console) -> None:
         raise UsageError("--against-benchmark-app needs an OpenVINO artefact", hint="name one: p3m-edge bench DIR")
     if imported:
         rows = tuple(row for row in rows if coreml.here() or manifest.read(row.folder).engine.name != "coreml")
-    samples = bench_page.prepare(args)
+    samples = _samples(args)
     every: list[Row] = [*rows, *_eager_rows(args, rows)]
     earlier = _earlier(args.earlier, every, settings, imported)
     errors: list[P3MEdgeError] = []
@@ -155,10 +155,53 @@ def run(args: Arguments, console: Console) -> None:
         for written in reports.write(report, args.out):
             console.note(f"written: {written}")
     if args.html is not None:
-        console.write(args.html, pages.page(report, mattes, tuple(bench_page.commands(args, rows, report))))
+        console.write(args.html, pages.page(report, mattes, tuple(commands(args, rows, report))))
     error = regression(report) or failure(report) or next(iter(errors), None)
     warnings = report.conditions.warnings if console.json else ()  # the tables show them
-    console.emit(report, [lambda out: reports.print_report(report, out)], error, warnings)
+    console.emit(report, reports.parts(report), error, warnings)
+
+
+def _samples(args: Arguments) -> tuple[SamplePortrait, ...]:
+    """The samples of a page, checked before anything is measured; none without ``--html`` or without an artefact."""
+    if args.html is None:
+        if args.samples:
+            raise UsageError("--samples is for the page", hint="add --html report.html")
+        return ()
+    if args.html.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"the page {args.html} is not named .html")
+    if args.html.is_dir():
+        raise UsageError(f"the page {args.html} is a folder", hint=f"for example --html {args.html / _PAGE}")
+    pages.require()
+    if not args.artefacts:
+        if args.samples:
+            raise UsageError("--samples needs an artefact that mattes them", hint="name one: p3m-edge bench DIR")
+        return ()
+    found = sampling.find(args.samples)
+    sampling.check(found)
+    return found
+
+
+def commands(args: Arguments, rows: Sequence[ArtefactRow], report: BenchmarkReport) -> Iterator[tuple[str, str]]:
+    """What each command does, and the command; absolute paths are replaced by the labels of the report."""
+    o, artefacts = report.options, [_shown(row.folder, row.label) for row in rows]
+    # How it was measured, also by what was left to its default.
+    args = replace(
+        args, rounds=o.rounds, iterations=o.iterations, warmup=o.warmup, threads=o.threads, html=args.html or _PAGE,
+        frame_size=None if args.frame else Size(o.frame_width, o.frame_height),
+    )  # fmt: skip
+    yield "Measure and write this page", shlex.join(["p3m-edge", "bench", *artefacts, *words(args, _shown)])
+    if rows:
+        yield "Check the artefacts on this machine", shlex.join(["p3m-edge", "verify", *artefacts])
+    if (rows or args.eager) and args.out is not None:
+        later = replace(args, out=None, html=None, samples=(), baseline=f"{_shown(args.out)}/report.json")
+        yield "Compare a later run with this one", shlex.join(["p3m-edge", "bench", *artefacts, *words(later, _shown)])
+
+
+def _shown(given: str | Path, name: str = "") -> str:
+    """A relative path as it was typed; of any other, which would show this machine's folders, the name alone."""
+    path = Path(given)
+    outside = path.is_absolute() or ".." in path.parts
+    return (name or path.name) if outside else path.as_posix()
 
 
 def _bundle(

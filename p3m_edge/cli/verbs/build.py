@@ -71,7 +71,7 @@ def run(args: Arguments, console: Console) -> None:
 
 
 def build(folder: Path, wanted: BuildOptions, tell: Tell, *, force: bool = False) -> Result:
-    """Build the engine of an artefact beside it, and put both together in its place.
+    """Build the engine in a copy of the artefact, and put that in its place.
 
     :class:`ArtefactError`: the folder is no artefact, or not as it was exported; :class:`UsageError`: it is not for
     TensorRT, or the options do not fit it; :class:`OutputError`: it has an engine (without ``force``), another process

@@ -23,12 +23,12 @@ from p3m_edge.cli.options import option
 from p3m_edge.cli.ui import Console, Part, megabytes, progress
 from p3m_edge.cli.verbs import export as exporting
 from p3m_edge.cli.verbs import verify as verifying
-from p3m_edge.cli.verbs.run.matte import Recipe
 from p3m_edge.cli.verbs.verify import Verification
 from p3m_edge.data.pixels import encode_jpeg
 from p3m_edge.data.recipe import make_folder
 from p3m_edge.data.sheet import sheet
 from p3m_edge.errors import OutputError
+from p3m_edge.pictures.results import Recipe
 from p3m_edge.runtimes import Matting
 from p3m_edge.table import Table, table
 
@@ -143,8 +143,8 @@ def _matte(folder: Path, artefact: Path) -> tuple[str, ...]:
     results = dict(Recipe(_KINDS, _GREEN, force=True).render(picture, alpha, _KINDS))
     for kind, result in results.items():
         imageio.write_png(folder / f"{kind}.png", result, result=True)
-    beside = sheet([[("portrait", picture.rgb), *results.items()]], _SIDE)
-    atomic_write(folder / _SIDE_BY_SIDE, encode_jpeg(beside, 88))
+    row = sheet([[("portrait", picture.rgb), *results.items()]], _SIDE)
+    atomic_write(folder / _SIDE_BY_SIDE, encode_jpeg(row, 88))
     return (*(f"{kind}.png" for kind in results), _SIDE_BY_SIDE)
 
 
@@ -168,6 +168,6 @@ def _artefacts(report: DemoReport) -> Table:
 def _render(folder: Path, report: DemoReport) -> Iterator[Part]:
     yield from exporting.render(report.artefacts)
     yield from verifying.render(report.verified, figures=False)
-    yield lambda out: benchmark_report.print_report(report.benchmark, out)
+    yield from benchmark_report.parts(report.benchmark)
     yield f"{folder}: {', '.join((*TARGETS, *report.files))}"
     yield f"Done in {report.seconds:.0f} s; the matte: {folder / _SIDE_BY_SIDE}"

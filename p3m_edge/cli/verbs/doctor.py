@@ -39,6 +39,7 @@ _ENGINES = {"coreml": "coremltools", "tensorrt": "cuda"}
 """The package of an engine that is not named as the engine is."""
 _INT8_FEATURES = ("avx512_vnni", "avx_vnni", "amx_int8", "dotprod", "i8mm")
 _STYLES = {"ok": None, "absent": "dim", "broken": "red", "damaged": "red"}
+_NO_TENSORRT = "neither TensorRT nor TensorRT for RTX is here"
 _ELSEWHERE = "Core ML runs on Apple's systems alone; verify interprets its programs"
 
 
@@ -99,11 +100,8 @@ class Diagnosis:
 
 def run(_args: Arguments, console: Console) -> None:
     """Examine this machine and print what was found; exit code 0 whatever is missing."""
-    packages = _probe()
-    engines = builders()
-    wanted = [target for target in TARGETS.values() if not target.experimental]
-    absent = {extra for target in wanted for extra in _absent_extras(_build_modules(target), packages)}
-    machine = fingerprint()
+    packages, engines, machine = _probe(), builders(), fingerprint()
+    wanted = [name for target in TARGETS.values() if not target.experimental for name in _build_modules(target)]
     diagnosis = Diagnosis(
         p3m_edge=__version__,
         python=f"{platform.python_version()} ({sys.executable})",
@@ -113,7 +111,7 @@ def run(_args: Arguments, console: Console) -> None:
         weights=tuple(map(_weights, shipped.SHIPPED)),
         builders=engines,
         targets=tuple(_target_state(target, packages, engines) for target in TARGETS.values()),
-        pip=_pip(absent),
+        pip=_pip(wanted, packages),
     )
     console.emit(diagnosis, _render(diagnosis))
 
@@ -166,10 +164,11 @@ def _target_state(target: Target, packages: Mapping[str, Package], engines: Sequ
         if build.possible and all(engine.problem for engine in engines):  # one without an engine can be made
             problems = "; ".join(str(engine.problem) for engine in engines)
             build = Ability(possible=True, reason=f"the typed ONNX alone, no engine: {problems}")
-        running = _ability([*_missing([engine], packages), *_without_gpu(engines)])
+        absent = [] if any(engine.version for engine in engines) else [_NO_TENSORRT]
+        no_gpu = (engine.no_gpu for engine in engines if engine.no_gpu)
+        running = _ability([*_missing([engine], packages), *absent, *no_gpu])
         verifying = running if running.possible else build  # of the typed ONNX, without a GPU
-    absent = _absent_extras((*_build_modules(target), engine), packages)
-    return TargetState(target.name, build, running, verifying, _pip(absent))
+    return TargetState(target.name, build, running, verifying, _pip((*_build_modules(target), engine), packages))
 
 
 def _ability(reasons: Iterable[str]) -> Ability:
@@ -185,23 +184,24 @@ def _missing(modules: Iterable[str], packages: Mapping[str, Package]) -> Iterato
             yield f"{package.name} does not import: {package.cause}"
 
 
-def _without_gpu(engines: Sequence[Builder]) -> Iterator[str]:
-    if not any(engine.version for engine in engines):
-        yield "neither TensorRT nor TensorRT for RTX is here"
-    yield from (engine.no_gpu for engine in engines if engine.no_gpu)
-
-
-def _absent_extras(modules: Iterable[str], packages: Mapping[str, Package]) -> set[str]:
-    return {str(packages[name].extra) for name in modules if packages[name].status == "absent"}
-
-
-def _pip(extras: Iterable[str]) -> str | None:
-    names = ",".join(sorted(extras))
+def _pip(modules: Iterable[str], packages: Mapping[str, Package]) -> str | None:
+    """The line that installs those of the modules that are absent."""
+    names = ",".join(sorted({str(packages[name].extra) for name in modules if packages[name].status == "absent"}))
     return f'pip install "p3m-edge[{names}]"' if names else None
 
 
 def _render(diagnosis: Diagnosis) -> Iterator[Part]:
-    yield facts("this machine", _machine(diagnosis))
+    machine = diagnosis.machine
+    cores, memory = f"usable cores: {machine.usable_cores}", f"memory: {megabytes(machine.memory_bytes)}"
+    int8 = ", ".join(diagnosis.int8_features) or "none: int8 may be no faster than fp32"
+    about = {
+        "p3m-edge": f"{diagnosis.p3m_edge}, Python {diagnosis.python}",
+        "system": f"{machine.system}, {machine.architecture}",
+        "CPU": f"{machine.cpu or 'unknown'}, {cores}, {memory}",
+        "CPU features": ", ".join(machine.features) or "none recognised",
+        "int8 instructions": int8,
+    }
+    yield facts("this machine", about.items())
     yield table("packages", "package|extra|status|version|details", map(_package, diagnosis.packages))
     columns = "architecture|status|licence|SHA-256|provenance"
     yield table("weights of this package", columns, map(_weights_row, diagnosis.weights))
@@ -213,19 +213,9 @@ def _render(diagnosis: Diagnosis) -> Iterator[Part]:
         yield f"to build and run every available target:\n  {diagnosis.pip}"
 
 
-def _machine(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
-    machine = diagnosis.machine
-    yield "p3m-edge", f"{diagnosis.p3m_edge}, Python {diagnosis.python}"
-    yield "system", f"{machine.system}, {machine.architecture}"
-    memory = megabytes(machine.memory_bytes)
-    yield "CPU", f"{machine.cpu or 'unknown'}, usable cores: {machine.usable_cores}, memory: {memory}"
-    yield "CPU features", ", ".join(machine.features) or "none recognised"
-    yield "int8 instructions", ", ".join(diagnosis.int8_features) or "none: int8 may be no faster than fp32"
-
-
 def _package(package: Package) -> Styled:
-    offers = (f"{key.replace('_', ' ')}: {_text(value)}" for key, value in package.details.items())
-    details = package.cause or "; ".join(offers)
+    texts = {name: v if isinstance(v, str) else ", ".join(v) or "none" for name, v in package.details.items()}
+    details = package.cause or "; ".join(f"{name.replace('_', ' ')}: {text}" for name, text in texts.items())
     cells = (package.name, package.extra or NONE, package.status, package.version or NONE, details)
     return Styled(cells, _STYLES[package.status])
 
@@ -233,10 +223,6 @@ def _package(package: Package) -> Styled:
 def _weights_row(w: Weights) -> Styled:
     cells = (w.arch, w.status, w.licence or NONE, w.sha256 or NONE, w.cause or w.provenance or "")
     return Styled(cells, _STYLES[w.status])
-
-
-def _text(value: object) -> str:
-    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
 
 
 def _builder(engine: Builder) -> Styled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,8 @@ p3m-edge eval portraits/ --model cf --model knn --model modnet.toml --limit 20 -
 p3m-edge eval --ppt B=P3M-10k/P3M-500-P N=P3M-10k/P3M-500-NP --model B=blurred.safetensors --model N=normal.safetensors
 p3m-edge eval --ppt B=people/blurred_image N=people/original_image --model B=best.safetensors --model B=cf
 """
+
+_Set = tuple[DataSet, Trimaps, Mark | None]
 
 
 @dataclass(frozen=True)
@@ -88,13 +91,6 @@ class Arguments:
     threads: int | None = option("threads (default: the engine's choice)")
 
 
-@dataclass(frozen=True)
-class _Set:
-    dataset: DataSet
-    trimaps: Trimaps
-    mark: Mark | None
-
-
 def run(args: Arguments, console: Console) -> None:
     """Open everything, so that what is wrong shows at once; then evaluate every method on every set."""
     read = ppt.marked if args.ppt else Marked
@@ -120,13 +116,14 @@ def run(args: Arguments, console: Console) -> None:
         console.write(args.out / "pictures.csv", tables.pictures_csv(evaluation))
     failed = sum(len(result.failures) for result in results)
     every = sum(result.protocol.evaluated for result in results)
-    console.emit(evaluation, _render(evaluation), unfinished(failed, every, "pictures failed"))
+    parts: list[Part] = [*tables.protocols(evaluation), *tables.tables(evaluation)]
+    console.emit(evaluation, parts, unfinished(failed, every, "pictures failed"))
 
 
 def _open(text: Marked, args: Arguments) -> _Set:
     dataset = find_set(path(text.text), args.mattes.form)
     ppt.check(text.mark, dataset)
-    return _Set(dataset, Trimaps(dataset, args.trimap, args.trimap_kernel), text.mark)
+    return dataset, Trimaps(dataset, args.trimap, args.trimap_kernel), text.mark
 
 
 def _tell_apart(methods: Sequence[Method], texts: Sequence[str]) -> None:
@@ -144,32 +141,27 @@ def _all(
     """Evaluate every method on every set, and draw the sheets of the worst pictures."""
     routes = ROUTES if args.route == "both" else (args.route,)
     journal = Journal(args.out)
-    total, done = len(methods) * sum(len(one.dataset.items[: args.limit]) for one in sets), 0
+    total, steps = len(methods) * sum(len(dataset.items[: args.limit]) for dataset, _, _ in sets), itertools.count()
     with progress(console, lines=10) as bars:
-        for number, (method, mark, one) in enumerate(((*each, one) for each in methods for one in sets), 1):
+        for number, ((method, trained), (dataset, trimaps, mark)) in enumerate(itertools.product(methods, sets), 1):
 
-            def step(name: str, label: str = f"{method.info.name}, {one.dataset.name}") -> None:
-                nonlocal done
-                bars.progress(f"{label}: {name}", done, total)
-                done += 1
+            def step(name: str, label: str = f"{method.info.name}, {dataset.name}") -> None:
+                bars.progress(f"{label}: {name}", next(steps), total)
 
-            result = evaluate(method, one.dataset, one.trimaps, routes, limit=args.limit, journal=journal, step=step)
-            worst = _worst(args, result, method, one, number)
-            yield replace(result, pair=ppt.pair(mark, one.mark), worst=worst)
+            result = evaluate(method, dataset, trimaps, routes, limit=args.limit, journal=journal, step=step)
+            worst = _worst(args, result, method, dataset, trimaps, number)
+            yield replace(result, pair=ppt.pair(trained, mark), worst=worst)
 
 
-def _worst(args: Arguments, result: SetResult, method: Method, one: _Set, number: int) -> str | None:
+def _worst(
+    args: Arguments, result: SetResult, method: Method, dataset: DataSet, trimaps: Trimaps, number: int
+) -> str | None:
     """Write the sheet of the worst pictures; returns its name."""
     if args.out is None or not args.worst:
         return None
-    picture = worst_sheet(result, method, one.dataset, one.trimaps, args.worst)
+    picture = worst_sheet(result, method, dataset, trimaps, args.worst)
     if picture is None:
         return None
-    name = re.sub(r"[^\w.-]+", "_", f"worst-{number}-{result.method.name}-{one.dataset.name}", flags=re.ASCII) + ".png"
+    name = re.sub(r"[^\w.-]+", "_", f"worst-{number}-{result.method.name}-{dataset.name}", flags=re.ASCII) + ".png"
     write_png(args.out / name, picture)
     return name
-
-
-def _render(evaluation: Evaluation) -> Iterator[Part]:
-    yield from tables.protocols(evaluation)
-    yield from tables.tables(evaluation)

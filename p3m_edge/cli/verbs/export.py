@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 from p3m_edge.cli.options import fill, group, option
-from p3m_edge.cli.options.export import CoreML, Int8, TensorRT, limit, sizes, target_names
+from p3m_edge.cli.options.export import CoreML, Int8, TensorRT, check_targets, limit, sizes, target_names
 from p3m_edge.cli.options.shared import Weights
 from p3m_edge.cli.options.values import SIZE, Size
 from p3m_edge.cli.ui import Console, Part, megabytes, number, progress, red
@@ -90,8 +90,8 @@ class Arguments:
         first, *others = self.sizes or (self.size or SIZE,)
         request: type[ExportRequest] = load_exporter().ExportRequest
         pictures = _pictures(self.parity_images)
-        self.int8.check(names)
-        self.tensorrt.check(names)
+        for options in (self.int8, self.tensorrt):
+            check_targets(options, names)
         return fill(
             request, self, self.coreml, self.int8, self.tensorrt, **weights, targets=names, width=first.width,
             height=first.height, more_sizes=tuple(map(tuple, others)), parity_images=pictures,
@@ -116,7 +116,7 @@ def run(args: Arguments, console: Console) -> None:
 
 
 def load_exporter() -> ModuleType:
-    """The package ``p3m_edge.export``; a :class:`MissingError` where a package that it stands on cannot be imported."""
+    """The package ``p3m_edge.export``; a :class:`MissingError` where a package that it needs is absent."""
     with needing("torch"):
         from p3m_edge import export
     return export
@@ -138,8 +138,8 @@ def _pictures(paths: Sequence[Path]) -> tuple[Path, ...]:
     """The pictures that files and folders name, each decoded once: an :class:`InputError` comes before the work."""
     if not paths:
         return ()
-    from p3m_edge.cli.verbs.run.sources import collect
     from p3m_edge.imageio import read_image
+    from p3m_edge.pictures.sources import collect
 
     found = collect(paths)
     for path, reason in found.failures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from p3m_edge.cli.ui.quantization import attempts_table, gate_failures
 from p3m_edge.cli.ui.show import parity_table, proved
 from p3m_edge.errors import CheckpointError, UsageError, needing
 from p3m_edge.manifest import Manifest
-from p3m_edge.manifest_schema import BuildRecord, OutputRecord, UnitRecord
+from p3m_edge.manifest_schema import BuildRecord, OutputRecord
 from p3m_edge.smallfile import read_small
 from p3m_edge.table import NONE, Styled, facts, table
 
@@ -78,8 +78,16 @@ def run(args: Arguments, console: Console) -> None:
     if args.path.is_file():
         if args.bom is not None:
             raise UsageError("--bom is for artefacts, not for checkpoints")
-        checkpoint = inspect_file(args.path)
-        console.emit(checkpoint, [facts(str(checkpoint.file), _checkpoint_rows(checkpoint))])
+        found = inspect_file(args.path)
+        rows = {
+            "model": f"P3M-Net {found.arch}",
+            "weights": _TRAINED if found.trained else _NOT_TRAINED,
+            "provenance": found.provenance,
+            "licence": found.licence,
+            "format": f"{found.format}, {megabytes(found.bytes)}",
+            "checkpoint": f"SHA-256 {found.sha256}",
+        }
+        console.emit(found, [facts(str(found.file), rows.items())])
         return
     inspection = inspect(args.path)
     if args.bom is not None:
@@ -115,7 +123,7 @@ def inspect_file(path: Path) -> CheckpointFile:
         data = read_small(path, _MAX_BYTES)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    sha256, own = hashlib.sha256(data).hexdigest(), checkpoint_header.read(data, str(path))
+    own = checkpoint_header.read(data, str(path))
     if own is not None:
         says = ("p3m-edge", own.arch, own.trained, own.provenance, own.licence)
     else:
@@ -123,16 +131,7 @@ def inspect_file(path: Path) -> CheckpointFile:
 
         info = inspect_checkpoint(path)
         says = (info.format, info.arch, info.trained, info.provenance, info.licence)
-    return CheckpointFile(path, len(data), sha256, *says)
-
-
-def _checkpoint_rows(checkpoint: CheckpointFile) -> Iterator[tuple[str, str]]:
-    yield "model", f"P3M-Net {checkpoint.arch}"
-    yield "weights", _TRAINED if checkpoint.trained else _NOT_TRAINED
-    yield "provenance", checkpoint.provenance
-    yield "licence", checkpoint.licence
-    yield "format", f"{checkpoint.format}, {megabytes(checkpoint.bytes)}"
-    yield "checkpoint", f"SHA-256 {checkpoint.sha256}"
+    return CheckpointFile(path, len(data), hashlib.sha256(data).hexdigest(), *says)
 
 
 def _render(inspection: Inspection) -> Iterator[Part]:
@@ -180,7 +179,10 @@ def _rows(inspection: Inspection) -> Iterator[tuple[str, str]]:
         ("kept in fp32", f"nodes: {len(m.fp32_nodes)}: {', '.join(m.fp32_nodes)}" if m.fp32_nodes else None),
         ("headroom", f"{headroom:.3g} times: how much larger results could be in half precision" if headroom else None),
         ("verified", proved(m.verified)),
-        *((f"largest errors, {unit.unit}", _errors(unit)) for unit in m.verified.units),
+        *(
+            (f"largest errors, {unit.unit}", _pairs({name: number(value) for name, value in unit.errors.items()}))
+            for unit in m.verified.units
+        ),
         ("verified with", _pairs(m.verified.versions) or NONE),
         ("built with", _pairs({"p3m-edge": m.p3m_edge} | engine.versions)),
     ]
@@ -204,18 +206,13 @@ def _build_rows(build: BuildRecord) -> Iterator[tuple[str, str]]:
     built_on = f"{build.gpu}, driver {build.driver or NONE}, CUDA {build.cuda or NONE}" if build.gpu else "no GPU"
     yield "built on", f"{built_on}, in {build.seconds:.1f} s"
     chosen = {"level": build.level, "workspace": build.workspace_mb and f"{build.workspace_mb} MB"}
-    yield "builder", _pairs({name: str(value) for name, value in chosen.items() if value is not None})
+    yield "builder", _pairs({name: value for name, value in chosen.items() if value is not None})
     if build.profile is not None:
         sizes = (build.profile.minimum, build.profile.optimum, build.profile.maximum)
-        low, best, high = (f"{width}x{height}" for width, height in sizes)
-        yield "sizes", f"{low} to {high}, tuned for {best}"
-    yield "layers by type", _pairs({name: str(count) for name, count in build.types.items()})
+        yield "sizes", "{0} to {2}, tuned for {1}".format(*(f"{w}x{h}" for w, h in sizes))
+    yield "layers by type", _pairs(build.types)
     yield "built of", f"SHA-256 {build.onnx_sha256}"
 
 
-def _errors(unit: UnitRecord) -> str:
-    return _pairs({name: number(value) for name, value in unit.errors.items()})
-
-
-def _pairs(values: dict[str, str]) -> str:
+def _pairs(values: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())

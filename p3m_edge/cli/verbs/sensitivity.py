@@ -109,7 +109,7 @@ def picture(found: Sensitivity) -> str:
 def _counted(
     images: Iterator[NDArray[np.uint8]], total: int, progress: Callable[[int, int], None]
 ) -> Iterator[NDArray[np.uint8]]:
-    """Pictures, told of as they pass."""
+    """The pictures; ``progress`` is called after each."""
     for done, image in enumerate(images, 1):
         yield image
         progress(done, total)

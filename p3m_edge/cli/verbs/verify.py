@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,7 +18,7 @@ from p3m_edge.cli.ui import Console, Part, number
 from p3m_edge.cli.ui.show import proved
 from p3m_edge.errors import GateError, MissingError, P3MEdgeError, needing
 from p3m_edge.manifest import Manifest
-from p3m_edge.manifest_schema import VerifiedRecord
+from p3m_edge.manifest_schema import Level, VerifiedRecord
 from p3m_edge.runtimes import Matting, UnverifiedWarning, golden
 from p3m_edge.runtimes.contract import EngineInfo, engine_module
 from p3m_edge.runtimes.engine import Engine
@@ -36,6 +37,8 @@ p3m-edge verify out/demo/openvino-fp16 --device GPU
 p3m-edge verify out/onnx-fp32 --key key.pub    # signed by p3m-edge export --sign key.pem
 p3m-edge verify out/coreml-fp16 Foreign.mlpackage
 """
+_COMPUTED: dict[str, tuple[Level, str]] = {"coreml": ("program", "torch,coreml"), "tensorrt": ("typed", "torch")}
+"""The level at which an artefact of an engine is verified without it, and the extras that this needs."""
 _UNUSABLE = "do not use it on this machine; other threads, device or engine version may differ"
 
 
@@ -82,7 +85,7 @@ class Verification:
 
 
 def run(args: Arguments, console: Console) -> None:
-    """Verify each folder, whatever became of the others."""
+    """Verify each folder, also after others failed."""
     results = []
     for folder in args.artefacts:
         with console.status(f"verifying {folder}"):
@@ -96,95 +99,89 @@ def verify(folder: Path, runtime: Runtime | None = None, key: Path | None = None
     With ``key``, the signature is checked before anything else; what is not signed is not loaded.
     """
     start = time.perf_counter()
-    verdict = Verification(folder)
     try:
         if key is not None:
             if folder.suffix != PACKAGE:
                 manifests.read(folder)
             signature.check(folder, key)
-        if folder.suffix == PACKAGE:
-            verdict, error = _examined(folder)
-        else:
-            verdict, error = _tested(folder, runtime or Runtime())
-    except P3MEdgeError as failure:
-        error = failure
-    if error is not None:
-        failed = isinstance(error, GateError) and (verdict.selftest or verdict.program)
-        verdict = replace(
-            verdict, status="failed" if failed else "error", message=str(error), hint=error.hint,
-            exit_code=error.exit_code,
-        )  # fmt: skip
+        verdict = _examined(folder) if folder.suffix == PACKAGE else _tested(folder, runtime or Runtime())
+    except P3MEdgeError as error:
+        verdict = _failed(Verification(folder), error)
     return replace(verdict, seconds=round(time.perf_counter() - start, 3))
 
 
-def _tested(folder: Path, runtime: Runtime) -> tuple[Verification, P3MEdgeError | None]:
+def _failed(verdict: Verification, error: P3MEdgeError) -> Verification:
+    """A verdict with the gate that failed, or with why there is none."""
+    gate = isinstance(error, GateError) and (verdict.selftest or verdict.program)
+    return replace(
+        verdict, status="failed" if gate else "error", message=str(error), hint=error.hint, exit_code=error.exit_code
+    )
+
+
+def _tested(folder: Path, runtime: Runtime) -> Verification:
     """The verdict on an artefact by its golden vectors; if its engine is not here, computed operator by operator."""
     manifest = manifests.read(folder)
-    if _elsewhere(manifest, runtime.device):
+    if _runs_elsewhere(manifest, runtime.device):
         manifests.check_files(manifest, folder)
-        infos: list[EngineInfo] = []
+        engines: list[Engine] = []
 
         def opened(sized: Manifest) -> Engine:
-            engine = _compute(sized, folder)
-            infos.append(engine.info)
-            return engine
+            engines.append(_compute(sized, folder))
+            return engines[-1]
 
-        found, info = golden.selftest(manifest, folder, opened), infos[0]
+        found, info = golden.selftest(manifest, folder, opened), engines[0].info
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnverifiedWarning)  # verifying is what it asks for
             matting = Matting(folder, runtime.device, runtime.threads)
         with matting:
-            found, info, manifest = matting.selftest(), matting.info.engine, matting.manifest
+            found, info = matting.selftest(), matting.info.engine
     verdict = Verification(
         folder, target=manifest.target, trained=manifest.model.trained, engine=info, selftest=found,
         verified=manifest.verified,
     )  # fmt: skip
     text = f"{len(found.failures)} of its figures exceed their limits"
-    return verdict, None if found.passed else GateError(text, hint=_UNUSABLE)
+    return verdict if found.passed else _failed(verdict, GateError(text, hint=_UNUSABLE))
 
 
-def _elsewhere(manifest: Manifest, device: str | None) -> bool:
-    """Whether an artefact runs on other machines, and can be computed on this one."""
+def _runs_elsewhere(manifest: Manifest, device: str | None) -> bool:
+    """Whether an artefact runs on other machines alone, and can be computed on this one."""
     if manifest.engine.name == "coreml":
         return not coreml.here()
     if manifest.engine.name != "tensorrt" or device is not None:
         return False
-    if manifest.engine.status != "built":
-        return True
-    try:
+    with suppress(MissingError):
         engine_module("tensorrt").require()
-    except MissingError:
-        return True
-    return False
+        return manifest.engine.status != "built"
+    return True
 
 
 def _compute(manifest: Manifest, folder: Path) -> Engine:
-    if manifest.engine.name == "tensorrt":
-        with needing("torch"):
-            from p3m_edge.export.formats.tensorrt.simulate_fp16 import simulate
-        return simulate(manifest, folder)
-    with needing("torch,coreml"):
-        from p3m_edge.export.formats.coreml.mil.engine import interpret
-    return interpret(manifest, folder, sequence=True)
+    """Open an artefact as an export verifies it where its engine is not."""
+    level, extra = _COMPUTED[manifest.engine.name]
+    with needing(extra):
+        from p3m_edge.export.formats import format_of
+
+        model_format = format_of(manifest.engine.name)
+    claimed = replace(manifest, verified=replace(manifest.verified, level=level))
+    return model_format.open_for_verification(claimed, folder, sequence=True)
 
 
-def _examined(path: Path) -> tuple[Verification, P3MEdgeError | None]:
+def _examined(path: Path) -> Verification:
     """The verdict on any Core ML package."""
     with needing("torch,coreml"):
         from p3m_edge.export.formats.coreml.mil.examine import examine
-    functions = examine(path)
-    error = None
-    if (bad := next((function for function in functions if not function.sound), None)) is not None:
-        if bad.unknown:
-            hint = "these operators are not known here; the package may still run on a device"
-            error = P3MEdgeError(f"not interpreted: {', '.join(bad.unknown)}", hint=hint)
-        elif bad.failure:
-            error = P3MEdgeError(bad.failure)
-        else:
-            text = f"{len(bad.overflows)} results overflow half precision: {bad.overflows[0].name}"
-            error = GateError(text, hint="keep them in float32, or scale what goes in")
-    return Verification(path, program=functions), error
+    verdict = Verification(path, program=examine(path))
+    bad = next((function for function in verdict.program if not function.sound), None)
+    if bad is None:
+        return verdict
+    if bad.unknown:
+        hint = "these operators are not known here; the package may still run on a device"
+        return _failed(verdict, P3MEdgeError(f"not interpreted: {', '.join(bad.unknown)}", hint=hint))
+    if bad.failure:
+        return _failed(verdict, P3MEdgeError(bad.failure))
+    text = f"{len(bad.overflows)} results overflow half precision: {bad.overflows[0].name}"
+    return _failed(verdict, GateError(text, hint="keep them in float32, or scale what goes in"))
 
 
 def failure(results: Sequence[Verification]) -> P3MEdgeError | None:
@@ -193,7 +190,7 @@ def failure(results: Sequence[Verification]) -> P3MEdgeError | None:
     if not bad:
         return None
     worst = max(bad, key=lambda result: result.exit_code)
-    message = worst.message or ""
+    message = str(worst.message)
     if str(worst.folder) not in message:
         message = f"{worst.folder}: {message}"
     if len(results) > 1:

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Literal
 
 from p3m_edge.atomic import is_aside
+from p3m_edge.cli.default_artefact import default_artefact
 from p3m_edge.cli.options import argument, group, option
 from p3m_edge.cli.options.shared import Runtime
 from p3m_edge.cli.options.values import SIZE, Size, gigabytes
 from p3m_edge.cli.ui import Console, Part, progress
 from p3m_edge.cli.verbs import unfinished
-from p3m_edge.cli.verbs.run.default_artefact import default_artefact
-from p3m_edge.cli.verbs.run.matte import KINDS, Budget, Outcome, Recipe, identities, process, read_background
-from p3m_edge.cli.verbs.run.sources import Source, collect, output_names, with_pages
 from p3m_edge.data.recipe import make_folder
 from p3m_edge.errors import InputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import MAX_PIXELS, Picture
 from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX
+from p3m_edge.pictures.results import KINDS, Budget, Outcome, Recipe, identities, matte_all, read_background
+from p3m_edge.pictures.sources import collect, with_pages
 from p3m_edge.runtimes import Matting
 from p3m_edge.table import Styled, table
 
@@ -38,7 +38,7 @@ _UNTRAINED = "the weights of this artefact are stand-ins and NOT TRAINED: its ma
 
 @dataclass(frozen=True)
 class RunReport:
-    """What became of all pictures. ``trained`` is false for stand-in weights; ``left_out`` are earlier results."""
+    """The result of a run. ``trained`` is false for stand-in weights; ``left_out`` are earlier results."""
 
     artefact: Path
     target: str
@@ -149,7 +149,10 @@ def run(args: Arguments, console: Console) -> None:
         if not manifest.model.trained:
             console.warn(_UNTRAINED)
         make_folder(args.out)
-        outcomes += _process_all(matting, sources, args.out, recipe, budget, protected, console)
+        with progress(console) as bars:
+            outcomes += matte_all(
+                matting, sources, args.out, recipe, budget, protected, step=bars.progress, trace=console.trace
+            )
     _tell_remarks(outcomes, console)
     count = Counter(outcome.status for outcome in outcomes)
     report = RunReport(
@@ -157,23 +160,6 @@ def run(args: Arguments, console: Console) -> None:
         len(found.own), tuple(outcomes),
     )  # fmt: skip
     console.emit(report, _render(report), _error(report))
-
-
-def _process_all(
-    matting: Matting, sources: Sequence[Source], out: Path, recipe: Recipe, budget: Budget, protected: set[object],
-    console: Console,
-) -> Iterator[Outcome]:  # fmt: skip
-    """Work through the pictures; a full disc ends it, and the rest counts as failed."""
-    full = False
-    with progress(console) as bars:
-        for done, (source, name) in enumerate(zip(sources, output_names(sources), strict=True)):
-            bars.progress(source.path.name, done, len(sources))
-            if full:
-                yield Outcome(source.path, "failed", reason="not begun: the disc is full", page=source.page)
-                continue
-            files = recipe.files(out, name)
-            outcome, full = process(matting, source, files, recipe, budget, protected, console.trace)
-            yield outcome
 
 
 def _tell_remarks(outcomes: Sequence[Outcome], console: Console) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from p3m_edge import imageio
-from p3m_edge.cli.verbs.run.sources import Source, collect, output_names, with_pages
+from p3m_edge.pictures.sources import Source, collect, output_names, with_pages
 
 STEMS = st.sampled_from(["1", "2", "A", "a", "1.jpg", "1-2", "é", "e\u0301", ".hidden", "1.jpg-2"])
 PATHS = st.builds(

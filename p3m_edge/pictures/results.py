@@ -6,13 +6,13 @@ import errno
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import psutil
@@ -22,11 +22,11 @@ from PIL import ImageColor
 from p3m_edge import imageio
 from p3m_edge.errors import InputError, OutputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import MAX_PIXELS, Picture, TooLargeError
+from p3m_edge.pictures.sources import Source, output_names
 from p3m_edge.resources import memory_left
 from p3m_edge.runtimes import compose
 
 if TYPE_CHECKING:
-    from p3m_edge.cli.verbs.run.sources import Source
     from p3m_edge.runtimes import Matting
 
 BYTES_PER_PIXEL = {"alpha": 14, "cutout": 26, "composite": 26, "blur": 20}
@@ -38,11 +38,12 @@ _TRANSPARENT = 16  # bytes more
 _NO_MEMORY = re.compile(r"Insufficient memory|bad_alloc|bad allocation|Failed to allocate", re.IGNORECASE)
 
 Colour = tuple[int, int, int]
+Pixels = NDArray[np.uint8 | np.uint16]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one picture, or of one ``page`` of it, from 1 on.
+    """The result of one picture, or of one ``page`` of it, from 1 on.
 
     ``outputs`` are the files that are there now; with ``skipped`` they were there before. ``reason`` says why it failed
     or was skipped. ``seconds`` are for decoding, matting and writing. ``remarks`` are those of
@@ -61,7 +62,7 @@ class Outcome:
 
 
 def identities(path: Path) -> set[object]:
-    """What a file is told apart by, so that links and other spellings of its name count."""
+    """The identities of a file: its real path and its inode, so that links and other spellings are recognised."""
     found: set[object] = {os.path.realpath(path)}
     with suppress(OSError):
         status = path.stat()
@@ -130,7 +131,7 @@ class Recipe:
 
     def render(
         self, picture: Picture, alpha: NDArray[np.float32], kinds: Iterable[str]
-    ) -> Iterator[tuple[str, NDArray[Any]]]:
+    ) -> Iterator[tuple[str, Pixels]]:
         """The results, one by one: ``[H, W]`` for alpha, ``[H, W, 4]`` for the cut-out, ``[H, W, 3]`` else.
 
         uint16 for pictures of that depth, uint8 otherwise; in the colours of the picture's profile. What is transparent
@@ -138,10 +139,10 @@ class Recipe:
         channel, and colours under full transparency are in no result.
         """
         frame, given = picture.own, picture.alpha
-        shown: NDArray[Any] = alpha
+        shown = alpha
         if given is not None:
             frame = imageio.fill_hidden(frame, given)
-            shown = alpha * (given * np.float32(1 / np.iinfo(given.dtype).max))
+            shown = np.asarray(alpha * (given * np.float32(1 / np.iinfo(given.dtype).max)), np.float32)
         colours = None  # of the subject: estimating them costs more than all else
         wanted = sorted(kinds, key=KINDS.index)
         for kind in wanted:
@@ -165,7 +166,7 @@ class Recipe:
 
 
 @lru_cache(maxsize=2)
-def _in_colours_of(profile: bytes | None, background: Colour | Picture) -> Colour | NDArray[Any]:
+def _in_colours_of(profile: bytes | None, background: Colour | Picture) -> Colour | Pixels:
     """A background as the values of another picture's space; a picture that is transparent in places is on white."""
     if isinstance(background, Picture):
         if background.alpha is not None:
@@ -195,6 +196,24 @@ def read_background(text: str, max_pixels: int = MAX_PIXELS) -> Colour | Picture
     )
 
 
+def matte_all(
+    matting: Matting, sources: Sequence[Source], out: Path, recipe: Recipe, budget: Budget,
+    protected: AbstractSet[object], *, step: Callable[[str, int, int], None], trace: Callable[[Exception], None],
+) -> Iterator[Outcome]:  # fmt: skip
+    """Matte pictures one by one, each as :func:`process` does; a full disc ends it, and the rest counts as failed.
+
+    ``step`` is called before each with its name, how many are done, and how many there are.
+    """
+    full = False
+    for done, (source, name) in enumerate(zip(sources, output_names(sources), strict=True)):
+        step(source.path.name, done, len(sources))
+        if full:
+            yield Outcome(source.path, "failed", reason="not begun: the disc is full", page=source.page)
+            continue
+        outcome, full = process(matting, source, recipe.files(out, name), recipe, budget, protected, trace)
+        yield outcome
+
+
 def process(
     matting: Matting, source: Source, files: Mapping[str, Path], recipe: Recipe, budget: Budget,
     protected: AbstractSet[object], trace: Callable[[Exception], None],
@@ -204,8 +223,7 @@ def process(
     Returns
     -------
     outcome
-        A picture that cannot be used, and whatever else goes wrong with it, is an outcome, not an exception; ``trace``
-        is told of the exception.
+        Whatever goes wrong with a picture is an outcome, not an exception; ``trace`` gets the exception.
     full
         Whether the disc is full: there is no point in going on.
     """
@@ -225,7 +243,7 @@ def process(
             profile = None if kind == "alpha" else picture.icc_profile
             imageio.write_png(wanted[kind], result, icc_profile=profile, result=True)
             del result
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is this picture's, and the others have their turn
+    except Exception as error:  # noqa: BLE001 - it concerns this picture alone; the others follow
         trace(error)
         causes = (error, error.__cause__)
         full = any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes)

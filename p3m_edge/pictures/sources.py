@@ -1,4 +1,4 @@
-"""Which pictures a run works on, and where each one's results go: no two pictures may ever share a name."""
+"""Which pictures a run works on, and the unique name of each one's results."""
 
 from __future__ import annotations
 
