@@ -9,11 +9,11 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import cv2
 import numpy as np
@@ -112,7 +112,7 @@ def _reading(path: Path, max_pixels: int, frame: int | None = None) -> Iterator[
     with open_regular(path) as stream:
         source = _Source(path, stream, max_pixels, frame)
         try:
-            with _QUIET:
+            with _quiet():
                 _prepare(source)
                 yield source
         except Image.DecompressionBombError as error:  # the app's own limit, which Pillow asks for some frames
@@ -124,31 +124,43 @@ def _reading(path: Path, max_pixels: int, frame: int | None = None) -> Iterator[
             raise InputError(f"{path} is damaged or not supported: {' '.join(str(error).split())}") from error
 
 
-class _Quiet:
-    """No warnings while anybody reads: Pillow reports oddities so, and Python's filters belong to the whole process.
+class _Reading(threading.local):
+    """Whether this thread reads a file."""
 
-    The first reader saves the filters and the last one brings them back, so that threads can read side by side.
+    now = False
+
+
+_THREAD = _Reading()
+
+
+class _OfReaders(type):
+    def __subclasscheck__(cls, category: type) -> bool:
+        return _THREAD.now
+
+
+class _ReadersWarning(Warning, metaclass=_OfReaders):
+    """Every category of warnings belongs to this one in a thread that reads a file, and none in any other."""
+
+
+_IGNORED = ("ignore", None, _ReadersWarning, None, 0)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings in this thread: Pillow reports oddities so.
+
+    Python's filters belong to the process, and other threads use and replace them meanwhile: this adds one that
+    concerns no other thread, and takes it out of the list that it was added to. Readers do not wait for each other.
     """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._readers = 0
-        self._filters = ExitStack()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._readers:
-                self._filters.enter_context(warnings.catch_warnings(action="ignore"))
-            self._readers += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._readers -= 1
-            if not self._readers:
-                self._filters.close()
-
-
-_QUIET = _Quiet()
+    filters = cast("list[object]", warnings.filters)
+    before, _THREAD.now = _THREAD.now, True
+    filters.insert(0, _IGNORED)
+    try:
+        yield
+    finally:
+        _THREAD.now = before
+        with suppress(ValueError):  # somebody emptied the list
+            filters.remove(_IGNORED)
 
 
 def _prepare(source: _Source) -> None:
