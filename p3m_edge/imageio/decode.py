@@ -13,13 +13,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from p3m_edge import arguments
+from p3m_edge.arrays import Array, Pixels
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.imageio import colour, jpeg, png, tiff
 from p3m_edge.imageio.files import open_regular
@@ -41,7 +42,7 @@ _DECODER_ERRORS = (
 _SAVE_AGAIN = "save it with 8 or 16 bits a channel"
 _ORIENTATION = 0x0112
 
-_Pixels = tuple[NDArray[Any], NDArray[Any] | None]  # colours and alpha
+_Decoded = tuple[Array, Array | None]  # colours and alpha
 
 
 class TooLargeError(InputError):
@@ -64,8 +65,8 @@ class Decoded:
     remarks are as in :class:`p3m_edge.imageio.Picture`.
     """
 
-    pixels: NDArray[Any]
-    alpha: NDArray[Any] | None
+    pixels: Pixels
+    alpha: Pixels | None
     grey: bool
     profile: bytes | None
     orientation: int
@@ -99,7 +100,7 @@ def count_frames(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS) -> 
 
     An :class:`InputError` says that it is missing, unreadable, empty, no picture or too large.
     """
-    with _reading(Path(path), max_pixels) as source:
+    with _reading(arguments.path("a picture", path), max_pixels) as source:
         if source.pages is not None:
             return len(source.pages)
         with _open(source) as image:
@@ -109,6 +110,9 @@ def count_frames(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS) -> 
 @contextmanager
 def _reading(path: Path, max_pixels: int, frame: int | None = None) -> Iterator[_Source]:
     """Open a file and look at its first bytes; decoders' errors become ours."""
+    arguments.count("the limit of pixels", max_pixels, 1)
+    if frame is not None:
+        arguments.count("the number of a frame", frame)
     with open_regular(path) as stream:
         source = _Source(path, stream, max_pixels, frame)
         try:
@@ -269,7 +273,7 @@ def _frames(image: Image.Image) -> int:
     """How many frames there are; 1 where that cannot be told, which must not cost the first one."""
     try:
         if image.format == "MPO":  # also what phones put behind a photograph: previews, gain maps
-            entries: list[dict[str, Any]] = vars(image)["mpinfo"][0xB002]
+            entries: list[dict[str, dict[str, object]]] = vars(image)["mpinfo"][0xB002]
             return max(1, sum(str(entry["Attribute"]["MPType"]).startswith("Multi-Frame") for entry in entries))
         return int(getattr(image, "n_frames", 1))
     except _DECODER_ERRORS:
@@ -286,9 +290,9 @@ def _without_ink(image: Image.Image, profile: bytes | None, source: _Source) -> 
     return image, None
 
 
-def _from_pillow(image: Image.Image, source: _Source) -> _Pixels:
+def _from_pillow(image: Image.Image, source: _Source) -> _Decoded:
     if image.mode.startswith("I"):
-        grey: NDArray[Any] = np.asarray(image)
+        grey: Pixels = np.asarray(image)
         if grey.min() < 0 or grey.max() > 65535:
             raise InputError(f"{source.path} holds integers beyond 16 bits", hint=_SAVE_AGAIN)
         grey = grey.astype(np.uint16)
@@ -304,7 +308,7 @@ def _from_pillow(image: Image.Image, source: _Source) -> _Pixels:
     return np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
 
 
-def _from_opencv(source: _Source) -> _Pixels:
+def _from_opencv(source: _Source) -> _Decoded:
     page = source.page
     source.stream.seek(0)
     data = np.frombuffer(source.stream.read(), np.uint8)

@@ -1,16 +1,20 @@
-"""Checks of what an app passes as options: another type or value than documented is a ``UsageError``."""
+"""Checks of what an app passes to the Python API: another type or value than documented is a ``UsageError``."""
 
 from __future__ import annotations
 
 import operator
 import os
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import SupportsIndex, cast
+from typing import Literal, SupportsIndex, TypeVar, cast, get_args, get_origin, get_type_hints
 
+import msgspec
 import numpy as np
 
-from p3m_edge.errors import UsageError, shown
+from p3m_edge.errors import UsageError, one_of, shown
+
+T = TypeVar("T")
 
 MAX_THREADS = 1024
 """The most for one inference: more would overload any processor of today."""
@@ -70,3 +74,49 @@ def path(what: str, value: str | os.PathLike[str]) -> Path:
     if not isinstance(text, str) or not text:
         raise UsageError(f"{what} is a path, not {shown(value)}")
     return Path(text)
+
+
+def count(what: str, value: SupportsIndex, least: int = 0, most: int | None = None) -> int:
+    """A whole number from ``least`` to ``most``."""
+    number = whole(value)
+    if number is None or number < least or (most is not None and number > most):
+        limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise UsageError(f"{what} is a whole number {limits}, not {shown(value)}")
+    return number
+
+
+def instance(what: str, value: object, kind: type[object]) -> None:
+    """Whether a value is of a class of the package."""
+    if not isinstance(value, kind):
+        raise UsageError(f"{what} must be of the class {kind.__name__}, not {shown(value)}")
+
+
+def described(array: object) -> str:
+    """An array for a message, by its dtype and shape; of anything else the type."""
+    return f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+
+
+def checked(request: T, kind: type[T]) -> T:
+    """A dataclass whose fields all are of their types; texts become paths, lists tuples, NumPy's numbers Python's."""
+    instance("a request", request, kind)
+    given, hints = {}, get_type_hints(kind)
+    for name, hint in hints.items():
+        value = getattr(request, name)
+        given[name] = value.item() if isinstance(value, np.generic) else value
+        if get_origin(hint) is Literal:
+            one_of(name, value, get_args(hint))
+        elif is_dataclass(hint):
+            instance(name, value, cast(type[object], hint))
+    try:
+        return msgspec.convert(given, kind, dec_hook=_converted, from_attributes=True)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).replace("`", "").partition(" - at $.")
+        raise UsageError(f"{kind.__name__}: {where}: {what[:1].lower()}{what[1:]}") from error
+
+
+def _converted(kind: type[object], value: object) -> object:
+    if kind is Path and isinstance(value, str) and value:
+        return Path(value)
+    if not isinstance(value, kind):
+        raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
+    return value
