@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -28,7 +28,7 @@ QAT = "qat"
 
 _LARGEST = sys.float_info.max  # what is not finite is beyond it
 
-Table = Mapping[str, Mapping[str, Any]]
+Table = Mapping[str, Mapping[str, object]]
 """Settings as TOML has them: sections of keys."""
 Count = Annotated[int, Meta(ge=1)]
 Whole = Annotated[int, Meta(ge=0)]
@@ -267,9 +267,9 @@ def from_table(table: Table) -> Config:
     return config
 
 
-def to_table(config: Config) -> dict[str, dict[str, Any]]:
+def to_table(config: Config) -> dict[str, dict[str, object]]:
     """Nested tables of plain values; the inverse of :func:`from_table`."""
-    table: dict[str, dict[str, Any]] = msgspec.to_builtins(config)
+    table: dict[str, dict[str, object]] = msgspec.to_builtins(config)
     return table
 
 
@@ -288,11 +288,11 @@ def changed(before: Config, after: Config) -> list[str]:
     return [f"{name}.{key}" for name, section in new.items() for key in section if section[key] != old[name][key]]
 
 
-def _preset(name: str) -> dict[str, dict[str, Any]]:
+def _preset(name: str) -> dict[str, dict[str, object]]:
     return tomllib.loads((files("p3m_edge.train") / "presets" / f"{name}.toml").read_text("utf-8"))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
     try:
         found = read_toml(path)
     except OSError as error:
@@ -304,7 +304,7 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _overridden(table: dict[str, dict[str, Any]], overrides: Iterable[str]) -> Config:
+def _overridden(table: dict[str, dict[str, object]], overrides: Iterable[str]) -> Config:
     for text in overrides:
         name, _, value = (part.strip() for part in text.partition("="))
         section, _, key = name.partition(".")
@@ -318,7 +318,7 @@ def _overridden(table: dict[str, dict[str, Any]], overrides: Iterable[str]) -> C
     return from_table(table)
 
 
-def _merge(table: dict[str, dict[str, Any]], changes: Table, source: str) -> None:
+def _merge(table: dict[str, dict[str, object]], changes: Mapping[str, object], source: str) -> None:
     """Put the changes into the table, which holds every setting; ``source`` stands before errors."""
     for section, values in changes.items():
         if section not in table:
