@@ -110,8 +110,13 @@ def checked(request: T, kind: type[T]) -> T:
     try:
         return msgspec.convert(given, kind, dec_hook=_converted, from_attributes=True)
     except msgspec.ValidationError as error:
-        what, _, where = str(error).replace("`", "").partition(" - at $.")
-        raise UsageError(f"{kind.__name__}: {where}: {what[:1].lower()}{what[1:]}") from error
+        raise UsageError("{}: {}: {}".format(kind.__name__, *explained(error))) from error
+
+
+def explained(error: msgspec.ValidationError) -> tuple[str, str]:
+    """Where a value is wrong, such as ``run.batch``, and why, such as ``expected int, got str``."""
+    what, _, where = str(error).replace("`", "").partition(" - at ")
+    return where.replace("$.", ""), what[:1].lower() + what[1:]
 
 
 def _converted(kind: type[object], value: object) -> object:

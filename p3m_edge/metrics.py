@@ -68,7 +68,7 @@ def evaluate(
         An array is empty, not ``[H, W]``, of another shape than ``alpha``, of an unsuitable dtype, or holds NaN or
         values outside 0..1.
     """
-    p, a = _values("pred", pred), _values("alpha", alpha)
+    p, a = as_float32("pred", pred), as_float32("alpha", alpha)
     _check_shape("pred", pred, alpha)
     difference = p - a
     measures = _distances(difference, difference.size, "")
@@ -147,7 +147,7 @@ def dtssd(preds: Iterable[Shares], alphas: Iterable[Shares]) -> float:
     values = []
     for (p0, a0), (p1, a1) in pairwise(_in_step("alpha", preds, alphas)):
         _check_shape("a frame's alpha", a1, a0)
-        values.append(_rms((p1 - p0) - (_values("alpha", a1) - _values("alpha", a0))))
+        values.append(_rms((p1 - p0) - (as_float32("alpha", a1) - as_float32("alpha", a0))))
     return 100 * _mean_of_pairs(values)
 
 
@@ -218,7 +218,7 @@ def _in_step(
             raise InputError(f"{name} must be a NumPy array, not {type(other).__name__}")
         if name == "frame" and (other.dtype != np.uint8 or other.ndim != 3 or other.shape[2] != 3):
             raise InputError(f"a frame must be uint8 [H, W, 3], not {other.dtype} {list(other.shape)}")
-        values = _values("alpha", pred)
+        values = as_float32("alpha", pred)
         if values.shape != other.shape[:2]:
             raise InputError(f"a prediction is {list(values.shape)}, but its {name} is {list(other.shape)}")
         yield values, other
@@ -278,7 +278,8 @@ def _largest_region(mask: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
     return np.asarray(labels == winner, dtype=np.bool_)
 
 
-def _values(name: str, array: Array) -> NDArray[np.float32]:
+def as_float32(name: str, array: Array) -> NDArray[np.float32]:
+    """An alpha ``[H, W]``, uint8 or float in 0..1, as float32; an :class:`InputError` if it is none."""
     if not isinstance(array, np.ndarray):
         raise InputError(f"{name} must be a NumPy array, not {type(array).__name__}")
     if array.ndim != 2 or array.size == 0:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from p3m_edge.arguments import described
 from p3m_edge.arrays import Array, Shares
 from p3m_edge.errors import InputError, UsageError, shown
+from p3m_edge.metrics import as_float32
 from p3m_edge.preprocess import scale_to
 from p3m_edge.runtimes.fusion import Floats, Pixel, estimate, rounded
 
@@ -257,14 +258,7 @@ def _check(frame: Array, alpha: Shares) -> Floats:
     _check_picture("frame", frame)
     if not isinstance(alpha, np.ndarray) or alpha.shape != frame.shape[:2]:
         raise InputError(f"the alpha is {described(alpha)}, but the frame is {described(frame)}")
-    if alpha.dtype == np.uint8:
-        return alpha.astype(np.float32) / np.float32(255)
-    if not np.issubdtype(alpha.dtype, np.floating):
-        raise InputError(f"an alpha must be float in 0..1 or uint8, not {alpha.dtype}")
-    low, high = float(alpha.min()), float(alpha.max())
-    if not (low >= 0 and high <= 1):
-        raise InputError(f"the alpha must be in 0..1, but holds {low:.6g} to {high:.6g}")
-    return np.ascontiguousarray(alpha, dtype=np.float32)
+    return np.ascontiguousarray(as_float32("the alpha", alpha))
 
 
 def _check_picture(name: str, picture: Array) -> None:

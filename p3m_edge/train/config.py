@@ -16,6 +16,7 @@ from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from p3m_edge.arguments import explained
 from p3m_edge.data.sample import MatteForm, MattesTurned
 from p3m_edge.errors import InputError, UsageError, one_of, suggestion
 from p3m_edge.imageio import MaskSource
@@ -251,7 +252,7 @@ def from_table(table: Table) -> Config:
     try:
         config = msgspec.convert(table, Config)
     except msgspec.ValidationError as error:
-        raise _explained(str(error)) from None
+        raise _explained(error) from None
     except OverflowError as error:  # a whole number where a float is wanted
         raise UsageError(f"a setting is too large a number: {error}") from None
     data, levels, parts = config.data, config.distillation.levels, set(get_args(Part))
@@ -332,11 +333,11 @@ def _merge(table: dict[str, dict[str, object]], changes: Mapping[str, object], s
         table[section].update(values)
 
 
-def _explained(message: str) -> UsageError:
-    """The error for a message of msgspec, such as ``Expected `int`, got `str` - at `$.run.batch```."""
-    what, _, where = message.replace("`", "").partition(" - at $.")
+def _explained(error: msgspec.ValidationError) -> UsageError:
+    """The error for one of msgspec; it names the choices that there are."""
+    where, what = explained(error)
     what = what.replace(f"float <= {_LARGEST}", "finite numbers")
     section, _, key = where.partition(".")
     kind = get_type_hints(get_type_hints(Config)[section])[key] if key.isidentifier() else None
     hint = f"choose from: {', '.join(get_args(kind))}" if get_origin(kind) is Literal else None
-    return UsageError(f"{where or 'settings'}: {what[:1].lower()}{what[1:]}", hint=hint)
+    return UsageError(f"{where or 'settings'}: {what}", hint=hint)
