@@ -29,10 +29,7 @@ def switch(what: str, value: bool) -> bool:
 
 def threads(value: SupportsIndex | None) -> int | None:
     """A number of threads, from 1 to 1024; None: the engine's choice."""
-    number = whole(value)
-    if value is not None and (number is None or not 1 <= number <= MAX_THREADS):
-        raise UsageError(f"the number of threads is a whole number from 1 to {MAX_THREADS}, not {shown(value)}")
-    return number
+    return None if value is None else count("the number of threads", value, 1, MAX_THREADS)
 
 
 def whole(value: object) -> int | None:

@@ -308,6 +308,5 @@ def _check_shape(name: str, array: Array, alpha: Shares) -> None:
 
 def _check_mask(name: str, mask: Array, alpha: Shares, dtypes: tuple[type[np.generic], ...]) -> None:
     if not isinstance(mask, np.ndarray) or mask.dtype not in dtypes:
-        found = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
-        raise InputError(f"{name} must be {' or '.join(np.dtype(d).name for d in dtypes)}, not {found}")
+        raise InputError(f"{name} must be {' or '.join(np.dtype(d).name for d in dtypes)}, not {described(mask)}")
     _check_shape(name, mask, alpha)

@@ -174,8 +174,7 @@ def content_of(alpha: Shares, geometry: Geometry) -> NDArray[np.float32]:
     """The part of the network's alpha that the frame fills, limited to 0..1; errors as :func:`from_network`."""
     arguments.instance("a geometry", geometry, Geometry)
     if not isinstance(alpha, np.ndarray) or not np.issubdtype(alpha.dtype, np.floating):
-        kind = alpha.dtype if isinstance(alpha, np.ndarray) else type(alpha).__name__
-        raise InputError(f"the network's alpha must be float, not {kind}")
+        raise InputError(f"the network's alpha must be float, not {arguments.described(alpha)}")
     if alpha.shape != (geometry.height, geometry.width):
         raise InputError(f"the network's alpha is {list(alpha.shape)}, not [{geometry.height}, {geometry.width}]")
     rows = slice(geometry.top, geometry.top + geometry.content_height)

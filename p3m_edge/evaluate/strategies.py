@@ -135,8 +135,5 @@ def _check(model: P3MNet, rgb: NDArray[np.uint8], strategy: str, **limits: int |
     arguments.instance("the model", model, P3MNet)
     if model.training:
         raise UsageError("the model is in training mode", hint="call model.eval() first")
-    if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8:
-        got = rgb.dtype if isinstance(rgb, np.ndarray) else type(rgb).__name__
-        raise InputError(f"a picture must be a uint8 array, not {got}")
-    if rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
-        raise InputError(f"a picture must be [height, width, 3] and not empty, not {list(rgb.shape)}")
+    if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.shape[2:] != (3,) or rgb.size == 0:
+        raise InputError(f"a picture must be uint8 [height, width, 3] and not empty, not {arguments.described(rgb)}")
