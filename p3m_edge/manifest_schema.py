@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from p3m_edge.targets import Limits
 
@@ -288,6 +288,6 @@ class VerifiedRecord:
     """
 
     level: Level
-    machine: dict[str, object] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     units: tuple[UnitRecord, ...] = ()

@@ -24,7 +24,7 @@ _answers: IO[bytes] | None = None
 _lock = threading.Lock()
 
 
-def serve(operations: Mapping[str, Callable[..., object]]) -> int:
+def serve(operations: Mapping[str, Callable[..., Any]]) -> int:
     """Answer requests until the parent closes the pipe; returns the exit code.
 
     Parameters
@@ -77,7 +77,7 @@ def _listen(orders: IO[bytes], requests: queue.SimpleQueue[Request | None]) -> N
     os._exit(1)
 
 
-def _answer(operations: Mapping[str, Callable[..., object]], request: Request) -> Result | Failure:
+def _answer(operations: Mapping[str, Callable[..., Any]], request: Request) -> Result | Failure:
     try:
         operation = operations[request.operation]
         types = get_type_hints(operation)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import msgspec
 
@@ -18,7 +18,7 @@ class Request(msgspec.Struct, frozen=True):
     """An operation to run, with its keyword arguments."""
 
     operation: str
-    arguments: dict[str, object]
+    arguments: dict[str, Any]
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
@@ -31,7 +31,7 @@ class Progress(msgspec.Struct, frozen=True, tag=True):
 class Result(msgspec.Struct, frozen=True, tag=True):
     """What an operation returned."""
 
-    value: object
+    value: Any
 
 
 class Failure(msgspec.Struct, frozen=True, tag=True):
