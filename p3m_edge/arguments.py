@@ -83,7 +83,7 @@ def count(what: str, value: SupportsIndex, least: int = 0, most: int | None = No
 
 
 def instance(what: str, value: object, kind: type[object]) -> None:
-    """Whether a value is of a class of the package."""
+    """Whether a value is of a class."""
     if not isinstance(value, kind):
         raise UsageError(f"{what} must be of the class {kind.__name__}, not {shown(value)}")
 

@@ -132,7 +132,7 @@ def _check(model: P3MNet, rgb: NDArray[np.uint8], strategy: str, **limits: int |
     for name, value in limits.items():
         if value is not None:
             arguments.count(name, value, 1)
-    arguments.instance("the model", model, P3MNet)
+    arguments.instance("the model", model, torch.nn.Module)  # also a compiled one
     if model.training:
         raise UsageError("the model is in training mode", hint="call model.eval() first")
     if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.shape[2:] != (3,) or rgb.size == 0:
