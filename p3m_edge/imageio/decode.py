@@ -21,7 +21,7 @@ from PIL import Image
 
 from p3m_edge import arguments
 from p3m_edge.arrays import Array, Pixels
-from p3m_edge.errors import InputError, UsageError
+from p3m_edge.errors import InputError, UsageError, shown
 from p3m_edge.imageio import colour, jpeg, png, tiff
 from p3m_edge.imageio.files import open_regular
 from p3m_edge.imageio.orientation import turn
@@ -111,8 +111,8 @@ def count_frames(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS) -> 
 def _reading(path: Path, max_pixels: int, frame: int | None = None) -> Iterator[_Source]:
     """Open a file and look at its first bytes; decoders' errors become ours."""
     arguments.count("the limit of pixels", max_pixels, 1)
-    if frame is not None:
-        arguments.count("the number of a frame", frame)
+    if frame is not None and arguments.whole(frame) is None:
+        raise UsageError(f"the number of a frame is a whole number, not {shown(frame)}")
     with open_regular(path) as stream:
         source = _Source(path, stream, max_pixels, frame)
         try:
