@@ -15,10 +15,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
+from p3m_edge import arguments
 from p3m_edge.atomic import check_name, is_aside, recover
 from p3m_edge.checkpoint_header import NO_DIGEST, digest
 from p3m_edge.errors import ArtefactError, shown, suggestion
@@ -137,7 +138,7 @@ def read(folder: Path, *, allow_rejected: bool = False) -> Manifest:
         No artefact, a rejected one, an unreadable or invalid manifest, one that was changed or contradicts itself, or
         one of another schema.
     """
-    folder = check_name(folder, ArtefactError)
+    folder = check_name(arguments.path("an artefact's folder", folder), ArtefactError)
     path = folder / MANIFEST
     if is_aside(folder):
         recover(folder)
@@ -240,7 +241,8 @@ def check_files(manifest: Manifest, folder: Path) -> None:
     ArtefactError
         A file is missing, has another size, another hash, a path that leaves the folder, or is not recorded.
     """
-    folder = Path(folder)
+    arguments.instance("a manifest", manifest, Manifest)
+    folder = arguments.path("an artefact's folder", folder)
     for required in (manifest.model_file, GOLDEN):
         if manifest.engine.status == "built" and not _lists(manifest, required):
             raise ArtefactError(f"the manifest of {folder} does not list {required}")
@@ -299,7 +301,7 @@ def _files(folder: Path) -> list[Path]:
     )
 
 
-def json_schema() -> Mapping[str, Any]:
+def json_schema() -> Mapping[str, object]:
     """The JSON Schema (draft 2020-12) of ``manifest.json``."""
     schema = msgspec.json.schema(Manifest)
     whole = schema["$defs"][Manifest.__name__]

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise, zip_longest
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from p3m_edge.errors import InputError
+from p3m_edge.arguments import described
+from p3m_edge.arrays import Array, Shares
+from p3m_edge.errors import InputError, shown
 
 UNKNOWN, FOREGROUND, BACKGROUND = 128, 255, 0
 
@@ -29,10 +30,10 @@ _STILL = 4  # grey levels: a frame's pixel that changes no more than this shows 
 
 
 def evaluate(
-    pred: NDArray[Any],
-    alpha: NDArray[Any],
-    trimap: NDArray[Any] | None = None,
-    face_mask: NDArray[Any] | None = None,
+    pred: Shares,
+    alpha: Shares,
+    trimap: Array | None = None,
+    face_mask: Array | None = None,
 ) -> dict[str, float]:
     """Compare a predicted alpha with the true one.
 
@@ -67,7 +68,7 @@ def evaluate(
         An array is empty, not ``[H, W]``, of another shape than ``alpha``, of an unsuitable dtype, or holds NaN or
         values outside 0..1.
     """
-    p, a = _values("pred", pred), _values("alpha", alpha)
+    p, a = as_float32("pred", pred), as_float32("alpha", alpha)
     _check_shape("pred", pred, alpha)
     difference = p - a
     measures = _distances(difference, difference.size, "")
@@ -93,8 +94,9 @@ def gradient_error(pred: NDArray[np.float32], alpha: NDArray[np.float32]) -> flo
     Parameters
     ----------
     pred, alpha
-        ``[H, W]`` in 0..1.
+        ``[H, W]`` in 0..1, float32; else an :class:`InputError`. That no value is NaN or outside is not looked at.
     """
+    _check_float32(pred, alpha)
     difference = _gradient_magnitude(pred) - _gradient_magnitude(alpha)
     return float(np.sum(np.square(difference), dtype=np.float64)) / 10
 
@@ -105,8 +107,9 @@ def connectivity_error(pred: NDArray[np.float32], alpha: NDArray[np.float32]) ->
     Parameters
     ----------
     pred, alpha
-        ``[H, W]`` in 0..1.
+        As for :func:`gradient_error`.
     """
+    _check_float32(pred, alpha)
     common = np.minimum(pred, alpha)
     level = np.full(common.shape, -1, np.float32)
     for below, threshold in pairwise(_LEVELS):
@@ -119,7 +122,7 @@ def connectivity_error(pred: NDArray[np.float32], alpha: NDArray[np.float32]) ->
     return float(np.sum(np.abs(difference), dtype=np.float64)) / 1000
 
 
-def dtssd(preds: Iterable[NDArray[Any]], alphas: Iterable[NDArray[Any]]) -> float:
+def dtssd(preds: Iterable[Shares], alphas: Iterable[Shares]) -> float:
     """dtSSD: how the prediction's change from frame to frame differs from the true change (Erofeev et al., BMVC 2015).
 
     ``100 * mean over t of sqrt(mean over pixels of ((p[t] - p[t-1]) - (a[t] - a[t-1]))^2)``, with the factor 100 that
@@ -144,11 +147,11 @@ def dtssd(preds: Iterable[NDArray[Any]], alphas: Iterable[NDArray[Any]]) -> floa
     values = []
     for (p0, a0), (p1, a1) in pairwise(_in_step("alpha", preds, alphas)):
         _check_shape("a frame's alpha", a1, a0)
-        values.append(_rms((p1 - p0) - (_values("alpha", a1) - _values("alpha", a0))))
+        values.append(_rms((p1 - p0) - (as_float32("alpha", a1) - as_float32("alpha", a0))))
     return 100 * _mean_of_pairs(values)
 
 
-def flicker(alphas: Iterable[NDArray[Any]], frames: Iterable[NDArray[np.uint8]], still: int = _STILL) -> float:
+def flicker(alphas: Iterable[Shares], frames: Iterable[NDArray[np.uint8]], still: int = _STILL) -> float:
     """Flicker without a ground truth: how the alpha changes where the picture does not.
 
     With ``S[t]``, the pixels of which no channel differs by more than ``still`` between frames t-1 and t::
@@ -191,16 +194,22 @@ def bootstrap(values: ArrayLike) -> tuple[float, float]:
     """The 95 % interval of a mean of values, one for each picture: percentile bootstrap, 10,000 resamples, seed 0.
 
     It says how much the choice of the pictures matters, and nothing about another training. Narrow where they are few.
+    An :class:`InputError` is raised for no values, and for some that are not finite numbers.
     """
-    given, rng = np.asarray(values, np.float64), np.random.default_rng(0)
+    try:
+        given, rng = np.asarray(values, np.float64), np.random.default_rng(0)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the values are no numbers: {shown(values)}") from error
+    if given.ndim != 1 or not given.size or not np.isfinite(given).all():
+        raise InputError(f"the values must be [N], finite and not empty, not {shown(values)}")
     means = [given[rng.integers(len(given), size=len(given))].mean() for _ in range(_RESAMPLES)]
     low, high = np.percentile(means, (2.5, 97.5)).tolist()
     return low, high
 
 
 def _in_step(
-    name: str, preds: Iterable[NDArray[Any]], others: Iterable[NDArray[Any]]
-) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
+    name: str, preds: Iterable[Shares], others: Iterable[Array]
+) -> Iterator[tuple[NDArray[np.float32], Array]]:
     """Pairs of a prediction as float32 and what belongs to it, checked against each other."""
     for pred, other in zip_longest(preds, others):
         if pred is None or other is None:
@@ -209,7 +218,7 @@ def _in_step(
             raise InputError(f"{name} must be a NumPy array, not {type(other).__name__}")
         if name == "frame" and (other.dtype != np.uint8 or other.ndim != 3 or other.shape[2] != 3):
             raise InputError(f"a frame must be uint8 [H, W, 3], not {other.dtype} {list(other.shape)}")
-        values = _values("alpha", pred)
+        values = as_float32("alpha", pred)
         if values.shape != other.shape[:2]:
             raise InputError(f"a prediction is {list(values.shape)}, but its {name} is {list(other.shape)}")
         yield values, other
@@ -269,7 +278,8 @@ def _largest_region(mask: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
     return np.asarray(labels == winner, dtype=np.bool_)
 
 
-def _values(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
+def as_float32(name: str, array: Array) -> NDArray[np.float32]:
+    """An alpha ``[H, W]``, uint8 or float in 0..1, as float32; an :class:`InputError` if it is none."""
     if not isinstance(array, np.ndarray):
         raise InputError(f"{name} must be a NumPy array, not {type(array).__name__}")
     if array.ndim != 2 or array.size == 0:
@@ -284,13 +294,19 @@ def _values(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
     return array.astype(np.float32, copy=False)
 
 
-def _check_shape(name: str, array: NDArray[Any], alpha: NDArray[Any]) -> None:
+def _check_float32(pred: NDArray[np.float32], alpha: NDArray[np.float32]) -> None:
+    for array in (pred, alpha):
+        if not isinstance(array, np.ndarray) or array.dtype != np.float32 or array.ndim != 2 or array.size == 0:
+            raise InputError(f"an alpha must be float32 [H, W] and not empty, not {described(array)}")
+    _check_shape("pred", pred, alpha)
+
+
+def _check_shape(name: str, array: Array, alpha: Shares) -> None:
     if array.shape != alpha.shape:
         raise InputError(f"{name} is {list(array.shape)}, but the alpha is {list(alpha.shape)}")
 
 
-def _check_mask(name: str, mask: NDArray[Any], alpha: NDArray[Any], dtypes: tuple[type[np.generic], ...]) -> None:
+def _check_mask(name: str, mask: Array, alpha: Shares, dtypes: tuple[type[np.generic], ...]) -> None:
     if not isinstance(mask, np.ndarray) or mask.dtype not in dtypes:
-        found = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
-        raise InputError(f"{name} must be {' or '.join(np.dtype(d).name for d in dtypes)}, not {found}")
+        raise InputError(f"{name} must be {' or '.join(np.dtype(d).name for d in dtypes)}, not {described(mask)}")
     _check_shape(name, mask, alpha)

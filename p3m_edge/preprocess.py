@@ -7,17 +7,19 @@ measured is what apps run. Mean and standard deviation live in the network itsel
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args, overload
+from typing import Literal, cast, get_args, overload
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge import arguments
+from p3m_edge.arrays import Array, Shares
 from p3m_edge.errors import InputError, UsageError, one_of, shown
 
 Resize = Literal["stretch", "letterbox"]
 Colour = Literal["RGB", "BGR"]
-Frame = NDArray[np.uint8 | np.floating[Any]]
+Frame = Shares
 """``[H, W, 3]``: uint8, or float in 0..1."""
 
 # The ImageNet mean. The network subtracts it, so the bars hold zeros like the padding of its convolutions.
@@ -64,7 +66,7 @@ def fit(frame_height: int, frame_width: int, height: int, width: int, resize: Re
     UsageError
         The network's size is no positive whole numbers, or ``resize`` is unknown.
     """
-    if not all(isinstance(side, int | np.integer) and side > 0 for side in (height, width)):
+    if not all((arguments.whole(side) or 0) > 0 for side in (height, width)):
         raise UsageError(f"the network's size must be positive whole numbers, not {shown(width)} x {shown(height)}")
     one_of("resize", resize, get_args(Resize))
     if resize == "stretch":
@@ -86,7 +88,7 @@ def to_network(
     ----------
     frame
         ``[H, W, 3]``, uint8, or float in 0..1 (rounded to 8 bits first, so a float frame gives the alpha of its
-        uint8 twin). Any strides. It is never written to.
+        uint8 twin), of all strides. It is never written to.
     height, width
         The network's input in pixels.
     resize
@@ -127,14 +129,14 @@ def to_network(
 
 
 @overload
-def from_network(alpha: NDArray[Any], geometry: Geometry, dtype: type[np.float32] = ...) -> NDArray[np.float32]: ...
+def from_network(alpha: Shares, geometry: Geometry, dtype: type[np.float32] = ...) -> NDArray[np.float32]: ...
 @overload
-def from_network(alpha: NDArray[Any], geometry: Geometry, dtype: type[np.uint8]) -> NDArray[np.uint8]: ...
+def from_network(alpha: Shares, geometry: Geometry, dtype: type[np.uint8]) -> NDArray[np.uint8]: ...
 
 
 @np.errstate(all="ignore")
 def from_network(
-    alpha: NDArray[Any], geometry: Geometry, dtype: type[np.float32] | type[np.uint8] = np.float32
+    alpha: Shares, geometry: Geometry, dtype: type[np.float32] | type[np.uint8] = np.float32
 ) -> NDArray[np.float32] | NDArray[np.uint8]:
     """Bring the network's alpha back to the frame: crop the padding, resize, limit to 0..1.
 
@@ -157,7 +159,7 @@ def from_network(
     InputError
         The alpha has another shape or is not float, or holds NaN or infinity.
     UsageError
-        Another ``dtype``.
+        Another ``dtype``, or no geometry.
     """
     if dtype is not np.float32 and dtype is not np.uint8:
         raise UsageError(f"an alpha can be np.float32 or np.uint8, not {shown(dtype)}")
@@ -168,11 +170,11 @@ def from_network(
     return scaled.copy() if np.may_share_memory(scaled, alpha) else scaled
 
 
-def content_of(alpha: NDArray[Any], geometry: Geometry) -> NDArray[np.float32]:
+def content_of(alpha: Shares, geometry: Geometry) -> NDArray[np.float32]:
     """The part of the network's alpha that the frame fills, limited to 0..1; errors as :func:`from_network`."""
+    arguments.instance("a geometry", geometry, Geometry)
     if not isinstance(alpha, np.ndarray) or not np.issubdtype(alpha.dtype, np.floating):
-        kind = alpha.dtype if isinstance(alpha, np.ndarray) else type(alpha).__name__
-        raise InputError(f"the network's alpha must be float, not {kind}")
+        raise InputError(f"the network's alpha must be float, not {arguments.described(alpha)}")
     if alpha.shape != (geometry.height, geometry.width):
         raise InputError(f"the network's alpha is {list(alpha.shape)}, not [{geometry.height}, {geometry.width}]")
     rows = slice(geometry.top, geometry.top + geometry.content_height)
@@ -184,7 +186,7 @@ def content_of(alpha: NDArray[Any], geometry: Geometry) -> NDArray[np.float32]:
     return np.clip(content, 0, 1) if low < 0 or high > 1 else content
 
 
-def scale_to(picture: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+def scale_to(picture: Array, height: int, width: int) -> Array:
     """Resize a picture by bilinear passes, none of which shrinks an axis by more than 2.5.
 
     A single bilinear pass over a large frame would skip pixels (aliasing); OpenCV's area filter does not, but takes
@@ -249,7 +251,7 @@ def as_uint8(frame: Frame, colour: Colour) -> tuple[NDArray[np.uint8], Colour]:
     return cast(NDArray[np.uint8], cv2.convertScaleAbs(picture, alpha=255)), colour
 
 
-def _unflipped(frame: Frame) -> NDArray[Any]:
+def _unflipped(frame: Frame) -> Array:
     """The same frame without negative strides; OpenCV would copy a mirrored view some fifty times slower."""
     vertical, horizontal = frame.strides[0] < 0, frame.strides[1] < 0
     if not (vertical or horizontal):

@@ -8,12 +8,13 @@ network is sure, alpha stays what it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.arrays import Array, Shares
 from p3m_edge.preprocess import Colour, Frame, Geometry, as_uint8, content_of, from_network, scale_to
 
 _SIDE = 3  # of a neighbourhood, in pixels of half the network's size; 5 lowers GRAD further and raises MAD
@@ -43,9 +44,7 @@ class Place:
     geometry: Geometry
     guide: Guide | None
 
-    def back(
-        self, alpha: NDArray[Any], dtype: type[np.float32] | type[np.uint8]
-    ) -> NDArray[np.float32] | NDArray[np.uint8]:
+    def back(self, alpha: Shares, dtype: type[np.float32] | type[np.uint8]) -> NDArray[np.float32] | NDArray[np.uint8]:
         """The network's alpha at the frame's size; see :func:`refine`."""
         if self.guide is None:
             return from_network(alpha, self.geometry, dtype)
@@ -64,7 +63,7 @@ def guide(frame: Frame, image: NDArray[np.uint8], geometry: Geometry, colour: Co
 
 @np.errstate(all="ignore")  # of the app
 def refine(
-    alpha: NDArray[Any], geometry: Geometry, grey: Guide, dtype: type[np.float32] | type[np.uint8] = np.float32
+    alpha: Shares, geometry: Geometry, grey: Guide, dtype: type[np.float32] | type[np.uint8] = np.float32
 ) -> NDArray[np.float32] | NDArray[np.uint8]:
     """As :func:`~p3m_edge.preprocess.from_network`, with the edges of the frame.
 
@@ -97,7 +96,7 @@ def refine(
     return cast(NDArray[np.float32], np.clip(refined, 0, 1, out=refined))
 
 
-def _halved(picture: NDArray[Any]) -> NDArray[Any]:
+def _halved(picture: Array) -> Array:
     height, width = picture.shape[:2]
     return scale_to(picture, (height + 1) // 2, (width + 1) // 2)
 
@@ -105,7 +104,7 @@ def _halved(picture: NDArray[Any]) -> NDArray[Any]:
 def _fit(alpha: NDArray[np.float32], grey: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Slope and offset with which the grey values, 0..1, give alpha; 0 and alpha where the network is sure."""
 
-    def mean(values: NDArray[Any]) -> NDArray[np.float32]:
+    def mean(values: Array) -> NDArray[np.float32]:
         return cast(NDArray[np.float32], cv2.blur(values, (_SIDE, _SIDE), borderType=cv2.BORDER_REFLECT_101))
 
     mean_grey, mean_alpha = mean(grey), mean(alpha)

@@ -19,7 +19,7 @@ import os
 import stat
 import tomllib
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
 import msgspec
 
@@ -78,12 +78,12 @@ def read_csv(path: str | os.PathLike[str], limit: int = LIMIT) -> csv.DictReader
     return csv.DictReader(io.StringIO(read_text(path, limit), newline=""))
 
 
-def read_toml(path: str | os.PathLike[str], limit: int = 1024 * 1024) -> dict[str, Any]:
+def read_toml(path: str | os.PathLike[str], limit: int = 1024 * 1024) -> dict[str, object]:
     """A TOML document; errors are those of :func:`read_text` and :func:`parse_toml`."""
     return parse_toml(read_text(path, limit))
 
 
-def parse_toml(text: str) -> dict[str, Any]:
+def parse_toml(text: str) -> dict[str, object]:
     """A TOML document.
 
     Raises

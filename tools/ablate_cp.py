@@ -29,7 +29,8 @@ class Arguments:
     each and as many steps each, on portraits whose faces are hidden; tests the last weights on pictures with hidden and
     with normal faces (B:B and B:N); prints SAD on the whole picture and inside the face, the gap between the two with
     its spread over the seeds, and the gap's 95 % interval by the paired bootstrap over the pictures. Writes report.md
-    and report.json. An ablation that was interrupted goes on when the command is given again. See docs/p3m-cp.md.
+    and report.json. An ablation that was interrupted goes on when the command is given again, with the new places of
+    what has moved. See docs/p3m-cp.md.
     """
 
     data: str = option("to train on: faces hidden, with facemask/", metavar="DIR", required=True)

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from p3m_edge.arrays import Array
 from p3m_edge.benchmarks.fingerprint import fingerprint
 from p3m_edge.benchmarks.interleave import interleaved
 from p3m_edge.benchmarks.statistics import median, paired_ratio, summarise
@@ -77,7 +78,7 @@ def _call(model: Path, threads: int) -> Callable[[], object]:
     return lambda: request.infer(inputs)
 
 
-def _random(numbers: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def _random(numbers: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     return (numbers.random(shape) * (255 if dtype == np.uint8 else 1)).astype(dtype)
 
 

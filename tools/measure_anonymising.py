@@ -15,7 +15,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -86,7 +86,7 @@ def _skimage_cascade() -> Any:
     from skimage.data import lbp_frontal_face_cascade_filename
     from skimage.feature import Cascade
 
-    return Cascade(cast("Any", lbp_frontal_face_cascade_filename)())
+    return Cascade(cast("Callable[[], str]", lbp_frontal_face_cascade_filename)())
 
 
 def _skimage_windows(grey: Image) -> NDArray[np.int64]:

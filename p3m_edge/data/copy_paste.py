@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.arrays import Array
 from p3m_edge.data.faces import Face, FaceSource
 from p3m_edge.data.pixels import box_around, rotation, to_uint8
 from p3m_edge.data.sample import Image, Sample, check_share, generator
@@ -187,13 +188,13 @@ def warp(picture: Image, matrix: Matrix, height: int, width: int, *, corner: tup
     return np.asarray(cv2.remap(picture, x, y, method, borderMode=border), np.uint8)
 
 
-def centre(mask: NDArray[Any]) -> NDArray[np.float64]:
+def centre(mask: Array) -> NDArray[np.float64]:
     """The centroid (x, y) of where a mask ``[H, W]`` is not 0; it must not be empty."""
     moments = cv2.moments((mask != 0).astype(np.uint8), binaryImage=True)
     return np.array([moments["m10"], moments["m01"]]) / moments["m00"]
 
 
-def extent(mask: NDArray[Any]) -> NDArray[np.float64]:
+def extent(mask: Array) -> NDArray[np.float64]:
     """Width and height of the box around where a mask ``[H, W]`` is not 0; it must not be empty."""
     return np.array(box_around(mask)[2:], dtype=np.float64)
 

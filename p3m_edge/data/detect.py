@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -150,7 +150,7 @@ def cascade(
         from p3m_edge.data import lbp
     except ImportError as error:
         raise missing_package("numba", "data", error) from error
-    trained = lbp.load(cast("Any", lbp_frontal_face_cascade_filename)())
+    trained = lbp.load(cast("Callable[[], str]", lbp_frontal_face_cascade_filename)())
     find = faces_of(lambda grey: lbp.windows(grey, trained, growth, step, neighbours))
     return Detector(name, find, tuple(views), keep, sure, by_agreement=True)
 

@@ -14,11 +14,12 @@ from typing import Protocol
 
 import numpy as np
 
-from p3m_edge import preprocess
+from p3m_edge import arguments, preprocess
+from p3m_edge.atomic import check_name
 from p3m_edge.data.pixels import box_around, resize_mask
 from p3m_edge.data.sample import Image
 from p3m_edge.data.synth import portrait
-from p3m_edge.errors import InputError, UsageError
+from p3m_edge.errors import InputError
 from p3m_edge.imageio import list_images, read_image, stem
 from p3m_edge.smallfile import read_small
 
@@ -123,7 +124,7 @@ def open_faces(root: Path) -> FaceFolder:
 
     An :class:`InputError` says that the folder is missing, of another layout, or holds no picture with a mask.
     """
-    root = Path(root)
+    root = check_name(arguments.path("a folder of faces", root), InputError)
     if not root.is_dir():
         raise InputError(f"{root} is not a folder")
     celeba = (root / _CELEBA_IMAGES).is_dir()
@@ -138,10 +139,8 @@ def synthetic_faces(seed: int, count: int, side: int = 256) -> SyntheticFaces:
 
     A :class:`UsageError` is raised if ``seed`` is negative, ``count`` not positive, or ``side`` not 32 to 2048.
     """
-    if seed < 0 or count < 1 or not _MIN_SIDE <= side <= _MAX_SIDE:
-        needed = f"a seed of 0 or more, a positive count and a side of {_MIN_SIDE} to {_MAX_SIDE}"
-        raise UsageError(f"synthetic faces need {needed}, not {seed}, {count} and {side}")
-    return SyntheticFaces(seed, count, side)
+    seed, count = arguments.count("the seed of faces", seed), arguments.count("the number of faces", count, 1)
+    return SyntheticFaces(seed, count, arguments.count("the side of faces", side, _MIN_SIDE, _MAX_SIDE))
 
 
 def fitted(face: Face, height: int, width: int) -> Face:

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.arguments import described
 from p3m_edge.data import sets
 from p3m_edge.data.pixels import to_uint8
 from p3m_edge.data.recipe import make_folder
@@ -35,9 +36,7 @@ def estimate(image: Image, alpha: Image) -> tuple[Image, Image]:
     An :class:`InputError` is raised if the arrays have another form, or different sizes, and a :class:`MissingError` if
     PyMatting is not installed.
     """
-    if image.dtype != np.uint8 or alpha.dtype != np.uint8 or image.shape != (*alpha.shape, 3) or image.size == 0:
-        shapes = f"{image.dtype} {list(image.shape)} and {alpha.dtype} {list(alpha.shape)}"
-        raise InputError(f"colours are estimated from uint8 [H, W, 3] and [H, W], not from {shapes}")
+    _check(image, alpha)
     if alpha.size == 1:  # no neighbours, no levels: PyMatting divides by zero
         return image.copy(), image.copy()
     try:
@@ -53,8 +52,10 @@ def fused(image: Image, alpha: Image) -> Image:
     """The person's colours everywhere, estimated in a few milliseconds (Forte, ICIP 2021, arXiv 2006.14970).
 
     Weighted means around each pixel, first of a wide neighbourhood (in a smaller picture), then of a narrow one, moved
-    until ``I = aF + (1-a)B`` holds. Good enough to train on; :func:`estimate` is slower and better.
+    until ``I = aF + (1-a)B`` holds. Good enough to train on; :func:`estimate` is slower and better. An
+    :class:`InputError` as there.
     """
+    _check(image, alpha)
     height, width = alpha.shape
     share, picture = cv2.merge([alpha] * 3) * np.float32(1 / 255), image.astype(np.float32)
     size = max(width // _SHRINK, 1), max(height // _SHRINK, 1)
@@ -64,6 +65,13 @@ def fused(image: Image, alpha: Image) -> Image:
     front, behind = (_resized(colours, (width, height), cv2.INTER_LINEAR) for colours in coarse)
     front, _ = _fuse(share, picture, front, behind, _NARROW)
     return np.rint(front).astype(np.uint8)
+
+
+def _check(image: Image, alpha: Image) -> None:
+    arrays = all(isinstance(array, np.ndarray) and array.dtype == np.uint8 for array in (image, alpha))
+    if not arrays or image.shape != (*alpha.shape, 3) or image.size == 0:
+        found = f"{described(image)} and {described(alpha)}"
+        raise InputError(f"colours are estimated from uint8 [H, W, 3] and [H, W], not from {found}")
 
 
 def _resized(array: Floats, size: tuple[int, int], method: int) -> Floats:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 from xml.etree import ElementTree
 
 import cv2
@@ -22,7 +22,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., object])
 
 _EPSILON = np.float32(1e-5)  # by which a stage's sum may miss its threshold
 _OVERLAP = np.float32(0.5)  # of the smaller of two windows that mean one thing
@@ -164,7 +164,7 @@ def _block(flat: NDArray[np.float32], start: np.uint32, corners: NDArray[np.uint
 
 
 @_compiled
-def _grouped(windows: NDArray[np.int64], neighbours: int) -> Any:
+def _grouped(windows: NDArray[np.int64], neighbours: int) -> NDArray[np.int64]:
     """The means of windows that overlap by more than a share of the smaller one, where there are enough."""
     sums = np.zeros((windows.shape[0], 4), np.int64)  # of rows, columns and sides, and how many
     groups = 0

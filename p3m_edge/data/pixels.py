@@ -5,16 +5,15 @@ Pictures are uint8 ``[H, W, 3]``, RGB; alphas and masks uint8 ``[H, W]``.
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.arrays import Array
 from p3m_edge.data.sample import Image
 
 
-def to_uint8(values: NDArray[Any]) -> Image:
+def to_uint8(values: Array) -> Image:
     """Values of 0..255 as uint8, rounded; what is outside is cut off."""
     return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
 
@@ -31,7 +30,7 @@ def encode_jpeg(image: Image, quality: int) -> bytes:
     return data.tobytes()
 
 
-def box_around(mask: NDArray[Any]) -> tuple[int, int, int, int]:
+def box_around(mask: Array) -> tuple[int, int, int, int]:
     """Left, top, width and height of where a mask is not 0 (or false); all are 0 if that is nowhere."""
     x, y, width, height = cv2.boundingRect((mask != 0).astype(np.uint8))
     return x, y, width, height

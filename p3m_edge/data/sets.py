@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from p3m_edge import imageio
+from p3m_edge import arguments, imageio
 from p3m_edge.atomic import check_name, reason
 from p3m_edge.data.sample import PLAIN, Image, Item, MatteForm, Sample
 from p3m_edge.errors import InputError, UsageError, suggestion
@@ -112,7 +112,7 @@ def open_set(root: str | Path, split: str | None = None, *, stored: MatteForm = 
     UsageError
         The split is not there, or must be named.
     """
-    root = Path(root)
+    root = arguments.path("a set", root)
     form = _form(root) if split is None else None
     folder = _choose(root, split) if form is None else root.parent
     listing = survey(folder, form, stored)
@@ -283,7 +283,7 @@ def _form(root: Path) -> Layout | None:
 def _choose(root: Path, split: str | None) -> Path:
     """The folder that holds the pictures' folder."""
     found = splits(root)
-    if split in found:
+    if isinstance(split, str) and split in found:
         return found[split]
     single = find_layout(root) is not None
     if split is None:
@@ -294,7 +294,7 @@ def _choose(root: Path, split: str | None) -> Path:
         if found:
             return next(iter(found.values()))
     elif found or single:
-        what, hint = ("", suggestion(split, found)) if found else (", it is one set", "leave the split out")
+        what, hint = ("", suggestion(str(split), found)) if found else (", it is one set", "leave the split out")
         raise UsageError(f"{root} has no split {split!r}{what}", hint=hint)
     raise _no_set(root)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.arrays import Array
 from p3m_edge.errors import InputError
 
 _GAP = 4
@@ -16,7 +16,7 @@ _CAPTION = 18
 _PAPER = 250
 
 
-def sheet(rows: Sequence[Sequence[tuple[str, NDArray[Any]]]], side: int = 192) -> NDArray[np.uint8]:
+def sheet(rows: Sequence[Sequence[tuple[str, Array]]], side: int = 192) -> NDArray[np.uint8]:
     """Lay pictures out in rows, each fitted into a square cell with its caption below; flat rows take less room.
 
     Rows, which may differ in length, are of ``(caption, picture)``; a picture is ``[H, W]``, ``[H, W, 1]`` or
@@ -41,7 +41,7 @@ def sheet(rows: Sequence[Sequence[tuple[str, NDArray[Any]]]], side: int = 192) -
     return paper
 
 
-def as_rgb(picture: NDArray[Any]) -> NDArray[np.uint8]:
+def as_rgb(picture: Array) -> NDArray[np.uint8]:
     """Any picture, mask or matte as uint8 ``[H, W, 3]``; an :class:`InputError` for an array that is none."""
     if picture.ndim == 3 and picture.shape[2] == 1:
         picture = picture[..., 0]

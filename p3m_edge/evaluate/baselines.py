@@ -11,12 +11,11 @@ import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import replace
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from p3m_edge.arrays import Array
 from p3m_edge.data import detect
 from p3m_edge.data.detect import Box
 from p3m_edge.errors import InputError, missing_package
@@ -55,9 +54,9 @@ def pymatting_method(name: str) -> Method:
     except ImportError as error:
         raise missing_package("pymatting", "data", error) from error
     function, what = PYMATTING[name]
-    solve: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]] = getattr(pymatting, function)
+    solve: Callable[[Array, Array], Array] = getattr(pymatting, function)
 
-    def predict(rgb: Image, trimap: Image) -> NDArray[Any]:
+    def predict(rgb: Image, trimap: Image) -> Array:
         known = (trimap == BACKGROUND) | (trimap == FOREGROUND)
         if known.all():  # some of the solvers never end there
             return np.asarray(trimap == FOREGROUND, dtype=np.float32)
@@ -89,7 +88,7 @@ def face_box_method() -> Method:
     detector, matting = detect.cascade(), pymatting_method("cf")
     _, matte = matting.prepare("")
 
-    def predict(rgb: Image, _trimap: Image) -> NDArray[Any]:
+    def predict(rgb: Image, _trimap: Image) -> Array:
         face = next((box for box in detector.detect(rgb) if box.sure), None)
         if face is None:
             return np.zeros(rgb.shape[:2], np.float32)

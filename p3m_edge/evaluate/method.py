@@ -10,17 +10,18 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.arrays import Array
 from p3m_edge.errors import InputError
 from p3m_edge.preprocess import scale_to
 from p3m_edge.smallfile import open_regular
 
 Image = NDArray[np.uint8]
-Predict = Callable[[Image, Image], NDArray[Any]]
+Predict = Callable[[Image, Image], Array]
 """``predict(rgb, trimap) -> alpha``: uint8 ``[H, W, 3]`` and ``[H, W]`` (0, 128, 255) -> float ``[H, W]``, 0..1.
 
 It raises :class:`InputError` for a picture that the method cannot matte; the others go on.
@@ -64,7 +65,7 @@ class Method:
     close: Callable[[], None] = lambda: None
 
 
-def alpha_at_size(alpha: NDArray[Any], height: int, width: int) -> NDArray[np.float32]:
+def alpha_at_size(alpha: Array, height: int, width: int) -> NDArray[np.float32]:
     """A foreign method's alpha, in 0..1 and at the picture's size; :class:`InputError` if it is no finite plane."""
     plane = alpha[..., 0] if alpha.ndim == 4 and alpha.shape[3] == 1 < alpha.shape[1] else alpha  # channels last
     if plane.ndim < 2 or plane.size == 0 or plane.size != plane.shape[-2] * plane.shape[-1]:

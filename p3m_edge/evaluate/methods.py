@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from numpy.typing import NDArray
-
+from p3m_edge.arrays import Array
 from p3m_edge.errors import InputError, MissingError, UsageError, suggestion
 from p3m_edge.evaluate.baselines import BASELINES, PYMATTING, background_method, face_box_method, pymatting_method
 from p3m_edge.evaluate.method import Image, Method, MethodInfo, Predict, file_hash, kind_of_path
@@ -89,7 +88,7 @@ def checkpoint_method(path: Path, options: Options) -> Method:
     if strategy == "deployed":
         deployed = Deploy(network, outputs="alpha").to(device)
 
-        def predict(rgb: Image, _trimap: Image) -> NDArray[Any]:
+        def predict(rgb: Image, _trimap: Image) -> Array:
             image, geometry = to_network(rgb, height, width)
             with _memory_errors(), torch.inference_mode():
                 alpha = deployed(torch.from_numpy(image)[None].to(device))
@@ -105,7 +104,7 @@ def checkpoint_method(path: Path, options: Options) -> Method:
             small = info.arch == "swin-t" and set_name.lower() in _LEAST_SIDE_SETS
             minimum = strategies.SWIN_MINIMUM if small else None
 
-            def predict(rgb: Image, _trimap: Image) -> NDArray[Any]:
+            def predict(rgb: Image, _trimap: Image) -> Array:
                 with _memory_errors():
                     return strategies.predict(network, rgb, strategy, minimum_side=minimum)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import cv2
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike
 
+from p3m_edge.arrays import Array
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.evaluate.method import Image, Method, MethodInfo, alpha_at_size, file_hash
 from p3m_edge.metrics import BACKGROUND, FOREGROUND
@@ -97,7 +98,7 @@ class Constant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     value: float = 0.0
     longest_side: int | None = None
 
-    def of(self, height: int, width: int, dtype: Any) -> NDArray[Any]:
+    def of(self, height: int, width: int, dtype: DTypeLike) -> Array:
         """The input for a network size."""
         scaled = None if self.longest_side is None else min(1.0, self.longest_side / max(height, width))
         return np.full(self.shape, self.value if scaled is None else scaled, dtype)
@@ -191,7 +192,7 @@ class _OnnxModel:
             raise UsageError(f"{path}: name the alpha's output: one of {', '.join(outputs)}", hint='output = "..."')
         return picture, output
 
-    def predict(self, rgb: Image, trimap: Image) -> NDArray[Any]:
+    def predict(self, rgb: Image, trimap: Image) -> Array:
         height, width = self._text.size.of(*trimap.shape)
         feed = {self._input: self._picture(scale_to(rgb, height, width))}
         if self._text.trimap is not None:
@@ -205,9 +206,9 @@ class _OnnxModel:
             raise InputError(f"the model failed at {width}x{height}: {' '.join(str(error).split())}") from error
         return alpha_at_size(_shares(np.asarray(alpha), self._text), *trimap.shape)
 
-    def _picture(self, rgb: NDArray[Any]) -> NDArray[Any]:
+    def _picture(self, rgb: Array) -> Array:
         text, dtype = self._text.input, _TYPES[self._types[self._input]]
-        pixels: NDArray[Any] = rgb if text.channels == "RGB" else rgb[..., ::-1]
+        pixels: Array = rgb if text.channels == "RGB" else rgb[..., ::-1]
         if dtype is not np.uint8:
             scaled = pixels.astype(np.float32) * np.float32(text.scale)
             pixels = (scaled - np.asarray(text.mean, np.float32)) / np.asarray(text.std, np.float32)
@@ -215,7 +216,7 @@ class _OnnxModel:
             pixels = pixels.transpose(2, 0, 1)
         return np.ascontiguousarray(pixels[None], dtype=dtype)
 
-    def _trimap(self, text: Trimap, trimap: Image) -> NDArray[Any]:
+    def _trimap(self, text: Trimap, trimap: Image) -> Array:
         classes = 1 + (trimap == FOREGROUND).astype(np.int8) - (trimap == BACKGROUND)
         if text.encoding == "onehot":
             planes = np.stack([classes == value for value in range(3)])
@@ -226,7 +227,7 @@ class _OnnxModel:
         return np.ascontiguousarray(planes[None], dtype=_TYPES[self._types[text.name]])
 
 
-def _shares(values: NDArray[Any], text: Description) -> NDArray[Any]:
+def _shares(values: Array, text: Description) -> Array:
     """What the model gives as shares of 0..1; :class:`UsageError` for something else than its description says."""
     if text.values == "logits":
         with np.errstate(over="ignore"):

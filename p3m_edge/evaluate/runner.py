@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.arrays import Array
 from p3m_edge.data.sample import PLAIN, Item, MatteForm, Sample
 from p3m_edge.data.sets import DataSet, open_set, read, splits, told
 from p3m_edge.data.sheet import sheet
@@ -109,7 +110,7 @@ def worst_sheet(
     ranked = sorted(result.pictures, key=lambda p: p.scores[route][measure], reverse=True)[:count]
     items = {item.name: item for item in dataset.items}
     _, predict = method.prepare(dataset.name)
-    rows: list[list[tuple[str, NDArray[Any]]]] = []
+    rows: list[list[tuple[str, Array]]] = []
     for place in ranked:
         try:
             sample, trimap, alpha, _ = _matte(predict, items[place.picture], trimaps)
@@ -127,7 +128,7 @@ def worst_sheet(
 
 
 def score(
-    pred: NDArray[Any], sample: Sample, trimap: NDArray[np.uint8], route: Route, *, trimap_based: bool
+    pred: Array, sample: Sample, trimap: NDArray[np.uint8], route: Route, *, trimap_based: bool
 ) -> dict[str, float]:
     """Compare a prediction, float ``[H, W]``, 0..1 (what rounding left outside is clipped), with a sample's alpha.
 
@@ -142,7 +143,7 @@ def score(
     return {name: found[name] for name in TRIMAP_BASED if name in found} if trimap_based else found
 
 
-def _matte(predict: Predict, item: Item, trimaps: Trimaps) -> tuple[Sample, NDArray[np.uint8], NDArray[Any], float]:
+def _matte(predict: Predict, item: Item, trimaps: Trimaps) -> tuple[Sample, NDArray[np.uint8], Array, float]:
     sample = read(item)
     trimap = trimaps.for_sample(sample)
     start = time.perf_counter()

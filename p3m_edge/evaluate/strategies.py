@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from p3m_edge import arguments
 from p3m_edge.errors import InputError, UsageError, missing_package, one_of
 from p3m_edge.model.p3mnet import IMAGENET_MEAN, IMAGENET_STD, MULTIPLE, P3MNet, P3MOutput
 
@@ -129,12 +130,10 @@ def _skimage_resize() -> Resize:
 def _check(model: P3MNet, rgb: NDArray[np.uint8], strategy: str, **limits: int | None) -> None:
     one_of("strategy", strategy, STRATEGIES)
     for name, value in limits.items():
-        if value is not None and value < 1:
-            raise UsageError(f"{name} must be at least 1, not {value}")
+        if value is not None:
+            arguments.count(name, value, 1)
+    arguments.instance("the model", model, torch.nn.Module)  # also a compiled one
     if model.training:
         raise UsageError("the model is in training mode", hint="call model.eval() first")
-    if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8:
-        got = rgb.dtype if isinstance(rgb, np.ndarray) else type(rgb).__name__
-        raise InputError(f"a picture must be a uint8 array, not {got}")
-    if rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
-        raise InputError(f"a picture must be [height, width, 3] and not empty, not {list(rgb.shape)}")
+    if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.shape[2:] != (3,) or rgb.size == 0:
+        raise InputError(f"a picture must be uint8 [height, width, 3] and not empty, not {arguments.described(rgb)}")

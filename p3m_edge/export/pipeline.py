@@ -11,26 +11,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 import psutil
 
 from p3m_edge import folder as folders
 from p3m_edge import manifest as manifests
 from p3m_edge import signature, targets
-from p3m_edge.errors import UsageError, missing_package, one_of, shown
+from p3m_edge.arguments import checked
+from p3m_edge.errors import UsageError, missing_package, one_of
 from p3m_edge.export import parity
 from p3m_edge.export.calibration import MINIMUM, check_apart, open_calibration, open_measuring
 from p3m_edge.export.formats import FORMATS, format_of
-from p3m_edge.export.graph.qdq import QDQ
 from p3m_edge.export.quantize.search import quantise
-from p3m_edge.export.request import ExportRequest, ExportResult, Half, OnEvent, PlannedArtefact, StageEvent, StageTime
+from p3m_edge.export.request import ExportRequest, ExportResult, OnEvent, PlannedArtefact, StageEvent, StageTime
 from p3m_edge.export.session import ExportSession, PictureSets, check_arch
 from p3m_edge.manifest import Manifest
 from p3m_edge.manifest_schema import MAX_INPUT_PIXELS, AttemptRecord, QuantizationRecord, VerifiedRecord
-from p3m_edge.model.deploy import Outputs
 from p3m_edge.model.p3mnet import MULTIPLE
-from p3m_edge.model.unpool import Lowering
 from p3m_edge.targets import ARCHS, Target
 
 T = TypeVar("T")
@@ -52,6 +50,11 @@ def plan(request: ExportRequest) -> tuple[PlannedArtefact, ...]:
     OutputError
         An artefact exists already and ``force`` is not given.
     """
+    return _plan(checked(request, ExportRequest))
+
+
+def _plan(request: ExportRequest) -> tuple[PlannedArtefact, ...]:
+    """Of a request whose fields have their types."""
     _check(request)
     if request.sign is not None:
         signature.check_private_key(request.sign)
@@ -89,7 +92,8 @@ def export(request: ExportRequest, on_event: OnEvent = lambda event: None) -> tu
     MissingError
         A package is absent; the hint names the extra.
     """
-    for artefact in plan(request):
+    request = checked(request, ExportRequest)
+    for artefact in _plan(request):
         for module in artefact.missing:
             raise missing_package(module, targets.get(artefact.target).extras[-1])
     chosen = [targets.get(name) for name in request.targets]
@@ -176,10 +180,6 @@ def _check(request: ExportRequest) -> None:
             if not 0 < side <= _MAX_SIDE or side % MULTIPLE:
                 raise UsageError(f"the {name} {side} must be a multiple of {MULTIPLE} from {MULTIPLE} to {_MAX_SIDE}")
     _check_batch(request)
-    one_of("choice of outputs", request.outputs, get_args(Outputs))
-    one_of("unpooling", request.unpool, get_args(Lowering))
-    one_of("form of Q/DQ", request.qdq, get_args(QDQ))
-    one_of("choice of half precision", request.half, get_args(Half))
     if request.checkpoint is None and request.arch is None:
         raise UsageError("neither a checkpoint nor an architecture was given")
     if request.arch is not None:
@@ -200,8 +200,8 @@ def _check(request: ExportRequest) -> None:
 
 
 def _check_batch(request: ExportRequest) -> None:
-    if type(request.batch) is not int or request.batch < 1:
-        raise UsageError(f"the batch is a whole number of at least 1, not {shown(request.batch)}")
+    if request.batch < 1:
+        raise UsageError(f"the batch is a whole number of at least 1, not {request.batch}")
     pixels = max(width * height for width, height in request.sizes)  # at most 8192 x 8192
     if request.batch * pixels > MAX_INPUT_PIXELS:
         raise UsageError(

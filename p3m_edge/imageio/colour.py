@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import io
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from p3m_edge.arrays import Pixels
 from p3m_edge.errors import InputError
 
 GREY, RGB, CMYK = b"GRAY", b"RGB ", b"CMYK"
@@ -33,7 +33,7 @@ def space(profile: bytes) -> bytes:
     return profile[16:20]
 
 
-def managed(pixels: NDArray[Any], profile: bytes) -> tuple[NDArray[np.uint8], NDArray[Any], bytes]:
+def managed(pixels: Pixels, profile: bytes) -> tuple[NDArray[np.uint8], Pixels, bytes]:
     """What a file's pixels are in sRGB, and in a space that a result can be in.
 
     Parameters
@@ -105,14 +105,14 @@ def is_srgb(profile: bytes) -> bool:
     return int(np.abs(converted.astype(int) - colours).max()) <= _ALIKE
 
 
-def to_8_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+def to_8_bits(pixels: Pixels) -> NDArray[np.uint8]:
     """The pixels, rounded to 8 bits if they are uint16."""
     if pixels.dtype == np.uint8:
-        return pixels
+        return np.asarray(pixels, dtype=np.uint8)
     return np.asarray(cv2.convertScaleAbs(pixels, alpha=1 / 257), dtype=np.uint8)
 
 
-def _grey(pixels: NDArray[Any], profile: bytes) -> NDArray[Any]:
+def _grey(pixels: Pixels, profile: bytes) -> Pixels:
     """Three equal channels as sRGB means them; 16 bits between the values of 8."""
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     converted = np.asarray(ImageCms.applyTransform(ramp, _transform(profile, None, "L")))[0, :, 1]

@@ -9,18 +9,19 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, cast
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from p3m_edge.errors import InputError, UsageError
+from p3m_edge import arguments
+from p3m_edge.arrays import Array, Pixels
+from p3m_edge.errors import InputError, UsageError, shown
 from p3m_edge.imageio import colour, jpeg, png, tiff
 from p3m_edge.imageio.files import open_regular
 from p3m_edge.imageio.orientation import turn
@@ -41,7 +42,7 @@ _DECODER_ERRORS = (
 _SAVE_AGAIN = "save it with 8 or 16 bits a channel"
 _ORIENTATION = 0x0112
 
-_Pixels = tuple[NDArray[Any], NDArray[Any] | None]  # colours and alpha
+_Decoded = tuple[Array, Array | None]  # colours and alpha
 
 
 class TooLargeError(InputError):
@@ -64,8 +65,8 @@ class Decoded:
     remarks are as in :class:`p3m_edge.imageio.Picture`.
     """
 
-    pixels: NDArray[Any]
-    alpha: NDArray[Any] | None
+    pixels: Pixels
+    alpha: Pixels | None
     grey: bool
     profile: bytes | None
     orientation: int
@@ -99,7 +100,7 @@ def count_frames(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS) -> 
 
     An :class:`InputError` says that it is missing, unreadable, empty, no picture or too large.
     """
-    with _reading(Path(path), max_pixels) as source:
+    with _reading(arguments.path("a picture", path), max_pixels) as source:
         if source.pages is not None:
             return len(source.pages)
         with _open(source) as image:
@@ -109,10 +110,13 @@ def count_frames(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS) -> 
 @contextmanager
 def _reading(path: Path, max_pixels: int, frame: int | None = None) -> Iterator[_Source]:
     """Open a file and look at its first bytes; decoders' errors become ours."""
+    arguments.count("the limit of pixels", max_pixels, 1)
+    if frame is not None and arguments.whole(frame) is None:
+        raise UsageError(f"the number of a frame is a whole number, not {shown(frame)}")
     with open_regular(path) as stream:
         source = _Source(path, stream, max_pixels, frame)
         try:
-            with _QUIET:
+            with _quiet():
                 _prepare(source)
                 yield source
         except Image.DecompressionBombError as error:  # the app's own limit, which Pillow asks for some frames
@@ -124,31 +128,43 @@ def _reading(path: Path, max_pixels: int, frame: int | None = None) -> Iterator[
             raise InputError(f"{path} is damaged or not supported: {' '.join(str(error).split())}") from error
 
 
-class _Quiet:
-    """No warnings while anybody reads: Pillow reports oddities so, and Python's filters belong to the whole process.
+class _Reading(threading.local):
+    """Whether this thread reads a file."""
 
-    The first reader saves the filters and the last one brings them back, so that threads can read side by side.
+    now = False
+
+
+_THREAD = _Reading()
+
+
+class _OfReaders(type):
+    def __subclasscheck__(cls, category: type) -> bool:
+        return _THREAD.now
+
+
+class _ReadersWarning(Warning, metaclass=_OfReaders):
+    """Every category of warnings belongs to this one in a thread that reads a file, and none in any other."""
+
+
+_IGNORED = ("ignore", None, _ReadersWarning, None, 0)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings in this thread: Pillow reports oddities so.
+
+    Python's filters belong to the process, and other threads use and replace them meanwhile: this adds one that
+    concerns no other thread, and takes it out of the list that it was added to. Readers do not wait for each other.
     """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._readers = 0
-        self._filters = ExitStack()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._readers:
-                self._filters.enter_context(warnings.catch_warnings(action="ignore"))
-            self._readers += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._readers -= 1
-            if not self._readers:
-                self._filters.close()
-
-
-_QUIET = _Quiet()
+    filters = cast("list[object]", warnings.filters)
+    before, _THREAD.now = _THREAD.now, True
+    filters.insert(0, _IGNORED)
+    try:
+        yield
+    finally:
+        _THREAD.now = before
+        with suppress(ValueError):  # somebody emptied the list
+            filters.remove(_IGNORED)
 
 
 def _prepare(source: _Source) -> None:
@@ -257,7 +273,7 @@ def _frames(image: Image.Image) -> int:
     """How many frames there are; 1 where that cannot be told, which must not cost the first one."""
     try:
         if image.format == "MPO":  # also what phones put behind a photograph: previews, gain maps
-            entries: list[dict[str, Any]] = vars(image)["mpinfo"][0xB002]
+            entries: list[dict[str, dict[str, object]]] = vars(image)["mpinfo"][0xB002]
             return max(1, sum(str(entry["Attribute"]["MPType"]).startswith("Multi-Frame") for entry in entries))
         return int(getattr(image, "n_frames", 1))
     except _DECODER_ERRORS:
@@ -274,9 +290,9 @@ def _without_ink(image: Image.Image, profile: bytes | None, source: _Source) -> 
     return image, None
 
 
-def _from_pillow(image: Image.Image, source: _Source) -> _Pixels:
+def _from_pillow(image: Image.Image, source: _Source) -> _Decoded:
     if image.mode.startswith("I"):
-        grey: NDArray[Any] = np.asarray(image)
+        grey: Pixels = np.asarray(image)
         if grey.min() < 0 or grey.max() > 65535:
             raise InputError(f"{source.path} holds integers beyond 16 bits", hint=_SAVE_AGAIN)
         grey = grey.astype(np.uint16)
@@ -292,7 +308,7 @@ def _from_pillow(image: Image.Image, source: _Source) -> _Pixels:
     return np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
 
 
-def _from_opencv(source: _Source) -> _Pixels:
+def _from_opencv(source: _Source) -> _Decoded:
     page = source.page
     source.stream.seek(0)
     data = np.frombuffer(source.stream.read(), np.uint8)

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
-from p3m_edge import smallfile
+from p3m_edge import arguments, smallfile
 from p3m_edge.atomic import reason
 from p3m_edge.errors import InputError
 
@@ -45,7 +45,7 @@ def list_images(folder: str | PathLike[str]) -> list[Path]:
 
     An :class:`InputError` says that ``folder`` is missing, not a folder, or cannot be read.
     """
-    folder = Path(folder)
+    folder = arguments.path("a folder of pictures", folder)
     try:
         files = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
         return sorted(p for p in files if not p.is_dir())

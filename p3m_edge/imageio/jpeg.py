@@ -8,7 +8,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 _END = b"\xff\xd9"
 _START_OF_SCAN = 0xDA
@@ -82,7 +82,7 @@ def _has_all_pixels(coded: bytes) -> bool:
 
 
 def _pixels(data: bytes) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+    with JpegImagePlugin.JpegImageFile(io.BytesIO(data)) as image:  # Image.open has a limit of size, the app's
         return np.asarray(image)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.errors import InputError
+from p3m_edge import arguments
+from p3m_edge.arrays import Pixels
+from p3m_edge.errors import InputError, one_of
 from p3m_edge.imageio.colour import to_8_bits
 from p3m_edge.imageio.decode import MAX_PIXELS, Decoded, decode
 
@@ -58,6 +60,8 @@ def read_mask(path: str | PathLike[str], *, source: MaskSource = "grey", binary:
     MaskError
         The values are 0 and 1, or in general so small that they are a mask's; a file of 16 bits has values of 8 or 12
         bits; there is an alpha channel that differs from the grey values; or ``source`` does not fit the file.
+    UsageError
+        ``source`` is unknown, or the path is none.
     """
     return decode_mask(path, source=source, binary=binary)[0]
 
@@ -66,8 +70,10 @@ def decode_mask(
     path: str | PathLike[str], *, source: MaskSource = "grey", binary: bool = False
 ) -> tuple[NDArray[np.uint8], int]:
     """:func:`read_mask`, with the EXIF orientation (1 to 8) that was undone."""
-    found = decode(Path(path), MAX_PIXELS)
-    return _values(Path(path), found, source, binary), found.orientation
+    path = arguments.path("a mask", path)
+    one_of("source", source, MASK_SOURCES)
+    found = decode(path, MAX_PIXELS)
+    return _values(path, found, source, binary), found.orientation
 
 
 def _values(path: Path, found: Decoded, source: MaskSource, binary: bool) -> NDArray[np.uint8]:
@@ -92,7 +98,7 @@ def _values(path: Path, found: Decoded, source: MaskSource, binary: bool) -> NDA
     return np.maximum(values, (grey != 0).astype(np.uint8)) if binary else values
 
 
-def _grey(path: Path, found: Decoded) -> NDArray[Any]:
+def _grey(path: Path, found: Decoded) -> Pixels:
     """The one channel that the three are; [H, W], uint8 or uint16."""
     grey = np.ascontiguousarray(found.pixels[..., 0])
     if found.grey or all(np.array_equal(grey, found.pixels[..., channel]) for channel in (1, 2)):
@@ -114,7 +120,7 @@ def _check_transparency(path: Path, alpha: NDArray[np.uint8], grey: NDArray[np.u
     raise MaskError(f"{path} {what}", hint=hint)
 
 
-def _check_range(path: Path, grey: NDArray[Any]) -> None:
+def _check_range(path: Path, grey: Pixels) -> None:
     low, high = int(grey.min()), int(grey.max())
     deep = grey.dtype == np.uint16
     if high == 0 or high > (_TWELVE_BITS if deep else _CLASSES) or (low > 0 and not deep):

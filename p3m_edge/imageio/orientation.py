@@ -7,17 +7,19 @@ where a quarter turn changes it; elsewhere the edges do: a matte's edges lie on 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.arrays import Array
+
 Pixel = TypeVar("Pixel", bound=np.generic)
 
 _SIDE = 256  # pixels of the longer side at which edges are compared
 _SURE = 1.2  # so many times the strength of the edges under it that the other position has
-_UPRIGHT: dict[int, Callable[[Any], Any]] = {
+_UPRIGHT: dict[int, Callable[[Array], Array]] = {
     2: lambda a: cv2.flip(a, 1),
     3: lambda a: cv2.rotate(a, cv2.ROTATE_180),
     4: lambda a: cv2.flip(a, 0),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge import arguments
+from p3m_edge.arrays import Array
 from p3m_edge.imageio import colour
 from p3m_edge.imageio.decode import MAX_PIXELS, decode
 from p3m_edge.imageio.transparency import flatten
@@ -42,9 +43,9 @@ class Picture:
 
     rgb: NDArray[np.uint8]
     path: Path
-    own: NDArray[Any]
+    own: Array
     icc_profile: bytes | None = None
-    alpha: NDArray[Any] | None = None
+    alpha: Array | None = None
     orientation: int = 1
     remarks: tuple[str, ...] = ()
 
@@ -72,9 +73,9 @@ def read_image(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS, frame
         The file is missing, not a regular file, unreadable, empty, no picture, damaged, cut short, too large, or its
         values have no defined range (float outside 0..1, integers beyond 16 bits).
     UsageError
-        There is no such frame.
+        There is no such frame, or an argument is of another type.
     """
-    path = Path(path)
+    path = arguments.path("a picture", path)
     found = decode(path, max_pixels, frame)
     spaces = (colour.RGB, colour.GREY) if found.grey else (colour.RGB,)
     rgb, own, profile = None, found.pixels, None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from p3m_edge.arrays import Pixels
 
 Pixel = TypeVar("Pixel", np.uint8, np.uint16)
 
@@ -14,14 +16,14 @@ _GREY = 128
 _LONGEST = 256  # side of the small picture that colours are continued in
 
 
-def flatten(rgb: NDArray[np.uint8], alpha: NDArray[Any], background: int = _GREY) -> NDArray[np.uint8]:
+def flatten(rgb: NDArray[np.uint8], alpha: Pixels, background: int = _GREY) -> NDArray[np.uint8]:
     """The picture on an even grey: ``[H, W, 3]``, uint8; ``alpha`` is ``[H, W]``, uint8 or uint16, straight."""
     share = alpha.astype(np.float32) * np.float32(1 / np.iinfo(alpha.dtype).max)
     behind = np.full_like(rgb, background)
     return np.asarray(cv2.blendLinear(rgb, behind, share, 1 - share), dtype=np.uint8)
 
 
-def fill_hidden(colours: NDArray[Pixel], alpha: NDArray[Any]) -> NDArray[Pixel]:
+def fill_hidden(colours: NDArray[Pixel], alpha: Pixels) -> NDArray[Pixel]:
     """The same colours ``[H, W, 3]``, but where the alpha is 0 those of what is seen near by, smoothly continued.
 
     Scaling and blurring then bring no dark rim, and nothing is left of what was erased. Black where nothing is seen.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import struct
 import zlib
 from os import PathLike
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from p3m_edge import arguments
+from p3m_edge.arguments import described
+from p3m_edge.arrays import Pixels
 from p3m_edge.atomic import atomic_file
 from p3m_edge.errors import InputError, OutputError
 
@@ -22,7 +23,7 @@ PNG_RESULT_TEXT = _PNG_TEXT + b" run"
 
 
 def write_png(
-    path: str | PathLike[str], array: NDArray[Any], *, icc_profile: bytes | None = None, result: bool = False
+    path: str | PathLike[str], array: Pixels, *, icc_profile: bytes | None = None, result: bool = False
 ) -> None:
     """Write a PNG file: the whole of it, or nothing. An existing one is replaced when the new one is complete.
 
@@ -36,18 +37,22 @@ def write_png(
     result
         Mark it as a result of matting, which is no picture to be matted.
     """
-    channels = array.shape[2] if array.ndim == 3 else 1
-    if array.ndim not in (2, 3) or channels not in (1, 3, 4) or array.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"a PNG holds [H, W], [H, W, 3] or [H, W, 4] of uint8 or uint16, not {_describe(array)}")
+    path = arguments.path("a picture", path)
+    if icc_profile is not None:
+        arguments.instance("a colour profile", icc_profile, bytes)
+    a_picture = isinstance(array, np.ndarray) and array.dtype in (np.uint8, np.uint16)
+    if not a_picture or array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)):
+        raise InputError(f"a PNG holds [H, W], [H, W, 3] or [H, W, 4] of uint8 or uint16, not {described(array)}")
     if array.size == 0:
-        raise InputError(f"the picture is empty: {_describe(array)}")
+        raise InputError(f"the picture is empty: {described(array)}")
+    channels = array.shape[2] if array.ndim == 3 else 1
     order = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}.get(channels)
     try:
         done, encoded = cv2.imencode(".png", array if order is None else cv2.cvtColor(array, order))
     except cv2.error as error:
         raise OutputError(f"{path} cannot be encoded as PNG: {error.err}") from error
     if not done:
-        raise OutputError(f"{path} cannot be encoded as PNG: {_describe(array)}")
+        raise OutputError(f"{path} cannot be encoded as PNG: {described(array)}")
     data = encoded.data  # not a copy: this is as large as the picture
     extra = _chunk(b"tEXt", PNG_RESULT_TEXT if result else _PNG_TEXT)
     if icc_profile is not None:
@@ -59,7 +64,3 @@ def write_png(
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def _describe(array: NDArray[Any]) -> str:
-    return f"{array.dtype} {list(array.shape)}"

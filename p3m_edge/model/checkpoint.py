@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from p3m_edge import arguments
 from p3m_edge.atomic import atomic_write, check_name
 from p3m_edge.checkpoint_header import Header, is_safetensors
 from p3m_edge.errors import CheckpointError, InputError
@@ -82,7 +83,7 @@ def inspect_checkpoint(path: str | Path) -> CheckpointInfo:
 
 def read_checkpoint(path: str | Path) -> tuple[P3MNet, CheckpointInfo]:
     """The network and what the file says about it; see :func:`load_checkpoint`."""
-    path = Path(path)
+    path = arguments.path("a checkpoint", path)
     data = _read(path)
     tensors, header = _tensors(data, path, foreign.NESTED)
     supplied: tuple[str, ...] = ()
@@ -130,6 +131,7 @@ def save_checkpoint(
     OutputError
         The file cannot be written.
     """
+    path = arguments.path("a checkpoint", path)
     kind = torch.float16 if half else torch.float32
     tensors = {
         key: value.detach().to("cpu", kind).contiguous()

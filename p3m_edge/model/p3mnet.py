@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from p3m_edge.errors import InputError, UsageError, suggestion
+from p3m_edge.errors import InputError, UsageError, shown, suggestion
 from p3m_edge.model.cells import assembled, spread
 from p3m_edge.model.decoder import PLANS, GlobalDecoder, GlobalOutput, LocalDecoder
 from p3m_edge.model.layers import Encoder, PoolingEncoder, initialise
@@ -71,8 +71,8 @@ class P3MNet(nn.Module):
 
     def __init__(self, arch: str) -> None:
         super().__init__()
-        if arch not in ENCODERS:
-            raise UsageError(f"unknown architecture {arch!r}", hint=suggestion(str(arch), ARCHS))
+        if not isinstance(arch, str) or arch not in ENCODERS:
+            raise UsageError(f"unknown architecture {shown(arch)}", hint=suggestion(str(arch), ARCHS))
         self.arch = arch
         self.encoder = ENCODERS[arch]()
         self.global_decoder: GlobalDecoder | MobileGlobalDecoder

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from p3m_edge.errors import UsageError
+from p3m_edge import arguments
 from p3m_edge.model.decoder import CLASSES
 from p3m_edge.model.p3mnet import P3MNet
 
@@ -48,8 +48,7 @@ def standin(arch: str, seed: int = 0) -> P3MNet:
     ``arch`` is one of :data:`p3m_edge.targets.ARCHS`; equal seeds give equal bits on every machine. An unknown
     architecture or a negative seed is a :class:`UsageError`.
     """
-    if seed < 0:
-        raise UsageError(f"a seed is 0 or more, not {seed}")
+    seed = arguments.count("a seed", seed)
     with torch.device("meta"):
         network = P3MNet(arch)
     draw, gain = seed + _DRAW[arch], _GAIN[arch]

@@ -9,13 +9,15 @@ itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.arguments import described
+from p3m_edge.arrays import Array, Shares
 from p3m_edge.errors import InputError, UsageError, shown
+from p3m_edge.metrics import as_float32
 from p3m_edge.preprocess import scale_to
 from p3m_edge.runtimes.fusion import Floats, Pixel, estimate, rounded
 
@@ -29,7 +31,7 @@ _PURE_BACKGROUND = 1 / 16
 _LARGEST_BLUR = 1 / 20
 
 
-def cutout(frame: NDArray[Pixel], alpha: NDArray[Any]) -> NDArray[Pixel]:
+def cutout(frame: NDArray[Pixel], alpha: Shares) -> NDArray[Pixel]:
     """The subject with its own colours and an alpha channel, ready to be saved as PNG.
 
     Parameters
@@ -65,7 +67,7 @@ def quantized(alpha: Floats, dtype: np.dtype[Pixel]) -> NDArray[Pixel]:
     return values
 
 
-def foreground(frame: NDArray[Pixel], alpha: NDArray[Any]) -> NDArray[Pixel]:
+def foreground(frame: NDArray[Pixel], alpha: Shares) -> NDArray[Pixel]:
     """Estimate the subject's own colours, without the share of the background in half-transparent pixels.
 
     Blur fusion (Forte, ICIP 2021) from coarse to fine: each round averages what the neighbours know of foreground
@@ -93,8 +95,8 @@ def foreground(frame: NDArray[Pixel], alpha: NDArray[Any]) -> NDArray[Pixel]:
 
 def composite(
     frame: NDArray[Pixel],
-    alpha: NDArray[Any],
-    background: Sequence[int] | NDArray[Any],
+    alpha: Shares,
+    background: Sequence[int] | Array,
     *,
     foreground: NDArray[Pixel] | None = None,
 ) -> NDArray[Pixel]:
@@ -130,12 +132,12 @@ def composite(
     behind = _background_like(frame, background)
     if foreground is None:
         foreground = _foreground(frame, weights)
-    elif foreground.shape != frame.shape or foreground.dtype != frame.dtype:
-        raise InputError(f"the foreground is {_describe(foreground)}, but the frame is {_describe(frame)}")
+    elif not isinstance(foreground, np.ndarray) or (foreground.shape, foreground.dtype) != (frame.shape, frame.dtype):
+        raise InputError(f"the foreground is {described(foreground)}, but the frame is {described(frame)}")
     return _blend(foreground, behind, weights)
 
 
-def blur_background(frame: NDArray[Pixel], alpha: NDArray[Any], strength: float = 0.5) -> NDArray[Pixel]:
+def blur_background(frame: NDArray[Pixel], alpha: Shares, strength: float = 0.5) -> NDArray[Pixel]:
     """Blur what is behind the subject, from background pixels only: the subject leaves no glow around itself.
 
     Parameters
@@ -160,8 +162,8 @@ def blur_background(frame: NDArray[Pixel], alpha: NDArray[Any], strength: float 
         ``strength`` is outside 0..1.
     """
     weights = _check(frame, alpha)
-    if not 0 <= strength <= 1:
-        raise UsageError(f"the strength of a blur must be in 0..1, not {strength}")
+    if not isinstance(strength, float | int | np.floating | np.integer) or not 0 <= strength <= 1:
+        raise UsageError(f"the strength of a blur must be in 0..1, not {shown(strength)}")
     sigma = strength * _LARGEST_BLUR * max(frame.shape[:2])
     if sigma < 0.1:  # no blur that could be seen
         return frame.copy()
@@ -211,7 +213,7 @@ def _strips(height: int) -> Iterator[slice]:
         yield slice(start, min(start + _ROWS, height))
 
 
-def _background_like(frame: NDArray[Pixel], background: Sequence[int] | NDArray[Any]) -> NDArray[Pixel]:
+def _background_like(frame: NDArray[Pixel], background: Sequence[int] | Array) -> NDArray[Pixel]:
     """The background at the frame's size and depth."""
     depth = _largest(frame)
     if not (isinstance(background, np.ndarray) and background.ndim == 3):
@@ -231,47 +233,36 @@ def _background_like(frame: NDArray[Pixel], background: Sequence[int] | NDArray[
     return background.astype(frame.dtype, copy=False)
 
 
-def _colour(background: object) -> NDArray[Any]:
+def _colour(background: object) -> Array:
     """A colour: three whole numbers in 0..255."""
     wanted = "a background is a picture [h, w, 3] or three values in 0..255"
     if isinstance(background, np.ndarray) and background.ndim == 2:
         hint = "cv2.cvtColor(background, cv2.COLOR_GRAY2RGB) gives it three channels"
-        raise InputError(f"{wanted}, not a grey picture, {_describe(background)}", hint=hint)
+        raise InputError(f"{wanted}, not a grey picture, {described(background)}", hint=hint)
     try:
         colour = np.asarray(background)
     except ValueError:  # lists of unequal length
         colour = np.empty(0)
     if colour.shape != (3,) or colour.dtype.kind not in "iu" or colour.min() < 0 or colour.max() > 255:
         large = isinstance(background, np.ndarray) and background.size > 4
-        raise InputError(f"{wanted}, not {_describe(background) if large else shown(background)}")
+        raise InputError(f"{wanted}, not {described(background) if large else shown(background)}")
     return colour
 
 
-def _largest(picture: NDArray[Any]) -> int:
+def _largest(picture: Array) -> int:
     return int(np.iinfo(picture.dtype).max)
 
 
-def _check(frame: NDArray[Any], alpha: NDArray[Any]) -> Floats:
+def _check(frame: Array, alpha: Shares) -> Floats:
     """Check both; the alpha as float32 in 0..1."""
     _check_picture("frame", frame)
     if not isinstance(alpha, np.ndarray) or alpha.shape != frame.shape[:2]:
-        raise InputError(f"the alpha is {_describe(alpha)}, but the frame is {_describe(frame)}")
-    if alpha.dtype == np.uint8:
-        return alpha.astype(np.float32) / np.float32(255)
-    if not np.issubdtype(alpha.dtype, np.floating):
-        raise InputError(f"an alpha must be float in 0..1 or uint8, not {alpha.dtype}")
-    low, high = float(alpha.min()), float(alpha.max())
-    if not (low >= 0 and high <= 1):
-        raise InputError(f"the alpha must be in 0..1, but holds {low:.6g} to {high:.6g}")
-    return np.ascontiguousarray(alpha, dtype=np.float32)
+        raise InputError(f"the alpha is {described(alpha)}, but the frame is {described(frame)}")
+    return np.ascontiguousarray(as_float32("the alpha", alpha))
 
 
-def _check_picture(name: str, picture: NDArray[Any]) -> None:
+def _check_picture(name: str, picture: Array) -> None:
     if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
-        raise InputError(f"the {name} must be [H, W, 3] and not empty, not {_describe(picture)}")
+        raise InputError(f"the {name} must be [H, W, 3] and not empty, not {described(picture)}")
     if picture.dtype not in (np.uint8, np.uint16):
         raise InputError(f"the {name} must be uint8 or uint16, not {picture.dtype}")
-
-
-def _describe(array: object) -> str:
-    return f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__

@@ -17,10 +17,10 @@ from typing import Literal, Protocol, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge import arguments
 from p3m_edge.atomic import check_name
 from p3m_edge.errors import ArtefactError, UsageError, missing_package, one_of, suggestion
 from p3m_edge.manifest import Manifest
-from p3m_edge.runtimes import options
 from p3m_edge.targets import EngineName
 from p3m_edge.telemetry import silence_engines
 
@@ -73,13 +73,13 @@ class EngineOptions:
     sequence: bool = False
 
     def __post_init__(self) -> None:
-        options.check_device(self.device)
-        object.__setattr__(self, "threads", options.threads(self.threads))
+        arguments.check_device(self.device)
+        object.__setattr__(self, "threads", arguments.threads(self.threads))
         one_of("hint", self.hint, get_args(Hint))
         for name in ("cache", "sequence"):
-            object.__setattr__(self, name, options.switch(name, getattr(self, name)))
+            object.__setattr__(self, name, arguments.switch(name, getattr(self, name)))
         if self.cache_dir is not None:
-            path = options.path("cache_dir", self.cache_dir)
+            path = arguments.path("cache_dir", self.cache_dir)
             object.__setattr__(self, "cache_dir", check_name(path, UsageError))
 
 

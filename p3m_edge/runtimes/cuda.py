@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.arrays import Array
 from p3m_edge.errors import MissingError, P3MEdgeError
 from p3m_edge.runtimes.contract import import_package
 
@@ -55,7 +56,7 @@ class Driver:
 def driver() -> Driver:
     """The driver and the GPUs of this machine; there is at least one."""
     try:
-        library: Any = ctypes.CDLL(_LIBRARY)
+        library = ctypes.CDLL(_LIBRARY)
     except OSError:
         raise MissingError(
             f"no CUDA driver: {_LIBRARY} is not on this machine",
@@ -149,12 +150,12 @@ class Device:
         self._held.callback(self._free, "cudaFreeHost", host)
         return Memory(address, np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(host)))
 
-    def copy_in(self, address: int, array: NDArray[Any]) -> None:
+    def copy_in(self, address: int, array: Array) -> None:
         """Begin to copy an array of pinned memory to the GPU."""
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, self._stream)
 
-    def copy_out(self, array: NDArray[Any], address: int) -> None:
+    def copy_out(self, array: Array, address: int) -> None:
         """Begin to copy memory of the GPU into an array of pinned memory."""
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, self._stream)
@@ -175,17 +176,17 @@ class Device:
         self._free("cudaSetDevice", self.gpu.index)
         self._free("cudaStreamSynchronize", self._stream)
 
-    def event(self) -> Any:
+    def event(self) -> object:
         """A new event, to be put into the stream."""
         event = self._call("cudaEventCreate")
         self._held.callback(self._free, "cudaEventDestroy", event)
         return event
 
-    def record(self, event: Any) -> None:
+    def record(self, event: object) -> None:
         """Put the event into the stream."""
         self._call("cudaEventRecord", event, self._stream)
 
-    def elapsed(self, first: Any, last: Any) -> float:
+    def elapsed(self, first: object, last: object) -> float:
         """Milliseconds between two events that the GPU has passed."""
         return float(self._call("cudaEventElapsedTime", first, last))
 
@@ -204,11 +205,11 @@ class Device:
             hint="close what else uses the GPU, take a smaller size, or another GPU: cuda:1",
         )
 
-    def _free(self, name: str, *arguments: Any) -> None:
+    def _free(self, name: str, *arguments: object) -> None:
         """A call during the clean-up, whose errors are passed over: the one that led here is reported."""
         getattr(self._cuda, name)(*arguments)
 
-    def _call(self, name: str, *arguments: Any, needs: int = 0) -> Any:
+    def _call(self, name: str, *arguments: object, needs: int = 0) -> Any:
         """Call a function of the runtime, and return its values; a status other than success is an error."""
         status, *values = getattr(self._cuda, name)(*arguments)
         code = int(status)
@@ -233,7 +234,7 @@ class Device:
         )
 
 
-def _driver_error(library: Any, code: int) -> str:
+def _driver_error(library: ctypes.CDLL, code: int) -> str:
     text = ctypes.c_char_p()
     library.cuGetErrorString(code, ctypes.byref(text))
     return f"{text.value.decode(errors='replace')} ({code})" if text.value else f"error {code}"

@@ -18,6 +18,7 @@ from typing import Self
 
 import numpy as np
 
+from p3m_edge import arguments
 from p3m_edge.errors import ArtefactError, InputError, P3MEdgeError, UsageError, shown, suggestion
 from p3m_edge.manifest import PLACE, Manifest
 from p3m_edge.manifest_schema import InputRecord, ProfileRecord
@@ -48,9 +49,10 @@ def open_engine(manifest: Manifest, folder: Path, options: EngineOptions | None 
     UsageError
         An unknown device, or impossible options.
     """
+    arguments.instance("a manifest", manifest, Manifest)
+    folder = arguments.path("an artefact's folder", folder)
     options = EngineOptions() if options is None else options
-    if not isinstance(options, EngineOptions):
-        raise UsageError(f"the options of an engine are EngineOptions, not {shown(options)}")
+    arguments.instance("an engine's options", options, EngineOptions)
     if manifest.engine.status != "built":
         raise not_built(manifest, folder)
     loaded = engine_module(manifest.engine.name).load(manifest, folder / manifest.model_file, options)

@@ -7,12 +7,13 @@ background, weighted by their alpha, and divides what is left of the pixel's col
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.arrays import Array
 from p3m_edge.preprocess import scale_to
 
 Pixel = TypeVar("Pixel", np.uint8, np.uint16)
@@ -33,7 +34,7 @@ def estimate(frame: NDArray[Pixel], alpha: Floats, colours: NDArray[Pixel]) -> N
     ``frame`` is ``[H, W, 3]``, uint8 or uint16; ``alpha`` is ``[H, W]``, 0..1; ``colours``, of the frame's shape and
     dtype, is written: equal to the frame where the alpha is 1.
     """
-    pictures: list[NDArray[Any]] = [frame]
+    pictures: list[Array] = [frame]
     alphas: list[Floats] = [alpha]
     while min(alphas[-1].shape) >= 2 * _COARSEST:
         half = tuple((length + 1) // 2 for length in alphas[-1].shape)
@@ -49,7 +50,7 @@ def estimate(frame: NDArray[Pixel], alpha: Floats, colours: NDArray[Pixel]) -> N
     _refine(frame, alpha, front, behind, _ROUNDS[0], colours)
 
 
-def rounded(colours: NDArray[Any], like: NDArray[Pixel]) -> NDArray[Pixel]:
+def rounded(colours: Array, like: NDArray[Pixel]) -> NDArray[Pixel]:
     """Colours as whole numbers of another array's dtype."""
     if like.dtype == np.uint8:
         return np.asarray(cv2.convertScaleAbs(colours), dtype=like.dtype)
@@ -71,7 +72,7 @@ def scaled_rows(picture: Floats, height: int, width: int, rows: slice) -> Floats
     return np.asarray(cv2.resize(mixed, (width, mixed.shape[0]), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
-def _mean_colour(picture: NDArray[Any], weights: Floats) -> Floats:
+def _mean_colour(picture: Array, weights: Floats) -> Floats:
     """A picture of one pixel: the weighted mean, or the plain one where nothing has weight."""
     if not weights.any():
         weights = np.ones_like(weights)
@@ -80,7 +81,7 @@ def _mean_colour(picture: NDArray[Any], weights: Floats) -> Floats:
 
 
 def _refine(
-    picture: NDArray[Any], alpha: Floats, front: Floats, behind: Floats, rounds: int, new_front: NDArray[Any],
+    picture: Array, alpha: Floats, front: Floats, behind: Floats, rounds: int, new_front: Array,
     new_behind: Floats | None = None,
 ) -> None:  # fmt: skip
     """One pyramid level, from the colours of the coarser one; those of the background where they are wanted.

@@ -21,6 +21,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from p3m_edge import metrics
+from p3m_edge.arrays import Array
 from p3m_edge.atomic import reason
 from p3m_edge.errors import ArtefactError
 from p3m_edge.manifest import GOLDEN, Manifest
@@ -187,7 +188,7 @@ def compare(image: str, reference: Arrays, found: Arrays, tolerance: float) -> D
         distance: NDArray[np.float32] = np.abs(reference[name] - found[name])
         return distance
 
-    def mean(values: NDArray[Any]) -> float:
+    def mean(values: Array) -> float:
         return float(np.mean(values, dtype=np.float64))
 
     def share(distance: NDArray[np.float32]) -> float:

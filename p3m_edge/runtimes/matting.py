@@ -15,11 +15,12 @@ from typing import Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge import arguments
 from p3m_edge.errors import InputError, UsageError, one_of, shown
 from p3m_edge.manifest import Manifest
 from p3m_edge.preprocess import Colour, Frame, Resize, to_network
 from p3m_edge.refine import Place, guide
-from p3m_edge.runtimes import golden, opening, options
+from p3m_edge.runtimes import golden, opening
 from p3m_edge.runtimes.contract import EngineOptions, Hint, Images
 from p3m_edge.runtimes.engine import Engine, Ticket, closed, open_engine
 from p3m_edge.runtimes.forks import bind
@@ -102,14 +103,14 @@ class Matting:
         sequence: bool = False,
         check: bool = True,
     ) -> None:
-        named = options.path("an artefact's folder", folder)
+        named = arguments.path("an artefact's folder", folder)
         self._resize: Resize = one_of("resize", resize, get_args(Resize))
         self._colour: Colour = one_of("colour order", colour, get_args(Colour))
         self._dtype = np.uint8 if one_of("dtype", dtype, get_args(opening.DType)) == "uint8" else np.float32
-        self._refine = options.switch("refine", refine)
-        self._size = options.size(size)
-        self._check = options.switch("check", check)
-        where = None if cache_dir is None else options.path("cache_dir", cache_dir)
+        self._refine = arguments.switch("refine", refine)
+        self._size = arguments.size(size)
+        self._check = arguments.switch("check", check)
+        where = None if cache_dir is None else arguments.path("cache_dir", cache_dir)
         self._options = EngineOptions(device, threads, hint, cache, where, sequence)
         self._folder = opening.absolute(named)
         self._closed = False
@@ -298,7 +299,7 @@ class Matting:
 
         ``size`` (width, height) overrules the choice for artefacts of dynamic size.
         """
-        width, height = options.size(size) or self.network_size(frame)
+        width, height = arguments.size(size) or self.network_size(frame)
         image, geometry = to_network(frame, height, width, self._resize, self._colour)
         return image, Place(geometry, guide(frame, image, geometry, self._colour) if self._refine else None)
 

@@ -11,7 +11,7 @@ import json
 import shutil
 import statistics
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -22,18 +22,19 @@ from numpy.typing import NDArray
 
 from p3m_edge.atomic import LEFTOVERS, atomic_write
 from p3m_edge.data.sets import DataSet, open_set
-from p3m_edge.errors import InputError, UsageError
+from p3m_edge.errors import CheckpointError, InputError, UsageError
 from p3m_edge.evaluate import runner
 from p3m_edge.evaluate.methods import Options, open_method
 from p3m_edge.evaluate.results import PPT
 from p3m_edge.evaluate.runner import Trimaps
+from p3m_edge.manifest import sha256
 from p3m_edge.metrics import bootstrap
 from p3m_edge.smallfile import parse_json, read_small
 from p3m_edge.train import config as configs
 from p3m_edge.train import run as runs
 from p3m_edge.train.folder import LOCK, locked
 from p3m_edge.train.inputs import open_inputs, shared_picture
-from p3m_edge.train.origin import absolute
+from p3m_edge.train.origin import absolute, contents, files_of, hash_of, hinted, is_generated
 from p3m_edge.train.request import Reporter, TrainRequest
 from p3m_edge.train.state import STATE
 
@@ -41,6 +42,11 @@ T = TypeVar("T")
 
 VARIANTS: dict[str, tuple[str, ...]] = {"none": (), "ICP": ("icp",), "FCP": ("fcp",), "both": ("icp", "fcp")}
 """What is compared, by the methods of P3M-CP that are on."""
+
+NOTE = "question.json"
+"""The file in the folder of an ablation that says what it asks."""
+PLACES = ("data", "faces", "test", "encoder_weights")
+"""What may move, by the fields of a :class:`Setting`."""
 
 FORMS = ("blurred_image", "original_image")
 """The folders of the test set: its pictures with hidden and with normal faces."""
@@ -89,7 +95,8 @@ class Question:
     """A setting with what it found in its folders, noted when it starts: if they change, it is another question.
 
     ``train`` and ``digest`` are the training pictures, in words and by their names; ``licence`` is that of the faces;
-    ``pictures`` are the names of the test pictures.
+    ``pictures`` are the names of the test pictures. ``contents`` are hashes of all files by what they are: what has
+    moved is the same if they are equal. Notes of earlier versions have none.
     """
 
     setting: Setting
@@ -97,6 +104,7 @@ class Question:
     digest: str
     licence: str
     pictures: tuple[str, ...]
+    contents: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,8 @@ class Ablation:
 def ablate(setting: Setting, out: Path, reporter: Reporter) -> Ablation:
     """Train every variant with every seed, and test. What an earlier call finished is kept in the folder ``out``.
 
+    The folders and files that an earlier call was given may have moved since.
+
     Raises
     ------
     UsageError
@@ -165,8 +175,12 @@ def ablate(setting: Setting, out: Path, reporter: Reporter) -> Ablation:
         encoder_weights=absolute(setting.encoder_weights) or None,
     )  # fmt: skip
     stored = request(setting, "none", 0, out).config.data.mattes
-    tests = [open_set(Path(setting.test) / form, stored=stored) for form in FORMS]
-    question = _question(setting, tests, out)
+    try:
+        tests = [open_set(Path(setting.test) / form, stored=stored) for form in FORMS]
+        question = _question(setting, tests, out)
+    except (InputError, CheckpointError) as error:
+        places = {f"--{name.replace('_', '-')} ": getattr(setting, name) or "" for name in PLACES}
+        raise hinted(error, places) if (out / NOTE).is_file() else error from None
     found: dict[str, tuple[Score, ...]] = dict.fromkeys(VARIANTS, ())
     with locked(out):
         _claim(question, out)
@@ -229,20 +243,42 @@ def _question(setting: Setting, tests: list[DataSet], out: Path) -> Question:
     both = shared_picture(blurred.items + normal.items, inputs.train.items + inputs.held_out.items)
     if both is not None:
         raise UsageError(f"{both.image} is trained on as well")
-    return Question(setting, inputs.description, inputs.digest, inputs.faces.licence, names)
+    found = {
+        **contents(inputs, asked.config),
+        "test": hash_of(files_of(blurred.items + normal.items)),
+        "encoder_weights": "" if asked.encoder_weights is None else sha256(asked.encoder_weights),
+        **{f"generated {name}": place for name in ("data", "faces") if is_generated(place := getattr(setting, name))},
+    }
+    return Question(setting, inputs.description, inputs.digest, inputs.faces.licence, names, found)
 
 
 def _claim(question: Question, out: Path) -> None:
-    """Note the question in the folder, or see that it is the one noted."""
-    path = out / "question.json"
+    """Note the question in the folder, or see that it is the one noted, whose files may have been elsewhere."""
+    path = out / NOTE
     if path.is_file():
-        if _noted(path, Question) != question:
-            told = f"{out} holds an ablation of another setting, or of other pictures"
-            raise UsageError(told, hint="name another --out")
+        noted = _noted(path, Question)
+        if differences := _differences(noted, question):
+            told = f"{out} holds an ablation of another setting, or of other pictures: not the same {differences}"
+            raise UsageError(told, hint="name another --out; what has moved must be the same files")
+        if noted != question:
+            atomic_write(path, msgspec.json.encode(question))
     elif all(path.match(LEFTOVERS) or path.name == LOCK for path in out.iterdir()):
         atomic_write(path, msgspec.json.encode(question))
     else:
         raise UsageError(f"{out} is not an empty folder", hint="name a new --out")
+
+
+def _differences(noted: Question, question: Question) -> str:
+    """In what two questions differ, by the names of settings and contents; empty text: in nothing but places."""
+    differ = {
+        name for name in vars(question.setting) if getattr(noted.setting, name) != getattr(question.setting, name)
+    }
+    differ |= {name for name in ("digest", "licence", "pictures") if getattr(noted, name) != getattr(question, name)}
+    if noted.contents:
+        names = noted.contents.keys() | question.contents.keys()
+        differ -= set(PLACES)
+        differ |= {name for name in names if noted.contents.get(name) != question.contents.get(name)}
+    return ", ".join(sorted(differ))
 
 
 def _noted(path: Path, kind: type[T]) -> T:
@@ -259,7 +295,8 @@ def _score(asked: TrainRequest, tests: list[DataSet], size: tuple[int, int] | No
     if path.is_file():
         return _noted(path, Score)
     if (asked.out / STATE).is_file():
-        asked = runs.resumed(asked.out, [])
+        places = {"data": asked.data, "faces": asked.faces}
+        asked = runs.resumed(asked.out, [], {name: place for name, place in places.items() if place is not None})
     else:  # nothing, or what a training left that was killed before its first state
         shutil.rmtree(asked.out, ignore_errors=True)
     runs.train(asked, told)

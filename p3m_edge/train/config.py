@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
+from p3m_edge.arguments import explained
 from p3m_edge.data.sample import MatteForm, MattesTurned
 from p3m_edge.errors import InputError, UsageError, one_of, suggestion
 from p3m_edge.imageio import MaskSource
@@ -28,7 +29,7 @@ QAT = "qat"
 
 _LARGEST = sys.float_info.max  # what is not finite is beyond it
 
-Table = Mapping[str, Mapping[str, Any]]
+Table = Mapping[str, Mapping[str, object]]
 """Settings as TOML has them: sections of keys."""
 Count = Annotated[int, Meta(ge=1)]
 Whole = Annotated[int, Meta(ge=0)]
@@ -251,7 +252,7 @@ def from_table(table: Table) -> Config:
     try:
         config = msgspec.convert(table, Config)
     except msgspec.ValidationError as error:
-        raise _explained(str(error)) from None
+        raise _explained(error) from None
     except OverflowError as error:  # a whole number where a float is wanted
         raise UsageError(f"a setting is too large a number: {error}") from None
     data, levels, parts = config.data, config.distillation.levels, set(get_args(Part))
@@ -267,9 +268,9 @@ def from_table(table: Table) -> Config:
     return config
 
 
-def to_table(config: Config) -> dict[str, dict[str, Any]]:
+def to_table(config: Config) -> dict[str, dict[str, object]]:
     """Nested tables of plain values; the inverse of :func:`from_table`."""
-    table: dict[str, dict[str, Any]] = msgspec.to_builtins(config)
+    table: dict[str, dict[str, object]] = msgspec.to_builtins(config)
     return table
 
 
@@ -288,11 +289,11 @@ def changed(before: Config, after: Config) -> list[str]:
     return [f"{name}.{key}" for name, section in new.items() for key in section if section[key] != old[name][key]]
 
 
-def _preset(name: str) -> dict[str, dict[str, Any]]:
+def _preset(name: str) -> dict[str, dict[str, object]]:
     return tomllib.loads((files("p3m_edge.train") / "presets" / f"{name}.toml").read_text("utf-8"))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
     try:
         found = read_toml(path)
     except OSError as error:
@@ -304,7 +305,7 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _overridden(table: dict[str, dict[str, Any]], overrides: Iterable[str]) -> Config:
+def _overridden(table: dict[str, dict[str, object]], overrides: Iterable[str]) -> Config:
     for text in overrides:
         name, _, value = (part.strip() for part in text.partition("="))
         section, _, key = name.partition(".")
@@ -318,7 +319,7 @@ def _overridden(table: dict[str, dict[str, Any]], overrides: Iterable[str]) -> C
     return from_table(table)
 
 
-def _merge(table: dict[str, dict[str, Any]], changes: Table, source: str) -> None:
+def _merge(table: dict[str, dict[str, object]], changes: Mapping[str, object], source: str) -> None:
     """Put the changes into the table, which holds every setting; ``source`` stands before errors."""
     for section, values in changes.items():
         if section not in table:
@@ -332,11 +333,11 @@ def _merge(table: dict[str, dict[str, Any]], changes: Table, source: str) -> Non
         table[section].update(values)
 
 
-def _explained(message: str) -> UsageError:
-    """The error for a message of msgspec, such as ``Expected `int`, got `str` - at `$.run.batch```."""
-    what, _, where = message.replace("`", "").partition(" - at $.")
+def _explained(error: msgspec.ValidationError) -> UsageError:
+    """The error for one of msgspec; it names the choices that there are."""
+    where, what = explained(error)
     what = what.replace(f"float <= {_LARGEST}", "finite numbers")
     section, _, key = where.partition(".")
     kind = get_type_hints(get_type_hints(Config)[section])[key] if key.isidentifier() else None
     hint = f"choose from: {', '.join(get_args(kind))}" if get_origin(kind) is Literal else None
-    return UsageError(f"{where or 'settings'}: {what[:1].lower()}{what[1:]}", hint=hint)
+    return UsageError(f"{where or 'settings'}: {what}", hint=hint)

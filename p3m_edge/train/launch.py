@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -84,7 +84,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.asked = False
         self._waiting = False
-        self._previous: dict[signal.Signals, Any] = {}
+        self._previous: dict[signal.Signals, signal._HANDLER] = {}
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():

@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 import cv2
 import torch
@@ -137,7 +136,7 @@ def _try_semaphores(workers: int) -> None:
         queue.close()
 
 
-def _identity(batch: Any) -> Any:
+def _identity(batch: object) -> object:
     return batch
 
 

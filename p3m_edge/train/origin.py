@@ -12,7 +12,7 @@ from pathlib import Path
 from p3m_edge import __version__
 from p3m_edge.data.faces import FaceFolder
 from p3m_edge.data.sample import Item
-from p3m_edge.errors import InputError, UsageError
+from p3m_edge.errors import InputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import list_images
 from p3m_edge.smallfile import open_regular
 from p3m_edge.train.config import Config
@@ -38,7 +38,7 @@ def record(request: TrainRequest, inputs: Inputs, start: str, teacher: Teacher |
     """What a resumption must know besides the settings; ``start`` says where the first weights came from."""
     return {
         **_options(request),
-        **_contents(inputs, request.config),
+        **contents(inputs, request.config),
         "teacher_sha256": "" if teacher is None else teacher.info.sha256,
         "start": start,
         "digest": inputs.digest,
@@ -54,7 +54,7 @@ def check_moved(request: TrainRequest, before: Mapping[str, str], settings: Conf
     now = {**options, **_folders(config)}
     then = {**dict.fromkeys(options, ""), **before, **_folders(settings)}
     moved = [name for name in sorted(_CONTENTS) if now[name] != then[name]]
-    found = _contents(inputs, config) if moved else {}
+    found = contents(inputs, config) if moved else {}
     for name in moved:
         keys = {_CONTENTS[name]}
         if _CONTENTS[name] == "content" and not config.validation.data:
@@ -67,19 +67,30 @@ def check_moved(request: TrainRequest, before: Mapping[str, str], settings: Conf
     return {**before, **options}
 
 
-def with_moved_hint(error: InputError, request: TrainRequest) -> InputError:
+def with_moved_hint(error: InputError, request: TrainRequest) -> P3MEdgeError:
     """The error of a run that goes on; if something is not where it was, with what to do if it has moved."""
-    places = {f"--{name} ": place for name, place in _options(request).items()}
-    places |= {f"--set {name}=": place for name, place in _folders(request.config).items()}
+    places = {f"--resume --{name} ": place for name, place in _options(request).items()}
+    places |= {f"--resume --set {name}=": place for name, place in _folders(request.config).items()}
+    return hinted(error, places)
+
+
+def hinted(error: P3MEdgeError, places: Mapping[str, str]) -> P3MEdgeError:
+    """An error with the hint to give a new place to the first of several that is not there, each by its option."""
     for option, place in places.items():
-        if place and not place.startswith("synth:") and not Path(place).expanduser().exists():
-            return InputError(str(error), hint=f"if it has moved, give its new place: --resume {option}...")
+        if place and not is_generated(place) and not Path(place).expanduser().exists():
+            error.hint = f"if it has moved, give its new place: {option}..."
+            break
     return error
 
 
 def absolute(text: str | None) -> str:
     """A path that does not depend on where the process runs; ``synth:...`` as it is, and nothing as empty text."""
-    return text or "" if not text or text.startswith("synth:") else str(Path(text).expanduser().absolute())
+    return text or "" if not text or is_generated(text) else str(Path(text).expanduser().absolute())
+
+
+def is_generated(text: str) -> bool:
+    """Whether pictures are drawn, ``synth:...``, and not read from a folder."""
+    return text.startswith("synth:")
 
 
 def warnings(inputs: Inputs, unlabelled: str | None) -> Iterator[str]:
@@ -132,24 +143,26 @@ def _folders(config: Config) -> dict[str, str]:
     return {"data.backgrounds": config.data.backgrounds, "validation.data": config.validation.data}
 
 
-def _contents(inputs: Inputs, config: Config) -> dict[str, str]:
+def contents(inputs: Inputs, config: Config) -> dict[str, str]:
     """SHA-256 over names, sizes and beginnings of the files that a training uses, by what they are."""
     faces = inputs.faces.entries if isinstance(inputs.faces, FaceFolder) else ()
     backgrounds = list_images(config.data.backgrounds) if config.data.compose else ()
     return {
-        "content": _hash(_files(inputs.train.items)),
-        "content_held_out": _hash(_files(inputs.held_out.items)),
-        "content_faces": _hash((picture.name, picture) for picture, _masks in faces),
-        "content_backgrounds": _hash((path.name, path) for path in backgrounds),
+        "content": hash_of(files_of(inputs.train.items)),
+        "content_held_out": hash_of(files_of(inputs.held_out.items)),
+        "content_faces": hash_of((picture.name, picture) for picture, _masks in faces),
+        "content_backgrounds": hash_of((path.name, path) for path in backgrounds),
     }
 
 
-def _files(items: Iterable[Item]) -> Iterator[tuple[str, Path]]:
+def files_of(items: Iterable[Item]) -> Iterator[tuple[str, Path]]:
+    """Every file of the items, with a name that does not depend on where it is."""
     for item in items:
         yield from ((f"{field} {item.name}", path) for field in _FIELDS if (path := getattr(item, field)) is not None)
 
 
-def _hash(files: Iterable[tuple[str, Path]]) -> str:
+def hash_of(files: Iterable[tuple[str, Path]]) -> str:
+    """SHA-256 over names, sizes and beginnings of files."""
     digest = hashlib.sha256()
     for name, path in files:
         digest.update(f"{name}\0".encode("utf-8", "surrogateescape"))

@@ -27,7 +27,7 @@ STATE = "state.pt"
 """The file's name in a run's folder."""
 SCHEMA = 1
 _FORMAT = "p3m-edge training state"
-_LATER: dict[str, Any] = {"projection": {}}  # what states of earlier versions lack, and what it was then
+_LATER: dict[str, object] = {"projection": {}}  # what states of earlier versions lack, and what it was then
 _INPUTS = {"data", "faces", "start", "digest"}  # what every version wrote
 
 StateDict = dict[str, Any]

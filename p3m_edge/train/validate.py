@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from p3m_edge import preprocess
+from p3m_edge.arrays import Array
 from p3m_edge.data.sample import Sample
 from p3m_edge.errors import InputError
 from p3m_edge.imageio import MaskError
@@ -20,7 +20,7 @@ from p3m_edge.train.inputs import Draw, Source
 
 _CLASS_VALUES = np.array([0, 128, 255], dtype=np.uint8)
 
-Row = tuple[tuple[str, NDArray[Any]], ...]
+Row = tuple[tuple[str, Array], ...]
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageCms, PngImagePlugin
 
 from p3m_edge.atomic import atomic_write
 from p3m_edge.errors import InputError, OutputError, UsageError
 from p3m_edge.imageio import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
+    TooLargeError,
     count_frames,
     list_images,
     open_regular,
@@ -475,24 +476,63 @@ def test_phones_pictures_are_within_the_limit_and_more_may_be_allowed(tmp_path, 
     assert before_all == Image.MAX_IMAGE_PIXELS  # that of other users of Pillow is as it was
 
 
-def test_threads_read_side_by_side_and_leave_the_process_as_it_was(tmp_path, monkeypatch):
-    # a reader of HEIF, as an app may register one, that waits until another thread is in it too
-    both = threading.Barrier(2, timeout=60)
+def decode_pngs_by(reader: type[PngImagePlugin.PngImageFile], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(Image.OPEN, "PNG", (reader, Image.OPEN["PNG"][1]))
 
-    class Waiting(ImageFile.ImageFile):
+
+def test_threads_decode_at_the_same_time_and_each_within_its_own_limit(tmp_path, monkeypatch):
+    opened, decoding = threading.Barrier(3, timeout=60), threading.Barrier(2, timeout=60)
+    decoded = []
+
+    class Meeting(PngImagePlugin.PngImageFile):
         def _open(self) -> None:
-            both.wait()
-            warnings.warn("odd", stacklevel=1)
-            self._size, self._mode, self.tile = (2, 2), "L", [("raw", (0, 0, 2, 2), 0, ("L", 0, 1))]  # type: ignore[list-item]
+            super()._open()
+            opened.wait()
 
-    monkeypatch.setitem(Image.OPEN, "HEIF", (Waiting, lambda start: start.startswith(b"wait")))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)  # the app's own limit, which is not ours
+        def load(self) -> Any:
+            if self.tile:
+                decoding.wait()
+                warnings.warn("odd", stacklevel=1)
+                decoded.append(self.size)
+            return super().load()
+
+    Image.init()
+    decode_pngs_by(Meeting, monkeypatch)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2)  # the app's own limit, which is not ours
     before = list(warnings.filters)
-    with ThreadPoolExecutor(2) as pool:
-        read_both = [pool.submit(read, tmp_path, b"wait", f"{name}.heif") for name in "ab"]
-        assert [future.result().rgb.shape for future in read_both] == [(2, 2, 3)] * 2
+    data = encode(Image.fromarray(noise(3, 2, 3)), "PNG")
+    with ThreadPoolExecutor(3) as pool:
+        reading = [pool.submit(read, tmp_path, data, f"{most}.png", max_pixels=most) for most in (5, 6, 7)]
+        with pytest.raises(TooLargeError, match=r"5\.png"):
+            reading[0].result()
+        assert all(np.array_equal(future.result().rgb, noise(3, 2, 3)) for future in reading[1:])
+    assert decoded == [(2, 3)] * 2
     assert list(warnings.filters) == before
-    assert Image.MAX_IMAGE_PIXELS == 1
+    assert Image.MAX_IMAGE_PIXELS == 2
+
+
+def test_warnings_of_other_threads_are_left_alone_while_one_reads(tmp_path, monkeypatch):
+    inside, goes_on = threading.Event(), threading.Event()
+
+    class Waiting(PngImagePlugin.PngImageFile):
+        def _open(self) -> None:
+            inside.set()
+            assert goes_on.wait(60)
+            warnings.warn("odd", stacklevel=1)
+            super()._open()
+
+    Image.init()
+    decode_pngs_by(Waiting, monkeypatch)
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read, tmp_path, encode(Image.fromarray(noise(3, 2, 3)), "PNG"))
+        assert inside.wait(60)
+        with pytest.raises(UserWarning, match="of the app"):  # an error, by the filters of these tests
+            warnings.warn("of the app", stacklevel=1)
+        with warnings.catch_warnings():  # restores, at its end, what there was while the thread was reading
+            goes_on.set()
+            assert reading.result().rgb.shape == (3, 2, 3)
+    assert list(warnings.filters) == before
 
 
 def test_what_is_too_large_says_how_much_memory_it_takes(tmp_path):

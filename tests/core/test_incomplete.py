@@ -72,6 +72,14 @@ def test_a_jpeg_without_its_last_marker_keeps_what_it_says_about_itself(tmp_path
     assert picture.icc_profile == RGB_PROFILE
 
 
+def test_a_jpeg_without_its_last_marker_is_not_held_to_the_apps_limit(tmp_path, monkeypatch):
+    """Its pixels are looked at twice, and ``Image.open`` has a limit of its own, which belongs to the app."""
+    data = encode(Image.fromarray(noise(40, 60, 3)), "JPEG")
+    whole = read(tmp_path, data)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert np.array_equal(read(tmp_path, data[:-2]).rgb, whole.rgb)
+
+
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
 def test_a_jpeg_whose_end_marker_comes_too_early_is_damaged(tmp_path, options):
     """Decoders fill what is not there with medium grey, and complain to nobody."""

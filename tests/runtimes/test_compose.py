@@ -284,8 +284,8 @@ def test_views_work_and_nothing_is_written_to():
 
 def test_half_and_double_precision_alpha():
     scene = Scene(2, np.uint8, 60, 50)
-    for dtype in (np.float16, np.float64):
-        alpha = scene.alpha.astype(dtype)
+    halved, doubled = scene.alpha.astype(np.float16), scene.alpha.astype(np.float64)
+    for alpha in (halved, doubled):
         expected = compose.cutout(scene.frame, alpha.astype(np.float32))
         assert np.array_equal(compose.cutout(scene.frame, alpha), expected)
 

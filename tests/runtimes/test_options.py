@@ -89,7 +89,7 @@ def test_the_options_of_an_engine(artefact: Path, dynamic: Path) -> None:
     with Matting(artefact, threads=1) as matting:
         engine = matting.engine
         for options in ({}, {"device": "cpu"}, 0, "cpu"):
-            with pytest.raises(UsageError, match="the options of an engine are EngineOptions"):
+            with pytest.raises(UsageError, match="an engine's options must be of the class"):
                 open_engine(matting.manifest, artefact, options)  # type: ignore[arg-type]  # that is what is tested
         images = np.zeros((1, 64, 96, 3), np.uint8)
         for outputs in (None, 0, (), [], [0], [None], [["alpha"]], b"alpha"):

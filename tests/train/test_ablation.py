@@ -125,6 +125,37 @@ def test_other_pictures_are_another_question(done: Path, setting: Setting, place
     ablation.ablate(setting, out, Told())
 
 
+def test_what_has_moved_is_used_at_its_new_place(done: Path, setting: Setting, places: Path, tmp_path: Path) -> None:
+    out, unfinished = shutil.copytree(done, tmp_path / "out"), tmp_path / "out/runs/both-1"
+    (unfinished / "score.json").unlink()
+    there = shutil.copytree(places, tmp_path / "there")
+    (there / "train").rename(there / "people")  # the folder's name does not matter
+    moved = replace(setting, data=f"{there}/people", faces=f"{there}/faces", test=f"{there}/test")
+    found = ablation.ablate(moved, out, Told())
+    assert found.question.setting == moved
+    assert json.loads((out / "question.json").read_bytes())["setting"]["data"] == f"{there}/people"
+    for path in done.glob("runs/*/score.json"):
+        assert (out / path.relative_to(done)).read_bytes() == path.read_bytes(), path
+    with pytest.raises(InputError) as caught:
+        ablation.ablate(replace(moved, data=f"{there}/train"), out, Told())
+    assert caught.value.hint == "if it has moved, give its new place: --data ..."
+    picture = min((there / "test/original_image").iterdir())
+    picture.write_bytes(picture.read_bytes() + b"another")
+    with pytest.raises(UsageError, match=r"not the same test$"):
+        ablation.ablate(moved, out, Told())
+
+
+def test_notes_of_earlier_versions_go_on_where_they_were(done: Path, setting: Setting, tmp_path: Path) -> None:
+    out = shutil.copytree(done, tmp_path / "out")
+    note = json.loads((out / "question.json").read_bytes())
+    del note["contents"]
+    (out / "question.json").write_text(json.dumps(note), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"not the same test$"):  # moved, and nothing tells that it is the same
+        ablation.ablate(replace(setting, test=shutil.copytree(setting.test, tmp_path / "test").as_posix()), out, Told())
+    assert ablation.ablate(setting, out, Told()).question.contents
+    assert json.loads((out / "question.json").read_bytes())["contents"]
+
+
 @pytest.mark.parametrize("moment", ["in a training", "before a state", "before a score", "at the note"])
 def test_killed_and_started_again(moment: str, done: Path, setting: Setting, tmp_path: Path) -> None:
     """It ends where an undisturbed one does."""

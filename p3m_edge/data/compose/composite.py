@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from p3m_edge.arrays import Array
 from p3m_edge.data import copy_paste
 from p3m_edge.data.augment import colour_jitter
 from p3m_edge.data.compose import vary
@@ -18,7 +19,7 @@ from p3m_edge.data.compose.placement import Figure, Matrix, draw_placement, scal
 from p3m_edge.data.pixels import blend, log_uniform, random_part, resize_mask, to_uint8
 from p3m_edge.data.sample import Image, Sample, Transform
 from p3m_edge.data.synth.background import gradient
-from p3m_edge.data.synth.raster import Array, layer, to_bytes, unmultiply
+from p3m_edge.data.synth.raster import layer, to_bytes, unmultiply
 from p3m_edge.errors import InputError
 
 CROP = (0.35, 1.0)

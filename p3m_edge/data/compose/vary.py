@@ -18,9 +18,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.arrays import Array
 from p3m_edge.data.pixels import box_around, rotation, to_uint8
 from p3m_edge.data.sample import Image, Sample, Transform
-from p3m_edge.data.synth.raster import Array, blur, coverage, curve, f32, layer, noise, over, to_bytes
+from p3m_edge.data.synth.raster import blur, coverage, curve, f32, layer, noise, over, to_bytes
 
 BEND, WAVE = (0.01, 0.045), (0.25, 0.6)
 """How far the outline bends at most, and the width of its bends, as shares of the frame's shorter side."""

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.data.synth.raster import Array, blur, f32, noise, to_bytes
+from p3m_edge.arrays import Array
+from p3m_edge.data.synth.raster import blur, f32, noise, to_bytes
 
 _SEASONS = {
     "green": [[0.12, 0.2, 0.07], [0.25, 0.36, 0.12], [0.45, 0.55, 0.22], [0.7, 0.76, 0.45]],

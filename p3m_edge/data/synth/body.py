@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from p3m_edge.data.synth.raster import Array, blur, box, coverage, curve, f32, noise, over
+from p3m_edge.arrays import Array
+from p3m_edge.data.synth.raster import blur, box, coverage, curve, f32, noise, over
 from p3m_edge.data.synth.scene import SKIN, Scene, rounded
 
 _CLOTH = f32([0.15, 0.15, 0.15])

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3m_edge.data.synth.raster import Array, blur, f32
+from p3m_edge.arrays import Array
+from p3m_edge.data.synth.raster import blur, f32
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.arrays import Array
 from p3m_edge.data.sample import Image
 from p3m_edge.data.synth.camera import CLEAN
 from p3m_edge.data.synth.portraits import portrait
-from p3m_edge.data.synth.raster import Array, f32
+from p3m_edge.data.synth.raster import f32
 from p3m_edge.errors import InputError
 
 SIDE, MOST = 512, 16

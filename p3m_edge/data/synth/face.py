@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from p3m_edge.arrays import Array
 from p3m_edge.data.synth.head import EYE, MOUTH, NOSE
 from p3m_edge.data.synth.person import Person
-from p3m_edge.data.synth.raster import Array, blur, box, coverage, curve, f32, noise, srgb
+from p3m_edge.data.synth.raster import blur, box, coverage, curve, f32, noise, srgb
 
 REACH = 1.45
 """The painting, square, spans (u, v) of -REACH..REACH; beyond it the skin is plain."""

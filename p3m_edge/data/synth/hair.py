@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.arrays import Array
 from p3m_edge.data.synth.head import MOUTH, Shape, flat, look_up
-from p3m_edge.data.synth.raster import Array, box, f32, unit
+from p3m_edge.data.synth.raster import box, f32, unit
 from p3m_edge.data.synth.scene import Scene
 
 _STEPS = 18

@@ -13,8 +13,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from p3m_edge.arrays import Array
 from p3m_edge.data.synth.person import Person
-from p3m_edge.data.synth.raster import Array, blur, box, coverage, f32, unit
+from p3m_edge.data.synth.raster import blur, box, coverage, f32, unit
 from p3m_edge.data.synth.scene import Pose, Scene
 
 _CELLS = 360

@@ -5,13 +5,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from p3m_edge.arrays import Array
 from p3m_edge.data.pixels import blend
 from p3m_edge.data.sample import Sample
 from p3m_edge.data.synth import body, face, hair, head
 from p3m_edge.data.synth.background import draw_background
 from p3m_edge.data.synth.camera import Look, develop, draw_grade, expose
 from p3m_edge.data.synth.person import Person
-from p3m_edge.data.synth.raster import Array, blur, coverage, f32, layer, over, to_bytes, unmultiply
+from p3m_edge.data.synth.raster import blur, coverage, f32, layer, over, to_bytes, unmultiply
 from p3m_edge.data.synth.scene import SKIN, Light, Scene, diffuse, display, draw_pose, gloss
 from p3m_edge.data.trimap import make_trimap
 from p3m_edge.errors import InputError

@@ -1,17 +1,15 @@
-"""Drawing with exact coverage, layers, and smooth random fields. Pictures are float32, rows downwards."""
+"""Drawing with exact coverage, layers, and smooth random fields. Pictures and arrays are float32, rows downwards."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[Any]
-"""Of any shape, float32 unless it is said to be something else."""
+from p3m_edge.arrays import Array
 
 _SUBPIXELS = 4  # a shape is drawn four times as large and averaged: 17 levels of coverage a pixel and better
 _SHIFT = 4  # fractional bits of the coordinates that OpenCV gets
@@ -56,12 +54,12 @@ def curve(
     return flat if closed else np.concatenate([flat, knots[-1:]])
 
 
-def f32(values: Any) -> Array:
+def f32(values: object) -> Array:
     """As float32."""
     return np.asarray(values, np.float32)
 
 
-def unit(vectors: Any) -> Array:
+def unit(vectors: ArrayLike) -> Array:
     """Vectors ``[..., 3]`` of length 1."""
     return f32(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9))
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from p3m_edge.arrays import Array
 from p3m_edge.data.synth.person import Person
-from p3m_edge.data.synth.raster import Array, f32, inflate, layer, normals, unit
+from p3m_edge.data.synth.raster import f32, inflate, layer, normals, unit
 
 _LENGTH = 6.8
 """From the head's centre down to what is seen at most, in head units: below it the drawn bodies end."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from p3m_edge import arrays
 from p3m_edge.errors import missing_package
 from p3m_edge.workers.child import serve
 
@@ -38,12 +38,12 @@ class Signature:
     outputs: dict[str, Array]
 
 
-def pack(array: NDArray[Any]) -> Array:
+def pack(array: arrays.Array) -> Array:
     """An array as a message has it."""
     return Array(array.dtype.name, array.shape, array.tobytes())
 
 
-def unpack(array: Array) -> NDArray[Any]:
+def unpack(array: Array) -> arrays.Array:
     """And back; it can be written to."""
     shape = [side or 0 for side in array.shape]
     return np.frombuffer(bytearray(array.data), array.dtype).reshape(shape)

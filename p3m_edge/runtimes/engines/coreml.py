@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from p3m_edge.errors import ArtefactError, MissingError
@@ -22,7 +23,7 @@ from p3m_edge.runtimes.forks import use_once
 
 UNITS = {"CPU": "CPU_ONLY", "GPU": "CPU_AND_GPU", "NE": "CPU_AND_NE", "ALL": "ALL"}
 """What may do the work, by the name on the command line; Core ML decides for each operator."""
-Predict = Callable[[Mapping[str, Any], Any], Mapping[str, Any]]
+Predict = Callable[[Mapping[str, Image.Image], Any], Mapping[str, Any]]
 
 
 def here() -> bool:
@@ -78,9 +79,9 @@ def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> co
     if missing:
         raise contract.mismatch(model, f"it has no output {', '.join(missing)}")
     info = contract.EngineInfo("coreml", macos, device, platform.machine(), hint=options.hint)
-    states: list[Any] = []
+    states: list[object] = []
 
-    def state() -> Any:
+    def state() -> object:
         """What goes in beside the image: None, or the state, a new one for a frame by itself."""
         if manifest.smoothing is None:
             return None
@@ -97,7 +98,7 @@ def declared(description: Any, function: str | None) -> set[str]:
     return {output.name for part in parts for output in part.output}
 
 
-def runner(predict: Predict, record: InputRecord, state: Callable[[], Any] = lambda: None) -> contract.Runner:
+def runner(predict: Predict, record: InputRecord, state: Callable[[], object] = lambda: None) -> contract.Runner:
     """What Core ML takes and gives as the contract has it: images in, images and multi-arrays out.
 
     ``predict`` also gets the state for the image, where the model has one.
@@ -110,7 +111,7 @@ def runner(predict: Predict, record: InputRecord, state: Callable[[], Any] = lam
     return run
 
 
-def _array(value: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _array(value: ArrayLike) -> NDArray[np.float32]:
     """An image of one channel, or a multi-array, as float32 ``[1, C, H, W]``."""
     array = np.asarray(value, dtype=np.float32)
     return array.reshape((1, 1, *array.shape)) if array.ndim == 2 else array

@@ -12,7 +12,7 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> co
     core = ov.Core()
     device = _device(core, options)
     precision = _precision(core, device, manifest)
-    settings: dict[str, Any] = {"PERFORMANCE_HINT": _HINTS[options.hint], "INFERENCE_PRECISION_HINT": precision}
+    settings: dict[str, object] = {"PERFORMANCE_HINT": _HINTS[options.hint], "INFERENCE_PRECISION_HINT": precision}
     threads = options.threads or (thread_limit() if device == "CPU" else None)
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
@@ -131,7 +131,7 @@ def _precision(core: Core, device: str, manifest: Manifest) -> Literal["f32", "f
 
 
 def _compile(
-    core: Core, build: str, manifest: Manifest, model: Path, device: str, settings: dict[str, Any],
+    core: Core, build: str, manifest: Manifest, model: Path, device: str, settings: dict[str, object],
     options: contract.EngineOptions,
 ) -> tuple[CompiledModel, Literal["hit", "miss", "off", "none"]]:  # fmt: skip
     """Compile the model, through the cache where possible; a cache that fails costs time, never the start."""

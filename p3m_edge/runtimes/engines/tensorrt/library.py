@@ -46,7 +46,7 @@ def make_logger(trt: ModuleType, hear: Callable[[str], None] = lambda line: None
             trt.ILogger.__init__(self)
             self._errors: list[str] = []
 
-        def log(self, severity: Any, message: str) -> None:
+        def log(self, severity: object, message: str) -> None:
             line = " ".join(message.split())
             if severity in severe:
                 self._errors.append(line)

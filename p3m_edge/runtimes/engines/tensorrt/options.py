@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from p3m_edge import arguments
 from p3m_edge.errors import UsageError, one_of, shown
 from p3m_edge.manifest import PLACE, TYPED, Manifest
 from p3m_edge.manifest_schema import Compatibility, Flavour, InputRecord, ProfileRecord
-from p3m_edge.runtimes import options as given
 from p3m_edge.runtimes.cuda import Driver, Gpu
 from p3m_edge.runtimes.engines.tensorrt.library import NAMES
 
@@ -95,18 +95,18 @@ class BuildOptions:
         if self.flavour is not None:
             one_of("flavour", self.flavour, get_args(Flavour))
         one_of("hardware compatibility", self.hardware_compatibility, get_args(Compatibility))
-        given.switch("version_compatible", self.version_compatible)
+        arguments.switch("version_compatible", self.version_compatible)
         capabilities = self.compute_capabilities
         if not isinstance(capabilities, tuple) or not all(isinstance(each, str) for each in capabilities):
             raise UsageError(f"compute capabilities are a tuple of texts, not {shown(capabilities)}")
-        if self.profile is not None and not isinstance(self.profile, ProfileRecord):
-            raise UsageError(f"a profile is a ProfileRecord, not {shown(self.profile)}")
-        if self.level is not None and given.whole(self.level) not in LEVELS:
-            raise UsageError(f"the optimisation level is {LEVELS[0]} to {LEVELS[-1]}, not {shown(self.level)}")
-        if self.workspace_mb is not None and (given.whole(self.workspace_mb) or 0) < 1:
-            raise UsageError(f"a workspace has at least 1 MB, not {shown(self.workspace_mb)}")
+        if self.profile is not None:
+            arguments.instance("a profile", self.profile, ProfileRecord)
+        if self.level is not None:
+            arguments.count("the optimisation level", self.level, LEVELS[0], LEVELS[-1])
+        if self.workspace_mb is not None:
+            arguments.count("a workspace in MB", self.workspace_mb, 1)
         if self.timing_cache is not None:
-            object.__setattr__(self, "timing_cache", given.path("timing_cache", self.timing_cache))
+            object.__setattr__(self, "timing_cache", arguments.path("timing_cache", self.timing_cache))
 
 
 def check_profile(profile: ProfileRecord | None, frame: InputRecord) -> None:

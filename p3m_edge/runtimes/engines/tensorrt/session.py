@@ -92,7 +92,7 @@ class Session:
         self._channels: dict[str, int] = {output.name: output.channels for output in manifest.outputs}
         self._dynamic = build.profile is not None
         self._shape: tuple[int, ...] | None = None
-        self._events: list[Any] = []
+        self._events: list[object] = []
         held: list[Any] = []  # each goes before that of which it was made, and is not held by anything else
         free = weakref.finalize(self, _free, device, held, os.getpid())
         try:
