@@ -2,7 +2,7 @@
 
 A fast guided filter (He and Sun, "Fast Guided Filter", 2015): at half the network's size, alpha is fitted around each
 pixel as a linear function of the grey value, and that function is applied to the frame's own grey values. Where the
-network is sure, alpha stays what it is.
+network is sure, alpha stays what it is; elsewhere a contrast makes up for what the filter's means soften.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from p3m_edge.preprocess import Colour, Frame, Geometry, as_uint8, content_of, f
 
 _SIDE = 3  # of a neighbourhood, in pixels of half the network's size; 5 lowers GRAD further and raises MAD
 _FLAT = 1e-4  # the variance of grey values, 0..1, below which a neighbourhood has no edge to follow
+_CONTRAST = 1.2  # about 0.5; measured on photographs: lower MAD, also at the edges, for a little more GRAD
 
 
 @dataclass(frozen=True)
@@ -112,4 +113,5 @@ def _fit(alpha: NDArray[np.float32], grey: NDArray[np.float32]) -> tuple[NDArray
     offset = mean_alpha - slope * mean_grey
     reach = np.ones((2 * _SIDE - 1, 2 * _SIDE - 1), np.uint8)  # of two means, one after the other
     flat = cv2.dilate(alpha, reach) == cv2.erode(alpha, reach)
-    return np.where(flat, 0, mean(slope)), np.where(flat, alpha, mean(offset))
+    contrasted = mean(offset) * np.float32(_CONTRAST) - np.float32((_CONTRAST - 1) / 2)
+    return np.where(flat, 0, mean(slope) * np.float32(_CONTRAST)), np.where(flat, alpha, contrasted)
