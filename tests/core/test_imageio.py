@@ -34,7 +34,7 @@ from p3m_edge.imageio import (
     read_mask,
     write_png,
 )
-from tests.pictures import encode, noise, png_chunk
+from tests.picture_files import encode, noise, png_chunk
 
 before_all = Image.MAX_IMAGE_PIXELS
 RGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 
 from p3m_edge.errors import InputError
 from p3m_edge.imageio import count_frames, read_image, write_png
-from tests.pictures import encode, noise, png_chunk
+from tests.picture_files import encode, noise, png_chunk
 
 RGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 
 from p3m_edge.errors import InputError
 from p3m_edge.imageio import MASK_SOURCES, MaskError, decode_mask, read_image, read_mask, write_png
-from tests.pictures import encode, noise
+from tests.picture_files import encode, noise
 
 
 def mask(tmp_path: Path, data: bytes, **options: Any) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ def run(folder: Path, table: str) -> Path:
 
 def circles(folder: Path) -> list[tuple[float, float]]:
     tree = ElementTree.parse(folder / "curve.svg")
-    lines = [group for group in tree.iter(f"{SVG}g") if group.get("id", "").startswith("line-")]
+    lines = [group for group in tree.iter(f"{SVG}g") if group.get("id") == "points"]
     return [(float(dot.get("x", 0)), float(dot.get("y", 0))) for line in lines for dot in line.iter(f"{SVG}use")]
 
 
