@@ -16,7 +16,7 @@ from p3m_edge.errors import InputError
 from p3m_edge.export.formats import run_converter
 from p3m_edge.export.formats.coreml.activations import activation_ranges
 from p3m_edge.export.formats.coreml.format import CONVERTER
-from p3m_edge.export.formats.coreml.mil.convert import ActivationOrder, quantise
+from p3m_edge.export.formats.coreml.mil.convert import ActivationOrder, faint_channels, quantise
 from p3m_edge.export.formats.coreml.mil.engine import as_image
 from p3m_edge.export.formats.coreml.mil.interpreter import Interpreter
 from p3m_edge.export.formats.coreml.mil.package import Package, read
@@ -188,3 +188,21 @@ def test_coremltools_own_calibration_is_back_afterwards(source, ranges, tmp_path
     own = ModelDebugger.step
     quantised(source, ranges, tmp_path)
     assert ModelDebugger.step is own
+
+
+def test_channels_of_zeros_stay_zeros() -> None:
+    """ImageNet's encoder has some; coremltools alone divides by a scale of zero there."""
+    from coremltools.converters.mil.mil.types import int8
+    from coremltools.optimize import _utils
+
+    weight = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float16)
+    weight[1], weight[2] = 0, 1e-7
+    with np.errstate(all="raise"):
+        with pytest.raises(FloatingPointError):
+            _utils.quantize_weight_by_dtype(weight, (1, 2, 3), int8, "LINEAR_SYMMETRIC")
+        with faint_channels():
+            found, scale, _ = _utils.quantize_weight_by_dtype(weight, (1, 2, 3), int8, "LINEAR_SYMMETRIC")
+    assert not found[1:3].any()
+    assert np.isfinite(scale).all()
+    error = np.abs(found * scale.reshape(4, 1, 1, 1).astype(np.float32) - weight).max()
+    assert error <= np.abs(weight).max() / 127

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from p3m_edge import __version__
+from p3m_edge.arrays import Array
 from p3m_edge.export.formats.coreml.mil.package import Specification, require
 from p3m_edge.export.quiet import quiet
 from p3m_edge.manifest_schema import Form
@@ -33,6 +34,10 @@ _DEBUG = "executorch_debug_handle_mapping.json"  # as large as the graph, of use
 _PALETTES: dict[Precision, int] = {"pal6": 6, "pal4": 4}
 _LEAST = 1e-3
 """Ranges are at least this wide: the scale is a number in half precision, and one of zero divides by zero."""
+_FAINT = 254 * float(np.finfo(np.float16).smallest_subnormal)
+"""Channels whose weights are all smaller have no scale in half precision, by which to divide: they become zero.
+
+EfficientNet has such channels: their weights decayed in ImageNet's training, and their bias is all that they give."""
 Model = Any
 """coremltools' ``MLModel``; it has no types."""
 
@@ -219,7 +224,29 @@ def _in_8_bits(ct: ModuleType, model: Model, kept: Collection[str] = ()) -> Mode
     config = coreml.OptimizationConfig(
         op_type_configs=dict.fromkeys(("conv", "linear"), weights), op_name_configs=dict.fromkeys(kept)
     )
-    return coreml.linear_quantize_weights(model, config)
+    with faint_channels():
+        return coreml.linear_quantize_weights(model, config)
+
+
+@contextmanager
+def faint_channels() -> Iterator[None]:
+    """Let coremltools give channels of (nearly) zeros a scale of its own, and 8-bit zeros."""
+    from coremltools.optimize import _utils
+
+    own = _utils.quantize_weight_by_dtype
+
+    def quantise_weight(
+        weight: Array, axes: tuple[int, ...], dtype: object, mode: str
+    ) -> tuple[Array, Array, Array | None]:
+        faint = np.abs(weight).max(axis=axes, keepdims=True) < _FAINT
+        quantised, scale, zero_point = own(np.where(faint, weight.dtype.type(1), weight), axes, dtype, mode)
+        return np.where(faint, 0, quantised), scale, zero_point
+
+    _utils.quantize_weight_by_dtype = quantise_weight
+    try:
+        yield
+    finally:
+        _utils.quantize_weight_by_dtype = own
 
 
 def _kept(specification: Specification, nodes: frozenset[str]) -> list[str]:
