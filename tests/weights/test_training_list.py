@@ -27,7 +27,7 @@ MEASURING = read_list(WEIGHTS / "measuring-list.csv")
 PEOPLE = [entry for entry in TRAINING if entry.kind in ("people", "people-weak")]
 KINDS = {"people", "people-weak", "scenes", "clothes", "sources"}
 MEASURED = {"people-held", "ppt", "portraits", "unread", "bundled"}
-FREE = ("CC0", "CC BY", "CC-BY", "MIT", "public domain", "Public domain", "Unsplash", "PD", "US ", "OSL")
+FREE = ("CC0", "CC BY", "CC-BY", "MIT", "Apache", "public domain", "Public domain", "Unsplash", "US ", "OSL")
 
 
 def rows(name: str) -> list[dict[str, str]]:
