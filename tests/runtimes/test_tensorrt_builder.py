@@ -133,7 +133,7 @@ def test_an_input_of_another_name(tmp_path):
         ({"version_compatible": True}, UsageError, "TensorRT for RTX has no --version-compat"),
         ({"timing_cache": "x"}, UsageError, "TensorRT for RTX has no --timing-cache"),
         ({"level": 6}, UsageError, "0 to 5, not 6"),
-        ({"workspace_mb": 0}, UsageError, "at least 1 MB"),
+        ({"workspace_mb": 0}, UsageError, "a workspace in MB is a whole number of at least 1"),
         ({"profile": ProfileRecord((32, 32), (64, 64), (96, 96))}, UsageError, "fixed size 64x64"),
         ({"workspace_mb": 1}, P3MEdgeError, "workspace"),
     ],

@@ -59,10 +59,6 @@ def weights(tmp_path_factory) -> Path:
     return path
 
 
-FAINT = 1e-5
-"""Weights of ImageNet's encoder that decayed to nothing: their scale is the least that each step allows."""
-
-
 @pytest.fixture(scope="module", params=["tiny", "mobile"])
 def networks(request) -> tuple[P3MNet, P3MNet]:
     """A network, and the copy of it that rounds."""
@@ -133,7 +129,7 @@ def test_an_export_finds_the_same_integers(networks):
             if node.op_type == "Conv" and not node.name.startswith(REWRITTEN):
                 stored, scale = (constants[1][name] for name in makers[node.input[1]].input[:2])
                 exact = before[node.name] / scale.reshape(-1, 1, 1, 1)
-                visible = np.abs(before[node.name]).max(axis=(1, 2, 3)) > FAINT
+                visible = np.abs(before[node.name]).max(axis=(1, 2, 3)) > graph.FAINT
                 worst = max(worst, float(np.abs(exact - stored)[visible].max()))
         return worst
 

@@ -110,6 +110,9 @@ def half_quantised(model: onnx.ModelProto, kept: Collection[str]) -> tuple[onnx.
                 node = _twin(copy, node, exact)
             if exact:
                 single.add(node.name)
+    ordered = ir.from_proto(copy)  # twins stand at the end, and types are only found for what comes after its makers
+    ordered.graph.sort()
+    copy = ir.to_proto(ordered)
     return half_but(copy, single), tuple(node.name for node in copy.graph.node if node.name in single)
 
 

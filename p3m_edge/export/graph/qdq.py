@@ -15,6 +15,7 @@ import onnx
 import onnx_ir as ir
 
 from p3m_edge import __version__
+from p3m_edge.export.graph import FAINT
 from p3m_edge.export.graph.ranges import Range
 from p3m_edge.export.graph.tracing import IR_VERSION, copied
 from p3m_edge.export.quiet import quiet
@@ -71,11 +72,26 @@ def quantised(
     activations = QuantType.QInt8 if symmetric else QuantType.QUInt8
     with quiet():  # its advice is for its own command line
         quantizer = QDQQuantizer(
-            copied(model), True, seven_bits, QuantType.QInt8, activations, TensorsData(CalibrationMethod.MinMax, table),
+            _without_faint(model) if symmetric else copied(model), True, seven_bits, QuantType.QInt8, activations,
+            TensorsData(CalibrationMethod.MinMax, table),
             [], list(kept), list(OPERATORS), options,
         )  # fmt: skip
         quantizer.quantize_model()
     return _finish(quantizer.model.model)
+
+
+def _without_faint(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose faint channels are zeros: those get a scale of 1, which half precision holds."""
+    copy = copied(model)
+    weights = {node.input[1] for node in copy.graph.node if node.op_type == "Conv"}
+    for tensor in copy.graph.initializer:
+        if tensor.name in weights:
+            values = onnx.numpy_helper.to_array(tensor)
+            faint = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True) < FAINT
+            if faint.any():
+                zeros = np.where(faint, values.dtype.type(0), values)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(zeros, tensor.name))
+    return copy
 
 
 def parts_of(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:

@@ -59,6 +59,7 @@ def request_for(out: Path, *names: str, **options: Any) -> ExportRequest:
 def several(once):
     """All at once: two sizes, alpha as a multi-array, smoothed."""
     request = {"alpha": "array", "more_sizes": ((WIDE, SIDE),), "smoothing": WEIGHT}
+    request |= {"checkpoint": None, "arch": "mobile"}  # at this size the shipped weights see nobody
     return once("coreml-several", lambda out: export(request_for(out, HALF, **request))) / HALF
 
 

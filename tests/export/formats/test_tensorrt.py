@@ -364,7 +364,7 @@ def test_scales_too_small_for_half_precision_stay_with_their_convolution(quantis
     model = tensorrt.source(session)
     node = next(n for n in model.graph.node if n.name == "network.encoder.layer3.0.expand.conv/Conv")
     weight = next(tensor for tensor in model.graph.initializer if tensor.name == node.input[1])
-    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1e-5), weight.name))
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1e-3), weight.name))
     ranges = activation_ranges(model, session.network_images())
     graph = qdq.quantised(model, ranges, "s8s8", inputs_alone=True)
     half, kept = precision.half_quantised(graph, ())

@@ -23,6 +23,7 @@ import numpy as np
 from p3m_edge import __version__
 from p3m_edge.arrays import Array
 from p3m_edge.export.formats.coreml.mil.package import Specification, require
+from p3m_edge.export.graph import FAINT
 from p3m_edge.export.quiet import quiet
 from p3m_edge.manifest_schema import Form
 from p3m_edge.targets import Precision
@@ -34,10 +35,6 @@ _DEBUG = "executorch_debug_handle_mapping.json"  # as large as the graph, of use
 _PALETTES: dict[Precision, int] = {"pal6": 6, "pal4": 4}
 _LEAST = 1e-3
 """Ranges are at least this wide: the scale is a number in half precision, and one of zero divides by zero."""
-_FAINT = 254 * float(np.finfo(np.float16).smallest_subnormal)
-"""Channels whose weights are all smaller have no scale in half precision, by which to divide: they become zero.
-
-EfficientNet has such channels: their weights decayed in ImageNet's training, and their bias is all that they give."""
 Model = Any
 """coremltools' ``MLModel``; it has no types."""
 
@@ -238,7 +235,7 @@ def faint_channels() -> Iterator[None]:
     def quantise_weight(
         weight: Array, axes: tuple[int, ...], dtype: object, mode: str
     ) -> tuple[Array, Array, Array | None]:
-        faint = np.abs(weight).max(axis=axes, keepdims=True) < _FAINT
+        faint = np.abs(weight).max(axis=axes, keepdims=True) < FAINT
         quantised, scale, zero_point = own(np.where(faint, weight.dtype.type(1), weight), axes, dtype, mode)
         return np.where(faint, 0, quantised), scale, zero_point
 
