@@ -2,7 +2,7 @@
 
 A fast guided filter (He and Sun, "Fast Guided Filter", 2015): at half the network's size, alpha is fitted around each
 pixel as a linear function of the grey value, and that function is applied to the frame's own grey values. Where the
-network is sure, alpha stays what it is; elsewhere a contrast makes up for what the filter's means soften.
+network is sure, alpha stays what it is; elsewhere a contrast makes up, in part, for what the means soften.
 """
 
 from __future__ import annotations

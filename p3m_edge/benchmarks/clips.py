@@ -29,9 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge.benchmarks import quality
-from p3m_edge.benchmarks.quality import Pixels, Predict
+from p3m_edge.benchmarks.quality import Predict
 from p3m_edge.data.anonymize.hide import anonymize
 from p3m_edge.data.detect import Box
+from p3m_edge.data.sample import Image
 from p3m_edge.data.sheet import sheet
 from p3m_edge.errors import InputError
 from p3m_edge.imageio import write_png
@@ -110,7 +111,7 @@ def clips(data: Path) -> dict[str, Path]:
     return found
 
 
-def read_frames(file: Path) -> list[Pixels]:
+def read_frames(file: Path) -> list[Image]:
     """All frames of a clip, uint8 ``[H, W, 3]``, RGB; raises :class:`InputError` where it cannot be decoded."""
     capture, frames = cv2.VideoCapture(str(file)), []
     while (read := capture.read())[0]:
@@ -170,7 +171,7 @@ def _score(method: str, clip: str, frames: int, flickers: float, found: Sequence
     return ClipScore(method, clip, frames, flickers, len(found), whole, share, min(kept, default=None))
 
 
-def draw_strip(predict: Predict, frames: Sequence[Pixels], shown: Strip) -> Pixels:
+def draw_strip(predict: Predict, frames: Sequence[Image], shown: Strip) -> Image:
     """Frames above, the person before a plain colour below, the face hidden in both, and the credit.
 
     ``predict`` sees the frames as they are.

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from p3m_edge.data.sample import Image
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.runtimes import Matting
 from p3m_edge.runtimes.compose import composite
 from p3m_edge.runtimes.contract import engine_module
 from p3m_edge.table import NONE, Table
 
-Pixels = NDArray[np.uint8]
-Predict = Callable[[Pixels], NDArray[np.float32]]
+Predict = Callable[[Image], NDArray[np.float32]]
 """From a picture, uint8 ``[H, W, 3]``, RGB, to its alpha, float32 ``[H, W]``."""
 _PLAIN = (60, 160, 90)
 
@@ -52,7 +52,7 @@ def isnet(file: Path) -> Predict:
     model = core.read_model(file)
     compiled = core.compile_model(openvino.Model([model.outputs[0].node], model.get_parameters(), "isnet"), "CPU")
 
-    def predict(rgb: Pixels) -> NDArray[np.float32]:
+    def predict(rgb: Image) -> NDArray[np.float32]:
         shrinks = max(rgb.shape[:2]) > 1024
         square = cv2.resize(rgb, (1024, 1024), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
         tensor = ((square.astype(np.float32) - 128) / 256).transpose(2, 0, 1)[None]
@@ -62,7 +62,7 @@ def isnet(file: Path) -> Predict:
     return predict
 
 
-def on_plain(rgb: Pixels, alpha: NDArray[np.float32]) -> Pixels:
+def on_plain(rgb: Image, alpha: NDArray[np.float32]) -> Image:
     """The person of a picture before a plain colour."""
     return composite(rgb, alpha, _PLAIN)
 

@@ -23,7 +23,7 @@ from p3m_edge.benchmarks.redact import redact
 from p3m_edge.benchmarks.report.schema import Accuracy, BenchmarkReport
 from p3m_edge.benchmarks.rows import ArtefactRow, load_arguments
 from p3m_edge.data import sets
-from p3m_edge.data.sample import Item
+from p3m_edge.data.sample import Image, Item
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.temporary import temporary_folder
 from p3m_edge.workers.parent import Worker, WorkerError
@@ -41,7 +41,6 @@ _PORTRAIT = "astronaut.jpg"
 _DETAIL = 0.25  # side of the window of detail, as a share of the picture's shorter side
 
 Alpha = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Matte:
         the share of pixels that differ by more than ``VISIBLE``.
     """
 
-    alpha: Pixels
+    alpha: Image
     sad: float | None
     difference: float
     largest: float
@@ -92,8 +91,8 @@ class Portrait:
     name: str
     width: int
     height: int
-    photo: Pixels
-    truth: Pixels | None
+    photo: Image
+    truth: Image | None
     detail: tuple[int, int, int]
     mattes: dict[str, Matte]
 
@@ -196,7 +195,7 @@ def matte(
     return Mattes(portraits, _accuracy(portraits, base, failures))
 
 
-def _read(sample: SamplePortrait) -> tuple[Pixels, Pixels | None]:
+def _read(sample: SamplePortrait) -> tuple[Image, Image | None]:
     picture = imageio.read_image(sample.picture).rgb
     if sample.truth is None:
         return picture, None
@@ -219,7 +218,7 @@ def _portrait(sample: SamplePortrait, alphas: Mapping[str, Alpha], reference: st
     return Portrait(sample.name, width, height, photo, small_truth, most_detailed(edge), mattes)
 
 
-def _compared(alpha: Alpha, reference: Alpha | None, truth: Pixels | None) -> Matte:
+def _compared(alpha: Alpha, reference: Alpha | None, truth: Image | None) -> Matte:
     difference = np.abs(alpha - (alpha if reference is None else reference))
     sad = None if truth is None else _mean(np.abs(alpha - truth.astype(np.float32) / 255)) * alpha.size / 1000
     small = _small(np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8))
@@ -230,7 +229,7 @@ def _mean(values: NDArray[np.float32 | np.bool_]) -> float:
     return float(values.mean(dtype=np.float64))
 
 
-def _small(picture: Pixels) -> Pixels:
+def _small(picture: Image) -> Image:
     height, width = picture.shape[:2]
     scale = PAGE_SIDE / max(height, width)
     if scale >= 1:
@@ -239,7 +238,7 @@ def _small(picture: Pixels) -> Pixels:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def most_detailed(edge: Pixels) -> tuple[int, int, int]:
+def most_detailed(edge: Image) -> tuple[int, int, int]:
     """Left, top and side of the square window with the most hair, by an alpha ``[h, w]``.
 
     That is where values between the extremes change from pixel to pixel; the upper parts of the subject count more.

@@ -45,7 +45,7 @@ class PictureInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
-Pixels = Annotated[int, msgspec.Meta(ge=1)]
+Side = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class InputSize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,10 +57,10 @@ class InputSize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     rule: Literal["fixed", "short", "own"] = "own"
-    width: Pixels | None = None
-    height: Pixels | None = None
-    side: Pixels | None = None
-    multiple_of: Pixels = 1
+    width: Side | None = None
+    height: Side | None = None
+    side: Side | None = None
+    multiple_of: Side = 1
 
     def of(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the input for a picture."""

@@ -28,14 +28,14 @@ SWIN_MINIMUM = 512  # published `minimum_side` of Swin-T, for RealWorldPortrait-
 
 _CLASS_VALUES = np.array([0, 128, 255], dtype=np.uint8)  # background, unknown, foreground
 
-Array = NDArray[np.float64]
-Resize = Callable[[NDArray[np.uint8] | Array, tuple[int, int]], Array]
+Plane = NDArray[np.float64]
+Resize = Callable[[NDArray[np.uint8] | Plane, tuple[int, int]], Plane]
 
 
 def predict(
     model: P3MNet, rgb: NDArray[np.uint8], strategy: Strategy = "resize", *, short_side_limit: int | None = None,
     minimum_side: int | None = None,
-) -> Array:  # fmt: skip
+) -> Plane:  # fmt: skip
     """Matte one picture as the published evaluation does (IJCV 2023, section 6.1).
 
     Parameters
@@ -77,7 +77,7 @@ def predict(
     return cv2.resize(alpha, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float64, copy=False)
 
 
-def _predict(model: P3MNet, rgb: NDArray[np.uint8], strategy: Strategy, minimum_side: int | None) -> Array:
+def _predict(model: P3MNet, rgb: NDArray[np.uint8], strategy: Strategy, minimum_side: int | None) -> Plane:
     resize = _skimage_resize()
     height, width = rgb.shape[:2]
     if minimum_side is not None and min(height, width) < minimum_side:
@@ -112,9 +112,9 @@ def _run(model: P3MNet, rgb: NDArray[np.uint8], size: tuple[int, int], resize: R
     return output
 
 
-def _plane(x: torch.Tensor) -> Array:
+def _plane(x: torch.Tensor) -> Plane:
     """``[1, 1, h, w]`` -> float64 ``[h, w]``."""
-    plane: Array = x[0, 0].cpu().numpy().astype(np.float64)
+    plane: Plane = x[0, 0].cpu().numpy().astype(np.float64)
     return plane
 
 

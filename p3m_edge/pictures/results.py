@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import ImageColor
 
 from p3m_edge import imageio
+from p3m_edge.arrays import Pixels
 from p3m_edge.errors import InputError, OutputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import MAX_PIXELS, Picture, TooLargeError
 from p3m_edge.pictures.sources import Source, output_names
@@ -38,7 +39,6 @@ _TRANSPARENT = 16  # bytes more
 _NO_MEMORY = re.compile(r"Insufficient memory|bad_alloc|bad allocation|Failed to allocate", re.IGNORECASE)
 
 Colour = tuple[int, int, int]
-Pixels = NDArray[np.uint8 | np.uint16]
 
 
 @dataclass(frozen=True)

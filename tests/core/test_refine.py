@@ -96,3 +96,15 @@ def test_an_alpha_that_is_not_finite(drawn, value: float) -> None:
     small[5, 5] = value
     with pytest.raises(InputError, match="NaN or infinity"):
         refine(small, geometry, guide(frame, image, geometry, "RGB"))
+
+
+def test_edges_that_the_frame_does_not_show_become_no_softer(drawn) -> None:
+    """The filter's means alone would blur them."""
+    frame, alpha = drawn
+    plain = np.full_like(frame, 128)
+    small, image, geometry = network(plain, alpha)
+    small = cv2.GaussianBlur(small, (0, 0), 4)
+    before = from_network(small, geometry)
+    after = refine(small, geometry, guide(plain, image, geometry, "RGB"))
+    softness = [float((each * (1 - each)).sum()) for each in (before, after)]
+    assert softness[1] < softness[0]

@@ -18,6 +18,7 @@ from p3m_edge.data.synth import portrait
 from p3m_edge.export import graph
 from p3m_edge.export.calibration import MINIMUM, open_calibration, open_measuring
 from p3m_edge.export.formats.openvino import nncf as post_training
+from p3m_edge.export.graph.half import FAINT
 from p3m_edge.export.graph.qdq import quantised
 from p3m_edge.export.graph.ranges import activation_ranges
 from p3m_edge.export.quantize.accuracy import AccuracyEvaluator
@@ -129,7 +130,7 @@ def test_an_export_finds_the_same_integers(networks):
             if node.op_type == "Conv" and not node.name.startswith(REWRITTEN):
                 stored, scale = (constants[1][name] for name in makers[node.input[1]].input[:2])
                 exact = before[node.name] / scale.reshape(-1, 1, 1, 1)
-                visible = np.abs(before[node.name]).max(axis=(1, 2, 3)) > graph.FAINT
+                visible = np.abs(before[node.name]).max(axis=(1, 2, 3)) > FAINT
                 worst = max(worst, float(np.abs(exact - stored)[visible].max()))
         return worst
 

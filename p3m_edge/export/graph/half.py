@@ -26,6 +26,10 @@ _ROUNDING = 2.0**-11
 that is lost only where numbers overflow, or fall below the smallest normal one and have fewer digits."""
 _SCALE_ROUNDING = 2.0**-9
 """Of a scale: the largest of 127 steps then moves by a quarter of a step, less than what quantising costs."""
+FAINT = 254 * 2.0**-24
+"""Channels whose weights are all smaller become zeros in 8 bits: half precision has no scale to divide them by.
+
+ImageNet's EfficientNet has such channels: their weights decayed in training, and their bias is all that they give."""
 _QUANTISED_HALF = 19, 9  # the oldest opset whose Q and DQ take half precision, and its IR version
 _VANISHING = 2.0**-25  # and what is smaller is nearer to zero than to the smallest number of half precision
 

@@ -15,7 +15,7 @@ import onnx
 import onnx_ir as ir
 
 from p3m_edge import __version__
-from p3m_edge.export.graph import FAINT
+from p3m_edge.export.graph.half import FAINT
 from p3m_edge.export.graph.ranges import Range
 from p3m_edge.export.graph.tracing import IR_VERSION, copied
 from p3m_edge.export.quiet import quiet

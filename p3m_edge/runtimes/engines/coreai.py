@@ -14,7 +14,7 @@ from types import ModuleType
 from p3m_edge.errors import MissingError, missing_package
 from p3m_edge.manifest import Manifest
 from p3m_edge.runtimes import contract
-from p3m_edge.runtimes.engines.coreai_worker import Array, Signature, pack, unpack
+from p3m_edge.runtimes.engines.coreai_worker import PackedArray, Signature, pack, unpack
 from p3m_edge.temporary import temporary_folder
 from p3m_edge.workers.parent import Worker, WorkerError
 
@@ -64,7 +64,7 @@ def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> co
     def run(images: contract.Images, outputs: tuple[str, ...]) -> contract.Outputs:
         worker.send("infer", inputs={manifest.input.name: pack(images)}, outputs=outputs)
         try:
-            found = worker.receive(dict[str, Array])
+            found = worker.receive(dict[str, PackedArray])
         except WorkerError as error:  # as engines fail that are no processes
             raise RuntimeError(str(error)) from error
         return {output: unpack(array) for output, array in found.items()}

@@ -22,7 +22,7 @@ FUNCTION = "main"
 
 
 @dataclass(frozen=True)
-class Array:
+class PackedArray:
     """An array, or what a model says about one: then without data, and ``None`` is a side that is open."""
 
     dtype: str
@@ -34,16 +34,16 @@ class Array:
 class Signature:
     """The inputs and outputs of a model."""
 
-    inputs: dict[str, Array]
-    outputs: dict[str, Array]
+    inputs: dict[str, PackedArray]
+    outputs: dict[str, PackedArray]
 
 
-def pack(array: arrays.Array) -> Array:
+def pack(array: arrays.Array) -> PackedArray:
     """An array as a message has it."""
-    return Array(array.dtype.name, array.shape, array.tobytes())
+    return PackedArray(array.dtype.name, array.shape, array.tobytes())
 
 
-def unpack(array: Array) -> arrays.Array:
+def unpack(array: PackedArray) -> arrays.Array:
     """And back; it can be written to."""
     shape = [side or 0 for side in array.shape]
     return np.frombuffer(bytearray(array.data), array.dtype).reshape(shape)
@@ -82,7 +82,7 @@ class Model:
             {name: _described(about.output_descriptor(name)) for name in about.output_names},
         )
 
-    def infer(self, inputs: dict[str, Array], outputs: tuple[str, ...]) -> dict[str, Array]:
+    def infer(self, inputs: dict[str, PackedArray], outputs: tuple[str, ...]) -> dict[str, PackedArray]:
         """The outputs that are asked for."""
         from coreai import runtime
 
@@ -95,8 +95,8 @@ class Model:
         return {name: pack(found[name].numpy()) for name in outputs}
 
 
-def _described(descriptor: Any) -> Array:
-    return Array(descriptor.dtype, tuple(descriptor.shape))
+def _described(descriptor: Any) -> PackedArray:
+    return PackedArray(descriptor.dtype, tuple(descriptor.shape))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from p3m_edge.export.graph import program as programs
 from p3m_edge.model.checkpoint import load_checkpoint
 from p3m_edge.model.deploy import Deploy
 from p3m_edge.runtimes import EngineOptions, Matting, open_engine
-from p3m_edge.runtimes.engines.coreai_worker import Array
+from p3m_edge.runtimes.engines.coreai_worker import PackedArray
 from p3m_edge.workers.messages import Request, Result, receive, send
 from p3m_edge.workers.parent import Worker, WorkerError
 from tests.artefacts import edit_manifest, picture
@@ -246,14 +246,14 @@ def test_what_core_ai_is_not_given_is_said_at_once(options, message, tmp_path):
 
 
 def test_messages_between_the_processes(tmp_path):
-    image = Array("uint8", (1, 2), b"ab")
+    image = PackedArray("uint8", (1, 2), b"ab")
     order = Request("infer", {"inputs": {"image": image}, "outputs": ("alpha",)})
-    found = Result(msgspec.to_builtins({"alpha": Array("float32", (None, 3))}, builtin_types=(bytes,)))
+    found = Result(msgspec.to_builtins({"alpha": PackedArray("float32", (None, 3))}, builtin_types=(bytes,)))
     with (tmp_path / "pipe").open("w+b") as pipe:
         for message in (order, found):
             send(pipe, message)
         pipe.seek(0)
-        assert msgspec.convert(receive(pipe, Request).arguments["inputs"], dict[str, Array]) == {"image": image}
-        assert msgspec.convert(receive(pipe, Result).value, dict[str, Array])["alpha"].shape == (None, 3)
+        assert msgspec.convert(receive(pipe, Request).arguments["inputs"], dict[str, PackedArray]) == {"image": image}
+        assert msgspec.convert(receive(pipe, Result).value, dict[str, PackedArray])["alpha"].shape == (None, 3)
         with pytest.raises(EOFError):
             receive(pipe, Result)

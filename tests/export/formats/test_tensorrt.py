@@ -359,19 +359,44 @@ def test_int8_builds(quantised):
     assert types["HALF"] > 0
 
 
+EXPAND = "network.encoder.layer3.0.expand.conv/Conv"
+"""A convolution whose input another operator takes too."""
+
+
+def with_smaller_weights(session: ExportSession, channels: slice, factor: float) -> onnx.ModelProto:
+    model = tensorrt.source(session)
+    node = next(each for each in model.graph.node if each.name == EXPAND)
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name == node.input[1])
+    values = numpy_helper.to_array(weight).copy()
+    values[channels] *= np.float32(factor)
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    return model
+
+
 def test_scales_too_small_for_half_precision_stay_with_their_convolution(quantised):
     session = quantised[0]
-    model = tensorrt.source(session)
-    node = next(n for n in model.graph.node if n.name == "network.encoder.layer3.0.expand.conv/Conv")
-    weight = next(tensor for tensor in model.graph.initializer if tensor.name == node.input[1])
-    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1e-3), weight.name))
-    ranges = activation_ranges(model, session.network_images())
-    graph = qdq.quantised(model, ranges, "s8s8", inputs_alone=True)
+    model = with_smaller_weights(session, slice(None), 1e-3)
+    graph = qdq.quantised(model, activation_ranges(model, session.network_images()), "s8s8", inputs_alone=True)
     half, kept = precision.half_quantised(graph, ())
-    assert node.name in kept
+    assert EXPAND in kept
+    onnx.checker.check_model(half, full_check=True)
     types = types_of(onnx.shape_inference.infer_shapes(half, strict_mode=True))
-    changed = next(n for n in half.graph.node if n.name == node.name)
+    changed = next(n for n in half.graph.node if n.name == EXPAND)
     assert {types[name] for name in [*changed.input[:2], *changed.output]} == {FLOAT}
+
+
+def test_channels_of_nothing_keep_no_convolution_in_float32(quantised):
+    """ImageNet's encoder has such channels; zeros have a scale that half precision holds."""
+    session = quantised[0]
+    model = with_smaller_weights(session, slice(3), 1e-9)
+    graph = qdq.quantised(model, activation_ranges(model, session.network_images()), "s8s8", inputs_alone=True)
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+    makers = {name: node for node in graph.graph.node for name in node.output}
+    node = next(each for each in graph.graph.node if each.name == EXPAND)
+    stored, scale = (constants[name] for name in makers[node.input[1]].input[:2])
+    assert not stored[:3].any()
+    assert (scale[:3] == 1).all()
+    assert EXPAND not in precision.half_quantised(graph, ())[1]
 
 
 # --- every architecture ----------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from p3m_edge.export.formats.coreml.mil.arguments import Array
+from p3m_edge.arrays import Array
 from p3m_edge.export.formats.coreml.mil.engine import as_image
 from p3m_edge.export.formats.coreml.mil.interpreter import Interpreter
 from p3m_edge.export.formats.coreml.mil.package import read

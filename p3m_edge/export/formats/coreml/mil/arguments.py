@@ -7,11 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Array = NDArray[Any]
-"""Float32, int32 or boolean, as the program says."""
 Constant = Any
 """A number, a string, a boolean or a list of numbers, by the operator and the option."""
 

@@ -23,7 +23,7 @@ import numpy as np
 from p3m_edge import __version__
 from p3m_edge.arrays import Array
 from p3m_edge.export.formats.coreml.mil.package import Specification, require
-from p3m_edge.export.graph import FAINT
+from p3m_edge.export.graph.half import FAINT
 from p3m_edge.export.quiet import quiet
 from p3m_edge.manifest_schema import Form
 from p3m_edge.targets import Precision

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.arrays import Array
 from p3m_edge.export.formats import Headroom
-from p3m_edge.export.formats.coreml.mil.arguments import Array
 from p3m_edge.export.formats.coreml.mil.interpreter import Interpreter
 from p3m_edge.export.formats.coreml.mil.package import read, require
 from p3m_edge.manifest import Manifest

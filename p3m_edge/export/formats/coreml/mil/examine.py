@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.arrays import Array
 from p3m_edge.errors import P3MEdgeError
-from p3m_edge.export.formats.coreml.mil.arguments import Array
 from p3m_edge.export.formats.coreml.mil.interpreter import (
     Interpreter,
     Magnitude,

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from p3m_edge.arrays import Array
 from p3m_edge.errors import ArtefactError, P3MEdgeError
 from p3m_edge.export.formats.coreml.mil import arithmetic, layers, shaping
-from p3m_edge.export.formats.coreml.mil.arguments import Arguments, Array, Handler, tensor
+from p3m_edge.export.formats.coreml.mil.arguments import Arguments, Handler, tensor
 from p3m_edge.export.formats.coreml.mil.package import Operation, Package, Var
 from p3m_edge.export.quiet import quiet
 
