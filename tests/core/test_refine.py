@@ -99,11 +99,11 @@ def test_an_alpha_that_is_not_finite(drawn, value: float) -> None:
 
 
 def test_edges_that_the_frame_does_not_show_become_no_softer(drawn) -> None:
-    """The filter's means alone would blur them."""
+    """The means of the filter alone would blur them."""
     frame, alpha = drawn
     plain = np.full_like(frame, 128)
     small, image, geometry = network(plain, alpha)
-    small = cv2.GaussianBlur(small, (0, 0), 4)
+    small = np.asarray(cv2.GaussianBlur(small, (0, 0), 4), np.float32)
     before = from_network(small, geometry)
     after = refine(small, geometry, guide(plain, image, geometry, "RGB"))
     softness = [float((each * (1 - each)).sum()) for each in (before, after)]
