@@ -26,6 +26,7 @@ from p3m_edge.imageio import MAX_PIXELS, Picture, TooLargeError
 from p3m_edge.pictures.sources import Source, output_names
 from p3m_edge.resources import memory_left
 from p3m_edge.runtimes import compose
+from p3m_edge.runtimes.people import Who, select
 
 if TYPE_CHECKING:
     from p3m_edge.runtimes import Matting
@@ -35,6 +36,7 @@ BYTES_PER_PIXEL = {"alpha": 14, "cutout": 26, "composite": 26, "blur": 20}
 KINDS = tuple(BYTES_PER_PIXEL)
 _DEEP = 2.75  # times as much, with 16 bits a channel
 _TRANSPARENT = 16  # bytes more
+_TOUCHING = "people seem to touch, and are kept together"
 # What OpenCV, engines and C++ say.
 _NO_MEMORY = re.compile(r"Insufficient memory|bad_alloc|bad allocation|Failed to allocate", re.IGNORECASE)
 
@@ -47,7 +49,7 @@ class Outcome:
 
     ``outputs`` are the files that are there now; with ``skipped`` they were there before. ``reason`` says why it failed
     or was skipped. ``seconds`` are for decoding, matting and writing. ``remarks`` are those of
-    :class:`p3m_edge.imageio.Picture`.
+    :class:`p3m_edge.imageio.Picture`, and that the people who were kept touch.
     """
 
     input: Path
@@ -117,12 +119,13 @@ class Recipe:
     """What to write for each picture: results of these ``kinds``, of ``KINDS``.
 
     ``background`` is for ``composite``: a colour (R, G, B; 0..255, sRGB) or a picture. With ``force``, files that exist
-    are replaced; else they stay, and only what is missing is made.
+    are replaced; else they stay, and only what is missing is made. ``people`` are those whose alpha is wanted.
     """
 
     kinds: tuple[str, ...]
     background: Colour | Picture | None
     force: bool
+    people: Who = "all"
 
     def files(self, folder: Path, name: os.PathLike[str]) -> dict[str, Path]:
         """The files of one picture, by kind: ``<name>.<kind>.png``."""
@@ -238,6 +241,11 @@ def process(
             return Outcome(path, "skipped", outputs, "its results exist", page=page), False
         picture = budget.read(path, page, wanted)
         alpha = matting(picture.visible).astype(np.float32, copy=False)
+        remarks = picture.remarks
+        if recipe.people != "all":
+            chosen = select(alpha, recipe.people)
+            alpha = chosen.alpha.astype(np.float32, copy=False)
+            remarks += (_TOUCHING,) * chosen.touching
         for kind, result in recipe.render(picture, alpha, wanted):
             wanted[kind].parent.mkdir(parents=True, exist_ok=True)
             profile = None if kind == "alpha" else picture.icc_profile
@@ -250,7 +258,7 @@ def process(
         return Outcome(path, "failed", reason=_reason(path, error), page=page), full
     height, width = alpha.shape
     seconds = round(time.perf_counter() - start, 3)
-    return Outcome(path, "done", outputs, None, width, height, seconds, page, picture.remarks), False
+    return Outcome(path, "done", outputs, None, width, height, seconds, page, remarks), False
 
 
 def _reason(source: Path, error: Exception) -> str:

@@ -18,6 +18,7 @@ from PIL import Image
 from p3m_edge import imageio
 from p3m_edge.cli import main
 from p3m_edge.runtimes import Matting, compose
+from p3m_edge.runtimes.people import select
 from tests.artefacts import make_artefact
 
 
@@ -327,3 +328,21 @@ def test_an_interrupt_leaves_complete_files_only(number, artefact, photo, tmp_pa
     assert 2 <= len(made) < 120
     for name in made:
         assert imageio.read_image(out / name).rgb.shape == (600, 800, 3)
+
+
+def test_people_who_are_not_meant_fall_away(artefact, photo, tmp_path, capsys):
+    source = photo(tmp_path / "a.png", 90, 120)
+    with Matting(artefact) as matting:
+        alpha = matting(imageio.read_image(source).rgb)
+    for who in ("largest", 2):
+        out = tmp_path / str(who)
+        code, report = run(capsys, artefact, source, "--out", out, "--people", who, "--alpha")
+        assert code == 0
+        expected = select(alpha, who)
+        assert np.array_equal(read(out / "a.alpha.png"), np.rint(expected.alpha * 255).astype(np.uint8))
+        said = "people seem to touch, and are kept together" in report["pictures"][0]["remarks"]
+        assert said == expected.touching
+    for wrong in ("0", "biggest", "-1", "1.5", ""):
+        assert main(["run", str(artefact), str(source), "--out", str(tmp_path / "no"), f"--people={wrong}"]) == 2
+        assert "largest, all or a number of people" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, cast
 
 from p3m_edge.atomic import check_name
 from p3m_edge.errors import UsageError
@@ -110,6 +110,13 @@ def real(what: str, allowed: Callable[[float], bool]) -> Callable[[str], float]:
         return value
 
     return parse
+
+
+def people(text: str) -> Literal["largest", "all"] | int:
+    """Parse whom to keep: ``largest``, ``all`` or a number from 1 on."""
+    if text in ("largest", "all"):
+        return cast(Literal["largest", "all"], text)
+    return integer(1, what="largest, all or a number of people")(text)
 
 
 positive = integer(1)

@@ -13,7 +13,7 @@ from p3m_edge.atomic import is_aside
 from p3m_edge.cli.default_artefact import default_artefact
 from p3m_edge.cli.options import argument, group, option
 from p3m_edge.cli.options.shared import Runtime
-from p3m_edge.cli.options.values import SIZE, Size, gigabytes
+from p3m_edge.cli.options.values import SIZE, Size, gigabytes, people
 from p3m_edge.cli.ui import Console, Part, progress
 from p3m_edge.cli.verbs import unfinished
 from p3m_edge.data.recipe import make_folder
@@ -23,6 +23,7 @@ from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX
 from p3m_edge.pictures.results import KINDS, Budget, Outcome, Recipe, identities, matte_all, read_background
 from p3m_edge.pictures.sources import collect, with_pages
 from p3m_edge.runtimes import Matting
+from p3m_edge.runtimes.people import Who
 from p3m_edge.table import Styled, table
 
 EXAMPLES = """
@@ -31,6 +32,7 @@ p3m-edge run out/demo/openvino-fp16 portrait.jpg --out mattes
 p3m-edge run out/demo/onnx-fp32 photos/ --recursive --out mattes
 p3m-edge run out/demo/onnx-fp32 portrait.jpg --out mattes --background '#00ff00'
 p3m-edge run out/demo/onnx-fp32 portrait.jpg --out mattes --cutout --background beach.jpg --blur
+p3m-edge run group.jpg --out mattes --people largest
 """
 _FEW = 5  # up to so many pictures, each one's files are listed, and what must be known about them
 _UNTRAINED = "the weights of this artefact are stand-ins and NOT TRAINED: its mattes mean nothing"
@@ -95,6 +97,11 @@ class Arguments:
         "write a composite on a colour ('#00ff00', white) or a picture (beach.jpg)", metavar="B"
     )
     blur: bool = option("write a composite on the blurred background", default=False)
+    people: Who = option(
+        "whose alpha is kept where several people stand apart: the largest one's, all, or so many of the largest; "
+        "those who touch stay together",
+        "all", metavar="largest|all|N", parse=people,
+    )  # fmt: skip
     resize: Literal["stretch", "letterbox"] = option(
         "how a picture becomes the network's input", "stretch", group="inference"
     )
@@ -132,7 +139,7 @@ def run(args: Arguments, console: Console) -> None:
     memory = None if args.max_memory is None else int(args.max_memory * 1e9)
     budget = Budget(args.max_megapixels * 1_000_000, memory)
     behind = None if args.background is None else read_background(args.background, budget.max_pixels)
-    recipe = Recipe(args.kinds(), behind, force=args.force)
+    recipe = Recipe(args.kinds(), behind, args.force, args.people)
     named, words = args.split()
     found = collect(words, recursive=args.recursive)
     inputs = [source.path for source in found.pictures]
