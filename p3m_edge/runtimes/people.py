@@ -33,7 +33,7 @@ Box = tuple[int, int, int, int]
 _Floats = NDArray[np.float32]
 
 _SIDE = 512  # at most, of the alpha that is looked at; networks see no finer gaps
-_VISIBLE = 0.25  # the least alpha that connects; a bridge of haze between two people has less
+_VISIBLE = 0.35  # the least alpha that connects; a bridge of haze between two people has less
 
 # The mass of a part is the sum of its alpha. Shares are of the largest part's mass; lengths are in units of the square
 # root of a person's mass, which does not depend on the resolution.
@@ -69,7 +69,7 @@ class Selection:
 def select(alpha: Shares, who: Who = "largest") -> Selection:
     """Keep the alpha of some of the people in view.
 
-    Pixels of an alpha of at least 0.25 that are connected (looked at with at most 512 pixels a side) are one part;
+    Pixels of an alpha of at least 0.35 that are connected (looked at with at most 512 pixels a side) are one part;
     fainter ones go with the nearest. A part of a tenth of the largest one's mass is a person. A smaller one belongs to
     the nearest person if the gap is at most a quarter of the square root of that person's mass; else it is a person
     too, or nothing if it is a speck.

@@ -114,7 +114,7 @@ def with_blob(at: tuple[int, int], radius: int, value: float = 1.0) -> NDArray[n
 
 
 @pytest.mark.parametrize(
-    ("at", "radius", "value"), [((26, 150), 8, 1.0), ((90, 90), 2, 0.3), ((152, 150), 7, 0.9)], ids=str
+    ("at", "radius", "value"), [((26, 150), 8, 1.0), ((90, 90), 2, 0.4), ((152, 150), 7, 0.9)], ids=str
 )
 def test_a_hand_and_loose_hair_stay_with_the_nearest_person(at: tuple[int, int], radius: int, value: float) -> None:
     alpha = with_blob(at, radius, value)

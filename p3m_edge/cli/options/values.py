@@ -122,5 +122,6 @@ def people(text: str) -> Literal["largest", "all"] | int:
 positive = integer(1)
 natural = integer(0)
 share = real("a share of 0 to 1", lambda value: 0 <= value <= 1)
+pixels = real("a number of pixels from 0 to 64", lambda value: 0 <= value <= 64)
 duration = real("a number of seconds", lambda value: 0 < value < 1e6)
 gigabytes = real("a size in gigabytes, such as 2 or 0.5", lambda value: 1e-9 <= value < 1e9)
