@@ -277,3 +277,15 @@ def test_nothing_is_written_to() -> None:
                 made = apply(frame, each, replace(effect, background=background, colours=colours))
                 assert not np.shares_memory(made, frame)
                 assert not np.shares_memory(made, behind)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_views_are_taken_as_they_are(dtype: Any) -> None:
+    frame, alpha, behind = (each[::-1, ::-2] for each in scene(dtype))
+    effect = Effect(behind, feather=2, light_wrap=0.5)
+    for each in (alpha, eight(alpha)[::1, ::-1][:, ::-1]):
+        for background in (behind, "blur", "transparent"):
+            for colours in ("fast", "frame", "estimate"):
+                options = replace(effect, background=background, colours=colours)
+                copied = apply(np.ascontiguousarray(frame), np.ascontiguousarray(each), options)
+                assert np.array_equal(apply(frame, each, options), copied)
