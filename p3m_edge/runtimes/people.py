@@ -107,13 +107,12 @@ def select(alpha: Shares, who: Who = "largest") -> Selection:
     ranked = people[np.argsort(-mass[people], kind="stable")]
     kept = _chosen(who, ranked, owned, small, (width, height))
     touching = any(_is_group((owned == each) & (small >= 0.5), math.sqrt(mass[each])) for each in kept)
-    stays = np.isin(owner, kept)
-    stays |= who == "all"
+    chosen = np.isin(owner, kept)
+    stays = chosen | (who == "all")  # specks, too
     if not stays[1:].all():
         keep = stays[_nearest(labels)[1]].astype(np.uint8)
         values = cv2.copyTo(values, cv2.resize(keep, (width, height), interpolation=cv2.INTER_NEAREST))
-    box = _box(np.isin(owned, kept), (width, height))
-    return Selection(values, int(people.size), touching, box)
+    return Selection(values, int(people.size), touching, _box(chosen[labels], (width, height)))
 
 
 def check_who(who: Who) -> Who:
@@ -137,21 +136,20 @@ def check_who(who: Who) -> Who:
     return numbers[0], numbers[1], numbers[2], numbers[3]
 
 
-def _parts(alpha: _Floats) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.float64]]:
+def _parts(alpha: _Floats) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
     """The parts ``[h, w]``, from 1 on; of each the part that is its person, 0 for none; and the mass of each person."""
     count, labels = cv2.connectedComponents((alpha >= _VISIBLE).astype(np.uint8), connectivity=8)
     mass = np.asarray(np.bincount(labels.ravel(), alpha.ravel(), count), np.float64)
     mass[0] = 0
-    numbers = np.arange(count, dtype=np.int64)
+    numbers = np.arange(count, dtype=np.int32)
     is_person = mass >= max(_PERSON * mass.max(), 1e-9)
     owner = np.where(is_person, numbers, 0)
     if not is_person[1:].all():
         distance, near = _nearest(np.where(is_person[labels], labels, 0))
         rest = np.flatnonzero((owner[labels] == 0) & (labels > 0))
-        rest = rest[
-            np.argsort(-distance.flat[rest], kind="stable")
-        ]  # of equal indices the last one counts: the nearest
-        gap, neighbour = np.zeros(count), np.zeros(count, np.int64)
+        # Of equal indices the last one counts: the nearest pixel of each part.
+        rest = rest[np.argsort(-distance.flat[rest], kind="stable")]
+        gap, neighbour = np.zeros(count), np.zeros(count, np.int32)
         gap[labels.flat[rest]], neighbour[labels.flat[rest]] = distance.flat[rest], near.flat[rest]
         belongs = (neighbour > 0) & (gap <= _NEAR * np.sqrt(mass[neighbour]))
         alone = np.where(mass >= _SPECK * mass.max(), numbers, 0)
@@ -171,7 +169,7 @@ def _nearest(labels: NDArray[np.int32]) -> tuple[_Floats, NDArray[np.int32]]:
 
 
 def _chosen(
-    who: Who, ranked: NDArray[np.int64], owned: NDArray[np.int64], alpha: _Floats, size: tuple[int, int]
+    who: Who, ranked: NDArray[np.int64], owned: NDArray[np.int32], alpha: _Floats, size: tuple[int, int]
 ) -> NDArray[np.int64]:
     """Those of the people, the largest first, who are meant; ``size`` is the frame's (width, height)."""
     if who == "all":

@@ -261,3 +261,8 @@ def test_views_and_wide_frames() -> None:
     assert chosen.alpha.dtype == np.float32
     assert chosen.box == pytest.approx((2500, 0, 400, 20), abs=7)
     assert chosen.alpha.sum() == pytest.approx(400 * 20)
+
+
+def test_matting_refuses_such_names_before_it_loads_anything(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="chosen by a point or box"):
+        Matting(tmp_path / "nowhere", select=(1, 2, 3))  # type: ignore[arg-type]
