@@ -40,8 +40,8 @@ _VISIBLE = 0.35  # the least alpha that connects; a bridge of haze between two p
 _PERSON = 0.1  # a part with this share is a person, however near to another
 _NEAR = 0.25  # one with less belongs to a person within this distance
 _SPECK = 0.01  # one with less than this share, and nobody near, is nothing
-_HEAD = 0.15  # the least width of what rises above the rest of an outline and is a head, not a raised hand
-_NECK = 0.2  # how far the outline falls between two heads
+_HEAD = 0.11  # the least width of what rises above the rest of an outline and is a head, not a raised hand
+_NECK = 0.14  # how far the outline falls between two heads
 
 
 @dataclass(frozen=True, eq=False)

@@ -165,7 +165,7 @@ def test_a_group_that_falls_away_says_nothing() -> None:
 def test_one_person_does_not_touch_herself(raised: bool) -> None:
     alpha = frame((160, 160))
     if raised:
-        cv2.line(alpha, (230, 190), (238, 80), 1.0, 10)
+        cv2.line(alpha, (230, 190), (232, 80), 1.0, 8)
     assert not select(alpha).touching
 
 
