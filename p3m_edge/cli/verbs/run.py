@@ -13,16 +13,18 @@ from p3m_edge.atomic import is_aside
 from p3m_edge.cli.default_artefact import default_artefact
 from p3m_edge.cli.options import argument, group, option
 from p3m_edge.cli.options.shared import Runtime
-from p3m_edge.cli.options.values import SIZE, Size, gigabytes
+from p3m_edge.cli.options.values import SIZE, Size, gigabytes, people, pixels, share
 from p3m_edge.cli.ui import Console, Part, progress
 from p3m_edge.cli.verbs import unfinished
 from p3m_edge.data.recipe import make_folder
 from p3m_edge.errors import InputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import MAX_PIXELS, Picture
 from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX
-from p3m_edge.pictures.results import KINDS, Budget, Outcome, Recipe, identities, matte_all, read_background
+from p3m_edge.pictures.results import EFFECTS, KINDS, Budget, Outcome, Recipe, identities, matte_all, read_background
 from p3m_edge.pictures.sources import collect, with_pages
 from p3m_edge.runtimes import Matting
+from p3m_edge.runtimes.compose import Effect
+from p3m_edge.runtimes.people import Who
 from p3m_edge.table import Styled, table
 
 EXAMPLES = """
@@ -31,6 +33,8 @@ p3m-edge run out/demo/openvino-fp16 portrait.jpg --out mattes
 p3m-edge run out/demo/onnx-fp32 photos/ --recursive --out mattes
 p3m-edge run out/demo/onnx-fp32 portrait.jpg --out mattes --background '#00ff00'
 p3m-edge run out/demo/onnx-fp32 portrait.jpg --out mattes --cutout --background beach.jpg --blur
+p3m-edge run group.jpg --out mattes --people largest
+p3m-edge run portrait.jpg --out mattes --background beach.jpg --light-wrap 0.4 --feather 1 --linear
 """
 _FEW = 5  # up to so many pictures, each one's files are listed, and what must be known about them
 _UNTRAINED = "the weights of this artefact are stand-ins and NOT TRAINED: its mattes mean nothing"
@@ -85,8 +89,8 @@ class Arguments:
     max_megapixels: int = option("refuse larger pictures", MAX_PIXELS // 1_000_000)
     max_memory: float | None = option(
         "refuse pictures that take more memory (default: than is free). Each megapixel of 8 bits a channel takes up to "
-        "14 MB for an alpha, 20 for a blurred background, 26 for a cut-out or composite; 16 bits a channel take nearly "
-        "three times as much, transparency 16 MB more",
+        "14 MB for an alpha, 20 for a blurred background, 26 for a cut-out or composite, 12 more with --feather or "
+        "--light-wrap; 16 bits a channel take nearly three times as much, transparency 16 MB more",
         metavar="GB", parse=gigabytes,
     )  # fmt: skip
     alpha: bool = option("write the alpha matte", default=False, group="results")
@@ -95,6 +99,16 @@ class Arguments:
         "write a composite on a colour ('#00ff00', white) or a picture (beach.jpg)", metavar="B"
     )
     blur: bool = option("write a composite on the blurred background", default=False)
+    people: Who = option(
+        "whose alpha is kept where several people stand apart: the largest one's, all, or so many of the largest; "
+        "those who touch stay together",
+        "all", metavar="largest|all|N", parse=people,
+    )  # fmt: skip
+    feather: float = option("soften the edges, by a blur of so many pixels", 0.0, metavar="PX", parse=pixels)
+    light_wrap: float = option(
+        "let the background's light fall on the subject's edges, 0 to 1", 0.0, metavar="SHARE", parse=share
+    )
+    linear: bool = option("mix light, not the pictures' values: lighter soft edges", default=False)
     resize: Literal["stretch", "letterbox"] = option(
         "how a picture becomes the network's input", "stretch", group="inference"
     )
@@ -130,9 +144,11 @@ class Arguments:
 def run(args: Arguments, console: Console) -> None:
     """Matte every picture; those that fail are named at the end."""
     memory = None if args.max_memory is None else int(args.max_memory * 1e9)
-    budget = Budget(args.max_megapixels * 1_000_000, memory)
+    effect = Effect(feather=args.feather, light_wrap=args.light_wrap, linear=args.linear)
+    more = EFFECTS if args.feather or args.light_wrap else 0
+    budget = Budget(args.max_megapixels * 1_000_000, memory, more)
     behind = None if args.background is None else read_background(args.background, budget.max_pixels)
-    recipe = Recipe(args.kinds(), behind, force=args.force)
+    recipe = Recipe(args.kinds(), behind, args.force, args.people, effect)
     named, words = args.split()
     found = collect(words, recursive=args.recursive)
     inputs = [source.path for source in found.pictures]
