@@ -3,7 +3,7 @@
     python -m tests.mutations [NAME ...]
 
 ``mutations.toml`` has them: ``old`` stands once in a file of the package, and some of ``tests`` must fail when ``new``
-stands there. Each is made in a copy of the tree. The exit code is 1 if one survives.
+stands there. Each is made in a copy of the tree; the exit code is 1 if one survives.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TABLE = Path(__file__).with_suffix(".toml")
 
 
 class Mutation(NamedTuple):
-    """A row of the table; ``file`` is below ``p3m_edge``, ``tests`` below ``tests``."""
+    """A row of the table; ``file`` is below ``p3m_edge``, ``tests`` below ``tests``, or names of single ones."""
 
     name: str
     file: str
@@ -42,8 +42,8 @@ def survives(mutation: Mutation, tree: Path) -> bool:
     source = file.read_text("utf-8")
     file.write_text(source.replace(mutation.old, mutation.new), "utf-8")
     try:
-        files = (str(Path("tests", name)) for name in mutation.tests)
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
+        tests = (f"tests/{name}" for name in mutation.tests)
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
         ran = subprocess.run(command, cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)}, capture_output=True)
         if ran.returncode not in (0, 1):
             sys.exit(ran.stdout.decode() + ran.stderr.decode())
