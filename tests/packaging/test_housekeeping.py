@@ -19,6 +19,7 @@ import make
 from p3m_edge import cli, manifest
 from p3m_edge.targets import FP16, FP32, INT8, TARGETS, Limits, Target
 from tests.artefacts import make_artefact, picture
+from tests.mutations import Mutation, mutations
 from tests.packaging.sources import ROOT, project_files
 from tests.tools import load_tool
 
@@ -210,3 +211,11 @@ def test_tracked_files_name_no_machine_and_no_index(pattern: str) -> None:
             text = path.read_text(encoding="utf-8", errors="replace")
             found += [f"{name}: {m.group()}" for m in compiled.finditer(text)]
     assert found == []
+
+
+@pytest.mark.parametrize("mutation", mutations(), ids=lambda mutation: mutation.name)
+def test_mutations_name_a_line_and_tests_that_exist(mutation: Mutation) -> None:
+    assert (ROOT / "p3m_edge" / mutation.file).read_text("utf-8").count(mutation.old) == 1
+    assert mutation.new != mutation.old
+    assert mutation.tests
+    assert all((ROOT / "tests" / name.partition("::")[0]).exists() for name in mutation.tests)
