@@ -1,0 +1,236 @@
+"""One video file becomes others: every frame matted, composed and written, with its time stamp and the audio."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Literal, cast, get_args
+
+import msgspec
+import numpy as np
+
+from p3m_edge import arguments
+from p3m_edge.arrays import Array, Pixels
+from p3m_edge.errors import InputError, OutputError, UsageError, one_of
+from p3m_edge.metrics import as_float32
+from p3m_edge.runtimes import Matting, compose
+from p3m_edge.video.codecs import SUFFIXES, Codec, choose
+from p3m_edge.video.draft import SEGMENT, Draft, FileDraft, SequenceDraft
+from p3m_edge.video.frame import Alpha, Timings
+from p3m_edge.video.read import FileSource
+from p3m_edge.video.stream import Effect, MattingStream
+from p3m_edge.video.write import check_audio
+
+Kind = Literal["alpha", "cutout", "composite", "blur", "base"]
+"""The matte in grey; the subject with an alpha channel; on another background; before its own background, blurred; the
+frames as they are, as the layer below the cut-out."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_SAMPLES = 10_000  # frames whose times are kept
+_WARM_UP = 15  # frames before the first one that is wanted, which the stabiliser sees
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What came of a video.
+
+    Attributes
+    ----------
+    outputs
+        The files, or folders of PNG files.
+    frames, resumed
+        How many each of them has; how many of these an earlier run had made.
+    width, height
+        Of the frames.
+    seconds
+        That it took.
+    milliseconds
+        The median over the last frames of each part of the work: those of :class:`~p3m_edge.video.frame.Timings`, where
+        ``composed`` is for all outputs, and ``written``.
+    remarks
+        What must be known about the frames.
+    """
+
+    outputs: dict[Kind, Path]
+    frames: int
+    resumed: int
+    width: int
+    height: int
+    seconds: float
+    milliseconds: dict[str, float]
+    remarks: tuple[str, ...]
+
+
+def matte_video(
+    source: str | Path, outputs: Mapping[Kind, str | Path], matting: Matting, *,
+    background: Sequence[int] | Array | None = None, codec: Codec | None = None, stabilise: bool = True,
+    audio: bool = True, resume: bool = False, progress: Callable[[int, int | None], None] = lambda done, of: None,
+) -> Converted:  # fmt: skip
+    """Matte a video file: as many frames as it has, with their time stamps, in the colours and bits of the source.
+
+    Results appear when they are complete. Until then they are kept in segments in a folder beside them
+    (``.clip.mp4.parts``), which stays if the run ends early; memory is the same whatever the length.
+
+    Parameters
+    ----------
+    source
+        Any file that FFmpeg reads.
+    outputs
+        For each kind the file that is written, or replaced: .mp4, .m4v, .mov, .mkv or .webm; without a suffix, a folder
+        of PNG files. Several kinds are made in one go: ``base`` and ``cutout`` are layers of equal length.
+    matting
+        An open artefact whose frames are RGB.
+    background
+        For ``composite``: three values in 0..255, or a picture ``[h, w, 3]``.
+    codec
+        Of all video files; None: what is usual in each.
+    stabilise
+        Steady the mattes in time.
+    audio
+        Copy the audio of the source.
+    resume
+        Go on after the last whole segment of an earlier run with the same arguments.
+    progress
+        Called with the frames that are done, and how many there are as far as the source says.
+
+    Raises
+    ------
+    UsageError
+        The arguments do not fit together, or not to the earlier run.
+    MissingError
+        PyAV, or an encoder, is absent.
+    InputError
+        The source cannot be read, or a frame cannot be matted.
+    OutputError
+        A result cannot be written, or would replace the source.
+    """
+    start, path = perf_counter(), arguments.path("a video", source)
+    paths = _checked(path, outputs, matting, background)
+    renders = {kind: renderer(kind, background) for kind in paths}
+    with FileSource(path) as clip:
+        info = clip.info
+    if audio:
+        for each in paths.values():
+            if each.suffix:
+                check_audio(info.audio, each)
+    heard = path if audio and info.audio else None
+    with ExitStack() as stack:
+        drafts: dict[Kind, Draft] = {}
+        for kind, each in paths.items():
+            job, alpha = _job(path, matting, kind, background, codec, stabilise, audio), kind == "cutout"
+            if each.suffix:
+                chosen = choose(each, codec, alpha=alpha)
+                drafts[kind] = FileDraft(each, job, info.format, chosen, alpha=alpha, audio=heard, resume=resume)
+            else:
+                drafts[kind] = SequenceDraft(each, job, resume=resume)
+            stack.callback(drafts[kind].stop)
+        done = min(draft.done for draft in drafts.values()) // SEGMENT * SEGMENT
+        for draft in drafts.values():
+            draft.keep(done)
+        clip = stack.enter_context(FileSource(path, start=max(0, done - _WARM_UP)))
+        stream = stack.enter_context(MattingStream(clip, matting, stabilise=stabilise))
+        times, frames = _write_all(stream, drafts, renders, done, info.frames, progress)
+        if not frames:
+            raise InputError(f"{path} has no frames")
+        for draft in drafts.values():
+            draft.finish()
+    remarks = list(clip.remarks)
+    if (info.width % 2 or info.height % 2) and any(each.suffix for each in paths.values()):
+        remarks.append("odd sides have one row or column more in video files")
+    return Converted(paths, frames, done, info.width, info.height, perf_counter() - start, times, tuple(remarks))
+
+
+def renderer(kind: Kind, background: Sequence[int] | Array | None = None, *, fast: bool = False) -> Effect:
+    """What makes the pictures of a kind.
+
+    Parameters
+    ----------
+    kind
+        What is wanted.
+    background
+        For ``composite``: three values in 0..255, or a picture ``[h, w, 3]``.
+    fast
+        Composites blend the frame itself: a possible halo, in a fraction of the time.
+    """
+    effects: dict[Kind, Effect] = {
+        "alpha": _grey, "cutout": compose.cutout, "blur": compose.blur_background, "base": lambda frame, alpha: frame,
+    }  # fmt: skip
+    if kind != "composite":
+        return effects[one_of("kind of result", kind, KINDS)]
+    if background is None:
+        raise UsageError("a composite needs a background")
+    return _Composite(background, fast=fast)
+
+
+class _Composite:
+    """The subject on a background, which is brought to the frames' size once."""
+
+    def __init__(self, background: Sequence[int] | Array, *, fast: bool) -> None:
+        self._background, self._fast, self._fitting = background, fast, cast(Array, np.empty(0, np.uint8))
+
+    def __call__(self, frame: Array, alpha: Alpha) -> Pixels:
+        if (self._fitting.shape, self._fitting.dtype) != (frame.shape, frame.dtype):
+            nothing = np.zeros(alpha.shape, np.uint8)
+            self._fitting = compose.composite(frame, nothing, self._background, foreground=frame)
+        return compose.composite(frame, alpha, self._fitting, foreground=frame if self._fast else None)
+
+
+def _grey(frame: Array, alpha: Alpha) -> Pixels:
+    grey = alpha if alpha.dtype == frame.dtype else compose.quantized(as_float32("the alpha", alpha), frame.dtype)
+    return cast(Pixels, np.repeat(grey[..., None], 3, axis=2))
+
+
+def _checked(
+    source: Path, outputs: Mapping[Kind, str | Path], matting: Matting, background: object
+) -> dict[Kind, Path]:  # fmt: skip
+    arguments.instance("the matting", matting, Matting)
+    if not isinstance(outputs, Mapping) or not outputs:
+        raise UsageError("the outputs are kinds with their files, at least one", hint=f"kinds: {', '.join(KINDS)}")
+    paths = {one_of("kind of result", kind, KINDS): arguments.path("an output", path) for kind, path in outputs.items()}
+    for path in paths.values():
+        if path.exists() and source.exists() and path.samefile(source):
+            raise OutputError(f"{path} is the input and is not overwritten", hint="choose another --out")
+        if path.is_dir() and path.suffix.lower() in SUFFIXES:
+            raise OutputError(f"{path} is a folder")
+    if len({path.resolve() for path in paths.values()}) < len(paths):
+        raise UsageError("two kinds of result have the same file")
+    if ("composite" in paths) != (background is not None):
+        raise UsageError("a background and a composite belong together")
+    return paths
+
+
+def _job(
+    source: Path, matting: Matting, kind: Kind, background: Sequence[int] | Array | None, *options: object
+) -> bytes:  # fmt: skip
+    """All that the frames of a result depend on."""
+    status = source.stat()
+    behind = hashlib.sha256(background.tobytes()).hexdigest() if isinstance(background, np.ndarray) else background
+    artefact = hashlib.sha256(msgspec.json.encode(matting.manifest)).hexdigest()
+    parts = [str(source.resolve()), status.st_size, status.st_mtime_ns, artefact, kind, behind, *options]
+    return msgspec.json.format(msgspec.json.encode(parts))
+
+
+def _write_all(
+    stream: MattingStream, drafts: Mapping[Kind, Draft], renders: Mapping[Kind, Effect], done: int, total: int | None,
+    progress: Callable[[int, int | None], None],
+) -> tuple[dict[str, float], int]:  # fmt: skip
+    """Write the results of a stream; the median milliseconds of each part of the work, and the number of frames."""
+    times: deque[list[float]] = deque(maxlen=_SAMPLES)
+    for result in stream:
+        if result.frame.index < done:
+            continue
+        began = perf_counter()
+        pictures = {kind: renders[kind](result.frame.image, result.alpha) for kind in drafts}
+        composed = perf_counter()
+        for kind, draft in drafts.items():
+            draft.write(result.frame, pictures[kind])
+        parts = result.timings._replace(composed=1e3 * (composed - began))
+        times.append([*parts, 1e3 * (perf_counter() - composed)])
+        done = result.frame.index + 1
+        progress(done, total)
+    medians = np.median(np.array(times), axis=0).tolist() if times else ()
+    return dict(zip((*Timings._fields, "written"), medians, strict=bool(times))), done
