@@ -113,18 +113,17 @@ def matte_video(
     renders = {kind: renderer(kind, background) for kind in paths}
     with FileSource(path) as clip:
         info = clip.info
-    if audio:
-        for each in paths.values():
-            if each.suffix:
-                check_audio(info.audio, each)
     heard = path if audio and info.audio else None
+    codecs = {kind: choose(each, codec, alpha=kind == "cutout") for kind, each in paths.items() if each.suffix}
+    for kind in codecs:
+        check_audio(info.audio if heard else (), paths[kind])
     with ExitStack() as stack:
         drafts: dict[Kind, Draft] = {}
         for kind, each in paths.items():
-            job, alpha = _job(path, matting, kind, background, codec, stabilise, audio), kind == "cutout"
-            if each.suffix:
-                chosen = choose(each, codec, alpha=alpha)
-                drafts[kind] = FileDraft(each, job, info.format, chosen, alpha=alpha, audio=heard, resume=resume)
+            job = _job(path, matting, kind, background, codec, stabilise, audio)
+            if kind in codecs:
+                alpha = kind == "cutout"
+                drafts[kind] = FileDraft(each, job, info.format, codecs[kind], alpha=alpha, audio=heard, resume=resume)
             else:
                 drafts[kind] = SequenceDraft(each, job, resume=resume)
             stack.callback(drafts[kind].stop)

@@ -91,7 +91,7 @@ class Draft:
 
     def stop(self) -> None:
         """Leave it as it is, for a later run; nothing, if no segment is whole."""
-        if not self._count():
+        if self._count() < SEGMENT:
             self.delete()
         self._lock.release()
 

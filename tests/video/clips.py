@@ -31,7 +31,7 @@ def write_clip(
 ) -> Path:  # fmt: skip
     """Write a clip; ``colours`` are range and matrix."""
     base = Fraction(1, 1000)
-    options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    options = {"libx265": {"x265-params": "log-level=none"}, "libx264": {"preset": "ultrafast"}}.get(codec, {})
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt, stream.time_base = *size, form, base
