@@ -87,7 +87,12 @@ OF_CODEC: dict[Codec, str] = {"h264": ".mp4", "hevc": ".mp4", "vp9": ".webm", "p
 """The kind of file that a codec is in where none is named."""
 MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 READABLE = frozenset({*SUFFIXES, ".3gp", ".avi", ".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".wmv"})
-"""The suffixes of files that the command line takes for videos; FFmpeg looks at the content."""
+"""The suffixes by which a name is that of a video; what is in the file, FFmpeg finds out by itself."""
+
+
+def is_video(path: Path) -> bool:
+    """Whether a name is that of a video file, whether there is one or not."""
+    return path.suffix.lower() in READABLE
 
 
 def library() -> ModuleType:

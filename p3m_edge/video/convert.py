@@ -19,7 +19,7 @@ from p3m_edge.arrays import Array, Pixels
 from p3m_edge.errors import InputError, OutputError, UsageError, one_of
 from p3m_edge.metrics import as_float32
 from p3m_edge.runtimes import Matting, compose
-from p3m_edge.video.codecs import SUFFIXES, Codec, choose
+from p3m_edge.video.codecs import Codec, choose, is_video
 from p3m_edge.video.draft import SEGMENT, Draft, FileDraft, SequenceDraft
 from p3m_edge.video.frame import Alpha, Timings
 from p3m_edge.video.read import FileSource
@@ -80,8 +80,9 @@ def matte_video(
     source
         Any file that FFmpeg reads.
     outputs
-        For each kind the file that is written, or replaced: .mp4, .m4v, .mov, .mkv or .webm; without a suffix, a folder
-        of PNG files. Several kinds are made in one go: ``base`` and ``cutout`` are layers of equal length.
+        For each kind the file that is written, or replaced: .mp4, .m4v, .mov, .mkv or .webm; a name with no suffix of a
+        video is a folder of PNG files. Several kinds are made in one go: ``base`` and ``cutout`` are layers of equal
+        length.
     matting
         An open artefact whose frames are RGB.
     background
@@ -114,7 +115,7 @@ def matte_video(
     with FileSource(path) as clip:
         info = clip.info
     heard = path if audio and info.audio else None
-    codecs = {kind: choose(each, codec, alpha=kind == "cutout") for kind, each in paths.items() if each.suffix}
+    codecs = {kind: choose(each, codec, alpha=kind == "cutout") for kind, each in paths.items() if is_video(each)}
     for kind in codecs:
         check_audio(info.audio if heard else (), paths[kind])
     with ExitStack() as stack:
@@ -138,7 +139,7 @@ def matte_video(
         for draft in drafts.values():
             draft.finish()
     remarks = list(clip.remarks)
-    if (info.width % 2 or info.height % 2) and any(each.suffix for each in paths.values()):
+    if (info.width % 2 or info.height % 2) and codecs:
         remarks.append("odd sides have one row or column more in video files")
     return Converted(paths, frames, done, info.width, info.height, perf_counter() - start, times, tuple(remarks))
 
@@ -179,8 +180,9 @@ class _Composite:
 
 
 def _grey(frame: Array, alpha: Alpha) -> Pixels:
-    grey = alpha if alpha.dtype == frame.dtype else compose.quantized(as_float32("the alpha", alpha), frame.dtype)
-    return cast(Pixels, np.repeat(grey[..., None], 3, axis=2))
+    if alpha.dtype == frame.dtype:
+        return cast(Pixels, alpha)
+    return compose.quantized(as_float32("the alpha", alpha), frame.dtype)
 
 
 def _checked(
@@ -193,7 +195,7 @@ def _checked(
     for path in paths.values():
         if path.exists() and source.exists() and path.samefile(source):
             raise OutputError(f"{path} is the input and is not overwritten", hint="choose another --out")
-        if path.is_dir() and path.suffix.lower() in SUFFIXES:
+        if path.is_dir() and is_video(path):
             raise OutputError(f"{path} is a folder")
     if len({path.resolve() for path in paths.values()}) < len(paths):
         raise UsageError("two kinds of result have the same file")

@@ -27,6 +27,11 @@ SEGMENT = 300
 _JOB, _LAST, _LOCK = "job.json", "last", ".lock"
 
 
+def folder_of(path: Path) -> Path:
+    """The folder in which a result is kept until it is complete."""
+    return path.with_name(f".{path.name}.parts")
+
+
 class Draft:
     """A result in the making.
 
@@ -55,7 +60,7 @@ class Draft:
     pattern: str
 
     def __init__(self, path: Path, job: bytes, *, resume: bool) -> None:
-        self.path, self._folder = path, path.with_name(f".{path.name}.parts")
+        self.path, self._folder = path, folder_of(path)
         self._lock = FileLock(self._folder / _LOCK)
         try:
             self._folder.mkdir(exist_ok=True)

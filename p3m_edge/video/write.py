@@ -123,7 +123,7 @@ class FileSink(_Output):
         super().__init__(path, _timescale(path, form))
 
     def write(self, frame: Frame, picture: Pixels) -> None:
-        """Add the picture of a frame: ``[H, W, 3]``, or 4 with alpha; all of one size.
+        """Add the picture of a frame: ``[H, W, 3]``, grey ``[H, W]``, or with alpha ``[H, W, 4]``; all of one size.
 
         Odd sides get a row or column more, the last one twice: colours of half the size need even ones.
 
@@ -134,6 +134,8 @@ class FileSink(_Output):
         OutputError
             The file cannot be written.
         """
+        if isinstance(picture, np.ndarray) and picture.ndim == 2 and picture.size:
+            picture = cast(Pixels, cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB))
         if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != self._channels:
             raise InputError(f"the file takes [H, W, {self._channels}], not {arguments.described(picture)}")
         if picture.dtype != self._dtype:

@@ -274,7 +274,7 @@ def test_pictures_that_a_file_does_not_take(tmp_path: Path) -> None:
     with FileSink(tmp_path / "out.mp4", PLAIN) as sink:
         for wrong, match in (
             (np.zeros((4, 4, 4), np.uint8), r"takes \[H, W, 3\]"),
-            (np.zeros((4, 4), np.uint8), r"takes \[H, W, 3\]"),
+            (np.zeros((0, 4), np.uint8), r"takes \[H, W, 3\]"),
             (np.zeros((4, 4, 3), np.uint16), "takes uint8"),
             ([1], r"takes \[H, W, 3\]"),
         ):
