@@ -78,7 +78,7 @@ def run(
     single = is_video(args.out) and not args.out.is_dir()
     if single and (len(wanted) > 1 or len(wanted[0]) > 1):
         raise UsageError(f"{args.out} is one file, and there are several results", hint="name a folder as --out")
-    background = _as_array(behind)
+    background = as_array(behind)
     with opened() as matting:
         make_folder(args.out.parent if single else args.out)
         outcomes = tuple(
@@ -114,7 +114,8 @@ def _outputs(args: Arguments, name: PurePath) -> dict[Kind, Path]:
     return outputs
 
 
-def _as_array(behind: Colour | Picture | None) -> Colour | Array | None:
+def as_array(behind: Colour | Picture | None) -> Colour | Array | None:
+    """A background as videos take it, in sRGB; a picture that is transparent in places is on white."""
     if not isinstance(behind, Picture):
         return behind
     return behind.rgb if behind.alpha is None else imageio.flatten(behind.rgb, behind.alpha, 255)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ class Camera:
 
 
 def threads() -> set[str]:
-    return {thread.name for thread in threading.enumerate() if thread.name in {"_read", "_infer", "matting-callback"}}
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("matting")}
 
 
 def test_every_frame_of_a_source_that_waits(matting: Matting, frames: list[NDArray[np.uint8]]) -> None:
@@ -82,10 +83,25 @@ def test_of_a_camera_the_newest_frame_is_taken(matting: Matting, frames: list[ND
         for result in stream:
             time.sleep(0.02)
             seen.append(result.frame.index)
+            assert result.dropped == result.frame.index + 1 - len(seen)
         dropped = stream.dropped
     assert seen == sorted(seen)
     assert dropped > 0
     assert len(seen) + dropped == 4 * COUNT
+
+
+def test_frames_of_a_camera_do_not_wait_in_queues(matting: Matting, frames: list[NDArray[np.uint8]]) -> None:
+    """A frame is taken only after the result two before it was asked for: what a slow consumer gets is new."""
+    asked, taken = [], []
+    with MattingStream(Camera(frames * 20, 200), matting, stabilise=False) as stream:
+        results = iter(stream)
+        for _ in range(8):
+            asked.append(time.perf_counter())
+            result = next(results)
+            taken.append(result.frame.captured + result.timings.waited / 1e3)
+            time.sleep(0.05)
+    for later, earlier in zip(taken[2:], asked, strict=False):
+        assert later >= earlier - 1e-6
 
 
 def test_streams_share_a_matting(matting: Matting, frames: list[NDArray[np.uint8]]) -> None:
@@ -122,6 +138,42 @@ def test_pushed_frames_come_back_by_callback(matting: Matting, frames: list[NDAr
     worker.join(60)
     assert [result.frame.index for result in results] == [0, 1, 2, 3]
     assert threads() == set()
+
+
+def test_a_pushed_array_may_be_overwritten(matting: Matting, frames: list[NDArray[np.uint8]]) -> None:
+    results: list[Matted] = []
+    stream = MattingStream(None, matting, stabilise=False)
+    own = frames[0].copy()
+    stream.push(own)
+    own[:] = 0
+    stream.finish()
+    stream.run(results.append).join(60)
+    np.testing.assert_array_equal(results[0].alpha, matting(frames[0]))
+
+
+def test_an_error_of_the_callback_comes_out_of_push(matting: Matting, frames: list[NDArray[np.uint8]]) -> None:
+    def fail(result: Matted) -> None:
+        raise ZeroDivisionError
+
+    stream = MattingStream(None, matting)
+    worker = stream.run(fail)
+    stream.push(frames[0])
+    worker.join(60)
+    with pytest.raises(ZeroDivisionError):
+        stream.push(frames[1])
+    assert threads() == set()
+
+
+def test_a_stage_of_the_apps_own(matting: Matting, frames: list[NDArray[np.uint8]]) -> None:
+    times: list[float] = []
+
+    def nothing(alpha: NDArray[np.float32], image: NDArray[np.uint8], time: float) -> NDArray[np.float32]:
+        times.append(time)
+        return np.zeros_like(alpha)
+
+    results = list(MattingStream(frames[:3], matting, stabilise=nothing))
+    assert [result.alpha.max() for result in results] == [0, 0, 0]
+    assert times == [0, 1 / 30, 2 / 30]
 
 
 def test_a_consumer_that_stops_in_the_middle(matting: Matting, frames: list[NDArray[np.uint8]]) -> None:
@@ -185,3 +237,10 @@ def test_misuse(matting: Matting, frames: list[NDArray[np.uint8]]) -> None:
     with pytest.raises(UsageError, match="iterated once"):
         list(stream)
     assert list(MattingStream([], matting)) == []
+    wrong: list[dict[str, Any]] = [
+        {"source": 3}, {"matting": None}, {"stabilise": "no"}, {"effect": "blur"}, {"source": None, "stabilise": 1},
+    ]  # fmt: skip
+    for arguments in wrong:
+        given: dict[str, Any] = {"source": frames, "matting": matting} | arguments
+        with pytest.raises(UsageError):
+            MattingStream(**given)
