@@ -180,6 +180,11 @@ class Matting:
         )  # fmt: skip
 
     @property
+    def colour(self) -> Colour:
+        """The channel order of the frames."""
+        return self._colour
+
+    @property
     def pending(self) -> int:
         """How many frames have been submitted and not yet collected."""
         return len(self._pending)

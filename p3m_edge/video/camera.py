@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from p3m_edge import arguments
 from p3m_edge.errors import InputError, MissingError, UsageError, shown
+from p3m_edge.preprocess import Colour
 from p3m_edge.video.frame import Frame
 from p3m_edge.video.source import check_rate
 
@@ -44,6 +45,7 @@ class CameraSource:
     """
 
     live = True
+    colour: Colour | None = "RGB"
 
     def __init__(
         self, device: int | str = 0, size: Sequence[int] | None = None, rate: float | None = None,

@@ -112,13 +112,13 @@ def matte_video(
     start, path = perf_counter(), arguments.path("a video", source)
     paths = _checked(path, outputs, matting, background)
     renders = {kind: renderer(kind, background) for kind in paths}
-    with FileSource(path) as clip:
-        info = clip.info
-    heard = path if audio and info.audio else None
     codecs = {kind: choose(each, codec, alpha=kind == "cutout") for kind, each in paths.items() if is_video(each)}
-    for kind in codecs:
-        check_audio(info.audio if heard else (), paths[kind])
     with ExitStack() as stack:
+        clip = stack.enter_context(FileSource(path))
+        info = clip.info
+        heard = path if audio and info.audio else None
+        for kind in codecs:
+            check_audio(info.audio if heard else (), paths[kind])
         drafts: dict[Kind, Draft] = {}
         for kind, each in paths.items():
             job = _job(path, matting, kind, background, codec, stabilise, audio)
@@ -131,7 +131,7 @@ def matte_video(
         done = min(draft.done for draft in drafts.values()) // SEGMENT * SEGMENT
         for draft in drafts.values():
             draft.keep(done)
-        clip = stack.enter_context(FileSource(path, start=max(0, done - _WARM_UP)))
+        clip.start = max(0, done - _WARM_UP)
         stream = stack.enter_context(MattingStream(clip, matting, stabilise=stabilise))
         times, frames = _write_all(stream, drafts, renders, done, info.frames, progress)
         if not frames:

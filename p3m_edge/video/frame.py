@@ -43,6 +43,11 @@ class Frame:
     duration: int | None = None
 
 
+def eight_bits(image: Array) -> Array:
+    """A picture of 16 bits in 8; another as it is."""
+    return (image >> 8).astype(np.uint8) if getattr(image, "dtype", None) == np.uint16 else image
+
+
 class Timings(NamedTuple):
     """Where the time of a frame went, in milliseconds.
 

@@ -17,6 +17,7 @@ import numpy as np
 from p3m_edge import arguments
 from p3m_edge.arrays import Pixels
 from p3m_edge.errors import InputError, UsageError
+from p3m_edge.preprocess import Colour
 from p3m_edge.video.codecs import BT601, BT709, FULL, LIMITED, UNKNOWN, Format, library, why
 from p3m_edge.video.frame import Frame
 
@@ -69,11 +70,11 @@ class FileSource:
     ----------
     path
         Any container and codec that FFmpeg reads.
-    start
-        The number of the first frame that is wanted; those before it are decoded and passed over.
 
     Attributes
     ----------
+    start
+        The number of the first frame that is wanted, 0 until it is set; those before it are decoded and passed over.
     info
         What the file says about itself.
     damaged, resized
@@ -90,9 +91,10 @@ class FileSource:
     """
 
     live = False
+    colour: Colour | None = "RGB"
 
-    def __init__(self, path: str | Path, *, start: int = 0) -> None:
-        self.path, self._start = arguments.path("a video", path), arguments.count("start", start)
+    def __init__(self, path: str | Path) -> None:
+        self.path, self.start = arguments.path("a video", path), 0
         self.damaged = self.resized = 0
         self._closed = threading.Event()
         self._av = av = library()
@@ -137,7 +139,7 @@ class FileSource:
                 stamp = picture.pts
                 seconds = index / self.info.format.rate if stamp is None else stamp * base
                 begin = seconds if begin is None else begin
-                if index >= self._start:
+                if index >= self.start:
                     image, duration = self._rgb(picture), picture.duration or None
                     yield Frame(image, index, float(seconds - begin), time.perf_counter(), stamp, duration)
         finally:

@@ -15,7 +15,7 @@ from p3m_edge import arguments
 from p3m_edge.arrays import Pixels
 from p3m_edge.errors import InputError, MissingError, OutputError, P3MEdgeError
 from p3m_edge.imageio import write_png
-from p3m_edge.video.frame import Frame
+from p3m_edge.video.frame import Frame, eight_bits
 from p3m_edge.video.source import check_rate
 
 _WINDOWS = "opencv-python has windows, opencv-python-headless has none (only one of them can be installed)"
@@ -143,7 +143,7 @@ class VirtualCameraSink(Closing):
         self._size = 0, 0
 
     def write(self, frame: Frame, picture: Pixels) -> None:
-        """Send a picture, ``[H, W, 3]``, uint8; all of one size."""
+        """Send a picture, ``[H, W, 3]``; all of one size."""
         size = picture.shape[1], picture.shape[0]
         if self._camera is None:
             try:
@@ -155,7 +155,7 @@ class VirtualCameraSink(Closing):
         if size != self._size:
             here, there = ("x".join(map(str, each)) for each in (size, self._size))
             raise InputError(f"frame {frame.index} is {here}, and the virtual camera is {there}")
-        self._camera.send(np.ascontiguousarray(picture))
+        self._camera.send(np.ascontiguousarray(eight_bits(picture)))
 
     def close(self) -> None:
         """Give the camera back."""

@@ -13,6 +13,7 @@ from p3m_edge import arguments
 from p3m_edge.arrays import Pixels
 from p3m_edge.errors import UsageError, shown
 from p3m_edge.imageio import read_image
+from p3m_edge.preprocess import Colour
 from p3m_edge.video.frame import Frame
 
 
@@ -24,9 +25,12 @@ class Source(Protocol):
     live
         It does not wait: a frame that nobody takes in time is replaced by the next one. A source that is not live waits
         until its frame is taken.
+    colour
+        The order of its channels; None: whatever the matting takes.
     """
 
     live: bool
+    colour: Colour | None
 
     def __iter__(self) -> Iterator[Frame]: ...
 
@@ -44,6 +48,7 @@ class ArraySource:
     """
 
     live = False
+    colour: Colour | None = None
 
     def __init__(self, images: Iterable[Pixels], rate: float = 30.0) -> None:
         if not isinstance(images, Iterable):
@@ -67,6 +72,8 @@ class ImageSource(ArraySource):
         On the way: a picture cannot be read.
     """
 
+    colour = "RGB"
+
     def __init__(self, paths: Iterable[str | Path], rate: float = 30.0) -> None:
         named = [arguments.path("a picture", path) for path in paths]
         super().__init__((read_image(path).visible for path in named), rate)
@@ -79,6 +86,7 @@ class PacedSource:
 
     def __init__(self, source: Source) -> None:
         self._source, self._closed = source, threading.Event()
+        self.colour = source.colour
 
     def __iter__(self) -> Iterator[Frame]:
         start = time.perf_counter()

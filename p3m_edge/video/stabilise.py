@@ -8,106 +8,82 @@ what the network gave, so that a hand that appears is there at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, cast
+from functools import lru_cache
+from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.arrays import Array
+from p3m_edge.runtimes.contract import Images
+
+Floats = NDArray[np.float32]
+
 _FLOW_SIZE = 256, 144  # width, height
 _CUT = 40.0  # mean difference of grey values, 0..255, beyond which it is another scene
 _GAP = 0.25  # seconds after which the frame before says nothing
-
-
-@dataclass(frozen=True)
-class StabiliserOptions:
-    """How much is steadied.
-
-    Attributes
-    ----------
-    weight
-        Of the frame before, at most, 0..1; 0: nothing is steadied.
-    grey
-        The difference of grey values, 0..255, at which a point no longer counts as the same.
-    change
-        The difference of alpha, 0..1, at which it counts as a change and is left alone.
-    """
-
-    weight: float = 0.8
-    grey: float = 20.0
-    change: float = 0.35
+_WEIGHT = 0.8  # of the frame before, at most
+_GREY = 20.0  # the difference of grey values, 0..255, at which a point no longer counts as the same
+_CHANGE = 0.35  # the difference of alpha at which it counts as a change and is left alone
 
 
 class Stabiliser:
     """Steadies the mattes of one stream; of each stream, one of its own."""
 
-    def __init__(self, options: StabiliserOptions | None = None) -> None:
-        self._options = options or StabiliserOptions()
+    def __init__(self) -> None:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-        self._grid: NDArray[np.float32] | None = None
-        self.reset()
+        self._before: tuple[Floats, Array, float] | None = None
 
-    def reset(self) -> None:
-        """Forget the frames before."""
-        self._alpha: NDArray[np.float32] | None = None
-        self._grey: NDArray[np.uint8] | None = None
-        self._time = 0.0
-
-    def __call__(self, alpha: NDArray[np.float32], image: NDArray[np.uint8], time: float) -> NDArray[np.float32]:
+    def __call__(self, alpha: Floats, image: Images, time: float) -> Floats:
         """The steadied alpha of the next frame.
 
         Parameters
         ----------
         alpha, image
-            Of the network: ``[height, width]``, 0..1, and ``[height, width, 3]``, RGB.
+            Of the network: ``[height, width]``, 0..1, and ``[height, width, 3]``, uint8, RGB.
         time
             Seconds, of the frame.
 
         Returns
         -------
         alpha
-            Of the same shape; ``alpha`` itself after a cut, a gap or a change of size.
+            Of the same shape; ``alpha`` itself for the first frame, and after a cut, a gap or a change of size.
         """
         grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), _FLOW_SIZE, interpolation=cv2.INTER_AREA)
-        before, grey_before, gap = self._alpha, self._grey, time - self._time
         steady = alpha
-        if before is not None and grey_before is not None and before.shape == alpha.shape and 0 <= gap <= _GAP:
-            difference = cv2.absdiff(grey, grey_before)
-            if cv2.mean(difference)[0] <= _CUT:
-                steady = self._steadied(alpha, before, cast(NDArray[np.uint8], grey), grey_before)
-        self._alpha, self._grey, self._time = steady, cast(NDArray[np.uint8], grey), time
+        if self._before is not None:
+            alpha_before, grey_before, time_before = self._before
+            follows = alpha_before.shape == alpha.shape and 0 <= time - time_before <= _GAP
+            if follows and cv2.mean(cv2.absdiff(grey, grey_before))[0] <= _CUT:
+                steady = self._steadied(alpha, alpha_before, grey, grey_before)
+        self._before = steady, grey, time
         return steady
 
-    def _steadied(
-        self, alpha: NDArray[np.float32], before: NDArray[np.float32], grey: NDArray[np.uint8],
-        grey_before: NDArray[np.uint8],
-    ) -> NDArray[np.float32]:  # fmt: skip
-        options = self._options
-        back = self._flow.calc(grey, grey_before, None)  # type: ignore[call-overload]  # [h, w, 2]: from now to before
-        forth = self._flow.calc(grey_before, grey, None)  # type: ignore[call-overload]
-        places = _places(_FLOW_SIZE[1], _FLOW_SIZE[0]) + back
-        carried, returned = _moved(grey_before, places), _moved(forth, places)
-        off = np.abs(returned + back).sum(axis=2)  # pixels
-        same = 1 - cv2.absdiff(grey, carried).astype(np.float32) / options.grey
-        sure = np.clip(np.minimum(same, 1.5 - off), 0, 1) * np.float32(options.weight)
-        height, width = alpha.shape
-        scale = np.array([width / _FLOW_SIZE[0], height / _FLOW_SIZE[1]], np.float32)
-        flow = cv2.resize(back, (width, height)) * scale
-        warped = cv2.remap(
-            before, _places(height, width) + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )  # type: ignore[call-overload]
-        change = warped - alpha
-        weight = cv2.resize(sure, (width, height)) * np.clip(1 - np.abs(change) / np.float32(options.change), 0, 1)
-        return cast(NDArray[np.float32], alpha + weight * change)
+    def _steadied(self, alpha: Floats, before: Floats, grey: Array, grey_before: Array) -> Floats:
+        back = self._between(grey, grey_before)
+        places = _grid(*_FLOW_SIZE) + back
+        off = np.abs(_moved(self._between(grey_before, grey), places) + back).sum(axis=2)  # pixels
+        same = 1 - cv2.absdiff(grey, _moved(grey_before, places)).astype(np.float32) / np.float32(_GREY)
+        sure = np.clip(np.minimum(same, 1.5 - off), 0, 1) * np.float32(_WEIGHT)
+        size = alpha.shape[1], alpha.shape[0]
+        flow = cv2.resize(back, size) * (np.array(size, np.float32) / np.array(_FLOW_SIZE, np.float32))
+        change = _moved(before, _grid(*size) + flow) - alpha
+        weight = cv2.resize(sure, size) * np.clip(1 - np.abs(change) / np.float32(_CHANGE), 0, 1)
+        return cast(Floats, alpha + weight * change)
+
+    def _between(self, one: Array, other: Array) -> Array:
+        """Where each point of a picture is in another: ``[h, w, 2]``, pixels as x, y from its own place."""
+        return self._flow.calc(one, other, None)  # type: ignore[call-overload,no-any-return]
 
 
-def _places(height: int, width: int) -> NDArray[np.float32]:
+@lru_cache(maxsize=8)
+def _grid(width: int, height: int) -> Floats:
     """Where each pixel is: ``[height, width, 2]`` as x, y."""
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     return np.dstack([x, y])
 
 
-def _moved(picture: NDArray[Any], places: NDArray[np.float32]) -> NDArray[Any]:
+def _moved(picture: Array, places: Array) -> Array:
     """A picture of the values at these places."""
     return cv2.remap(picture, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload,no-any-return]

@@ -23,7 +23,7 @@ from p3m_edge.refine import Place
 from p3m_edge.runtimes import Matting
 from p3m_edge.runtimes.contract import Images
 from p3m_edge.runtimes.engine import Ticket
-from p3m_edge.video.frame import Alpha, Frame, Matted, Timings
+from p3m_edge.video.frame import Alpha, Frame, Matted, Timings, eight_bits
 from p3m_edge.video.source import ArraySource, Source
 from p3m_edge.video.stabilise import Stabiliser
 
@@ -131,7 +131,7 @@ class MattingStream:
     source
         Frames, or arrays ``[H, W, 3]`` that the app has. None: the app gives each frame to :meth:`push`.
     matting
-        An open artefact; of the colour order of the frames, which is ``RGB`` from the sources of this package.
+        An open artefact. One with ``sequence=True`` has a state of its own, and serves one stream alone.
     stabilise
         Steady the mattes in time (:mod:`p3m_edge.video.stabilise`), or a stage that does something else there.
     effect
@@ -156,7 +156,10 @@ class MattingStream:
             raise UsageError("an effect is a function of a frame and its alpha")
         if source is not None and not hasattr(source, "live"):
             source = ArraySource(source)
-        self._source = cast(Source | None, source)
+        self._source = own = cast(Source | None, source)
+        if own is not None and own.colour not in (None, matting.colour):
+            text = f"the source gives {own.colour}, and the matting takes {matting.colour}"
+            raise UsageError(text, hint=f"Matting(..., colour={own.colour!r})")
         self._matting, self._stage, self._effect = matting, stabilise, effect
         self._live = self._source is None or self._source.live
         self._at_work = 1 if self._live else matting.engine.info.requests + 1  # enough to keep the engine busy
@@ -298,11 +301,6 @@ class MattingStream:
             finished - steadied, end - finished, end - frame.captured,
         )  # fmt: skip
         return Matted(frame, refined, picture, Timings(*(1e3 * each for each in seconds)), begun.dropped)
-
-
-def eight_bits(image: Array) -> Array:
-    """What the network takes of a picture."""
-    return (image >> 8).astype(np.uint8) if getattr(image, "dtype", None) == np.uint16 else image
 
 
 def _carry_out(work: Callable[[], None], out: _Queue[T]) -> None:

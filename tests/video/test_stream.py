@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from p3m_edge.errors import InputError, UsageError
+from p3m_edge.preprocess import Colour
 from p3m_edge.runtimes import Matting
 from p3m_edge.video import ArraySource, Frame, Matted, MattingStream
 from tests.artefacts import make_artefact, picture
@@ -37,6 +38,7 @@ class Camera:
     """A source that waits for nobody: it gives its pictures at a rate."""
 
     live = True
+    colour: Colour | None = None
 
     def __init__(self, images: list[NDArray[np.uint8]], rate: float, *, fails: Exception | None = None) -> None:
         self._images, self._rate, self._fails, self.closed = images, rate, fails, False
@@ -105,13 +107,14 @@ def test_frames_of_a_camera_do_not_wait_in_queues(matting: Matting, frames: list
 
 
 def test_streams_share_a_matting(matting: Matting, frames: list[NDArray[np.uint8]]) -> None:
-    alone = [np.stack([result.alpha for result in MattingStream(part, matting)]) for part in (frames, frames[::-1])]
+    parts = (frames, frames[::-1], frames[::2], frames[1::3])
+    alone = [np.stack([result.alpha for result in MattingStream(part, matting)]) for part in parts]
     found: dict[int, NDArray[np.generic]] = {}
 
     def work(number: int, part: list[NDArray[np.uint8]]) -> None:
         found[number] = np.stack([result.alpha for result in MattingStream(part, matting)])
 
-    workers = [threading.Thread(target=work, args=each) for each in enumerate((frames, frames[::-1]))]
+    workers = [threading.Thread(target=work, args=each) for each in enumerate(parts)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -237,6 +240,10 @@ def test_misuse(matting: Matting, frames: list[NDArray[np.uint8]]) -> None:
     with pytest.raises(UsageError, match="iterated once"):
         list(stream)
     assert list(MattingStream([], matting)) == []
+    camera = Camera(frames, 100)
+    camera.colour = "BGR"
+    with pytest.raises(UsageError, match="the source gives BGR, and the matting takes RGB"):
+        MattingStream(camera, matting)
     wrong: list[dict[str, Any]] = [
         {"source": 3}, {"matting": None}, {"stabilise": "no"}, {"effect": "blur"}, {"source": None, "stabilise": 1},
     ]  # fmt: skip
