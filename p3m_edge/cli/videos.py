@@ -78,6 +78,8 @@ def run(
     single = is_video(args.out) and not args.out.is_dir()
     if single and (len(wanted) > 1 or len(wanted[0]) > 1):
         raise UsageError(f"{args.out} is one file, and there are several results", hint="name a folder as --out")
+    if single and args.codec == "png":
+        raise UsageError(f"--codec png makes folders of PNG files, and {args.out} is a file")
     background = as_array(behind)
     with opened() as matting:
         make_folder(args.out.parent if single else args.out)

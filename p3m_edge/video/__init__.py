@@ -15,7 +15,7 @@ from p3m_edge.video.read import FileSource, VideoInfo
 from p3m_edge.video.sink import SequenceSink, Sink, VirtualCameraSink, WindowSink
 from p3m_edge.video.source import ArraySource, ImageSource, PacedSource, Source
 from p3m_edge.video.stabilise import Stabiliser
-from p3m_edge.video.stream import Effect, MattingStream, Stage
+from p3m_edge.video.stream import MattingStream, Render, Stage
 from p3m_edge.video.write import FileSink
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "CameraSource",
     "Codec",
     "Converted",
-    "Effect",
     "FileSink",
     "FileSource",
     "Format",
@@ -33,6 +32,7 @@ __all__ = [
     "Matted",
     "MattingStream",
     "PacedSource",
+    "Render",
     "SequenceSink",
     "Sink",
     "Source",

@@ -30,6 +30,8 @@ class Format:
         Of a colour value, 8 or more.
     matrix, full_range, primaries, transfer
         Of the colours, as numbers of ITU-T H.273.
+    pixel_aspect
+        How wide a pixel is shown, in heights.
     """
 
     rate: Fraction = Fraction(30)
@@ -39,6 +41,7 @@ class Format:
     full_range: bool = False
     primaries: int = BT709
     transfer: int = BT709
+    pixel_aspect: Fraction = Fraction(1)
 
     @property
     def scaler_matrix(self) -> int:

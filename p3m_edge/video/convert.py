@@ -23,7 +23,7 @@ from p3m_edge.video.codecs import Codec, choose, is_video
 from p3m_edge.video.draft import SEGMENT, Draft, FileDraft, SequenceDraft
 from p3m_edge.video.frame import Alpha, Timings
 from p3m_edge.video.read import FileSource
-from p3m_edge.video.stream import Effect, MattingStream
+from p3m_edge.video.stream import MattingStream, Render
 from p3m_edge.video.write import check_audio
 
 Kind = Literal["alpha", "cutout", "composite", "blur", "base"]
@@ -144,7 +144,7 @@ def matte_video(
     return Converted(paths, frames, done, info.width, info.height, perf_counter() - start, times, tuple(remarks))
 
 
-def renderer(kind: Kind, background: Sequence[int] | Array | None = None, *, fast: bool = False) -> Effect:
+def renderer(kind: Kind, background: Sequence[int] | Array | None = None, *, fast: bool = False) -> Render:
     """What makes the pictures of a kind.
 
     Parameters
@@ -156,7 +156,7 @@ def renderer(kind: Kind, background: Sequence[int] | Array | None = None, *, fas
     fast
         Composites blend the frame itself: a possible halo, in a fraction of the time.
     """
-    effects: dict[Kind, Effect] = {
+    effects: dict[Kind, Render] = {
         "alpha": _grey, "cutout": compose.cutout, "blur": compose.blur_background, "base": lambda frame, alpha: frame,
     }  # fmt: skip
     if kind != "composite":
@@ -216,7 +216,7 @@ def _job(
 
 
 def _write_all(
-    stream: MattingStream, drafts: Mapping[Kind, Draft], renders: Mapping[Kind, Effect], done: int, total: int | None,
+    stream: MattingStream, drafts: Mapping[Kind, Draft], renders: Mapping[Kind, Render], done: int, total: int | None,
     progress: Callable[[int, int | None], None],
 ) -> tuple[dict[str, float], int]:  # fmt: skip
     """Write the results of a stream; the median milliseconds of each part of the work, and the number of frames."""

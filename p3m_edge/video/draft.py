@@ -65,18 +65,25 @@ class Draft:
         try:
             self._folder.mkdir(exist_ok=True)
             self._lock.acquire(timeout=0)
-            known = self._folder / _JOB
-            if resume and known.exists() and known.read_bytes() != job:
-                self._lock.release()
-                text = f"{path} was begun from another video, artefact or with other options"
-                raise UsageError(text, hint="give the same ones, or begin anew, without --resume")
-            self.done = self._count() // SEGMENT * SEGMENT if resume and known.exists() else 0
-            self.keep(self.done)
-            atomic_write(known, job)
         except Timeout as error:
             raise OutputError(f"{path} is being written by another run") from error
         except OSError as error:
             raise OutputError(f"{path} cannot be written: {reason(error)}") from error
+        try:
+            self._begin(self._folder / _JOB, job, resume=resume)
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {reason(error)}") from error
+        except BaseException:
+            self.stop()
+            raise
+
+    def _begin(self, known: Path, job: bytes, *, resume: bool) -> None:
+        goes_on = resume and known.exists()
+        if goes_on and known.read_bytes() != job:
+            text = f"{self.path} was begun from another video, artefact or with other options"
+            raise UsageError(text, hint="give the same ones, or begin anew, without --resume")
+        self.keep(self._count() // SEGMENT * SEGMENT if goes_on else 0)
+        atomic_write(known, job)
 
     def keep(self, frames: int) -> None:
         """Go on after so many frames, a multiple of ``SEGMENT``; later ones are deleted."""

@@ -188,10 +188,11 @@ class FileSource:
         length = stream.duration * stream.time_base if stream.duration and stream.time_base else 0
         if not length and self._container.duration:
             length = Fraction(self._container.duration, 1_000_000)
+        aspect = Fraction(context.sample_aspect_ratio or stream.sample_aspect_ratio or 1)
         form = Format(
             rate, Fraction(stream.time_base or Fraction(1, 90_000)), max(each.bits for each in first.format.components),
             known, context.color_range == FULL or first.format.name.startswith(_RGB), int(context.color_primaries),
-            int(context.color_trc),
+            int(context.color_trc), 1 / aspect if turned else aspect,
         )  # fmt: skip
         audio = tuple(each.codec_context.codec.canonical_name for each in self._container.streams.audio)
         return VideoInfo(width, height, stream.frames or round(length * rate) or None, context.name, audio, form)

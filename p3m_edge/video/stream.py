@@ -27,7 +27,7 @@ from p3m_edge.video.frame import Alpha, Frame, Matted, Timings, eight_bits
 from p3m_edge.video.source import ArraySource, Source
 from p3m_edge.video.stabilise import Stabiliser
 
-Effect = Callable[[Array, Alpha], Pixels]
+Render = Callable[[Array, Alpha], Pixels]
 """From a frame's picture ``[H, W, 3]`` and its alpha ``[H, W]`` to the picture that is shown."""
 T = TypeVar("T")
 
@@ -147,7 +147,7 @@ class MattingStream:
 
     def __init__(
         self, source: Source | Iterable[Pixels] | None, matting: Matting, *, stabilise: bool | Stage = True,
-        effect: Effect | None = None,
+        effect: Render | None = None,
     ) -> None:  # fmt: skip
         arguments.instance("the matting", matting, Matting)
         if not callable(stabilise):

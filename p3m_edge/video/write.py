@@ -174,6 +174,7 @@ class FileSink(_Output):
             self._full = self._pixels in ("rgb24", "argb") or (form.full_range and not self._pixels.startswith("yuva"))
             context.color_range, context.colorspace = FULL if self._full else LIMITED, form.matrix
             context.color_primaries, context.color_trc = form.primaries, form.transfer
+            context.sample_aspect_ratio = form.pixel_aspect
             if encoder.tag is not None and self.path.suffix.lower() in _MOVIE:
                 context.codec_tag = encoder.tag
             self._stream = stream

@@ -84,6 +84,7 @@ def test_what_is_refused(artefact, photo, tmp_path, capsys, monkeypatch):
         ([clip, "--out", "out.webm", "--blur"], 2, "--mute"),
         ([clip, "--out", clip, "--blur", "--force"], 1, "is the input"),
         ([tmp_path / "none.mp4", "--out", "out.mp4"], 1, "No such file"),
+        ([clip, "--out", "out.mov", "--codec", "png"], 2, "makes folders"),
         ([clip, "--out", "out.avi"], 2, "no kind of video that can be written"),
     ):
         assert main(["run", str(artefact), *map(str, words)]) == code

@@ -277,3 +277,13 @@ def test_without_audio(matting: Matting, tmp_path: Path) -> None:
     matte_video(source, {"alpha": tmp_path / "out.webm"}, matting, audio=False)
     with av.open(str(tmp_path / "out.webm")) as container:
         assert not container.streams.audio
+
+
+def test_one_run_at_a_time(matting: Matting, tmp_path: Path) -> None:
+    source, out = write_clip(tmp_path / "clip.mp4"), tmp_path / "out.mp4"
+
+    def again(done: int, of: int | None) -> None:
+        with pytest.raises(OutputError, match="is being written by another run"):
+            matte_video(source, {"alpha": out}, matting, resume=True)
+
+    assert matte_video(source, {"alpha": out}, matting, progress=again).frames == 10

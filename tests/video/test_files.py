@@ -282,3 +282,24 @@ def test_pictures_that_a_file_does_not_take(tmp_path: Path) -> None:
             with pytest.raises(InputError, match=match):
                 sink.write(Frame(picture(0, 4, 4), 0, 0.0, 0.0), wrong)  # type: ignore[arg-type]
         sink.write(Frame(picture(0, 4, 4), 0, 0.0, 0.0), picture(0, 4, 4))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_pixels_that_are_no_squares(tmp_path: Path, suffix: str) -> None:
+    form = replace(PLAIN, pixel_aspect=Fraction(16, 15))
+    with FileSink(tmp_path / f"part{suffix}", form) as sink:
+        sink.write(Frame(picture(0, 96, 64), 0, 0.0, 0.0), picture(0, 96, 64))
+    join([tmp_path / f"part{suffix}"], tmp_path / f"out{suffix}", form, None)
+    with FileSource(tmp_path / f"out{suffix}") as back:
+        assert back.info.format.pixel_aspect == Fraction(16, 15)
+
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "song.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=44100, layout="mono")
+        heard = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
+        heard.sample_rate = 44100
+        container.mux(stream.encode(heard))
+        container.mux(stream.encode(None))
+    with pytest.raises(InputError, match="holds no pictures"):
+        FileSource(tmp_path / "song.mp4")
