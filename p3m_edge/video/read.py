@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 _HD = 720
 """From this height on, a file that does not say which matrix its colours have is taken for BT.709, below for BT.601."""
-_RGB = ("yuvj", "rgb", "bgr", "gbr", "argb", "abgr", "gray", "pal8")
-"""How the names of pixel formats begin whose values have the full range."""
+_RGB = 0  # as a matrix: there is none
+_TEXT = "tty"  # FFmpeg would draw it
 _HDR = (16, 18)  # transfer of PQ and HLG
 _RATES = 1, 1000  # what is outside is no rate of frames, but that of time stamps
 
@@ -103,6 +103,8 @@ class FileSource:
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise InputError(f"{self.path} cannot be read as a video: {why(error)}") from error
         try:
+            if self._container.format.name == _TEXT:
+                raise InputError(f"{self.path} cannot be read as a video: it is a text")
             stream = self._container.streams.best("video")  # not the cover of a song
             if stream is None:
                 raise InputError(f"{self.path} holds no pictures")
@@ -182,7 +184,9 @@ class FileSource:
         stream, context = self._stream, self._stream.codec_context
         turned = int(first.rotation) % 180 != 0
         width, height = (first.height, first.width) if turned else (first.width, first.height)
-        known = context.colorspace if context.colorspace != UNKNOWN else BT709 if first.height >= _HD else BT601
+        known = context.colorspace
+        if known in (_RGB, UNKNOWN):
+            known = BT709 if first.height >= _HD else BT601
         rates = [rate for rate in (stream.average_rate, stream.guessed_rate) if rate and _RATES[0] <= rate <= _RATES[1]]
         rate = Fraction(rates[0]) if rates else Fraction(30)
         length = stream.duration * stream.time_base if stream.duration and stream.time_base else 0
@@ -191,7 +195,8 @@ class FileSource:
         aspect = Fraction(context.sample_aspect_ratio or stream.sample_aspect_ratio or 1)
         form = Format(
             rate, Fraction(stream.time_base or Fraction(1, 90_000)), max(each.bits for each in first.format.components),
-            known, context.color_range == FULL or first.format.name.startswith(_RGB), int(context.color_primaries),
+            known, not first.format.is_rgb and (context.color_range == FULL or first.format.name.startswith("yuvj")),
+            int(context.color_primaries),
             int(context.color_trc), 1 / aspect if turned else aspect,
         )  # fmt: skip
         audio = tuple(each.codec_context.codec.canonical_name for each in self._container.streams.audio)

@@ -127,6 +127,23 @@ def test_damaged_pieces_are_counted_and_passed_over(tmp_path: Path) -> None:
         assert [frame.index for frame in found] == list(range(len(found)))
 
 
+@pytest.mark.parametrize(("name", "codec", "form"), [("a.mov", "qtrle", "rgb24"), ("a.mkv", "ffv1", "bgr0")])
+def test_rgb_is_read_as_it_is_and_becomes_limited_yuv(tmp_path: Path, name: str, codec: str, form: str) -> None:
+    with FileSource(write_clip(tmp_path / name, codec=codec, form=form)) as clip:
+        for number, frame in enumerate(clip):
+            np.testing.assert_array_equal(frame.image, picture(number, 96, 64))
+    frames = copy(tmp_path / name, tmp_path / "out.mp4")
+    with FileSource(tmp_path / "out.mp4") as back:
+        assert (back.info.format.matrix, back.info.format.full_range) == (5, False)
+        assert all(near(found, wanted, 0.02) for found, wanted in zip(back, frames, strict=True))
+
+
+def test_a_text_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("hello\nworld\n" * 50)
+    with pytest.raises(InputError, match="it is a text"):
+        FileSource(tmp_path / "a.txt")
+
+
 @pytest.mark.parametrize("content", [b"", b"no video", b"\x00" * 5000])
 def test_what_is_no_video(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "clip.mp4").write_bytes(content)
