@@ -20,7 +20,7 @@ from p3m_edge.errors import InputError, OutputError, UsageError, one_of
 from p3m_edge.metrics import as_float32
 from p3m_edge.runtimes import Matting, compose
 from p3m_edge.video.codecs import Codec, choose, is_video
-from p3m_edge.video.draft import SEGMENT, Draft, FileDraft, SequenceDraft
+from p3m_edge.video.draft import Draft, FileDraft, SequenceDraft
 from p3m_edge.video.frame import Alpha, Timings
 from p3m_edge.video.read import FileSource
 from p3m_edge.video.stream import MattingStream, Render
@@ -112,23 +112,12 @@ def matte_video(
     start, path = perf_counter(), arguments.path("a video", source)
     paths = _checked(path, outputs, matting, background)
     renders = {kind: renderer(kind, background) for kind in paths}
-    codecs = {kind: choose(each, codec, alpha=kind == "cutout") for kind, each in paths.items() if is_video(each)}
     with ExitStack() as stack:
         clip = stack.enter_context(FileSource(path))
         info = clip.info
-        heard = path if audio and info.audio else None
-        for kind in codecs:
-            check_audio(info.audio if heard else (), paths[kind])
-        drafts: dict[Kind, Draft] = {}
-        for kind, each in paths.items():
-            job = _job(path, matting, kind, background, codec, stabilise, audio)
-            if kind in codecs:
-                alpha = kind == "cutout"
-                drafts[kind] = FileDraft(each, job, info.format, codecs[kind], alpha=alpha, audio=heard, resume=resume)
-            else:
-                drafts[kind] = SequenceDraft(each, job, resume=resume)
-            stack.callback(drafts[kind].stop)
-        done = min(draft.done for draft in drafts.values()) // SEGMENT * SEGMENT
+        job = _job(path, matting, background, codec, stabilise, audio)
+        drafts = _drafts(paths, job, clip, codec, stack, audio=audio, resume=resume)
+        done = min(draft.done for draft in drafts.values())
         for draft in drafts.values():
             draft.keep(done)
         clip.start = max(0, done - _WARM_UP)
@@ -139,7 +128,7 @@ def matte_video(
         for draft in drafts.values():
             draft.finish()
     remarks = list(clip.remarks)
-    if (info.width % 2 or info.height % 2) and codecs:
+    if (info.width % 2 or info.height % 2) and any(map(is_video, paths.values())):
         remarks.append("odd sides have one row or column more in video files")
     return Converted(paths, frames, done, info.width, info.height, perf_counter() - start, times, tuple(remarks))
 
@@ -204,14 +193,36 @@ def _checked(
     return paths
 
 
+def _drafts(
+    paths: Mapping[Kind, Path], job: bytes, clip: FileSource, codec: Codec | None, stack: ExitStack, *, audio: bool,
+    resume: bool,
+) -> dict[Kind, Draft]:  # fmt: skip
+    """The results in the making, all of which can be written, as far as can be said now; the stack stops them."""
+    codecs = {kind: choose(each, codec, alpha=kind == "cutout") for kind, each in paths.items() if is_video(each)}
+    heard = clip.path if audio and clip.info.audio else None
+    for kind in codecs:
+        check_audio(clip.info.audio if heard else (), paths[kind])
+    drafts: dict[Kind, Draft] = {}
+    for kind, path in paths.items():
+        own = kind.encode() + b" " + job
+        if kind in codecs:
+            drafts[kind] = FileDraft(
+                path, own, clip.info.format, codecs[kind], alpha=kind == "cutout", audio=heard, resume=resume
+            )
+        else:
+            drafts[kind] = SequenceDraft(path, own, resume=resume)
+        stack.callback(drafts[kind].stop)
+    return drafts
+
+
 def _job(
-    source: Path, matting: Matting, kind: Kind, background: Sequence[int] | Array | None, *options: object
+    source: Path, matting: Matting, background: Sequence[int] | Array | None, *options: object
 ) -> bytes:  # fmt: skip
-    """All that the frames of a result depend on."""
+    """All that the frames of a result depend on, besides its kind."""
     status = source.stat()
     behind = hashlib.sha256(background.tobytes()).hexdigest() if isinstance(background, np.ndarray) else background
     artefact = hashlib.sha256(msgspec.json.encode(matting.manifest)).hexdigest()
-    parts = [str(source.resolve()), status.st_size, status.st_mtime_ns, artefact, kind, behind, *options]
+    parts = [str(source.resolve()), status.st_size, status.st_mtime_ns, artefact, behind, *options]
     return msgspec.json.format(msgspec.json.encode(parts))
 
 

@@ -24,7 +24,7 @@ from p3m_edge.video.write import FileSink, join
 
 SEGMENT = 300
 """Frames; what is lost at most when a run is killed."""
-_JOB, _LAST, _LOCK = "job.json", "last", ".lock"
+_JOB, _LAST, _LOCK = "job", "last", ".lock"
 
 
 def folder_of(path: Path) -> Path:
