@@ -17,6 +17,7 @@ from p3m_edge.preprocess import Colour
 from p3m_edge.video.frame import Frame
 from p3m_edge.video.source import check_rate
 
+_RELEASE = 1.0  # seconds for the driver to give a camera back
 _RETRY = 0.5  # seconds between two attempts to open a camera that has gone
 
 
@@ -68,7 +69,8 @@ class CameraSource:
             raise MissingError(
                 f"the camera {device} cannot be opened", hint="is it plugged in, and used by no other program?"
             )
-        threading.Thread(target=self._grab, args=(camera,), name="matting-camera", daemon=True).start()
+        self._thread = threading.Thread(target=self._grab, args=(camera,), name="matting-camera", daemon=True)
+        self._thread.start()
 
     def __enter__(self) -> Self:
         return self
@@ -94,10 +96,11 @@ class CameraSource:
             yield Frame(rgb, index, max(0.0, captured - start), captured)
 
     def close(self) -> None:
-        """Give the camera back; the driver may take a moment, as long as it is in the middle of a picture."""
+        """Give the camera back. A driver that is stuck in the middle of a picture is left to itself after a second."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        self._thread.join(_RELEASE)
 
     def _open(self) -> cv2.VideoCapture | None:
         camera = cv2.VideoCapture(self._device)

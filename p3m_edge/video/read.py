@@ -117,6 +117,7 @@ class FileSource:
                 raise InputError(f"no picture of {self.path} can be decoded")
             self._first: VideoFrame | None = first
             self.info = self._info(first)
+            self._transparent = len(first.format.components) in (2, 4)
         except BaseException:
             self._container.close()
             raise
@@ -155,6 +156,7 @@ class FileSource:
     def remarks(self) -> tuple[str, ...]:
         """What must be known about the frames so far."""
         found = [
+            (self._transparent, "its own alpha channel is left out"),
             (self.damaged, f"{self.damaged} damaged pieces were passed over"),
             (self.resized, f"{self.resized} frames of another size than the first were scaled to it"),
             (self.info.format.transfer in _HDR, "it is HDR: mattes may be worse, and backgrounds are not converted"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -320,3 +323,29 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
         container.mux(stream.encode(None))
     with pytest.raises(InputError, match="holds no pictures"):
         FileSource(tmp_path / "song.mp4")
+
+
+def test_a_source_with_an_alpha_channel_says_so(tmp_path: Path) -> None:
+    with FileSink(tmp_path / "a.mov", PLAIN, codec="qtrle", alpha=True) as sink:
+        sink.write(
+            Frame(picture(0, 96, 64), 0, 0.0, 0.0), np.dstack([picture(0, 96, 64), np.zeros((64, 96), np.uint8)])
+        )
+    with FileSource(tmp_path / "a.mov") as clip:
+        (frame,) = clip
+        np.testing.assert_array_equal(frame.image, picture(0, 96, 64))
+        assert clip.remarks == ("its own alpha channel is left out",)
+
+
+def test_without_pyav_all_else_works_and_files_name_the_extra(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['av'] = None\n"
+        "from p3m_edge.video import ArraySource, CameraSource, FileSource, MattingStream\n"
+        "from p3m_edge.errors import MissingError\n"
+        "try: FileSource('clip.mp4')\nexcept MissingError as error: print(error, error.hint)"
+    )
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | paths, check=True, capture_output=True, text=True
+    )
+    assert "'av' cannot be imported" in done.stdout
+    assert "p3m-edge[video]" in done.stdout
