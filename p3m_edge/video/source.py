@@ -25,12 +25,10 @@ class Source(Protocol):
     live
         It does not wait: a frame that nobody takes in time is replaced by the next one. A source that is not live waits
         until its frame is taken.
-    colour
-        The order of its channels; None: whatever the matting takes.
+    A source may also have ``colour``, the order of its channels: one that the matting does not take is then an error.
     """
 
     live: bool
-    colour: Colour | None
 
     def __iter__(self) -> Iterator[Frame]: ...
 
@@ -86,7 +84,7 @@ class PacedSource:
 
     def __init__(self, source: Source) -> None:
         self._source, self._closed = source, threading.Event()
-        self.colour = source.colour
+        self.colour: Colour | None = getattr(source, "colour", None)
 
     def __iter__(self) -> Iterator[Frame]:
         start = time.perf_counter()

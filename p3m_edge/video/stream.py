@@ -156,10 +156,11 @@ class MattingStream:
             raise UsageError("an effect is a function of a frame and its alpha")
         if source is not None and not hasattr(source, "live"):
             source = ArraySource(source)
-        self._source = own = cast(Source | None, source)
-        if own is not None and own.colour not in (None, matting.colour):
-            text = f"the source gives {own.colour}, and the matting takes {matting.colour}"
-            raise UsageError(text, hint=f"Matting(..., colour={own.colour!r})")
+        self._source = cast(Source | None, source)
+        order = getattr(source, "colour", None)
+        if order not in (None, matting.colour):
+            text = f"the source gives {order}, and the matting takes {matting.colour}"
+            raise UsageError(text, hint=f"Matting(..., colour={order!r})")
         self._matting, self._stage, self._effect = matting, stabilise, effect
         self._live = self._source is None or self._source.live
         self._at_work = 1 if self._live else matting.engine.info.requests + 1  # enough to keep the engine busy

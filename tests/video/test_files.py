@@ -326,10 +326,9 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
 
 
 def test_a_source_with_an_alpha_channel_says_so(tmp_path: Path) -> None:
+    hidden = np.dstack([picture(0, 96, 64), np.zeros((64, 96), np.uint8)])
     with FileSink(tmp_path / "a.mov", PLAIN, codec="qtrle", alpha=True) as sink:
-        sink.write(
-            Frame(picture(0, 96, 64), 0, 0.0, 0.0), np.dstack([picture(0, 96, 64), np.zeros((64, 96), np.uint8)])
-        )
+        sink.write(Frame(picture(0, 96, 64), 0, 0.0, 0.0), hidden)
     with FileSource(tmp_path / "a.mov") as clip:
         (frame,) = clip
         np.testing.assert_array_equal(frame.image, picture(0, 96, 64))
