@@ -27,6 +27,7 @@ from p3m_edge.video.draft import folder_of
 if TYPE_CHECKING:
     from p3m_edge.cli.verbs.run import Arguments
     from p3m_edge.runtimes import Matting
+    from p3m_edge.runtimes.compose import Effect
 
 _LINES = 20  # of progress, where there is no terminal
 
@@ -66,8 +67,8 @@ class VideoReport:
 
 
 def run(
-    args: Arguments, words: Sequence[Path], behind: Colour | Picture | None, opened: Callable[[], Matting],
-    console: Console,
+    args: Arguments, words: Sequence[Path], behind: Colour | Picture | None, effect: Effect,
+    opened: Callable[[], Matting], console: Console,
 ) -> None:  # fmt: skip
     """Matte every video; those that fail are named at the end. :class:`UsageError`: there are pictures among them."""
     if others := [word for word in words if not is_video(word) or word.is_dir()]:
@@ -84,7 +85,7 @@ def run(
     with opened() as matting:
         make_folder(args.out.parent if single else args.out)
         outcomes = tuple(
-            _process(args, source.path, outputs, matting, background, console)
+            _process(args, source.path, outputs, matting, background, effect, console)
             for source, outputs in zip(sources, wanted, strict=True)
         )
         count = Counter(outcome.status for outcome in outcomes)
@@ -125,7 +126,7 @@ def as_array(behind: Colour | Picture | None) -> Colour | Array | None:
 
 def _process(
     args: Arguments, source: Path, outputs: dict[Kind, Path], matting: Matting, background: Colour | Array | None,
-    console: Console,
+    effect: Effect, console: Console,
 ) -> VideoOutcome:  # fmt: skip
     """Matte one video; what is wrong with it, or with its files, is an outcome."""
     paths = tuple(outputs.values())
@@ -138,7 +139,7 @@ def _process(
         with progress(console, lines=_LINES) as bars:
             done = matte_video(
                 source, dict(missing), matting, background=background if "composite" in missing else None,
-                codec=None if args.codec == "png" else args.codec, stabilise=not args.no_stabilise,
+                effect=effect, codec=None if args.codec == "png" else args.codec, stabilise=not args.no_stabilise,
                 audio=not args.mute, resume=args.resume, progress=partial(_tell, bars.progress, source, _Clock()),
             )  # fmt: skip
     except (InputError, OutputError) as error:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -26,6 +26,8 @@ from p3m_edge.imageio import MAX_PIXELS, Picture, TooLargeError
 from p3m_edge.pictures.sources import Source, output_names
 from p3m_edge.resources import memory_left
 from p3m_edge.runtimes import compose
+from p3m_edge.runtimes.compose import Effect
+from p3m_edge.runtimes.people import Who, select
 
 if TYPE_CHECKING:
     from p3m_edge.runtimes import Matting
@@ -35,6 +37,10 @@ BYTES_PER_PIXEL = {"alpha": 14, "cutout": 26, "composite": 26, "blur": 20}
 KINDS = tuple(BYTES_PER_PIXEL)
 _DEEP = 2.75  # times as much, with 16 bits a channel
 _TRANSPARENT = 16  # bytes more
+EFFECTS = 12
+"""Bytes more for each pixel with a feather or a light wrap."""
+_PLAIN = Effect()
+_TOUCHING = "people seem to touch, and are kept together"
 # What OpenCV, engines and C++ say.
 _NO_MEMORY = re.compile(r"Insufficient memory|bad_alloc|bad allocation|Failed to allocate", re.IGNORECASE)
 
@@ -47,7 +53,7 @@ class Outcome:
 
     ``outputs`` are the files that are there now; with ``skipped`` they were there before. ``reason`` says why it failed
     or was skipped. ``seconds`` are for decoding, matting and writing. ``remarks`` are those of
-    :class:`p3m_edge.imageio.Picture`.
+    :class:`p3m_edge.imageio.Picture`, and that the people who were kept touch.
     """
 
     input: Path
@@ -74,11 +80,13 @@ def identities(path: Path) -> set[object]:
 class Budget:
     """How large a picture may be.
 
-    ``max_memory`` are the bytes for a picture and its results; None: what is free when its turn comes.
+    ``max_memory`` are the bytes for a picture and its results; None: what is free when its turn comes. ``more`` are
+    bytes that each pixel takes besides :data:`BYTES_PER_PIXEL`.
     """
 
     max_pixels: int = MAX_PIXELS
     max_memory: int | None = None
+    more: int = 0
 
     def read(self, path: Path, page: int | None, kinds: Iterable[str]) -> Picture:
         """Decode a picture, or a page of it from 1 on, if there is room for it and for the results of these kinds.
@@ -89,7 +97,7 @@ class Budget:
         if room is None:  # what this process may still take: of the machine, its container and its own limits
             free, left = int(psutil.virtual_memory().available), memory_left()
             room = free if left is None else min(free, left)
-        each = max(BYTES_PER_PIXEL[kind] for kind in kinds)
+        each = self.more + max(BYTES_PER_PIXEL[kind] for kind in kinds)
         allowed = min(self.max_pixels, room // each)
         try:
             picture = imageio.read_image(path, max_pixels=allowed, frame=None if page is None else page - 1)
@@ -117,12 +125,15 @@ class Recipe:
     """What to write for each picture: results of these ``kinds``, of ``KINDS``.
 
     ``background`` is for ``composite``: a colour (R, G, B; 0..255, sRGB) or a picture. With ``force``, files that exist
-    are replaced; else they stay, and only what is missing is made.
+    are replaced; else they stay, and only what is missing is made. ``people`` are those whose alpha is wanted. The
+    ``effect`` is for all results but the alpha; each has a background of its own.
     """
 
     kinds: tuple[str, ...]
     background: Colour | Picture | None
     force: bool
+    people: Who = "all"
+    effect: Effect = _PLAIN
 
     def files(self, folder: Path, name: os.PathLike[str]) -> dict[str, Path]:
         """The files of one picture, by kind: ``<name>.<kind>.png``."""
@@ -144,25 +155,18 @@ class Recipe:
             frame = imageio.fill_hidden(frame, given)
             shown = np.asarray(alpha * (given * np.float32(1 / np.iinfo(given.dtype).max)), np.float32)
         colours = None  # of the subject: estimating them costs more than all else
-        wanted = sorted(kinds, key=KINDS.index)
-        for kind in wanted:
+        for kind in sorted(kinds, key=KINDS.index):
             if kind == "alpha":
                 yield kind, compose.quantized(shown, frame.dtype)
-            elif kind == "cutout":
-                cutout = compose.cutout(frame, alpha)
-                if "composite" in wanted:
-                    colours = np.ascontiguousarray(cutout[..., :3])
-                if given is not None:
-                    cutout[..., 3] = compose.quantized(shown, frame.dtype)
-                yield kind, cutout
-                del cutout  # one result at a time is in memory
-            elif kind == "composite" and self.background is not None:
-                colours = compose.foreground(frame, alpha) if colours is None else colours
-                behind = _in_colours_of(picture.icc_profile, self.background)
-                yield kind, compose.composite(frame, shown, behind, foreground=colours)
             elif kind == "blur":
-                blurred = compose.blur_background(frame, alpha)
+                blurred = compose.apply(frame, alpha, replace(self.effect, background="blur"))
                 yield kind, blurred if given is None else np.dstack([blurred, given])
+            elif kind == "cutout" or self.background is not None:
+                colours = compose.foreground(frame, alpha) if colours is None else colours
+                behind: compose.Behind = "transparent"
+                if kind == "composite" and self.background is not None:
+                    behind = _in_colours_of(picture.icc_profile, self.background)
+                yield kind, compose.apply(frame, shown, replace(self.effect, background=behind), foreground=colours)
 
 
 @lru_cache(maxsize=2)
@@ -238,6 +242,11 @@ def process(
             return Outcome(path, "skipped", outputs, "its results exist", page=page), False
         picture = budget.read(path, page, wanted)
         alpha = matting(picture.visible).astype(np.float32, copy=False)
+        remarks = picture.remarks
+        if recipe.people != "all":
+            chosen = select(alpha, recipe.people)
+            alpha = chosen.alpha.astype(np.float32, copy=False)
+            remarks += (_TOUCHING,) * chosen.touching
         for kind, result in recipe.render(picture, alpha, wanted):
             wanted[kind].parent.mkdir(parents=True, exist_ok=True)
             profile = None if kind == "alpha" else picture.icc_profile
@@ -250,7 +259,7 @@ def process(
         return Outcome(path, "failed", reason=_reason(path, error), page=page), full
     height, width = alpha.shape
     seconds = round(time.perf_counter() - start, 3)
-    return Outcome(path, "done", outputs, None, width, height, seconds, page, picture.remarks), False
+    return Outcome(path, "done", outputs, None, width, height, seconds, page, remarks), False
 
 
 def _reason(source: Path, error: Exception) -> str:

@@ -20,7 +20,7 @@ from p3m_edge.errors import InputError, UsageError, one_of, shown
 from p3m_edge.manifest import Manifest
 from p3m_edge.preprocess import Colour, Frame, Resize, to_network
 from p3m_edge.refine import Place, guide
-from p3m_edge.runtimes import golden, opening
+from p3m_edge.runtimes import golden, opening, people
 from p3m_edge.runtimes.contract import EngineOptions, Hint, Images
 from p3m_edge.runtimes.engine import Engine, Ticket, closed, open_engine
 from p3m_edge.runtimes.forks import bind
@@ -57,6 +57,10 @@ class Matting:
     refine
         Bring the alpha to the frame's size by a guided filter, so that it follows the frame's edges
         (:mod:`p3m_edge.refine`), and not by interpolation alone.
+    select
+        Whose alpha is wanted (:data:`~p3m_edge.runtimes.people.Who`): ``all``, ``largest``, how many of the largest, a
+        point (x, y) or a box (x, y, width, height) in pixels of the frame. The others' falls to 0. It may be set
+        again between frames.
     size
         ``(width, height)`` of the network for artefacts of dynamic size. None: the frame's aspect at an area of at
         most 512 x 512 pixels and never larger than the frame, each side rounded to the multiple that the network
@@ -97,6 +101,7 @@ class Matting:
         colour: Colour = "RGB",
         dtype: opening.DType = "float32",
         refine: bool = True,
+        select: people.Who = "all",
         size: tuple[int, int] | None = None,
         cache: bool = True,
         cache_dir: str | Path | None = None,
@@ -108,6 +113,7 @@ class Matting:
         self._colour: Colour = one_of("colour order", colour, get_args(Colour))
         self._dtype = np.uint8 if one_of("dtype", dtype, get_args(opening.DType)) == "uint8" else np.float32
         self._refine = arguments.switch("refine", refine)
+        self.select = select
         self._size = arguments.size(size)
         self._check = arguments.switch("check", check)
         where = None if cache_dir is None else arguments.path("cache_dir", cache_dir)
@@ -185,6 +191,15 @@ class Matting:
         return self._colour
 
     @property
+    def select(self) -> people.Who:
+        """Whose alpha is wanted; of frames that are collected later, too."""
+        return self._select
+
+    @select.setter
+    def select(self, who: people.Who) -> None:
+        self._select = people.check_who(who)
+
+    @property
     def pending(self) -> int:
         """How many frames have been submitted and not yet collected."""
         return len(self._pending)
@@ -212,6 +227,12 @@ class Matting:
         """
         image, place = self.prepare(frame)
         return self.finish(self.engine.infer(self._fill([image]))["alpha"][0, 0], place)
+
+    def selection(self, frame: Frame) -> people.Selection:
+        """The alpha of one frame, as of a call, with the number of people in view and whether those kept touch."""
+        image, place = self.prepare(frame)
+        alpha = place.back(self.engine.infer(self._fill([image]))["alpha"][0, 0], self._dtype)
+        return people.select(alpha, self._select)
 
     def batch(self, frames: Iterable[Frame]) -> list[opening.Alpha]:
         """The alphas of several frames, which may differ in size.
@@ -314,7 +335,8 @@ class Matting:
 
     def finish(self, alpha: NDArray[np.float32], place: Place) -> opening.Alpha:
         """The last part of a call: the network's alpha ``[height, width]`` at the frame's size and chosen dtype."""
-        return place.back(alpha, self._dtype)
+        found = place.back(alpha, self._dtype)
+        return found if self._select == "all" else people.select(found, self._select).alpha
 
     def selftest(self) -> SelfTest:
         """Run the golden vectors through the engine, all outputs, and hold them against the parity limits.

@@ -6,7 +6,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Literal, cast, get_args
@@ -67,8 +67,9 @@ class Converted:
 
 def matte_video(
     source: str | Path, outputs: Mapping[Kind, str | Path], matting: Matting, *,
-    background: Sequence[int] | Array | None = None, codec: Codec | None = None, stabilise: bool = True,
-    audio: bool = True, resume: bool = False, progress: Callable[[int, int | None], None] = lambda done, of: None,
+    background: Sequence[int] | Array | None = None, effect: compose.Effect | None = None, codec: Codec | None = None,
+    stabilise: bool = True, audio: bool = True, resume: bool = False,
+    progress: Callable[[int, int | None], None] = lambda done, of: None,
 ) -> Converted:  # fmt: skip
     """Matte a video file: as many frames as it has, with their time stamps, in the colours and bits of the source.
 
@@ -87,6 +88,8 @@ def matte_video(
         An open artefact whose frames are RGB.
     background
         For ``composite``: three values in 0..255, or a picture ``[h, w, 3]``.
+    effect
+        How pictures are mixed (feather, light wrap and others); the background is that of each kind.
     codec
         Of all video files; None: what is usual in each.
     stabilise
@@ -111,11 +114,12 @@ def matte_video(
     """
     start, path = perf_counter(), arguments.path("a video", source)
     paths = _checked(path, outputs, matting, background)
-    renders = {kind: renderer(kind, background) for kind in paths}
+    renders = {kind: renderer(kind, background, effect) for kind in paths}
     with ExitStack() as stack:
         clip = stack.enter_context(FileSource(path))
         info = clip.info
-        job = _job(path, matting, background, codec, stabilise, audio)
+        mixed = [getattr(effect, each.name, each.default) for each in fields(compose.Effect)[1:]]
+        job = _job(path, matting, background, codec, stabilise, audio, mixed)
         drafts = _drafts(paths, job, clip, codec, stack, audio=audio, resume=resume)
         done = min(draft.done for draft in drafts.values())
         for draft in drafts.values():
@@ -133,7 +137,9 @@ def matte_video(
     return Converted(paths, frames, done, info.width, info.height, perf_counter() - start, times, tuple(remarks))
 
 
-def renderer(kind: Kind, background: Sequence[int] | Array | None = None, *, fast: bool = False) -> Render:
+def renderer(
+    kind: Kind, background: Sequence[int] | Array | None = None, effect: compose.Effect | None = None
+) -> Render:  # fmt: skip
     """What makes the pictures of a kind.
 
     Parameters
@@ -142,30 +148,31 @@ def renderer(kind: Kind, background: Sequence[int] | Array | None = None, *, fas
         What is wanted.
     background
         For ``composite``: three values in 0..255, or a picture ``[h, w, 3]``.
-    fast
-        Composites blend the frame itself: a possible halo, in a fraction of the time.
+    effect
+        How it is mixed; its background is that of the kind.
     """
-    effects: dict[Kind, Render] = {
-        "alpha": _grey, "cutout": compose.cutout, "blur": compose.blur_background, "base": lambda frame, alpha: frame,
-    }  # fmt: skip
-    if kind != "composite":
-        return effects[one_of("kind of result", kind, KINDS)]
-    if background is None:
+    if one_of("kind of result", kind, KINDS) == "alpha":
+        return _grey
+    if kind == "base":
+        return lambda frame, alpha: frame
+    behind: compose.Behind | None = "transparent" if kind == "cutout" else "blur" if kind == "blur" else background
+    if behind is None:
         raise UsageError("a composite needs a background")
-    return _Composite(background, fast=fast)
+    return _Applied(replace(effect or compose.Effect(), background=behind))
 
 
-class _Composite:
-    """The subject on a background, which is brought to the frames' size once."""
+class _Applied:
+    """An effect, whose background is brought to the frames' size once."""
 
-    def __init__(self, background: Sequence[int] | Array, *, fast: bool) -> None:
-        self._background, self._fast, self._fitting = background, fast, cast(Array, np.empty(0, np.uint8))
+    def __init__(self, effect: compose.Effect) -> None:
+        self._effect = self._fitted = effect
+        self._form: object = None
 
     def __call__(self, frame: Array, alpha: Alpha) -> Pixels:
-        if (self._fitting.shape, self._fitting.dtype) != (frame.shape, frame.dtype):
-            nothing = np.zeros(alpha.shape, np.uint8)
-            self._fitting = compose.composite(frame, nothing, self._background, foreground=frame)
-        return compose.composite(frame, alpha, self._fitting, foreground=frame if self._fast else None)
+        form = frame.shape, frame.dtype
+        if form != self._form:
+            self._fitted, self._form = self._effect.fitted(frame), form
+        return compose.apply(frame, alpha, self._fitted)
 
 
 def _grey(frame: Array, alpha: Alpha) -> Pixels:
@@ -222,7 +229,7 @@ def _job(
     status = source.stat()
     behind = hashlib.sha256(background.tobytes()).hexdigest() if isinstance(background, np.ndarray) else background
     artefact = hashlib.sha256(msgspec.json.encode(matting.manifest)).hexdigest()
-    parts = [str(source.resolve()), status.st_size, status.st_mtime_ns, artefact, behind, *options]
+    parts = [str(source.resolve()), status.st_size, status.st_mtime_ns, artefact, matting.select, behind, *options]
     return msgspec.json.format(msgspec.json.encode(parts))
 
 

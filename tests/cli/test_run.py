@@ -1,5 +1,6 @@
 """``p3m-edge run``: what it writes, what it never touches, and what a bad input does to the rest."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from PIL import Image
 from p3m_edge import imageio
 from p3m_edge.cli import main
 from p3m_edge.runtimes import Matting, compose
+from p3m_edge.runtimes.people import select
 from tests.artefacts import make_artefact
 
 
@@ -327,3 +329,48 @@ def test_an_interrupt_leaves_complete_files_only(number, artefact, photo, tmp_pa
     assert 2 <= len(made) < 120
     for name in made:
         assert imageio.read_image(out / name).rgb.shape == (600, 800, 3)
+
+
+def test_people_who_are_not_meant_fall_away(artefact, photo, tmp_path, capsys):
+    source = photo(tmp_path / "a.png", 90, 120)
+    with Matting(artefact) as matting:
+        alpha = matting(imageio.read_image(source).rgb)
+    for who in ("largest", 2):
+        out = tmp_path / str(who)
+        code, report = run(capsys, artefact, source, "--out", out, "--people", who, "--alpha")
+        assert code == 0
+        expected = select(alpha, who)
+        assert np.array_equal(read(out / "a.alpha.png"), np.rint(expected.alpha * 255).astype(np.uint8))
+        said = "people seem to touch, and are kept together" in report["pictures"][0]["remarks"]
+        assert said == expected.touching
+    for wrong in ("0", "biggest", "-1", "1.5", ""):
+        assert main(["run", str(artefact), str(source), "--out", str(tmp_path / "no"), f"--people={wrong}"]) == 2
+        assert "largest, all or a number of people" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_effects_are_those_of_the_runtime(artefact, photo, tmp_path, capsys):
+    source, beach = photo(tmp_path / "a.png", 90, 120), photo(tmp_path / "beach.jpg", 50, 60, seed=5)
+    frame = imageio.read_image(source).rgb
+    with Matting(artefact) as matting:
+        alpha = matting(frame)
+    effect = compose.Effect(imageio.read_image(beach).rgb, feather=1.5, light_wrap=0.6, linear=True)
+    words = ("--feather", "1.5", "--light-wrap", "0.6", "--linear", "--cutout", "--background", beach, "--blur")
+    code, _ = run(capsys, artefact, source, "--out", tmp_path / "out", *words)
+    assert code == 0
+    made = read(tmp_path / "out/a.composite.png")[..., ::-1]
+    assert np.array_equal(made, compose.apply(frame, alpha, effect))
+    others: dict[str, Literal["blur", "transparent"]] = {"blur": "blur", "cutout": "transparent"}
+    for name, kind in others.items():
+        expected = compose.apply(frame, alpha, dataclasses.replace(effect, background=kind))
+        stored = cv2.cvtColor(read(tmp_path / f"out/a.{name}.png"), cv2.COLOR_BGRA2RGBA)
+        assert np.array_equal(stored[..., : expected.shape[2]], expected)
+
+
+@pytest.mark.parametrize(
+    "words", [("--feather", "-1"), ("--feather", "65"), ("--feather", "wide"), ("--light-wrap", "2"), ("--light-wrap",)]
+)
+def test_effects_that_are_none(artefact, photo, tmp_path, capsys, words):
+    assert main(["run", str(artefact), str(photo(tmp_path / "a.png")), "--out", str(tmp_path / "out"), *words]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) <= 2
+    assert not (tmp_path / "out").exists()

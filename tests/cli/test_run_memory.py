@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from p3m_edge import imageio
 from p3m_edge.cli import main
 from p3m_edge.errors import InputError
-from p3m_edge.pictures.results import BYTES_PER_PIXEL, Budget
+from p3m_edge.pictures.results import BYTES_PER_PIXEL, EFFECTS, Budget
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="not Linux")
 
@@ -106,7 +106,7 @@ def test_bad_sizes_of_memory(artefact, tmp_path, capsys, text):
 
 
 @LINUX
-@pytest.mark.parametrize("form", ["photograph", "transparent", "16 bits"])
+@pytest.mark.parametrize("form", ["photograph", "transparent", "16 bits", "effects"])
 def test_the_estimate_is_no_less_than_what_is_taken(form, artefact, tmp_path):
     """The peak of a process of its own, for all kinds of results; and not far less either."""
     height, width = 1600, 2000
@@ -117,9 +117,10 @@ def test_the_estimate_is_no_less_than_what_is_taken(form, artefact, tmp_path):
         pixels = pixels.astype(np.uint16) * 257
     elif form == "transparent":
         pixels = np.dstack([pixels, np.clip(np.arange(width) // 4, 0, 255).astype(np.uint8)[None].repeat(height, 0)])
-    source = tmp_path / ("a.jpg" if form == "photograph" else "a.png")
+    source = tmp_path / ("a.jpg" if form in ("photograph", "effects") else "a.png")
     assert cv2.imwrite(str(source), pixels)
-    each = max(BYTES_PER_PIXEL.values()) * (2.75 if form == "16 bits" else 1) + 16 * (form == "transparent")
+    most = max(BYTES_PER_PIXEL.values()) + EFFECTS * (form == "effects")
+    each = most * (2.75 if form == "16 bits" else 1) + 16 * (form == "transparent")
     code = (
         "import sys, threading, time\n"
         "from pathlib import Path\n"
@@ -127,9 +128,11 @@ def test_the_estimate_is_no_less_than_what_is_taken(form, artefact, tmp_path):
         "from p3m_edge.pictures.results import KINDS, Budget, Recipe, process\n"
         "from p3m_edge.pictures.sources import Source\n"
         "from p3m_edge.runtimes import Matting\n"
+        "from p3m_edge.runtimes.compose import Effect\n"
         "def held(): return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
-        "source, out = map(Path, sys.argv[2:])\n"
-        "recipe = Recipe(KINDS, (1, 2, 3), force=True)\n"
+        "source, out = map(Path, sys.argv[2:4])\n"
+        "effect = Effect(feather=2, light_wrap=0.5) if sys.argv[4] == 'effects' else Effect()\n"
+        "recipe = Recipe(KINDS, (1, 2, 3), force=True, effect=effect)\n"
         "Image.new('RGB', (64, 64)).save(out / 'small.png')\n"
         "with Matting(sys.argv[1], threads=1) as matting:\n"
         "    def make(path, name):\n"
@@ -146,7 +149,7 @@ def test_the_estimate_is_no_less_than_what_is_taken(form, artefact, tmp_path):
         "assert (out / 'large.blur.png').exists()\n"
         "print(peak - before)\n"
     )
-    command = [sys.executable, "-c", code, artefact, source, tmp_path]
+    command = [sys.executable, "-c", code, artefact, source, tmp_path, form]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == 0, done.stderr
     estimate = height * width * each

@@ -1,8 +1,11 @@
-"""What is OpenVINO's alone: an artefact of dynamic size does not keep all that was compiled for its many sizes."""
+"""What is OpenVINO's alone: what it keeps of many sizes, and the cores that it leaves to others."""
 
 from __future__ import annotations
 
+import os
 import platform
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +48,30 @@ def test_many_sizes_are_not_all_kept(tmp_path: Path, start: str) -> None:
         np.testing.assert_array_equal(matting(picture(*SIZES[0])), first)
     before, after = kept[1:]  # of 65 sizes more; each compiles 2 MB
     assert after - before < 10_000_000
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be bound to cores on this system")
+@pytest.mark.parametrize("threads", [1, None])
+def test_no_thread_is_bound_to_a_core(tmp_path: Path, threads: int | None) -> None:
+    pytest.importorskip("openvino")
+    pytest.importorskip("onnx")
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        pytest.skip("there is but one core")
+    seen: set[frozenset[int]] = set()
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            for task in Path("/proc/self/task").iterdir():
+                with suppress(ProcessLookupError):  # it has just ended
+                    seen.add(frozenset(os.sched_getaffinity(int(task.name))))
+
+    with Matting(make_artefact(tmp_path / "artefact", "openvino", size=(256, 256)), threads=threads) as matting:
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        for _ in range(20):
+            matting(picture(256, 256))
+        done.set()
+        watcher.join()
+    assert seen == {frozenset(cores)}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -287,3 +288,17 @@ def test_one_run_at_a_time(matting: Matting, tmp_path: Path) -> None:
             matte_video(source, {"alpha": out}, matting, resume=True)
 
     assert matte_video(source, {"alpha": out}, matting, progress=again).frames == 10
+
+
+def test_effects(matting: Matting, tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "clip.mp4", stamps=(0, 40))
+    effect = compose.Effect(feather=2.0, light_wrap=0.5, linear=True)
+    outputs: dict[Kind, str | Path] = {"composite": tmp_path / "composite", "blur": tmp_path / "blur"}
+    matte_video(source, outputs, matting, background=GREEN, effect=effect, stabilise=False)
+    with FileSource(source) as clip:
+        for index, frame in enumerate(clip):
+            behinds: dict[str, compose.Behind] = {"composite": GREEN, "blur": "blur"}
+            for kind, behind in behinds.items():
+                made = read_image(tmp_path / kind / f"frame-{index:06d}.png").own
+                wanted = compose.apply(frame.image, matting(frame.image), replace(effect, background=behind))
+                np.testing.assert_array_equal(made, wanted)

@@ -98,7 +98,7 @@ def _settings(kind: object, each: Field[object]) -> dict[str, Any]:
         kind = get_args(kind)[0]
         if each.metadata["flags"] is not None:
             keywords |= {"action": "extend" if "nargs" in keywords else "append", "default": None}
-    if get_origin(kind) is Literal:
+    if get_origin(kind) is Literal and "type" not in keywords:  # else a parser of its own knows more than these
         keywords["choices"] = get_args(kind)
         kind = type(keywords["choices"][0])
         return {"type": kind} | keywords

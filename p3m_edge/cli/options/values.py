@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, cast
 
 from p3m_edge.atomic import check_name
 from p3m_edge.errors import UsageError
@@ -112,8 +112,16 @@ def real(what: str, allowed: Callable[[float], bool]) -> Callable[[str], float]:
     return parse
 
 
+def people(text: str) -> Literal["largest", "all"] | int:
+    """Parse whom to keep: ``largest``, ``all`` or a number from 1 on."""
+    if text in ("largest", "all"):
+        return cast(Literal["largest", "all"], text)
+    return integer(1, what="largest, all or a number of people")(text)
+
+
 positive = integer(1)
 natural = integer(0)
 share = real("a share of 0 to 1", lambda value: 0 <= value <= 1)
+pixels = real("a number of pixels from 0 to 64", lambda value: 0 <= value <= 64)
 duration = real("a number of seconds", lambda value: 0 < value < 1e6)
 gigabytes = real("a size in gigabytes, such as 2 or 0.5", lambda value: 1e-9 <= value < 1e9)

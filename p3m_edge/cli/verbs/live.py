@@ -16,12 +16,14 @@ from p3m_edge.arrays import Pixels
 from p3m_edge.cli.default_artefact import default_artefact
 from p3m_edge.cli.options import argument, group, option
 from p3m_edge.cli.options.shared import Runtime
-from p3m_edge.cli.options.values import SIZE, Size, picture_size, positive, real
+from p3m_edge.cli.options.values import SIZE, Size, people, picture_size, positive, real
 from p3m_edge.cli.ui import Console
 from p3m_edge.cli.videos import as_array
 from p3m_edge.errors import InputError, MissingError, OutputError, UsageError
 from p3m_edge.pictures.results import read_background
 from p3m_edge.runtimes import Matting
+from p3m_edge.runtimes.compose import Effect
+from p3m_edge.runtimes.people import Who
 from p3m_edge.video import (
     CameraSource,
     FileSink,
@@ -102,6 +104,9 @@ class Arguments:
     frames: int | None = option("end after so many frames", metavar="N", parse=positive)
     background: str | None = option("a colour ('#00ff00', white) or a picture (beach.jpg)", metavar="B", group="result")
     blur: bool = option("blur the background (default, if there is no --background)", default=False)
+    people: Who = option(
+        "whose alpha is kept where several people stand apart", "all", metavar="largest|all|N", parse=people
+    )
     no_stabilise: bool = option("leave every matte as the network gives it", default=False)
     record: Path | None = option("write a video file: .mp4, .mov, .mkv, .webm", group="where to")
     force: bool = option("replace a recording that exists", default=False)
@@ -120,7 +125,7 @@ def run(args: Arguments, console: Console) -> None:
     if args.record is not None and args.record.exists() and not args.force:
         raise OutputError(f"{args.record} exists", hint="--force replaces it")
     behind = None if args.background is None else as_array(read_background(args.background))
-    effect = renderer("blur" if behind is None else "composite", behind, fast=True)
+    effect = renderer("blur" if behind is None else "composite", behind, Effect(colours="fast"))
     with ExitStack() as stack:
         source, form = _camera(args)
         stack.callback(source.close)
@@ -129,7 +134,7 @@ def run(args: Arguments, console: Console) -> None:
             stack.enter_context(opened)
             sinks.append(opened)
         artefact = args.artefact or default_artefact(args.size or SIZE, console)
-        matting = stack.enter_context(Matting(artefact, **vars(args.runtime)))
+        matting = stack.enter_context(Matting(artefact, **vars(args.runtime), dtype="uint8", select=args.people))
         stream = stack.enter_context(MattingStream(source, matting, stabilise=not args.no_stabilise, effect=effect))
         meter, ended = _Meter(), None
         with console.status("live") as tell:

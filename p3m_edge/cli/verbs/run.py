@@ -14,16 +14,18 @@ from p3m_edge.cli import videos
 from p3m_edge.cli.default_artefact import default_artefact
 from p3m_edge.cli.options import argument, given, group, option
 from p3m_edge.cli.options.shared import Runtime
-from p3m_edge.cli.options.values import SIZE, Size, gigabytes
+from p3m_edge.cli.options.values import SIZE, Size, gigabytes, people, pixels, share
 from p3m_edge.cli.ui import Console, Part, progress
 from p3m_edge.cli.verbs import unfinished
 from p3m_edge.data.recipe import make_folder
 from p3m_edge.errors import InputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import MAX_PIXELS, Picture
 from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX
-from p3m_edge.pictures.results import KINDS, Budget, Outcome, Recipe, identities, matte_all, read_background
+from p3m_edge.pictures.results import EFFECTS, KINDS, Budget, Outcome, Recipe, identities, matte_all, read_background
 from p3m_edge.pictures.sources import collect, with_pages
 from p3m_edge.runtimes import Matting
+from p3m_edge.runtimes.compose import Effect
+from p3m_edge.runtimes.people import Who
 from p3m_edge.table import Styled, table
 from p3m_edge.video.codecs import is_video
 
@@ -33,6 +35,8 @@ p3m-edge run out/demo/openvino-fp16 portrait.jpg --out mattes
 p3m-edge run out/demo/onnx-fp32 photos/ --recursive --out mattes
 p3m-edge run out/demo/onnx-fp32 portrait.jpg --out mattes --background '#00ff00'
 p3m-edge run out/demo/onnx-fp32 portrait.jpg --out mattes --cutout --background beach.jpg --blur
+p3m-edge run group.jpg --out mattes --people largest
+p3m-edge run portrait.jpg --out mattes --background beach.jpg --light-wrap 0.4 --feather 1 --linear
 p3m-edge run clip.mp4 --out clip-green.mp4 --background '#00ff00'
 p3m-edge run clip.mp4 --out clip-cut.mov --cutout
 p3m-edge run clip.mp4 --out layers --layers --resume
@@ -96,8 +100,8 @@ class Arguments:
     max_megapixels: int = option("refuse larger pictures", MAX_PIXELS // 1_000_000)
     max_memory: float | None = option(
         "refuse pictures that take more memory (default: than is free). Each megapixel of 8 bits a channel takes up to "
-        "14 MB for an alpha, 20 for a blurred background, 26 for a cut-out or composite; 16 bits a channel take nearly "
-        "three times as much, transparency 16 MB more",
+        "14 MB for an alpha, 20 for a blurred background, 26 for a cut-out or composite, 12 more with --feather or "
+        "--light-wrap; 16 bits a channel take nearly three times as much, transparency 16 MB more",
         metavar="GB", parse=gigabytes,
     )  # fmt: skip
     alpha: bool = option("write the alpha matte", default=False, group="results")
@@ -106,6 +110,16 @@ class Arguments:
         "write a composite on a colour ('#00ff00', white) or a picture (beach.jpg)", metavar="B"
     )
     blur: bool = option("write a composite on the blurred background", default=False)
+    people: Who = option(
+        "whose alpha is kept where several people stand apart: the largest one's, all, or so many of the largest; "
+        "those who touch stay together",
+        "all", metavar="largest|all|N", parse=people,
+    )  # fmt: skip
+    feather: float = option("soften the edges, by a blur of so many pixels", 0.0, metavar="PX", parse=pixels)
+    light_wrap: float = option(
+        "let the background's light fall on the subject's edges, 0 to 1", 0.0, metavar="SHARE", parse=share
+    )
+    linear: bool = option("mix light, not the pictures' values: lighter soft edges", default=False)
     codec: Literal["h264", "hevc", "vp9", "prores", "qtrle", "png"] | None = option(
         "of the results; png: folders of PNG files (default: h264, of cut-outs prores)", group="videos"
     )
@@ -148,17 +162,19 @@ class Arguments:
 def run(args: Arguments, console: Console) -> None:
     """Matte every picture or video; those that fail are named at the end."""
     memory = None if args.max_memory is None else int(args.max_memory * 1e9)
-    budget = Budget(args.max_megapixels * 1_000_000, memory)
+    effect = Effect(feather=args.feather, light_wrap=args.light_wrap, linear=args.linear)
+    more = EFFECTS if args.feather or args.light_wrap else 0
+    budget = Budget(args.max_megapixels * 1_000_000, memory, more)
     behind = None if args.background is None else read_background(args.background, budget.max_pixels)
     named, words = args.split()
     if isinstance(behind, Picture) and behind.alpha is not None:
         console.warn(f"the background {behind.path} is transparent in places; it is shown on white")
     if any(is_video(word) and not word.is_dir() for word in words):
-        videos.run(args, words, behind, lambda: _opened(args, named, console), console)
+        videos.run(args, words, behind, effect, lambda: _opened(args, named, console, args.people), console)
         return
     if wrong := [flag for name, flag in given(args) if name in _OF_VIDEOS]:
         raise UsageError(f"{wrong[0]} is for videos, and there are none among the inputs")
-    recipe = Recipe(args.kinds(), behind, force=args.force)
+    recipe = Recipe(args.kinds(), behind, args.force, args.people, effect)
     found = collect(words, recursive=args.recursive)
     inputs = [source.path for source in found.pictures]
     if isinstance(behind, Picture):
@@ -182,10 +198,11 @@ def run(args: Arguments, console: Console) -> None:
     console.emit(report, _render(report), _error(report))
 
 
-def _opened(args: Arguments, named: Path | None, console: Console) -> Matting:
+def _opened(args: Arguments, named: Path | None, console: Console, people: Who = "all") -> Matting:
     """The artefact that was named, or the default one."""
     artefact, where = named or default_artefact(args.size or SIZE, console), vars(args.runtime)
-    matting = Matting(artefact, **where, resize=args.resize, check=named is not None)  # the default one is checked
+    check = named is not None  # the default one is checked
+    matting = Matting(artefact, **where, resize=args.resize, check=check, select=people)
     if not matting.manifest.model.trained:
         console.warn(_UNTRAINED)
     return matting

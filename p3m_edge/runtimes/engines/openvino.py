@@ -52,6 +52,10 @@ def load(manifest: Manifest, model: Path, options: contract.EngineOptions) -> co
         settings["INFERENCE_NUM_THREADS"] = threads
     if device == "CPU":
         _keep_few(core)
+        if "ENABLE_CPU_PINNING" in core.get_property(device, "SUPPORTED_PROPERTIES"):
+            # Else the plugin binds its threads, and the caller's during an inference, to cores from the first one on:
+            # two processes with a thread each share that one, and the app's own threads find it taken.
+            settings["ENABLE_CPU_PINNING"] = False
     compiled, state = _compile(core, build, manifest, model, device, settings, options)
     _check_device(compiled, device)
     _check_signature(compiled, manifest, model)
