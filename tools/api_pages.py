@@ -23,6 +23,7 @@ PUBLIC = (
     "p3m_edge.runtimes",
     "p3m_edge.runtimes.compose",
     "p3m_edge.runtimes.people",
+    "p3m_edge.video",
     "p3m_edge.imageio",
     "p3m_edge.preprocess",
     "p3m_edge.metrics",

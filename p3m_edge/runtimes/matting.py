@@ -186,6 +186,11 @@ class Matting:
         )  # fmt: skip
 
     @property
+    def colour(self) -> Colour:
+        """The channel order of the frames."""
+        return self._colour
+
+    @property
     def select(self) -> people.Who:
         """Whose alpha is wanted; of frames that are collected later, too."""
         return self._select
@@ -323,6 +328,10 @@ class Matting:
         width, height = arguments.size(size) or self.network_size(frame)
         image, geometry = to_network(frame, height, width, self._resize, self._colour)
         return image, Place(geometry, guide(frame, image, geometry, self._colour) if self._refine else None)
+
+    def begin(self, image: Images) -> Ticket:
+        """The part between the two, not waited for: :attr:`engine` collects it, ``["alpha"][0, 0]`` is the alpha."""
+        return self.engine.submit(self._fill([image]))
 
     def finish(self, alpha: NDArray[np.float32], place: Place) -> opening.Alpha:
         """The last part of a call: the network's alpha ``[height, width]`` at the frame's size and chosen dtype."""

@@ -64,9 +64,11 @@ SAMPLES = blocks("python")
 @pytest.fixture(scope="module")
 def samples_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the samples find in their working directory: artefacts, a portrait, a clip, an anonymised set."""
-    for package in ("onnx", "onnxruntime", "openvino"):
+    for package in ("onnx", "onnxruntime", "openvino", "av"):
         pytest.importorskip(package)
     import cv2
+
+    from tests.video.clips import write_clip
 
     folder = tmp_path_factory.mktemp("samples")
     make_artefact(folder / "out" / "onnx-fp32", "onnxruntime")
@@ -80,6 +82,7 @@ def samples_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(4):
         clip.write(picture(48, 64, seed))
     clip.release()
+    write_clip(folder / "clip.mp4", stamps=range(0, 160, 40), size=(64, 48))
     return folder
 
 
@@ -97,7 +100,10 @@ def test_samples_run(sample: str, samples_folder: Path, monkeypatch: pytest.Monk
     # The headless OpenCV has no windows, and a build machine no camera.
     monkeypatch.setattr(cv2, "imshow", lambda _, frame: shown.append(frame.shape), raising=False)
     monkeypatch.setattr(cv2, "waitKey", lambda _: -1, raising=False)
-    exec(compile(sample.replace("VideoCapture(0)", 'VideoCapture("clip.avi")'), "sample", "exec"), {})
+    sample = sample.replace("CameraSource(0)", 'FileSource("clip.mp4")').replace(
+        "import CameraSource", "import FileSource"
+    )
+    exec(compile(sample, "sample", "exec"), {})
     assert shown == ([(48, 64, 3)] * 4 if "imshow" in sample else [])
 
 

@@ -119,6 +119,10 @@ class Console:
         if error is not None:
             raise error
 
+    def line(self, document: object, error: BaseException | None = None) -> None:
+        """One document on a line of stdout, where a verb with ``--json`` reports as it goes; it emits nothing then."""
+        self._write_json(to_json(document, None if error is None else _known(error), indent=-1))
+
     def show(self, parts: Iterable[Part], where: RichConsole) -> None:
         """Print what :meth:`emit` takes; lines are not wrapped."""
         from p3m_edge.table import Table
@@ -205,14 +209,14 @@ class Console:
         self._stdout.flush()
 
 
-def to_json(document: object, error: P3MEdgeError | None = None) -> bytes:
-    """A frozen dataclass, or a mapping of such, as indented JSON with a final newline; see :meth:`Console.emit`."""
+def to_json(document: object, error: P3MEdgeError | None = None, indent: int = 2) -> bytes:
+    """A frozen dataclass, or a mapping of such, as JSON with a final newline; with an ``indent`` of -1 on one line."""
     import msgspec
 
     content = msgspec.to_builtins(document, enc_hook=os.fspath)
     if error is not None:
         content["error"] = {"message": str(error), "hint": error.hint, "exit_code": error.exit_code}
-    text = msgspec.json.format(msgspec.json.encode(_printable(content)), indent=2).decode()
+    text = msgspec.json.format(msgspec.json.encode(_printable(content)), indent=indent).decode()
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode() + b"\n"
 
 

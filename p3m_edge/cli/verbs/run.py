@@ -1,4 +1,4 @@
-"""``p3m-edge run``: matte pictures."""
+"""``p3m-edge run``: matte pictures and videos."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from p3m_edge.atomic import is_aside
+from p3m_edge.cli import videos
 from p3m_edge.cli.default_artefact import default_artefact
-from p3m_edge.cli.options import argument, group, option
+from p3m_edge.cli.options import argument, given, group, option
 from p3m_edge.cli.options.shared import Runtime
 from p3m_edge.cli.options.values import SIZE, Size, gigabytes, people, pixels, share
 from p3m_edge.cli.ui import Console, Part, progress
@@ -26,6 +27,7 @@ from p3m_edge.runtimes import Matting
 from p3m_edge.runtimes.compose import Effect
 from p3m_edge.runtimes.people import Who
 from p3m_edge.table import Styled, table
+from p3m_edge.video.codecs import is_video
 
 EXAMPLES = """
 p3m-edge run portrait.jpg --out mattes
@@ -35,8 +37,12 @@ p3m-edge run out/demo/onnx-fp32 portrait.jpg --out mattes --background '#00ff00'
 p3m-edge run out/demo/onnx-fp32 portrait.jpg --out mattes --cutout --background beach.jpg --blur
 p3m-edge run group.jpg --out mattes --people largest
 p3m-edge run portrait.jpg --out mattes --background beach.jpg --light-wrap 0.4 --feather 1 --linear
+p3m-edge run clip.mp4 --out clip-green.mp4 --background '#00ff00'
+p3m-edge run clip.mp4 --out clip-cut.mov --cutout
+p3m-edge run clip.mp4 --out layers --layers --resume
 """
 _FEW = 5  # up to so many pictures, each one's files are listed, and what must be known about them
+_OF_VIDEOS = ("codec", "layers", "mute", "resume", "no_stabilise")
 _UNTRAINED = "the weights of this artefact are stand-ins and NOT TRAINED: its mattes mean nothing"
 
 
@@ -57,9 +63,9 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Matte pictures, with an artefact that export wrote, or with the weights of this package: their artefact is
-    made at the first run, which needs PyTorch, and kept in the user's cache. Each picture gives, below --out and in the
-    sub-folder it came from,
+    """Matte pictures or videos, with an artefact that export wrote, or with the weights of this package: their artefact
+    is made at the first run, which needs PyTorch, and kept in the user's cache. Each picture gives, below --out and in
+    the sub-folder it came from,
       <stem>.alpha.png      the alpha matte (grey)
       <stem>.cutout.png     the subject on transparency, straight colour
       <stem>.composite.png  the subject on --background
@@ -72,13 +78,18 @@ class Arguments:
     Inputs are never overwritten. Results that exist are left alone and only what is missing is made; --force replaces
     them. In a folder, pictures that p3m-edge wrote are not taken as inputs. A picture that cannot be used does not stop
     the others: it is named at the end, and the exit code is 1. Every file appears complete or not at all.
+
+    Of videos (extra `video`), --out is one file, .mp4, .mov, .mkv or .webm, for one kind of result, or a folder for
+    several: <stem>.composite.mp4 and so on, a cut-out as ProRes 4444 in .mov. They have the frames, time stamps, bits
+    and colours of the video and its audio, copied; mattes are stabilised in time. A run that was killed has kept whole
+    segments in a hidden folder beside the result: --resume goes on there.
     """
 
     artefact: Path | None = argument(
         "the folder that export wrote (default: made from the weights of this package)", "ARTEFACT", nargs="?"
     )
-    inputs: tuple[Path, ...] = argument("a picture, or a folder of them", "INPUT", nargs="+")
-    out: Path = option("where the results go", metavar="DIR", required=True)
+    inputs: tuple[Path, ...] = argument("a picture, a folder of pictures, or a video", "INPUT", nargs="+")
+    out: Path = option("the folder that the results go to; of a video, also a file", metavar="OUT", required=True)
     recursive: bool = option(
         "also the pictures in sub-folders; linked ones are followed, and each folder is looked into once", default=False
     )
@@ -109,6 +120,13 @@ class Arguments:
         "let the background's light fall on the subject's edges, 0 to 1", 0.0, metavar="SHARE", parse=share
     )
     linear: bool = option("mix light, not the pictures' values: lighter soft edges", default=False)
+    codec: Literal["h264", "hevc", "vp9", "prores", "qtrle", "png"] | None = option(
+        "of the results; png: folders of PNG files (default: h264, of cut-outs prores)", group="videos"
+    )
+    layers: bool = option("write the frames themselves and the cut-out as two videos, for editors", default=False)
+    mute: bool = option("leave the audio out", default=False)
+    resume: bool = option("go on where a run that ended early was", default=False)
+    no_stabilise: bool = option("leave every matte as the network gives it", default=False)
     resize: Literal["stretch", "letterbox"] = option(
         "how a picture becomes the network's input", "stretch", group="inference"
     )
@@ -142,28 +160,30 @@ class Arguments:
 
 
 def run(args: Arguments, console: Console) -> None:
-    """Matte every picture; those that fail are named at the end."""
+    """Matte every picture or video; those that fail are named at the end."""
     memory = None if args.max_memory is None else int(args.max_memory * 1e9)
     effect = Effect(feather=args.feather, light_wrap=args.light_wrap, linear=args.linear)
     more = EFFECTS if args.feather or args.light_wrap else 0
     budget = Budget(args.max_megapixels * 1_000_000, memory, more)
     behind = None if args.background is None else read_background(args.background, budget.max_pixels)
-    recipe = Recipe(args.kinds(), behind, args.force, args.people, effect)
     named, words = args.split()
+    if isinstance(behind, Picture) and behind.alpha is not None:
+        console.warn(f"the background {behind.path} is transparent in places; it is shown on white")
+    if any(is_video(word) and not word.is_dir() for word in words):
+        videos.run(args, words, behind, effect, lambda: _opened(args, named, console, args.people), console)
+        return
+    if wrong := [flag for name, flag in given(args) if name in _OF_VIDEOS]:
+        raise UsageError(f"{wrong[0]} is for videos, and there are none among the inputs")
+    recipe = Recipe(args.kinds(), behind, args.force, args.people, effect)
     found = collect(words, recursive=args.recursive)
     inputs = [source.path for source in found.pictures]
     if isinstance(behind, Picture):
         inputs.append(behind.path)
-        if behind.alpha is not None:
-            console.warn(f"the background {behind.path} is transparent in places; it is shown on white")
     protected = {each for path in inputs for each in identities(path)}
     sources = with_pages(found.pictures, budget.max_pixels) if args.pages == "all" else found.pictures
     outcomes = [Outcome(path, "failed", reason=reason) for path, reason in found.failures]
-    artefact, where = named or default_artefact(args.size or SIZE, console), vars(args.runtime)
-    with Matting(artefact, **where, resize=args.resize, check=named is not None) as matting:  # the default is checked
+    with _opened(args, named, console) as matting:
         manifest = matting.manifest
-        if not manifest.model.trained:
-            console.warn(_UNTRAINED)
         make_folder(args.out)
         with progress(console) as bars:
             outcomes += matte_all(
@@ -172,10 +192,20 @@ def run(args: Arguments, console: Console) -> None:
     _tell_remarks(outcomes, console)
     count = Counter(outcome.status for outcome in outcomes)
     report = RunReport(
-        artefact, manifest.target, manifest.model.trained, args.out, count["done"], count["skipped"], count["failed"],
-        len(found.own), tuple(outcomes),
+        named or matting.folder, manifest.target, manifest.model.trained, args.out, count["done"], count["skipped"],
+        count["failed"], len(found.own), tuple(outcomes),
     )  # fmt: skip
     console.emit(report, _render(report), _error(report))
+
+
+def _opened(args: Arguments, named: Path | None, console: Console, people: Who = "all") -> Matting:
+    """The artefact that was named, or the default one."""
+    artefact, where = named or default_artefact(args.size or SIZE, console), vars(args.runtime)
+    check = named is not None  # the default one is checked
+    matting = Matting(artefact, **where, resize=args.resize, check=check, select=people)
+    if not matting.manifest.model.trained:
+        console.warn(_UNTRAINED)
+    return matting
 
 
 def _tell_remarks(outcomes: Sequence[Outcome], console: Console) -> None:

@@ -1,0 +1,255 @@
+"""One video file becomes others: every frame matted, composed and written, with its time stamp and the audio."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Literal, cast, get_args
+
+import msgspec
+import numpy as np
+
+from p3m_edge import arguments
+from p3m_edge.arrays import Array, Pixels
+from p3m_edge.errors import InputError, OutputError, UsageError, one_of
+from p3m_edge.metrics import as_float32
+from p3m_edge.runtimes import Matting, compose
+from p3m_edge.video.codecs import Codec, choose, is_video
+from p3m_edge.video.draft import Draft, FileDraft, SequenceDraft
+from p3m_edge.video.frame import Alpha, Timings
+from p3m_edge.video.read import FileSource
+from p3m_edge.video.stream import MattingStream, Render
+from p3m_edge.video.write import check_audio
+
+Kind = Literal["alpha", "cutout", "composite", "blur", "base"]
+"""The matte in grey; the subject with an alpha channel; on another background; before its own background, blurred; the
+frames as they are, as the layer below the cut-out."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_SAMPLES = 10_000  # frames whose times are kept
+_WARM_UP = 15  # frames before the first one that is wanted, which the stabiliser sees
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What came of a video.
+
+    Attributes
+    ----------
+    outputs
+        The files, or folders of PNG files.
+    frames, resumed
+        How many each of them has; how many of these an earlier run had made.
+    width, height
+        Of the frames.
+    seconds
+        That it took.
+    milliseconds
+        The median over the last frames of each part of the work: those of :class:`~p3m_edge.video.frame.Timings`, where
+        ``composed`` is for all outputs, and ``written``.
+    remarks
+        What must be known about the frames.
+    """
+
+    outputs: dict[Kind, Path]
+    frames: int
+    resumed: int
+    width: int
+    height: int
+    seconds: float
+    milliseconds: dict[str, float]
+    remarks: tuple[str, ...]
+
+
+def matte_video(
+    source: str | Path, outputs: Mapping[Kind, str | Path], matting: Matting, *,
+    background: Sequence[int] | Array | None = None, effect: compose.Effect | None = None, codec: Codec | None = None,
+    stabilise: bool = True, audio: bool = True, resume: bool = False,
+    progress: Callable[[int, int | None], None] = lambda done, of: None,
+) -> Converted:  # fmt: skip
+    """Matte a video file: as many frames as it has, with their time stamps, in the colours and bits of the source.
+
+    Results appear when they are complete. Until then they are kept in segments in a folder beside them
+    (``.clip.mp4.parts``), which stays if the run ends early; memory is the same whatever the length.
+
+    Parameters
+    ----------
+    source
+        Any file that FFmpeg reads.
+    outputs
+        For each kind the file that is written, or replaced: .mp4, .m4v, .mov, .mkv or .webm; a name with no suffix of a
+        video is a folder of PNG files. Several kinds are made in one go: ``base`` and ``cutout`` are layers of equal
+        length.
+    matting
+        An open artefact whose frames are RGB.
+    background
+        For ``composite``: three values in 0..255, or a picture ``[h, w, 3]``.
+    effect
+        How pictures are mixed (feather, light wrap and others); the background is that of each kind.
+    codec
+        Of all video files; None: what is usual in each.
+    stabilise
+        Steady the mattes in time.
+    audio
+        Copy the audio of the source.
+    resume
+        Go on after the last whole segment of an earlier run with the same arguments.
+    progress
+        Called with the frames that are done, and how many there are as far as the source says.
+
+    Raises
+    ------
+    UsageError
+        The arguments do not fit together, or not to the earlier run.
+    MissingError
+        PyAV, or an encoder, is absent.
+    InputError
+        The source cannot be read, or a frame cannot be matted.
+    OutputError
+        A result cannot be written, or would replace the source.
+    """
+    start, path = perf_counter(), arguments.path("a video", source)
+    paths = _checked(path, outputs, matting, background)
+    renders = {kind: renderer(kind, background, effect) for kind in paths}
+    with ExitStack() as stack:
+        clip = stack.enter_context(FileSource(path))
+        info = clip.info
+        mixed = [getattr(effect, each.name, each.default) for each in fields(compose.Effect)[1:]]
+        job = _job(path, matting, background, codec, stabilise, audio, mixed)
+        drafts = _drafts(paths, job, clip, codec, stack, audio=audio, resume=resume)
+        done = min(draft.done for draft in drafts.values())
+        for draft in drafts.values():
+            draft.keep(done)
+        clip.start = max(0, done - _WARM_UP)
+        stream = stack.enter_context(MattingStream(clip, matting, stabilise=stabilise))
+        times, frames = _write_all(stream, drafts, renders, done, info.frames, progress)
+        if not frames:
+            raise InputError(f"{path} has no frames")
+        for draft in drafts.values():
+            draft.finish()
+    remarks = list(clip.remarks)
+    if (info.width % 2 or info.height % 2) and any(map(is_video, paths.values())):
+        remarks.append("odd sides have one row or column more in video files")
+    return Converted(paths, frames, done, info.width, info.height, perf_counter() - start, times, tuple(remarks))
+
+
+def renderer(
+    kind: Kind, background: Sequence[int] | Array | None = None, effect: compose.Effect | None = None
+) -> Render:  # fmt: skip
+    """What makes the pictures of a kind.
+
+    Parameters
+    ----------
+    kind
+        What is wanted.
+    background
+        For ``composite``: three values in 0..255, or a picture ``[h, w, 3]``.
+    effect
+        How it is mixed; its background is that of the kind.
+    """
+    if one_of("kind of result", kind, KINDS) == "alpha":
+        return _grey
+    if kind == "base":
+        return lambda frame, alpha: frame
+    behind: compose.Behind | None = "transparent" if kind == "cutout" else "blur" if kind == "blur" else background
+    if behind is None:
+        raise UsageError("a composite needs a background")
+    return _Applied(replace(effect or compose.Effect(), background=behind))
+
+
+class _Applied:
+    """An effect, whose background is brought to the frames' size once."""
+
+    def __init__(self, effect: compose.Effect) -> None:
+        self._effect = self._fitted = effect
+        self._form: object = None
+
+    def __call__(self, frame: Array, alpha: Alpha) -> Pixels:
+        form = frame.shape, frame.dtype
+        if form != self._form:
+            self._fitted, self._form = self._effect.fitted(frame), form
+        return compose.apply(frame, alpha, self._fitted)
+
+
+def _grey(frame: Array, alpha: Alpha) -> Pixels:
+    if alpha.dtype == frame.dtype:
+        return cast(Pixels, alpha)
+    return compose.quantized(as_float32("the alpha", alpha), frame.dtype)
+
+
+def _checked(
+    source: Path, outputs: Mapping[Kind, str | Path], matting: Matting, background: object
+) -> dict[Kind, Path]:  # fmt: skip
+    arguments.instance("the matting", matting, Matting)
+    if not isinstance(outputs, Mapping) or not outputs:
+        raise UsageError("the outputs are kinds with their files, at least one", hint=f"kinds: {', '.join(KINDS)}")
+    paths = {one_of("kind of result", kind, KINDS): arguments.path("an output", path) for kind, path in outputs.items()}
+    for path in paths.values():
+        if path.exists() and source.exists() and path.samefile(source):
+            raise OutputError(f"{path} is the input and is not overwritten", hint="choose another --out")
+        if path.is_dir() and is_video(path):
+            raise OutputError(f"{path} is a folder")
+    if len({path.resolve() for path in paths.values()}) < len(paths):
+        raise UsageError("two kinds of result have the same file")
+    if ("composite" in paths) != (background is not None):
+        raise UsageError("a background and a composite belong together")
+    return paths
+
+
+def _drafts(
+    paths: Mapping[Kind, Path], job: bytes, clip: FileSource, codec: Codec | None, stack: ExitStack, *, audio: bool,
+    resume: bool,
+) -> dict[Kind, Draft]:  # fmt: skip
+    """The results in the making, all of which can be written, as far as can be said now; the stack stops them."""
+    codecs = {kind: choose(each, codec, alpha=kind == "cutout") for kind, each in paths.items() if is_video(each)}
+    heard = clip.path if audio and clip.info.audio else None
+    for kind in codecs:
+        check_audio(clip.info.audio if heard else (), paths[kind])
+    drafts: dict[Kind, Draft] = {}
+    for kind, path in paths.items():
+        own = kind.encode() + b" " + job
+        if kind in codecs:
+            drafts[kind] = FileDraft(
+                path, own, clip.info.format, codecs[kind], alpha=kind == "cutout", audio=heard, resume=resume
+            )
+        else:
+            drafts[kind] = SequenceDraft(path, own, resume=resume)
+        stack.callback(drafts[kind].stop)
+    return drafts
+
+
+def _job(
+    source: Path, matting: Matting, background: Sequence[int] | Array | None, *options: object
+) -> bytes:  # fmt: skip
+    """All that the frames of a result depend on, besides its kind."""
+    status = source.stat()
+    behind = hashlib.sha256(background.tobytes()).hexdigest() if isinstance(background, np.ndarray) else background
+    artefact = hashlib.sha256(msgspec.json.encode(matting.manifest)).hexdigest()
+    parts = [str(source.resolve()), status.st_size, status.st_mtime_ns, artefact, matting.select, behind, *options]
+    return msgspec.json.format(msgspec.json.encode(parts))
+
+
+def _write_all(
+    stream: MattingStream, drafts: Mapping[Kind, Draft], renders: Mapping[Kind, Render], done: int, total: int | None,
+    progress: Callable[[int, int | None], None],
+) -> tuple[dict[str, float], int]:  # fmt: skip
+    """Write the results of a stream; the median milliseconds of each part of the work, and the number of frames."""
+    times: deque[list[float]] = deque(maxlen=_SAMPLES)
+    for result in stream:
+        if result.frame.index < done:
+            continue
+        began = perf_counter()
+        pictures = {kind: renders[kind](result.frame.image, result.alpha) for kind in drafts}
+        composed = perf_counter()
+        for kind, draft in drafts.items():
+            draft.write(result.frame, pictures[kind])
+        parts = result.timings._replace(composed=1e3 * (composed - began))
+        times.append([*parts, 1e3 * (perf_counter() - composed)])
+        done = result.frame.index + 1
+        progress(done, total)
+    medians = np.median(np.array(times), axis=0).tolist() if times else ()
+    return dict(zip((*Timings._fields, "written"), medians, strict=bool(times))), done
