@@ -1,4 +1,4 @@
-"""The stabiliser: less noise where nothing moves, and the network's matte wherever the frame before says nothing."""
+"""The stabiliser: less noise where nothing moves, and the network's matte wherever something does."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from p3m_edge.video import Stabiliser
 
 HEIGHT, WIDTH = 128, 160
+NOISE = 2.5  # of a webcam, in grey levels
 
 
 def scene(shift: int = 0, seed: int = 0) -> NDArray[np.uint8]:
@@ -18,26 +19,54 @@ def scene(shift: int = 0, seed: int = 0) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.repeat(grey[..., None], 3, axis=2))
 
 
+def noisy(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    return np.clip(np.rint(image + rng.normal(0, NOISE, image.shape)), 0, 255).astype(np.uint8)
+
+
 def ramp(shift: float = 0) -> NDArray[np.float32]:
     """A soft edge from top to bottom."""
     edge = np.clip((np.arange(WIDTH, dtype=np.float32) - 60 - np.float32(shift)) / 40, 0, 1)
     return np.tile(edge, (HEIGHT, 1))
 
 
-def test_noise_of_a_still_scene_falls() -> None:
-    rng, steadied, image = np.random.default_rng(1), Stabiliser(), scene()
-    raw = [np.clip(ramp() + rng.normal(0, 0.05, (HEIGHT, WIDTH)), 0, 1).astype(np.float32) for _ in range(20)]
-    held = [steadied(alpha, image, index / 30) for index, alpha in enumerate(raw)]
-    band = (ramp() > 0.2) & (ramp() < 0.8)
-    noise, rest = (np.std(np.stack(part[10:])[:, band], axis=0).mean() for part in (raw, held))
-    assert rest < 0.7 * noise
+def test_flicker_of_a_still_scene_falls() -> None:
+    """Patches that come and go, as those of a network that is not sure of a jumper, under a camera's noise."""
+    rng, steadied = np.random.default_rng(1), Stabiliser()
+    raw, held = [], []
+    for index in range(40):
+        alpha = ramp()
+        alpha[40:80, 100:140] *= rng.uniform(0.2, 1)
+        raw.append(alpha)
+        held.append(steadied(alpha, noisy(scene(), rng), index / 30))
+    jumps, rest = (np.abs(np.diff(np.stack(part[15:])[:, 40:80, 100:140], axis=0)).mean() for part in (raw, held))
+    assert rest < 0.5 * jumps
+    assert np.abs(np.mean(held[15:], axis=0) - np.mean(raw[15:], axis=0)).max() < 0.1
+
+
+def test_what_the_network_says_in_the_end_is_taken_over() -> None:
+    steadied = Stabiliser()
+    steadied(ramp(), scene(), 0.0)
+    for index in range(1, 31):
+        held = steadied(ramp(20), scene(), index / 30)
+    assert np.abs(held - ramp(20)).max() < 0.01
+
+
+def test_it_does_not_depend_on_the_rate() -> None:
+    found = []
+    for rate in (15, 60):
+        steadied = Stabiliser()
+        steadied(np.zeros((HEIGHT, WIDTH), np.float32), scene(), 0.0)
+        for index in range(1, rate // 5 + 1):  # 0.2 seconds
+            held = steadied(np.ones((HEIGHT, WIDTH), np.float32), scene(), index / rate)
+        found.append(float(held.mean()))
+    assert found == pytest.approx([1 - np.exp(-0.2 / 0.15)] * 2, abs=0.01)
 
 
 def test_what_moves_is_followed_without_lag() -> None:
     steadied = Stabiliser()
     for index in range(12):
         held = steadied(ramp(2 * index), scene(2 * index), index / 30)
-    assert np.abs(held - ramp(22))[8:-8, 8:-8].mean() < 0.005
+    assert np.abs(held - ramp(22)).mean() < 0.002
 
 
 def test_what_appears_is_there_at_once() -> None:
@@ -45,7 +74,8 @@ def test_what_appears_is_there_at_once() -> None:
     for index in range(5):
         steadied(np.zeros((HEIGHT, WIDTH), np.float32), scene(), index / 30)
     alpha, image = np.zeros((HEIGHT, WIDTH), np.float32), scene()
-    alpha[40:90, 40:90], image[40:90, 40:90] = 1, 128
+    alpha[40:90, 40:90] = 1
+    image[40:90, 40:90] ^= 64
     assert (steadied(alpha, image, 5 / 30)[40:90, 40:90] >= 0.95).all()
 
 
@@ -58,4 +88,12 @@ def test_the_raw_matte_where_nothing_is_known(what: str) -> None:
     image = (255 - scene() if what == "cut" else scene()).copy()
     if what == "size":
         alpha, image = alpha[:64].copy(), image[:64].copy()
-    assert steadied(alpha, image, {"gap": 11.0, "back": 9.0}.get(what, 10.03)) is alpha
+    held = steadied(alpha, image, {"gap": 12.0, "back": 9.0}.get(what, 10.03))
+    assert np.abs(held - alpha).mean() < 0.01
+
+
+def test_frames_of_one_pixel() -> None:
+    steadied = Stabiliser()
+    for index in range(3):
+        alpha, image = np.full((1, 1), index / 2, np.float32), np.zeros((1, 1, 3), np.uint8)
+        assert 0 <= steadied(alpha, image, index / 30).item() <= 1
