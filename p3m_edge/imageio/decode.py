@@ -107,6 +107,19 @@ def count_frames(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS) -> 
             return _frames(image)
 
 
+def read_size(
+    path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS, frame: int | None = None
+) -> tuple[int, int]:  # fmt: skip
+    """The (width, height) of a picture as it is stored, or of a page of it, without decoding; errors as when it is."""
+    with _reading(arguments.path("a picture", path), max_pixels, frame) as source:
+        if source.pages is not None:
+            page = source.pages[_chosen(source, len(source.pages), "pages")]
+            _check_size(source, page.width, page.height)
+            return page.width, page.height
+        with _open(source) as image:
+            return image.size
+
+
 @contextmanager
 def _reading(path: Path, max_pixels: int, frame: int | None = None) -> Iterator[_Source]:
     """Open a file and look at its first bytes; decoders' errors become ours."""

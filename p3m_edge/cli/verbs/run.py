@@ -21,8 +21,10 @@ from p3m_edge.data.recipe import make_folder
 from p3m_edge.errors import InputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import MAX_PIXELS, Picture
 from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX
-from p3m_edge.pictures.results import EFFECTS, KINDS, Budget, Outcome, Recipe, identities, matte_all, read_background
-from p3m_edge.pictures.sources import collect, with_pages
+from p3m_edge.pictures.batch import Job, Outcome, identities, matte_all
+from p3m_edge.pictures.memory import EFFECTS, Budget
+from p3m_edge.pictures.results import KINDS, Recipe, read_background
+from p3m_edge.pictures.sources import collect, output_names, with_pages
 from p3m_edge.runtimes import Matting
 from p3m_edge.runtimes.compose import Effect
 from p3m_edge.runtimes.people import Who
@@ -166,11 +168,11 @@ def run(args: Arguments, console: Console) -> None:
     more = EFFECTS if args.feather or args.light_wrap else 0
     budget = Budget(args.max_megapixels * 1_000_000, memory, more)
     behind = None if args.background is None else read_background(args.background, budget.max_pixels)
-    named, words = args.split()
+    chosen, words = args.split()
     if isinstance(behind, Picture) and behind.alpha is not None:
         console.warn(f"the background {behind.path} is transparent in places; it is shown on white")
     if any(is_video(word) and not word.is_dir() for word in words):
-        videos.run(args, words, behind, effect, lambda: _opened(args, named, console, args.people), console)
+        videos.run(args, words, behind, effect, lambda: _opened(args, chosen, console, args.people), console)
         return
     if wrong := [flag for name, flag in given(args) if name in _OF_VIDEOS]:
         raise UsageError(f"{wrong[0]} is for videos, and there are none among the inputs")
@@ -182,17 +184,17 @@ def run(args: Arguments, console: Console) -> None:
     protected = {each for path in inputs for each in identities(path)}
     sources = with_pages(found.pictures, budget.max_pixels) if args.pages == "all" else found.pictures
     outcomes = [Outcome(path, "failed", reason=reason) for path, reason in found.failures]
-    with _opened(args, named, console) as matting:
+    with _opened(args, chosen, console) as matting:
         manifest = matting.manifest
         make_folder(args.out)
         with progress(console) as bars:
-            outcomes += matte_all(
-                matting, sources, args.out, recipe, budget, protected, step=bars.progress, trace=console.trace
-            )
+            job = Job(matting, args.out, recipe, budget, protected)
+            named = list(zip(sources, output_names(sources), strict=True))
+            outcomes += matte_all(job, named, step=bars.progress, trace=console.trace)
     _tell_remarks(outcomes, console)
     count = Counter(outcome.status for outcome in outcomes)
     report = RunReport(
-        named or matting.folder, manifest.target, manifest.model.trained, args.out, count["done"], count["skipped"],
+        chosen or matting.folder, manifest.target, manifest.model.trained, args.out, count["done"], count["skipped"],
         count["failed"], len(found.own), tuple(outcomes),
     )  # fmt: skip
     console.emit(report, _render(report), _error(report))
