@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -90,7 +90,7 @@ def identities(path: Path) -> set[object]:
 def matte_all(
     job: Job, named: Sequence[tuple[Source, PurePath]], *, step: Callable[[str, int, int], None],
     trace: Callable[[Exception], None],
-) -> Iterator[Outcome]:  # fmt: skip
+) -> Generator[Outcome, None, None]:  # fmt: skip
     """Matte pictures side by side; their outcomes in the order given. A full disc ends it, and the rest has failed.
 
     Whatever goes wrong with a picture is an outcome, not an exception. When the iteration is closed, or an exception
@@ -129,13 +129,12 @@ def _matte(
     job: Job, full: threading.Event, stopped: threading.Event, source: Source, name: PurePath
 ) -> tuple[Outcome, Exception | None]:  # fmt: skip
     """The outcome of one picture, and the exception; what failed for want of memory is done again when it is alone."""
-    outcome, error = None, None
-    for alone in (False, True):
-        if full.is_set():
-            return Outcome(source.path, "failed", reason="not begun: the disc is full", page=source.page), None
-        outcome, error = process(job, source, job.recipe.files(job.out, name), stopped, alone=alone)
-        if outcome.reason != _NO_ROOM:
-            break
+    if full.is_set():
+        return Outcome(source.path, "failed", reason="not begun: the disc is full", page=source.page), None
+    files = job.recipe.files(job.out, name)
+    outcome, error = process(job, source, files, stopped)
+    if outcome.reason == _NO_ROOM:
+        outcome, error = process(job, source, files, stopped, alone=True)
     causes = (error, getattr(error, "__cause__", None))
     if any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes):
         full.set()
