@@ -16,23 +16,25 @@ from tests.artefacts import picture
 EACH = 14  # bytes for a pixel of an alpha
 
 
-def work(budget: Budget, paths: list[Path], alone: Path | None = None) -> tuple[int, set[str]]:
-    """Read all, each in a thread; the most pixels (times the bytes of their depth) that were held together."""
-    held, most, together = dict[str, int](), [0], set[str]()
+def work(budget: Budget, paths: list[Path], alone: Path | None = None) -> tuple[int, int]:
+    """Read all, each in a thread; the most pixels (those of 16 bits count more) that were held together.
+
+    Also how many pictures there were beside the one that was to be alone, with that one.
+    """
+    held, most, together = dict[int, int](), [0], set[int]()
     lock, errors = threading.Lock(), list[Exception]()
 
     def read(path: Path) -> None:
         try:
             with budget.read(path, None, ["alpha"], alone=path == alone) as found:
+                pixels, me = found.own[..., 0].size, threading.get_ident()
                 with lock:
-                    held[path.name] = int(
-                        found.own.shape[0] * found.own.shape[1] * (2.75 if found.own.itemsize == 2 else 1)
-                    )
+                    held[me] = int(pixels * (2.75 if found.own.itemsize == 2 else 1))
                     most[0] = max(most[0], sum(held.values()))
                     if path == alone:
                         together.update(held)
                 with lock:
-                    del held[path.name]
+                    del held[me]
         except Exception as error:  # noqa: BLE001 - raised below
             errors.append(error)
 
@@ -44,7 +46,7 @@ def work(budget: Budget, paths: list[Path], alone: Path | None = None) -> tuple[
         assert not thread.is_alive()
     if errors:
         raise errors[0]
-    return most[0], together
+    return most[0], len(together)
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def test_what_is_at_work_fits_into_the_memory(paths: list[Path], pixels: int) ->
 
 def test_what_must_be_alone_is(paths: list[Path]) -> None:
     _, together = work(Budget(max_memory=1_000_000 * EACH), paths, alone=paths[5])
-    assert together == {paths[5].name}
+    assert together == 1
 
 
 def test_what_never_fits_is_refused_and_leaves_no_trace(paths: list[Path]) -> None:
@@ -74,3 +76,18 @@ def test_what_never_fits_is_refused_and_leaves_no_trace(paths: list[Path]) -> No
         with pytest.raises(InputError), budget.read(path, None, ["alpha"]):
             pass
     assert work(budget, paths[:-1])[0] <= 27_500
+
+
+def test_what_fits_is_at_work_together(paths: list[Path]) -> None:
+    budget, both, arrived = Budget(max_memory=20_000 * EACH), threading.Barrier(2), list[int]()
+
+    def read(path: Path) -> None:
+        with budget.read(path, None, ["alpha"]):
+            arrived.append(both.wait(60))
+
+    threads = [threading.Thread(target=read, args=(path,)) for path in paths[1:3]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(arrived) == [0, 1]
