@@ -90,6 +90,9 @@ class Arguments:
     Pictures that would share a name keep their suffix in it (1.jpg.alpha.png); of several folders, each keeps its name.
     With --pages all, every page or frame of a file is a picture (scan-2.alpha.png).
 
+    Several pictures are read, matted and written at the same time; reports keep the order of the inputs. With --watch,
+    a picture is complete when two looks, half a second apart, find the same file, of one size and time.
+
     Inputs are never overwritten. Results that exist are left alone and only what is missing is made; --force replaces
     them. In a folder, pictures that p3m-edge wrote are not taken as inputs. A picture that cannot be used does not stop
     the others: it is named at the end, and the exit code is 1. Every file appears complete or not at all.
@@ -125,9 +128,10 @@ class Arguments:
     )
     max_megapixels: int = option("refuse larger pictures", MAX_PIXELS // 1_000_000)
     max_memory: float | None = option(
-        "refuse pictures that take more memory (default: than is free). Each megapixel of 8 bits a channel takes up to "
-        "14 MB for an alpha, 20 for a blurred background, 26 for a cut-out or composite, 12 more with --feather or "
-        "--light-wrap; 16 bits a channel take nearly three times as much, transparency 16 MB more",
+        "for all pictures at work (default: what is free): others wait, and one that takes more alone is refused. Each "
+        "megapixel of 8 bits a channel takes up to 14 MB for an alpha, 20 for a blurred background, 26 for a cut-out or "
+        "composite, 12 more with --feather or --light-wrap; 16 bits a channel take nearly three times as much, "
+        "transparency 16 MB more",
         metavar="GB", parse=gigabytes,
     )  # fmt: skip
     alpha: bool = option("write the alpha matte", default=False, group="results")
@@ -215,12 +219,12 @@ def run(args: Arguments, console: Console) -> None:
         raise UsageError("--resume leaves the results of pictures alone, and --force replaces them")
     recipe = Recipe(args.kinds(), behind, args.force, args.people, effect)
     hint: Hint = "throughput"
-    rounds: Iterable[Sources]
     if args.watch:
         rounds = watch(words, recursive=args.recursive)
         console.note(f"watching {', '.join(map(str, words))}: Ctrl-C ends it")
     else:
-        rounds = (found,) = (collect(words, recursive=args.recursive),)
+        found = collect(words, recursive=args.recursive)
+        rounds = iter([found])
         hint = "latency" if len(found.pictures) == 1 else hint
     with _opened(args, chosen, console, hint=hint) as matting:
         make_folder(args.out)
