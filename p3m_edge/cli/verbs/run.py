@@ -129,8 +129,8 @@ class Arguments:
     max_megapixels: int = option("refuse larger pictures", MAX_PIXELS // 1_000_000)
     max_memory: float | None = option(
         "for all pictures at work (default: what is free): others wait, and one that takes more alone is refused. Each "
-        "megapixel of 8 bits a channel takes up to 14 MB for an alpha, 20 for a blurred background, 26 for a cut-out or "
-        "composite, 12 more with --feather or --light-wrap; 16 bits a channel take nearly three times as much, "
+        "megapixel of 8 bits a channel takes up to 14 MB for an alpha, 20 for a blurred background, 26 for a cut-out "
+        "or composite, 12 more with --feather or --light-wrap; 16 bits a channel take nearly three times as much, "
         "transparency 16 MB more",
         metavar="GB", parse=gigabytes,
     )  # fmt: skip
