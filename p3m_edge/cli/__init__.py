@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None, tool: Verb | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = set(takewhile(lambda argument: argument != "--", arguments))
-    console = Console(json="--json" in options, debug="--debug" in options)
+    console = Console(json="--json" in options, lines="--json-lines" in options, debug="--debug" in options)
     signals: list[int] = []
     limit_threads()
     with console.streams():

@@ -70,9 +70,16 @@ def _torch(module: ModuleType) -> Details:
     return {"build": built_for, "cuda_devices": names}
 
 
+def _pillow(module: ModuleType) -> Details:
+    features = importlib.import_module(f"{module.__name__}.features")
+    formats = {"JPEG": "jpg", "PNG": "zlib", "TIFF": "libtiff", "WebP": "webp", "AVIF": "avif", "JPEG 2000": "jpg_2000"}
+    return {"reads": [name for name, feature in formats.items() if features.check(feature)]}
+
+
 _DETAILS: dict[str, Callable[[ModuleType], Details]] = {
     "onnxruntime": lambda module: {"providers": list(module.get_available_providers())},
-    "openvino": _openvino, "coreai": _coreai, "cuda": _cuda, "torch": _torch,
+    "openvino": _openvino, "coreai": _coreai, "cuda": _cuda, "torch": _torch, "PIL": _pillow,
+    "pillow_heif": lambda module: {"reads": ["HEIC"]},
 }  # fmt: skip
 
 if __name__ == "__main__":

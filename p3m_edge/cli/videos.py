@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Literal
@@ -84,16 +84,23 @@ def run(
     background = as_array(behind)
     with opened() as matting:
         make_folder(args.out.parent if single else args.out)
-        outcomes = tuple(
-            _process(args, source.path, outputs, matting, background, effect, console)
-            for source, outputs in zip(sources, wanted, strict=True)
-        )
+        outcomes = []
+        for source, outputs in zip(sources, wanted, strict=True):
+            outcomes.append(_process(args, source.path, outputs, matting, background, effect, console))
+            if console.lines:
+                console.line(outcomes[-1])
         count = Counter(outcome.status for outcome in outcomes)
         manifest, folder = matting.manifest, matting.folder
     report = VideoReport(
-        folder, manifest.target, manifest.model.trained, count["done"], count["skipped"], count["failed"], outcomes
+        folder,
+        manifest.target,
+        manifest.model.trained,
+        count["done"],
+        count["skipped"],
+        count["failed"],
+        tuple(outcomes),
     )
-    console.emit(report, _render(report), _error(report))
+    console.emit(replace(report, videos=()) if console.lines else report, _render(report), _error(report))
 
 
 def _outputs(args: Arguments, name: PurePath) -> dict[Kind, Path]:

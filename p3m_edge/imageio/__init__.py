@@ -5,7 +5,7 @@ Pillow decodes, as it reports damage that other decoders paper over with grey. O
 """
 
 from p3m_edge.imageio.colour import ProfileError, convert
-from p3m_edge.imageio.decode import MAX_PIXELS, TooLargeError, count_frames
+from p3m_edge.imageio.decode import MAX_PIXELS, TooLargeError, count_frames, read_size
 from p3m_edge.imageio.files import IMAGE_SUFFIXES, composed, list_images, open_regular, stem
 from p3m_edge.imageio.masks import MASK_SOURCES, MaskError, MaskSource, decode_mask, read_mask
 from p3m_edge.imageio.orientation import orientation_fault, turn
@@ -34,6 +34,7 @@ __all__ = [
     "orientation_fault",
     "read_image",
     "read_mask",
+    "read_size",
     "stem",
     "turn",
     "write_png",

@@ -8,16 +8,16 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from p3m_edge import arguments
 from p3m_edge.arrays import Array, Pixels
@@ -31,7 +31,8 @@ MAX_PIXELS = 256_000_000
 BYTES_PER_PIXEL = 10
 """About what decoding takes at its peak, for 8 bits a channel and without transparency."""
 
-# Raster formats alone: a PostScript file named .jpg must not start Ghostscript. HEIF: if the app registered a reader.
+# Raster formats alone: a PostScript file named .jpg must not start Ghostscript. HEIF: if the app registered a reader;
+# else that of the extra is used, and Pillow stays as the app has it.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF", "TGA")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")
 # What Pillow's decoders raise on damaged files.
@@ -43,6 +44,8 @@ _SAVE_AGAIN = "save it with 8 or 16 bits a channel"
 _ORIENTATION = 0x0112
 
 _Decoded = tuple[Array, Array | None]  # colours and alpha
+Factory = Callable[[IO[bytes], str | bytes], ImageFile.ImageFile]
+Accept = Callable[[bytes], bool | str]
 
 
 class TooLargeError(InputError):
@@ -105,6 +108,19 @@ def count_frames(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS) -> 
             return len(source.pages)
         with _open(source) as image:
             return _frames(image)
+
+
+def read_size(
+    path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS, frame: int | None = None
+) -> tuple[int, int]:  # fmt: skip
+    """The (width, height) of a picture as it is stored, or of a page of it, without decoding; errors as when it is."""
+    with _reading(arguments.path("a picture", path), max_pixels, frame) as source:
+        if source.pages is not None:
+            page = source.pages[_chosen(source, len(source.pages), "pages")]
+            _check_size(source, page.width, page.height)
+            return page.width, page.height
+        with _open(source) as image:
+            return image.size
 
 
 @contextmanager
@@ -218,7 +234,7 @@ def _open(source: _Source) -> Image.Image:
     Image.init()
     source.stream.seek(0)
     start = source.stream.read(32)
-    for factory, accept in (Image.OPEN[name] for name in _FORMATS if name in Image.OPEN):
+    for factory, accept in _readers(source.path, start):
         accepted = accept is None or accept(start[:16])
         if not accepted or isinstance(accepted, str):  # a text says why not
             continue
@@ -229,9 +245,19 @@ def _open(source: _Source) -> Image.Image:
             continue
         _check_size(source, *image.size)
         return image
-    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
-        raise InputError(f"{source.path} is HEIC, which is not supported", hint="convert it to JPEG or PNG first")
     raise InputError(f"{source.path} is not a picture of a supported format, or is damaged")
+
+
+def _readers(path: Path, start: bytes) -> Iterator[tuple[Factory, Accept | None]]:
+    """What may read a file that begins so, as Pillow keeps it: a class, and what recognises its format."""
+    yield from (Image.OPEN[name] for name in _FORMATS if name in Image.OPEN)
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS and "HEIF" not in Image.OPEN:
+        try:
+            from pillow_heif import HeifImageFile
+        except ImportError as error:
+            text = f"{path} is HEIC, and pillow-heif, which reads it, is not installed"
+            raise InputError(text, hint='pip install "p3m-edge[heif]", or convert it to JPEG or PNG') from error
+        yield HeifImageFile, None
 
 
 def _load(image: Image.Image, source: _Source) -> Image.Image:

@@ -12,7 +12,7 @@ from p3m_edge import arguments, smallfile
 from p3m_edge.atomic import reason
 from p3m_edge.errors import InputError
 
-# HEIC is listed so that such a file is named in the summary of a folder instead of being passed over.
+# HEIC is listed also where nothing reads it: such a file is named in the summary of a folder, and not passed over.
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp", ".mpo", ".png", ".apng", ".webp"}
     | {".tif", ".tiff", ".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".avifs"}

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
+import glob
 import itertools
 import os
+import sys
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from p3m_edge import imageio
+from p3m_edge import imageio, smallfile
+from p3m_edge.atomic import check_name, reason
 from p3m_edge.errors import InputError
 
+STANDARD_INPUT = Path("-")
+"""In place of a list's file."""
 _PNG, _HEAD = b"\x89PNG\r\n\x1a\n", 65536
 
 
@@ -38,34 +44,100 @@ class Sources:
     own: tuple[Path, ...]
 
 
+def read_names(path: Path) -> list[Path]:
+    """The names in a list: one a line, or with NULs between them (``find -print0``); :data:`STANDARD_INPUT` is one.
+
+    Empty lines are passed over; names without a folder are below the current one. Bytes are those of the file system;
+    UTF-8 and UTF-16 with a byte order mark, as Windows' programs write, are read, too. :class:`InputError`: the list
+    cannot be read, or holds no names.
+    """
+    told = "standard input" if path == STANDARD_INPUT else f"the list {path}"
+    try:
+        data = _standard_input() if path == STANDARD_INPUT else smallfile.read_small(path)
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            data = data.decode("utf-16").encode()
+    except (OSError, UnicodeDecodeError) as error:
+        hint = None if path == STANDARD_INPUT else "--files-from - reads standard input"
+        raise InputError(f"{told} cannot be read: {reason(error)}", hint=hint) from error
+    data = data.removeprefix(codecs.BOM_UTF8)
+    lines = data.split(b"\0") if b"\0" in data else [line.removesuffix(b"\r") for line in data.split(b"\n")]
+    names = [Path(os.fsdecode(line)) for line in lines if line.strip()]
+    if not names:
+        raise InputError(f"{told} holds no names")
+    return names
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise OSError("it is closed")
+    data = sys.stdin.buffer.read(smallfile.LIMIT + 1)
+    if len(data) > smallfile.LIMIT:
+        raise OSError(f"it is too large: more than {smallfile.LIMIT:,} bytes")
+    return data
+
+
+def expanded(words: Iterable[Path]) -> list[Path]:
+    """The words, with patterns (``*``, ``?``, ``[``, ``**``) that name no file replaced by what they match, sorted."""
+    return [path for word in words for path in _matches(word) or [word]]
+
+
+def _matches(word: Path) -> list[Path]:
+    if not glob.has_magic(str(word)) or os.path.lexists(word):
+        return []
+    return [Path(found) for found in sorted(glob.glob(str(word), recursive=True))]  # noqa: PTH207 - from any folder
+
+
 def collect(inputs: Sequence[Path], *, recursive: bool = False) -> Sources:
     """List the pictures named by files and folders, each one once, in a stable order.
 
     A file is taken as it is, whatever its name. A folder gives the pictures in it (``recursive``: and below it),
     without those that p3m-edge wrote; its sub-folders are kept. Of several folders, each keeps its own name.
     """
-    folders = [path for path in inputs if path.is_dir()]
-    found: dict[str, Source] = {}
     failures: dict[Path, str] = {}
-    own: list[Path] = []
+    pictures = list(listed(inputs, failures, recursive=recursive))
+    filled = {folder for _, folder in pictures}
+    for path in inputs:
+        if path not in failures and path not in filled and path.is_dir():
+            failures[path] = "holds no pictures" + " (its sub-folders: --recursive)" * (not recursive)
+    return without_own(pictures, failures)
+
+
+def listed(
+    inputs: Sequence[Path], failures: dict[Path, str], *, recursive: bool
+) -> Iterator[tuple[Source, Path | None]]:  # fmt: skip
+    """Each picture, and the folder of the inputs that it was found in; ``failures`` gets what cannot be listed."""
+    inputs = [path for path in inputs if _may_be(path, failures)]
+    folders = [path for path in inputs if path.is_dir()]
     for path in inputs:
         if path not in folders:
-            found.setdefault(_identity(path), Source(path, PurePath()))
+            yield Source(path, PurePath()), None
             continue
         base = PurePath(path.resolve().name) if len(folders) > 1 else PurePath()
-        listed = [
-            Source(picture, base / folder.relative_to(path))
-            for folder in (_walk(path, failures) if recursive else [path])
-            for picture in _pictures(folder, failures)
-        ]
-        for source in listed:
-            if _is_own(source.path):
-                own.append(source.path)
-            else:
-                found.setdefault(_identity(source.path), source)
-        if not listed:
-            failures.setdefault(path, "holds no pictures" + " (its sub-folders: --recursive)" * (not recursive))
+        for folder in _walk(path, failures) if recursive else [path]:
+            for picture in _pictures(folder, failures):
+                yield Source(picture, base / folder.relative_to(path)), path
+
+
+def without_own(pictures: Iterable[tuple[Source, Path | None]], failures: Mapping[Path, str]) -> Sources:
+    """Each picture once; those found in folders that p3m-edge wrote itself apart from the others."""
+    found: dict[str, Source] = {}
+    own: list[Path] = []
+    for source, folder in pictures:
+        if folder is not None and _is_own(source.path):
+            own.append(source.path)
+        else:
+            found.setdefault(_identity(source.path), source)
     return Sources(tuple(found.values()), tuple(failures.items()), tuple(own))
+
+
+def _may_be(path: Path, failures: dict[Path, str]) -> bool:
+    """Whether a file could have that name."""
+    try:
+        check_name(path)
+    except InputError as error:
+        failures[path] = str(error)
+        return False
+    return True
 
 
 def _identity(path: Path) -> str:
@@ -123,6 +195,21 @@ def with_pages(sources: Iterable[Source], max_pixels: int = imageio.MAX_PIXELS) 
         else:
             found += [replace(source, page=page, pages=pages) for page in range(1, pages + 1)]
     return tuple(found)
+
+
+class Names:
+    """The names of the results of pictures that are found one after the other; a name that was given stays."""
+
+    def __init__(self) -> None:
+        self._names: dict[Source, PurePath] = {}
+
+    def of(self, sources: Sequence[Source]) -> list[tuple[Source, PurePath]]:
+        """Each picture with its name, as :func:`output_names` gives them to all that have been found so far."""
+        new = [source for source in sources if source not in self._names]
+        every = [*self._names, *new]
+        wanted = output_names(every)[len(self._names) :]
+        self._names = dict(zip(every, _number([*self._names.values(), *wanted]), strict=True))
+        return [(source, self._names[source]) for source in sources]
 
 
 def output_names(sources: Sequence[Source]) -> tuple[PurePath, ...]:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from p3m_edge import imageio
 from p3m_edge.cli import main
+from p3m_edge.resources import usable_cores
 from p3m_edge.runtimes import Matting, compose
 from p3m_edge.runtimes.people import select
 from tests.artefacts import make_artefact
@@ -283,15 +284,16 @@ def test_bad_artefacts_and_outputs(artefact, photo, tmp_path, capsys):
 
 
 def test_a_full_disc_ends_the_run_and_leaves_complete_files(artefact, photo, tmp_path):
-    for index in range(4):
-        photo(tmp_path / f"in/{index}.png", 90, 120, seed=index)
+    count = usable_cores() + 6
+    for index in range(count):
+        photo(tmp_path / f"in/{index:02}.png", 90, 120, seed=index)
     out = tmp_path / "out"
     out.mkdir()
     mount = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=48k tmpfs "$1" || exit 77; shift; "$@"', "sh"]
     inside = (
         "import sys; from pathlib import Path; from p3m_edge import imageio; from p3m_edge.cli import main\n"
         "code = main(['run', *sys.argv[1:4], '--json', '--out', sys.argv[4]])\n"
-        "for path in Path(sys.argv[4]).iterdir(): imageio.read_image(path)\n"
+        "print(*(imageio.read_image(path).path.name for path in Path(sys.argv[4]).iterdir()), file=sys.stderr)\n"
         "sys.exit(code)"
     )
     command = [*mount, out, sys.executable, "-c", inside, artefact, tmp_path / "in", "--cutout", out]
@@ -302,10 +304,12 @@ def test_a_full_disc_ends_the_run_and_leaves_complete_files(artefact, photo, tmp
     if done.returncode == 77 or "unshare" in done.stderr:
         pytest.skip("mounting a small disc is not allowed here")
     assert done.returncode == 1, done.stderr
-    reasons = [item["reason"] for item in json.loads(done.stdout)["pictures"]]
-    assert reasons[0] is None
-    assert "the disc is full" in reasons[1]
-    assert reasons[2:] == ["not begun: the disc is full"] * 2
+    outcomes = json.loads(done.stdout)["pictures"]
+    reasons = [item["reason"] for item in outcomes if item["status"] == "failed"]
+    assert any("cannot be written: the disc is full" in reason for reason in reasons)
+    assert reasons[-1] == "not begun: the disc is full"
+    made = [Path(item["outputs"][0]).name for item in outcomes if item["status"] == "done"]
+    assert sorted(made) == sorted(done.stderr.splitlines()[-1].split())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="interrupts work otherwise on Windows")

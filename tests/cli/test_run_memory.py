@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from p3m_edge import imageio
 from p3m_edge.cli import main
 from p3m_edge.errors import InputError
-from p3m_edge.pictures.results import BYTES_PER_PIXEL, EFFECTS, Budget
+from p3m_edge.pictures.memory import BYTES_PER_PIXEL, EFFECTS, Budget
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="not Linux")
 
@@ -91,12 +91,14 @@ def test_depth_and_transparency_count(tmp_path):
     pixels[:50, :, 3] = 0
     imageio.write_png(tmp_path / "both.png", pixels)
     for name, each in (("opaque.png", 71.5), ("both.png", 87.5)):
-        assert (
-            Budget(max_memory=int(each * 10_000)).read(tmp_path / name, None, ["alpha", "cutout"]).own.dtype
-            == np.uint16
-        )
-        with pytest.raises(InputError, match="takes about"):
-            Budget(max_memory=int(each * 10_000) - 1).read(tmp_path / name, None, ["alpha", "cutout"])
+        most, kinds = int(each * 10_000), ("alpha", "cutout")
+        with Budget(max_memory=most).read(tmp_path / name, None, kinds) as picture:
+            assert picture.own.dtype == np.uint16
+        with (
+            pytest.raises(InputError, match="takes about"),
+            Budget(max_memory=most - 1).read(tmp_path / name, None, kinds),
+        ):
+            pass
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1e12", "2GB", ""])
@@ -125,7 +127,9 @@ def test_the_estimate_is_no_less_than_what_is_taken(form, artefact, tmp_path):
         "import sys, threading, time\n"
         "from pathlib import Path\n"
         "from PIL import Image\n"
-        "from p3m_edge.pictures.results import KINDS, Budget, Recipe, process\n"
+        "from p3m_edge.pictures.batch import Job, process\n"
+        "from p3m_edge.pictures.memory import Budget\n"
+        "from p3m_edge.pictures.results import KINDS, Recipe\n"
         "from p3m_edge.pictures.sources import Source\n"
         "from p3m_edge.runtimes import Matting\n"
         "from p3m_edge.runtimes.compose import Effect\n"
@@ -136,9 +140,8 @@ def test_the_estimate_is_no_less_than_what_is_taken(form, artefact, tmp_path):
         "Image.new('RGB', (64, 64)).save(out / 'small.png')\n"
         "with Matting(sys.argv[1], threads=1) as matting:\n"
         "    def make(path, name):\n"
-        "        return process(\n"
-        "            matting, Source(path, Path()), recipe.files(out, name), recipe, Budget(), set(), print\n"
-        "        )\n"
+        "        job = Job(matting, out, recipe, Budget(), set())\n"
+        "        return process(job, Source(path, Path()), recipe.files(out, name), threading.Event())\n"
         "    make(out / 'small.png', 'small')\n"
         "    before = peak = held()\n"
         "    working = threading.Thread(target=make, args=(source, 'large'))\n"

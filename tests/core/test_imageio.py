@@ -34,6 +34,8 @@ from p3m_edge.imageio import (
     read_mask,
     write_png,
 )
+from tests import icc
+from tests.artefacts import picture
 from tests.picture_files import encode, noise, png_chunk
 
 before_all = Image.MAX_IMAGE_PIXELS
@@ -380,10 +382,26 @@ def test_postscript_is_not_interpreted(tmp_path):
         read(tmp_path, encode(Image.new("RGB", (8, 8)), "EPS"), "evil.jpg")
 
 
-def test_heic_is_named(tmp_path):
-    with pytest.raises(InputError, match="HEIC") as caught:
+def test_heic_is_named_where_nothing_reads_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(InputError, match="HEIC, and pillow-heif") as caught:
         read(tmp_path, b"\0\0\0\x18ftypheic" + b"\0" * 200)
-    assert caught.value.hint is not None
+    assert "p3m-edge[heif]" in str(caught.value.hint)
+
+
+def test_heic(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    pixels = np.asarray(Image.fromarray(picture(16, 24)).resize((96, 64), Image.Resampling.BICUBIC))
+    profile = icc.rgb_profile(icc.P3)
+    heif.from_pillow(Image.fromarray(pixels)).save(tmp_path / "a.heic", quality=95, icc_profile=profile)
+    found = read_image(tmp_path / "a.heic")
+    assert np.abs(found.own.astype(int) - pixels).mean() < 6
+    assert found.icc_profile == profile
+    assert "HEIF" not in Image.OPEN  # Pillow is the app's
+    data = (tmp_path / "a.heic").read_bytes()
+    for wrong in (data[:200], data[: len(data) // 2], data[:12] + b"\0" * 300):
+        with pytest.raises(InputError, match="damaged"):
+            read(tmp_path, wrong)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")

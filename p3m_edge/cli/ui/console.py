@@ -40,14 +40,20 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u202a-\u202e\u2066-\u2
 class Console:
     """The two streams of one run of the command line.
 
-    With ``json``, stdout carries exactly one JSON document; with ``debug``, errors show their traceback.
+    With ``json``, stdout carries exactly one JSON document; with ``lines``, too, but every document is a line, and the
+    verb may give others before it (:meth:`line`). With ``debug``, errors show their traceback.
     """
 
-    def __init__(self, *, json: bool = False, debug: bool = False) -> None:
-        self.json = json
+    def __init__(self, *, json: bool = False, lines: bool = False, debug: bool = False) -> None:
+        self.json = json or lines
+        self.lines = lines
         self.debug = debug
         self._emitted = False
         self._stdout: IO[str] = sys.stdout
+
+    @property
+    def _indent(self) -> int:
+        return -1 if self.lines else 2
 
     @cached_property
     def out(self) -> RichConsole:
@@ -111,7 +117,7 @@ class Console:
             Lines for stderr, after all else.
         """
         if self.json:
-            self._write_json(to_json(document, error))
+            self._write_json(to_json(document, error, self._indent))
         else:
             self.show(parts, self.out)
         for line in warnings:
@@ -120,8 +126,9 @@ class Console:
             raise error
 
     def line(self, document: object, error: BaseException | None = None) -> None:
-        """One document on a line of stdout, where a verb with ``--json`` reports as it goes; it emits nothing then."""
+        """One document on a line of stdout, where a verb reports as it goes; an error that is raised is in the last."""
         self._write_json(to_json(document, None if error is None else _known(error), indent=-1))
+        self._emitted = error is not None
 
     def show(self, parts: Iterable[Part], where: RichConsole) -> None:
         """Print what :meth:`emit` takes; lines are not wrapped."""
@@ -176,7 +183,7 @@ class Console:
         shown = False
         try:
             if self.json and not self._emitted:
-                self._write_json(to_json({}, known))
+                self._write_json(to_json({}, known, self._indent))
             self.err.print(line, style="red", soft_wrap=True)
             shown = True
             if known.hint:

@@ -33,6 +33,7 @@ PACKAGES: dict[str, str | None] = {
     "numpy": None, "cv2": None, "PIL": None, "onnxruntime": "onnx", "openvino": "openvino", "torch": "torch",
     "onnx": "torch", "onnxscript": "torch", "safetensors": "torch", "skimage": "torch", "nncf": "quantize",
     "coremltools": "coreml", "coreai": "coreai", "coreai_torch": "coreai", "cuda": "tensorrt", "av": "video",
+    "pillow_heif": "heif",
 }  # fmt: skip
 """Import names, and the extra of this package that brings each (None: the base install)."""
 _ENGINES = {"coreml": "coremltools", "tensorrt": "cuda"}

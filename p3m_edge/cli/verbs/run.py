@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,11 +21,23 @@ from p3m_edge.cli.verbs import unfinished
 from p3m_edge.data.recipe import make_folder
 from p3m_edge.errors import InputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import MAX_PIXELS, Picture
-from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX
-from p3m_edge.pictures.results import EFFECTS, KINDS, Budget, Outcome, Recipe, identities, matte_all, read_background
-from p3m_edge.pictures.sources import collect, with_pages
+from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX, Manifest
+from p3m_edge.pictures.batch import Job, Outcome, identities, matte_all
+from p3m_edge.pictures.memory import EFFECTS, Budget
+from p3m_edge.pictures.results import KINDS, Recipe, read_background
+from p3m_edge.pictures.sources import (
+    STANDARD_INPUT,
+    Names,
+    Sources,
+    collect,
+    expanded,
+    read_names,
+    with_pages,
+)
+from p3m_edge.pictures.watch import watch
 from p3m_edge.runtimes import Matting
 from p3m_edge.runtimes.compose import Effect
+from p3m_edge.runtimes.contract import Hint
 from p3m_edge.runtimes.people import Who
 from p3m_edge.table import Styled, table
 from p3m_edge.video.codecs import is_video
@@ -36,13 +49,15 @@ p3m-edge run out/demo/onnx-fp32 photos/ --recursive --out mattes
 p3m-edge run out/demo/onnx-fp32 portrait.jpg --out mattes --background '#00ff00'
 p3m-edge run out/demo/onnx-fp32 portrait.jpg --out mattes --cutout --background beach.jpg --blur
 p3m-edge run group.jpg --out mattes --people largest
+find photos -newer last -print0 | p3m-edge run --files-from - --out mattes
+p3m-edge run incoming --out mattes --watch --json-lines
 p3m-edge run portrait.jpg --out mattes --background beach.jpg --light-wrap 0.4 --feather 1 --linear
 p3m-edge run clip.mp4 --out clip-green.mp4 --background '#00ff00'
 p3m-edge run clip.mp4 --out clip-cut.mov --cutout
 p3m-edge run clip.mp4 --out layers --layers --resume
 """
 _FEW = 5  # up to so many pictures, each one's files are listed, and what must be known about them
-_OF_VIDEOS = ("codec", "layers", "mute", "resume", "no_stabilise")
+_OF_VIDEOS = ("codec", "layers", "mute", "no_stabilise")
 _UNTRAINED = "the weights of this artefact are stand-ins and NOT TRAINED: its mattes mean nothing"
 
 
@@ -75,6 +90,9 @@ class Arguments:
     Pictures that would share a name keep their suffix in it (1.jpg.alpha.png); of several folders, each keeps its name.
     With --pages all, every page or frame of a file is a picture (scan-2.alpha.png).
 
+    Several pictures are read, matted and written at the same time; reports keep the order of the inputs. With --watch,
+    a picture is complete when two looks, half a second apart, find the same file, of one size and time.
+
     Inputs are never overwritten. Results that exist are left alone and only what is missing is made; --force replaces
     them. In a folder, pictures that p3m-edge wrote are not taken as inputs. A picture that cannot be used does not stop
     the others: it is named at the end, and the exit code is 1. Every file appears complete or not at all.
@@ -88,10 +106,21 @@ class Arguments:
     artefact: Path | None = argument(
         "the folder that export wrote (default: made from the weights of this package)", "ARTEFACT", nargs="?"
     )
-    inputs: tuple[Path, ...] = argument("a picture, a folder of pictures, or a video", "INPUT", nargs="+")
+    inputs: tuple[Path, ...] = argument(
+        "a picture, a folder of pictures, a pattern ('in/**/*.jpg'), or a video", "INPUT", nargs="*"
+    )
+    files_from: Path | None = option(
+        "also the inputs named in this file, one a line or with NULs between them; -: in standard input"
+    )
     out: Path = option("the folder that the results go to; of a video, also a file", metavar="OUT", required=True)
     recursive: bool = option(
         "also the pictures in sub-folders; linked ones are followed, and each folder is looked into once", default=False
+    )
+    watch: bool = option(
+        "go on with pictures that come into the folders, when they are complete, until Ctrl-C", default=False
+    )
+    json_lines: bool = option(
+        "a line of JSON on stdout for each input when its turn is over, then the counts", default=False
     )
     force: bool = option("replace results that exist (never an input)", default=False)
     pages: Literal["first", "all"] = option(
@@ -99,9 +128,10 @@ class Arguments:
     )
     max_megapixels: int = option("refuse larger pictures", MAX_PIXELS // 1_000_000)
     max_memory: float | None = option(
-        "refuse pictures that take more memory (default: than is free). Each megapixel of 8 bits a channel takes up to "
-        "14 MB for an alpha, 20 for a blurred background, 26 for a cut-out or composite, 12 more with --feather or "
-        "--light-wrap; 16 bits a channel take nearly three times as much, transparency 16 MB more",
+        "for all pictures at work (default: what is free): others wait, and one that takes more alone is refused. Each "
+        "megapixel of 8 bits a channel takes up to 14 MB for an alpha, 20 for a blurred background, 26 for a cut-out "
+        "or composite, 12 more with --feather or --light-wrap; 16 bits a channel take nearly three times as much, "
+        "transparency 16 MB more",
         metavar="GB", parse=gigabytes,
     )  # fmt: skip
     alpha: bool = option("write the alpha matte", default=False, group="results")
@@ -125,7 +155,9 @@ class Arguments:
     )
     layers: bool = option("write the frames themselves and the cut-out as two videos, for editors", default=False)
     mute: bool = option("leave the audio out", default=False)
-    resume: bool = option("go on where a run that ended early was", default=False)
+    resume: bool = option(
+        "go on where a run that ended early was; of pictures that is always so, unless with --force", default=False
+    )
     no_stabilise: bool = option("leave every matte as the network gives it", default=False)
     resize: Literal["stretch", "letterbox"] = option(
         "how a picture becomes the network's input", "stretch", group="inference"
@@ -143,20 +175,27 @@ class Arguments:
 
         The first word is an artefact if it is a folder with a manifest, or has the name of a rejected one, which
         :class:`Matting` then refuses. :class:`UsageError`: no input is left, or a size was given for an artefact, which
-        has its own. :class:`InputError`: none of the inputs is there, so no artefact is made for them.
+        has its own. :class:`InputError`: none of the inputs is there, so no artefact is made for them; or the list of
+        them cannot be read.
         """
         words: list[Path] = [*filter(None, [self.artefact]), *self.inputs]
-        first = words[0]
-        if os.path.lexists(first / MANIFEST) or is_aside(first) or first.resolve().name.endswith(REJECTED_SUFFIX):
-            if len(words) == 1:
-                raise UsageError(f"no pictures were named for the artefact {first}", hint="see: p3m-edge run --help")
-            if self.size is not None:
-                text = f"--size is for the default artefact: {first} has its own"
-                raise UsageError(text, hint="leave one of them out")
-            return first, words[1:]
-        if not any(path.exists() for path in words):
-            raise InputError(f"{first} does not exist" if len(words) == 1 else "none of the inputs exists")
-        return None, words
+        chosen = words.pop(0) if words and _is_artefact(words[0]) else None
+        if chosen is not None and self.size is not None:
+            text = f"--size is for the default artefact: {chosen} has its own"
+            raise UsageError(text, hint="leave one of them out")
+        if STANDARD_INPUT in words and not STANDARD_INPUT.exists():
+            raise UsageError("- is no input", hint="--files-from - reads names from standard input")
+        words = expanded(words) + ([] if self.files_from is None else read_names(self.files_from))
+        if not words:
+            of = "" if chosen is None else f" for the artefact {chosen}"
+            raise UsageError(f"no pictures were named{of}", hint="see: p3m-edge run --help")
+        if chosen is None and not any(map(os.path.exists, words)):
+            raise InputError(f"{words[0]} does not exist" if len(words) == 1 else "none of the inputs exists")
+        return chosen, words
+
+
+def _is_artefact(path: Path) -> bool:
+    return os.path.lexists(path / MANIFEST) or is_aside(path) or path.resolve().name.endswith(REJECTED_SUFFIX)
 
 
 def run(args: Arguments, console: Console) -> None:
@@ -166,43 +205,97 @@ def run(args: Arguments, console: Console) -> None:
     more = EFFECTS if args.feather or args.light_wrap else 0
     budget = Budget(args.max_megapixels * 1_000_000, memory, more)
     behind = None if args.background is None else read_background(args.background, budget.max_pixels)
-    named, words = args.split()
+    chosen, words = args.split()
     if isinstance(behind, Picture) and behind.alpha is not None:
         console.warn(f"the background {behind.path} is transparent in places; it is shown on white")
-    if any(is_video(word) and not word.is_dir() for word in words):
-        videos.run(args, words, behind, effect, lambda: _opened(args, named, console, args.people), console)
+    if any(is_video(word) and not os.path.isdir(word) for word in words):  # noqa: PTH112 - also of impossible names
+        if args.watch:
+            raise UsageError("--watch is for folders of pictures, and there is a video among the inputs")
+        videos.run(args, words, behind, effect, lambda: _opened(args, chosen, console, args.people), console)
         return
     if wrong := [flag for name, flag in given(args) if name in _OF_VIDEOS]:
         raise UsageError(f"{wrong[0]} is for videos, and there are none among the inputs")
+    if args.resume and args.force:
+        raise UsageError("--resume leaves the results of pictures alone, and --force replaces them")
     recipe = Recipe(args.kinds(), behind, args.force, args.people, effect)
-    found = collect(words, recursive=args.recursive)
-    inputs = [source.path for source in found.pictures]
-    if isinstance(behind, Picture):
-        inputs.append(behind.path)
-    protected = {each for path in inputs for each in identities(path)}
-    sources = with_pages(found.pictures, budget.max_pixels) if args.pages == "all" else found.pictures
-    outcomes = [Outcome(path, "failed", reason=reason) for path, reason in found.failures]
-    with _opened(args, named, console) as matting:
-        manifest = matting.manifest
+    hint: Hint = "throughput"
+    if args.watch:
+        rounds = watch(words, recursive=args.recursive)
+        console.note(f"watching {', '.join(map(str, words))}: Ctrl-C ends it")
+    else:
+        found = collect(words, recursive=args.recursive)
+        rounds = iter([found])
+        hint = "latency" if len(found.pictures) == 1 else hint
+    with _opened(args, chosen, console, hint=hint) as matting:
         make_folder(args.out)
-        with progress(console) as bars:
-            outcomes += matte_all(
-                matting, sources, args.out, recipe, budget, protected, step=bars.progress, trace=console.trace
-            )
-    _tell_remarks(outcomes, console)
-    count = Counter(outcome.status for outcome in outcomes)
-    report = RunReport(
-        named or matting.folder, manifest.target, manifest.model.trained, args.out, count["done"], count["skipped"],
-        count["failed"], len(found.own), tuple(outcomes),
-    )  # fmt: skip
-    console.emit(report, _render(report), _error(report))
+        done = _Done(args, console, chosen or matting.folder, matting.manifest)
+        ended = None
+        try:
+            _matte(Job(matting, args.out, recipe, budget, set()), rounds, done)
+        except KeyboardInterrupt as error:
+            if not args.watch:
+                raise
+            ended = error
+    done.tell(ended)
 
 
-def _opened(args: Arguments, named: Path | None, console: Console, people: Who = "all") -> Matting:
+def _matte(job: Job, rounds: Iterable[Sources], done: _Done) -> None:
+    """Matte the pictures that are found, and again those that are found then."""
+    behind, names, protected = job.recipe.background, Names(), set[object]()
+    if isinstance(behind, Picture):
+        protected |= identities(behind.path)
+    job = replace(job, protected=protected)
+    with progress(done.console) as bars:
+        for found in rounds:
+            done.left_out += len(found.own)
+            for path, reason in found.failures:
+                done.add(Outcome(path, "failed", reason=reason))
+            for source in found.pictures:
+                protected |= identities(source.path)
+            pictures = with_pages(found.pictures, job.budget.max_pixels) if done.args.pages == "all" else found.pictures
+            with closing(matte_all(job, names.of(pictures), step=bars.progress, trace=done.console.trace)) as outcomes:
+                for outcome in outcomes:
+                    done.add(outcome)
+
+
+class _Done:
+    """What has been done, and how it is told: with each picture where lines are wanted, and in the end."""
+
+    def __init__(self, args: Arguments, console: Console, artefact: Path, manifest: Manifest) -> None:
+        self.args, self.console, self.left_out = args, console, 0
+        self._artefact, self._manifest = artefact, manifest
+        self._outcomes: list[Outcome] = []
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a picture."""
+        self._outcomes.append(outcome)
+        if self.console.lines:
+            self.console.line(outcome)
+        elif self.args.watch and not self.console.json:
+            why = f": {outcome.reason}" if outcome.reason else ""
+            self.console.note(f"{outcome.input}: {outcome.status}{why}")
+
+    def tell(self, ended: KeyboardInterrupt | None) -> None:
+        """The report; it raises what ended the run, or says that pictures failed."""
+        _tell_remarks(self._outcomes, self.console)
+        count, manifest = Counter(outcome.status for outcome in self._outcomes), self._manifest
+        report = RunReport(
+            self._artefact, manifest.target, manifest.model.trained, self.args.out, count["done"], count["skipped"],
+            count["failed"], self.left_out, tuple(self._outcomes),
+        )  # fmt: skip
+        error = None if ended else _error(report)
+        self.console.emit(replace(report, pictures=()) if self.console.lines else report, _render(report), error)
+        if ended:
+            raise ended
+
+
+def _opened(
+    args: Arguments, named: Path | None, console: Console, people: Who = "all", hint: Hint = "latency"
+) -> Matting:  # fmt: skip
     """The artefact that was named, or the default one."""
     artefact, where = named or default_artefact(args.size or SIZE, console), vars(args.runtime)
     check = named is not None  # the default one is checked
-    matting = Matting(artefact, **where, resize=args.resize, check=check, select=people)
+    matting = Matting(artefact, **where, hint=hint, resize=args.resize, check=check, select=people)
     if not matting.manifest.model.trained:
         console.warn(_UNTRAINED)
     return matting
