@@ -22,7 +22,7 @@ from PIL import ImageColor
 from p3m_edge import imageio
 from p3m_edge.arrays import Pixels
 from p3m_edge.errors import InputError, OutputError, P3MEdgeError, UsageError
-from p3m_edge.imageio import MAX_PIXELS, Picture, TooLargeError
+from p3m_edge.imageio import MAX_PIXELS, InMemory, Picture, TooLargeError
 from p3m_edge.pictures.sources import Source, output_names
 from p3m_edge.resources import memory_left
 from p3m_edge.runtimes import compose
@@ -88,7 +88,7 @@ class Budget:
     max_memory: int | None = None
     more: int = 0
 
-    def read(self, path: Path, page: int | None, kinds: Iterable[str]) -> Picture:
+    def read(self, source: Path | InMemory, page: int | None, kinds: Iterable[str]) -> Picture:
         """Decode a picture, or a page of it from 1 on, if there is room for it and for the results of these kinds.
 
         Else an :class:`InputError`, which is also that of :func:`p3m_edge.imageio.read_image`.
@@ -100,16 +100,19 @@ class Budget:
         each = self.more + max(BYTES_PER_PIXEL[kind] for kind in kinds)
         allowed = min(self.max_pixels, room // each)
         try:
-            picture = imageio.read_image(path, max_pixels=allowed, frame=None if page is None else page - 1)
+            if isinstance(source, Path):
+                picture = imageio.read_image(source, max_pixels=allowed, frame=None if page is None else page - 1)
+            else:
+                picture = imageio.as_picture(source, max_pixels=allowed)
         except TooLargeError as error:
             if error.pixels is None or error.pixels > self.max_pixels:
-                raise TooLargeError(path, self.max_pixels, error.pixels) from error
-            raise self._no_room(path, error.pixels * each, room) from error
+                raise TooLargeError(error.path, self.max_pixels, error.pixels) from error
+            raise self._no_room(error.path, error.pixels * each, room) from error
         of_depth = _DEEP if picture.own.dtype == np.uint16 else 1
         of_alpha = 0 if picture.alpha is None else _TRANSPARENT
         needed = int(picture.own.shape[0] * picture.own.shape[1] * (each * of_depth + of_alpha))
         if needed > room:
-            raise self._no_room(path, needed, room)
+            raise self._no_room(picture.path, needed, room)
         return picture
 
     def _no_room(self, path: Path, needed: int, room: int) -> InputError:
