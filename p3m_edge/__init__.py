@@ -15,6 +15,6 @@ def __getattr__(name: str) -> object:
     """``remove``, imported when it is first asked for: importing the package loads nothing."""
     if name != "remove":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from p3m_edge.pictures import removal
+    from p3m_edge.pictures.removal import remove
 
-    return removal.remove
+    return remove

@@ -16,9 +16,11 @@ from pathlib import Path
 import pdoc
 import pdoc.render
 
+import p3m_edge
 from p3m_edge.model import P3MOutput
 
 PUBLIC = (
+    "p3m_edge",
     "p3m_edge.errors",
     "p3m_edge.runtimes",
     "p3m_edge.runtimes.compose",
@@ -59,6 +61,7 @@ def build(folder: Path) -> None:
     """
     # The constructor of a NamedTuple has its annotations as text, without the module that they are names of.
     P3MOutput.__new__.__annotations__ = typing.get_type_hints(P3MOutput)
+    vars(p3m_edge)["remove"] = p3m_edge.remove  # pdoc does not ask for what is imported late
     pdoc.render.configure(docformat="numpy", show_source=False, search=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
