@@ -16,16 +16,15 @@ from pathlib import Path
 import pdoc
 import pdoc.render
 
-import p3m_edge
 from p3m_edge.model import P3MOutput
 
 PUBLIC = (
-    "p3m_edge",
     "p3m_edge.errors",
     "p3m_edge.runtimes",
     "p3m_edge.runtimes.compose",
     "p3m_edge.runtimes.people",
     "p3m_edge.video",
+    "p3m_edge.pictures.removal",
     "p3m_edge.imageio",
     "p3m_edge.preprocess",
     "p3m_edge.metrics",
@@ -48,7 +47,7 @@ PUBLIC = (
     "p3m_edge.data.synth.clip",
     "p3m_edge.data.trimap",
 )
-"""The modules that the pages of docs/ import from."""
+"""The modules that the pages of docs/ import from; what the package itself offers is in ``pictures.removal``."""
 
 
 def build(folder: Path) -> None:
@@ -61,7 +60,6 @@ def build(folder: Path) -> None:
     """
     # The constructor of a NamedTuple has its annotations as text, without the module that they are names of.
     P3MOutput.__new__.__annotations__ = typing.get_type_hints(P3MOutput)
-    vars(p3m_edge)["remove"] = p3m_edge.remove  # pdoc does not ask for what is imported late
     pdoc.render.configure(docformat="numpy", show_source=False, search=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

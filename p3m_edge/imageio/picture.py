@@ -104,6 +104,7 @@ def as_picture(source: InMemory, *, max_pixels: int = MAX_PIXELS) -> Picture:
     UsageError
         It is none of these.
     """
+    arguments.count("the limit of pixels", max_pixels, 1)
     if isinstance(source, bytes):
         return _managed(_NAMELESS, decode(_NAMELESS, max_pixels, data=source))
     if isinstance(source, Image.Image):
