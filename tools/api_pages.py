@@ -24,6 +24,7 @@ PUBLIC = (
     "p3m_edge.runtimes.compose",
     "p3m_edge.runtimes.people",
     "p3m_edge.video",
+    "p3m_edge.pictures.removal",
     "p3m_edge.imageio",
     "p3m_edge.preprocess",
     "p3m_edge.metrics",
@@ -46,7 +47,7 @@ PUBLIC = (
     "p3m_edge.data.synth.clip",
     "p3m_edge.data.trimap",
 )
-"""The modules that the pages of docs/ import from."""
+"""The modules that the pages of docs/ import from; what the package itself offers is in ``pictures.removal``."""
 
 
 def build(folder: Path) -> None:

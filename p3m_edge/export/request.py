@@ -14,7 +14,7 @@ from p3m_edge.model.unpool import Lowering
 from p3m_edge.runtimes.engines.tensorrt.options import BuildOptions
 from p3m_edge.targets import ATTEMPTS, BUDGET_MINUTES, CALIBRATION_PICTURES, MAX_DROP
 
-Half = Literal["own", "autocast"]
+Half = Literal["own", "autocast", "weights"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ class ExportRequest:
     sign
         A private key, to sign the artefacts that pass (:mod:`p3m_edge.signature`).
     half
-        What chooses the nodes in half precision of ``trt-fp16``: our own analysis, or NVIDIA's AutoCast.
+        What is in half precision: what our own analysis chooses, of ``trt-fp16`` what NVIDIA's AutoCast chooses, or of
+        ``onnx-fp16`` the ``weights`` alone: the engine computes in float32, which is faster on a processor.
     """
 
     targets: tuple[str, ...]

@@ -49,14 +49,14 @@ Accept = Callable[[bytes], bool | str]
 
 
 class TooLargeError(InputError):
-    """A picture has more pixels than are allowed, and was not decoded; ``pixels``: how many, if that is known."""
+    """A picture, at ``path``, has more pixels than are allowed, and was not decoded; ``pixels``: how many, if known."""
 
     def __init__(self, path: Path, max_pixels: int, pixels: int | None) -> None:
         takes = f"{(pixels or 0) * BYTES_PER_PIXEL / 1e9:.2g} GB"
         more = "" if pixels is None else f", {pixels / 1e6:.4g}: reading it takes about {takes}"
         hint = "scale it down first, or allow more pixels (run: --max-megapixels)"
         super().__init__(f"{path} has more than {max_pixels / 1e6:.4g} million pixels{more}", hint=hint)
-        self.pixels = pixels
+        self.path, self.pixels = path, pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,10 +92,21 @@ class _Source:
     remarks: list[str] = field(default_factory=list)
 
 
-def decode(path: Path, max_pixels: int, frame: int | None = None) -> Decoded:
-    """Decode a page or frame of a file; raises as :func:`p3m_edge.imageio.read_image`."""
-    with _reading(path, max_pixels, frame) as source:
+def decode(path: Path, max_pixels: int, frame: int | None = None, data: bytes | None = None) -> Decoded:
+    """Decode a page or frame of a file, or of its bytes; raises as :func:`p3m_edge.imageio.read_image`."""
+    with _reading(path, max_pixels, frame, data) as source:
         return _decode(source)
+
+
+def from_image(path: Path, image: Image.Image, max_pixels: int) -> Decoded:
+    """The pixels of an image that Pillow opened or made; raises as :func:`p3m_edge.imageio.read_image`."""
+    with _translated(path, max_pixels), _quiet():
+        source = _Source(path, io.BytesIO(), max_pixels)
+        if image.width * image.height == 0:
+            raise InputError(f"{path} is empty")
+        _check_size(source, *image.size)
+        image.load()
+        return _upright(image, source)
 
 
 def count_frames(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS) -> int:
@@ -111,10 +122,13 @@ def count_frames(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS) -> 
 
 
 def read_size(
-    path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS, frame: int | None = None
+    path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS, frame: int | None = None, data: bytes | None = None
 ) -> tuple[int, int]:  # fmt: skip
-    """The (width, height) of a picture as it is stored, or of a page of it, without decoding; errors as when it is."""
-    with _reading(arguments.path("a picture", path), max_pixels, frame) as source:
+    """The (width, height) of a picture as it is stored, or of a page of it, without decoding; errors as when it is.
+
+    ``data``: the bytes of the file, which need not be there then.
+    """
+    with _reading(arguments.path("a picture", path), max_pixels, frame, data) as source:
         if source.pages is not None:
             page = source.pages[_chosen(source, len(source.pages), "pages")]
             _check_size(source, page.width, page.height)
@@ -124,24 +138,32 @@ def read_size(
 
 
 @contextmanager
-def _reading(path: Path, max_pixels: int, frame: int | None = None) -> Iterator[_Source]:
-    """Open a file and look at its first bytes; decoders' errors become ours."""
+def _reading(path: Path, max_pixels: int, frame: int | None = None, data: bytes | None = None) -> Iterator[_Source]:
+    """Open a file, or its bytes, and look at the first ones; decoders' errors become ours."""
     arguments.count("the limit of pixels", max_pixels, 1)
     if frame is not None and arguments.whole(frame) is None:
         raise UsageError(f"the number of a frame is a whole number, not {shown(frame)}")
-    with open_regular(path) as stream:
+    if data == b"":
+        raise InputError(f"{path} is empty")
+    with open_regular(path) if data is None else io.BytesIO(data) as stream, _translated(path, max_pixels):
         source = _Source(path, stream, max_pixels, frame)
-        try:
-            with _quiet():
-                _prepare(source)
-                yield source
-        except Image.DecompressionBombError as error:  # the app's own limit, which Pillow asks for some frames
-            found = re.search(r"\((\d+) pixels\)", str(error))
-            raise TooLargeError(path, max_pixels, int(found[1]) if found else None) from error
-        except MemoryError as error:
-            raise InputError(f"{path} does not fit into memory") from error
-        except _DECODER_ERRORS as error:
-            raise InputError(f"{path} is damaged or not supported: {' '.join(str(error).split())}") from error
+        with _quiet():
+            _prepare(source)
+            yield source
+
+
+@contextmanager
+def _translated(path: Path, max_pixels: int) -> Iterator[None]:
+    """Decoders' errors become ours."""
+    try:
+        yield
+    except Image.DecompressionBombError as error:  # the app's own limit, which Pillow asks for some frames
+        found = re.search(r"\((\d+) pixels\)", str(error))
+        raise TooLargeError(path, max_pixels, int(found[1]) if found else None) from error
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into memory") from error
+    except _DECODER_ERRORS as error:
+        raise InputError(f"{path} is damaged or not supported: {' '.join(str(error).split())}") from error
 
 
 class _Reading(threading.local):
@@ -201,29 +223,37 @@ def _decode(source: _Source) -> Decoded:
     page = source.page
     if page is not None and page.is_float:  # Pillow knows float TIFF in grey only
         _check_size(source, page.width, page.height)
-        grey, profile, orientation = page.grey, page.profile, page.orientation
-        pixels, alpha = _from_opencv(source)
+        return _decoded(source, *_from_opencv(source), page.grey, page.profile, page.orientation)
+    with _open(source) as image:
+        if page is not None:
+            image.seek(page.index)
+            source.deep = page.is_deep_colour
+        elif (index := _chosen(source, _frames(image), "frames")) > 0:
+            image.seek(index)
+            source.deep = False
+        return _upright(_load(image, source), source)
+
+
+def _upright(image: Image.Image, source: _Source) -> Decoded:
+    """What an image that Pillow has loaded holds."""
+    profile = source.profile or image.info.get("icc_profile") or None
+    grey = source.grey or image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
+    if image.mode == "CMYK":
+        image, profile = _without_ink(image, profile, source)
+    pixels, alpha = _from_opencv(source) if source.deep else _from_pillow(image, source)
+    if source.page is not None:  # turned already, by Pillow and OpenCV alike
+        orientation = source.page.orientation
     else:
-        with _open(source) as image:
-            if page is not None:
-                image.seek(page.index)
-                source.deep = page.is_deep_colour
-            elif (index := _chosen(source, _frames(image), "frames")) > 0:
-                image.seek(index)
-                source.deep = False
-            image = _load(image, source)
-            profile = source.profile or image.info.get("icc_profile") or None
-            grey = source.grey or image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
-            if image.mode == "CMYK":
-                image, profile = _without_ink(image, profile, source)
-            pixels, alpha = _from_opencv(source) if source.deep else _from_pillow(image, source)
-            if page is not None:  # turned already, by Pillow and OpenCV alike
-                orientation = page.orientation
-            else:
-                orientation = _orientation(image)
-                pixels, alpha = turn(pixels, orientation), None if alpha is None else turn(alpha, orientation)
-            if image.format in ("BMP", "DIB", "TGA") and alpha is not None and not alpha.any():
-                alpha = None  # these formats have room for it and mostly leave it empty
+        orientation = _orientation(image)
+        pixels, alpha = turn(pixels, orientation), None if alpha is None else turn(alpha, orientation)
+    if image.format in ("BMP", "DIB", "TGA") and alpha is not None and not alpha.any():
+        alpha = None  # these formats have room for it and mostly leave it empty
+    return _decoded(source, pixels, alpha, grey, profile, orientation)
+
+
+def _decoded(
+    source: _Source, pixels: Pixels, alpha: Pixels | None, grey: bool, profile: bytes | None, orientation: int
+) -> Decoded:
     if alpha is not None and alpha.min() == np.iinfo(alpha.dtype).max:
         alpha = None
     return Decoded(pixels, alpha, grey, profile, orientation, tuple(source.remarks))

@@ -38,28 +38,47 @@ def write_png(
         Mark it as a result of matting, which is no picture to be matted.
     """
     path = arguments.path("a picture", path)
-    if icc_profile is not None:
-        arguments.instance("a colour profile", icc_profile, bytes)
+    parts = _encoded(path, array, icc_profile, result)
+    with atomic_file(path) as stream:
+        for part in parts:
+            stream.write(part)
+
+
+def png_bytes(array: Pixels, *, icc_profile: bytes | None = None, result: bool = False) -> bytes:
+    """What :func:`write_png` would write."""
+    return b"".join(_encoded("the picture", array, icc_profile, result))
+
+
+def check_pixels(array: Pixels) -> None:
+    """Raise an :class:`InputError` where an array is no picture of one, three or four channels of 8 or 16 bits."""
     a_picture = isinstance(array, np.ndarray) and array.dtype in (np.uint8, np.uint16)
     if not a_picture or array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)):
-        raise InputError(f"a PNG holds [H, W], [H, W, 3] or [H, W, 4] of uint8 or uint16, not {described(array)}")
+        text = f"a picture is [H, W], [H, W, 3] or [H, W, 4] of uint8 or uint16, not {described(array)}"
+        floats = isinstance(array, np.ndarray) and array.dtype.kind == "f"
+        raise InputError(text, hint="(255 * array).round().astype('uint8'), if it is in 0..1" if floats else None)
     if array.size == 0:
         raise InputError(f"the picture is empty: {described(array)}")
+
+
+def _encoded(
+    name: object, array: Pixels, icc_profile: bytes | None, result: bool
+) -> tuple[bytes | memoryview, bytes, bytes | memoryview]:
+    """The file in three parts, to spare a copy: it is as large as the picture."""
+    if icc_profile is not None:
+        arguments.instance("a colour profile", icc_profile, bytes)
+    check_pixels(array)
     channels = array.shape[2] if array.ndim == 3 else 1
     order = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}.get(channels)
     try:
         done, encoded = cv2.imencode(".png", array if order is None else cv2.cvtColor(array, order))
     except cv2.error as error:
-        raise OutputError(f"{path} cannot be encoded as PNG: {error.err}") from error
+        raise OutputError(f"{name} cannot be encoded as PNG: {error.err}") from error
     if not done:
-        raise OutputError(f"{path} cannot be encoded as PNG: {described(array)}")
-    data = encoded.data  # not a copy: this is as large as the picture
+        raise OutputError(f"{name} cannot be encoded as PNG: {described(array)}")
     extra = _chunk(b"tEXt", PNG_RESULT_TEXT if result else _PNG_TEXT)
     if icc_profile is not None:
         extra += _chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc_profile))
-    with atomic_file(path) as stream:
-        for part in (data[:_AFTER_HEADER], extra, data[_AFTER_HEADER:]):
-            stream.write(part)
+    return encoded.data[:_AFTER_HEADER], extra, encoded.data[_AFTER_HEADER:]
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -12,7 +12,7 @@ import psutil
 
 from p3m_edge import imageio
 from p3m_edge.errors import InputError
-from p3m_edge.imageio import MAX_PIXELS, Picture
+from p3m_edge.imageio import MAX_PIXELS, InMemory, Picture
 from p3m_edge.resources import memory_left
 
 BYTES_PER_PIXEL = {"alpha": 14, "cutout": 26, "composite": 26, "blur": 20}
@@ -42,7 +42,9 @@ class Budget:
         self._pictures = self._taken = self._room = 0
 
     @contextmanager
-    def read(self, path: Path, page: int | None, kinds: Iterable[str], *, alone: bool = False) -> Iterator[Picture]:
+    def read(
+        self, source: Path | InMemory, page: int | None, kinds: Iterable[str], *, alone: bool = False
+    ) -> Iterator[Picture]:
         """A picture, or a page of it from 1 on, with room for it and for the results of these kinds until the end.
 
         It waits for the room that others have taken, with ``alone`` until there are no others, and keeps them waiting.
@@ -50,12 +52,18 @@ class Budget:
         even then.
         """
         each, frame = self.more + max(BYTES_PER_PIXEL[kind] for kind in kinds), None if page is None else page - 1
-        width, height = imageio.read_size(path, max_pixels=self.max_pixels, frame=frame)
-        needed = width * height * each
+        if isinstance(source, Path):
+            name, size = source, imageio.read_size(source, max_pixels=self.max_pixels, frame=frame)
+        else:
+            name, size = imageio.NAMELESS, imageio.size_of(source, max_pixels=self.max_pixels)
+        needed = size[0] * size[1] * each
         while True:
-            held = self._take(path, needed, alone=alone)
+            held = self._take(name, needed, alone=alone)
             try:
-                picture = imageio.read_image(path, max_pixels=self.max_pixels, frame=frame)
+                if isinstance(source, Path):
+                    picture = imageio.read_image(source, max_pixels=self.max_pixels, frame=frame)
+                else:
+                    picture = imageio.as_picture(source, max_pixels=self.max_pixels)
                 needed = _needed(picture, each)  # the depth was not known before
                 more = max(0, needed - held)
                 if self._grow(more):

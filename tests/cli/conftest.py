@@ -19,9 +19,9 @@ def artefact(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def damaged_installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a copy of the package that has no weights: what runs in it imports that copy."""
+    """A folder with a copy of the package that has no weights and no model: what runs in it imports that copy."""
     folder = tmp_path_factory.mktemp("damaged")
-    ignored = shutil.ignore_patterns("*.safetensors", "__pycache__")
+    ignored = shutil.ignore_patterns("*.safetensors", "*.onnx", "__pycache__")
     shutil.copytree(Path(p3m_edge.__file__).parent, folder / "p3m_edge", ignore=ignored)
     return folder
 

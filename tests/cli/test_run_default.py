@@ -1,4 +1,6 @@
-"""``p3m-edge run`` without an artefact: made once from the weights of the package, by real processes, and kept."""
+"""``p3m-edge run`` without an artefact: made once from the weights of the package, by real processes, and kept; where
+that cannot be, the package's own one.
+"""
 
 import json
 import os
@@ -12,6 +14,7 @@ import pytest
 
 from p3m_edge import imageio, manifest, shipped
 from p3m_edge.cli import main
+from p3m_edge.runtimes import default
 from tests.artefacts import picture
 
 for package in ("torch", "onnxscript", "onnxruntime", "openvino"):
@@ -26,9 +29,9 @@ def command(*arguments: object, hidden: tuple[str, ...] = ()) -> list[str]:
     return [sys.executable, "-c", code, "run", *map(str, arguments)]
 
 
-def run(cache: Path, *arguments: object, hidden: tuple[str, ...] = (), **options: Any):
+def run(cache: Path, *arguments: object, hidden: tuple[str, ...] = (), size: tuple[str, ...] = SIZE, **options: Any):
     environment = os.environ | {"P3M_EDGE_CACHE": str(cache)}
-    words = command(*arguments, *SIZE, "--json", hidden=hidden)
+    words = command(*arguments, *size, "--json", hidden=hidden)
     done = subprocess.run(words, env=environment, capture_output=True, encoding="utf-8", timeout=300, **options)
     return done.returncode, json.loads(done.stdout), done.stderr
 
@@ -111,7 +114,7 @@ def test_a_damaged_one_is_made_again(cache, source, tmp_path):
     (artefact(cache) / "manifest.json").unlink()
     code, _, stderr = run(cache, source, "--out", tmp_path / "out")
     assert (code, exports(stderr)) == (0, 1), stderr
-    (line,) = [line for line in stderr.splitlines() if "is damaged and made again" in line]
+    (line,) = [line for line in stderr.splitlines() if "the artefact in the cache is damaged" in line]
     assert "holds no manifest.json" in line
     manifest.check_files(manifest.read(artefact(cache)), artefact(cache))
 
@@ -141,9 +144,20 @@ def test_without_torch_and_without_an_artefact(source, tmp_path):
 def test_the_engine_is_one_that_is_installed(cache, source, tmp_path):
     code, report, stderr = run(cache, source, "--out", tmp_path / "out", hidden=("openvino",))
     assert (code, report["target"], exports(stderr)) == (0, "onnx-fp32", 1), stderr
-    code, document, _ = run(cache, source, "--out", tmp_path / "out", hidden=("openvino", "onnxruntime"))
+
+
+def test_no_engine_is_installed(source, tmp_path):
+    code, document, _ = run(tmp_path / "cache", source, "--out", tmp_path / "out", hidden=("openvino", "onnxruntime"))
     assert code == document["error"]["exit_code"] == 4
-    assert 'pip install "p3m-edge[torch,openvino]"' in document["error"]["hint"]
+    assert document["error"]["hint"] == 'pip install "p3m-edge[onnx]"'
+
+
+@pytest.mark.parametrize("hidden", [("torch", "onnx"), ("openvino",)], ids=["no torch", "no OpenVINO"])
+def test_the_one_of_the_package(hidden, source, tmp_path):
+    code, report, stderr = run(tmp_path / "cache", source, "--out", tmp_path / "out", hidden=hidden, size=())
+    assert (code, report["done"], exports(stderr)) == (0, 1, 0), stderr
+    assert (report["artefact"], report["target"], report["trained"]) == (str(default.bundled()), "onnx-fp16", True)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_two_at_once_make_it_once(first):
@@ -182,5 +196,8 @@ def test_nothing_is_made_for_inputs_that_do_not_exist(tmp_path, monkeypatch, cap
 def test_an_installation_without_its_weights(damaged_installation, source, tmp_path):
     arguments = ("--out", tmp_path / "out")
     code, document, _ = run(tmp_path / "cache", source, *arguments, cwd=damaged_installation)
+    assert code == document["error"]["exit_code"] == 5
+    assert "this installation is damaged" in document["error"]["message"]
+    code, document, _ = run(tmp_path / "cache", source, *arguments, cwd=damaged_installation, size=())
     assert code == document["error"]["exit_code"] == 5
     assert "this installation is damaged" in document["error"]["message"]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from p3m_edge import imageio, metrics
+from p3m_edge import imageio, metrics, remove
 from p3m_edge import manifest as manifests
 from p3m_edge.data.faces import open_faces, synthetic_faces
 from p3m_edge.data.foreground import estimate, fused
@@ -114,6 +114,8 @@ FILES: dict[str, tuple[Callable[[Path], object], type[P3MEdgeError]]] = {
     "plan: sign": (lambda path: plan(replace(EXPORT, sign=path)), InputError),
     "read_image": (imageio.read_image, InputError),
     "read_mask": (imageio.read_mask, InputError),
+    "remove": (remove, InputError),
+    "remove: background": (lambda path: remove(FRAME, background=path), InputError),
     "count_frames": (imageio.count_frames, InputError),
     "list_images": (lambda path: imageio.list_images(path)[0] or None, InputError),
     "open_set": (open_set, InputError),
@@ -212,6 +214,8 @@ OF_FRAMES: dict[str, Callable[[Given, Any], object]] = {
     "composite: foreground": lambda _, frame: composite(FRAME, ALPHA, (0, 0, 0), foreground=frame),
     "blur_background": lambda _, frame: blur_background(frame, ALPHA),
     "write_png": lambda _, frame: imageio.write_png("new.png", frame),
+    "remove": lambda _, frame: remove(frame),
+    "remove: background": lambda _, frame: remove(FRAME, background=frame),
     "flicker": lambda _, frame: metrics.flicker([ALPHA] * 2, [frame] * 2),
     "predict": lambda given, frame: predict(given.network, frame),
     "estimate": lambda _, frame: estimate(frame, EIGHT_BITS),
@@ -239,7 +243,8 @@ OF_ALPHAS: dict[str, Callable[[Given, Any], object]] = {
 }
 MEANT = {
     ("composite: foreground", "None"), ("evaluate: trimap", "None"), ("evaluate: face", "None"),  # left out
-    ("write_png", "grey"), ("write_png", "RGBA"),
+    *product(("write_png", "remove", "remove: background"), ("grey", "RGBA")),
+    ("remove", "path"), ("remove: background", "None"), ("remove: background", "path"),
     *product(("gradient_error", "connectivity_error"), ("NaN", "infinity", "0..255", "negative")),
 }  # fmt: skip
 """What is as documented."""
@@ -248,7 +253,8 @@ MEANT = {
 @pytest.mark.parametrize("call", OF_FRAMES)
 def test_frames(call: str, given: Given) -> None:
     frames = {name: frame for name, frame in FRAMES.items() if (call, name) not in MEANT}
-    refused(lambda frame: OF_FRAMES[call](given, frame), frames, InputError)
+    error = (InputError, UsageError) if call.startswith("remove") else InputError  # which takes more than frames
+    refused(lambda frame: OF_FRAMES[call](given, frame), frames, error)
 
 
 @pytest.mark.parametrize("call", OF_ALPHAS)
@@ -299,6 +305,16 @@ ARGUMENTS: dict[str, tuple[Callable[[Given, Any], object], tuple[Any, ...]]] = {
     "read_mask: source": (lambda _, value: imageio.read_mask("ok.png", source=value), NO_NAMES),
     "count_frames": (lambda _, value: imageio.count_frames(value), NO_PATHS),
     "list_images": (lambda _, value: imageio.list_images(value), NO_PATHS),
+    "remove": (lambda _, value: remove(value), NO_PATHS),
+    "remove: background": (
+        lambda _, value: remove(FRAME, background=value),
+        ("no such colour", (0, 0), (256, 0, 0), (0.5, 0, 0), (None,) * 3, *NO_PATHS[1:]),
+    ),
+    "remove: only_alpha": (lambda _, value: remove(FRAME, only_alpha=value), (None, 0, "no", [], object())),
+    "remove: people": (lambda _, value: remove(FRAME, people=value), NO_NAMES),
+    "as_picture: max_pixels": (
+        lambda _, value: imageio.as_picture(FRAME, max_pixels=value), (None, 0, *NO_NUMBERS[:-1]),
+    ),
     "write_png": (lambda _, value: imageio.write_png(value, FRAME), NO_PATHS),
     "write_png: icc_profile": (
         lambda _, value: imageio.write_png("new.png", FRAME, icc_profile=value), ("sRGB", 0, [], np.zeros(3), object()),

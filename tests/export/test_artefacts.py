@@ -78,6 +78,18 @@ def test_half_precision_halves_the_file_and_keeps_what_decides_in_single(artefac
     assert len(kept) < len(onnx.load(artefacts / "onnx-fp16/model.onnx").graph.node) / 4
 
 
+def test_weights_alone_in_half_precision(tmp_path):
+    (result,) = export(request_for(tmp_path, "onnx-fp16", arch="mobile", half="weights"))
+    assert result.status == "verified"
+    model = onnx.load(result.folder / "model.onnx")
+    casts = [node for node in model.graph.node if node.op_type == "Cast" and node.input[0].endswith("_half")]
+    halves = {t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16}
+    assert {node.input[0] for node in casts} == halves
+    assert (result.folder / "model.onnx").stat().st_size < 2.1 * manifests.read(result.folder).model.parameters
+    with pytest.raises(UsageError, match="computes in half precision"):
+        plan(request_for(tmp_path, "trt-fp16", arch="mobile", half="weights"))
+
+
 def copy_with(source: Path, folder: Path, model: Any) -> Path:
     """The artefact with another model file and the hashes to match."""
     shutil.copytree(source, folder)

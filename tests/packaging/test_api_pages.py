@@ -24,6 +24,6 @@ def test_every_public_module_gets_a_page_with_all_its_names(tmp_path):
 
 def test_the_samples_import_public_modules_alone():
     pages = "\n".join((ROOT / name).read_text("utf-8") for name in project_files() if name.endswith(".md"))
-    found = set(re.findall(r"^(?:from|import) (p3m_edge[\w.]*)", pages, re.MULTILINE))
+    found = set(re.findall(r"^(?:from|import) (p3m_edge\.[\w.]*)", pages, re.MULTILINE))
     assert found <= set(tool.PUBLIC)
     assert "p3m_edge.runtimes" in found

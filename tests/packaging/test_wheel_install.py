@@ -39,6 +39,20 @@ print(json.dumps({
     "selftest": test.passed,
 }))
 """
+REMOVE = """
+import json, sys
+sys.modules["torch"] = None
+from p3m_edge import remove
+
+cut = remove(sys.argv[1])
+print(json.dumps({"mode": cut.mode, "size": cut.size, "alpha": cut.getchannel("A").getextrema()}))
+"""
+COMMAND = """
+import sys
+sys.modules["torch"] = None
+from p3m_edge.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
 # How make.py puts it; any other failure of pip fails the tests.
 OFFLINE = "the package index cannot be reached"
 
@@ -109,6 +123,23 @@ def test_the_runtime_works_where_nothing_else_is_installed(installed: Path, tmp_
         "dtype": "float32",
         "selftest": True,
     }
+
+
+def test_a_picture_is_matted_without_an_artefact_or_torch(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("P3M_EDGE_CACHE", str(tmp_path / "cache"))
+    picture = Path(p3m_edge.__file__).parent / "assets" / "astronaut.jpg"
+    done = run(installed / "python", "-W", "error", "-c", REMOVE, picture, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"mode": "RGBA", "size": [512, 512], "alpha": [0, 255]}
+    command = ("p3m-edge", "run", picture, "--out", tmp_path / "out", "--json")
+    done = run(installed / "python", "-c", COMMAND, *command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["target"], report["trained"], report["done"]) == ("onnx-fp16", True, 1)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"astronaut.alpha.png", "astronaut.cutout.png"}
+    assert not (tmp_path / "cache").exists()
 
 
 def test_what_was_installed_fits_together(installed: Path, tmp_path: Path) -> None:

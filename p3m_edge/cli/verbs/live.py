@@ -92,7 +92,7 @@ class Arguments:
     """
 
     artefact: Path | None = argument(
-        "the folder that export wrote (default: made from the weights of this package)", "ARTEFACT", nargs="?"
+        "the folder that export wrote (default: that of this package)", "ARTEFACT", nargs="?"
     )
     camera: str = option("its number or path; a video file is played at its own rate", "0", metavar="N")
     resolution: Size | None = option(

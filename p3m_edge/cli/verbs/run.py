@@ -78,9 +78,9 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Matte pictures or videos, with an artefact that export wrote, or with the weights of this package: their artefact
-    is made at the first run, which needs PyTorch, and kept in the user's cache. Each picture gives, below --out and in
-    the sub-folder it came from,
+    """Matte pictures or videos, with an artefact that export wrote, or with the one that is in this package. With
+    OpenVINO and PyTorch a faster one is made at the first run, and kept in the user's cache. Each picture gives, below
+    --out and in the sub-folder it came from,
       <stem>.alpha.png      the alpha matte (grey)
       <stem>.cutout.png     the subject on transparency, straight colour
       <stem>.composite.png  the subject on --background
@@ -104,7 +104,7 @@ class Arguments:
     """
 
     artefact: Path | None = argument(
-        "the folder that export wrote (default: made from the weights of this package)", "ARTEFACT", nargs="?"
+        "the folder that export wrote (default: that of this package)", "ARTEFACT", nargs="?"
     )
     inputs: tuple[Path, ...] = argument(
         "a picture, a folder of pictures, a pattern ('in/**/*.jpg'), or a video", "INPUT", nargs="*"

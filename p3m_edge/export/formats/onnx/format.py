@@ -9,7 +9,7 @@ import onnx
 
 from p3m_edge.export import graph
 from p3m_edge.export.formats import Built, Format, QuantizationTraits
-from p3m_edge.export.graph.half import to_half
+from p3m_edge.export.graph.half import staying, to_half, weights_in_half
 from p3m_edge.export.graph.qdq import QDQ, parts_of, quantised
 from p3m_edge.export.graph.ranges import Range
 from p3m_edge.export.graph.reference import exact_run
@@ -31,10 +31,13 @@ class OnnxFormat(Format):
     traits = QuantizationTraits(exact=exact_run)
 
     def build(self, session: ExportSession, target: Target, folder: Path) -> Built:
-        """Write ``model.onnx`` in float32 or half precision."""
+        """Write ``model.onnx`` in float32 or half precision, or in float32 with weights in half precision."""
         model = session.graph
         kept: tuple[str, ...] = ()
-        if target.precision == "fp16":
+        if target.precision == "fp16" and session.request.half == "weights":
+            kept = staying(model, {})
+            model = weights_in_half(model, kept)
+        elif target.precision == "fp16":
             model, kept = to_half(model, session.network_images())
         graph.save(model, folder / target.model_file)
         return Built(MINIMUM_ONNXRUNTIME, kept)

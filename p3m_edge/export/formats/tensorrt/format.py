@@ -63,6 +63,8 @@ class TensorRtFormat(Format):
             )
         if target.precision == "fp16" and request.half == "autocast":
             autocast.check()
+        if target.precision == "fp16" and request.half == "weights":
+            raise UsageError(f"{target.name} computes in half precision", hint="half='weights' is for onnx-fp16")
 
     def check_builder(self, request: ExportRequest) -> None:
         """The options must fit the builder that is here; that there is none is an error if an engine is required."""
