@@ -5,15 +5,13 @@ from __future__ import annotations
 import io
 import re
 import struct
-import threading
-import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, BinaryIO
 
 import cv2
 import numpy as np
@@ -25,6 +23,7 @@ from p3m_edge.errors import InputError, UsageError, shown
 from p3m_edge.imageio import colour, jpeg, png, tiff
 from p3m_edge.imageio.files import open_regular
 from p3m_edge.imageio.orientation import turn
+from p3m_edge.imageio.quiet import no_warnings
 
 MAX_PIXELS = 256_000_000
 """Of a picture, unless more are allowed: phones make pictures of 200 million pixels."""
@@ -100,7 +99,7 @@ def decode(path: Path, max_pixels: int, frame: int | None = None, data: bytes | 
 
 def from_image(path: Path, image: Image.Image, max_pixels: int) -> Decoded:
     """The pixels of an image that Pillow opened or made; raises as :func:`p3m_edge.imageio.read_image`."""
-    with _translated(path, max_pixels), _quiet():
+    with _translated(path, max_pixels), no_warnings():
         source = _Source(path, io.BytesIO(), max_pixels)
         if image.width * image.height == 0:
             raise InputError(f"{path} is empty")
@@ -147,7 +146,7 @@ def _reading(path: Path, max_pixels: int, frame: int | None = None, data: bytes 
         raise InputError(f"{path} is empty")
     with open_regular(path) if data is None else io.BytesIO(data) as stream, _translated(path, max_pixels):
         source = _Source(path, stream, max_pixels, frame)
-        with _quiet():
+        with no_warnings():
             _prepare(source)
             yield source
 
@@ -164,45 +163,6 @@ def _translated(path: Path, max_pixels: int) -> Iterator[None]:
         raise InputError(f"{path} does not fit into memory") from error
     except _DECODER_ERRORS as error:
         raise InputError(f"{path} is damaged or not supported: {' '.join(str(error).split())}") from error
-
-
-class _Reading(threading.local):
-    """Whether this thread reads a file."""
-
-    now = False
-
-
-_THREAD = _Reading()
-
-
-class _OfReaders(type):
-    def __subclasscheck__(cls, category: type) -> bool:
-        return _THREAD.now
-
-
-class _ReadersWarning(Warning, metaclass=_OfReaders):
-    """Every category of warnings belongs to this one in a thread that reads a file, and none in any other."""
-
-
-_IGNORED = ("ignore", None, _ReadersWarning, None, 0)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No warnings in this thread: Pillow reports oddities so.
-
-    Python's filters belong to the process, and other threads use and replace them meanwhile: this adds one that
-    concerns no other thread, and takes it out of the list that it was added to. Readers do not wait for each other.
-    """
-    filters = cast("list[object]", warnings.filters)
-    before, _THREAD.now = _THREAD.now, True
-    filters.insert(0, _IGNORED)
-    try:
-        yield
-    finally:
-        _THREAD.now = before
-        with suppress(ValueError):  # somebody emptied the list
-            filters.remove(_IGNORED)
 
 
 def _prepare(source: _Source) -> None:

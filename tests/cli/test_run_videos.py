@@ -78,6 +78,7 @@ def test_what_is_refused(artefact, photo, tmp_path, capsys, monkeypatch):
     for words, code, match in (
         ([clip, picture, "--out", "out"], 2, "a run of its own"),
         ([picture, "--out", "out", "--codec", "vp9"], 2, "--codec is for videos"),
+        ([picture, "--out", "out.mp4"], 2, "named as a video"),
         ([clip, "--out", "out.mp4", "--alpha", "--blur"], 2, "is one file"),
         ([clip, clip.with_name("other.mp4"), "--out", "out.mp4"], 2, "is one file"),
         ([clip, "--out", "out.mp4", "--cutout"], 2, "keeps no alpha"),

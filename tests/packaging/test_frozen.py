@@ -36,6 +36,11 @@ for folder in sys.argv[1:]:
     except P3MEdgeError as error:
         print(type(error).__name__, error)
 """
+REMOVING = """
+from p3m_edge import remove
+
+print(remove(np.full((40, 30, 3), 120, np.uint8)).shape)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +67,7 @@ def test_an_app_frozen_by_pyinstaller(installed: Path, artefacts: dict[str, Path
     pytest.importorskip("PyInstaller", reason="PyInstaller is not installed")
     with tempfile.TemporaryDirectory() as folder:  # half a gigabyte, which need not stay until the third run from now
         place = Path(folder)
-        (place / "app.py").write_text(APP)
+        (place / "app.py").write_text(APP + REMOVING)
         left_out = ("torch", "onnx", "scipy", "skimage", "matplotlib", "IPython", "pytest", "tensorrt", "coreai")
         command = [
             sys.executable, "-m", "PyInstaller", "--noconfirm", "--log-level", "ERROR", "app.py",
@@ -79,7 +84,7 @@ def test_an_app_frozen_by_pyinstaller(installed: Path, artefacts: dict[str, Path
         words = [str(app), *map(str, artefacts.values())]
         done = subprocess.run(words, env=variables, cwd=place, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines() == [f"{name} (90, 60) True" for name in artefacts]
+    assert done.stdout.splitlines() == [*(f"{name} (90, 60) True" for name in artefacts), "(40, 30, 4)"]
 
 
 def test_a_zipapp(installed: Path, artefacts: dict[str, Path], tmp_path: Path) -> None:

@@ -215,6 +215,8 @@ def run(args: Arguments, console: Console) -> None:
         return
     if wrong := [flag for name, flag in given(args) if name in _OF_VIDEOS]:
         raise UsageError(f"{wrong[0]} is for videos, and there are none among the inputs")
+    if is_video(args.out) and not args.out.is_dir():
+        raise UsageError(f"{args.out} is named as a video, and there are none among the inputs", hint="name a folder")
     if args.resume and args.force:
         raise UsageError("--resume leaves the results of pictures alone, and --force replaces them")
     recipe = Recipe(args.kinds(), behind, args.force, args.people, effect)
