@@ -29,8 +29,8 @@ _BITS = 24
 _GRID = 256.0  # biases and scales are multiples of 1 / 256, so that sums of a few stay on the half-precision grid
 _DEVIATION = 0.1  # of biases and running means
 
-# What a layer does to the variance. One throughout where winners of poolings place pixels; see docs/architecture.md.
-# The mobile network has none, and with more than one its ReLU6 meet both of their ends.
+# What a layer does to the variance. One where winners of poolings place pixels, so that near ties move none visibly.
+# The mobile network has no such poolings, and with more than one its ReLU6 meet both of their ends.
 _GAIN = {"r34": 1.0, "swin-t": 1.0, "vitae-s": 1.0, "mobile": 1.4}
 # For seed 0: which draw, and the bias of the global logits at which each class covers a good part of a photograph.
 _DRAW = {"r34": 0, "swin-t": 1, "vitae-s": 2, "mobile": 2}
