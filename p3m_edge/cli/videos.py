@@ -17,9 +17,10 @@ from p3m_edge.cli.verbs import unfinished
 from p3m_edge.data.recipe import make_folder
 from p3m_edge.errors import InputError, OutputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import Picture
-from p3m_edge.pictures.results import Colour
+from p3m_edge.pictures.results import Colour, read_background
 from p3m_edge.pictures.sources import collect, output_names
 from p3m_edge.table import Styled, table
+from p3m_edge.video import VideoBackground
 from p3m_edge.video.codecs import OF_CODEC, is_video
 from p3m_edge.video.convert import Kind, matte_video
 from p3m_edge.video.draft import folder_of
@@ -67,7 +68,7 @@ class VideoReport:
 
 
 def run(
-    args: Arguments, words: Sequence[Path], behind: Colour | Picture | None, effect: Effect,
+    args: Arguments, words: Sequence[Path], behind: Colour | Picture | Path | None, effect: Effect,
     opened: Callable[[], Matting], console: Console,
 ) -> None:  # fmt: skip
     """Matte every video; those that fail are named at the end. :class:`UsageError`: there are pictures among them."""
@@ -124,7 +125,16 @@ def _outputs(args: Arguments, name: PurePath) -> dict[Kind, Path]:
     return outputs
 
 
-def as_array(behind: Colour | Picture | None) -> Colour | Array | None:
+def read_behind(text: str, max_pixels: int = imageio.MAX_PIXELS) -> Colour | Picture | Path:
+    """A background of videos and cameras: what pictures may have, or the path of a video that can be read."""
+    path = Path(text).expanduser()
+    if not is_video(path):
+        return read_background(text, max_pixels)
+    VideoBackground(path).close()  # or say so at once, and not of each video
+    return path
+
+
+def as_array(behind: Colour | Picture | Path | None) -> Colour | Array | Path | None:
     """A background as videos take it, in sRGB; a picture that is transparent in places is on white."""
     if not isinstance(behind, Picture):
         return behind
@@ -132,8 +142,8 @@ def as_array(behind: Colour | Picture | None) -> Colour | Array | None:
 
 
 def _process(
-    args: Arguments, source: Path, outputs: dict[Kind, Path], matting: Matting, background: Colour | Array | None,
-    effect: Effect, console: Console,
+    args: Arguments, source: Path, outputs: dict[Kind, Path], matting: Matting,
+    background: Colour | Array | Path | None, effect: Effect, console: Console,
 ) -> VideoOutcome:  # fmt: skip
     """Matte one video; what is wrong with it, or with its files, is an outcome."""
     paths = tuple(outputs.values())

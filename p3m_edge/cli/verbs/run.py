@@ -53,6 +53,7 @@ find photos -newer last -print0 | p3m-edge run --files-from - --out mattes
 p3m-edge run incoming --out mattes --watch --json-lines
 p3m-edge run portrait.jpg --out mattes --background beach.jpg --light-wrap 0.4 --feather 1 --linear
 p3m-edge run clip.mp4 --out clip-green.mp4 --background '#00ff00'
+p3m-edge run clip.mp4 --out clip-beach.mp4 --background beach.mp4
 p3m-edge run clip.mp4 --out clip-cut.mov --cutout
 p3m-edge run clip.mp4 --out layers --layers --resume
 """
@@ -137,7 +138,7 @@ class Arguments:
     alpha: bool = option("write the alpha matte", default=False, group="results")
     cutout: bool = option("write the subject on transparency", default=False)
     background: str | None = option(
-        "write a composite on a colour ('#00ff00', white) or a picture (beach.jpg)", metavar="B"
+        "write a composite on a colour ('#00ff00', white), a picture (beach.jpg), or, of videos, a video", metavar="B"
     )
     blur: bool = option("write a composite on the blurred background", default=False)
     people: Who = option(
@@ -204,11 +205,13 @@ def run(args: Arguments, console: Console) -> None:
     effect = Effect(feather=args.feather, light_wrap=args.light_wrap, linear=args.linear)
     more = EFFECTS if args.feather or args.light_wrap else 0
     budget = Budget(args.max_megapixels * 1_000_000, memory, more)
-    behind = None if args.background is None else read_background(args.background, budget.max_pixels)
     chosen, words = args.split()
+    of_videos = any(is_video(word) and not os.path.isdir(word) for word in words)  # noqa: PTH112 - also of impossible names
+    read = videos.read_behind if of_videos else read_background
+    behind = None if args.background is None else read(args.background, budget.max_pixels)
     if isinstance(behind, Picture) and behind.alpha is not None:
         console.warn(f"the background {behind.path} is transparent in places; it is shown on white")
-    if any(is_video(word) and not os.path.isdir(word) for word in words):  # noqa: PTH112 - also of impossible names
+    if of_videos:
         if args.watch:
             raise UsageError("--watch is for folders of pictures, and there is a video among the inputs")
         videos.run(args, words, behind, effect, lambda: _opened(args, chosen, console, args.people), console)
