@@ -190,7 +190,7 @@ def test_importing_the_package_imports_nothing():
     assert run(code) == "p3m_edge\n"
     assert run("from p3m_edge import remove; import sys; print('onnxruntime' in sys.modules)") == "False\n"
     with pytest.raises(AttributeError, match="no attribute 'removed'"):
-        p3m_edge.removed  # type: ignore[attr-defined]  # noqa: B018
+        p3m_edge.removed  # type: ignore[attr-defined]  # noqa: B018 - that is what is tested
 
 
 def test_no_home_for_a_cache(monkeypatch):
