@@ -18,7 +18,7 @@ from p3m_edge.data.recipe import make_folder
 from p3m_edge.errors import InputError, OutputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import Picture
 from p3m_edge.pictures.results import Colour, read_background
-from p3m_edge.pictures.sources import collect, output_names
+from p3m_edge.pictures.sources import Source, collect, output_names
 from p3m_edge.table import Styled, table
 from p3m_edge.video import VideoBackground
 from p3m_edge.video.codecs import OF_CODEC, is_video
@@ -72,10 +72,14 @@ def run(
     opened: Callable[[], Matting], console: Console,
 ) -> None:  # fmt: skip
     """Matte every video; those that fail are named at the end. :class:`UsageError`: there are pictures among them."""
-    if others := [word for word in words if not is_video(word) or word.is_dir()]:
+    folders = [word for word in words if word.is_dir()]
+    if args.rate is not None and not folders:
+        raise UsageError("--rate is for a folder of pictures, and there is none among the inputs")
+    if others := [word for word in words if (args.rate is None if word in folders else not is_video(word))]:
         other = others[0]
         raise UsageError(f"{other} is no video, as others of the inputs are", hint="matte pictures in a run of its own")
-    sources = collect(words).pictures
+    files = collect([word for word in words if word not in folders]).pictures
+    sources = (*files, *(Source(folder, PurePath()) for folder in folders))
     wanted = [_outputs(args, name) for name in output_names(sources)]
     single = is_video(args.out) and not args.out.is_dir()
     if single and (len(wanted) > 1 or len(wanted[0]) > 1):
@@ -157,7 +161,8 @@ def _process(
             done = matte_video(
                 source, dict(missing), matting, background=background if "composite" in missing else None,
                 effect=effect, codec=None if args.codec == "png" else args.codec, stabilise=not args.no_stabilise,
-                audio=not args.mute, resume=args.resume, progress=partial(_tell, bars.progress, source, _Clock()),
+                audio=not args.mute, resume=args.resume, rate=args.rate if source.is_dir() else None,
+                progress=partial(_tell, bars.progress, source, _Clock()),
             )  # fmt: skip
     except (InputError, OutputError) as error:
         console.trace(error)

@@ -14,7 +14,7 @@ from p3m_edge.video.convert import Converted, Kind, matte_video
 from p3m_edge.video.frame import Frame, Matted, Timings
 from p3m_edge.video.read import FileSource, VideoInfo
 from p3m_edge.video.sink import SequenceSink, Sink, VirtualCameraSink, WindowSink
-from p3m_edge.video.source import ArraySource, ImageSource, PacedSource, Source
+from p3m_edge.video.source import ArraySource, ImageSource, PacedSource, SequenceSource, Source
 from p3m_edge.video.stabilise import Stabiliser
 from p3m_edge.video.stream import MattingStream, Render, Stage, TimedRender
 from p3m_edge.video.write import FileSink
@@ -35,6 +35,7 @@ __all__ = [
     "PacedSource",
     "Render",
     "SequenceSink",
+    "SequenceSource",
     "Sink",
     "Source",
     "Stabiliser",

@@ -17,6 +17,7 @@ import numpy as np
 from p3m_edge import arguments
 from p3m_edge.arrays import Array, Pixels
 from p3m_edge.errors import InputError, OutputError, UsageError, one_of
+from p3m_edge.imageio import list_images
 from p3m_edge.metrics import as_float32
 from p3m_edge.runtimes import Matting, compose
 from p3m_edge.video.background import Applied, VideoBackground
@@ -24,6 +25,7 @@ from p3m_edge.video.codecs import Codec, choose, is_video
 from p3m_edge.video.draft import Draft, FileDraft, SequenceDraft
 from p3m_edge.video.frame import Alpha, Timings
 from p3m_edge.video.read import FileSource
+from p3m_edge.video.source import SequenceSource
 from p3m_edge.video.stream import MattingStream, Render, TimedRender, rendered
 from p3m_edge.video.write import check_audio
 
@@ -71,7 +73,7 @@ class Converted:
 def matte_video(
     source: str | Path, outputs: Mapping[Kind, str | Path], matting: Matting, *,
     background: Behind | None = None, effect: compose.Effect | None = None, codec: Codec | None = None,
-    stabilise: bool = True, audio: bool = True, resume: bool = False,
+    stabilise: bool = True, audio: bool = True, resume: bool = False, rate: float | None = None,
     progress: Callable[[int, int | None], None] = lambda done, of: None,
 ) -> Converted:  # fmt: skip
     """Matte a video file: as many frames as it has, with their time stamps, in the colours and bits of the source.
@@ -82,7 +84,7 @@ def matte_video(
     Parameters
     ----------
     source
-        Any file that FFmpeg reads.
+        Any file that FFmpeg reads, or, with a ``rate``, a folder of numbered pictures.
     outputs
         For each kind the file that is written, or replaced: .mp4, .m4v, .mov, .mkv or .webm; a name with no suffix of a
         video is a folder of PNG files. Several kinds are made in one go: ``base`` and ``cutout`` are layers of equal
@@ -102,6 +104,8 @@ def matte_video(
         Copy the audio of the source.
     resume
         Go on after the last whole segment of an earlier run with the same arguments.
+    rate
+        Of a folder of pictures, in frames a second.
     progress
         Called with the frames that are done, and how many there are as far as the source says.
 
@@ -120,10 +124,10 @@ def matte_video(
     paths = _checked(path, outputs, matting, background)
     with ExitStack() as stack:
         renders = {kind: renderer(kind, stack, background, effect) for kind in paths}
-        clip = stack.enter_context(FileSource(path))
+        clip = stack.enter_context(FileSource(path)) if rate is None else SequenceSource(path, rate)
         info = clip.info
         mixed = [getattr(effect, each.name, each.default) for each in fields(compose.Effect)[1:]]
-        job = _job(path, matting, background, codec, stabilise, audio, mixed)
+        job = _job(path, matting, background, codec, stabilise, audio, mixed, rate)
         drafts = _drafts(paths, job, clip, codec, stack, audio=audio, resume=resume)
         done = min(draft.done for draft in drafts.values())
         for draft in drafts.values():
@@ -204,8 +208,8 @@ def _checked(
 
 
 def _drafts(
-    paths: Mapping[Kind, Path], job: bytes, clip: FileSource, codec: Codec | None, stack: ExitStack, *, audio: bool,
-    resume: bool,
+    paths: Mapping[Kind, Path], job: bytes, clip: FileSource | SequenceSource, codec: Codec | None, stack: ExitStack, *,
+    audio: bool, resume: bool,
 ) -> dict[Kind, Draft]:  # fmt: skip
     """The results in the making, all of which can be written, as far as can be said now; the stack stops them."""
     codecs = {kind: choose(each, codec, alpha=kind == "cutout") for kind, each in paths.items() if is_video(each)}
@@ -233,14 +237,14 @@ def _job(source: Path, matting: Matting, background: Behind | None, *options: ob
     elif isinstance(background, str | Path):
         behind = _identity(Path(background))
     artefact = hashlib.sha256(msgspec.json.encode(matting.manifest)).hexdigest()
-    parts = [*_identity(source), artefact, matting.select, behind, *options]
+    parts = [_identity(source), artefact, matting.select, behind, *options]
     return msgspec.json.format(msgspec.json.encode(parts))
 
 
-def _identity(path: Path) -> tuple[str, int, int]:
-    """A file, and what changes with its content."""
-    status = path.stat()
-    return str(path.resolve()), status.st_size, status.st_mtime_ns
+def _identity(path: Path) -> list[tuple[str, int, int]]:
+    """A file, or the pictures of a folder, and what changes with their content."""
+    files = [(each, each.stat()) for each in (list_images(path) if path.is_dir() else [path])]
+    return [(str(each.resolve()), status.st_size, status.st_mtime_ns) for each, status in files]
 
 
 def _write_all(

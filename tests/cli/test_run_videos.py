@@ -81,6 +81,15 @@ def test_a_video_behind_the_subject(artefact, tmp_path, capsys):
         assert len(list(made)) == 10
 
 
+def test_a_folder_of_numbered_pictures(artefact, photo, tmp_path, capsys):
+    for number in (1, 2, 10):
+        photo(tmp_path / "frames" / f"{number}.png", seed=number)
+    code, report = run(capsys, artefact, tmp_path / "frames", "--rate", "25", "--out", tmp_path / "out.mp4", "--blur")
+    assert (code, report["videos"][0]["frames"]) == (0, 3)
+    with FileSource(tmp_path / "out.mp4") as made:
+        assert [round(frame.time * 25) for frame in made] == [0, 1, 2]
+
+
 def test_what_is_refused(artefact, photo, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     clip, picture = write_clip(tmp_path / "clip.mp4", sound=True), photo(tmp_path / "a.png")
@@ -99,6 +108,9 @@ def test_what_is_refused(artefact, photo, tmp_path, capsys, monkeypatch):
         ([tmp_path / "none.mp4", "--out", "out.mp4"], 1, "No such file"),
         ([clip, "--out", "out.mov", "--codec", "png"], 2, "makes folders"),
         ([clip, "--out", "out.avi"], 2, "no kind of video that can be written"),
+        ([clip, "--out", "out.mp4", "--rate", "25"], 2, "--rate is for a folder of pictures"),
+        ([tmp_path, picture, "--out", "out.mp4", "--rate", "25"], 2, "is no video"),
+        ([tmp_path, "--out", "out.mp4"], 2, "named as a video"),
         ([picture, "--out", "out", "--background", clip], 2, "is a video, which pictures cannot have"),
         ([clip, "--out", "out.mp4", "--background", "none.mp4"], 1, "none.mp4 cannot be read as a video"),
         ([clip, "--out", "out.mp4", "--background", "bad.mp4"], 1, "bad.mp4 cannot be read as a video"),

@@ -125,6 +125,8 @@ def test_backgrounds(alpha, tmp_path):
     for kind in kinds:
         np.testing.assert_array_equal(remove(RGB, background=kind), composite(RGB, alpha, behind))
     np.testing.assert_array_equal(remove(RGB, background="blur"), blur_background(RGB, alpha))
+    with pytest.raises(UsageError, match="is a video, which pictures cannot have"):
+        remove(RGB, background="beach.mp4")
 
 
 def test_the_alpha_alone(alpha):

@@ -15,7 +15,7 @@ from p3m_edge.cli import videos
 from p3m_edge.cli.default_artefact import default_artefact
 from p3m_edge.cli.options import argument, given, group, option
 from p3m_edge.cli.options.shared import Runtime
-from p3m_edge.cli.options.values import SIZE, Size, gigabytes, people, pixels, share
+from p3m_edge.cli.options.values import SIZE, Size, gigabytes, people, pixels, real, share
 from p3m_edge.cli.ui import Console, Part, progress
 from p3m_edge.cli.verbs import unfinished
 from p3m_edge.data.recipe import make_folder
@@ -56,6 +56,7 @@ p3m-edge run clip.mp4 --out clip-green.mp4 --background '#00ff00'
 p3m-edge run clip.mp4 --out clip-beach.mp4 --background beach.mp4
 p3m-edge run clip.mp4 --out clip-cut.mov --cutout
 p3m-edge run clip.mp4 --out layers --layers --resume
+p3m-edge run frames --rate 25 --out clip.mp4 --background white
 """
 _FEW = 5  # up to so many pictures, each one's files are listed, and what must be known about them
 _OF_VIDEOS = ("codec", "layers", "mute", "no_stabilise")
@@ -154,6 +155,10 @@ class Arguments:
     codec: Literal["h264", "hevc", "vp9", "prores", "qtrle", "png"] | None = option(
         "of the results; png: folders of PNG files (default: h264, of cut-outs prores)", group="videos"
     )
+    rate: float | None = option(
+        "an input that is a folder is a video of its numbered pictures, at so many frames a second", metavar="N",
+        parse=real("a rate", lambda value: 0 < value <= 1000),
+    )  # fmt: skip
     layers: bool = option("write the frames themselves and the cut-out as two videos, for editors", default=False)
     mute: bool = option("leave the audio out", default=False)
     resume: bool = option(
@@ -206,7 +211,8 @@ def run(args: Arguments, console: Console) -> None:
     more = EFFECTS if args.feather or args.light_wrap else 0
     budget = Budget(args.max_megapixels * 1_000_000, memory, more)
     chosen, words = args.split()
-    of_videos = any(is_video(word) and not os.path.isdir(word) for word in words)  # noqa: PTH112 - also of impossible names
+    named = any(is_video(word) and not os.path.isdir(word) for word in words)  # noqa: PTH112 - also of impossible names
+    of_videos = named or args.rate is not None
     read = videos.read_behind if of_videos else read_background
     behind = None if args.background is None else read(args.background, budget.max_pixels)
     if isinstance(behind, Picture) and behind.alpha is not None:
@@ -219,7 +225,10 @@ def run(args: Arguments, console: Console) -> None:
     if wrong := [flag for name, flag in given(args) if name in _OF_VIDEOS]:
         raise UsageError(f"{wrong[0]} is for videos, and there are none among the inputs")
     if is_video(args.out) and not args.out.is_dir():
-        raise UsageError(f"{args.out} is named as a video, and there are none among the inputs", hint="name a folder")
+        raise UsageError(
+            f"{args.out} is named as a video, and there are none among the inputs",
+            hint="name a folder; --rate 25 makes videos of folders",
+        )
     if args.resume and args.force:
         raise UsageError("--resume leaves the results of pictures alone, and --force replaces them")
     recipe = Recipe(args.kinds(), behind, args.force, args.people, effect)
