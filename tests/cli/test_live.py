@@ -61,7 +61,8 @@ def test_a_video_behind_the_subject(artefact, tmp_path, capsys):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 def test_what_a_killed_recording_left_is_gone_after_the_next_one(artefact, tmp_path, capsys):
-    clip = write_clip(tmp_path / "clip.mp4", stamps=range(0, 300_000, 1000), size=(32, 32))
+    stamps = (*range(0, 5000, 1000), *range(60_000, 3_600_000, 60_000))  # it is killed long before the end
+    clip = write_clip(tmp_path / "clip.mp4", stamps=stamps, size=(32, 32))
     record = [*map(str, ["live", artefact, "--camera", clip, "--no-window", "--json", "--record"])]
     command = [sys.executable, "-m", "p3m_edge", *record, str(tmp_path / "me.mp4")]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
