@@ -124,7 +124,8 @@ class VideoBackground:
         self._shown, self._since = cast(Pixels, image), self._until
         self._next = next(self._frames, None)
         if self._next is None:
-            self._until += float(frame.duration * form.time_base if frame.duration else 1 / form.rate)
+            held = (frame.duration or 0) * form.time_base
+            self._until += float(held if held > 0 else 1 / form.rate)
             self._length, self._remarks = self._until, self._clip.remarks
         else:
             self._until = max(self._until, self._next.time)  # time stamps that do not rise
