@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from numpy.typing import NDArray
 
+from p3m_edge.arrays import Pixels
 from p3m_edge.errors import InputError, OutputError, UsageError
 from p3m_edge.imageio import read_image
 from p3m_edge.runtimes import Matting
@@ -41,7 +41,7 @@ def exact(path: Path, stamps: tuple[int, ...], *, size: tuple[int, int] = (40, 6
     return write_clip(path, stamps=stamps, size=size, codec="qtrle", form="rgb24", rotation=rotation)
 
 
-def number(image: NDArray[np.uint8] | NDArray[np.uint16]) -> int:
+def number(image: Pixels) -> int:
     """Which of :func:`picture` it is."""
     return int(image[-1, -1, 0]) // 20
 

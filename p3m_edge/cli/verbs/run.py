@@ -212,16 +212,15 @@ def run(args: Arguments, console: Console) -> None:
     budget = Budget(args.max_megapixels * 1_000_000, memory, more)
     chosen, words = args.split()
     named = any(is_video(word) and not os.path.isdir(word) for word in words)  # noqa: PTH112 - also of impossible names
-    of_videos = named or args.rate is not None
-    read = videos.read_behind if of_videos else read_background
-    behind = None if args.background is None else read(args.background, budget.max_pixels)
-    if isinstance(behind, Picture) and behind.alpha is not None:
-        console.warn(f"the background {behind.path} is transparent in places; it is shown on white")
-    if of_videos:
+    if named or args.rate is not None:
         if args.watch:
             raise UsageError("--watch is for folders of pictures, and there is a video among the inputs")
-        videos.run(args, words, behind, effect, lambda: _opened(args, chosen, console, args.people), console)
+        shown = None if args.background is None else videos.read_behind(args.background, budget.max_pixels)
+        _warn_of(shown, console)
+        videos.run(args, words, shown, effect, lambda: _opened(args, chosen, console, args.people), console)
         return
+    behind = None if args.background is None else read_background(args.background, budget.max_pixels)
+    _warn_of(behind, console)
     if wrong := [flag for name, flag in given(args) if name in _OF_VIDEOS]:
         raise UsageError(f"{wrong[0]} is for videos, and there are none among the inputs")
     if is_video(args.out) and not args.out.is_dir():
@@ -251,6 +250,11 @@ def run(args: Arguments, console: Console) -> None:
                 raise
             ended = error
     done.tell(ended)
+
+
+def _warn_of(background: object, console: Console) -> None:
+    if isinstance(background, Picture) and background.alpha is not None:
+        console.warn(f"the background {background.path} is transparent in places; it is shown on white")
 
 
 def _matte(job: Job, rounds: Iterable[Sources], done: _Done) -> None:
