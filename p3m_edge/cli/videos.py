@@ -17,9 +17,10 @@ from p3m_edge.cli.verbs import unfinished
 from p3m_edge.data.recipe import make_folder
 from p3m_edge.errors import InputError, OutputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import Picture
-from p3m_edge.pictures.results import Colour
-from p3m_edge.pictures.sources import collect, output_names
+from p3m_edge.pictures.results import Colour, read_background
+from p3m_edge.pictures.sources import Source, collect, output_names
 from p3m_edge.table import Styled, table
+from p3m_edge.video import VideoBackground
 from p3m_edge.video.codecs import OF_CODEC, is_video
 from p3m_edge.video.convert import Kind, matte_video
 from p3m_edge.video.draft import folder_of
@@ -67,14 +68,18 @@ class VideoReport:
 
 
 def run(
-    args: Arguments, words: Sequence[Path], behind: Colour | Picture | None, effect: Effect,
+    args: Arguments, words: Sequence[Path], behind: Colour | Picture | Path | None, effect: Effect,
     opened: Callable[[], Matting], console: Console,
 ) -> None:  # fmt: skip
     """Matte every video; those that fail are named at the end. :class:`UsageError`: there are pictures among them."""
-    if others := [word for word in words if not is_video(word) or word.is_dir()]:
+    folders = [word for word in words if word.is_dir()]
+    if args.rate is not None and not folders:
+        raise UsageError("--rate is for a folder of pictures, and there is none among the inputs")
+    if others := [word for word in words if (args.rate is None if word in folders else not is_video(word))]:
         other = others[0]
         raise UsageError(f"{other} is no video, as others of the inputs are", hint="matte pictures in a run of its own")
-    sources = collect(words).pictures
+    files = collect([word for word in words if word not in folders]).pictures
+    sources = (*files, *(Source(folder, PurePath()) for folder in folders))
     wanted = [_outputs(args, name) for name in output_names(sources)]
     single = is_video(args.out) and not args.out.is_dir()
     if single and (len(wanted) > 1 or len(wanted[0]) > 1):
@@ -124,7 +129,16 @@ def _outputs(args: Arguments, name: PurePath) -> dict[Kind, Path]:
     return outputs
 
 
-def as_array(behind: Colour | Picture | None) -> Colour | Array | None:
+def read_behind(text: str, max_pixels: int = imageio.MAX_PIXELS) -> Colour | Picture | Path:
+    """A background of videos and cameras: what pictures may have, or the path of a video that can be read."""
+    path = Path(text).expanduser()
+    if not is_video(path):
+        return read_background(text, max_pixels)
+    VideoBackground(path).close()  # or say so at once, and not of each video
+    return path
+
+
+def as_array(behind: Colour | Picture | Path | None) -> Colour | Array | Path | None:
     """A background as videos take it, in sRGB; a picture that is transparent in places is on white."""
     if not isinstance(behind, Picture):
         return behind
@@ -132,8 +146,8 @@ def as_array(behind: Colour | Picture | None) -> Colour | Array | None:
 
 
 def _process(
-    args: Arguments, source: Path, outputs: dict[Kind, Path], matting: Matting, background: Colour | Array | None,
-    effect: Effect, console: Console,
+    args: Arguments, source: Path, outputs: dict[Kind, Path], matting: Matting,
+    background: Colour | Array | Path | None, effect: Effect, console: Console,
 ) -> VideoOutcome:  # fmt: skip
     """Matte one video; what is wrong with it, or with its files, is an outcome."""
     paths = tuple(outputs.values())
@@ -147,7 +161,8 @@ def _process(
             done = matte_video(
                 source, dict(missing), matting, background=background if "composite" in missing else None,
                 effect=effect, codec=None if args.codec == "png" else args.codec, stabilise=not args.no_stabilise,
-                audio=not args.mute, resume=args.resume, progress=partial(_tell, bars.progress, source, _Clock()),
+                audio=not args.mute, resume=args.resume, rate=args.rate if source.is_dir() else None,
+                progress=partial(_tell, bars.progress, source, _Clock()),
             )  # fmt: skip
     except (InputError, OutputError) as error:
         console.trace(error)

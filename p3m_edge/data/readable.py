@@ -42,7 +42,7 @@ class Readable(Sequence[T]):
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, index: int) -> T:  # type: ignore[override]
+    def __getitem__(self, index: int) -> T:  # type: ignore[override]  # no slices are taken of it
         """That of an index, or of the next one that is not damaged; too many in a row are a :class:`P3MEdgeError`."""
         try:
             found, lines = read_or_next(self._what, index, self._count, self._read)

@@ -152,16 +152,17 @@ class PhaseHead(nn.Module):
     def __init__(self, head: nn.Conv2d) -> None:
         super().__init__()
         channels = head.in_channels
-        self.parts = nn.ModuleList(nn.Conv2d(channels, 4, 3, padding=1, bias=k == 0) for k in range(4))
+        parts = [nn.Conv2d(channels, 4, 3, padding=1, bias=k == 0) for k in range(4)]
+        self.parts = nn.ModuleList(parts)
         self.parts.requires_grad_(requires_grad=False)
         weight = torch.zeros(4, 4, channels, 3, 3)  # input phase, output phase, channels, kernel
         for p, q, row, column in product((0, 1), (0, 1), range(3), range(3)):
             down, right = p + row - 1, q + column - 1  # where the tap lies, in full-resolution cells
             source = 2 * (down % 2) + right % 2
             weight[source, 2 * p + q, :, down // 2 + 1, right // 2 + 1] = head.weight[0, :, row, column]
-        for part, values in zip(self.parts, weight, strict=True):
-            part.weight.copy_(values)  # type: ignore[operator]
-        self.parts[0].bias.fill_(head.bias.item())  # type: ignore[operator,union-attr]
+        for part, values in zip(parts, weight, strict=True):
+            part.weight.copy_(values)
+        parts[0].bias.fill_(head.bias.item())  # type: ignore[union-attr]  # both have one
 
     def forward(self, phases: Phases) -> Tensor:
         """Four phases ``[N, C, H/2, W/2]`` -> ``[N, 1, H, W]``."""

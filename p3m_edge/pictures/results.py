@@ -21,6 +21,7 @@ from p3m_edge.pictures.memory import BYTES_PER_PIXEL
 from p3m_edge.runtimes import compose
 from p3m_edge.runtimes.compose import Effect
 from p3m_edge.runtimes.people import Who
+from p3m_edge.video.codecs import is_video
 
 KINDS = tuple(BYTES_PER_PIXEL)
 _PLAIN = Effect()
@@ -93,13 +94,15 @@ def _in_colours_of(profile: bytes | None, background: Colour | Picture) -> Colou
 def read_background(text: str, max_pixels: int = MAX_PIXELS) -> Colour | Picture:
     """A colour (``#00ff00``, ``#0f0``, ``white``) or a picture file. A file with a colour's name: ``./white``.
 
-    :class:`UsageError`: it is neither; :class:`InputError`: the picture cannot be read.
+    :class:`UsageError`: it is neither, or a video; :class:`InputError`: the picture cannot be read.
     """
     named = text.strip().lower()
     if re.fullmatch("#([0-9a-f]{3}|[0-9a-f]{6})", named) or named in ImageColor.colormap:
         red, green, blue = ImageColor.getrgb(named)[:3]
         return red, green, blue
     path = Path(text).expanduser()
+    if is_video(path):
+        raise UsageError(f"the background {text} is a video, which pictures cannot have", hint="matte a video on it")
     if path.exists() or path.suffix.lower() in imageio.IMAGE_SUFFIXES:
         return imageio.read_image(path, max_pixels=max_pixels)
     raise UsageError(

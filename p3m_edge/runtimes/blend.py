@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import cast
 
 import cv2
 import numpy as np
@@ -52,7 +53,9 @@ def feathered(weights: Weights, radius: float) -> Weights:
     if radius < 0.1:
         return weights
     blurred = cv2.GaussianBlur(weights, (0, 0), radius, borderType=cv2.BORDER_REPLICATE)
-    return blurred if weights.dtype == np.uint8 else np.clip(blurred, 0, 1, out=blurred)  # type: ignore[return-value]
+    if weights.dtype != np.uint8:
+        np.clip(blurred, 0, 1, out=blurred)
+    return cast(Weights, blurred)
 
 
 def wrapped(

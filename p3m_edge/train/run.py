@@ -92,7 +92,7 @@ def prepare(request: TrainRequest, device: str, rank: int, ranks: int) -> Setup:
     else:
         started = origin.check_moved(request, stored.inputs, configs.restored(stored.config), inputs)
     if config.run.sync_batchnorm:
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]  # PyTorch's, without types
     pasting = "fcp" in config.copy_paste.methods
     paste = FeaturePaste(network, **vars(config.feature_paste)) if pasting else None
     sampler = Sampler(len(inputs.train), config.run.batch, config.run.seed, rank, ranks)

@@ -85,7 +85,7 @@ class Trainer:
         if config.qat.enabled and teacher is not None:  # a run that goes on finds the same quantisers in them
             network = qat.quantised(teacher.network, qat.calibration(setup.inputs, config))
         if config.run.channels_last:
-            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing among PyTorch's overloads
         self.network = network
         self.projection: Projection | None = None
         if teacher is not None and config.distillation.features:
@@ -97,7 +97,7 @@ class Trainer:
         self._wrapped, self._stepper = fabric.setup(network, self.optimizer)
         self.average: AveragedModel | None = None
         if config.optim.ema:
-            function = get_ema_multi_avg_fn(config.optim.ema)  # type: ignore[no-untyped-call]
+            function = get_ema_multi_avg_fn(config.optim.ema)  # type: ignore[no-untyped-call]  # PyTorch's, without types
             self.average = AveragedModel(network, multi_avg_fn=function, use_buffers=True)
         optim.set_drop_path(network, config.model.drop_path)
         torch.manual_seed(int(np.random.SeedSequence([config.run.seed, self.sampler.rank]).generate_state(1)[0]))
@@ -145,7 +145,7 @@ class Trainer:
         """Sum over the processes."""
         if self.sampler.ranks == 1:
             return values
-        summed: Tensor = self.fabric.all_reduce(values, reduce_op="sum")  # type: ignore[assignment]
+        summed: Tensor = self.fabric.all_reduce(values, reduce_op="sum")  # type: ignore[assignment]  # of a tensor it is one
         return summed
 
     def state(self) -> State:

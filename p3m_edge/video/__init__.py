@@ -7,15 +7,16 @@
 :func:`matte_video` makes video files of a video file.
 """
 
+from p3m_edge.video.background import VideoBackground
 from p3m_edge.video.camera import CameraSource
 from p3m_edge.video.codecs import Codec, Format
 from p3m_edge.video.convert import Converted, Kind, matte_video
 from p3m_edge.video.frame import Frame, Matted, Timings
 from p3m_edge.video.read import FileSource, VideoInfo
 from p3m_edge.video.sink import SequenceSink, Sink, VirtualCameraSink, WindowSink
-from p3m_edge.video.source import ArraySource, ImageSource, PacedSource, Source
+from p3m_edge.video.source import ArraySource, ImageSource, PacedSource, SequenceSource, Source
 from p3m_edge.video.stabilise import Stabiliser
-from p3m_edge.video.stream import MattingStream, Render, Stage
+from p3m_edge.video.stream import MattingStream, Render, Stage, TimedRender
 from p3m_edge.video.write import FileSink
 
 __all__ = [
@@ -34,11 +35,14 @@ __all__ = [
     "PacedSource",
     "Render",
     "SequenceSink",
+    "SequenceSource",
     "Sink",
     "Source",
     "Stabiliser",
     "Stage",
+    "TimedRender",
     "Timings",
+    "VideoBackground",
     "VideoInfo",
     "VirtualCameraSink",
     "WindowSink",

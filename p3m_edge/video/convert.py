@@ -17,19 +17,24 @@ import numpy as np
 from p3m_edge import arguments
 from p3m_edge.arrays import Array, Pixels
 from p3m_edge.errors import InputError, OutputError, UsageError, one_of
+from p3m_edge.imageio import list_images
 from p3m_edge.metrics import as_float32
 from p3m_edge.runtimes import Matting, compose
+from p3m_edge.video.background import Applied, VideoBackground
 from p3m_edge.video.codecs import Codec, choose, is_video
 from p3m_edge.video.draft import Draft, FileDraft, SequenceDraft
 from p3m_edge.video.frame import Alpha, Timings
 from p3m_edge.video.read import FileSource
-from p3m_edge.video.stream import MattingStream, Render
+from p3m_edge.video.source import SequenceSource
+from p3m_edge.video.stream import MattingStream, Render, TimedRender, rendered
 from p3m_edge.video.write import check_audio
 
 Kind = Literal["alpha", "cutout", "composite", "blur", "base"]
 """The matte in grey; the subject with an alpha channel; on another background; before its own background, blurred; the
 frames as they are, as the layer below the cut-out."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
+Behind = Sequence[int] | Array | str | Path
+"""A background: three values in 0..255, a picture ``[h, w, 3]``, or a video file."""
 _SAMPLES = 10_000  # frames whose times are kept
 _WARM_UP = 15  # frames before the first one that is wanted, which the stabiliser sees
 
@@ -67,8 +72,8 @@ class Converted:
 
 def matte_video(
     source: str | Path, outputs: Mapping[Kind, str | Path], matting: Matting, *,
-    background: Sequence[int] | Array | None = None, effect: compose.Effect | None = None, codec: Codec | None = None,
-    stabilise: bool = True, audio: bool = True, resume: bool = False,
+    background: Behind | None = None, effect: compose.Effect | None = None, codec: Codec | None = None,
+    stabilise: bool = True, audio: bool = True, resume: bool = False, rate: float | None = None,
     progress: Callable[[int, int | None], None] = lambda done, of: None,
 ) -> Converted:  # fmt: skip
     """Matte a video file: as many frames as it has, with their time stamps, in the colours and bits of the source.
@@ -79,7 +84,7 @@ def matte_video(
     Parameters
     ----------
     source
-        Any file that FFmpeg reads.
+        Any file that FFmpeg reads, or, with a ``rate``, a folder of numbered pictures.
     outputs
         For each kind the file that is written, or replaced: .mp4, .m4v, .mov, .mkv or .webm; a name with no suffix of a
         video is a folder of PNG files. Several kinds are made in one go: ``base`` and ``cutout`` are layers of equal
@@ -87,7 +92,8 @@ def matte_video(
     matting
         An open artefact whose frames are RGB.
     background
-        For ``composite``: three values in 0..255, or a picture ``[h, w, 3]``.
+        For ``composite``: three values in 0..255, a picture ``[h, w, 3]``, or the path of a video, of which each frame
+        gets what is shown at its time (:class:`~p3m_edge.video.background.VideoBackground`).
     effect
         How pictures are mixed (feather, light wrap and others); the background is that of each kind.
     codec
@@ -98,6 +104,8 @@ def matte_video(
         Copy the audio of the source.
     resume
         Go on after the last whole segment of an earlier run with the same arguments.
+    rate
+        Of a folder of pictures, in frames a second.
     progress
         Called with the frames that are done, and how many there are as far as the source says.
 
@@ -108,18 +116,18 @@ def matte_video(
     MissingError
         PyAV, or an encoder, is absent.
     InputError
-        The source cannot be read, or a frame cannot be matted.
+        The source or the background cannot be read, or a frame cannot be matted.
     OutputError
-        A result cannot be written, or would replace the source.
+        A result cannot be written, or would replace the source or the background.
     """
     start, path = perf_counter(), arguments.path("a video", source)
     paths = _checked(path, outputs, matting, background)
-    renders = {kind: renderer(kind, background, effect) for kind in paths}
     with ExitStack() as stack:
-        clip = stack.enter_context(FileSource(path))
+        renders = {kind: renderer(kind, stack, background, effect) for kind in paths}
+        clip = stack.enter_context(FileSource(path)) if rate is None else SequenceSource(path, rate)
         info = clip.info
         mixed = [getattr(effect, each.name, each.default) for each in fields(compose.Effect)[1:]]
-        job = _job(path, matting, background, codec, stabilise, audio, mixed)
+        job = _job(path, matting, background, codec, stabilise, audio, mixed, rate)
         drafts = _drafts(paths, job, clip, codec, stack, audio=audio, resume=resume)
         done = min(draft.done for draft in drafts.values())
         for draft in drafts.values():
@@ -132,22 +140,27 @@ def matte_video(
         for draft in drafts.values():
             draft.finish()
     remarks = list(clip.remarks)
+    for render in renders.values():
+        if isinstance(render, VideoBackground):
+            remarks += (f"the background: {remark}" for remark in render.remarks)
     if (info.width % 2 or info.height % 2) and any(map(is_video, paths.values())):
         remarks.append("odd sides have one row or column more in video files")
     return Converted(paths, frames, done, info.width, info.height, perf_counter() - start, times, tuple(remarks))
 
 
 def renderer(
-    kind: Kind, background: Sequence[int] | Array | None = None, effect: compose.Effect | None = None
-) -> Render:  # fmt: skip
+    kind: Kind, stack: ExitStack, background: Behind | None = None, effect: compose.Effect | None = None
+) -> Render | TimedRender:  # fmt: skip
     """What makes the pictures of a kind.
 
     Parameters
     ----------
     kind
         What is wanted.
+    stack
+        Closes what is open: a video as background.
     background
-        For ``composite``: three values in 0..255, or a picture ``[h, w, 3]``.
+        For ``composite``.
     effect
         How it is mixed; its background is that of the kind.
     """
@@ -155,24 +168,14 @@ def renderer(
         return _grey
     if kind == "base":
         return lambda frame, alpha: frame
-    behind: compose.Behind | None = "transparent" if kind == "cutout" else "blur" if kind == "blur" else background
-    if behind is None:
-        raise UsageError("a composite needs a background")
-    return _Applied(replace(effect or compose.Effect(), background=behind))
-
-
-class _Applied:
-    """An effect, whose background is brought to the frames' size once."""
-
-    def __init__(self, effect: compose.Effect) -> None:
-        self._effect = self._fitted = effect
-        self._form: object = None
-
-    def __call__(self, frame: Array, alpha: Alpha) -> Pixels:
-        form = frame.shape, frame.dtype
-        if form != self._form:
-            self._fitted, self._form = self._effect.fitted(frame), form
-        return compose.apply(frame, alpha, self._fitted)
+    mixed = effect or compose.Effect()
+    if kind == "composite":
+        if background is None:
+            raise UsageError("a composite needs a background")
+        if isinstance(background, str | Path):
+            return stack.enter_context(VideoBackground(background, mixed))
+        return Applied(replace(mixed, background=background))
+    return Applied(replace(mixed, background="blur" if kind == "blur" else "transparent"))
 
 
 def _grey(frame: Array, alpha: Alpha) -> Pixels:
@@ -182,15 +185,19 @@ def _grey(frame: Array, alpha: Alpha) -> Pixels:
 
 
 def _checked(
-    source: Path, outputs: Mapping[Kind, str | Path], matting: Matting, background: object
+    source: Path, outputs: Mapping[Kind, str | Path], matting: Matting, background: Behind | None
 ) -> dict[Kind, Path]:  # fmt: skip
     arguments.instance("the matting", matting, Matting)
     if not isinstance(outputs, Mapping) or not outputs:
         raise UsageError("the outputs are kinds with their files, at least one", hint=f"kinds: {', '.join(KINDS)}")
     paths = {one_of("kind of result", kind, KINDS): arguments.path("an output", path) for kind, path in outputs.items()}
+    read = {"input": source}
+    if isinstance(background, str | Path):
+        read["background"] = arguments.path("a background", background)
     for path in paths.values():
-        if path.exists() and source.exists() and path.samefile(source):
-            raise OutputError(f"{path} is the input and is not overwritten", hint="choose another --out")
+        for what, each in read.items():
+            if path.exists() and each.exists() and path.samefile(each):
+                raise OutputError(f"{path} is the {what} and is not overwritten", hint="choose another --out")
         if path.is_dir() and is_video(path):
             raise OutputError(f"{path} is a folder")
     if len({path.resolve() for path in paths.values()}) < len(paths):
@@ -201,8 +208,8 @@ def _checked(
 
 
 def _drafts(
-    paths: Mapping[Kind, Path], job: bytes, clip: FileSource, codec: Codec | None, stack: ExitStack, *, audio: bool,
-    resume: bool,
+    paths: Mapping[Kind, Path], job: bytes, clip: FileSource | SequenceSource, codec: Codec | None, stack: ExitStack, *,
+    audio: bool, resume: bool,
 ) -> dict[Kind, Draft]:  # fmt: skip
     """The results in the making, all of which can be written, as far as can be said now; the stack stops them."""
     codecs = {kind: choose(each, codec, alpha=kind == "cutout") for kind, each in paths.items() if is_video(each)}
@@ -222,20 +229,27 @@ def _drafts(
     return drafts
 
 
-def _job(
-    source: Path, matting: Matting, background: Sequence[int] | Array | None, *options: object
-) -> bytes:  # fmt: skip
+def _job(source: Path, matting: Matting, background: Behind | None, *options: object) -> bytes:
     """All that the frames of a result depend on, besides its kind."""
-    status = source.stat()
-    behind = hashlib.sha256(background.tobytes()).hexdigest() if isinstance(background, np.ndarray) else background
+    behind: object = background
+    if isinstance(background, np.ndarray):
+        behind = hashlib.sha256(background.tobytes()).hexdigest()
+    elif isinstance(background, str | Path):
+        behind = _identity(Path(background))
     artefact = hashlib.sha256(msgspec.json.encode(matting.manifest)).hexdigest()
-    parts = [str(source.resolve()), status.st_size, status.st_mtime_ns, artefact, matting.select, behind, *options]
+    parts = [_identity(source), artefact, matting.select, behind, *options]
     return msgspec.json.format(msgspec.json.encode(parts))
 
 
+def _identity(path: Path) -> list[tuple[str, int, int]]:
+    """A file, or the pictures of a folder, and what changes with their content."""
+    files = [(each, each.stat()) for each in (list_images(path) if path.is_dir() else [path])]
+    return [(str(each.resolve()), status.st_size, status.st_mtime_ns) for each, status in files]
+
+
 def _write_all(
-    stream: MattingStream, drafts: Mapping[Kind, Draft], renders: Mapping[Kind, Render], done: int, total: int | None,
-    progress: Callable[[int, int | None], None],
+    stream: MattingStream, drafts: Mapping[Kind, Draft], renders: Mapping[Kind, Render | TimedRender], done: int,
+    total: int | None, progress: Callable[[int, int | None], None],
 ) -> tuple[dict[str, float], int]:  # fmt: skip
     """Write the results of a stream; the median milliseconds of each part of the work, and the number of frames."""
     times: deque[list[float]] = deque(maxlen=_SAMPLES)
@@ -243,7 +257,7 @@ def _write_all(
         if result.frame.index < done:
             continue
         began = perf_counter()
-        pictures = {kind: renders[kind](result.frame.image, result.alpha) for kind in drafts}
+        pictures = {kind: rendered(renders[kind], result.frame, result.alpha) for kind in drafts}
         composed = perf_counter()
         for kind, draft in drafts.items():
             draft.write(result.frame, pictures[kind])

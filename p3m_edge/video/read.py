@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -130,7 +130,7 @@ class FileSource:
         if self._first is not None:  # else the iteration closes it, whose thread may be in the middle of a picture
             self._container.close()
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Generator[Frame, None, None]:
         first, self._first = self._first, None
         if first is None:
             raise UsageError(f"{self.path} has been read already: open it again")

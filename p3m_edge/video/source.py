@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
 from p3m_edge import arguments
 from p3m_edge.arrays import Pixels
-from p3m_edge.errors import UsageError, shown
-from p3m_edge.imageio import read_image
+from p3m_edge.errors import InputError, UsageError, shown
+from p3m_edge.imageio import list_images, read_image
 from p3m_edge.preprocess import Colour
+from p3m_edge.video.codecs import Format
 from p3m_edge.video.frame import Frame
+from p3m_edge.video.read import VideoInfo
 
 
 class Source(Protocol):
@@ -75,6 +79,43 @@ class ImageSource(ArraySource):
     def __init__(self, paths: Iterable[str | Path], rate: float = 30.0) -> None:
         named = [arguments.path("a picture", path) for path in paths]
         super().__init__((read_image(path).visible for path in named), rate)
+
+
+class SequenceSource(ImageSource):
+    """The pictures of a folder as a video, in the order of the numbers in their names; one size, eight bits.
+
+    It has ``start``, ``info`` and ``remarks`` as :class:`~p3m_edge.video.read.FileSource` has them.
+
+    Raises
+    ------
+    UsageError
+        The rate is no positive number.
+    InputError
+        There is no such folder, it holds no pictures, or, also on the way, one of them cannot be read.
+    """
+
+    remarks: tuple[str, ...] = ()
+
+    def __init__(self, folder: str | Path, rate: float = 30.0) -> None:
+        self.path, self.start = arguments.path("a folder of pictures", folder), 0
+        self._paths = sorted(list_images(self.path), key=_by_number)
+        if not self._paths:
+            raise InputError(f"{folder} holds no pictures")
+        super().__init__(self._paths, rate)
+        exact = max(Fraction(self._rate).limit_denominator(1001), Fraction(1, 1001))
+        height, width = read_image(self._paths[0]).visible.shape[:2]
+        form = Format(exact, Fraction(1, exact.numerator))
+        self.info = VideoInfo(width, height, len(self._paths), "pictures", (), form)
+
+    def __iter__(self) -> Iterator[Frame]:
+        rate = self.info.format.rate
+        for index in range(self.start, len(self._paths)):
+            image, each = read_image(self._paths[index]).visible, rate.denominator
+            yield Frame(image, index, float(index / rate), time.perf_counter(), index * each, each)
+
+
+def _by_number(path: Path) -> list[str | int]:
+    return [int(part) if part.isdecimal() else part for part in re.split("([0-9]+)", path.name)]
 
 
 class PacedSource:

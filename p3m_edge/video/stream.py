@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, Protocol, Self, TypeVar, cast
+from typing import Generic, Protocol, Self, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,24 @@ from p3m_edge.video.stabilise import Stabiliser
 Render = Callable[[Array, Alpha], Pixels]
 """From a frame's picture ``[H, W, 3]`` and its alpha ``[H, W]`` to the picture that is shown."""
 T = TypeVar("T")
+
+
+@runtime_checkable
+class TimedRender(Protocol):
+    """A render that differs from time to time, as a video behind the subject does.
+
+    It may have ``colour``, the order of its channels: one that the matting does not take is then an error.
+    """
+
+    def at(self, time: float) -> Render:
+        """That of a frame's time, in seconds since its source began."""
+
+
+def rendered(render: Render | TimedRender, frame: Frame, alpha: Alpha) -> Pixels:
+    """The picture of a frame."""
+    of_now = render.at(frame.time) if isinstance(render, TimedRender) else render
+    return of_now(frame.image, alpha)
+
 
 _PATIENCE = 10.0  # seconds for a source of the app's own to notice that it was closed
 
@@ -135,7 +153,7 @@ class MattingStream:
     stabilise
         Steady the mattes in time (:mod:`p3m_edge.video.stabilise`), or a stage that does something else there.
     effect
-        Makes the picture of each result; None: none is made.
+        Makes the picture of each result, such as a :class:`~p3m_edge.video.background.VideoBackground`; None: none is.
 
     Raises
     ------
@@ -147,20 +165,21 @@ class MattingStream:
 
     def __init__(
         self, source: Source | Iterable[Pixels] | None, matting: Matting, *, stabilise: bool | Stage = True,
-        effect: Render | None = None,
+        effect: Render | TimedRender | None = None,
     ) -> None:  # fmt: skip
         arguments.instance("the matting", matting, Matting)
         if not callable(stabilise):
             stabilise = Stabiliser() if arguments.switch("stabilise", stabilise) else _unchanged
-        if effect is not None and not callable(effect):
+        if effect is not None and not callable(effect) and not isinstance(effect, TimedRender):
             raise UsageError("an effect is a function of a frame and its alpha")
         if source is not None and not hasattr(source, "live"):
             source = ArraySource(source)
         self._source = cast(Source | None, source)
-        order = getattr(source, "colour", None)
-        if order not in (None, matting.colour):
-            text = f"the source gives {order}, and the matting takes {matting.colour}"
-            raise UsageError(text, hint=f"Matting(..., colour={order!r})")
+        for what, given in (("source", source), ("effect", effect)):
+            order = getattr(given, "colour", None)
+            if order not in (None, matting.colour):
+                text = f"the {what} gives {order}, and the matting takes {matting.colour}"
+                raise UsageError(text, hint="give both the same colour=")
         self._matting, self._stage, self._effect = matting, stabilise, effect
         self._live = self._source is None or self._source.live
         self._at_work = 1 if self._live else matting.engine.info.requests + 1  # enough to keep the engine busy
@@ -295,7 +314,7 @@ class MattingStream:
         steadied = time.perf_counter()
         refined = self._matting.finish(alpha, begun.place)
         finished = time.perf_counter()
-        picture = None if self._effect is None else self._effect(frame.image, refined)
+        picture = None if self._effect is None else rendered(self._effect, frame, refined)
         end = time.perf_counter()
         seconds = (
             begun.taken - frame.captured, begun.began - begun.taken, item.done - begun.began, steadied - start,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -15,6 +14,7 @@ import numpy as np
 from p3m_edge import arguments
 from p3m_edge.arrays import Pixels
 from p3m_edge.errors import InputError, OutputError, UsageError
+from p3m_edge.temporary import temporary_file
 from p3m_edge.video.codecs import ENCODERS, FULL, LIMITED, MUXERS, Codec, Format, choose, library, why
 from p3m_edge.video.frame import Frame
 from p3m_edge.video.sink import Closing
@@ -30,15 +30,17 @@ _FINEST = 10_000  # units a second: what is coarser, the muxer of MP4 doubles un
 
 
 class _Output(Closing):
-    """A container that is written under another name, and is in its place once it is complete."""
+    """A container that is written under another name, which is deleted also after a process that was killed, and is in
+    its place once it is complete.
+    """
 
     def __init__(self, path: Path, options: dict[str, str] | None = None) -> None:
         self._av, self.path = library(), path
-        self._temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+        self._held = ExitStack()
         if path.is_dir():
             raise OutputError(f"{path} is a folder")
         with self._writing():
-            self._temporary.touch(exist_ok=False)  # FFmpeg itself would not complain before the first frame
+            self._temporary = self._held.enter_context(temporary_file(path.parent))
             self._container: OutputContainer = self._av.open(
                 f"file:{self._temporary}", "w", format=MUXERS[path.suffix.lower()], options=options or {}
             )
@@ -55,12 +57,13 @@ class _Output(Closing):
             self._finish()
             self._container.close()
             self._temporary.replace(self.path)
+        self._held.close()
 
     def abandon(self) -> None:
         """Leave nothing of it."""
         with suppress(self._av.error.FFmpegError, OSError, ValueError, AttributeError):
             self._container.close()
-        self._temporary.unlink(missing_ok=True)
+        self._held.close()
 
     def _finish(self) -> None:
         """Write what is left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_tasks_take_turns_and_figures_are_medians() -> None:
         order.append(name)
         return {"fps": next(values[name])}
 
-    found = stream.in_turns({name: lambda name=name: task(name) for name in values}, 3)  # type: ignore[misc]
+    found = stream.in_turns({name: partial(task, name) for name in values}, 3)
     assert found == {"a": {"fps": 2.0}, "b": {"fps": 5.0}}
     assert sorted(order[:2]) == sorted(order[2:4]) == sorted(order[4:]) == ["a", "b"]
 

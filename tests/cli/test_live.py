@@ -45,6 +45,45 @@ def test_a_clip_as_camera_recorded(artefact, tmp_path, capsys):
         assert len(list(made)) == 2
 
 
+def test_a_video_behind_the_subject(artefact, tmp_path, capsys):
+    clip = write_clip(tmp_path / "clip.mp4", stamps=range(0, 800, 40))
+    behind = write_clip(tmp_path / "behind.mp4", stamps=(0, 40))
+    record = tmp_path / "me.mkv"
+    command = ["live", artefact, "--camera", clip, "--background", behind, "--no-window", "--json", "--record"]
+    assert main([*map(str, command), str(record)]) == 0
+    frames = lines(capsys.readouterr().out)[-1]["frames"]
+    with FileSource(record) as made:
+        assert len(list(made)) == frames > 0
+    for path, what in ((behind, "background"), (clip, "camera")):
+        assert main([*map(str, command), str(path), "--force"]) == 1
+        assert f"is the {what} and is not overwritten" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+def test_what_a_killed_recording_left_is_gone_after_the_next_one(artefact, tmp_path, capsys):
+    stamps = (*range(0, 5000, 1000), *range(60_000, 3_600_000, 60_000))  # it is killed long before the end
+    clip = write_clip(tmp_path / "clip.mp4", stamps=stamps, size=(32, 32))
+    record = [*map(str, ["live", artefact, "--camera", clip, "--no-window", "--json", "--record"])]
+    command = [sys.executable, "-m", "p3m_edge", *record, str(tmp_path / "me.mp4")]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in processes:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["frames"] >= 1
+    killed, alive = processes
+    killed.kill()
+    killed.communicate()
+    assert len(list(tmp_path.glob(".*.tmp"))) == 2
+    assert not (tmp_path / "me.mp4").exists()
+    assert main([*record, str(tmp_path / "other.mp4"), "--frames", "1"]) == 0
+    capsys.readouterr()
+    assert len(list(tmp_path.glob(".*.tmp"))) == 1
+    alive.send_signal(signal.SIGINT)
+    report = lines(alive.communicate()[0])[-1]
+    with FileSource(tmp_path / "me.mp4") as made:
+        assert len(list(made)) == report["frames"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "me.mp4", "other.mp4"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 def test_ctrl_c_ends_it_and_finishes_the_recording(artefact, tmp_path):
     clip = write_clip(tmp_path / "clip.mp4", stamps=range(0, 300_000, 1000), size=(32, 32))

@@ -71,9 +71,30 @@ def test_several_videos_keep_their_names_apart(artefact, tmp_path, capsys):
     assert made == ["a/clip.mp4.alpha.mp4", "b/clip.mp4.alpha.mp4"]
 
 
+def test_a_video_behind_the_subject(artefact, tmp_path, capsys):
+    clip = write_clip(tmp_path / "clip.mp4")
+    behind = write_clip(tmp_path / "behind.mp4", stamps=(0, 40, 80))
+    code, report = run(capsys, artefact, clip, "--out", tmp_path / "out.mp4", "--background", behind)
+    assert (code, report["done"], report["videos"][0]["frames"]) == (0, 1, 10)
+    assert report["videos"][0]["remarks"] == []
+    with FileSource(tmp_path / "out.mp4") as made:
+        assert len(list(made)) == 10
+
+
+def test_a_folder_of_numbered_pictures(artefact, photo, tmp_path, capsys):
+    for number in (1, 2, 10):
+        photo(tmp_path / "frames" / f"{number}.png", seed=number)
+    code, report = run(capsys, artefact, tmp_path / "frames", "--rate", "25", "--out", tmp_path / "out.mp4", "--blur")
+    assert (code, report["videos"][0]["frames"]) == (0, 3)
+    with FileSource(tmp_path / "out.mp4") as made:
+        assert [round(frame.time * 25) for frame in made] == [0, 1, 2]
+
+
 def test_what_is_refused(artefact, photo, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     clip, picture = write_clip(tmp_path / "clip.mp4", sound=True), photo(tmp_path / "a.png")
+    write_clip(tmp_path / "b.mp4")
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
     before = names(tmp_path)
     for words, code, match in (
         ([clip, picture, "--out", "out"], 2, "a run of its own"),
@@ -87,6 +108,13 @@ def test_what_is_refused(artefact, photo, tmp_path, capsys, monkeypatch):
         ([tmp_path / "none.mp4", "--out", "out.mp4"], 1, "No such file"),
         ([clip, "--out", "out.mov", "--codec", "png"], 2, "makes folders"),
         ([clip, "--out", "out.avi"], 2, "no kind of video that can be written"),
+        ([clip, "--out", "out.mp4", "--rate", "25"], 2, "--rate is for a folder of pictures"),
+        ([tmp_path, picture, "--out", "out.mp4", "--rate", "25"], 2, "is no video"),
+        ([tmp_path, "--out", "out.mp4"], 2, "named as a video"),
+        ([picture, "--out", "out", "--background", clip], 2, "is a video, which pictures cannot have"),
+        ([clip, "--out", "out.mp4", "--background", "none.mp4"], 1, "none.mp4 cannot be read as a video"),
+        ([clip, "--out", "out.mp4", "--background", "bad.mp4"], 1, "bad.mp4 cannot be read as a video"),
+        ([clip, "--out", "b.mp4", "--background", "b.mp4", "--force"], 1, "b.mp4 is the background"),
     ):
         assert main(["run", str(artefact), *map(str, words)]) == code
         assert match in capsys.readouterr().err

@@ -34,9 +34,9 @@ from tests.bad import BAD, NAMES, NO_NAME, guarded, make_world, snapshot
 pytest.importorskip("onnxruntime")
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from p3m_edge.evaluate.strategies import predict  # noqa: E402
-from p3m_edge.export import ExportRequest, export, plan  # noqa: E402
-from p3m_edge.model import build, inspect_checkpoint, load_checkpoint, save_checkpoint, standin  # noqa: E402
+from p3m_edge.evaluate.strategies import predict  # noqa: E402 - they need torch
+from p3m_edge.export import ExportRequest, export, plan  # noqa: E402 - they need torch
+from p3m_edge.model import build, inspect_checkpoint, load_checkpoint, save_checkpoint, standin  # noqa: E402 - they need torch
 
 FRAME = picture(8, 10)
 ALPHA = np.linspace(0, 1, 80, dtype=np.float32).reshape(8, 10)

@@ -217,13 +217,13 @@ def test_bad_frames_are_input_errors(name):
 def test_unknown_names_and_sizes_are_usage_errors():
     frame = noise(4, 4)
     with pytest.raises(UsageError, match="fill") as unknown:
-        to_network(frame, 32, 32, "fill")  # type: ignore[arg-type]
+        to_network(frame, 32, 32, "fill")  # type: ignore[arg-type]  # that is what is tested
     assert unknown.value.hint == "choose from: letterbox, stretch"
     with pytest.raises(UsageError, match="strech") as typo:
-        to_network(frame, 32, 32, "strech")  # type: ignore[arg-type]
+        to_network(frame, 32, 32, "strech")  # type: ignore[arg-type]  # that is what is tested
     assert typo.value.hint == "did you mean 'stretch'?"
     with pytest.raises(UsageError, match="GBR"):
-        to_network(frame, 32, 32, colour="GBR")  # type: ignore[arg-type]
+        to_network(frame, 32, 32, colour="GBR")  # type: ignore[arg-type]  # that is what is tested
     for size in ((0, 32), (32, -1)):
         with pytest.raises(UsageError, match="positive"):
             to_network(frame, *size)
@@ -276,7 +276,7 @@ def test_bad_alphas_are_input_errors(alpha, message):
 
 def test_the_alpha_is_float32_or_uint8():
     with pytest.raises(UsageError, match="uint16"):
-        from_network(np.zeros((32, 64), np.float32), GEOMETRY, np.uint16)  # type: ignore[arg-type]
+        from_network(np.zeros((32, 64), np.float32), GEOMETRY, np.uint16)  # type: ignore[arg-type]  # that is what is tested
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from p3m_edge.errors import OutputError
-from p3m_edge.temporary import temporary_folder
+from p3m_edge.temporary import temporary_file, temporary_folder
 
 HOLD = """
 import sys
@@ -25,9 +25,20 @@ with temporary_folder(Path(sys.argv[1])) as folder:
 """
 
 
-def start(parent: Path) -> tuple[subprocess.Popen[str], Path]:
+HOLD_FILE = """
+import sys
+from pathlib import Path
+from p3m_edge.temporary import temporary_file
+
+with temporary_file(Path(sys.argv[1])) as path:
+    print(path, flush=True)
+    sys.stdin.read()
+"""
+
+
+def start(parent: Path, code: str = HOLD) -> tuple[subprocess.Popen[str], Path]:
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(parent)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(parent)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     return process, Path(process.stdout.readline().strip())
@@ -67,6 +78,26 @@ def test_what_a_killed_process_left_is_deleted_and_what_is_in_use_stays(tmp_path
         alive.communicate("")
     assert alive.returncode == 0
     assert not used.exists()
+
+
+def test_of_files_too_what_a_killed_process_left_is_deleted(tmp_path: Path) -> None:
+    killed, left = start(tmp_path, HOLD_FILE)
+    alive, used = start(tmp_path, HOLD_FILE)
+    try:
+        killed.kill()
+        killed.communicate()
+        (tmp_path / ".somebodys.tmp").touch()
+        assert left.exists()
+        with temporary_file(tmp_path) as path:
+            assert not left.exists()
+            path.rename(tmp_path / "result")
+        assert used.exists()
+    finally:
+        alive.communicate("")
+    assert alive.returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".somebodys.tmp", "result"]
+    with pytest.raises(FileNotFoundError), temporary_file(tmp_path / "none"):
+        pass
 
 
 def test_no_place(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_pictures_and_mattes_that_do_not_fit():
     with pytest.raises(InputError, match=r"not uint8 \[10, 11\]"):
         anonymize(noise(10, 10), [], np.zeros((10, 11), np.uint8))
     with pytest.raises(InputError, match="not float64"):
-        anonymize(noise(10, 10), [], np.zeros((10, 10)))  # type: ignore[arg-type]
+        anonymize(noise(10, 10), [], np.zeros((10, 10)))  # type: ignore[arg-type]  # that is what is tested
     with pytest.raises(InputError, match=r"uint8 \[H, W, 3\]"):
         anonymize(np.zeros((10, 10), np.uint8), [])
 

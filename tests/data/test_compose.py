@@ -76,8 +76,9 @@ def test_nothing_of_the_old_background_comes_along():
 def test_what_is_hidden_in_the_picture_stays_hidden():
     shown = portrait(seed=3)
     assert shown.foreground is not None
+    assert shown.face_mask is not None
     hidden = shown.image.copy()
-    hidden[shown.face_mask > 0] = 7  # type: ignore[operator]
+    hidden[shown.face_mask > 0] = 7
     made = composite(replace(shown, image=hidden), flat(GREEN), rng(1))
     assert made.face_mask is not None
     inside = cv2.erode(made.face_mask, np.ones((5, 5), np.uint8)) > 0
@@ -148,7 +149,9 @@ def test_a_whole_portrait_keeps_its_picture(size):
         assert np.abs(share * made.foreground + (1 - share) * made.background - made.image).mean() < 4
         assert made.face_mask is not None
         assert made.face_mask.any()
-    assert not framed(replace(shown, face_mask=None), size, rng()).face_mask.any()  # type: ignore[union-attr]
+    unknown = framed(replace(shown, face_mask=None), size, rng()).face_mask
+    assert unknown is not None
+    assert not unknown.any()
 
 
 def source(name: str, pictures: int, weight: float = 1.0) -> Source:
@@ -171,7 +174,7 @@ def recipe(one: Stock, seed: int = 0, empty: float = 0.05, whole: float = 0.0, v
 
 
 def drawn(one: Stock, count: int, **settings: float) -> list[Pick]:
-    return list(picks(one, recipe(one, **settings), count))  # type: ignore[arg-type]
+    return list(picks(one, recipe(one, **settings), count))  # type: ignore[arg-type]  # the seed is none of them
 
 
 def test_sets_by_their_weights_and_portraits_equally_often():

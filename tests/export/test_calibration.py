@@ -169,7 +169,7 @@ def test_copies_do_not_make_enough_pictures(tmp_path):
 def test_a_set_is_frozen(pictures):
     chosen = open_measuring(pictures, count=1)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        chosen.has_truth = True  # type: ignore[misc]
+        chosen.has_truth = True  # type: ignore[misc]  # that is what is tested
 
 
 # What the network and the measures get

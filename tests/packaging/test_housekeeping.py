@@ -29,6 +29,7 @@ PAGES = [Path(name) for name in project_files() if name.endswith(".md")]
 HOME = str(Path.home()).rstrip("/") or str(ROOT)
 LINK = re.compile(r"\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)")
 HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$", re.MULTILINE)
+EXCEPTION = re.compile(r"#\s(?:noqa(?:: [A-Z]+\d+(?:, [A-Z]+\d+)*)?|type:\signore(?:\[[^\]]*\])?)")
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 
 
@@ -200,6 +201,16 @@ def test_make_asks_for_what_the_project_has() -> None:
     assert str(torch.specifier) == ">=" + ".".join(map(str, environment.MINIMUM_TORCH))
     versions = {c.rpartition(" ")[2] for c in project["classifiers"] if re.search(r":: 3\.\d+$", c)}
     assert versions == {f"{major}.{minor}" for major, minor in make.PYTHONS}
+
+
+def test_exceptions_from_the_checks_have_reasons() -> None:
+    bare = [
+        f"{name}:{number}"
+        for name in project_files() if name.endswith(".py")
+        for number, line in enumerate((ROOT / name).read_text(encoding="utf-8").splitlines(), 1)
+        if EXCEPTION.search(line) and not re.search("[a-z]", "".join(EXCEPTION.split(line)[1:]))
+    ]  # fmt: skip
+    assert bare == []
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,8 @@ def test_backgrounds(alpha, tmp_path):
     for kind in kinds:
         np.testing.assert_array_equal(remove(RGB, background=kind), composite(RGB, alpha, behind))
     np.testing.assert_array_equal(remove(RGB, background="blur"), blur_background(RGB, alpha))
+    with pytest.raises(UsageError, match="is a video, which pictures cannot have"):
+        remove(RGB, background="beach.mp4")
 
 
 def test_the_alpha_alone(alpha):
@@ -190,7 +192,7 @@ def test_importing_the_package_imports_nothing():
     assert run(code) == "p3m_edge\n"
     assert run("from p3m_edge import remove; import sys; print('onnxruntime' in sys.modules)") == "False\n"
     with pytest.raises(AttributeError, match="no attribute 'removed'"):
-        p3m_edge.removed  # type: ignore[attr-defined]  # noqa: B018
+        p3m_edge.removed  # type: ignore[attr-defined]  # noqa: B018 - that is what is tested
 
 
 def test_no_home_for_a_cache(monkeypatch):

@@ -262,7 +262,7 @@ def test_what_does_not_fit_together() -> None:
     with pytest.raises(InputError, match="the alpha is"):
         apply(frame, alpha[1:], Effect())
     with pytest.raises(InputError, match="the frame must be"):
-        Effect((1, 2, 3)).fitted(alpha)  # type: ignore[type-var]
+        Effect((1, 2, 3)).fitted(alpha)  # type: ignore[type-var]  # that is what is tested
 
 
 def test_nothing_is_written_to() -> None:

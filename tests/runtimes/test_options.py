@@ -94,17 +94,17 @@ def test_the_options_of_an_engine(artefact: Path, dynamic: Path) -> None:
         images = np.zeros((1, 64, 96, 3), np.uint8)
         for outputs in (None, 0, (), [], [0], [None], [["alpha"]], b"alpha"):
             with pytest.raises(UsageError):
-                engine.infer(images, outputs)  # type: ignore[arg-type]
+                engine.infer(images, outputs)  # type: ignore[arg-type]  # that is what is tested
         for ticket in (None, 0, "ticket"):
             with pytest.raises(UsageError, match="a ticket is what submit"):
-                engine.collect(ticket)  # type: ignore[arg-type]
+                engine.collect(ticket)  # type: ignore[arg-type]  # that is what is tested
         for frames in (None, 0, 5):
             with pytest.raises(InputError, match="a batch is a row of frames"):
-                matting.batch(frames)  # type: ignore[arg-type]
+                matting.batch(frames)  # type: ignore[arg-type]  # that is what is tested
     with Matting(dynamic, threads=1) as matting:
         for size in ((), 0, "", (0, 32), (64.0, 64)):
             with pytest.raises(UsageError):
-                matting.prepare(picture(40, 50), size)  # type: ignore[arg-type]
+                matting.prepare(picture(40, 50), size)  # type: ignore[arg-type]  # that is what is tested
     for name in ("device", "threads", "hint", "cache", "cache_dir", "sequence"):
         for value in WRONG[name]:
             with pytest.raises(UsageError):
@@ -120,14 +120,14 @@ def test_preprocessing() -> None:
         for value in WRONG[name]:
             with pytest.raises(UsageError, match="unknown"):
                 to_network(frame, 32, 32, **{name: value})
-    assert to_network(frame, np.int64(32), np.int32(64))[0].shape == (32, 64, 3)  # type: ignore[arg-type]
+    assert to_network(frame, np.int64(32), np.int32(64))[0].shape == (32, 64, 3)  # type: ignore[arg-type]  # NumPy's count, too
     geometry = fit(40, 50, 32, 64)
     for dtype in (None, "uint8", "f", float, np.dtype("uint8"), np.uint16, 0):
         with pytest.raises(UsageError, match="an alpha can be"):
-            from_network(np.zeros((32, 64), np.float32), geometry, dtype)  # type: ignore[arg-type]
+            from_network(np.zeros((32, 64), np.float32), geometry, dtype)  # type: ignore[arg-type]  # that is what is tested
     for alpha in (None, 0, [[0.5]], "alpha"):
         with pytest.raises(InputError, match="must be float"):
-            from_network(alpha, geometry)  # type: ignore[call-overload]
+            from_network(alpha, geometry)  # type: ignore[call-overload]  # that is what is tested
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_matting_keeps_whom_the_app_means(tmp_path: Path) -> None:
             found = matting.selection(shown)
             assert (found.people, found.touching, found.box) == (expected.people, expected.touching, expected.box)
         with pytest.raises(UsageError, match="unknown choice of people"):
-            matting.select = "smallest"  # type: ignore[assignment]
+            matting.select = "smallest"  # type: ignore[assignment]  # that is what is tested
 
 
 # --- arguments -------------------------------------------------------------------------------------------------------
@@ -265,4 +265,4 @@ def test_views_and_wide_frames() -> None:
 
 def test_matting_refuses_such_names_before_it_loads_anything(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="chosen by a point or box"):
-        Matting(tmp_path / "nowhere", select=(1, 2, 3))  # type: ignore[arg-type]
+        Matting(tmp_path / "nowhere", select=(1, 2, 3))  # type: ignore[arg-type]  # that is what is tested

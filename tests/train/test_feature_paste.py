@@ -256,7 +256,7 @@ def test_batch_norm_statistics(arch, mode):
     if mode == "update":
         assert moved
         assert all(name.startswith("encoder.") for name in moved)
-        assert torch.equal(frozen.running_mean, torch.zeros_like(frozen.running_mean))  # type: ignore[arg-type]
+        assert torch.equal(frozen.running_mean, torch.zeros_like(frozen.running_mean))  # type: ignore[arg-type]  # it has one
     else:
         assert not moved
 
@@ -377,7 +377,7 @@ def test_wrapped_networks():
             self.module = module
 
         def forward(self, x: Tensor) -> Features:
-            encoder: Encoder = self.module.encoder  # type: ignore[assignment]
+            encoder: Encoder = self.module.encoder  # type: ignore[assignment]  # to its type a module has tensors alone, or modules
             features: Features = encoder(x)
             return features
 
@@ -459,7 +459,7 @@ def test_other_networks_are_refused():
     with pytest.raises(UsageError, match="Linear"):
         FeaturePaste(nn.Linear(2, 2))
     with pytest.raises(UsageError, match=r"torch\.compile"):
-        FeaturePaste(torch.compile(build("tiny"), backend="eager"))  # type: ignore[arg-type]
+        FeaturePaste(torch.compile(build("tiny"), backend="eager"))  # type: ignore[arg-type]  # that is what is tested
     with pytest.raises(UsageError, match="SyncBatchNorm"):
         FeaturePaste(nn.SyncBatchNorm.convert_sync_batchnorm(build("tiny")), source_batch_norm="batch")
 

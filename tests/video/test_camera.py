@@ -106,7 +106,7 @@ def test_what_is_no_camera(tmp_path: Path) -> None:
             CameraSource(device)
     for size in ((640,), "640x480"):
         with pytest.raises(UsageError, match="a size is"):
-            CameraSource(0, size)  # type: ignore[arg-type]
+            CameraSource(0, size)  # type: ignore[arg-type]  # that is what is tested
     with pytest.raises(UsageError, match="a rate is"):
         CameraSource(0, rate=0)
 

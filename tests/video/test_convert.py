@@ -18,7 +18,7 @@ import pytest
 from p3m_edge.errors import InputError, OutputError, UsageError
 from p3m_edge.imageio import read_image
 from p3m_edge.runtimes import Matting, compose
-from p3m_edge.video import FileSource, Kind, matte_video
+from p3m_edge.video import Codec, FileSource, Kind, matte_video
 from p3m_edge.video.draft import SEGMENT
 from tests.artefacts import make_artefact
 from tests.video.clips import UNEVEN, av, decoded, sound_of, write_clip
@@ -96,9 +96,9 @@ def test_what_is_written_is_what_the_matting_gives(matting: Matting, tmp_path: P
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mov", "qtrle"), ("a.mov", "prores"), ("a.webm", "vp9")])
-def test_cutouts_keep_their_alpha(matting: Matting, tmp_path: Path, name: str, codec: str) -> None:
+def test_cutouts_keep_their_alpha(matting: Matting, tmp_path: Path, name: str, codec: Codec) -> None:
     source = write_clip(tmp_path / "clip.mp4")
-    matte_video(source, {"cutout": tmp_path / name}, matting, codec=codec, stabilise=False)  # type: ignore[arg-type]
+    matte_video(source, {"cutout": tmp_path / name}, matting, codec=codec, stabilise=False)
     found = decoded(tmp_path / name, "libvpx-vp9" if codec == "vp9" else None)
     with FileSource(source) as clip:
         wanted = [np.rint(matting(frame.image) * 255) for frame in clip]
@@ -265,11 +265,11 @@ def test_what_cannot_be_done(matting: Matting, tmp_path: Path) -> None:
         ({"alpha": tmp_path / "none" / "out.mp4"}, {}, OutputError, "cannot be written"),
     ):  # fmt: skip
         with pytest.raises(kind, match=match):
-            matte_video(source, outputs, matting, **more)  # type: ignore[arg-type]
+            matte_video(source, outputs, matting, **more)  # type: ignore[arg-type]  # that is what is tested
     with pytest.raises(InputError, match="cannot be read"):
         matte_video(tmp_path / "none.mp4", {"alpha": out}, matting)
     with pytest.raises(UsageError, match="of the class Matting"):
-        matte_video(source, {"alpha": out}, None)  # type: ignore[arg-type]
+        matte_video(source, {"alpha": out}, None)  # type: ignore[arg-type]  # that is what is tested
     assert names(tmp_path) == before
 
 

@@ -300,7 +300,7 @@ def test_pictures_that_a_file_does_not_take(tmp_path: Path) -> None:
             ([1], r"takes \[H, W, 3\]"),
         ):
             with pytest.raises(InputError, match=match):
-                sink.write(Frame(picture(0, 4, 4), 0, 0.0, 0.0), wrong)  # type: ignore[arg-type]
+                sink.write(Frame(picture(0, 4, 4), 0, 0.0, 0.0), wrong)  # type: ignore[arg-type]  # that is what is tested
         sink.write(Frame(picture(0, 4, 4), 0, 0.0, 0.0), picture(0, 4, 4))
 
 

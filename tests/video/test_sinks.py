@@ -59,10 +59,10 @@ def test_folders_that_a_sequence_cannot_have(tmp_path: Path) -> None:
 
 def test_sources_that_are_none() -> None:
     with pytest.raises(UsageError, match="row of arrays"):
-        ArraySource(3)  # type: ignore[arg-type]
+        ArraySource(3)  # type: ignore[arg-type]  # that is what is tested
     for rate in (0, -1, float("nan"), "30", True):
         with pytest.raises(UsageError, match="frames a second"):
-            ArraySource([], rate)  # type: ignore[arg-type]
+            ArraySource([], rate)  # type: ignore[arg-type]  # that is what is tested
 
 
 def test_a_window_needs_a_display() -> None:

@@ -61,7 +61,7 @@ class Place(NamedTuple):
 def require() -> None:
     """Raise :class:`MissingError` where there is no matplotlib: before a long run whose result is to be drawn."""
     try:
-        import matplotlib.figure  # noqa: F401
+        import matplotlib.figure  # noqa: F401 - whether it can be
     except ImportError as error:
         raise missing_package("matplotlib", "report", error) from error
 

@@ -59,7 +59,7 @@ class PortraitData(TypedDict):
 def require() -> None:
     """Raise :class:`MissingError` where a package is absent that the page is made with."""
     try:
-        import jinja2  # noqa: F401
+        import jinja2  # noqa: F401 - whether it can be
     except ImportError as error:
         raise missing_package("jinja2", "report", error) from error
     charts.require()

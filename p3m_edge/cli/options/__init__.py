@@ -14,11 +14,14 @@ import types
 from collections.abc import Callable, Iterator
 from dataclasses import Field, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from p3m_edge.cli.options.values import Size, path, positive, size
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 Parse = Callable[[str], object]
 _READ: dict[object, tuple[Parse, str]] = {
     Path: (path, "FILE"), Size: (size, "WIDTHxHEIGHT"), int: (positive, "N"), str: (str, ""),
@@ -116,7 +119,7 @@ def _help(text: str, default: object) -> str:
 def collect(cls: type[T], namespace: argparse.Namespace) -> T:
     """An instance of the class with what argparse found."""
     values: dict[str, Any] = {}
-    for each in fields(cls):  # type: ignore[arg-type]
+    for each in fields(cls):
         if "group" in each.metadata:
             values[each.name] = collect(each.metadata["group"], namespace)
             continue
@@ -125,16 +128,16 @@ def collect(cls: type[T], namespace: argparse.Namespace) -> T:
     return cls(**values)
 
 
-def given(options: object) -> Iterator[tuple[str, str]]:
+def given(options: DataclassInstance) -> Iterator[tuple[str, str]]:
     """The field and the name on the command line of each option that differs from its default."""
-    for each in fields(options):  # type: ignore[arg-type]
+    for each in fields(options):
         if "group" not in each.metadata and getattr(options, each.name) != each.default:
             yield each.name, _flags(each)[0]
 
 
-def words(options: object, shown: Callable[[str | Path], str]) -> Iterator[str]:
+def words(options: DataclassInstance, shown: Callable[[str | Path], str]) -> Iterator[str]:
     """The words of a command line with these options, without positional arguments; ``shown`` formats texts."""
-    for each in fields(options):  # type: ignore[arg-type]
+    for each in fields(options):
         value = getattr(options, each.name)
         if "group" in each.metadata or each.metadata["flags"] is None or value is None or value is False or value == ():
             continue
@@ -158,7 +161,7 @@ def fill(cls: type[T], *sources: object, **more: object) -> T:
     more
         Other fields; they take precedence over the options.
     """
-    names = {each.name for each in fields(cls)}  # type: ignore[arg-type]
+    names = {each.name for each in fields(cls)}
     values = {
         name: value for one in sources for name, value in vars(one).items() if name in names and value is not None
     }

@@ -18,9 +18,8 @@ from p3m_edge.cli.options import argument, group, option
 from p3m_edge.cli.options.shared import Runtime
 from p3m_edge.cli.options.values import SIZE, Size, people, picture_size, positive, real
 from p3m_edge.cli.ui import Console
-from p3m_edge.cli.videos import as_array
+from p3m_edge.cli.videos import as_array, read_behind
 from p3m_edge.errors import InputError, MissingError, OutputError, UsageError
-from p3m_edge.pictures.results import read_background
 from p3m_edge.runtimes import Matting
 from p3m_edge.runtimes.compose import Effect
 from p3m_edge.runtimes.people import Who
@@ -44,6 +43,7 @@ from p3m_edge.video.sink import WindowClosedError
 EXAMPLES = """
 p3m-edge live
 p3m-edge live --background beach.jpg
+p3m-edge live --background waves.mp4
 p3m-edge live --camera 1 --blur --virtual-camera
 p3m-edge live out/demo/openvino-fp16 --background '#00ff00' --record me.mp4
 p3m-edge live --camera clip.mp4 --frames 300 --json
@@ -102,7 +102,9 @@ class Arguments:
         "ask the camera for so many frames a second", metavar="N", parse=real("a rate", lambda value: 0 < value <= 1000)
     )
     frames: int | None = option("end after so many frames", metavar="N", parse=positive)
-    background: str | None = option("a colour ('#00ff00', white) or a picture (beach.jpg)", metavar="B", group="result")
+    background: str | None = option(
+        "a colour ('#00ff00', white), a picture (beach.jpg) or a video", metavar="B", group="result"
+    )
     blur: bool = option("blur the background (default, if there is no --background)", default=False)
     people: Who = option(
         "whose alpha is kept where several people stand apart", "all", metavar="largest|all|N", parse=people
@@ -122,11 +124,10 @@ def run(args: Arguments, console: Console) -> None:
         raise UsageError("--background and --blur are two things", hint="leave one of them out")
     if args.size is not None and args.artefact is not None:
         raise UsageError(f"--size is for the default artefact: {args.artefact} has its own")
-    if args.record is not None and args.record.exists() and not args.force:
-        raise OutputError(f"{args.record} exists", hint="--force replaces it")
-    behind = None if args.background is None else as_array(read_background(args.background))
-    effect = renderer("blur" if behind is None else "composite", behind, Effect(colours="fast"))
+    behind = None if args.background is None else as_array(read_behind(args.background))
+    _check_recording(args, behind)
     with ExitStack() as stack:
+        effect = renderer("blur" if behind is None else "composite", stack, behind, Effect(colours="fast"))
         source, form = _camera(args)
         stack.callback(source.close)
         sinks: list[Sink] = []
@@ -157,6 +158,17 @@ def run(args: Arguments, console: Console) -> None:
         console.emit(report, [_line(report)])
     if ended is not None:
         raise ended
+
+
+def _check_recording(args: Arguments, behind: object) -> None:
+    """Whether a recording would replace what must stay."""
+    if args.record is None or not args.record.exists():
+        return
+    if not args.force:
+        raise OutputError(f"{args.record} exists", hint="--force replaces it")
+    for what, path in (("camera", Path(args.camera)), ("background", behind)):
+        if isinstance(path, Path) and path.is_file() and path.samefile(args.record):
+            raise OutputError(f"{args.record} is the {what} and is not overwritten", hint="choose another --record")
 
 
 def _camera(args: Arguments) -> tuple[Source, Format]:

@@ -15,7 +15,7 @@ from p3m_edge.cli import videos
 from p3m_edge.cli.default_artefact import default_artefact
 from p3m_edge.cli.options import argument, given, group, option
 from p3m_edge.cli.options.shared import Runtime
-from p3m_edge.cli.options.values import SIZE, Size, gigabytes, people, pixels, share
+from p3m_edge.cli.options.values import SIZE, Size, gigabytes, people, pixels, real, share
 from p3m_edge.cli.ui import Console, Part, progress
 from p3m_edge.cli.verbs import unfinished
 from p3m_edge.data.recipe import make_folder
@@ -53,8 +53,10 @@ find photos -newer last -print0 | p3m-edge run --files-from - --out mattes
 p3m-edge run incoming --out mattes --watch --json-lines
 p3m-edge run portrait.jpg --out mattes --background beach.jpg --light-wrap 0.4 --feather 1 --linear
 p3m-edge run clip.mp4 --out clip-green.mp4 --background '#00ff00'
+p3m-edge run clip.mp4 --out clip-beach.mp4 --background beach.mp4
 p3m-edge run clip.mp4 --out clip-cut.mov --cutout
 p3m-edge run clip.mp4 --out layers --layers --resume
+p3m-edge run frames --rate 25 --out clip.mp4 --background white
 """
 _FEW = 5  # up to so many pictures, each one's files are listed, and what must be known about them
 _OF_VIDEOS = ("codec", "layers", "mute", "no_stabilise")
@@ -137,7 +139,7 @@ class Arguments:
     alpha: bool = option("write the alpha matte", default=False, group="results")
     cutout: bool = option("write the subject on transparency", default=False)
     background: str | None = option(
-        "write a composite on a colour ('#00ff00', white) or a picture (beach.jpg)", metavar="B"
+        "write a composite on a colour ('#00ff00', white), a picture (beach.jpg), or, of videos, a video", metavar="B"
     )
     blur: bool = option("write a composite on the blurred background", default=False)
     people: Who = option(
@@ -153,6 +155,10 @@ class Arguments:
     codec: Literal["h264", "hevc", "vp9", "prores", "qtrle", "png"] | None = option(
         "of the results; png: folders of PNG files (default: h264, of cut-outs prores)", group="videos"
     )
+    rate: float | None = option(
+        "an input that is a folder is a video of its numbered pictures, at so many frames a second", metavar="N",
+        parse=real("a rate", lambda value: 0 < value <= 1000),
+    )  # fmt: skip
     layers: bool = option("write the frames themselves and the cut-out as two videos, for editors", default=False)
     mute: bool = option("leave the audio out", default=False)
     resume: bool = option(
@@ -204,19 +210,24 @@ def run(args: Arguments, console: Console) -> None:
     effect = Effect(feather=args.feather, light_wrap=args.light_wrap, linear=args.linear)
     more = EFFECTS if args.feather or args.light_wrap else 0
     budget = Budget(args.max_megapixels * 1_000_000, memory, more)
-    behind = None if args.background is None else read_background(args.background, budget.max_pixels)
     chosen, words = args.split()
-    if isinstance(behind, Picture) and behind.alpha is not None:
-        console.warn(f"the background {behind.path} is transparent in places; it is shown on white")
-    if any(is_video(word) and not os.path.isdir(word) for word in words):  # noqa: PTH112 - also of impossible names
+    named = any(is_video(word) and not os.path.isdir(word) for word in words)  # noqa: PTH112 - also of impossible names
+    if named or args.rate is not None:
         if args.watch:
             raise UsageError("--watch is for folders of pictures, and there is a video among the inputs")
-        videos.run(args, words, behind, effect, lambda: _opened(args, chosen, console, args.people), console)
+        shown = None if args.background is None else videos.read_behind(args.background, budget.max_pixels)
+        _warn_of(shown, console)
+        videos.run(args, words, shown, effect, lambda: _opened(args, chosen, console, args.people), console)
         return
+    behind = None if args.background is None else read_background(args.background, budget.max_pixels)
+    _warn_of(behind, console)
     if wrong := [flag for name, flag in given(args) if name in _OF_VIDEOS]:
         raise UsageError(f"{wrong[0]} is for videos, and there are none among the inputs")
     if is_video(args.out) and not args.out.is_dir():
-        raise UsageError(f"{args.out} is named as a video, and there are none among the inputs", hint="name a folder")
+        raise UsageError(
+            f"{args.out} is named as a video, and there are none among the inputs",
+            hint="name a folder; --rate 25 makes videos of folders",
+        )
     if args.resume and args.force:
         raise UsageError("--resume leaves the results of pictures alone, and --force replaces them")
     recipe = Recipe(args.kinds(), behind, args.force, args.people, effect)
@@ -239,6 +250,11 @@ def run(args: Arguments, console: Console) -> None:
                 raise
             ended = error
     done.tell(ended)
+
+
+def _warn_of(background: object, console: Console) -> None:
+    if isinstance(background, Picture) and background.alpha is not None:
+        console.warn(f"the background {background.path} is transparent in places; it is shown on white")
 
 
 def _matte(job: Job, rounds: Iterable[Sources], done: _Done) -> None:

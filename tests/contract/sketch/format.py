@@ -19,7 +19,7 @@ from p3m_edge.runtimes.engine import Engine
 from p3m_edge.targets import INT8, Target
 
 ENGINE = "sketch"
-SINGLE = Target("sketch-fp32", ENGINE, "fp32", "model.pt2", ("torch",), ("torch",), INT8)  # type: ignore[arg-type]
+SINGLE = Target("sketch-fp32", ENGINE, "fp32", "model.pt2", ("torch",), ("torch",), INT8)  # type: ignore[arg-type]  # an engine that the package does not have
 EIGHT = dataclasses.replace(SINGLE, name="sketch-int8", precision="int8")
 
 

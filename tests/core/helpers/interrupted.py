@@ -79,7 +79,7 @@ def main() -> None:
         def nothing(*_: object) -> None:
             raise OSError("no library here")
 
-        ctypes.CDLL = nothing  # type: ignore[assignment, misc]
+        ctypes.CDLL = nothing  # type: ignore[assignment, misc]  # in the place of a class
     number, more = 1, True
     while more:
         out = home / str(number)

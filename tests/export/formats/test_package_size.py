@@ -33,7 +33,8 @@ class Plain(nn.Module):
         self.layers = nn.Sequential(nn.Conv2d(3, 128, 3, padding=1), *(nn.Conv2d(128, 128, 1) for _ in range(4)))
 
     def features(self, image: Tensor) -> Tensor:
-        return self.layers(image.permute(0, 3, 1, 2) / 255.0)  # type: ignore[no-any-return]
+        features: Tensor = self.layers(image.permute(0, 3, 1, 2) / 255.0)
+        return features
 
     def forward(self, image: Tensor) -> Tensor:
         return torch.sigmoid(self.features(image).mean(1, keepdim=True))

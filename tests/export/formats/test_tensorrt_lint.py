@@ -82,7 +82,7 @@ def parsed() -> Parsed:
     """What a strongly typed parser says against a model, and the types of what its layers give."""
     trt = pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT for RTX is not installed")
 
-    class Silent(trt.ILogger):  # type: ignore[name-defined, misc]
+    class Silent(trt.ILogger):  # type: ignore[name-defined, misc]  # the base is the package's, which need not be here
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 

@@ -136,7 +136,7 @@ class Build:
     def _make_monitor(self) -> Any:
         trt, phases = self._trt, Phases()
 
-        class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+        class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]  # the base is the package's, as of Log
             def __init__(self) -> None:
                 trt.IProgressMonitor.__init__(self)
 

@@ -31,35 +31,35 @@ def note(call, *arguments):
 class Driver:
     """``libcuda.so.1``, as ctypes gives it."""
 
-    def cuInit(self, flags):  # noqa: N802 - the driver's name
+    def cuInit(self, flags):
         note("cuInit", flags)
         return 0 if SETTINGS["driver"] else 999
 
-    def cuGetErrorString(self, code, text):  # noqa: N802
+    def cuGetErrorString(self, code, text):
         text._obj.value = b"unknown error"
         return 0
 
-    def cuDriverGetVersion(self, version):  # noqa: N802
+    def cuDriverGetVersion(self, version):
         version._obj.value = SETTINGS["driver"]
         return 0
 
-    def cuDeviceGetCount(self, count):  # noqa: N802
+    def cuDeviceGetCount(self, count):
         count._obj.value = len(SETTINGS["gpus"])
         return 0
 
-    def cuDeviceGet(self, handle, index):  # noqa: N802
+    def cuDeviceGet(self, handle, index):
         handle._obj.value = index
         return 0
 
-    def cuDeviceGetName(self, name, size, handle):  # noqa: N802
+    def cuDeviceGetName(self, name, size, handle):
         name._obj.value = SETTINGS["gpus"][handle][0].encode()
         return 0
 
-    def cuDeviceTotalMem_v2(self, memory, handle):  # noqa: N802
+    def cuDeviceTotalMem_v2(self, memory, handle):
         memory._obj.value = SETTINGS["gpus"][handle][2]
         return 0
 
-    def cuDeviceGetAttribute(self, value, attribute, handle):  # noqa: N802
+    def cuDeviceGetAttribute(self, value, attribute, handle):
         major, minor = SETTINGS["gpus"][handle][1].split(".")
         value._obj.value = int({75: major, 76: minor}[attribute])
         return 0

@@ -14,7 +14,9 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 BEHAVIOUR = os.environ.get("TENSORRT_BEHAVIOUR", "")
 CACHE_OF_THIS_VERSION = b"timings of this version:"
@@ -190,7 +192,7 @@ class Builder:
     def __init__(self, logger: Any) -> None:
         self._logger = logger
 
-    def _unless_none(self, call: str, value: Any) -> Any:
+    def _unless_none(self, call: str, value: T) -> T | None:
         if f"none:{call}" == BEHAVIOUR:
             self._logger.log(Severity.ERROR, f"{call}: Error Code 2: the reason for it")
             self._logger.log(Severity.INFO, "what nobody needs to know")
@@ -200,13 +202,13 @@ class Builder:
     def create_network(self, flags: int = 0) -> Network | None:
         record("create_network", flags)
         typed = flags & self.strongly_typed == self.strongly_typed
-        return self._unless_none("create_network", Network(typed))  # type: ignore[no-any-return]
+        return self._unless_none("create_network", Network(typed))
 
     def create_builder_config(self) -> Config | None:
-        return self._unless_none("create_builder_config", Config())  # type: ignore[no-any-return]
+        return self._unless_none("create_builder_config", Config())
 
     def create_optimization_profile(self) -> Profile | None:
-        return self._unless_none("create_optimization_profile", Profile())  # type: ignore[no-any-return]
+        return self._unless_none("create_optimization_profile", Profile())
 
     def build_serialized_network(self, network: Network, config: Config) -> memoryview | None:
         record("build_serialized_network", getattr(config, "builder_optimization_level", None))
@@ -223,4 +225,4 @@ class Builder:
                 os.kill(os.getpid(), 11)
             time.sleep(0.02 if BEHAVIOUR == "slow" else 0)
         monitor.phase_finish("Building engine")
-        return self._unless_none("build_serialized_network", memoryview(b"ftrt, an engine"))  # type: ignore[no-any-return]
+        return self._unless_none("build_serialized_network", memoryview(b"ftrt, an engine"))

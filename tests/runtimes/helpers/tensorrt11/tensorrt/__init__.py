@@ -2,7 +2,7 @@
 
 import enum
 
-from recorded import *  # type: ignore[import-not-found] # noqa: F403
+from recorded import *  # type: ignore[import-not-found]  # noqa: F403 - it is on the path where this is
 
 __version__ = "11.4.0.106"
 

@@ -12,12 +12,12 @@ from typing import Any
 
 SETTINGS, note = (getattr(importlib.import_module("sitecustomize"), name) for name in ("SETTINGS", "note"))
 
-cudaStreamNonBlocking = 1  # noqa: N816 - NVIDIA's names, in all of this
-cudaError_t = IntEnum("cudaError_t", {  # noqa: N816
+cudaStreamNonBlocking = 1
+cudaError_t = IntEnum("cudaError_t", {
     "cudaSuccess": 0, "cudaErrorInvalidValue": 1, "cudaErrorMemoryAllocation": 2, "cudaErrorInsufficientDriver": 35,
     "cudaErrorInvalidDevice": 101, "cudaErrorIllegalAddress": 700,
 })  # fmt: skip
-cudaMemcpyKind = IntEnum("cudaMemcpyKind", {"cudaMemcpyHostToDevice": 1, "cudaMemcpyDeviceToHost": 2})  # noqa: N816
+cudaMemcpyKind = IntEnum("cudaMemcpyKind", {"cudaMemcpyHostToDevice": 1, "cudaMemcpyDeviceToHost": 2})
 _OK, _INVALID = cudaError_t.cudaSuccess, cudaError_t.cudaErrorInvalidValue
 
 DEVICE_MEMORY: dict[int, bytearray] = {}
@@ -34,7 +34,7 @@ class _Handle:
         return self.number
 
 
-class cudaStream_t(_Handle):  # noqa: N801
+class cudaStream_t(_Handle):
     """A stream: what it still has to do."""
 
     def __init__(self):
@@ -43,7 +43,7 @@ class cudaStream_t(_Handle):  # noqa: N801
         STREAMS[self.number] = self
 
 
-class cudaEvent_t(_Handle):  # noqa: N801
+class cudaEvent_t(_Handle):
     """An event; ``at`` is how much the stream had done when it came by."""
 
     at = None
@@ -59,29 +59,29 @@ def _refused(name, *arguments):
     return _INVALID if name in SETTINGS["fails"] else _OK
 
 
-def cudaSetDevice(device):  # noqa: N802
+def cudaSetDevice(device):
     if status := _refused("cudaSetDevice", device):
         return (status,)
     return (_OK if device < len(SETTINGS["gpus"]) else cudaError_t.cudaErrorInvalidDevice,)
 
 
-def cudaRuntimeGetVersion():  # noqa: N802
+def cudaRuntimeGetVersion():
     return _OK, SETTINGS["runtime"]
 
 
-def cudaDriverGetVersion():  # noqa: N802
+def cudaDriverGetVersion():
     return _OK, SETTINGS["driver"]
 
 
-def cudaGetErrorString(status):  # noqa: N802
+def cudaGetErrorString(status):
     return _OK, cudaError_t(status).name.encode()
 
 
-def cudaMemGetInfo():  # noqa: N802
+def cudaMemGetInfo():
     return _OK, SETTINGS["free"] - sum(map(len, DEVICE_MEMORY.values())), SETTINGS["gpus"][0][2]
 
 
-def cudaMalloc(size):  # noqa: N802
+def cudaMalloc(size):
     if status := _refused("cudaMalloc", size):
         return status, None
     if size > cudaMemGetInfo()[1]:
@@ -91,12 +91,12 @@ def cudaMalloc(size):  # noqa: N802
     return _OK, address
 
 
-def cudaFree(address):  # noqa: N802
+def cudaFree(address):
     note("cudaFree", len(DEVICE_MEMORY.pop(address)))
     return (_OK,)
 
 
-def cudaMallocHost(size):  # noqa: N802
+def cudaMallocHost(size):
     if status := _refused("cudaMallocHost", size):
         return status, None
     memory = (ctypes.c_uint8 * size)()
@@ -104,24 +104,24 @@ def cudaMallocHost(size):  # noqa: N802
     return _OK, ctypes.addressof(memory)
 
 
-def cudaFreeHost(address):  # noqa: N802
+def cudaFreeHost(address):
     note("cudaFreeHost", len(_HOST_MEMORY.pop(address)))
     return (_OK,)
 
 
-def cudaStreamCreateWithFlags(flags):  # noqa: N802
+def cudaStreamCreateWithFlags(flags):
     if status := _refused("cudaStreamCreateWithFlags", flags):
         return status, None
     return _OK, cudaStream_t()
 
 
-def cudaStreamDestroy(stream):  # noqa: N802
+def cudaStreamDestroy(stream):
     note("cudaStreamDestroy")
     del STREAMS[int(stream)]
     return (_OK,)
 
 
-def cudaMemcpyAsync(target, source, size, kind, stream):  # noqa: N802
+def cudaMemcpyAsync(target, source, size, kind, stream):
     if status := _refused("cudaMemcpyAsync", cudaMemcpyKind(kind).name, size):
         return (status,)
     inwards = kind == cudaMemcpyKind.cudaMemcpyHostToDevice
@@ -139,7 +139,7 @@ def cudaMemcpyAsync(target, source, size, kind, stream):  # noqa: N802
     return (_OK,)
 
 
-def cudaStreamSynchronize(stream):  # noqa: N802
+def cudaStreamSynchronize(stream):
     if status := _refused("cudaStreamSynchronize"):
         return (status,)
     while stream.work:
@@ -147,17 +147,17 @@ def cudaStreamSynchronize(stream):  # noqa: N802
     return (_OK,)
 
 
-def cudaEventCreate():  # noqa: N802
+def cudaEventCreate():
     note("cudaEventCreate")
     return _OK, cudaEvent_t()
 
 
-def cudaEventDestroy(event):  # noqa: N802
+def cudaEventDestroy(event):
     note("cudaEventDestroy")
     return (_OK,)
 
 
-def cudaEventRecord(event, stream):  # noqa: N802
+def cudaEventRecord(event, stream):
     note("cudaEventRecord")
     count = itertools.count(len(stream.work))
 
@@ -168,7 +168,7 @@ def cudaEventRecord(event, stream):  # noqa: N802
     return (_OK,)
 
 
-def cudaEventElapsedTime(first, last):  # noqa: N802
+def cudaEventElapsedTime(first, last):
     if first.at is None or last.at is None:
         return _INVALID, None
     return _OK, float(last.at - first.at)
