@@ -205,8 +205,8 @@ def _write(out: Path, found: Driver, steps: list[Step], report: BenchmarkReport 
     import msgspec
 
     from p3m_edge.atomic import atomic_write
-    from p3m_edge.benchmarks.redact import redact
     from p3m_edge.benchmarks.report import render as reports
+    from p3m_edge.benchmarks.rows import redact
     from p3m_edge.table import NONE, table
 
     steps = [

@@ -1,22 +1,12 @@
-"""How many pictures a minute ``p3m-edge data anonymize`` does.
-
-    python tools/measure_anonymising.py PICTURES [--workers N] [--verify] [--json]
-
-The pictures of a folder are anonymised into a temporary folder, from files to files, with the processes' start counted
-in. Then each picture's faces are looked for in this process, by one thread, as the command does it and with
-scikit-image's own evaluation of the same cascade: the time of the processor that either takes, and whether they find
-the same boxes.
-"""
+"""How many pictures a minute ``p3m-edge data anonymize`` does: ``python tools/measure_anonymising.py``."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -24,8 +14,10 @@ from typing import Any, cast
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
+from p3m_edge.cli import main, ui
+from p3m_edge.cli.options import argument, option
+from p3m_edge.cli.options.shared import workers
 from p3m_edge.data import detect
 from p3m_edge.data.anonymize.folder import Job, Output, Settings
 from p3m_edge.data.anonymize.run import anonymize_all
@@ -34,6 +26,23 @@ from p3m_edge.data.sets import find_items
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.imageio import read_image
 from p3m_edge.resources import usable_cores
+
+EXAMPLES = """
+python tools/measure_anonymising.py photos/ --verify
+"""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Anonymise the pictures of a folder into a temporary one, from files to files, with the processes' start counted
+    in. Then look for each picture's faces in this process, by one thread, as the command does it and with
+    scikit-image's own evaluation of the same cascade: the time of the processor that either takes, and whether they
+    find the same boxes.
+    """
+
+    pictures: Path = argument("a folder of pictures, or a data set's", "PICTURES")
+    workers: int | None = workers()
+    verify: bool = option("look at each result again", default=False)
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,19 @@ class Speed:
     looking: float
     looking_by_skimage: float
     equal: bool
+
+
+def run(args: Arguments, console: ui.Console) -> None:
+    """Measure and print."""
+    cv2.setNumThreads(1)
+    speed = measure(args.pictures, args.workers or usable_cores(), verify=args.verify)
+    again = ", each looked at again" if speed.verified else ""
+    rate = f"{speed.pictures} pictures in {speed.workers} processes{again}: {speed.pictures_a_minute:.1f} a minute"
+    looking = (
+        f"looking for faces: {speed.looking:.2f} s of the processor's time a picture, by scikit-image's evaluation "
+        f"{speed.looking_by_skimage:.2f} s ({'the same' if speed.equal else 'OTHER'} boxes)"
+    )
+    console.emit(speed, [rate, looking])
 
 
 def measure(folder: Path, workers: int, *, verify: bool) -> Speed:
@@ -96,32 +118,5 @@ def _skimage_windows(grey: Image) -> NDArray[np.int64]:
     return np.array([(one["r"], one["c"], one["width"]) for one in found], np.int64).reshape(-1, 3)
 
 
-def main() -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", type=Path, metavar="PICTURES", help="a folder of pictures, or a data set's")
-    parser.add_argument("--workers", type=int, default=usable_cores(), metavar="N", help="processes")
-    parser.add_argument("--verify", action="store_true", help="look at each result again")
-    parser.add_argument("--json", action="store_true", help="one document on the standard output")
-    arguments = parser.parse_args()
-    cv2.setNumThreads(1)
-    try:
-        speed = measure(arguments.pictures, arguments.workers, verify=arguments.verify)
-    except P3MEdgeError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, emoji=False, soft_wrap=True)
-        return error.exit_code
-    if arguments.json:
-        json.dump(asdict(speed), sys.stdout, indent=1)
-        return 0
-    again = ", each looked at again" if speed.verified else ""
-    Console().print(
-        f"{speed.pictures} pictures in {speed.workers} processes{again}: {speed.pictures_a_minute:.1f} a minute\n"
-        f"looking for faces: {speed.looking:.2f} s of the processor's time a picture, by scikit-image's evaluation "
-        f"{speed.looking_by_skimage:.2f} s ({'the same' if speed.equal else 'OTHER'} boxes)",
-        markup=False, emoji=False, highlight=False, soft_wrap=True,
-    )  # fmt: skip
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(tool=sys.modules[__name__]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -172,11 +173,8 @@ def _accuracy(root: Path, folders: Sequence[Path]) -> tuple[str, list[tuple[floa
     trimaps = Trimaps(dataset)
     found = []
     for folder in folders:
-        method = open_method(str(folder), Options())
-        try:
+        with closing(open_method(str(folder), Options())) as method:
             mean = evaluate(method, dataset, trimaps, ("8bit",)).means["8bit"]["SAD"]
-        finally:
-            method.close()
         found.append((mean.value, mean.pictures))
     return dataset.name, found
 

@@ -15,7 +15,6 @@ stages from that one on start from a file, so that a machine that is lost costs 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import shutil
 import subprocess
@@ -34,6 +33,7 @@ from p3m_edge.data.detect import Box
 from p3m_edge.data.lists import Entry, write_list
 from p3m_edge.data.sample import Item
 from p3m_edge.data.sets import find_items, open_set, read
+from p3m_edge.data.tables import read_table
 from p3m_edge.errors import P3MEdgeError
 from p3m_edge.imageio import list_images, read_image, write_png
 from p3m_edge.manifest import sha256
@@ -199,7 +199,7 @@ def link_item(item: Item, picture: Path, out: Path, name: str) -> None:
 def faces_by_picture() -> dict[str, list[Box]]:
     """What the second finder saw, by the picture's name."""
     found: dict[str, list[Box]] = {}
-    for row in read_table(BOXES):
+    for _, row in read_table(BOXES, ("name", "x", "y", "width", "height", "score")):
         x, y, width, height, score = (float(row[key]) for key in ("x", "y", "width", "height", "score"))
         found.setdefault(row["name"], []).append(Box(x, y, width, height, score, "CenterFace"))
     return found
@@ -217,11 +217,11 @@ def write_lists(data: Path, out: Path, lists: Path) -> None:
     make_set(data, out / "pictures")
     for picture in sorted((data / "portraits").glob("*/image.jpg")):
         link(picture, out / "portraits" / f"{picture.parent.name}.jpg")
-    known = {row["id"]: row for name in SETS for row in read_table(data / name / "pictures.csv")}
-    for row in read_table(data / "manifest.csv"):
+    known = {row["id"]: row for name in SETS for _, row in read_table(data / name / "pictures.csv", ("id",))}
+    for _, row in read_table(data / "manifest.csv", ("id",)):
         source = f"github.com/{row['source_repo']} @ {row['commit']}: {row['path']}"
         known[row["id"]] = {**row, "source": source, "remark": f"tier {row['tier']}: {row['matte_kind']}"}
-    faces = Counter(row["name"] for row in read_table(STILL_SEEN))
+    faces = Counter(row["name"] for _, row in read_table(STILL_SEEN, ("name",)))
     folders = {
         "training": [data / "people", data / "people-weak", out / "scenes", out / "clothes", data / "sources"],
         "measuring": [data / "people-held", data / "ppt", out / "portraits", out / "unread"],
@@ -263,12 +263,6 @@ def entry_of(picture: Path, measured: bool, *texts: str) -> Entry:
     forms = " ".join(map(phash.to_text, phash.forms(rgb))) if measured else ""
     own = phash.to_text(phash.phash(rgb))
     return Entry(kind, name, source, licence, sha256(picture), own, remark=remark, forms=forms)
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file with names in its first line."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 def command(*arguments: object) -> None:

@@ -15,10 +15,9 @@ from pathlib import Path
 import msgspec
 
 from p3m_edge import manifest
-from p3m_edge.benchmarks.measure import Progress, default_threads, no_progress
-from p3m_edge.benchmarks.redact import redact
+from p3m_edge.benchmarks.measure import Progress, no_progress, with_threads
 from p3m_edge.benchmarks.report.schema import AppComparison, MeasureOptions, Used
-from p3m_edge.benchmarks.rows import ArtefactRow, describe, load_arguments
+from p3m_edge.benchmarks.rows import ArtefactRow, load_arguments, redact
 from p3m_edge.benchmarks.statistics import paired_ratio, summarise
 from p3m_edge.errors import UsageError, missing_package
 from p3m_edge.telemetry import silence_engines
@@ -60,7 +59,7 @@ def compare(
     MissingError, WorkerError
         ``benchmark_app`` is not installed; one of the two failed.
     """
-    known = describe(row)
+    known = row.describe()
     if known.engine != "openvino":
         raise UsageError(f"benchmark_app measures OpenVINO artefacts; {row.label} runs on {known.engine}")
     if known.width is None or known.height is None:
@@ -68,8 +67,7 @@ def compare(
     silence_engines()  # looking for a module below it imports openvino
     if importlib.util.find_spec("openvino.tools.benchmark") is None:
         raise missing_package("openvino.tools.benchmark", "openvino")
-    threads, iterations = options.threads or default_threads(options.device), max(options.iterations, _FEWEST)
-    options = replace(options, threads=threads, iterations=iterations, seconds=None)
+    options = replace(with_threads(options), iterations=max(options.iterations, _FEWEST), seconds=None)
     with temporary_folder(scratch) as folder:
         return _compare(row, options, folder, progress)
 

@@ -26,11 +26,10 @@ from typing import Any, Literal
 import msgspec
 import psutil
 
-from p3m_edge import manifest
+from p3m_edge import arguments, manifest
 from p3m_edge.benchmarks.fingerprint import Watch, fingerprint
 from p3m_edge.benchmarks.gpu_times import ITERATIONS, SECONDS, WARMUP_MS, GpuTimes, gpu_times
 from p3m_edge.benchmarks.placement import Placement
-from p3m_edge.benchmarks.redact import redact
 from p3m_edge.benchmarks.report.ranking import rankings, with_baseline
 from p3m_edge.benchmarks.report.schema import (
     SCHEMA_VERSION,
@@ -43,7 +42,7 @@ from p3m_edge.benchmarks.report.schema import (
     Start,
     Used,
 )
-from p3m_edge.benchmarks.rows import ArtefactRow, Row, describe, load_arguments
+from p3m_edge.benchmarks.rows import ArtefactRow, Row, load_arguments, redact
 from p3m_edge.benchmarks.statistics import summarise
 from p3m_edge.errors import UsageError, suggestion
 from p3m_edge.resources import usable_cores
@@ -89,8 +88,8 @@ def measure(
         before anything is measured.
     """
     _check(rows, options, baseline)
-    entries = [_Entry(row, describe(row)) for row in rows]
-    options = replace(options, threads=options.threads or default_threads(options.device))
+    entries = [_Entry(row, row.describe()) for row in rows]
+    options = with_threads(options)
     machine, watch = fingerprint(), Watch()
     with temporary_folder(scratch) as folder:
         _Run(entries, options, frame, folder, progress).all()
@@ -103,11 +102,11 @@ def measure(
     return with_baseline(report, baseline)
 
 
-def default_threads(device: str) -> int | None:
-    """The threads of every engine by default: the usable physical cores; None for other devices than the CPU."""
-    if device.lower() != "cpu":
-        return None
-    return max(1, min(usable_cores(), psutil.cpu_count(logical=False) or usable_cores()))
+def with_threads(options: MeasureOptions) -> MeasureOptions:
+    """With the threads of every engine: by default the usable physical cores; None for other devices than the CPU."""
+    if options.threads is not None or options.device.lower() != "cpu":
+        return options
+    return replace(options, threads=min(usable_cores(), psutil.cpu_count(logical=False) or usable_cores()))
 
 
 def _check(rows: Sequence[Row], options: MeasureOptions, baseline: str | None) -> None:
@@ -118,10 +117,7 @@ def _check(rows: Sequence[Row], options: MeasureOptions, baseline: str | None) -
         raise UsageError("two rows have the same label")
     if baseline is not None and baseline not in labels:
         raise UsageError(f"no row is called {baseline!r}", hint=suggestion(baseline, labels))
-    try:
-        msgspec.convert(msgspec.to_builtins(options), MeasureOptions)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"an option of the measuring is out of range: {error}") from error
+    arguments.checked(options, MeasureOptions)
 
 
 @dataclass

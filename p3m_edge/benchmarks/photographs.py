@@ -16,7 +16,6 @@ draws the worst pictures.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -27,11 +26,11 @@ import numpy as np
 from p3m_edge.benchmarks import quality
 from p3m_edge.benchmarks.quality import Predict
 from p3m_edge.data import sets
+from p3m_edge.data.tables import read_table
 from p3m_edge.data.trimap import make_trimap
 from p3m_edge.errors import InputError
 from p3m_edge.imageio import list_images, read_image, read_mask
 from p3m_edge.metrics import UNKNOWN, evaluate
-from p3m_edge.smallfile import read_csv
 from p3m_edge.table import Table
 
 BAND = 7
@@ -91,7 +90,7 @@ def photographs(data: Path) -> list[Photograph]:
     """What is to be measured; raises :class:`InputError` where there is nothing, or it cannot be read."""
     found: list[Photograph] = []
     if (data / "portraits").is_dir():
-        tiers = _tiers(data / "manifest.csv")
+        tiers = {row["id"]: row["tier"] for _, row in read_table(data / "manifest.csv", ("id", "tier"))}
         for alpha in sorted((data / "portraits").glob("*/alpha.png")):
             tier, folder = tiers.get(alpha.parent.name, ""), alpha.parent
             group = "A/B" if tier in {"A", "B"} else tier
@@ -103,17 +102,6 @@ def photographs(data: Path) -> list[Photograph]:
     if not found:
         raise InputError(f"{data} has neither portraits/ nor people-held/ with pictures")
     return found
-
-
-def _tiers(manifest: Path) -> dict[str, str]:
-    """What kind of matte each portrait has."""
-    try:
-        rows = read_csv(manifest)
-        if not {"id", "tier"} <= set(rows.fieldnames or ()):
-            raise csv.Error("it has no columns id and tier")
-        return {row["id"]: row["tier"] for row in rows}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{manifest} does not say what tier each portrait is of: {error}") from error
 
 
 def measure(method: str, predict: Predict, pictures: Iterable[Photograph]) -> Iterator[PhotographError]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -19,6 +20,8 @@ from p3m_edge.runtimes.engines import coreml
 from p3m_edge.targets import ARCHS
 
 _MULTIPLE = 32
+# The folders of an absolute path (POSIX, drive or share), but not of a web address.
+_FOLDERS = re.compile(r"(?<![\w./\\])(?:[A-Za-z]:)?(?:\\\\?|/(?!/))(?:[^\s'\"\\/:;,()]+[\\/])+")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,24 @@ class ArtefactRow:
     def paths(self) -> dict[str, str]:
         """Paths that must not reach the report, and what stands for them."""
         return {str(path): self.label for path in (self.folder.absolute(), self.folder.resolve())}
+
+    def describe(self) -> RowResult:
+        """What a report says of it before it is measured; checks that it can be measured here.
+
+        :class:`ArtefactError`: it is damaged, rejected, or its engine file was never built; :class:`MissingError`: the
+        engine is not installed.
+        """
+        found = manifest.read(self.folder)
+        manifest.check_files(found, self.folder)
+        if found.engine.status != "built":
+            raise not_built(found, self.folder)
+        engine_module(found.engine.name).require()
+        network = (found.precision, found.model.arch, found.unpool, found.model.trained)
+        size = sum(record.bytes for name, record in found.files.items() if name != manifest.GOLDEN)
+        return RowResult(
+            self.label, "artefact", found.target, found.engine.name, *network, found.input.batch, found.input.width,
+            found.input.height, identity(found), size, device=self.device,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,6 +93,31 @@ class EagerRow:
         """Paths that must not reach the report, and what stands for them."""
         path = Path(self.source)
         return {str(path): path.name, str(path.absolute()): path.name}
+
+    def describe(self) -> RowResult:
+        """What a report says of it before it is measured; checks that it can be measured here.
+
+        :class:`UsageError`: the architecture is unknown, or the size impossible; :class:`CheckpointError`: the
+        checkpoint does not exist; :class:`MissingError`: torch is not installed.
+        """
+        for name, value in (("width", self.width), ("height", self.height)):
+            if value < _MULTIPLE or value % _MULTIPLE:
+                raise UsageError(f"the eager reference's {name} {value} is not a multiple of {_MULTIPLE}")
+        if self.batch < 1:
+            raise UsageError("the eager reference's batch must be at least 1")
+        if importlib.util.find_spec("torch") is None:
+            raise missing_package("torch", "torch")
+        path = Path(self.source)
+        if self.source not in ARCHS and not path.is_file():
+            if path.suffix or len(path.parts) > 1:
+                raise CheckpointError(f"the checkpoint {path} does not exist")
+            text = f"{self.source!r} is neither an architecture nor a checkpoint"
+            raise UsageError(text, hint=suggestion(self.source, ARCHS))
+        size = path.stat().st_size if path.is_file() else 0
+        return RowResult(
+            self.label, "eager", "eager", "torch", "fp16" if self.half else "fp32", path.name, "-", None, self.batch,
+            self.width, self.height, None, size,
+        )  # fmt: skip
 
 
 Row = ArtefactRow | EagerRow
@@ -124,52 +170,11 @@ def on_devices(rows: Iterable[ArtefactRow], device: str) -> tuple[ArtefactRow, .
     )
 
 
-def describe(row: Row) -> RowResult:
-    """What a report says of a row before it is measured; checks that it can be measured here.
+def redact(text: str, known: Mapping[str, str] | None = None) -> str:
+    """A message without folders, as a report has it: names of files alone.
 
-    Raises
-    ------
-    ArtefactError, CheckpointError
-        The artefact is damaged, rejected, or its engine file was never built; the checkpoint does not exist.
-    MissingError
-        The engine, or torch for the eager reference, is not installed.
-    UsageError
-        The eager reference's architecture is unknown, or its size impossible.
+    ``known``: paths, which may contain blanks, and what stands for them.
     """
-    return _describe_artefact(row) if isinstance(row, ArtefactRow) else _describe_eager(row)
-
-
-def _describe_artefact(row: ArtefactRow) -> RowResult:
-    found = manifest.read(row.folder)
-    manifest.check_files(found, row.folder)
-    if found.engine.status != "built":
-        raise not_built(found, row.folder)
-    engine_module(found.engine.name).require()
-    network = (found.precision, found.model.arch, found.unpool, found.model.trained)
-    size = sum(record.bytes for name, record in found.files.items() if name != manifest.GOLDEN)
-    return RowResult(
-        row.label, "artefact", found.target, found.engine.name, *network, found.input.batch, found.input.width,
-        found.input.height, identity(found), size, device=row.device,
-    )  # fmt: skip
-
-
-def _describe_eager(row: EagerRow) -> RowResult:
-    for name, value in (("width", row.width), ("height", row.height)):
-        if value < _MULTIPLE or value % _MULTIPLE:
-            raise UsageError(f"the eager reference's {name} {value} is not a multiple of {_MULTIPLE}")
-    if row.batch < 1:
-        raise UsageError("the eager reference's batch must be at least 1")
-    if importlib.util.find_spec("torch") is None:
-        raise missing_package("torch", "torch")
-    path = Path(row.source)
-    if row.source not in ARCHS and not path.is_file():
-        if path.suffix or len(path.parts) > 1:
-            raise CheckpointError(f"the checkpoint {path} does not exist")
-        raise UsageError(
-            f"{row.source!r} is neither an architecture nor a checkpoint", hint=suggestion(row.source, ARCHS)
-        )
-    size = path.stat().st_size if path.is_file() else 0
-    return RowResult(
-        row.label, "eager", "eager", "torch", "fp16" if row.half else "fp32", path.name, "-", None, row.batch,
-        row.width, row.height, None, size,
-    )  # fmt: skip
+    for path, name in sorted((known or {}).items(), key=lambda item: -len(item[0])):
+        text = text.replace(path, name)
+    return _FOLDERS.sub("", text)

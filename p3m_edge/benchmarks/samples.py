@@ -6,6 +6,7 @@ pictures and mattes is small enough for a page.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -19,12 +20,11 @@ from numpy.typing import NDArray
 
 from p3m_edge import imageio
 from p3m_edge.benchmarks.measure import Progress, no_progress
-from p3m_edge.benchmarks.redact import redact
 from p3m_edge.benchmarks.report.schema import Accuracy, BenchmarkReport
-from p3m_edge.benchmarks.rows import ArtefactRow, load_arguments
+from p3m_edge.benchmarks.rows import ArtefactRow, load_arguments, redact
 from p3m_edge.data import sets
 from p3m_edge.data.sample import Image, Item
-from p3m_edge.errors import InputError, UsageError
+from p3m_edge.errors import UsageError
 from p3m_edge.temporary import temporary_folder
 from p3m_edge.workers.parent import Worker, WorkerError
 
@@ -41,15 +41,6 @@ _PORTRAIT = "astronaut.jpg"
 _DETAIL = 0.25  # side of the window of detail, as a share of the picture's shorter side
 
 Alpha = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class SamplePortrait:
-    """A picture to be matted: the name that is shown, its file, and that of its true matte."""
-
-    name: str
-    picture: Path
-    truth: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,34 +88,23 @@ class Portrait:
     mattes: dict[str, Matte]
 
 
-@dataclass(frozen=True, eq=False)
-class Mattes:
-    """All portraits, and what follows from them for the report."""
-
-    portraits: tuple[Portrait, ...]
-    accuracy: Accuracy
-
-
-def find(paths: Sequence[Path]) -> tuple[SamplePortrait, ...]:
-    """The pictures of files, folders and sets, each once; those of a set come with their true mattes.
+def find(paths: Sequence[Path]) -> tuple[Item, ...]:
+    """The pictures of files, folders and sets, each once, by the names to show; those of a set have their true mattes.
 
     :class:`UsageError`: there are more than ``MOST``, or a folder holds several splits; :class:`InputError`: a folder
     cannot be listed, or holds no pictures.
     """
     if not paths:
-        return (SamplePortrait(_PORTRAIT, Path(str(resources.files("p3m_edge") / "assets" / _PORTRAIT))),)
-    found: dict[Path, SamplePortrait] = {}
-    for path in paths:
-        for item in _items(path):
-            found.setdefault(item.image.absolute(), SamplePortrait(item.image.name, item.image, item.alpha))
+        return (Item(_PORTRAIT, Path(str(resources.files("p3m_edge") / "assets" / _PORTRAIT))),)
+    found: dict[Path, Item] = {}
+    for item in (item for path in paths for item in _items(path)):
+        found.setdefault(item.image.absolute(), item)
     if len(found) > MOST:
         raise UsageError(f"{len(found)} samples are too many: a page holds {MOST}", hint="name some of the files")
-    names = [sample.name for sample in found.values()]
+    count = Counter(picture.name for picture in found)
     return tuple(
-        replace(sample, name=f"{picture.parent.parent.name}/{picture.parent.name}/{sample.name}")
-        if names.count(sample.name) > 1
-        else sample
-        for picture, sample in found.items()
+        replace(item, name="/".join(picture.parts[-3:]) if count[picture.name] > 1 else picture.name)
+        for picture, item in found.items()
     )
 
 
@@ -139,7 +119,7 @@ def _items(path: Path) -> Sequence[Item]:
     return sets.find_items(path)
 
 
-def check(samples: Iterable[SamplePortrait]) -> None:
+def check(samples: Iterable[Item]) -> None:
     """Decode every picture and true matte, before anything is measured.
 
     :class:`InputError` if one cannot be read, or a matte is not of its picture's size.
@@ -149,12 +129,12 @@ def check(samples: Iterable[SamplePortrait]) -> None:
 
 
 def matte(
-    rows: Sequence[ArtefactRow], report: BenchmarkReport, samples: Sequence[SamplePortrait], *,
+    rows: Sequence[ArtefactRow], report: BenchmarkReport, samples: Sequence[Item], *,
     reference: str | None = None, progress: Progress = no_progress,
-) -> Mattes:  # fmt: skip
-    """Matte every sample with every artefact that is ok in the report.
+) -> tuple[tuple[Portrait, ...], Accuracy]:  # fmt: skip
+    """Matte every sample with every artefact that is ok in the report; with what follows from it for the report.
 
-    A row that cannot matte a picture (a crash, no memory) has no mattes at all, and its reason in ``accuracy``.
+    A row that cannot matte a picture (a crash, no memory) has no mattes at all, and its reason among the failures.
 
     Parameters
     ----------
@@ -181,7 +161,7 @@ def matte(
                     worker.call("load", **load_arguments(row, options))
                     for number, sample in enumerate(samples):
                         progress(f"{row.label}: {sample.name}", next(steps), len(usable) * len(samples))
-                        picture, out = sample.picture.absolute(), alphas / f"{number}.npy"
+                        picture, out = sample.image.absolute(), alphas / f"{number}.npy"
                         worker.call("matte", picture=str(picture), out=str(out))
             except WorkerError as error:
                 failures[row.label] = redact(str(error), row.paths())
@@ -192,21 +172,15 @@ def matte(
             _portrait(sample, {label: np.load(home / f"{number}.npy") for label, home in made.items()}, base)
             for number, sample in enumerate(samples)
         )
-    return Mattes(portraits, _accuracy(portraits, base, failures))
+    return portraits, _accuracy(portraits, base, failures)
 
 
-def _read(sample: SamplePortrait) -> tuple[Image, Image | None]:
-    picture = imageio.read_image(sample.picture).rgb
-    if sample.truth is None:
-        return picture, None
-    truth = imageio.read_mask(sample.truth)
-    if truth.shape != picture.shape[:2]:
-        (th, tw), (h, w) = truth.shape, picture.shape[:2]
-        raise InputError(f"{sample.truth} is {tw} x {th} pixels, its picture {sample.picture.name} {w} x {h}")
-    return picture, truth
+def _read(sample: Item) -> tuple[Image, Image | None]:
+    picture = imageio.read_image(sample.image)
+    return picture.rgb, None if sample.alpha is None else sets.read_partner(sample.alpha, "alpha", picture, sample)
 
 
-def _portrait(sample: SamplePortrait, alphas: Mapping[str, Alpha], reference: str | None) -> Portrait:
+def _portrait(sample: Item, alphas: Mapping[str, Alpha], reference: str | None) -> Portrait:
     picture, truth = _read(sample)
     base = None if reference is None else alphas[reference]
     mattes = {label: _compared(alpha, base, truth) for label, alpha in alphas.items()}

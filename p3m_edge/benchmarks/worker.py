@@ -137,21 +137,18 @@ class ArtefactWorker(TimedWorker):
         """Frames per second with all requests of the engine at work and one frame waiting for its turn."""
         self._end_to_end()
         ahead = self._matting.engine.info.requests + 1
-        done = submitted = 0
-        since = perf_counter()
+        done, since = 0, perf_counter()
         if self._batch > 1:
             while not enough(done, since, iterations, seconds):
                 done += len(self._matting.batch([self._frame] * (self._batch * ahead)))
         else:
-            while not enough(submitted, since, max(iterations, 2 * ahead), seconds):
+            while not enough(done, since, max(iterations, 2 * ahead), seconds):
                 self._matting.submit(self._frame)
-                submitted += 1
+                done += 1
                 if self._matting.pending > ahead:
                     self._matting.collect()
-                    done += 1
-            while done < submitted:
+            while self._matting.pending:
                 self._matting.collect()
-                done += 1
         return {"throughput": [done / (perf_counter() - since)]}
 
     def matte(self, picture: str, out: str) -> Mapping[str, object]:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import p3m_edge
-from p3m_edge.benchmarks.device.bundle import import_results, make_bundle
+from p3m_edge.benchmarks.device.bundle import make_bundle
+from p3m_edge.benchmarks.device.results import import_results
 from p3m_edge.benchmarks.device.run import read_plan
 from p3m_edge.benchmarks.report import files
 from p3m_edge.benchmarks.report.schema import MeasureOptions

@@ -21,9 +21,10 @@ from p3m_edge.benchmarks.report.page import page
 from p3m_edge.benchmarks.report.regression import compare
 from p3m_edge.benchmarks.report.schema import Accuracy, BenchmarkReport, MeasureOptions
 from p3m_edge.benchmarks.rows import ArtefactRow
-from p3m_edge.benchmarks.samples import MOST, Mattes, SamplePortrait, find
+from p3m_edge.benchmarks.samples import MOST, Portrait, find
 from p3m_edge.cli import build_parser, load, main
 from p3m_edge.cli.verbs.bench import commands
+from p3m_edge.data.sample import Item
 from p3m_edge.errors import InputError, UsageError
 from tests.artefacts import make_artefact, picture
 from tests.benchmarks.helpers.samples import eager, report, row
@@ -32,7 +33,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 ASSETS = Path(p3m_edge.__file__).parent / "assets"
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">&<b>'"
-Matted = tuple[list[ArtefactRow], BenchmarkReport, Mattes]
+Matted = tuple[list[ArtefactRow], BenchmarkReport, tuple[Portrait, ...]]
 
 
 def _accuracy(**errors: float) -> Accuracy:
@@ -71,7 +72,7 @@ def test_the_chart_is_there_and_told_in_words() -> None:
 
 def test_the_reasons_stand_there_also_where_no_row_could_matte() -> None:
     found = Accuracy(1, 0, None, {}, {}, {"one": "no <memory>"})
-    text = page(replace(report(row("one", 10.0)), accuracy=found), Mattes((), found))
+    text = page(replace(report(row("one", 10.0)), accuracy=found), ())
     assert "No row could be used for the mattes" in text
     assert "<strong>one</strong> has no mattes: no &lt;memory&gt;" in text
 
@@ -164,7 +165,7 @@ def test_the_page_is_well_formed_and_has_all_that_its_script_and_its_style_look_
     assert data[1]["alphas"].keys() == {"r0", "r1", "truth"}
     photo, alpha = (_decoded(uri) for uri in (data[1]["photo"], data[1]["alphas"]["truth"]))
     assert photo.shape == (768, 512, 3)
-    assert np.abs(alpha[..., 3].astype(int) - mattes.portraits[1].truth).max() == 0
+    assert np.abs(alpha[..., 3].astype(int) - mattes[1].truth).max() == 0
     assert alpha[..., :3].max() == 0
     assert 1 <= data[1]["detail"]["zoom"] <= 12
 
@@ -222,16 +223,16 @@ def matted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Matted:
         for seed, label in enumerate(("one", "two"))
     ]
     made = replace(report(row("one", 10.0), row("two", 11.0)), options=MeasureOptions(threads=1, timeout=300))
-    found = sampling.matte(rows, made, find([folder]), reference="two")
-    return rows, replace(made, accuracy=found.accuracy), found
+    portraits, accuracy = sampling.matte(rows, made, find([folder]), reference="two")
+    return rows, replace(made, accuracy=accuracy), portraits
 
 
 def test_a_row_that_cannot_matte_has_no_mattes(matted: Matted, folder: Path, tmp_path: Path) -> None:
     rows, made, _ = matted
     gone = replace(rows[1], folder=tmp_path / "gone")
-    found = sampling.matte([rows[0], gone], made, find([folder / "image" / "0.jpg"]), reference="two")
-    assert found.accuracy.failures.keys() == {"two"}
-    assert found.accuracy.reference == "one"
+    _, accuracy = sampling.matte([rows[0], gone], made, find([folder / "image" / "0.jpg"]), reference="two")
+    assert accuracy.failures.keys() == {"two"}
+    assert accuracy.reference == "one"
 
 
 def test_mattes_are_those_of_the_runtime_and_their_errors_those_of_the_measures(matted: Matted, folder: Path) -> None:
@@ -239,23 +240,25 @@ def test_mattes_are_those_of_the_runtime_and_their_errors_those_of_the_measures(
     from p3m_edge.metrics import evaluate
     from p3m_edge.runtimes import Matting
 
-    rows, made, found = matted
-    assert (found.accuracy.reference, found.accuracy.pictures, found.accuracy.true_mattes) == ("two", 2, 1)
-    assert found.accuracy.errors == found.accuracy.sad
-    assert found.accuracy.difference["two"] == 0
-    first, second = found.portraits
+    rows, made, portraits = matted
+    found = made.accuracy
+    assert found is not None
+    assert (found.reference, found.pictures, found.true_mattes) == ("two", 2, 1)
+    assert found.errors == found.sad
+    assert found.difference["two"] == 0
+    first, second = portraits
     assert (first.truth, second.photo.shape) == (None, (768, 512, 3))
     frames = [read_image(folder / "image" / f"{number}.jpg").rgb for number in (0, 1)]
     with Matting(rows[0].folder, threads=1) as one, Matting(rows[1].folder, threads=1) as two:
         alphas = [(one(frame), two(frame)) for frame in frames]
     truth = read_mask(folder / "alpha" / "1.png")
-    assert found.accuracy.sad["one"] == pytest.approx(evaluate(alphas[1][0], truth)["SAD"], rel=1e-4)
+    assert found.sad["one"] == pytest.approx(evaluate(alphas[1][0], truth)["SAD"], rel=1e-4)
     assert first.mattes["one"].difference == pytest.approx(1000 * np.abs(alphas[0][0] - alphas[0][1]).mean(), rel=1e-4)
     assert np.abs(first.mattes["one"].alpha - 255 * alphas[0][0]).max() <= 1
     left, top, side = second.detail
     assert 0 <= left <= 512 - side
     assert 0 <= top <= 768 - side
-    text = page(made, found)
+    text = page(made, portraits)
     assert "Mean SAD against the true matte" in text
     assert "768 pixels on the longer side" in text
 
@@ -276,13 +279,13 @@ def test_hair_is_found_at_the_top_of_the_subject() -> None:
 
 def test_samples_of_sets_come_with_their_mattes(folder: Path, tmp_path: Path) -> None:
     assert [sample.name for sample in find([])] == ["astronaut.jpg"]
-    assert find([])[0].picture.is_file()
-    names = [(sample.name, sample.truth and sample.truth.name) for sample in find([folder])]
+    assert find([])[0].image.is_file()
+    names = [(sample.name, sample.alpha and sample.alpha.name) for sample in find([folder])]
     assert names == [("0.jpg", None), ("1.jpg", "1.png")]
     one = folder / "image" / "1.jpg"
-    assert find([one])[0].truth == folder / "alpha" / "1.png"
+    assert find([one])[0].alpha == folder / "alpha" / "1.png"
     assert len(find([one, one, folder])) == 2
-    assert [sample.truth for sample in find([folder / "alpha"])] == [None]  # a plain folder
+    assert [sample.alpha for sample in find([folder / "alpha"])] == [None]  # a plain folder
     other = tmp_path / "image"
     other.mkdir()
     cv2.imwrite(str(other / "1.jpg"), picture(20, 20))
@@ -304,7 +307,7 @@ def test_bad_samples_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is empty"):
         sampling.check(find([many / "0.jpg"]))
     with pytest.raises(InputError, match=r"90 x 60 pixels, its picture 1\.jpg 600 x 900"):
-        sampling.check([SamplePortrait("x", folder / "image" / "1.jpg", _grey(tmp_path / "small.png", 60, 90))])
+        sampling.check([Item("x", folder / "image" / "1.jpg", _grey(tmp_path / "small.png", 60, 90))])
     (tmp_path / "P3M" / "one" / "image").mkdir(parents=True)
     (tmp_path / "P3M" / "two" / "image").mkdir(parents=True)
     with pytest.raises(UsageError, match="has splits: name one"):

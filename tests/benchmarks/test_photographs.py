@@ -71,10 +71,10 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path, data: Path) -> None:
     with pytest.raises(InputError, match=r"neither portraits/ nor people-held/"):
         photographs.photographs(tmp_path / "nowhere")
     (data / "manifest.csv").write_text("nothing")
-    with pytest.raises(InputError, match="does not say what tier"):
+    with pytest.raises(InputError, match="lacks one of the columns id, tier"):
         photographs.photographs(data)
     (data / "manifest.csv").unlink()
-    with pytest.raises(InputError, match="does not say what tier"):
+    with pytest.raises(InputError, match="cannot be read as CSV"):
         photographs.photographs(data)
 
 

@@ -21,7 +21,7 @@ def test_it_takes_a_new_folder_an_empty_one_and_its_own(tmp_path):
         assert (folder / "kept.txt").read_text() == "mine"
         (folder / "kept.txt").unlink()
         if folder != tmp_path:
-            with pytest.raises(OutputError, match="did not write"):
+            with pytest.raises(OutputError, match="it holds new"):
                 demo.claim(tmp_path)
             folder.joinpath(".p3m-edge-demo").unlink()
             folder.rmdir()
@@ -33,7 +33,7 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path, capsys):
     (tmp_path / "onnx-fp32/model.onnx").write_text("mine")
     assert main(["demo", "--out", str(tmp_path), "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
-    assert "did not write" in document["error"]["message"]
+    assert "it holds onnx-fp32" in document["error"]["message"]
     assert [path.name for path in tmp_path.iterdir()] == ["onnx-fp32"]
     (tmp_path / "file").touch()
     assert main(["demo", "--out", str(tmp_path / "file")]) == 1

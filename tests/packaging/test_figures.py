@@ -11,7 +11,9 @@ pytest.importorskip("torch")
 suite, mobile_figures = load_tool("suite"), load_tool("mobile_figures")
 
 
-@pytest.mark.parametrize("name", ["suite", "ablate_cp", "mobile_figures", "beside_others"])
+@pytest.mark.parametrize(
+    "name", ["suite", "ablate_cp", "mobile_figures", "beside_others", "find_faces", "measure_anonymising"]
+)
 def test_the_help_and_the_examples(name, capsys):
     tool = load_tool(name)
     assert main(["--help"], tool=tool) == 0

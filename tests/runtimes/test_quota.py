@@ -28,7 +28,8 @@ import importlib.util, json, os, sys
 import cv2
 from p3m_edge.cli import main
 from p3m_edge.benchmarks.fingerprint import fingerprint
-from p3m_edge.benchmarks.measure import default_threads
+from p3m_edge.benchmarks.measure import with_threads
+from p3m_edge.benchmarks.report.schema import MeasureOptions
 from p3m_edge.data.parallel import parallel_map
 from p3m_edge.runtimes import Matting
 
@@ -37,7 +38,8 @@ def process(_): return os.getpid()
 if __name__ == "__main__":
     folder = os.path.join(sys.argv[1], "onnxruntime")
     assert main(["run", folder, "nothing.png", "--out", os.path.join(sys.argv[1], "out")]) == 1
-    found = {"fingerprint": fingerprint().usable_cores, "bench": default_threads("cpu"), "opencv": cv2.getNumThreads()}
+    found = {"fingerprint": fingerprint().usable_cores, "opencv": cv2.getNumThreads()}
+    found["bench"] = with_threads(MeasureOptions()).threads
     found["processes"] = len({*parallel_map(process, range(40)), os.getpid()})
     for engine in ("onnxruntime", "openvino"):
         for hint in ("latency", "throughput"):

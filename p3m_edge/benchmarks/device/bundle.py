@@ -1,4 +1,4 @@
-"""A folder that measures artefacts on another machine, and the way of its result back into a report."""
+"""A folder that measures artefacts on another machine (:mod:`p3m_edge.benchmarks.device.results`: the way back)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -15,10 +14,9 @@ import p3m_edge
 from p3m_edge import manifest
 from p3m_edge.benchmarks.device.run import PLAN, SCHEMA_VERSION, BundledArtefact, BundlePlan
 from p3m_edge.benchmarks.report import files
-from p3m_edge.benchmarks.report.schema import BenchmarkReport, MeasureOptions, RowResult, all_reports, identity
+from p3m_edge.benchmarks.report.schema import MeasureOptions, identity
 from p3m_edge.benchmarks.rows import ArtefactRow
-from p3m_edge.errors import ArtefactError, MissingError, OutputError, UsageError
-from p3m_edge.runtimes.golden import limits_of
+from p3m_edge.errors import MissingError, OutputError, UsageError
 
 SCRIPT = "run_bench.py"
 PACKAGE = "p3m_edge.zip"
@@ -99,53 +97,6 @@ def make_bundle(folder: Path, rows: Sequence[ArtefactRow], options: MeasureOptio
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
     return folder
-
-
-def import_results(paths: Iterable[Path], artefacts: Iterable[Path]) -> tuple[BenchmarkReport, ...]:
-    """Read the results of other machines, in the order given; reports within reports are unfolded.
-
-    Parameters
-    ----------
-    paths
-        ``result.json`` or ``report.json`` files.
-    artefacts
-        The artefact folders that the results must be about; none: not checked.
-
-    Raises
-    ------
-    InputError, ArtefactError
-        A file cannot be read, is corrupt, of another schema, or about an artefact that was not given.
-    UsageError
-        A result was given twice.
-    """
-    known = {identity(found): found for found in map(manifest.read, artefacts)}
-    found: list[BenchmarkReport] = []
-    for path in paths:
-        for report in all_reports(files.read(path)):
-            strangers = [row.label for row in report.rows if row.identity is not None and row.identity not in known]
-            if known and strangers:
-                raise ArtefactError(
-                    f"{path} measured another artefact than those given: {', '.join(strangers)}",
-                    hint="give the artefacts that were in the bundle",
-                )
-            for row in report.rows:
-                if row.identity in known:
-                    _check_row(path, row, known[row.identity])
-            alone = replace(report, imported=())
-            if alone in found:
-                raise UsageError(f"{path} holds a result that was given already")
-            found.append(alone)
-    return tuple(found)
-
-
-def _check_row(path: Path, row: RowResult, found: manifest.Manifest) -> None:
-    """Whether a result is about an artefact as its manifest has it."""
-    if (row.engine, row.target) != (found.engine.name, found.target):
-        raise ArtefactError(f"{path} has {row.label} as {row.target} of {row.engine}; the artefact is {found.target}")
-    if row.parity is not None and row.parity.limits not in (None, limits_of(found)):
-        raise ArtefactError(
-            f"{path} held {row.label} against other limits than the artefact's", hint="run the bundle of this artefact"
-        )
 
 
 def _fill(

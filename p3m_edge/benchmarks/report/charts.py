@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from p3m_edge.errors import missing_package
+from p3m_edge.errors import needing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 _LOGARITHMIC = 12.0  # latencies that differ by more than this factor get a logarithmic axis
 _CLOSE = 0.3  # errors that differ by less than this share of the largest get an axis that does not start at zero
 _LEAST_SPAN = 0.03  # of the largest error, on such an axis: noise must not fill the chart
-_MARKERS = {"fp32": "o", "fp16": "s", "int8": "^"}
 _INK, _GRID, _MUTED, _ACCENT = "#16191d", "#dde1e6", "#9ca3af", "#1d5fd1"  # those of the page's style sheet
-_COLOURS = (_ACCENT, "#00736b", "#b4500a", "#7037b8")
+_MARKS = {"fp32": ("o", _ACCENT), "fp16": ("s", "#00736b"), "int8": ("^", "#b4500a")}
+_OTHER_MARK = ("D", "#7037b8")
 _STYLE = {
     "svg.fonttype": "none", "svg.hashsalt": "p3m-edge", "text.parse_math": False, "text.color": _INK, "font.size": 9.5,
     "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.labelcolor": _INK, "axes.edgecolor": _INK,
@@ -60,10 +60,8 @@ class Place(NamedTuple):
 
 def require() -> None:
     """Raise :class:`MissingError` where there is no matplotlib: before a long run whose result is to be drawn."""
-    try:
+    with needing("report"):
         import matplotlib.figure  # noqa: F401 - whether it can be
-    except ImportError as error:
-        raise missing_package("matplotlib", "report", error) from error
 
 
 def bars(title: str, rows: Sequence[Bar], unit: str) -> str:
@@ -175,8 +173,7 @@ def _scale(axes: Axes, places: Sequence[Place], marks: Sequence[float]) -> None:
 
 def _mark(axes: Axes, place: Place, *, alpha: float) -> None:
     """A numbered point with the interval of its median; the shape and the colour tell the precision."""
-    kind = [*_MARKERS].index(place.precision) if place.precision in _MARKERS else -1
-    x, y, shape, colour = place.latency, place.error, _MARKERS.get(place.precision, "D"), _COLOURS[kind]
+    x, y, (shape, colour) = place.latency, place.error, _MARKS.get(place.precision, _OTHER_MARK)
     axes.plot([place.low, place.high], [y, y], "|-", color=colour, alpha=alpha)
     axes.plot(x, y, shape, color=colour, markersize=14, alpha=alpha, gid=f"row-{place.number}", zorder=3)
     axes.annotate(

@@ -13,8 +13,9 @@ import io
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import resources
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -24,8 +25,8 @@ from p3m_edge.benchmarks.report.charts import Place, pareto, scale_is_cut
 from p3m_edge.benchmarks.report.regression import BETWEEN_RUNS
 from p3m_edge.benchmarks.report.schema import Accuracy, BenchmarkReport, RowResult, all_reports
 from p3m_edge.benchmarks.report.tables import megabytes, milliseconds, side_by_side, tables
-from p3m_edge.benchmarks.samples import PAGE_SIDE, VISIBLE, Mattes, Portrait
-from p3m_edge.errors import missing_package
+from p3m_edge.benchmarks.samples import PAGE_SIDE, VISIBLE, Portrait
+from p3m_edge.errors import needing
 from p3m_edge.table import NONE, Table
 
 _TEMPLATE, _STYLE, _SCRIPT = "bench-page.html", "bench-page.css", "bench-page.js"
@@ -44,34 +45,22 @@ class Tile(NamedTuple):
     state: str = ""
 
 
-class PortraitData(TypedDict):
-    """What the script knows of a portrait: pictures are data URIs, alphas those of each choice of a side.
-
-    ``detail`` is where hair is: the zoom, and the middle ``x`` and ``y`` as shares of the picture.
-    """
-
-    name: str
-    detail: dict[str, float]
-    photo: str
-    alphas: dict[str, str]
-
-
 def require() -> None:
     """Raise :class:`MissingError` where a package is absent that the page is made with."""
-    try:
+    with needing("report"):
         import jinja2  # noqa: F401 - whether it can be
-    except ImportError as error:
-        raise missing_package("jinja2", "report", error) from error
     charts.require()
 
 
-def page(report: BenchmarkReport, mattes: Mattes | None = None, commands: Sequence[tuple[str, str]] = ()) -> str:
+def page(
+    report: BenchmarkReport, portraits: Sequence[Portrait] | None = None, commands: Sequence[tuple[str, str]] = ()
+) -> str:
     """The page, as text to be written in UTF-8.
 
     Parameters
     ----------
-    report, mattes
-        Imported runs follow this machine's. None: no sample portraits are shown.
+    report, portraits
+        Imported runs follow this machine's. None: no sample portraits are shown; else the report has their accuracy.
     commands
         What each command does, and the command: how to get these figures again.
 
@@ -83,6 +72,7 @@ def page(report: BenchmarkReport, mattes: Mattes | None = None, commands: Sequen
     require()
     import jinja2
 
+    found = report.accuracy
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_asset), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -99,8 +89,8 @@ def page(report: BenchmarkReport, mattes: Mattes | None = None, commands: Sequen
         badges={**dict.fromkeys(_GOOD, "good"), **dict.fromkeys(_BAD, "bad")},
         between_runs=BETWEEN_RUNS,
         tiles=list(_tiles(report)),
-        chart=None if report.accuracy is None else _chart(report, report.accuracy),
-        mattes=None if mattes is None else _mattes(report, mattes),
+        chart=None if found is None else _chart(report, found),
+        mattes=None if portraits is None or found is None else _mattes(report, found, portraits),
         commands=commands,
     )
 
@@ -206,28 +196,28 @@ def _why(row: RowResult, found: Accuracy) -> str:
     return found.failures.get(row.label, "no matte of it is made here: latency alone")
 
 
-def _mattes(report: BenchmarkReport, mattes: Mattes) -> dict[str, object]:
+def _mattes(report: BenchmarkReport, found: Accuracy, portraits: Sequence[Portrait]) -> dict[str, object]:
     """What the template needs of the portraits: the choices of the two sides, the figures, the data of the script."""
-    made = mattes.portraits[0].mattes if mattes.portraits else {}
+    made = portraits[0].mattes if portraits else {}
     ids = {row.label: f"r{number}" for number, row in enumerate(report.rows) if row.label in made}
     names = {number: label for label, number in ids.items()}
-    names |= {_TRUTH: "true matte"} if mattes.accuracy.true_mattes else {}
-    data = [_script_data(portrait, ids) for portrait in mattes.portraits]
-    reference = ids.get(mattes.accuracy.reference or "")
-    alone = _TRUTH if mattes.accuracy.true_mattes else _PHOTO
+    names |= {_TRUTH: "true matte"} if found.true_mattes else {}
+    data = [_script_data(portrait, ids) for portrait in portraits]
+    reference = ids.get(found.reference or "")
+    alone = _TRUTH if found.true_mattes else _PHOTO
     other = next((number for number in ids.values() if number != reference), alone)
     return {
-        "failures": mattes.accuracy.failures,
-        "reference": mattes.accuracy.reference,
+        "failures": found.failures,
+        "reference": found.reference,
         "side": PAGE_SIDE,
         "names": {**names, _PHOTO: "photograph"},
         "chosen": (reference, other),
         "portraits": [
             (one.name, {"width": one.photo.shape[1], "height": one.photo.shape[0]}, _errors(one))
-            for one in mattes.portraits
+            for one in portraits
             if ids
         ],
-        "megabytes": f"{sum(len(uri) for one in data for uri in (one['photo'], *one['alphas'].values())) / 1e6:.1f}",
+        "megabytes": f"{len(msgspec.json.encode(data)) / 1e6:.1f}",
         "data": data,
     }
 
@@ -245,7 +235,11 @@ def _errors(portrait: Portrait) -> Table:
     return Table("", columns, rows, note)
 
 
-def _script_data(portrait: Portrait, ids: dict[str, str]) -> PortraitData:
+def _script_data(portrait: Portrait, ids: dict[str, str]) -> dict[str, object]:
+    """What the script knows of a portrait: pictures are data URIs, alphas those of each choice of a side.
+
+    ``detail`` is where hair is: the zoom, and the middle ``x`` and ``y`` as shares of the picture.
+    """
     alphas = {ids[label]: _alpha(matte.alpha) for label, matte in portrait.mattes.items()}
     alphas |= {} if portrait.truth is None else {_TRUTH: _alpha(portrait.truth)}
     (left, top, side), (height, width) = portrait.detail, portrait.photo.shape[:2]

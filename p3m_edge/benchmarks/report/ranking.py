@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from p3m_edge.benchmarks.report.schema import BenchmarkReport, Ranking, RowResult, all_reports
 from p3m_edge.benchmarks.statistics import Ratio, paired_ratio, rank
-from p3m_edge.errors import GateError, InputError, P3MEdgeError, PartialError, UsageError, suggestion
+from p3m_edge.errors import GateError, P3MEdgeError, PartialError
 
 
 def rankings(rows: Iterable[RowResult]) -> tuple[Ranking, ...]:
@@ -20,27 +20,10 @@ def rankings(rows: Iterable[RowResult]) -> tuple[Ranking, ...]:
 
 
 def ratios(report: BenchmarkReport, baseline_label: str) -> dict[str, Ratio]:
-    """How many times as fast as the baseline each measured row of its input shape is (bare call), paired by round.
-
-    Raises
-    ------
-    UsageError
-        There is no row of that label.
-    InputError
-        The baseline row was not measured.
-    """
-    rows = {row.label: row for row in report.rows}
-    if baseline_label not in rows:
-        raise UsageError(f"no row is called {baseline_label!r}", hint=suggestion(baseline_label, rows))
-    chosen = rows[baseline_label]
-    if chosen.measured is None:
-        raise InputError(f"the baseline {baseline_label!r} was not measured: {chosen.reason}")
-    reference = chosen.measured.latency.rounds
-    return {
-        label: paired_ratio(reference, row.measured.latency.rounds)
-        for label, row in rows.items()
-        if row.measured is not None and row.shape == chosen.shape
-    }
+    """How many times as fast as the baseline, a measured row, each row of its shape is (bare call), paired."""
+    measured = {row.label: (row.shape, row.measured.latency.rounds) for row in report.rows if row.measured is not None}
+    shape, reference = measured[baseline_label]
+    return {label: paired_ratio(reference, rounds) for label, (own, rounds) in measured.items() if own == shape}
 
 
 def with_baseline(report: BenchmarkReport, label: str | None = None) -> BenchmarkReport:

@@ -48,12 +48,9 @@ class Console:
         self.json = json or lines
         self.lines = lines
         self.debug = debug
+        self._indent = -1 if lines else 2
         self._emitted = False
         self._stdout: IO[str] = sys.stdout
-
-    @property
-    def _indent(self) -> int:
-        return -1 if self.lines else 2
 
     @cached_property
     def out(self) -> RichConsole:

@@ -10,21 +10,22 @@ from pathlib import Path
 
 from p3m_edge import imageio, manifest
 from p3m_edge.benchmarks import samples as sampling
-from p3m_edge.benchmarks.device.bundle import import_results, make_bundle
-from p3m_edge.benchmarks.device.coreml_verification import record
+from p3m_edge.benchmarks.device.bundle import make_bundle
+from p3m_edge.benchmarks.device.results import import_results, record
 from p3m_edge.benchmarks.fingerprint import fingerprint
-from p3m_edge.benchmarks.measure import default_threads, measure
+from p3m_edge.benchmarks.measure import measure, with_threads
 from p3m_edge.benchmarks.report import page as pages
 from p3m_edge.benchmarks.report import render as reports
 from p3m_edge.benchmarks.report.ranking import failure, with_baseline
 from p3m_edge.benchmarks.report.regression import compare, earlier_report, regression
 from p3m_edge.benchmarks.report.schema import BenchmarkReport, MeasureOptions
 from p3m_edge.benchmarks.rows import ArtefactRow, EagerRow, Row, artefact_rows, on_devices
-from p3m_edge.benchmarks.samples import Mattes, SamplePortrait
+from p3m_edge.benchmarks.samples import Portrait
 from p3m_edge.cli.options import argument, fill, given, option, words
 from p3m_edge.cli.options.shared import DEVICE_HELP
 from p3m_edge.cli.options.values import SIZE, Size, duration, natural, path, picture_size
 from p3m_edge.cli.ui import Bars, Console, progress
+from p3m_edge.data.sample import Item
 from p3m_edge.errors import P3MEdgeError, UsageError
 from p3m_edge.runtimes.engines import coreml
 
@@ -146,7 +147,7 @@ def run(args: Arguments, console: Console) -> None:
     errors: list[P3MEdgeError] = []
     with progress(console, lines=10) as bars:
         report = _report(args, every, settings, imported, bars)
-        report, mattes = _with_more(args, rows, report, samples, bars, errors)
+        report, portraits = _with_more(args, rows, report, samples, bars, errors)
     with _kept(errors):
         report = replace(report, comparison=None if earlier is None else compare(report, earlier))
     for line in record(imported, args.artefacts):
@@ -155,13 +156,13 @@ def run(args: Arguments, console: Console) -> None:
         for written in reports.write(report, args.out):
             console.note(f"written: {written}")
     if args.html is not None:
-        console.write(args.html, pages.page(report, mattes, tuple(commands(args, rows, report))))
+        console.write(args.html, pages.page(report, portraits, tuple(commands(args, rows, report))))
     error = regression(report) or failure(report) or next(iter(errors), None)
     warnings = report.conditions.warnings if console.json else ()  # the tables show them
     console.emit(report, reports.parts(report), error, warnings)
 
 
-def _samples(args: Arguments) -> tuple[SamplePortrait, ...]:
+def _samples(args: Arguments) -> tuple[Item, ...]:
     """The samples of a page, checked before anything is measured; none without ``--html`` or without an artefact."""
     if args.html is None:
         if args.samples:
@@ -236,8 +237,7 @@ def _earlier(
     if path is None:
         return None
     if every:
-        settings = replace(settings, threads=settings.threads or default_threads(settings.device))
-        return earlier_report(path, fingerprint(), settings, [row.label for row in every])
+        return earlier_report(path, fingerprint(), with_threads(settings), [row.label for row in every])
     if imported:
         first = imported[0]
         return earlier_report(path, first.machine, first.options, [row.label for row in first.rows])
@@ -256,9 +256,9 @@ def _report(
 
 
 def _with_more(
-    args: Arguments, rows: tuple[ArtefactRow, ...], report: BenchmarkReport, samples: tuple[SamplePortrait, ...],
+    args: Arguments, rows: tuple[ArtefactRow, ...], report: BenchmarkReport, samples: tuple[Item, ...],
     bars: Bars, errors: list[P3MEdgeError],
-) -> tuple[BenchmarkReport, Mattes | None]:  # fmt: skip
+) -> tuple[BenchmarkReport, tuple[Portrait, ...] | None]:  # fmt: skip
     """The report with OpenVINO's ``benchmark_app`` and the errors of the samples' mattes, and these, as wanted."""
     from p3m_edge.benchmarks import benchmark_app
 
@@ -268,12 +268,14 @@ def _with_more(
             if args.against_benchmark_app and row.label in usable:
                 found = benchmark_app.compare(row, report.options, progress=bars.progress)
                 report = replace(report, benchmark_app=(*report.benchmark_app, found))
-    mattes = None
+    portraits: tuple[Portrait, ...] | None = None
     with _kept(errors):
         if samples and rows:
-            mattes = sampling.matte(rows, report, samples, reference=args.reference, progress=bars.progress)
-            report = replace(report, accuracy=mattes.accuracy)
-    return report, mattes
+            portraits, accuracy = sampling.matte(
+                rows, report, samples, reference=args.reference, progress=bars.progress
+            )
+            report = replace(report, accuracy=accuracy)
+    return report, portraits
 
 
 @contextmanager

@@ -25,9 +25,8 @@ from p3m_edge.cli.verbs import export as exporting
 from p3m_edge.cli.verbs import verify as verifying
 from p3m_edge.cli.verbs.verify import Verification
 from p3m_edge.data.pixels import encode_jpeg
-from p3m_edge.data.recipe import make_folder
+from p3m_edge.data.recipe import is_new
 from p3m_edge.data.sheet import sheet
-from p3m_edge.errors import OutputError
 from p3m_edge.pictures.results import Recipe
 from p3m_edge.runtimes import Matting
 from p3m_edge.table import Table, table
@@ -128,10 +127,8 @@ def run(args: Arguments, console: Console) -> None:
 
 def claim(folder: Path) -> None:
     """Make the folder, or take one that an earlier demo made; an :class:`OutputError` for any other."""
-    make_folder(folder)
-    if not (folder / _MARKER).is_file() and any(folder.iterdir()):
-        raise OutputError(f"{folder} holds files that the demo did not write", hint="choose a new folder with --out")
-    atomic_write(folder / _MARKER, _MARKED)
+    if is_new(folder / _MARKER):
+        atomic_write(folder / _MARKER, _MARKED)
 
 
 def _matte(folder: Path, artefact: Path) -> tuple[str, ...]:
