@@ -30,7 +30,7 @@ Kind = Literal["alpha", "cutout", "composite", "blur", "base"]
 """The matte in grey; the subject with an alpha channel; on another background; before its own background, blurred; the
 frames as they are, as the layer below the cut-out."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_SAMPLES = 10_000  # frames whose times are kept
+_SAMPLES = 100  # frames whose times are kept
 _WARM_UP = 15  # frames before the first one that is wanted, which the stabiliser sees
 
 

@@ -1,8 +1,8 @@
-"""Clips with exact alphas, to see whether mattes flicker: a portrait that moves, before a panning background or a wall.
-"""
+"""Short clips with exact alphas, to see whether mattes flicker: a portrait that moves before its background."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -64,14 +64,13 @@ def draw_clip(seed: int, count: int) -> Clip:
     rng = np.random.default_rng(seed)
     way, pan = rng.uniform(-_WAY, _WAY, 2), rng.uniform(-_PAN, _PAN, 2)
     turn, growth = rng.uniform(-_TURN, _TURN), rng.uniform(-_GROWTH, _GROWTH)
-    shots = [
-        _shot(
-            _seen(person, number * way, number * turn, 1 + number * growth), _seen(background, number * pan), _NOISE, rng
-        )
-        for number in range(count)
-    ]  # fmt: skip
-    clip = Clip(*map(tuple, zip(*shots, strict=True)))
-    for array in (*clip.frames, *clip.alphas):
+    shots = []
+    for number in range(count):
+        layer = _seen(person, number * way, number * turn, 1 + number * growth)
+        shots.append(_shot(layer, _seen(background, number * pan), _NOISE, rng))
+    clip = _clip(shots)
+    drawn: tuple[Array, ...] = (*clip.frames, *clip.alphas)
+    for array in drawn:
         array.flags.writeable = False  # they are handed out again
     return clip
 
@@ -103,7 +102,11 @@ def draw_call(seed: int, count: int, enters: int = 0) -> Clip:
         layer = _seen(person, way, turn, 1 + growth) * np.float32(number >= enters)
         light = 1 + _LAMP * np.sin(2 * np.pi * _HERTZ * time + phases[2])
         shots.append(_shot(layer, wall, sigma, rng, light))
-    return Clip(*map(tuple, zip(*shots, strict=True)))
+    return _clip(shots)
+
+
+def _clip(shots: Sequence[tuple[Image, NDArray[np.float32]]]) -> Clip:
+    return Clip(tuple(frame for frame, _ in shots), tuple(alpha for _, alpha in shots))
 
 
 def _leaning(count: int, rng: np.random.Generator) -> Array:
