@@ -21,7 +21,7 @@ from p3m_edge.runtimes.contract import Images
 Floats = NDArray[np.float32]
 
 _SECONDS = 0.15  # after which the matte of a picture that stands still is the network's by 63 %
-_STILL, _MOVES = 3, 8  # the difference of colours, 0..255, up to which a pixel stands still, and from which it moves
+_STILL, _MOVES = 3, 7  # the difference of colours, 0..255, up to which a pixel stands still, and from which it moves
 _MEAN, _REACH = 3, 5  # sides, in pixels of half the size: over which noise is averaged, and as far as motion counts
 
 
