@@ -12,7 +12,7 @@ import pytest
 
 from p3m_edge import metrics
 from p3m_edge.data.synth import CLEAN, portrait
-from p3m_edge.data.synth.clip import MOST, SIDE, draw_call, draw_clip
+from p3m_edge.data.synth.clip import FAR, MOST, SIDE, draw_call, draw_clip, draw_far
 from p3m_edge.errors import InputError
 
 SEED, COUNT = 7, 3
@@ -84,3 +84,14 @@ def test_a_call_is_a_person_who_rests_and_moves_before_a_wall():
     assert max(ways) > 5 * min(ways)
     again = draw_call(SEED, enters + 1, enters)
     assert all(np.array_equal(one, other) for one, other in zip(again.frames, clip.frames, strict=False))
+
+
+def test_who_is_far_is_small_and_stands_on_the_lower_edge():
+    clip = draw_far(SEED, 3)
+    assert {frame.shape for frame in clip.frames} == {(FAR[1], FAR[0], 3)}
+    for alpha in clip.alphas:
+        rows = np.flatnonzero(alpha.max(axis=1) > 0.5)
+        assert FAR[1] / 2 <= rows[0] < 0.9 * FAR[1]
+        assert rows[-1] == FAR[1] - 1
+        assert alpha[:, [0, -1]].max() == 0
+    assert not np.array_equal(clip.alphas[0], clip.alphas[-1])

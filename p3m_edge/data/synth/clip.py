@@ -28,6 +28,9 @@ _REST, _MOVE = (0.3, 1.0), (0.4, 0.8)  # seconds that a person in a call sits st
 _LEAN = (16.0, 6.0, 2.5, 0.015)  # how far, at most, from the middle: pixels across and down, degrees, a share
 _BREATH = (1.0, 0.7)  # pixels across and down, all the time, once in 3 to 5 seconds
 _SENSOR = (3.0, 5.0)  # standard deviation in grey levels
+FAR = 1280, 720
+"""Width and height of the frames in which a person is small."""
+_WALK = 4.0  # pixels a frame, at most
 _LAMP, _HERTZ = 0.01, 10.0  # lamps on 50 Hz flicker 100 times a second, which 30 frames a second show as 10
 
 
@@ -105,6 +108,29 @@ def draw_call(seed: int, count: int, enters: int = 0) -> Clip:
     return _clip(shots)
 
 
+def draw_far(seed: int, count: int) -> Clip:
+    """Draw a person who is small in frames of ``FAR`` and walks by: up to half as high as the frame.
+
+    Parameters
+    ----------
+    seed
+        Of the portrait (:func:`p3m_edge.data.synth.portrait`), the motion and the noise, >= 0.
+    count
+        How many frames.
+    """
+    person, background = _layers(seed, *FAR)
+    rng = np.random.default_rng(seed)
+    share, walk, sigma = rng.uniform(0.3, 0.5), rng.uniform(-_WALK, _WALK), rng.uniform(*_SENSOR)
+    small = cv2.resize(person, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+    high, wide = small.shape[:2]
+    shots = []
+    for number in range(count):
+        place = (FAR[0] - wide) / 2 + walk * (number - count / 2), FAR[1] - high + 1
+        shift = np.array([[1.0, 0.0, place[0]], [0.0, 1.0, place[1]]])
+        shots.append(_shot(f32(cv2.warpAffine(small, shift, FAR)), background, sigma, rng))
+    return _clip(shots)
+
+
 def _clip(shots: Sequence[tuple[Image, NDArray[np.float32]]]) -> Clip:
     return Clip(tuple(frame for frame, _ in shots), tuple(alpha for _, alpha in shots))
 
@@ -122,9 +148,9 @@ def _leaning(count: int, rng: np.random.Generator) -> Array:
     return np.array(places[:count]) * _LEAN
 
 
-def _layers(seed: int) -> tuple[Array, Array]:
-    """A portrait of the canvas's size: the person, premultiplied ``[_CANVAS, _CANVAS, 4]``, and the background."""
-    drawn = portrait(seed, _CANVAS, _CANVAS, CLEAN)
+def _layers(seed: int, width: int = _CANVAS, height: int = _CANVAS) -> tuple[Array, Array]:
+    """A portrait: the person, premultiplied ``[height, width, 4]``, and the background ``[height, width, 3]``."""
+    drawn = portrait(seed, width, height, CLEAN)
     assert drawn.foreground is not None
     assert drawn.background is not None
     alpha = drawn.alpha[..., None].astype(np.float32) / 255
