@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -27,11 +28,16 @@ Predict = Callable[[Image], NDArray[np.float32]]
 _PLAIN = (60, 160, 90)
 
 
-def artefact(folder: Path, threads: int | None) -> Predict:
-    """As an app runs it."""
+def opened(folder: Path, threads: int | None, dtype: Literal["float32", "uint8"] = "float32") -> Matting:
+    """An artefact, as an app opens it, whatever there is to warn of."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        matting = Matting(folder, threads=threads)
+        return Matting(folder, threads=threads, dtype=dtype)
+
+
+def artefact(folder: Path, threads: int | None) -> Predict:
+    """As an app runs it."""
+    matting = opened(folder, threads)
     return lambda rgb: np.asarray(matting(rgb), dtype=np.float32)
 
 

@@ -23,7 +23,6 @@ import math
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -249,7 +248,10 @@ def report(arguments: argparse.Namespace) -> tuple[object, Iterable[Table]]:
         with FileSink(clip) as sink:
             for number, frame in enumerate(itertools.islice(itertools.cycle(frames), count)):
                 sink.write(_frame(frame, number), frame)
-        opened = {str(path): stack.enter_context(_opened(path, arguments.threads)) for path in arguments.artefacts}
+        opened = {
+            str(path): stack.enter_context(quality.opened(path, arguments.threads, "uint8"))
+            for path in arguments.artefacts
+        }
         benches = {name: Bench(matting, frames, clip, folder, count) for name, matting in opened.items()}
         tasks = {f"{method}\0{name}": task for method, each in benches.items() for name, task in each.tasks().items()}
         medians = in_turns({**tasks, **(loops := selfie_loop(frames, count))}, arguments.rounds)
@@ -279,12 +281,6 @@ def report(arguments: argparse.Namespace) -> tuple[object, Iterable[Table]]:
         ),
         quality.table("Memory, MB", grown, "method frames settled end", settled=".1f", end=".1f"),
     )  # fmt: skip
-
-
-def _opened(folder: Path, threads: int | None) -> Matting:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return Matting(folder, threads=threads, dtype="uint8")
 
 
 def _frame(image: Image, number: int) -> Frame:

@@ -35,7 +35,7 @@ frames as they are, as the layer below the cut-out."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Behind = Sequence[int] | Array | str | Path
 """A background: three values in 0..255, a picture ``[h, w, 3]``, or a video file."""
-_SAMPLES = 10_000  # frames whose times are kept
+_SAMPLES = 100  # frames whose times are kept
 _WARM_UP = 15  # frames before the first one that is wanted, which the stabiliser sees
 
 

@@ -17,6 +17,7 @@ from p3m_edge.arrays import Pixels
 from p3m_edge.atomic import LEFTOVERS, atomic_write, reason
 from p3m_edge.errors import OutputError, UsageError
 from p3m_edge.imageio import write_png
+from p3m_edge.resources import release_memory
 from p3m_edge.video.codecs import Codec, Format
 from p3m_edge.video.frame import Frame
 from p3m_edge.video.sink import FRAME_NAME
@@ -165,6 +166,7 @@ class FileDraft(Draft):
     def _close(self, sink: FileSink) -> None:
         self._before, self._sink = sink.last, None
         sink.close()
+        release_memory()  # that of the encoder, each time another one
 
     def _name(self, number: int) -> str:
         return f"{number:09}{self.path.suffix}"

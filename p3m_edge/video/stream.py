@@ -23,6 +23,7 @@ from p3m_edge.refine import Place
 from p3m_edge.runtimes import Matting
 from p3m_edge.runtimes.contract import Images
 from p3m_edge.runtimes.engine import Ticket
+from p3m_edge.video.follow import Follower, View
 from p3m_edge.video.frame import Alpha, Frame, Matted, Timings, eight_bits
 from p3m_edge.video.source import ArraySource, Source
 from p3m_edge.video.stabilise import Stabiliser
@@ -126,6 +127,7 @@ class _Begun:
     image: Images
     place: Place
     ticket: Ticket
+    view: View | None
     taken: float
     began: float
     dropped: int
@@ -154,6 +156,9 @@ class MattingStream:
         Steady the mattes in time (:mod:`p3m_edge.video.stabilise`), or a stage that does something else there.
     effect
         Makes the picture of each result, such as a :class:`~p3m_edge.video.background.VideoBackground`; None: none is.
+    follow
+        The network looks at the part of the frame around the person (:mod:`p3m_edge.video.follow`), one frame after the
+        other. The matting's ``select`` must be ``all`` or ``largest``.
 
     Raises
     ------
@@ -165,7 +170,7 @@ class MattingStream:
 
     def __init__(
         self, source: Source | Iterable[Pixels] | None, matting: Matting, *, stabilise: bool | Stage = True,
-        effect: Render | TimedRender | None = None,
+        effect: Render | TimedRender | None = None, follow: bool = False,
     ) -> None:  # fmt: skip
         arguments.instance("the matting", matting, Matting)
         if not callable(stabilise):
@@ -181,8 +186,12 @@ class MattingStream:
                 text = f"the {what} gives {order}, and the matting takes {matting.colour}"
                 raise UsageError(text, hint="give both the same colour=")
         self._matting, self._stage, self._effect = matting, stabilise, effect
+        self._follower = Follower() if arguments.switch("follow", follow) else None
+        if follow and matting.select not in ("all", "largest"):
+            raise UsageError("with follow=True, select is 'all' or 'largest': places in the frame are not followed")
         self._live = self._source is None or self._source.live
-        self._at_work = 1 if self._live else matting.engine.info.requests + 1  # enough to keep the engine busy
+        # Enough to keep the engine busy; one, where the next frame is late already or waits for what was found.
+        self._at_work = 1 if self._live or follow else matting.engine.info.requests + 1
         self._frames = _Queue[Frame](2, newest=self._live)
         self._inferred, self._results = _Queue[_Inferred](1), _Queue[Matted](1)
         self._threads: list[threading.Thread] = []
@@ -289,6 +298,8 @@ class MattingStream:
             while begun and (len(begun) >= self._at_work or self._frames.is_empty()):
                 one = begun.popleft()
                 alpha = self._matting.engine.collect(one.ticket)["alpha"][0, 0]
+                if self._follower is not None and one.view is not None:
+                    self._follower.found(alpha, one.place.geometry, one.view)
                 if not self._inferred.put(_Inferred(one, alpha, time.perf_counter())):
                     return
         if self._frames.error is not None:
@@ -296,9 +307,11 @@ class MattingStream:
 
     def _begin(self, frame: Frame) -> _Begun:
         taken = time.perf_counter()
-        image, place = self._matting.prepare(eight_bits(frame.image))
+        shape = getattr(frame.image, "shape", ())
+        view = None if self._follower is None or len(shape) < 2 else self._follower.view(shape, frame.time)
+        image, place = self._matting.prepare(eight_bits(frame.image if view is None else frame.image[view]))
         began = time.perf_counter()
-        return _Begun(frame, image, place, self._matting.begin(image), taken, began, self.dropped)
+        return _Begun(frame, image, place, self._matting.begin(image), view, taken, began, self.dropped)
 
     def _finish_all(self) -> None:
         while self._results.wait_for_room() and (item := self._inferred.take()) is not None:
@@ -313,6 +326,9 @@ class MattingStream:
         alpha = self._stage(item.alpha, begun.image, frame.time)
         steadied = time.perf_counter()
         refined = self._matting.finish(alpha, begun.place)
+        if begun.view is not None:
+            part, refined = refined, np.zeros(frame.image.shape[:2], refined.dtype)
+            refined[begun.view] = part
         finished = time.perf_counter()
         picture = None if self._effect is None else rendered(self._effect, frame, refined)
         end = time.perf_counter()

@@ -12,7 +12,7 @@ import pytest
 
 from p3m_edge import metrics
 from p3m_edge.data.synth import CLEAN, portrait
-from p3m_edge.data.synth.clip import MOST, SIDE, draw_clip
+from p3m_edge.data.synth.clip import FAR, MOST, SIDE, draw_call, draw_clip, draw_far
 from p3m_edge.errors import InputError
 
 SEED, COUNT = 7, 3
@@ -65,3 +65,33 @@ def test_it_comes_again_in_another_process():
 def test_what_is_refused(seed, count):
     with pytest.raises(InputError):
         draw_clip(seed, count)
+
+
+def test_a_call_is_a_person_who_rests_and_moves_before_a_wall():
+    count, enters = 40, 3
+    clip = draw_call(SEED, count, enters)
+    assert len(clip.frames) == len(clip.alphas) == count
+    empty, there = clip.alphas[enters - 1], clip.alphas[enters]
+    assert empty.max() == 0
+    assert there.max() == 1
+    nobody = np.max(clip.alphas, axis=0) == 0
+    wall = np.stack([frame[nobody].mean(axis=0) for frame in clip.frames])
+    assert np.abs(wall / wall.mean(axis=0) - 1).max() < 0.02  # lamps and noise alone
+    noise = clip.frames[1][nobody].astype(float) - clip.frames[0][nobody]
+    assert 3 < noise.std() / np.sqrt(2) < 5.5
+    ways = [float(np.abs(after - before).mean()) for before, after in pairwise(clip.alphas[enters:])]
+    assert min(ways) > 0
+    assert max(ways) > 5 * min(ways)
+    again = draw_call(SEED, enters + 1, enters)
+    assert all(np.array_equal(one, other) for one, other in zip(again.frames, clip.frames, strict=False))
+
+
+def test_who_is_far_is_small_and_stands_on_the_lower_edge():
+    clip = draw_far(SEED, 3)
+    assert {frame.shape for frame in clip.frames} == {(FAR[1], FAR[0], 3)}
+    for alpha in clip.alphas:
+        rows = np.flatnonzero(alpha.max(axis=1) > 0.5)
+        assert FAR[1] / 2 <= rows[0] < 0.9 * FAR[1]
+        assert rows[-1] == FAR[1] - 1
+        assert alpha[:, [0, -1]].max() == 0
+    assert not np.array_equal(clip.alphas[0], clip.alphas[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -105,6 +106,20 @@ def test_cutouts_keep_their_alpha(matting: Matting, tmp_path: Path, name: str, c
     largest = {"qtrle": 0, "prores": 2, "vp9": 40}[codec]
     for frame, alpha in zip(found, wanted, strict=True):
         assert np.abs(frame.to_ndarray(format="rgba")[..., 3] - alpha).max() <= largest
+
+
+def test_nothing_is_kept_of_frames_that_are_done(matting: Matting, long_clip: Path, tmp_path: Path) -> None:
+    """Objects are counted, because memory itself goes up and down with the allocator."""
+    counts: dict[int, int] = {}
+
+    def count(done: int, of: int | None) -> None:
+        if done in (SEGMENT // 2, SEGMENT + 30):
+            gc.collect()
+            counts[done] = len(gc.get_objects())
+
+    matte_video(long_clip, {"base": tmp_path / "out.mp4"}, matting, progress=count)
+    first, last = counts.values()
+    assert last - first < SEGMENT // 6
 
 
 def test_segments_make_no_difference(matting: Matting, long_clip: Path, tmp_path: Path) -> None:
