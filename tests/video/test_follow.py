@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from p3m_edge.errors import UsageError
-from p3m_edge.preprocess import fit, to_network
+from p3m_edge.preprocess import Resize, fit, to_network
 from p3m_edge.runtimes import Matting
 from p3m_edge.video import MattingStream
 from p3m_edge.video.follow import Follower, View
@@ -29,10 +29,10 @@ def person(left: int, top: int, width: int = 60, height: int = 100) -> NDArray[n
     return frame
 
 
-def look(follower: Follower, frame: NDArray[np.uint8], time: float, resize: str = "stretch") -> View:
+def look(follower: Follower, frame: NDArray[np.uint8], time: float, resize: Resize = "stretch") -> View:
     """What is seen of the frame, by a network that takes white for people."""
     view = follower.view(frame.shape, time)
-    image, geometry = to_network(frame[view], 128, 128, resize)  # type: ignore[arg-type]
+    image, geometry = to_network(frame[view], 128, 128, resize)
     alpha: NDArray[np.float32] = np.float32(1 / 255) * image[..., 0]
     follower.found(alpha, geometry, view)
     return view
@@ -94,7 +94,7 @@ def test_a_stream_has_mattes_of_whole_frames(tmp_path: Path) -> None:
             assert result.alpha.shape == (70, 110)
             np.testing.assert_array_equal(result.alpha, again.alpha)
         with pytest.raises(UsageError):
-            MattingStream(frames, matting, follow=1)  # type: ignore[arg-type]
+            MattingStream(frames, matting, follow=1)  # type: ignore[arg-type]  # no truth value
         matting.select = (3, 3)
         with pytest.raises(UsageError, match="places in the frame"):
             MattingStream(frames, matting, follow=True)
