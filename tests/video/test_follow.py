@@ -39,7 +39,7 @@ def look(follower: Follower, frame: NDArray[np.uint8], time: float, resize: Resi
 
 
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])
-def test_it_looks_around_a_person_who_is_small(resize: str) -> None:
+def test_it_looks_around_a_person_who_is_small(resize: Resize) -> None:
     follower = Follower()
     assert look(follower, person(300, 100), 0.0, resize) == WHOLE
     rows, columns = look(follower, person(300, 100), 0.1, resize)
