@@ -1,6 +1,6 @@
 """Flicker and hands on real video: the clips ``asl_*``, a webcam and people who sign, without mattes.
 
-    python -m p3m_edge.benchmarks.clips ARTEFACT --data DATA [--strip PNG] [--json]
+    python -m p3m_edge.benchmarks.clips ARTEFACT --data DATA [--json]
 
 Every frame is matted by itself, without a stabiliser, as :class:`~p3m_edge.runtimes.Matting` does it; where MediaPipe
 is installed, its Selfie Segmentation is measured too (see :mod:`p3m_edge.benchmarks.photographs`). Two measures:
@@ -11,8 +11,7 @@ is installed, its Selfie Segmentation is measured too (see :mod:`p3m_edge.benchm
   their pixels kept), on 20 frames. ``asl_hands.json`` beside this file has the hands and says how they were marked.
   Most of them are in front of the body, where a matte is easily whole; those before the wall are the harder ones.
 
-DATA holds ``clips/asl_*/clip.mkv``. ``--strip`` draws frames of one clip, and below them the person before a plain
-colour, the face hidden in both; the clips' credit stands below.
+DATA holds ``clips/asl_*/clip.mkv``.
 """
 
 from __future__ import annotations
@@ -30,12 +29,8 @@ from numpy.typing import NDArray
 
 from p3m_edge.benchmarks import quality
 from p3m_edge.benchmarks.quality import Predict
-from p3m_edge.data.anonymize.hide import anonymize
-from p3m_edge.data.detect import Box
 from p3m_edge.data.sample import Image
-from p3m_edge.data.sheet import sheet
 from p3m_edge.errors import InputError
-from p3m_edge.imageio import write_png
 from p3m_edge.metrics import flicker
 from p3m_edge.table import Table
 
@@ -44,10 +39,6 @@ ClipHands = Mapping[int, Sequence[Sequence[tuple[int, int]]]]
 Edges = tuple[int, int, int, int]
 """Left, top, right and lower edge, in pixels."""
 
-CREDIT = (
-    "Frames: asl_gestures/sister.mkv, github.com/intel-iot-devkit/sample-videos, CC BY 4.0 "
-    "(creativecommons.org/licenses/by/4.0); cut, the face hidden, in the lower row the background replaced"
-)
 KEPT = 0.5
 """The alpha from which on a pixel counts as kept."""
 WHOLE = 0.95
@@ -56,7 +47,7 @@ WHOLE = 0.95
 
 @dataclass(frozen=True)
 class Strip:
-    """What ``--strip`` shows: a clip, the numbers of its frames, their part, and the face in them."""
+    """What a strip shows: a clip, the numbers of its frames, their part, and the face in them."""
 
     clip: str
     frames: tuple[int, ...]
@@ -99,7 +90,7 @@ class ClipScore:
 
 
 def read_marks() -> Marks:
-    """The hands of each clip, and what the strip shows."""
+    """The hands of each clip, and what a strip shows."""
     return msgspec.json.decode(Path(__file__).with_name("asl_hands.json").read_bytes(), type=Marks)
 
 
@@ -171,46 +162,21 @@ def _score(method: str, clip: str, frames: int, flickers: float, found: Sequence
     return ClipScore(method, clip, frames, flickers, len(found), whole, share, min(kept, default=None))
 
 
-def draw_strip(predict: Predict, frames: Sequence[Image], shown: Strip) -> Image:
-    """Frames above, the person before a plain colour below, the face hidden in both, and the credit.
-
-    ``predict`` sees the frames as they are.
-    """
-    x, y, x_end, y_end = shown.face
-    face = Box(x, y, x_end - x, y_end - y, 1.0, "hand")
-    left, top, right, bottom = shown.window
-    above, below = [], []
-    for number in shown.frames:
-        hidden = anonymize(frames[number], [face]).image
-        plain = quality.on_plain(hidden, predict(frames[number]))
-        above.append((f"frame {number}", hidden[top:bottom, left:right]))
-        below.append(("", plain[top:bottom, left:right]))
-    picture = cv2.copyMakeBorder(sheet([above, below], 200), 0, 12, 0, 0, cv2.BORDER_CONSTANT, value=(250,) * 3)
-    place = (4, picture.shape[0] - 10)
-    cv2.putText(picture, CREDIT, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (60, 60, 60), 1, cv2.LINE_AA)
-    return np.asarray(picture, dtype=np.uint8)
-
-
 def report(arguments: argparse.Namespace) -> tuple[object, Iterable[Table]]:
     """The document and the table."""
     files, marks = clips(arguments.data), read_marks()
     own = quality.artefact(arguments.artefact, arguments.threads)
     scores = list(measure({str(arguments.artefact): own} | quality.selfie(), files, marks.hands))
-    if arguments.strip is not None:
-        if marks.strip.clip not in files:
-            raise InputError(f"--strip shows {marks.strip.clip}, which {arguments.data} has not")
-        write_png(arguments.strip, draw_strip(own, read_frames(files[marks.strip.clip]), marks.strip))
     formats = {"flicker": ".3f", "kept": ".1%", "worst": ".1%"}
     table = quality.table("", scores, "method clip frames flicker hands whole kept worst", **formats)
     return list(map(asdict, scores)), [table]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print, and draw what was asked for."""
+    """Measure and print."""
     parser = quality.parser(__doc__)
     parser.add_argument("artefact", type=Path, metavar="ARTEFACT")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds clips/asl_*")
-    parser.add_argument("--strip", type=Path, metavar="PNG", help="draw frames of one clip with their mattes")
     return quality.run(parser, report, arguments)
 
 

@@ -1,6 +1,6 @@
 """What the stabiliser of streams does to mattes: flicker, error, lag, and how fast a person is there who appears.
 
-    python -m p3m_edge.benchmarks.stabiliser ARTEFACT [--data DATA] [--json]
+    python -m p3m_edge.benchmarks.stabiliser ARTEFACT [--data DATA [--strip PNG]] [--json]
 
 Every sequence is matted by the artefact and steadied as a stream does it; all is measured at the frames' size, before
 and after that. Goals are those of the project, and ``reached`` says whether they are.
@@ -16,29 +16,36 @@ and after that. Goals are those of the project, and ``reached`` says whether the
 * ``real``: the clips ``asl_*`` in DATA, without true mattes: their flicker (:func:`p3m_edge.metrics.flicker`).
 
 dtSSD is the instability and SAD the error against the true alphas, means of the clips (``far``: medians, because a
-wall that the network takes for a person would outweigh all else). ``lag`` says by how many frames
-the changes of the mattes come after those of the truth: the maximum of their cross-correlation.
+wall that the network takes for a person would outweigh all else). ``lag`` says by how many frames the changes of the
+mattes come after those of the truth: the maximum of their cross-correlation. ``--strip`` draws frames of one real clip,
+and below them the person before a plain colour, with both kinds of mattes; the face is hidden, the credit below.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from p3m_edge import metrics
 from p3m_edge.benchmarks import quality
-from p3m_edge.benchmarks.clips import clips, read_frames
+from p3m_edge.benchmarks.clips import Strip, clips, read_frames, read_marks
+from p3m_edge.data.anonymize.hide import anonymize
+from p3m_edge.data.detect import Box
 from p3m_edge.data.sample import Image
+from p3m_edge.data.sheet import sheet
 from p3m_edge.data.synth.clip import MOST, RATE, draw_call, draw_clip, draw_far
+from p3m_edge.errors import UsageError
+from p3m_edge.imageio import write_png
 from p3m_edge.runtimes import Matting
 from p3m_edge.table import Table
 from p3m_edge.video import MattingStream, Stabiliser
@@ -49,6 +56,10 @@ SEEDS = range(10_000, 10_008)
 CALL, ENTERS = 90, 15
 """Frames of a call; the first frame with the person who appears."""
 FAR_FRAMES = 20
+CREDIT = (
+    "Frames: asl_gestures/sister.mkv, github.com/intel-iot-devkit/sample-videos, CC BY 4.0 "
+    "(creativecommons.org/licenses/by/4.0); cut, the face hidden, the background replaced below"
+)
 _FURTHEST = 3  # frames of lag, either way, that are looked for
 _DRAWN = (("dtSSD", -0.3), ("SAD", 0.02), ("lag", 0.25))
 _FLICKER, _APPEARS = -0.3, 0.95
@@ -149,6 +160,25 @@ def real(matting: Matting, files: Iterable[Path]) -> Figure:
     return _change("real", "flicker", before, after, _FLICKER)
 
 
+def draw_strip(frames: Sequence[Image], kinds: Mapping[str, Mattes], shown: Strip) -> Image:
+    """Frames above, below them the person before a plain colour, in a row for the mattes of each kind, and the credit.
+
+    The face is hidden; the mattes are those of the frames as they are.
+    """
+    x, y, x_end, y_end = shown.face
+    face = Box(x, y, x_end - x, y_end - y, 1.0, "hand")
+    left, top, right, bottom = shown.window
+    hidden = {number: anonymize(frames[number], [face]).image for number in shown.frames}
+    rows = [[(f"frame {number}", picture[top:bottom, left:right]) for number, picture in hidden.items()]]
+    for kind, alphas in kinds.items():
+        plain = (quality.on_plain(picture, alphas[number]) for number, picture in hidden.items())
+        rows.append([("" if place else kind, each[top:bottom, left:right]) for place, each in enumerate(plain)])
+    picture = cv2.copyMakeBorder(sheet(rows, 200), 0, 12, 0, 0, cv2.BORDER_CONSTANT, value=(250,) * 3)
+    place = (4, picture.shape[0] - 10)
+    cv2.putText(picture, CREDIT, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (60, 60, 60), 1, cv2.LINE_AA)
+    return np.asarray(picture, dtype=np.uint8)
+
+
 def _change(kind: str, what: str, before: float, after: float, goal: float) -> Figure:
     change = after / before - 1 if before else 0.0
     return Figure(kind, what, before, after, change, f"at most {goal:+.0%}", change <= goal)
@@ -156,12 +186,19 @@ def _change(kind: str, what: str, before: float, after: float, goal: float) -> F
 
 def report(arguments: argparse.Namespace) -> tuple[object, Iterable[Table]]:
     """The document and the table."""
-    files = () if arguments.data is None else clips(arguments.data).values()
-    seeds = SEEDS[: arguments.count]
+    files, shown, seeds = {}, read_marks().strip, SEEDS[: arguments.count]
+    if arguments.data is not None:
+        files = clips(arguments.data)
+    if arguments.strip is not None and shown.clip not in files:
+        raise UsageError(f"--strip shows {shown.clip}, which --data DIR must hold")
     with quality.opened(arguments.artefact, arguments.threads) as matting:
         rows = [*drawn("call", matting, seeds), *drawn("glide", matting, seeds), appears(matting, seeds)]
         rows += far(matting, seeds)
-        rows += [real(matting, files)] if files else []
+        rows += [real(matting, files.values())] if files else []
+        if arguments.strip is not None:
+            frames = read_frames(files[shown.clip])
+            raw, steadied = mattes(matting, frames)
+            write_png(arguments.strip, draw_strip(frames, {"each frame alone": raw, "steadied": steadied}, shown))
     formats = {"before": ".3f", "after": ".3f", "change": "+.1%"}
     return list(map(asdict, rows)), (quality.table("", rows, "clips what before after change goal reached", **formats),)
 
@@ -171,6 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = quality.parser(__doc__)
     parser.add_argument("artefact", type=Path, metavar="ARTEFACT")
     parser.add_argument("--data", type=Path, metavar="DIR", help="holds clips/asl_*")
+    parser.add_argument("--strip", type=Path, metavar="PNG", help="draw frames of one clip with both kinds of mattes")
     parser.add_argument("--count", type=int, choices=range(1, 9), default=8, help="clips of each kind (default: 8)")
     return quality.run(parser, report, arguments)
 

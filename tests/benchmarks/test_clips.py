@@ -87,26 +87,6 @@ def test_marks_of_another_clip_are_refused(marks: clips.ClipHands) -> None:
         list(clips.hands([np.ones((48, 64), np.float32)] * FRAMES, marks))
 
 
-def test_a_strip_shows_no_face() -> None:
-    frame = np.full((220, 220, 3), 200, np.uint8)
-    rows, columns = np.mgrid[60:100, 60:90]
-    frame[60:100, 60:90] = np.where(((rows + columns) % 2)[..., None], (255, 0, 0), (0, 0, 255))
-    seen = []
-
-    def everything(rgb: np.ndarray) -> np.ndarray:
-        seen.append(rgb.copy())
-        return np.ones(rgb.shape[:2], np.float32)
-
-    shown = clips.Strip("any", frames=(0, 1), window=(10, 10, 210, 210), face=(50, 50, 100, 110))
-    picture = clips.draw_strip(everything, [frame, frame], shown)
-    assert picture.shape[1] > 2 * 200
-    assert picture.shape[0] > 2 * 200
-    assert all(np.array_equal(rgb, frame) for rgb in seen)  # it is the matte of the frame as it is
-    pure = (picture.max(axis=2) > 250) & (picture.min(axis=2) < 5)
-    assert not pure.any()
-    assert (np.abs(picture[4:204, 4:204].astype(int) - 200).max(axis=2) == 0).any()
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return lambda *words: runs(clips.main, capsys, *words)
@@ -122,9 +102,6 @@ def test_the_command_line_measures_an_artefact(run: Run, file: Path, tmp_path: P
     table = run(artefact, "--data", data)
     assert table.code == 0
     assert "asl_made_up" in table.out
-    refused = run(artefact, "--data", data, "--strip", tmp_path / "strip.png")
-    assert (refused.code, len(refused.err.strip().splitlines())) == (1, 1), refused.err
-    assert not (tmp_path / "strip.png").exists()
 
 
 def test_what_cannot_be_measured_is_one_line(run: Run, file: Path, tmp_path: Path) -> None:

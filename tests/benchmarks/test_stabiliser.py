@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from p3m_edge.benchmarks import stabiliser
+from p3m_edge.benchmarks.clips import Strip
 from tests.artefacts import make_artefact
 from tests.benchmarks.helpers.scripts import runs
 
@@ -37,6 +38,19 @@ def test_mattes_that_trail_lag() -> None:
     assert stabiliser.lag(trailing, truths) > 1
 
 
+def test_a_strip_shows_no_face() -> None:
+    frame = np.full((220, 220, 3), 200, np.uint8)
+    rows, columns = np.mgrid[60:100, 60:90]
+    frame[60:100, 60:90] = np.where(((rows + columns) % 2)[..., None], (255, 0, 0), (0, 0, 255))
+    alphas = [np.full(frame.shape[:2], share, np.float32) for share in (1, 0.5)]
+    shown = Strip("any", frames=(0, 1), window=(10, 10, 210, 210), face=(50, 50, 100, 110))
+    picture = stabiliser.draw_strip([frame, frame], {"one": alphas, "another": alphas[::-1]}, shown)
+    assert picture.shape[1] > 2 * 200
+    assert picture.shape[0] > 3 * 200
+    assert not ((picture.max(axis=2) > 250) & (picture.min(axis=2) < 5)).any()
+    assert (np.abs(picture[4:204, 4:204].astype(int) - 200).max(axis=2) == 0).any()
+
+
 def test_the_script_measures_an_artefact(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,5 +76,8 @@ def test_the_script_measures_an_artefact(
     assert all(row["reached"] == (row["change"] <= -0.3) for row in rows if row["what"] in ("dtSSD", "flicker"))
     assert rows[-1]["after"] < rows[-1]["before"]
     assert runs(stabiliser.main, capsys, tmp_path / "absent").code == 5
+    unfit = runs(stabiliser.main, capsys, folder, "--data", tmp_path, "--strip", tmp_path / "strip.png")
+    assert (unfit.code, len(unfit.err.strip().splitlines())) == (2, 1)
+    assert not (tmp_path / "strip.png").exists()
     refused = runs(stabiliser.main, capsys, folder, "--data", tmp_path / "nowhere")
     assert (refused.code, len(refused.err.strip().splitlines())) == (1, 1)
