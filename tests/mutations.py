@@ -64,6 +64,8 @@ def main(names: list[str]) -> int:
     chosen = [mutation for mutation in mutations() if not names or mutation.name in names]
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
+        if (ROOT.parent / "shared").is_dir():  # else tests that need it skip
+            (tree.parent / "shared").symlink_to(ROOT.parent / "shared")
         shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "out", "*.egg-info", "__pycache__"))
         if not passes(sorted({name for mutation in chosen for name in mutation.tests}), tree):
             sys.exit("the tests fail without any mutation")
