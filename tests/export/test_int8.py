@@ -327,7 +327,9 @@ def openvino_int8(
     from p3m_edge.export.formats.openvino import nncf as post_training
 
     target = targets.get("openvino-int8")
-    openvino.save_model(openvino.convert_model(mobile[0]), folder / target.model_file, compress_to_fp16=False)
+    openvino.save_model(
+        openvino.Core().read_model(mobile[0].SerializeToString()), folder / target.model_file, compress_to_fp16=False
+    )
     session: Any = SimpleNamespace(network=SimpleNamespace(arch="mobile"))
     given: Any = Given(measuring, SIDE, told)
     candidate = openvino_format.FORMAT.candidates(session, target, given, folder)[0]
