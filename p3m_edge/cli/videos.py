@@ -75,7 +75,8 @@ def run(
     folders = [word for word in words if word.is_dir()]
     if args.rate is not None and not folders:
         raise UsageError("--rate is for a folder of pictures, and there is none among the inputs")
-    if others := [word for word in words if (args.rate is None if word in folders else not is_video(word))]:
+    taken = folders if args.rate is not None else []
+    if others := [word for word in words if word not in taken and (word in folders or not is_video(word))]:
         other = others[0]
         raise UsageError(f"{other} is no video, as others of the inputs are", hint="matte pictures in a run of its own")
     files = collect([word for word in words if word not in folders]).pictures

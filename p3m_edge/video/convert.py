@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -139,13 +139,21 @@ def matte_video(
             raise InputError(f"{path} has no frames")
         for draft in drafts.values():
             draft.finish()
+    remarks = _remarks(clip, paths, renders.values())
+    return Converted(paths, frames, done, info.width, info.height, perf_counter() - start, times, remarks)
+
+
+def _remarks(
+    clip: FileSource | SequenceSource, paths: Mapping[Kind, Path], renders: Iterable[Render | TimedRender]
+) -> tuple[str, ...]:  # fmt: skip
+    """What must be known about the source, the backgrounds and the results."""
     remarks = list(clip.remarks)
-    for render in renders.values():
+    for render in renders:
         if isinstance(render, VideoBackground):
             remarks += (f"the background: {remark}" for remark in render.remarks)
-    if (info.width % 2 or info.height % 2) and any(map(is_video, paths.values())):
+    if (clip.info.width % 2 or clip.info.height % 2) and any(map(is_video, paths.values())):
         remarks.append("odd sides have one row or column more in video files")
-    return Converted(paths, frames, done, info.width, info.height, perf_counter() - start, times, tuple(remarks))
+    return tuple(remarks)
 
 
 def renderer(

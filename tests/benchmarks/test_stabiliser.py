@@ -79,5 +79,6 @@ def test_the_script_measures_an_artefact(
     unfit = runs(stabiliser.main, capsys, folder, "--data", tmp_path, "--strip", tmp_path / "strip.png")
     assert (unfit.code, len(unfit.err.strip().splitlines())) == (2, 1)
     assert not (tmp_path / "strip.png").exists()
+    assert runs(stabiliser.main, capsys, folder, "--seed", "-1").code == 2
     refused = runs(stabiliser.main, capsys, folder, "--data", tmp_path / "nowhere")
     assert (refused.code, len(refused.err.strip().splitlines())) == (1, 1)

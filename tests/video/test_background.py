@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,22 +18,10 @@ from p3m_edge.runtimes import Matting
 from p3m_edge.runtimes.compose import Effect, apply
 from p3m_edge.video import ArraySource, FileSource, MattingStream, VideoBackground, matte_video
 from p3m_edge.video.draft import SEGMENT
-from tests.artefacts import make_artefact
 from tests.video.clips import UNEVEN, picture, write_clip
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
-
-
-@pytest.fixture(scope="module")
-def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_artefact(tmp_path_factory.mktemp("background") / "artefact", size=(64, 96))
-
-
-@pytest.fixture(scope="module")
-def matting(artefact: Path) -> Iterator[Matting]:
-    with Matting(artefact, threads=1) as opened:
-        yield opened
 
 
 def exact(path: Path, stamps: tuple[int, ...], *, size: tuple[int, int] = (40, 60), rotation: int = 0) -> Path:

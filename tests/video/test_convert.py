@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +20,6 @@ from p3m_edge.imageio import read_image
 from p3m_edge.runtimes import Matting, compose
 from p3m_edge.video import Codec, FileSource, Kind, matte_video
 from p3m_edge.video.draft import SEGMENT
-from tests.artefacts import make_artefact
 from tests.video.clips import UNEVEN, av, decoded, sound_of, write_clip
 
 pytest.importorskip("onnxruntime")
@@ -29,17 +27,6 @@ pytest.importorskip("onnx")
 
 LONG = range(0, 40 * (SEGMENT + 40), 40)
 GREEN = (0, 255, 0)
-
-
-@pytest.fixture(scope="module")
-def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_artefact(tmp_path_factory.mktemp("convert") / "artefact", size=(64, 96))
-
-
-@pytest.fixture(scope="module")
-def matting(artefact: Path) -> Iterator[Matting]:
-    with Matting(artefact, threads=1) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -15,18 +15,12 @@ from p3m_edge.errors import InputError, UsageError
 from p3m_edge.preprocess import Colour
 from p3m_edge.runtimes import Matting
 from p3m_edge.video import ArraySource, Frame, Matted, MattingStream
-from tests.artefacts import make_artefact, picture
+from tests.artefacts import picture
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
 COUNT = 12
-
-
-@pytest.fixture(scope="module")
-def matting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matting]:
-    with Matting(make_artefact(tmp_path_factory.mktemp("stream") / "artefact", size=(64, 96)), threads=1) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
