@@ -62,7 +62,8 @@ def test_of_several_that_start_together_one_trains(portraits, tmp_path):
     out = tmp_path / "run"
     processes = [fresh(portraits, out) for _ in range(3)]
     deadline = time.monotonic() + 240
-    while sum(process.poll() is None for process in processes) > 1 or not (out / "log.csv").is_file():
+    while (running := sum(process.poll() is None for process in processes)) > 1 or not (out / "log.csv").is_file():
+        assert running, [process.communicate()[1] for process in processes]
         assert time.monotonic() < deadline
         time.sleep(0.01)
     (left,) = (process for process in processes if process.poll() is None)
