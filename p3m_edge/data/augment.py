@@ -34,6 +34,12 @@ NOISE = (2, 14)
 """Standard deviation of noise, of 255."""
 QUALITY = (40, 95)
 """Of JPEG, 1 to 100."""
+TILT = 25.0
+"""Degrees to either side by which a picture is tilted."""
+QUARTERS = 0.3
+"""Share of the turned pictures that are turned by quarters beside it."""
+CAST = 0.6
+"""Natural logarithm of how much stronger or weaker coloured light makes a channel."""
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -161,6 +167,37 @@ def dark(*, probability: float = 0.1) -> Transform:
     return _sometimes(probability, change)
 
 
+def cast(*, probability: float = 0.1) -> Transform:
+    """Light of another colour, as on stages and at dusk: a factor for each channel, within :data:`CAST`.
+
+    Picture, foreground and background change alike; their luma stays about as it was.
+    """
+
+    def change(sample: Sample, rng: np.random.Generator) -> Sample:
+        gains = np.exp(rng.uniform(-CAST, CAST, 3))
+        return _recoloured(sample, np.column_stack([np.diag(gains / (gains @ _LUMA)), np.zeros(3)]))
+
+    return _sometimes(probability, change)
+
+
+def turned(*, probability: float = 0.1) -> Transform:
+    """Tilt a picture, within :data:`TILT`, and now and then turn it by quarters: bodies that bend, lie and leap.
+
+    What is left is the largest part of the picture's shape with nothing from beyond its border, at its own scale.
+    Masks that are not mattes keep their values.
+    """
+
+    def change(sample: Sample, rng: np.random.Generator) -> Sample:
+        quarters = int(rng.integers(1, 4)) if rng.random() < QUARTERS else 0
+        angle = rng.uniform(-TILT, TILT)
+        arrays: dict[str, Any] = {}
+        for name, array in sample.arrays.items():
+            arrays[name] = _tilted(np.rot90(array, quarters), angle, mask=name in ("face_mask", "trust"))
+        return replace(sample, **arrays)
+
+    return _sometimes(probability, change)
+
+
 def gaussian_blur(*, probability: float = 0.2) -> Transform:
     """Blur the picture, as a lens out of focus does; foreground and background are dropped, the alpha stays."""
 
@@ -238,6 +275,19 @@ def _recoloured(sample: Sample, affine: NDArray[np.float64]) -> Sample:
     cut = cut_foreground | cut_background
     image[cut] = blend(foreground, background, sample.alpha)[cut]
     return replace(sample, image=image, foreground=foreground, background=background)
+
+
+def _tilted(array: Image, angle: float, *, mask: bool) -> Image:
+    """Turned about its middle by degrees, and cut to what is known."""
+    height, width = array.shape[:2]
+    sine, cosine = abs(np.sin(np.deg2rad(angle))), np.cos(np.deg2rad(angle))
+    share = 1 / (cosine + sine * max(height, width) / min(height, width))
+    size = max(round(width * share), 1), max(round(height * share), 1)
+    matrix = np.array(cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1))
+    matrix[:, 2] += np.array([size[0] - width, size[1] - height]) / 2
+    how = cv2.INTER_NEAREST if mask else cv2.INTER_LINEAR
+    part = cv2.warpAffine(np.ascontiguousarray(array), matrix, size, flags=how, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(part, np.uint8)
 
 
 def _without_colours(sample: Sample, image: Image) -> Sample:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from p3m_edge.data.foreground import fused
-from p3m_edge.data.pixels import blend, log_uniform, resize_mask
+from p3m_edge.data.pixels import blend, log_uniform, resize_mask, to_uint8
 from p3m_edge.data.sample import Image, Sample, check_share
 from p3m_edge.data.trimap import LARGEST_KERNEL, SMALLEST_KERNEL, make_trimap
 from p3m_edge.errors import InputError, UsageError
@@ -31,6 +31,7 @@ _CERTAIN = 5  # alphas this near to 0 or 255 count as certain in trimaps
 _SMALLEST_PART = 0.3  # of the shorter side
 _FARTHEST = 2.2  # how much larger than the picture a composite may be
 _PLAIN = 0.1  # share of composites before one colour
+_WALL = 12.0, 0.25  # spread of such a wall's colour, of 255, and of its light from one side to the other
 _SOFT = 0.3  # share of composites whose background is out of focus
 
 
@@ -60,6 +61,8 @@ class View:
         Share of pictures that get another background; of pictures without a person none do.
     backgrounds
         Pictures, uint8 ``[H, W, 3]``, RGB; needed where ``compose`` is not 0.
+    walls
+        Share of composites before a wall in a colour of the person.
     always
         Beginnings of the names of pictures that always get one, such as those before a white studio wall.
 
@@ -72,12 +75,13 @@ class View:
     flip: float = 0.5
     compose: float = 0.0
     backgrounds: Sequence[Image] = ()
+    walls: float = 0.0
     always: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.side < 1:
             raise UsageError(f"a view of {self.side} pixels is not possible")
-        for name in ("whole", "flip", "compose"):
+        for name in ("whole", "flip", "compose", "walls"):
             check_share(name, getattr(self, name))
         if self.compose and not len(self.backgrounds):
             raise InputError("there are no backgrounds", hint="data.backgrounds=FOLDER")
@@ -107,7 +111,8 @@ class View:
         if not composed or alpha.max() <= _TOUCHING:
             return seen
         front = fused(seen.image, alpha) if sample.foreground is None else square(sample.foreground)
-        behind = self._background(window.width / window.height, rng)
+        walled = self.walls and rng.random() < self.walls
+        behind = _wall(front, alpha, rng) if walled else self._background(window.width / window.height, rng)
         return replace(seen, image=blend(front, behind, alpha), foreground=front, background=behind)
 
     def _window(self, sample: Sample, free: tuple[bool, bool, bool, bool], rng: np.random.Generator) -> Window:
@@ -147,6 +152,16 @@ class View:
         if rng.random() < _SOFT:
             part = cv2.GaussianBlur(part, (0, 0), rng.uniform(1, 6) * self.side / _TRIMAP_SIDE)
         return np.ascontiguousarray(part)
+
+
+def _wall(front: Image, alpha: Image, rng: np.random.Generator) -> Image:
+    """A wall in a colour that the person has somewhere, lit from one side: only shapes tell them apart."""
+    solid = np.flatnonzero(alpha >= alpha.max())
+    colour = front.reshape(-1, 3)[int(rng.choice(solid))] + rng.normal(0, _WALL[0], 3)
+    rows, columns = np.mgrid[-0.5 : 0.5 : alpha.shape[0] * 1j, -0.5 : 0.5 : alpha.shape[1] * 1j]
+    angle = rng.uniform(0, 2 * np.pi)
+    light = 1 + rng.uniform(0, _WALL[1]) * (rows * np.sin(angle) + columns * np.cos(angle))
+    return to_uint8(colour * light[..., None] + rng.normal(0, 1.5, (*alpha.shape, 1)))
 
 
 def _free_sides(alpha: Image) -> tuple[bool, bool, bool, bool]:

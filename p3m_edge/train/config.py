@@ -56,13 +56,16 @@ class Data:
     around_unknown: Share
     whole: Share
     flip: Share
+    turned: Share
     compose: Share
     backgrounds: str
+    walls: Share
     always_compose: tuple[str, ...]
     clothes: Share
     colour: Share
     dark: Share
     grey: Share
+    cast: Share
     blur: Share
     noise: Share
     jpeg: Share

@@ -30,8 +30,8 @@ from p3m_edge.train.inputs import PASTE, Draw, Inputs, rng_for
 from p3m_edge.train.losses import Batch
 
 _OPTIONAL: dict[str, Callable[..., Transform]] = {
-    "colour": augment.colour_jitter, "dark": augment.dark, "grey": augment.greyscale, "blur": augment.gaussian_blur,
-    "noise": augment.noise, "jpeg": augment.jpeg,
+    "colour": augment.colour_jitter, "dark": augment.dark, "grey": augment.greyscale, "cast": augment.cast,
+    "blur": augment.gaussian_blur, "noise": augment.noise, "jpeg": augment.jpeg,
 }  # fmt: skip
 """Steps of the augmentation, by the setting that is their probability."""
 
@@ -176,11 +176,12 @@ class Batches:
 
 def augmentation(data: Data, backgrounds: Sequence[Image] | None) -> Transform:
     """Views or the published steps, and behind them the optional ones that have a probability."""
-    steps: list[Transform]
+    steps: list[Transform] = [augment.turned(probability=data.turned)] if data.turned else []
     if data.whole:
-        steps = [View(data.size, data.whole, data.flip, data.compose, backgrounds or (), data.always_compose)]
+        behind = (data.compose, backgrounds or (), data.walls, data.always_compose)
+        steps.append(View(data.size, data.whole, data.flip, *behind))
     else:
-        steps = [augment.published(data.crops, data.size, around_unknown=data.around_unknown, flip=data.flip)]
+        steps.append(augment.published(data.crops, data.size, around_unknown=data.around_unknown, flip=data.flip))
         if backgrounds is not None:
             steps.append(augment.on_backgrounds(backgrounds, probability=data.compose))
     if data.clothes and backgrounds is not None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from p3m_edge.data.augment import (
     NOISE,
+    cast,
     chain,
     colour_jitter,
     dark,
@@ -21,6 +22,7 @@ from p3m_edge.data.augment import (
     noise,
     on_backgrounds,
     published,
+    turned,
 )
 from p3m_edge.data.compose.vary import other_clothes
 from p3m_edge.data.pixels import blend
@@ -202,6 +204,8 @@ def test_an_empty_unknown_region_does_not_matter(alpha):
         lambda: gaussian_blur(probability=2),
         lambda: jpeg(probability=-1),
         lambda: dark(probability=2),
+        lambda: cast(probability=2),
+        lambda: turned(probability=-1),
         lambda: noise(probability=2),
     ],
 )
@@ -220,6 +224,8 @@ def every() -> dict[str, Transform]:
         "colour_jitter": colour_jitter(**ALWAYS),
         "gaussian_blur": gaussian_blur(**ALWAYS),
         "jpeg": jpeg(**ALWAYS),
+        "cast": cast(**ALWAYS),
+        "turned": turned(**ALWAYS),
     }
 
 
@@ -237,7 +243,7 @@ def test_it_writes_into_no_array_and_repeats_itself(name):
     assert not np.array_equal(first.image, whole.image)
 
 
-@pytest.mark.parametrize("name", [name for name in every() if name != "published"])
+@pytest.mark.parametrize("name", [name for name in every() if name not in {"published", "turned"}])
 def test_what_is_not_about_geometry_leaves_the_ground_truth(name):
     whole = portrait(80, 90)
     sample = every()[name](whole, rng())
@@ -255,7 +261,7 @@ def test_what_breaks_the_equation_drops_the_colours(name):
 def test_a_probability_of_zero_changes_nothing():
     whole = portrait()
     never: dict[str, Any] = {"probability": 0.0}
-    makers = (colour_jitter, greyscale, gaussian_blur, jpeg)
+    makers = (colour_jitter, greyscale, gaussian_blur, jpeg, cast, turned)
     steps = (on_backgrounds([colours(9, 9)], **never), *(make(**never) for make in makers))
     assert chain(*steps)(whole, rng()) is whole
 
@@ -365,6 +371,34 @@ def test_less_light_keeps_the_equation():
         sample = dark(**ALWAYS)(portrait(), rng(seed))
         assert equation_error(sample) <= 1.8
         assert sample.image.mean() < 0.8 * portrait().image.mean()
+
+
+def test_light_of_another_colour_keeps_the_equation_and_about_the_luma():
+    for seed in range(20):
+        sample = cast(**ALWAYS)(portrait(), rng(seed))
+        assert equation_error(sample) <= 2.5
+        lumas = [image @ np.array([0.299, 0.587, 0.114]) for image in (sample.image, portrait().image)]
+        assert abs(lumas[0].mean() - lumas[1].mean()) < 12
+
+
+def test_a_turned_picture_is_a_part_of_it_and_nothing_from_beyond():
+    rows, columns = np.mgrid[:90, :60]
+    image = np.stack([rows * 2, columns * 2, np.full((90, 60), 200)], axis=-1).astype(np.uint8)
+    mask = np.where(columns < 30, np.uint8(255), np.uint8(0))
+    whole = Sample("one", image, mask, face_mask=mask, trust=mask)
+    shapes = set()
+    for seed in range(40):
+        sample = turned(**ALWAYS)(whole, rng(seed))
+        assert {array.shape[:2] for array in sample.arrays.values()} == {sample.alpha.shape}
+        assert sample.image[..., 2].min() == 200  # nothing is made up
+        assert sample.face_mask is not None
+        assert set(np.unique(sample.face_mask)) <= {0, 255}
+        assert np.array_equal(sample.face_mask, sample.trust)
+        sure = np.abs(sample.image[..., 1].astype(int) - 59) > 3  # away from the edge, which is 30 columns to the right
+        assert np.array_equal((sample.alpha > 127)[sure], (sample.image[..., 1] < 59)[sure])
+        assert min(sample.alpha.shape) >= 30
+        shapes.add(sample.alpha.shape[0] > sample.alpha.shape[1])
+    assert shapes == {True, False}
 
 
 def test_noise_is_of_any_strength_in_its_range_and_leaves_the_matte_alone():

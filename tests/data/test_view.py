@@ -80,6 +80,22 @@ def test_another_background_goes_on_beyond_the_picture_where_the_person_does_not
         assert (view.alpha[-1] == 255).any() or (view.alpha == 0).all()  # nobody floats
 
 
+def test_a_wall_in_a_colour_of_the_person():
+    """Half red, half green; the wall is like one of them, and no background is asked for."""
+    sample = person()
+    sample.image[60:][sample.alpha[60:] == 255] = (30, 160, 30)
+    blue = np.full((50, 80, 3), BLUE, np.uint8)
+    kinds = []
+    for view in views(View(64, whole=1, compose=1, backgrounds=[blue], walls=1), sample):
+        assert view.background is not None
+        means = view.background.reshape(-1, 3).mean(axis=0)
+        near = [bool(np.abs(means - colour).max() < 60) for colour in (RED, (30, 160, 30))]
+        kinds += [near.index(True)] if any(near) else []
+        assert 1 < view.background.std(axis=(0, 1)).max() < 40
+    assert len(kinds) >= 30  # the others are mixed, of a pixel between the two
+    assert set(kinds) == {0, 1}
+
+
 def test_beyond_the_picture_the_matte_is_known():
     sample = person()
     doubtful = replace(sample, trust=np.zeros_like(sample.alpha))
