@@ -81,7 +81,7 @@ class Stage(NamedTuple):
 STAGES = {
     "256": Stage(256, 16, 28, 1e-3),
     "512": Stage(512, 8, 24, 4e-4),
-    "last": Stage(512, 8, 16, 3e-4, ("data.turned=0.2", "data.cast=0.12", "data.walls=0.15")),
+    "last": Stage(512, 8, 10, 3e-4, ("data.turned=0.2", "data.cast=0.12", "data.walls=0.15")),
 }
 """The last one shows what the worst pictures after the others had: bent bodies, stage light, walls like the clothes."""
 

@@ -284,7 +284,7 @@ def _tilted(array: Image, angle: float, *, mask: bool) -> Image:
     share = 1 / (cosine + sine * max(height, width) / min(height, width))
     size = max(round(width * share), 1), max(round(height * share), 1)
     matrix = np.array(cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1))
-    matrix[:, 2] += np.array([size[0] - width, size[1] - height]) / 2
+    matrix[:, 2] = matrix[:, 2] + np.array([size[0] - width, size[1] - height]) / 2
     how = cv2.INTER_NEAREST if mask else cv2.INTER_LINEAR
     part = cv2.warpAffine(np.ascontiguousarray(array), matrix, size, flags=how, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(part, np.uint8)
