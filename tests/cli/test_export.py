@@ -50,6 +50,7 @@ def export(capsys, *arguments) -> tuple[int, str, str]:
         ([*INT8, "--max-drop", "nan"], 2, "not a share"),
         ([*INT8, "--max-drop", "5%"], 2, "not a share"),
         ([*INT8, "--qdq", "u4s8"], 2, "invalid choice"),
+        *(([*INT8, f"--budget={text}"], 2, "--budget") for text in ("-1", "nan", "soon")),
         ([*INT8, "--budget", "0"], 2, "not a number of minutes above 0"),
         ([*INT8, "--attempts", "0"], 2, "whole number"),
         (["--target", "openvino-int8", "--qdq", "s8s8"], 2, "--qdq is for onnx-int8, not for openvino-int8"),

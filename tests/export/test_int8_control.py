@@ -21,6 +21,7 @@ import torch
 
 from p3m_edge import manifest as manifests
 from p3m_edge import shipped
+from p3m_edge.cli import main
 from p3m_edge.errors import ArtefactError, InputError, OutputError, P3MEdgeError
 from p3m_edge.export.calibration import MINIMUM, open_measuring
 from p3m_edge.export.formats import Built, QuantizationTraits
@@ -95,7 +96,7 @@ class Ways:
         for index in range(2):  # without mattes: what counts is the difference from float32, at most 0.005
             write_png(folder / "measuring" / f"{index}.png", portrait(96, 96, seed=index).image)
         measuring = open_measuring(folder / "measuring")
-        evaluator = AccuracyEvaluator(measuring, (64, 64), 1, self.network(0.0), folder / "float")
+        evaluator = AccuracyEvaluator(measuring, (64, 64), 1, self.network(0.0), folder / "float", clips=1)
         self.evaluator, self.image = evaluator, np.zeros((1, 64, 64, 3), np.uint8)
         self.built: list[str] = []
         self.told: list[str] = []
@@ -288,14 +289,20 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def command(out: Path, pictures: tuple[Path, Path], *options: str, target: str = "onnx-int8") -> list[str]:
     """An export of the shipped network that cannot meet its gate at once: no rise at all is allowed."""
     return [
-        sys.executable, "-m", "p3m_edge", "export", "--target", target, "--size", "64x64", "--out", str(out),
-        "--calib", str(pictures[0]), "--measure", str(pictures[1]), "--calib-count", str(MINIMUM), "--max-drop", "0",
-        *options,
+        "export", "--target", target, "--size", "64x64", "--out", str(out), "--calib", str(pictures[0]), "--measure",
+        str(pictures[1]), "--calib-count", str(MINIMUM), "--max-drop", "0", *options,
     ]  # fmt: skip
 
 
-def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def run(capsys):
+    """The command line, in this process."""
+
+    def call(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+        code = main(arguments)
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return call
 
 
 def one_error(done: subprocess.CompletedProcess[str]) -> str:
@@ -305,16 +312,8 @@ def one_error(done: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
-@pytest.mark.parametrize("option", ["--budget=0", "--budget=-1", "--budget=nan", "--budget=soon", "--attempts=0"])
-def test_a_budget_of_nothing(option, pictures, tmp_path):
-    done = run(command(tmp_path / "out", pictures, option))
-    assert done.returncode == 2
-    assert option.split("=")[0] in one_error(done)
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.parametrize("target", ["onnx-int8", pytest.param("openvino-int8", marks=pytest.mark.full)])
-def test_a_gate_that_is_not_met_within_the_budget(target, pictures, tmp_path):
+def test_a_gate_that_is_not_met_within_the_budget(target, pictures, tmp_path, run):
     if target == "openvino-int8":
         pytest.importorskip("nncf")
     options = ("--arch", "mobile", "--standin", "--json")
@@ -333,7 +332,8 @@ def test_a_gate_that_is_not_met_within_the_budget(target, pictures, tmp_path):
 
 def started(arguments: list[str], sign: str) -> subprocess.Popen[str]:
     """A process that has said this on stderr."""
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "p3m_edge", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     seen = []
     for line in process.stderr:
@@ -346,7 +346,7 @@ def started(arguments: list[str], sign: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     ("interruption", "number"), [(signal.SIGKILL, 2), pytest.param(signal.SIGINT, 5, marks=pytest.mark.full)]
 )  # fmt: skip
-def test_the_same_line_goes_on_after_an_interruption(interruption, number, pictures, tmp_path):
+def test_the_same_line_goes_on_after_an_interruption(interruption, number, pictures, tmp_path, run):
     """Attempts 1 to 3 are ways to quantise; those after them belong to accuracy control, with its ranking."""
     line = command(tmp_path, pictures, "--attempts", str(number), "--arch", "mobile", "--standin", "--json")
     attempts = tmp_path / ".onnx-int8.attempts"
@@ -389,7 +389,7 @@ def test_parts_are_ranked_as_the_format_quantises_them(pictures, tmp_path):
     assert {part.name for part in onnx.parts} == {part.name for part in openvino.parts}
 
 
-def test_another_request_begins_anew_and_success_leaves_nothing_behind(pictures, tmp_path):
+def test_another_request_begins_anew_and_success_leaves_nothing_behind(pictures, tmp_path, run):
     old = attempts_in(tmp_path / ".onnx-int8.attempts", "of another request")
     assert old.remember("ranges", dict[str, float], lambda: {"image": 1.0}) == {"image": 1.0}
     # The trained network, any rise of the SAD, and no logits, so that no pixel's class can change.
@@ -404,7 +404,7 @@ _OTHERS = [pytest.param(target, marks=pytest.mark.full) for target in ("openvino
 
 
 @pytest.mark.parametrize("target", ["onnx-int8", *_OTHERS])
-def test_activations_that_are_not_finite(target, pictures, tmp_path):
+def test_activations_that_are_not_finite(target, pictures, tmp_path, run):
     """Weights are finite, their products are not: the network overflows."""
     pytest.importorskip({"openvino-int8": "nncf", "coreml-w8a8": "coremltools"}.get(target, "onnxruntime"))
     network = load_checkpoint(shipped.weights_path())

@@ -61,6 +61,8 @@ class AccuracyEvaluator:
         Height and width of the network's input, and its batch; a picture fills all of it.
     folder
         Gets the network's results, so that they need no memory; must outlive this object.
+    clips
+        How many clips are measured on.
 
     Raises
     ------
@@ -68,8 +70,11 @@ class AccuracyEvaluator:
         The float32 network's results are not finite.
     """
 
-    def __init__(self, pictures: PictureSet, size: tuple[int, int], batch: int, run: Run, folder: Path) -> None:
+    def __init__(
+        self, pictures: PictureSet, size: tuple[int, int], batch: int, run: Run, folder: Path, clips: int = CLIPS
+    ) -> None:
         self._pictures, self._size, self._batch, self._folder = pictures, size, batch, folder
+        self._clips = numbered(5 * SEEDS, clips)  # beyond those of calibration and measuring
         self._float_errors = []
         try:
             for number, matte in enumerate(self._mattes(run)):
@@ -125,7 +130,7 @@ class AccuracyEvaluator:
     def _over_clips(self, run: Run) -> tuple[float, float]:
         """The dtSSD of the clips, and the GRAD of their frames (in tens, the mean), against their exact alphas."""
         instability, edges = list[float](), list[float]()
-        for number in numbered(5 * SEEDS, CLIPS):  # beyond those of calibration and measuring
+        for number in self._clips:
             clip, mattes = draw_clip(number, FRAMES), []
             for frame in clip.frames:
                 image, geometry = self._input(frame)
