@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,22 @@ def shared() -> Path:
     if not (SHARED / "reference").is_dir():
         pytest.skip("../shared (reference cases, real portraits) is not here")
     return SHARED
+
+
+@pytest.fixture
+def command_line(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line in this process, which has imported what another would import anew.
+
+    It takes the arguments and, as ``cwd``, the folder to stand in.
+    """
+    from p3m_edge.cli import main
+
+    def call(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        with monkeypatch.context() as patch:
+            patch.chdir(cwd or Path.cwd())
+            code = main([*map(str, arguments)])
+        return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
+
+    return call

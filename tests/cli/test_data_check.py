@@ -1,4 +1,4 @@
-"""``p3m-edge data check`` as a process: tables, JSON, exit codes, interruption."""
+"""``p3m-edge data check`` as users call it: tables, JSON, exit codes, interruption."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import psutil
 import pytest
@@ -16,9 +17,9 @@ from PIL import Image
 from tests.portraits import portrait, write_set
 
 
-def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "p3m_edge", "data", "check", *arguments]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
+@pytest.fixture
+def call(command_line):
+    return partial(command_line, "data", "check")
 
 
 @pytest.fixture
@@ -26,8 +27,8 @@ def portraits(tmp_path):
     return write_set(tmp_path / "portraits", [portrait(seed=i) for i in range(9)], trimap="trimap")
 
 
-def test_a_clean_set(portraits):
-    done = call(str(portraits))
+def test_a_clean_set(portraits, call):
+    done = call(portraits)
     assert done.returncode == 0
     assert done.stderr == ""
     assert "no problems" in done.stdout
@@ -35,14 +36,14 @@ def test_a_clean_set(portraits):
     assert (rows["kind"], rows["pictures"], rows["largest"]) == (["folder"], ["9"], ["80x60"])
 
 
-def test_problems_are_listed_counted_and_end_with_1(portraits):
+def test_problems_are_listed_counted_and_end_with_1(portraits, call):
     (portraits / "alpha" / "portrait3.png").unlink()
     (portraits / "image" / "portrait5.png").write_bytes(b"broken")
-    done = call(str(portraits), "--workers", "2")
+    done = call(portraits, "--workers", "2")
     assert done.returncode == 1
     assert "portrait3.png has no file in alpha" in done.stdout
     assert "2 problems in 9 pictures: 1 missing, 1 unreadable" in done.stderr
-    document = json.loads(call(str(portraits), "--json").stdout)
+    document = json.loads(call(portraits, "--json").stdout)
     assert [(p["kind"], p["split"]) for p in document["problems"]] == [
         ("missing", "portraits"),
         ("unreadable", "portraits"),
@@ -52,34 +53,34 @@ def test_problems_are_listed_counted_and_end_with_1(portraits):
     assert document["error"]["exit_code"] == 1
 
 
-def test_many_problems_of_a_kind_are_cut_in_the_table_alone(tmp_path):
+def test_many_problems_of_a_kind_are_cut_in_the_table_alone(tmp_path, call):
     write_set(tmp_path, [portrait(seed=i, height=12, width=16) for i in range(30)])
     for path in (tmp_path / "alpha").iterdir():
         path.write_bytes(b"")
-    done = call(str(tmp_path))
+    done = call(tmp_path)
     assert done.stdout.count("is empty") == 20
     assert "unreadable: 10 more" in done.stdout
-    assert len(json.loads(call(str(tmp_path), "--json").stdout)["problems"]) == 30
+    assert len(json.loads(call(tmp_path, "--json").stdout)["problems"]) == 30
 
 
-def test_mattes_in_another_form_are_named_and_read_when_it_is_said(portraits):
+def test_mattes_in_another_form_are_named_and_read_when_it_is_said(portraits, call):
     for path in (portraits / "alpha").iterdir():
         with Image.open(path) as image:
             matte = image.copy()
         Image.merge("LA", [Image.new("L", matte.size, 255), matte]).save(path)
-    done = call(str(portraits), "--json")
+    done = call(portraits, "--json")
     assert done.returncode == 1
     problems = json.loads(done.stdout)["problems"]
     assert [p["kind"] for p in problems] == ["matte"] * 9
     assert "--alpha-from alpha" in problems[0]["message"]
-    assert call(str(portraits), "--alpha-from", "alpha").returncode == 0
-    done = call(str(portraits), "--alpha-from", "beta")
+    assert call(portraits, "--alpha-from", "alpha").returncode == 0
+    done = call(portraits, "--alpha-from", "beta")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 2
 
 
-def test_no_set(tmp_path):
-    done = call(str(tmp_path / "nowhere"))
+def test_no_set(tmp_path, call):
+    done = call(tmp_path / "nowhere")
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1

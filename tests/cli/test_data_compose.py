@@ -1,4 +1,4 @@
-"""``p3m-edge data compose`` as a process: the set, resuming after Ctrl-C, bad files, JSON, errors."""
+"""``p3m-edge data compose``: the set, resuming after Ctrl-C, bad files, JSON, errors."""
 
 import csv
 import json
@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from functools import partial
 
 import pytest
 
@@ -20,8 +20,9 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "p3m_edge", "data", "compose", *map(str, arguments)]
 
 
-def call(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, encoding="utf-8", timeout=600, cwd=cwd)
+@pytest.fixture
+def call(command_line, here):
+    return partial(command_line, "data", "compose", cwd=here)
 
 
 @pytest.fixture
@@ -39,11 +40,11 @@ def here(tmp_path):
 BASIC = ("--portraits", "a", "--backgrounds", "places", "--size", "96x64")
 
 
-def test_a_set_is_the_same_on_any_number_of_cores(here):
+def test_a_set_is_the_same_on_any_number_of_cores(here, call):
     pytest.importorskip("pymatting")
     options = (*BASIC, "--portraits", "b:0.5", "-n", 16, "--whole", "0.3", "--empty", 0.2, "--json")
     for workers in (1, 2):
-        done = call(here / str(workers), *options, "--workers", workers, cwd=here)
+        done = call(here / str(workers), *options, "--workers", workers)
         assert done.returncode == 0, done.stderr
         document = json.loads(done.stdout)
         assert (document["made"], document["kept"], document["skipped"]) == (16, 0, [])
@@ -65,7 +66,7 @@ def test_a_set_is_the_same_on_any_number_of_cores(here):
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
-def test_it_goes_on_after_ctrl_c(here):
+def test_it_goes_on_after_ctrl_c(here, call):
     arguments = (here / "out", *BASIC, "-n", 300, "--workers", 2)
     process = subprocess.Popen(
         command(*arguments), stderr=subprocess.PIPE, encoding="utf-8", start_new_session=True, cwd=here
@@ -82,20 +83,20 @@ def test_it_goes_on_after_ctrl_c(here):
     there = len(list(images.glob("*.jpg")))
     assert 3 < there < 300
     assert len((here / "out" / "composed.csv").read_text().splitlines()) >= 4
-    done = call(here / "out", *BASIC, "-n", there + 2, "--json", cwd=here)
+    done = call(here / "out", *BASIC, "-n", there + 2, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["kept"] + json.loads(done.stdout)["made"] == there + 2
     assert json.loads(done.stdout)["made"] <= 6
     assert len((here / "out" / "composed.csv").read_text().splitlines()) >= there + 3
 
 
-def test_bad_files_do_not_stop_the_others(here):
+def test_bad_files_do_not_stop_the_others(here, call):
     good = (here / "places" / "1.png").read_bytes()
     (here / "places" / "1.png").write_bytes(good[: len(good) // 2])
     (here / "a" / "alpha" / "portrait2.png").write_text("no picture")
     (here / "places" / "2.png").unlink()
     (here / "places" / "2.png").symlink_to("nowhere")
-    done = call("out", *BASIC, "-n", 20, "--json", cwd=here)
+    done = call("out", *BASIC, "-n", 20, "--json")
     assert done.returncode == 1
     document = json.loads(done.stdout)
     reasons = [one["reason"] for one in document["skipped"]]
@@ -107,45 +108,44 @@ def test_bad_files_do_not_stop_the_others(here):
     assert document["made"] == 20 - missing > 0
     assert len(open_set(here / "out").items) == 20 - missing
     assert len((here / "out" / "composed.csv").read_text().splitlines()) == 21 - missing
-    again = call("out", *BASIC, "-n", 20, cwd=here)  # a kept picture is not made again, a missing one tried
+    again = call("out", *BASIC, "-n", 20)  # a kept picture is not made again, a missing one tried
     assert again.returncode == 1
     assert "left out" in again.stdout
     assert f"{20 - missing} were there" in again.stdout
 
 
-def test_empty_pictures(here):
-    done = call("out", *BASIC, "-n", 3, "--empty", 1, "--png", cwd=here)
+def test_empty_pictures(here, command_line, call):
+    done = call("out", *BASIC, "-n", 3, "--empty", 1, "--png")
     assert done.returncode == 0, done.stderr
-    checked = [sys.executable, "-m", "p3m_edge", "data", "check", "out"]
-    assert subprocess.run(checked, capture_output=True, cwd=here, timeout=300).returncode == 0
+    assert command_line("data", "check", "out", cwd=here).returncode == 0
     for item in open_set(here / "out").items:
         sample = read(item)
         assert not sample.alpha.any()
         assert sample.face_mask is not None
         assert not sample.face_mask.any()
     (here / "out" / "composed.csv").write_bytes(b"\xff\n")
-    again = subprocess.run(checked, capture_output=True, encoding="utf-8", cwd=here, timeout=300)
+    again = command_line("data", "check", "out", cwd=here)
     assert again.returncode == 1
     assert "3 black alpha" in again.stderr
 
 
-def test_foregrounds_are_kept_where_they_are_wanted(here):
+def test_foregrounds_are_kept_where_they_are_wanted(here, call):
     pytest.importorskip("pymatting")
     options = ("--portraits", "b", *BASIC[2:], "-n", 4, "--empty", 0)
-    assert call("out", *options, cwd=here).returncode == 0
+    assert call("out", *options).returncode == 0
     assert len(list((here / "out" / "foregrounds").iterdir())) == 2
-    assert call("other", *options, "--foregrounds", "kept", cwd=here).returncode == 0
+    assert call("other", *options, "--foregrounds", "kept").returncode == 0
     assert len(list((here / "kept").iterdir())) == 2
     assert not (here / "other" / "foregrounds").exists()
 
 
-def test_a_sheet_to_look_at(here):
-    done = call(*BASIC, "-n", 3, "--sheet", "look.png", "--pairs", cwd=here)
+def test_a_sheet_to_look_at(here, call):
+    done = call(*BASIC, "-n", 3, "--sheet", "look.png", "--pairs")
     assert done.returncode == 0, done.stderr
     assert "written: look.png" in done.stdout
     assert read_image(here / "look.png").rgb.shape[1] == 6 * 114 + 4
     assert {path.name for path in here.iterdir()} == {"a", "b", "places", "look.png"}
-    both = call("out", *BASIC, "-n", 2, "--sheet", "both.jpg", cwd=here)
+    both = call("out", *BASIC, "-n", 2, "--sheet", "both.jpg")
     assert both.returncode == 0, both.stderr
     assert (here / "both.jpg").exists()
     assert len(open_set(here / "out").items) == 2
@@ -175,9 +175,9 @@ def test_a_sheet_to_look_at(here):
         (("a/image/portrait0.png/out",), 2, "lie in each other"),
     ],
 )
-def test_impossible_requests(arguments, code, words, here):
+def test_impossible_requests(arguments, code, words, here, call):
     before = sorted(here.rglob("*"))
-    done = call(*BASIC, *arguments, cwd=here)
+    done = call(*BASIC, *arguments)
     assert done.returncode == code, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -185,27 +185,27 @@ def test_impossible_requests(arguments, code, words, here):
         assert sorted(here.rglob("*")) == before
 
 
-def test_portraits_without_mattes(here):
+def test_portraits_without_mattes(here, call):
     (here / "a" / "alpha" / "portrait1.png").unlink()
-    done = call("out", *BASIC, cwd=here)
+    done = call("out", *BASIC)
     assert done.returncode == 1
     assert "have no alpha" in done.stderr
     assert "data check" in done.stderr
 
 
-def test_another_recipe_and_another_folder_are_refused(here):
-    assert call("out", *BASIC, "-n", 1, cwd=here).returncode == 0
+def test_another_recipe_and_another_folder_are_refused(here, call):
+    assert call("out", *BASIC, "-n", 1).returncode == 0
     for change, name in ((("--seed", 1), "seed"), (("--quality", 80), "quality"), (("--portraits", "b"), "portraits")):
-        other = call("out", *BASIC, "-n", 1, *change, cwd=here)
+        other = call("out", *BASIC, "-n", 1, *change)
         assert other.returncode == 2
         assert f"other settings: {name}" in other.stderr
     (here / "out" / "compose.json").write_text("{")
-    damaged = call("out", *BASIC, "-n", 1, cwd=here)
+    damaged = call("out", *BASIC, "-n", 1)
     assert damaged.returncode == 1
     assert "damaged" in damaged.stderr
     (here / "mine").mkdir()
     (here / "mine" / "thesis.txt").write_text("all of it")
-    foreign = call("mine", *BASIC, "-n", 1, cwd=here)
+    foreign = call("mine", *BASIC, "-n", 1)
     assert foreign.returncode == 1
     assert "thesis.txt" in foreign.stderr
     assert [path.name for path in (here / "mine").iterdir()] == ["thesis.txt"]
@@ -221,7 +221,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such limits")
-def test_a_full_disc_ends_it_with_nothing_half_written(here):
+def test_a_full_disc_ends_it_with_nothing_half_written(here, call):
     arguments = ("data", "compose", "out", *BASIC[:-1], "256x256", "-n", "3", "--workers", "1")
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, *arguments], capture_output=True, encoding="utf-8", cwd=here, timeout=300
@@ -230,5 +230,5 @@ def test_a_full_disc_ends_it_with_nothing_half_written(here):
     assert "cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list((here / "out").rglob("*.tmp"))
-    assert call("out", *BASIC[:-1], "256x256", "-n", 3, cwd=here).returncode == 0
+    assert call("out", *BASIC[:-1], "256x256", "-n", 3).returncode == 0
     assert len(open_set(here / "out").items) == 3

@@ -1,4 +1,4 @@
-"""``p3m-edge data places`` as a process: the strips, JSON, bad files, Ctrl-C, errors."""
+"""``p3m-edge data places`` as users call it: the strips, JSON, bad files, Ctrl-C, errors."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
@@ -22,8 +22,9 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "p3m_edge", "data", "places", *map(str, arguments)]
 
 
-def call(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, encoding="utf-8", timeout=600, cwd=cwd)
+@pytest.fixture
+def call(command_line, here):
+    return partial(command_line, "data", "places", cwd=here)
 
 
 @pytest.fixture
@@ -32,8 +33,8 @@ def here(tmp_path):
     return tmp_path
 
 
-def test_what_is_beside_the_people(here):
-    done = call("in", "out", "--least", 20, "--json", cwd=here)
+def test_what_is_beside_the_people(here, call):
+    done = call("in", "out", "--least", 20, "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     wanted = {f"{p.name}_{side}.png": p.image[at] for p in PORTRAITS for side, at in strips(p.alpha, 20).items()}
@@ -43,20 +44,20 @@ def test_what_is_beside_the_people(here):
         assert np.array_equal(read_image(here / "out" / name).rgb, picture)
 
 
-def test_where_nothing_is_beside_them_it_says_so(here):
-    done = call("in", "out", cwd=here)
+def test_where_nothing_is_beside_them_it_says_so(here, call):
+    done = call("in", "out")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "out: 0 pictures; nothing of use beside the person in 3 portraits\n"
     assert done.stderr == ""
 
 
-def test_people_are_filled_in_from_what_surrounds_them(here):
-    done = call("in", "out", "--filled", "--least", 96, "--json", cwd=here)
+def test_people_are_filled_in_from_what_surrounds_them(here, call):
+    done = call("in", "out", "--filled", "--least", 96, "--json")
     assert done.returncode == 0, done.stderr
     found = {one.name: behind(one.image, one.alpha) for one in PORTRAITS}
     wanted = {f"{name}_behind.png": picture for name, picture in found.items() if picture is not None}
     assert wanted
-    narrow = call("in", "none", "--filled", "--least", 97, "--json", cwd=here)
+    narrow = call("in", "none", "--filled", "--least", 97, "--json")
     assert json.loads(narrow.stdout)["parts"] == 0
     assert json.loads(done.stdout)["parts"] == len(wanted)
     assert {path.name for path in (here / "out").iterdir()} == set(wanted)
@@ -86,18 +87,18 @@ def test_plain_walls_and_people_who_fill_the_picture_give_no_background():
     assert behind(PORTRAITS[0].image, np.full(PORTRAITS[0].alpha.shape, 255, np.uint8)) is None
 
 
-def test_bad_files_do_not_stop_the_others(here):
+def test_bad_files_do_not_stop_the_others(here, call):
     image = here / "in" / "image" / "portrait0.png"
     image.write_bytes(image.read_bytes()[:200])
     (here / "in" / "alpha" / "portrait1.png").write_text("no picture")
-    done = call("in", "out", "--least", 20, "--json", cwd=here)
+    done = call("in", "out", "--least", 20, "--json")
     assert done.returncode == 1
     document = json.loads(done.stdout)
     assert document["error"]["message"] == "2 portraits could not be used"
     assert "portrait0.png" in document["skipped"][0]
     assert "portrait1.png" in document["skipped"][1]
     assert document["parts"] == len(list((here / "out").iterdir())) == len(strips(PORTRAITS[2].alpha, 20))
-    again = call("in", "out", "--least", 20, cwd=here)
+    again = call("in", "out", "--least", 20)
     assert again.returncode == 1
     assert "left out: " in again.stdout
     assert again.stderr.startswith("error: 2 portraits could not be used")
@@ -119,11 +120,11 @@ def test_bad_files_do_not_stop_the_others(here):
         (("in", "file/out"), 1, "file/out cannot be used"),
     ],
 )
-def test_bad_requests(here, arguments, code, message):
+def test_bad_requests(here, arguments, code, message, call):
     write_set(here / "P3M-500-P", PORTRAITS[:1], image="blurred_image", alpha="mask")
     (write_set(here / "unpaired", PORTRAITS) / "alpha" / "portrait1.png").unlink()
     (here / "file").write_text("")
-    done = call(*arguments, cwd=here)
+    done = call(*arguments)
     assert done.returncode == code
     assert done.stderr.startswith("error: ")
     assert message in done.stderr
@@ -132,7 +133,7 @@ def test_bad_requests(here, arguments, code, message):
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
-def test_ctrl_c_leaves_whole_pictures_and_another_run_completes_them(here):
+def test_ctrl_c_leaves_whole_pictures_and_another_run_completes_them(here, call):
     for number in range(100):
         for kind in ("image", "alpha"):
             for one in PORTRAITS:
@@ -155,7 +156,7 @@ def test_ctrl_c_leaves_whole_pictures_and_another_run_completes_them(here):
     assert len(there) > 3
     for path in there:
         assert min(read_image(path).rgb.shape[:2]) >= 20
-    done = call("in", "out", "--least", 20, "--json", cwd=here)
+    done = call("in", "out", "--least", 20, "--json")
     assert done.returncode == 0, done.stderr
     each = sum(len(strips(one.alpha, 20)) for one in PORTRAITS)
     assert json.loads(done.stdout)["parts"] == len(list(out.iterdir())) == 101 * each > len(there)

@@ -1,4 +1,4 @@
-"""``p3m-edge data synth`` as a process: the set, resuming after Ctrl-C, JSON, errors."""
+"""``p3m-edge data synth`` as users call it: the set, resuming after Ctrl-C, JSON, errors."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,11 +18,12 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "p3m_edge", "data", "synth", *map(str, arguments)]
 
 
-def call(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, encoding="utf-8", timeout=300)
+@pytest.fixture
+def call(command_line):
+    return partial(command_line, "data", "synth")
 
 
-def test_a_set_is_the_same_on_any_number_of_cores(tmp_path):
+def test_a_set_is_the_same_on_any_number_of_cores(tmp_path, command_line, call):
     for workers in (1, 2):
         done = call(tmp_path / str(workers), "-n", 4, "--size", "96x64", "--workers", workers, "--json")
         assert done.returncode == 0, done.stderr
@@ -34,20 +36,18 @@ def test_a_set_is_the_same_on_any_number_of_cores(tmp_path):
     alpha = read_image(folder / "alpha" / name).rgb / 255
     assert image.shape == (64, 96, 3)
     assert np.abs(alpha * fg + (1 - alpha) * bg - image).mean() < 12  # noise and compression remain
-    checked = subprocess.run(
-        [sys.executable, "-m", "p3m_edge", "data", "check", str(folder)], capture_output=True, encoding="utf-8"
-    )
+    checked = command_line("data", "check", folder)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_hidden_faces_and_no_colours(tmp_path):
+def test_hidden_faces_and_no_colours(tmp_path, call):
     assert call(tmp_path / "out", "-n", 2, "--size", "128x128", "--blur-faces", "--no-colours").returncode == 0
     folders = {path.name for path in (tmp_path / "out").iterdir()}
     assert folders == {"synth.json", "blurred_image", "alpha", "trimap", "facemask"}
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
-def test_it_goes_on_after_ctrl_c(tmp_path):
+def test_it_goes_on_after_ctrl_c(tmp_path, call):
     arguments = (tmp_path / "out", "-n", 60, "--size", "128x128", "--no-colours", "--workers", 2)
     process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, encoding="utf-8", start_new_session=True)
     images = tmp_path / "out" / "image"
@@ -67,7 +67,7 @@ def test_it_goes_on_after_ctrl_c(tmp_path):
     assert json.loads(done.stdout)["drawn"] <= 4
 
 
-def test_a_sheet_to_look_at(tmp_path):
+def test_a_sheet_to_look_at(tmp_path, call):
     for name in ("sheet.png", "sheet.jpg"):
         done = call("--sheet", tmp_path / name, "-n", 2, "--size", "64x64", "--pairs", "--seed", 1)
         assert done.returncode == 0, done.stderr
@@ -76,7 +76,7 @@ def test_a_sheet_to_look_at(tmp_path):
     assert np.abs(lossless - lossy).mean() < 5
 
 
-def test_measurements_as_json():
+def test_measurements_as_json(call):
     done = call("--measure", "-n", 2, "--size", "256x256", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
@@ -95,14 +95,14 @@ def test_measurements_as_json():
         (("--sheet", "a.png", "-n", "1000"), "at most"),
     ],
 )
-def test_impossible_requests(arguments, words, tmp_path):
-    done = subprocess.run(command(*arguments), capture_output=True, encoding="utf-8", cwd=tmp_path, timeout=300)
+def test_impossible_requests(arguments, words, tmp_path, call):
+    done = call(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert words in done.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_another_recipe_is_refused_and_a_damaged_record_named(tmp_path):
+def test_another_recipe_is_refused_and_a_damaged_record_named(tmp_path, call):
     assert call(tmp_path, "-n", 1, "--size", "64x64").returncode == 0
     other = call(tmp_path, "-n", 1, "--size", "64x64", "--seed", 1)
     assert other.returncode == 2
@@ -113,7 +113,7 @@ def test_another_recipe_is_refused_and_a_damaged_record_named(tmp_path):
     assert "damaged" in damaged.stderr
 
 
-def test_a_file_in_the_way(tmp_path):
+def test_a_file_in_the_way(tmp_path, call):
     (tmp_path / "out").write_text("mine")
     done = call(tmp_path / "out", "-n", 1)
     assert done.returncode == 1

@@ -21,7 +21,6 @@ import torch
 
 from p3m_edge import manifest as manifests
 from p3m_edge import shipped
-from p3m_edge.cli import main
 from p3m_edge.errors import ArtefactError, InputError, OutputError, P3MEdgeError
 from p3m_edge.export.calibration import MINIMUM, open_measuring
 from p3m_edge.export.formats import Built, QuantizationTraits
@@ -294,17 +293,6 @@ def command(out: Path, pictures: tuple[Path, Path], *options: str, target: str =
     ]  # fmt: skip
 
 
-@pytest.fixture
-def run(capsys):
-    """The command line, in this process."""
-
-    def call(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-        code = main(arguments)
-        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
-
-    return call
-
-
 def one_error(done: subprocess.CompletedProcess[str]) -> str:
     """The one line that tells what went wrong."""
     assert "Traceback" not in done.stderr
@@ -313,11 +301,11 @@ def one_error(done: subprocess.CompletedProcess[str]) -> str:
 
 
 @pytest.mark.parametrize("target", ["onnx-int8", pytest.param("openvino-int8", marks=pytest.mark.full)])
-def test_a_gate_that_is_not_met_within_the_budget(target, pictures, tmp_path, run):
+def test_a_gate_that_is_not_met_within_the_budget(target, pictures, tmp_path, command_line):
     if target == "openvino-int8":
         pytest.importorskip("nncf")
     options = ("--arch", "mobile", "--standin", "--json")
-    done = run(command(tmp_path, pictures, "--attempts", "1", *options, target=target))
+    done = command_line(*command(tmp_path, pictures, "--attempts", "1", *options, target=target))
     assert done.returncode == 3, done.stderr
     (result,) = json.loads(done.stdout)["results"]
     assert result["status"] == "rejected"
@@ -346,7 +334,7 @@ def started(arguments: list[str], sign: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     ("interruption", "number"), [(signal.SIGKILL, 2), pytest.param(signal.SIGINT, 5, marks=pytest.mark.full)]
 )  # fmt: skip
-def test_the_same_line_goes_on_after_an_interruption(interruption, number, pictures, tmp_path, run):
+def test_the_same_line_goes_on_after_an_interruption(interruption, number, pictures, tmp_path, command_line):
     """Attempts 1 to 3 are ways to quantise; those after them belong to accuracy control, with its ranking."""
     line = command(tmp_path, pictures, "--attempts", str(number), "--arch", "mobile", "--standin", "--json")
     attempts = tmp_path / ".onnx-int8.attempts"
@@ -362,7 +350,7 @@ def test_the_same_line_goes_on_after_an_interruption(interruption, number, pictu
         assert code == 130
         assert index["seconds"] > counted
         assert [path.name for path in tmp_path.iterdir()] == [attempts.name]
-    done = run(line)
+    done = command_line(*line)
     assert done.returncode == 3, done.stderr
     assert f"goes on after {number - 1} attempts of an earlier export" in done.stderr
     assert done.stderr.count(": attempt ") == 1
@@ -389,11 +377,11 @@ def test_parts_are_ranked_as_the_format_quantises_them(pictures, tmp_path):
     assert {part.name for part in onnx.parts} == {part.name for part in openvino.parts}
 
 
-def test_another_request_begins_anew_and_success_leaves_nothing_behind(pictures, tmp_path, run):
+def test_another_request_begins_anew_and_success_leaves_nothing_behind(pictures, tmp_path, command_line):
     old = attempts_in(tmp_path / ".onnx-int8.attempts", "of another request")
     assert old.remember("ranges", dict[str, float], lambda: {"image": 1.0}) == {"image": 1.0}
     # The trained network, any rise of the SAD, and no logits, so that no pixel's class can change.
-    done = run(command(tmp_path, pictures, "--max-drop", "9", "--outputs", "alpha"))
+    done = command_line(*command(tmp_path, pictures, "--max-drop", "9", "--outputs", "alpha"))
     assert done.returncode == 0, done.stderr
     assert "goes on" not in done.stderr
     assert "measuring ranges: 32 of 32, 0 s left" in done.stderr
@@ -404,7 +392,7 @@ _OTHERS = [pytest.param(target, marks=pytest.mark.full) for target in ("openvino
 
 
 @pytest.mark.parametrize("target", ["onnx-int8", *_OTHERS])
-def test_activations_that_are_not_finite(target, pictures, tmp_path, run):
+def test_activations_that_are_not_finite(target, pictures, tmp_path, command_line):
     """Weights are finite, their products are not: the network overflows."""
     pytest.importorskip({"openvino-int8": "nncf", "coreml-w8a8": "coremltools"}.get(target, "onnxruntime"))
     network = load_checkpoint(shipped.weights_path())
@@ -413,7 +401,7 @@ def test_activations_that_are_not_finite(target, pictures, tmp_path, run):
         weight.mul_(3e38 / weight.abs().max())
     path = tmp_path / "large.safetensors"
     save_checkpoint(network, path, licence="none", provenance="a test", trained=False)
-    done = run(command(tmp_path / "out", pictures, "--checkpoint", str(path), target=target))
+    done = command_line(*command(tmp_path / "out", pictures, "--checkpoint", str(path), target=target))
     assert done.returncode == 1, done.stderr
     assert "not finite" in one_error(done)
     assert list((tmp_path / "out").iterdir()) == []

@@ -1,8 +1,12 @@
-"""Every operator of the interpreter: one converted by coremltools, saved, read back, and compared with PyTorch."""
+"""Every operator of the interpreter: one converted by coremltools, saved, read back, and compared with PyTorch.
+
+Cases of the same inputs are one program with an output each: a conversion takes longer than all that is in it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +18,7 @@ from torch import Tensor, nn
 pytest.importorskip("coremltools")
 
 from p3m_edge.export.formats.coreml.mil.interpreter import OPERATORS, Interpreter
+from p3m_edge.export.formats.coreml.mil.package import Package, Var
 from tests.export.formats.mil.conftest import built, converted
 
 
@@ -116,14 +121,48 @@ def random(shapes: tuple[tuple[int, ...], ...]) -> dict[str, np.ndarray]:
     return {f"in{index}": generator.normal(size=shape).astype(np.float32) for index, shape in enumerate(shapes)}
 
 
-@pytest.mark.parametrize(("name", "module", "shapes"), TORCH, ids=[f"{case[0]}-{i}" for i, case in enumerate(TORCH)])
-def test_as_pytorch_does(name, module, shapes, tmp_path):
-    inputs = random(shapes)
-    interpreter = Interpreter(converted(module, inputs, tmp_path))
-    assert name in interpreter.operators
-    (found,) = interpreter.run(inputs).outputs.values()
+class Together(nn.Module):
+    def __init__(self, modules: list[nn.Module]) -> None:
+        super().__init__()
+        self.modules_ = nn.ModuleList(modules)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(module(*inputs) for module in self.modules_)
+
+
+def makers(var: Var) -> set[str]:
+    """The operators that a value comes from."""
+    if var.op is None:
+        return set()
+    sources = [value if isinstance(value, (list, tuple)) else [value] for value in var.op.inputs.values()]
+    return {var.op.op_type}.union(*(makers(each) for source in sources for each in source if each is not None))
+
+
+def ran(package: Package, shapes: tuple[tuple[int, ...], ...]) -> list[tuple[set[str], np.ndarray]]:
+    """Of each output what it comes from, and its values."""
+    found = Interpreter(package).run(random(shapes)).outputs
+    return [(makers(var), found[var.name]) for var in package.program.functions["main"].outputs]
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """The results of all cases of ``TORCH`` with inputs of these shapes."""
+
+    @cache
+    def of(shapes: tuple[tuple[int, ...], ...]) -> list[tuple[set[str], np.ndarray]]:
+        module = Together([case[1] for case in TORCH if case[2] == shapes])
+        return ran(converted(module, random(shapes), tmp_path_factory.mktemp("program")), shapes)
+
+    return of
+
+
+@pytest.mark.parametrize("case", TORCH, ids=[f"{case[0]}-{i}" for i, case in enumerate(TORCH)])
+def test_as_pytorch_does(case, programs):
+    name, module, shapes = case
+    operators, found = programs(shapes)[[each for each in TORCH if each[2] == shapes].index(case)]
+    assert name in operators
     with torch.inference_mode():
-        wanted = module(*map(torch.from_numpy, inputs.values())).numpy()
+        wanted = module(*map(torch.from_numpy, random(shapes).values())).numpy()
     np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=2e-6)
 
 
@@ -213,15 +252,14 @@ BY_HAND: list[tuple[str, Callable[[Any, Any], Any], tuple[int, ...], Callable[[n
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("name", "body", "shape", "wanted"), BY_HAND, ids=[f"{c[0]}-{i}" for i, c in enumerate(BY_HAND)]
-)
-def test_what_pytorch_has_not(name, body, shape, wanted, tmp_path):
-    inputs = random((shape,))
-    interpreter = Interpreter(built(body, shape, tmp_path))
-    assert name in interpreter.operators
-    (found,) = interpreter.run(inputs).outputs.values()
-    np.testing.assert_allclose(found, wanted(inputs["in0"]), rtol=2e-6, atol=2e-6)
+@pytest.mark.parametrize("shape", {case[2] for case in BY_HAND}, ids=str)
+def test_what_pytorch_has_not(shape, tmp_path):
+    cases = [case for case in BY_HAND if case[2] == shape]
+    package = built(lambda m, x: tuple(body(m, x) for _, body, *_ in cases), shape, tmp_path)
+    (image,) = random((shape,)).values()
+    for (name, _, _, wanted), (operators, found) in zip(cases, ran(package, (shape,)), strict=True):
+        assert name in operators
+        np.testing.assert_allclose(found, wanted(image), rtol=2e-6, atol=2e-6, err_msg=name)
 
 
 def test_states_keep_what_they_are_given(tmp_path):
