@@ -4,8 +4,6 @@ What the command line refuses by itself is in test_export.py, what INT8 is in te
 """
 
 import json
-import subprocess
-import sys
 
 import msgspec
 import pytest
@@ -35,10 +33,9 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_options_reach_the_manifest(here):
+def test_the_options_reach_the_manifest(here, command_line):
     given = ("--calib", "portraits", "--measure", "held-out", "--seed", "7", "--max-drop", "9", "--qdq", "s8s8")
-    line = [sys.executable, "-m", "p3m_edge", *LINE, *given, "--attempts", "1", "--json"]
-    done = subprocess.run(line, capture_output=True, encoding="utf-8", timeout=600, cwd=here)
+    done = command_line(*LINE, *given, "--attempts", "1", "--json")
     document = json.loads(done.stdout)
     (result,) = document["results"]
     passed = result["status"] == "verified"

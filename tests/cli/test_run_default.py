@@ -29,6 +29,18 @@ def command(*arguments: object, hidden: tuple[str, ...] = ()) -> list[str]:
     return [sys.executable, "-c", code, "run", *map(str, arguments)]
 
 
+@pytest.fixture
+def here(command_line, monkeypatch):
+    """The command line in this process, with all that is installed."""
+
+    def call(cache: Path, *arguments: object):
+        monkeypatch.setenv("P3M_EDGE_CACHE", str(cache))
+        done = command_line("run", *arguments, *SIZE, "--json")
+        return done.returncode, json.loads(done.stdout), done.stderr
+
+    return call
+
+
 def run(cache: Path, *arguments: object, hidden: tuple[str, ...] = (), size: tuple[str, ...] = SIZE, **options: Any):
     environment = os.environ | {"P3M_EDGE_CACHE": str(cache)}
     words = command(*arguments, *size, "--json", hidden=hidden)
@@ -98,21 +110,21 @@ def test_later_runs_use_it_without_torch(cache, source, tmp_path):
     assert report["artefact"] == str(artefact(cache))
 
 
-def test_everything_that_is_no_artefact_is_an_input(cache, source, tmp_path):
+def test_everything_that_is_no_artefact_is_an_input(cache, source, tmp_path, here):
     shutil.copy(source, tmp_path / "b.png")
     folder = tmp_path / "folder"
     folder.mkdir()
     shutil.copy(source, folder / "c.png")
-    code, report, stderr = run(cache, folder, tmp_path / "b.png", "--out", tmp_path / "out", source)
+    code, report, stderr = here(cache, folder, tmp_path / "b.png", "--out", tmp_path / "out", source)
     assert (code, report["done"], exports(stderr)) == (0, 3, 0), stderr
-    code, report, _ = run(cache, tmp_path / "absent", source, "--out", tmp_path / "out", "--force")
+    code, report, _ = here(cache, tmp_path / "absent", source, "--out", tmp_path / "out", "--force")
     assert (code, report["done"], report["failed"]) == (1, 1, 1)
     assert report["error"]["message"] == "1 of 2 inputs failed"
 
 
-def test_a_damaged_one_is_made_again(cache, source, tmp_path):
+def test_a_damaged_one_is_made_again(cache, source, tmp_path, here):
     (artefact(cache) / "manifest.json").unlink()
-    code, _, stderr = run(cache, source, "--out", tmp_path / "out")
+    code, _, stderr = here(cache, source, "--out", tmp_path / "out")
     assert (code, exports(stderr)) == (0, 1), stderr
     (line,) = [line for line in stderr.splitlines() if "the artefact in the cache is damaged" in line]
     assert "holds no manifest.json" in line

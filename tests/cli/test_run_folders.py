@@ -166,19 +166,19 @@ def test_lists_that_are_none(artefact, photo, tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_lines_of_json_come_in_order_and_the_counts_last(artefact, photo, tmp_path):
+def test_lines_of_json_come_in_order_and_the_counts_last(artefact, photo, tmp_path, command_line):
     for index in range(6):
         photo(tmp_path / f"in/{index}.png")
     (tmp_path / "in/3.png").write_bytes(b"no picture")
-    words = command(artefact, tmp_path / "in", "--out", tmp_path / "out", "--json-lines")
-    done = subprocess.run(words, capture_output=True, encoding="utf-8", timeout=300)
+    words = ("run", artefact, tmp_path / "in", "--out", tmp_path / "out", "--json-lines")
+    done = command_line(*words)
     assert done.returncode == 1
     *lines, last = map(json.loads, done.stdout.splitlines())
     assert [Path(line["input"]).name for line in lines] == [f"{index}.png" for index in range(6)]
     assert [line["status"] for line in lines] == ["done"] * 3 + ["failed"] + ["done"] * 2
     assert (last["done"], last["failed"], last["pictures"]) == (5, 1, [])
     assert last["error"]["message"] == "1 of 6 inputs failed"
-    wrong = subprocess.run([*words, "--background", "greeen"], capture_output=True, encoding="utf-8", timeout=300)
+    wrong = command_line(*words, "--background", "greeen")
     (line,) = wrong.stdout.splitlines()
     assert json.loads(line)["error"]["exit_code"] == wrong.returncode == 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from tests.artefacts import make_artefact
 from tests.conftest import ROOT, SHARED
 
 SCRIPTS = sorted((SHARED / "cases-bugs").glob("*.py"))
+# What these find is held by tests of its own in the fast tier, which the table in docs/testing.md names.
+SLOW = [script for script in SCRIPTS if re.search(r"import .*(subprocess|torch)\b", script.read_text("utf-8"))]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +27,9 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
 
 
 @pytest.mark.skipif(not SCRIPTS, reason="../shared (reference cases, real portraits) is not here")
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+@pytest.mark.parametrize(
+    "script", [pytest.param(path, marks=[pytest.mark.full] * (path in SLOW), id=path.stem) for path in SCRIPTS]
+)
 def test_the_case_is_mended(script: Path, artefacts: dict[bool, Path]) -> None:
     words, text = [sys.executable, str(script)], script.read_text("utf-8")
     if "artefact = sys.argv[1]" in text:

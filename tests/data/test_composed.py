@@ -2,8 +2,6 @@
 
 import csv
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -65,17 +63,12 @@ def test_the_face_mask_goes_where_the_face_goes():
     assert np.ptp(centres) > 30
 
 
-def call(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "p3m_edge", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=600)
-
-
-def test_training_takes_pictures_without_anybody(tmp_path):
+def test_training_takes_pictures_without_anybody(tmp_path, command_line):
     pytest.importorskip("torch")
     people = write_set(tmp_path / "people", [portrait()], foreground="fg", background="bg")
     (tmp_path / "places").mkdir()
     write_png(tmp_path / "places" / "0.png", portrait(90, 70, seed=1).image)
-    made = call(
+    made = command_line(
         "data", "compose", tmp_path / "set", "--portraits", people, "--backgrounds", tmp_path / "places",
         "-n", 3, "--size", "64x64", "--empty", 1,
     )  # fmt: skip
@@ -83,7 +76,7 @@ def test_training_takes_pictures_without_anybody(tmp_path):
     assert not any(read(item).alpha.any() for item in open_set(tmp_path / "set").items)
     changes = ("data.size=32", "data.crops=[48]", "run.batch=2", "run.epochs=1", "optim.warmup_steps=0")
     sets = [part for change in changes for part in ("--set", change)]
-    done = call("train", "--preset", "smoke", *sets, "--data", tmp_path / "set", "--out", tmp_path / "run")
+    done = command_line("train", "--preset", "smoke", *sets, "--data", tmp_path / "set", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     rows = list(csv.DictReader((tmp_path / "run" / "log.csv").read_text().splitlines()))

@@ -77,6 +77,12 @@ def artefacts(once: Once) -> Path:
 
 
 @pytest.fixture(scope="session")
+def mobile_artefacts(once: Once) -> Path:
+    """The same of the mobile network."""
+    return once("mobile", lambda out: export(request_for(out, *FLOATS, arch="mobile")))
+
+
+@pytest.fixture(scope="session")
 def session(tmp_path_factory: pytest.TempPathFactory) -> ExportSession:
     """Network, pictures and reference results as the artefacts were made from."""
     return ExportSession(request_for(tmp_path_factory.mktemp("unused"), "onnx-fp32"))

@@ -13,23 +13,24 @@ import pytest
 
 from p3m_edge import folder as folders
 from p3m_edge import manifest as manifests
+from p3m_edge import shipped
 from p3m_edge.cli import main
 from p3m_edge.errors import ArtefactError, OutputError
-from p3m_edge.model.checkpoint import save_checkpoint
 from p3m_edge.runtimes import Matting
 from tests.export.conftest import export_to_a_full_disc
 
-STANDIN = ["--arch", "r34", "--standin", "--size", "64x64"]
+STANDIN = ["--arch", "mobile", "--standin", "--size", "64x64"]
 
 
-def command(out: Path, *options: str) -> list[str]:
+def arguments(out: Path, *options: str) -> list[str]:
     target = [] if "--target" in options else ["--target", "onnx-fp32"]
-    return [sys.executable, "-m", "p3m_edge", "export", *STANDIN, *target, "--out", str(out), *options]
+    return ["export", *STANDIN, *target, "--out", str(out), *options]
 
 
 def start_and_wait(out: Path, *options: str) -> subprocess.Popen[str]:
     """Start an export and return when it has begun to write."""
-    process = subprocess.Popen(command(out, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "p3m_edge", *arguments(out, *options)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (out / ".onnx-fp32.partial").exists():
         assert process.poll() is None, process.communicate()
@@ -38,12 +39,12 @@ def start_and_wait(out: Path, *options: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_interrupted_killed_and_finished(artefacts, tmp_path, capsys):
+def test_interrupted_killed_and_finished(mobile_artefacts, tmp_path, capfd, command_line):
     out = tmp_path / "out"
     process = start_and_wait(out)
     try:
         assert main(["export", *STANDIN, "--target", "onnx-fp32", "--out", str(out)]) == 1
-        assert "another process is writing" in capsys.readouterr().err
+        assert "another process is writing" in capfd.readouterr().err
         with pytest.raises(OutputError, match="another process"), folders.workspace(out, "onnx-fp32", force=False):
             pass  # the one that was refused has not removed the other's lock
         process.send_signal(signal.SIGINT)
@@ -58,7 +59,7 @@ def test_interrupted_killed_and_finished(artefacts, tmp_path, capsys):
 
     older = out / "onnx-fp32"
     older.mkdir()
-    shutil.copy(artefacts / "onnx-fp32/manifest.json", older)
+    shutil.copy(mobile_artefacts / "onnx-fp32/manifest.json", older)
     (older / "left-over").touch()
     process = start_and_wait(out, "--force")
     process.kill()
@@ -66,8 +67,7 @@ def test_interrupted_killed_and_finished(artefacts, tmp_path, capsys):
     assert (out / ".onnx-fp32.partial").exists()
     assert (older / "left-over").exists()
 
-    options = ("--force", "--json", "--target", "onnx-fp32,openvino-fp32")
-    done = subprocess.run(command(out, *options), capture_output=True, text=True, timeout=300)
+    done = command_line(*arguments(out, "--force", "--json", "--target", "onnx-fp32,openvino-fp32"))
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)["results"]
     assert [result["status"] for result in results] == ["verified", "verified"]
@@ -75,13 +75,13 @@ def test_interrupted_killed_and_finished(artefacts, tmp_path, capsys):
     assert not (older / "left-over").exists()
     # Not model.xml: OpenVINO numbers the nodes that it adds through the whole process.
     for file in ("onnx-fp32/model.onnx", "openvino-fp32/model.bin"):
-        assert manifests.sha256(out / file) == manifests.sha256(artefacts / file), file
+        assert manifests.sha256(out / file) == manifests.sha256(mobile_artefacts / file), file
 
 
-def test_a_rejected_artefact(tmp_path):
+def test_a_rejected_artefact(tmp_path, command_line):
     zero = [f"--limit={name}=0" for name in ("local_mean", "pixel_tolerance", "pixel_share", "flips")]
-    options = ("--unpool", "nearest", "--json", "--limit=logits_mean=1", *zero)
-    done = subprocess.run(command(tmp_path, *options), capture_output=True, text=True, timeout=300)
+    options = ("--arch", "r34", "--unpool", "nearest", "--json", "--limit=logits_mean=1", *zero)
+    done = command_line(*arguments(tmp_path, *options))
     assert done.returncode == 3, done.stderr
     document = json.loads(done.stdout)
     assert document["results"][0]["status"] == "rejected"
@@ -106,21 +106,14 @@ def test_a_full_disc_leaves_nothing(tmp_path):
     assert "cannot be written" in export_to_a_full_disc(tmp_path, [*STANDIN, "--target", "onnx-fp32"], 2**20)
 
 
-@pytest.fixture(scope="module")
-def checkpoint(session, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "r34.safetensors"
-    save_checkpoint(session.network, path, licence="none", provenance="a test", trained=False)
-    return path
-
-
-def test_a_checkpoint_of_another_architecture_and_a_truncated_one(checkpoint, tmp_path, capsys):
-    arguments = ["export", "--target", "onnx-fp32", "--out", str(tmp_path / "out"), "--checkpoint"]
-    assert main([*arguments, str(checkpoint), "--arch", "swin-t"]) == 2
-    assert "is a r34, not a swin-t" in capsys.readouterr().err
+def test_a_checkpoint_of_another_architecture_and_a_truncated_one(tmp_path, capsys):
+    words = ["export", "--target", "onnx-fp32", "--out", str(tmp_path / "out"), "--checkpoint"]
+    assert main([*words, str(shipped.weights_path()), "--arch", "swin-t"]) == 2
+    assert "is a mobile, not a swin-t" in capsys.readouterr().err
     cut = tmp_path / "cut.safetensors"
-    shutil.copy(checkpoint, cut)
+    shutil.copy(shipped.weights_path(), cut)
     os.truncate(cut, cut.stat().st_size // 2)
-    assert main([*arguments, str(cut)]) == 5
+    assert main([*words, str(cut)]) == 5
     assert "cut.safetensors" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -64,9 +64,17 @@ def vitae_state(shared):
 
 
 @pytest.fixture(scope="module")
+def vitae(vitae_state, tmp_path_factory) -> P3MNet:
+    """That file as a network; tests must not change it."""
+    path = tmp_path_factory.mktemp("vitae") / "plain.pth"
+    torch.save(vitae_state, path)
+    return load_checkpoint(path)
+
+
+@pytest.fixture(scope="module")
 def own(tmp_path_factory) -> Path:
-    path: Path = tmp_path_factory.mktemp("own") / "r34.safetensors"
-    save(standin("r34"), path)
+    path: Path = tmp_path_factory.mktemp("own") / "mobile.safetensors"
+    save(standin("mobile"), path)
     return path
 
 
@@ -94,62 +102,48 @@ def test_every_published_tensor_is_loaded(shared, tmp_path, name):
     assert len(info.supplied) == (2 if name == "vitae" else 0)
 
 
-def test_wrappings_make_no_difference(vitae_state, tmp_path):
-    state = vitae_state
-    expected = None
-    for number, (content, options) in enumerate(
-        [
-            (state, {}),
-            ({"state_dict": state}, {}),
-            ({"state_dict": {f"module.{key}": value for key, value in state.items()}}, {}),
-            (collections.OrderedDict(state), {"_use_new_zipfile_serialization": False}),
-            ({key: torch.nn.Parameter(value, value.is_floating_point()) for key, value in state.items()}, {}),
-            ({key: value for key, value in state.items() if not UNUSED.search(key)}, {}),
-        ]
+def test_wrappings_make_no_difference(vitae_state, vitae, tmp_path):
+    state, path = vitae_state, tmp_path / "file.pth"
+    for content, options in (
+        ({"state_dict": state}, {}),
+        (collections.OrderedDict(state), {"_use_new_zipfile_serialization": False}),
+        ({key: torch.nn.Parameter(value, value.is_floating_point()) for key, value in state.items()}, {}),
+        ({key: value for key, value in state.items() if not UNUSED.search(key)}, {}),
     ):
-        path = tmp_path / f"{number}.pth"
         torch.save(content, path, **options)
-        network = load_checkpoint(path)
-        path.unlink()
-        if expected is not None:
-            assert_same(network, expected)
-        expected = network
+        assert_same(load_checkpoint(path), vitae)
 
 
 @pytest.mark.parametrize(
     "prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "model._orig_mod.module.", "network."]
 )
-def test_what_wraps_a_network_makes_no_difference(vitae_state, tmp_path, prefix):
-    torch.save(vitae_state, tmp_path / "plain.pth")
+def test_what_wraps_a_network_makes_no_difference(vitae_state, vitae, tmp_path, prefix):
     torch.save({"state_dict": {f"{prefix}{key}": v for key, v in vitae_state.items()}}, tmp_path / "wrapped.pth")
-    assert_same(load_checkpoint(tmp_path / "wrapped.pth"), load_checkpoint(tmp_path / "plain.pth"))
+    assert_same(load_checkpoint(tmp_path / "wrapped.pth"), vitae)
 
 
-def test_parts_that_were_compiled_by_themselves(vitae_state, tmp_path):
-    torch.save(vitae_state, tmp_path / "plain.pth")
+def test_parts_that_were_compiled_by_themselves(vitae_state, vitae, tmp_path):
     parts = {re.sub(r"^encoder\.", "encoder._orig_mod.", key): value for key, value in vitae_state.items()}
     assert parts.keys() != vitae_state.keys()
     torch.save({"model": parts, "epoch": 3}, tmp_path / "parts.pth")
-    assert_same(load_checkpoint(tmp_path / "parts.pth"), load_checkpoint(tmp_path / "plain.pth"))
+    assert_same(load_checkpoint(tmp_path / "parts.pth"), vitae)
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_what_else_is_in_a_training_scripts_file_is_left_out(vitae_state, tmp_path, old):
+def test_what_else_is_in_a_training_scripts_file_is_left_out(vitae_state, vitae, tmp_path, old):
     """NumPy's numbers and arrays, options, paths: none of them is made, and none is in the way."""
-    torch.save(vitae_state, tmp_path / "plain.pth")
     content = {
         "epoch": np.int64(3), "best": np.float64(0.25), "flag": np.bool_(1), "history": np.arange(5.0),
         "args": argparse.Namespace(lr=1e-5, out=tmp_path), "state_dict": vitae_state,
     }  # fmt: skip
     torch.save(content, tmp_path / "whole.pth", _use_new_zipfile_serialization=not old)
-    assert_same(load_checkpoint(tmp_path / "whole.pth"), load_checkpoint(tmp_path / "plain.pth"))
+    assert_same(load_checkpoint(tmp_path / "whole.pth"), vitae)
     assert not [one for one in torch.serialization.get_safe_globals() if isinstance(one, tuple)]
 
 
-def test_a_published_state_may_come_as_safetensors(vitae_state, tmp_path):
-    torch.save(vitae_state, tmp_path / "a.pth")
+def test_a_published_state_may_come_as_safetensors(vitae_state, vitae, tmp_path):
     safetensors.torch.save_file({key: v.contiguous() for key, v in vitae_state.items()}, tmp_path / "b.safetensors")
-    assert_same(load_checkpoint(tmp_path / "b.safetensors"), load_checkpoint(tmp_path / "a.pth"))
+    assert_same(load_checkpoint(tmp_path / "b.safetensors"), vitae)
     assert inspect_checkpoint(tmp_path / "b.safetensors").format == "published"
 
 

@@ -23,7 +23,10 @@ CHECKS: dict[str, list[str]] = {
     "mypy --strict": [sys.executable, "-m", "mypy", "--strict"],
     "import-linter": [_LINT_IMPORTS],
 }
-PYTEST = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--durations", "10"]
+# In the order of their names: else the files of few tests, some of which take a minute, would all come last.
+PYTEST = [
+    sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--durations", "10",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -295,11 +295,9 @@ def test_a_full_disc_is_one_line(tmp_path):
 
 
 @elsewhere
-def test_bench_and_run_say_that_core_ml_is_not_here(mobile, tmp_path):
-    picture = str(ASTRONAUT)
-    for arguments in (["bench", str(mobile / HALF)], ["run", str(mobile / HALF), picture, "--out", str(tmp_path)]):
-        line = [sys.executable, "-m", "p3m_edge", *arguments]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
+def test_bench_and_run_say_that_core_ml_is_not_here(mobile, tmp_path, command_line):
+    for arguments in (["bench", mobile / HALF], ["run", mobile / HALF, ASTRONAUT, "--out", tmp_path]):
+        done = command_line(*arguments)
         assert done.returncode == 4
         assert "Apple's systems alone" in done.stderr
 

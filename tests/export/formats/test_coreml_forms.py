@@ -347,9 +347,7 @@ def test_the_command_line_refuses_in_one_line(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_help_shows_the_forms():
-    done = subprocess.run(
-        [sys.executable, "-m", "p3m_edge", "export", "--help"], capture_output=True, text=True, timeout=300, check=False
-    )
+def test_the_help_shows_the_forms(command_line):
+    done = command_line("export", "--help")
     for option in ("--deployment-target", "--alpha", "--sizes 512x512,512x288,288x512", "--temporal 0.3"):
         assert option in done.stdout
