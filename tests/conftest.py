@@ -1,18 +1,21 @@
 """Fixtures that every test may use, and what must be set before the engines start."""
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from p3m_edge.resources import usable_cores
 from p3m_edge.telemetry import silence_engines
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 
 def _share_the_cores() -> None:
@@ -48,6 +51,25 @@ def shared() -> Path:
     if not (SHARED / "reference").is_dir():
         pytest.skip("../shared (reference cases, real portraits) is not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Make a folder by its name, once for all workers of a parallel run; tests must not change it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def make(name: str, action: Callable[[Path], object]) -> Path:
+        folder = base / f"once-{name}"
+        with FileLock(base / f"once-{name}.lock"):
+            if not (folder / "done").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                action(folder)
+                (folder / "done").touch()
+        return folder
+
+    return make
 
 
 @pytest.fixture

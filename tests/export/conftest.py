@@ -1,8 +1,6 @@
 """Real exports, made once for all tests and workers: the network with stand-in weights, at a small size."""
 
-import os
 import resource
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -12,16 +10,15 @@ from typing import Any
 
 import onnx
 import pytest
-from filelock import FileLock
 
 from p3m_edge.export import ExportRequest, export, graph
 from p3m_edge.export.session import ExportSession
 from p3m_edge.model.deploy import Deploy
 from p3m_edge.model.standin import standin
 from p3m_edge.targets import TARGETS
+from tests.conftest import Once
 
 SIZE = 64
-Once = Callable[[str, Callable[[Path], object]], Path]
 FLOATS = tuple(
     name for name, target in TARGETS.items()
     if target.precision != "int8" and target.engine in ("onnxruntime", "openvino")
@@ -49,25 +46,6 @@ def export_to_a_full_disc(out: Path, options: Sequence[str], limit: int) -> str:
     assert list(out.iterdir()) == []
     (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
     return error
-
-
-@pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
-    """Make a folder by its name, once for all workers of a parallel run; tests must not change it."""
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-
-    def make(name: str, action: Callable[[Path], object]) -> Path:
-        folder = base / f"once-{name}"
-        with FileLock(base / f"once-{name}.lock"):
-            if not (folder / "done").exists():
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir()
-                action(folder)
-                (folder / "done").touch()
-        return folder
-
-    return make
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from p3m_edge import targets
-from p3m_edge.export import export
 from p3m_edge.export.session import ExportSession
 from p3m_edge.runtimes import Matting, golden
 from p3m_edge.runtimes.contract import Images
 from p3m_edge.video import Frame, MattingStream, Stabiliser
-from tests.export.conftest import FLOATS, SIZE, Once, request_for
+from tests.export.conftest import FLOATS, SIZE, request_for
 
 COUNT, RATE = 300, 30
 Floats = NDArray[np.float32]
@@ -63,12 +62,6 @@ class Kept(Stabiliser):
 
 
 @pytest.fixture(scope="module")
-def artefacts(once: Once) -> Path:
-    """The mobile network, which is quick, for every target in floating point."""
-    return once("sequences", lambda out: export(request_for(out, *FLOATS, arch="mobile")))
-
-
-@pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> ExportSession:
     return ExportSession(request_for(tmp_path_factory.mktemp("unused"), "onnx-fp32", arch="mobile"))
 
@@ -91,10 +84,10 @@ def wanted(session: ExportSession, picture: NDArray[np.uint8]) -> list[Floats]:
 
 @pytest.mark.parametrize("target", FLOATS)
 def test_mattes_stay_within_the_limits_of_a_picture(
-    artefacts: Path, picture: NDArray[np.uint8], wanted: list[Floats], target: str
+    mobile_artefacts: Path, picture: NDArray[np.uint8], wanted: list[Floats], target: str
 ) -> None:  # fmt: skip
     kept, limits = Kept(), targets.get(target).limits
-    with Matting(artefacts / target, threads=1, cache=False) as matting:
+    with Matting(mobile_artefacts / target, threads=1, cache=False) as matting:
         for result in MattingStream(Interrupted(picture), matting, stabilise=kept):
             assert result.alpha.shape == (SIZE, SIZE)
     assert len(kept.held) == COUNT

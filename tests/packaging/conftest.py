@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Once
 from tests.packaging.sources import copy_project
 
 
@@ -21,15 +22,18 @@ class Distributions:
 
 
 @pytest.fixture(scope="session")
-def distributions(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
+def distributions(once: Once) -> Distributions:
     """Both, built from a copy of the project without network access."""
-    project = copy_project(tmp_path_factory.mktemp("project"))
-    # Traces of use that must not be packed.
-    (project / "p3m_edge" / "__pycache__").mkdir()
-    (project / "p3m_edge" / "__pycache__" / "errors.cpython-311.pyc").write_bytes(b"")
-    out = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(project)]
-    built = subprocess.run(command, capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
-    (sdist,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
+
+    def build(out: Path) -> None:
+        project = copy_project(out / "project")
+        # Traces of use that must not be packed.
+        (project / "p3m_edge" / "__pycache__").mkdir()
+        (project / "p3m_edge" / "__pycache__" / "errors.cpython-311.pyc").write_bytes(b"")
+        command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(project)]
+        built = subprocess.run(command, capture_output=True, text=True)
+        assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
+
+    folder = once("distributions", build)
+    (sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
     return Distributions(sdist, wheel)

@@ -18,7 +18,7 @@ from p3m_edge.errors import ArtefactError, P3MEdgeError
 from p3m_edge.export.formats.coreml.mil import interpreter as operators
 from p3m_edge.export.formats.coreml.mil.examine import RULES, examine
 from p3m_edge.export.formats.coreml.mil.interpreter import HALF_MAX, Interpreter
-from p3m_edge.export.formats.coreml.mil.package import read
+from p3m_edge.export.formats.coreml.mil.package import Package, read
 from p3m_edge.export.quiet import quiet
 from tests.export.formats.mil.conftest import built, converted
 
@@ -89,13 +89,12 @@ def test_an_operator_that_is_not_known_is_named(tmp_path, capsys):
     assert "Traceback" not in err
 
 
-def test_what_cannot_be_computed_is_one_line(tmp_path, monkeypatch, capsys):
+def test_what_cannot_be_computed_is_one_line(relu, tmp_path, monkeypatch, capsys):
     backwards = built(lambda m, x: m.cumsum(x=x, axis=1, reverse=True), (2, 6, 5), tmp_path)
     with pytest.raises(P3MEdgeError, match="cumsum with exclusive and reverse is not known here"):
         Interpreter(backwards).run(X)
-    package = converted(nn.ReLU(), X, tmp_path / "relu")
     monkeypatch.setitem(operators.OPERATORS, "relu", lambda given: torch.zeros(2) @ torch.zeros(3))
-    assert main(["verify", str(package.path)]) == 1
+    assert main(["verify", str(relu.path)]) == 1
     _, err = capsys.readouterr()
     assert "relu cannot be computed: " in err
     assert "internal error" not in err
@@ -125,25 +124,38 @@ def test_whole_numbers_go_in_and_open_sizes_are_not_run(tmp_path, capsys):
     assert verdict["program"][0]["inputs"]["in0"] == [1, 3, None, 8]
 
 
-def test_inputs_that_do_not_fit(tmp_path):
-    program = Interpreter(converted(nn.ReLU(), X, tmp_path))
+@pytest.fixture(scope="module")
+def relu(tmp_path_factory) -> Package:
+    """A package of one operator; tests must not change it."""
+    return converted(nn.ReLU(), X, tmp_path_factory.mktemp("relu"))
+
+
+def test_inputs_that_do_not_fit(relu):
+    program = Interpreter(relu)
     assert program.inputs == {"in0": (2, 6, 5)}
     with pytest.raises(P3MEdgeError, match="'in0' is missing"):
         program.run({})
     with pytest.raises(P3MEdgeError, match=r"\[2, 6, 4\]"):
         program.run({"in0": X["in0"][..., :4]})
     with pytest.raises(ArtefactError, match="no function 'other'"):
-        Interpreter(read(tmp_path / "made.mlpackage"), "other")
+        Interpreter(relu, "other")
 
 
-def test_a_result_of_another_shape_than_the_program_says_is_an_error(tmp_path, monkeypatch):
-    program = Interpreter(converted(nn.ReLU(), X, tmp_path))
+def test_a_result_of_another_shape_than_the_program_says_is_an_error(relu, monkeypatch):
+    program = Interpreter(relu)
     monkeypatch.setitem(operators.OPERATORS, "relu", lambda given: given["x"][:1])
     with pytest.raises(ArtefactError, match=r"relu gives float \[1, 6, 5\], and the program says float \[2, 6, 5\]"):
         program.run(X)
     monkeypatch.setitem(operators.OPERATORS, "relu", lambda given: given["x"] > 0)
     with pytest.raises(ArtefactError, match="relu gives bool"):
         program.run(X)
+
+
+@pytest.fixture(scope="module")
+def convolution(tmp_path_factory) -> Path:
+    """A package with a file of weights; tests must not change it."""
+    inputs = {"in0": np.zeros((1, 32, 8, 8), np.float32)}
+    return converted(nn.Conv2d(32, 32, 3), inputs, tmp_path_factory.mktemp("convolution")).path
 
 
 @pytest.mark.parametrize(
@@ -157,13 +169,12 @@ def test_a_result_of_another_shape_than_the_program_says_is_an_error(tmp_path, m
         (lambda path: shutil.rmtree(path), "a package is a folder"),
     ],
 )
-def test_a_damaged_package_is_one_line(damage, message, tmp_path, capsys):
-    inputs = {"in0": np.zeros((1, 32, 8, 8), np.float32)}
-    package = converted(nn.Conv2d(32, 32, 3), inputs, tmp_path)
-    damage(package.path)
+def test_a_damaged_package_is_one_line(damage, message, convolution, tmp_path, capsys):
+    path = shutil.copytree(convolution, tmp_path / convolution.name)
+    damage(path)
     with pytest.raises(ArtefactError, match=message):
-        read(package.path)
-    assert main(["verify", str(package.path)]) == 5
+        read(path)
+    assert main(["verify", str(path)]) == 5
     _, err = capsys.readouterr()
     assert "Traceback" not in err
 
