@@ -15,13 +15,14 @@ from p3m_edge.evaluate.strategies import STRATEGIES, Strategy, network_side, pre
 from p3m_edge.model import build, standin
 from tests.conftest import SHARED
 from tests.model.reference import reference_network
+from tests.networks import shared_standin
 
 CASES = sorted(path.stem for path in (SHARED / "reference" / "cases").glob("infer_*.npz"))
 
 
 @pytest.fixture(scope="module")
 def network():
-    return standin("r34")
+    return shared_standin("mobile")
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_impossible_requests(network):
     with pytest.raises(UsageError, match="minimum_side"):
         predict(network, rgb, minimum_side=-1)
     with pytest.raises(UsageError, match="training mode"):
-        predict(build("r34"), rgb)
+        predict(build("tiny"), rgb)
 
 
 def test_without_scikit_image(network, monkeypatch):
@@ -147,7 +148,7 @@ def test_the_default_dtype_of_a_script_changes_nothing(network, when, strategy):
     usual = predict(network, rgb, strategy)
     torch.set_default_dtype(torch.float64)
     try:
-        there = predict(standin("r34") if when.startswith("before") else network, rgb, strategy)
+        there = predict(standin("mobile") if when.startswith("before") else network, rgb, strategy)
     finally:
         torch.set_default_dtype(torch.float32)
     assert there.dtype == np.float64

@@ -27,11 +27,11 @@ from p3m_edge.model import (
     load_checkpoint,
     read_checkpoint,
     save_checkpoint,
-    standin,
 )
 from p3m_edge.model.published import UNUSED
 from p3m_edge.model.vitae import default_projection
 from tests.model.reference import PUBLISHED, published_state
+from tests.networks import shared_standin
 
 
 def save(network: P3MNet, path: Path, licence: str = "CC BY 4.0") -> None:
@@ -74,7 +74,7 @@ def vitae(vitae_state, tmp_path_factory) -> P3MNet:
 @pytest.fixture(scope="module")
 def own(tmp_path_factory) -> Path:
     path: Path = tmp_path_factory.mktemp("own") / "mobile.safetensors"
-    save(standin("mobile"), path)
+    save(shared_standin("mobile"), path)
     return path
 
 
@@ -357,10 +357,12 @@ def test_too_large_a_file_is_not_read(tmp_path):
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_round_trip(tmp_path, arch):
-    network = standin(arch)
+    network, path = shared_standin(arch), tmp_path / "file.safetensors"
     network.train()
-    path = tmp_path / "file.safetensors"
-    save(network, path)
+    try:
+        save(network, path)
+    finally:
+        network.eval()
     loaded, info = read_checkpoint(str(path))
     assert_same(loaded, network)
     assert not loaded.training

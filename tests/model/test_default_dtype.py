@@ -10,6 +10,7 @@ import torch
 
 from p3m_edge.model import build, standin
 from p3m_edge.model.deploy import Deploy
+from tests.networks import shared_standin
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_networks_are_made_in_float32(double: None, arch: str) -> None:
 @pytest.mark.parametrize("arch", ["r34", "mobile"])
 def test_the_deployed_network_gives_the_same(arch: str) -> None:
     image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), np.uint8))
-    usual = Deploy(standin(arch), outputs="alpha")(image)
+    usual = Deploy(shared_standin(arch), outputs="alpha")(image)
     torch.set_default_dtype(torch.float64)
     try:
         deployed = Deploy(standin(arch), outputs="alpha")

@@ -236,7 +236,9 @@ def test_the_sources_gradient_is_zero(arch, level):
     assert not all(torch.equal(plain[name], value) for name, value in wanted.items())
 
 
-@pytest.mark.parametrize("arch", ["r34", "vitae-s", "mobile", "tiny"])
+@pytest.mark.parametrize(
+    "arch", ["mobile", "tiny", *(pytest.param(a, marks=pytest.mark.full) for a in ("r34", "vitae-s"))]
+)
 @pytest.mark.parametrize("mode", ["frozen", "batch", "update"])
 def test_batch_norm_statistics(arch, mode):
     """The source pass leaves them alone unless that is chosen; the modes and flags of every module come back."""
