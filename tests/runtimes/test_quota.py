@@ -18,11 +18,8 @@ from tests.artefacts import make_artefact
 
 ROOT = Path(__file__).parents[2]
 ENGINES: list[Literal["onnxruntime", "openvino"]] = ["onnxruntime", "openvino"]
-LAYOUTS = {
-    "v2": "echo 150000 100000 >/sys/fs/cgroup/cpu.max",
-    "v1": "mkdir /sys/fs/cgroup/cpu; echo 150000 >/sys/fs/cgroup/cpu/cpu.cfs_quota_us; "
-    "echo 100000 >/sys/fs/cgroup/cpu/cpu.cfs_period_us",
-}
+LAYOUT = "echo 150000 100000 >/sys/fs/cgroup/cpu.max"
+"""Other ones: tests/core/test_resources.py."""
 CODE = """
 import importlib.util, json, os, sys
 import cv2
@@ -54,8 +51,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_a_quota_decides_everywhere(tmp_path: Path, layout: str) -> None:
+def test_a_quota_decides_everywhere(tmp_path: Path) -> None:
     """In a mount namespace of its own, with the files of a group that may use one and a half cores."""
     pytest.importorskip("onnx")
     if usable_cores() < 2:
@@ -68,7 +64,7 @@ def test_a_quota_decides_everywhere(tmp_path: Path, layout: str) -> None:
     script = tmp_path / "quota.py"
     script.write_text(CODE)
     start = shlex.join([sys.executable, str(script), str(tmp_path)])
-    inside = f"set -e; mount -t tmpfs tmpfs /sys/fs/cgroup; {layout}; {start}"
+    inside = f"set -e; mount -t tmpfs tmpfs /sys/fs/cgroup; {LAYOUT}; {start}"
     environment = {name: value for name, value in os.environ.items() if not name.endswith(("_THREADS", "_THREADS_NUM"))}
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", inside], capture_output=True, text=True, check=False,

@@ -5,7 +5,7 @@ Cases of the same inputs are one program with an output each: a conversion takes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -134,6 +134,7 @@ def makers(var: Var) -> set[str]:
     """The operators that a value comes from."""
     if var.op is None:
         return set()
+    sources: list[Sequence[Var | None]]
     sources = [value if isinstance(value, (list, tuple)) else [value] for value in var.op.inputs.values()]
     return {var.op.op_type}.union(*(makers(each) for source in sources for each in source if each is not None))
 
