@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -78,14 +79,14 @@ def command_line(
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command line in this process, which has imported what another would import anew.
 
-    It takes the arguments and, as ``cwd``, the folder to stand in.
+    It takes the arguments and, as ``cwd``, the folder to stand in, and ``tool`` as ``main`` does.
     """
     from p3m_edge.cli import main
 
-    def call(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: object, cwd: Path | None = None, tool: Any = None) -> subprocess.CompletedProcess[str]:
         with monkeypatch.context() as patch:
             patch.chdir(cwd or Path.cwd())
-            code = main([*map(str, arguments)])
+            code = main([*map(str, arguments)], tool)
         return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
 
     return call

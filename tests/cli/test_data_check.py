@@ -19,7 +19,7 @@ from tests.portraits import portrait, write_set
 
 @pytest.fixture
 def call(command_line):
-    return partial(command_line, "data", "check")
+    return partial(command_line, "data", "check", "--workers", 1)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def command(*arguments: object) -> list[str]:
 
 @pytest.fixture
 def call(command_line, here):
-    return partial(command_line, "data", "compose", cwd=here)
+    return partial(command_line, "data", "compose", "--workers", 1, cwd=here)
 
 
 @pytest.fixture

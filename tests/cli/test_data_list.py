@@ -16,7 +16,7 @@ from tests.portraits import portrait, write_set
 
 @pytest.fixture
 def call(command_line, tmp_path):
-    return partial(command_line, "data", "list", cwd=tmp_path)
+    return partial(command_line, "data", "list", "--workers", 1, cwd=tmp_path)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -28,7 +28,7 @@ def test_two_lists_are_kept_apart(tmp_path, call):
     """The way of a privacy officer: list what is measured with, describe and compare what is trained on."""
     write_set(tmp_path / "test", [portrait(seed=i) for i in range(3)])
     write_set(tmp_path / "train", [portrait(seed=i) for i in (7, 8)])
-    done = call("test", "--forms", "--out", "measuring.csv", "--workers", "1")
+    done = call("test", "--forms", "--out", "measuring.csv")
     assert done.returncode == 0, done.stderr
     assert len(rows(tmp_path / "measuring.csv")) == 3
     (tmp_path / "about.csv").write_text("kind,name,licence\nportrait,portrait7,CC0\nportrait,portrait8,CC0\ndrawn,x,\n")

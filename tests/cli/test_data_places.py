@@ -24,7 +24,7 @@ def command(*arguments: object) -> list[str]:
 
 @pytest.fixture
 def call(command_line, here):
-    return partial(command_line, "data", "places", cwd=here)
+    return partial(command_line, "data", "places", "--workers", 1, cwd=here)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def command(*arguments: object) -> list[str]:
 
 @pytest.fixture
 def call(command_line):
-    return partial(command_line, "data", "synth")
+    return partial(command_line, "data", "synth", "--workers", 1)
 
 
 def test_a_set_is_the_same_on_any_number_of_cores(tmp_path, command_line, call):

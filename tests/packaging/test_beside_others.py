@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.artefacts import build_model, make_artefact
+from tests.tools import load_tool
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("openvino")
-TOOL = Path(__file__).parents[2] / "tools" / "beside_others.py"
 SHORT = ("--rounds", "2", "--iterations", "1", "--threads", "1")
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(TOOL), *map(str, arguments)], capture_output=True, text=True, timeout=300
-    )  # fmt: skip
+@pytest.fixture
+def run(command_line):
+    return partial(command_line, tool=load_tool("beside_others"))
 
 
 def save(path: Path, size: tuple[int, int] | None) -> Path:
@@ -30,7 +28,7 @@ def save(path: Path, size: tuple[int, int] | None) -> Path:
     return path
 
 
-def test_all_are_in_one_table(tmp_path):
+def test_all_are_in_one_table(tmp_path, run):
     artefact = make_artefact(tmp_path / "out" / "openvino-fp32", "openvino")
     done = run(save(tmp_path / "theirs.onnx", (64, 64)), "--artefact", artefact, *SHORT)
     assert done.returncode == 0, done.stderr
@@ -41,7 +39,7 @@ def test_all_are_in_one_table(tmp_path):
 
 
 @pytest.mark.parametrize("what", ["missing", "text", "dynamic"])
-def test_files_that_cannot_be_timed(what, tmp_path):
+def test_files_that_cannot_be_timed(what, tmp_path, run):
     artefact = make_artefact(tmp_path / "openvino-fp32", "openvino")
     file = tmp_path / "theirs.onnx"
     if what == "text":
@@ -55,13 +53,13 @@ def test_files_that_cannot_be_timed(what, tmp_path):
     assert line.startswith(f"error: {file} cannot be used: ")
 
 
-def test_an_artefact_is_named(tmp_path):
+def test_an_artefact_is_named(tmp_path, run):
     done = run(save(tmp_path / "theirs.onnx", (64, 64)), "--artefact", tmp_path / "no")
     assert done.returncode == 5
     assert done.stderr.startswith(f"error: {tmp_path / 'no'} does not exist")
 
 
-def test_two_of_one_name(tmp_path):
+def test_two_of_one_name(tmp_path, run):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
     files = [save(tmp_path / folder / "theirs.onnx", (64, 64)) for folder in ("a", "b")]
