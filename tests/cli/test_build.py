@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,7 @@ from tests.typed import change, gpu_machine, make_typed
 pytest.importorskip("onnx")
 RTX = ["--flavour", "tensorrt-rtx", "--sm", "89"]
 BARE = ["golden.npz", "manifest.json", "model.onnx"]
-rtx = pytest.mark.skipif(
-    subprocess.run([sys.executable, "-c", "import tensorrt_rtx_bindings"], capture_output=True).returncode != 0,
-    reason="TensorRT for RTX is not installed",
-)
+rtx = pytest.mark.skipif(find_spec("tensorrt_rtx_bindings") is None, reason="TensorRT for RTX is not installed")
 
 
 def command(*arguments: str) -> list[str]:

@@ -60,7 +60,7 @@ def test_a_second_training_is_refused_until_the_first_has_ended(portraits, tmp_p
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 def test_of_several_that_start_together_one_trains(portraits, tmp_path):
     out = tmp_path / "run"
-    processes = [fresh(portraits, out) for _ in range(3)]
+    processes = [fresh(portraits, out) for _ in range(2)]
     deadline = time.monotonic() + 240
     while (running := sum(process.poll() is None for process in processes)) > 1 or not (out / "log.csv").is_file():
         assert running, [process.communicate()[1] for process in processes]
