@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -231,11 +229,9 @@ def test_measured_twice_and_worse_the_second_time(tmp_path: Path, capsys: pytest
     capsys.readouterr()
     first = files.read(tmp_path / "first" / "report.json")
     old = _file(tmp_path, _with_latency(first, 1e-4))
-    command = [sys.executable, "-m", "p3m_edge", "bench", str(folder), *FAST, "--baseline", str(old), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 6, done.stderr
-    assert json.loads(done.stdout)["comparison"]["changes"][0]["verdict"] == "slower"
-    assert "one: slower" in done.stderr
+    code, document, err = _bench(capsys, folder, *FAST, "--baseline", old)
+    assert (code, document["comparison"]["changes"][0]["verdict"]) == (6, "slower")
+    assert "one: slower" in err
 
     shutil.rmtree(folder)
     make_artefact(folder, size=(32, 32), breaking=scale_constant("local.weight", 1.5))

@@ -39,10 +39,10 @@ def noise(height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_equals_the_published_strategies(shared, tmp_path, case):
+def test_equals_the_published_strategies(shared, case):
     folder = shared / "reference" / "cases"
     _, name, seed, *_ = case.split("_")
-    network = reference_network(shared, name, int(seed.removeprefix("w")), tmp_path)
+    network = reference_network(shared, name, int(seed.removeprefix("w")))
     rgb = np.asarray(Image.open(folder / f"{case}.png").convert("RGB"))
     expected = np.load(folder / f"{case}.npz")
     for strategy in STRATEGIES:

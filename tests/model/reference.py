@@ -2,7 +2,8 @@
 
 import importlib.util
 import json
-from functools import cache
+import tempfile
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 
@@ -25,8 +26,12 @@ def recipe(shared: Path) -> ModuleType:
     return module
 
 
+@lru_cache(maxsize=1)
 def published_state(shared: Path, name: str, seed: int) -> dict[str, Tensor]:
-    """A whole state dict as published: duplicates (one tensor under two keys), unused heads, counters, masks."""
+    """A whole state dict as published: duplicates (one tensor under two keys), unused heads, counters, masks.
+
+    The last one is kept; tests must not change it.
+    """
     draw, canonical = recipe(shared).draw, recipe(shared).canonical_key
     drawn: dict[str, Tensor] = {}
     state = {}
@@ -41,12 +46,16 @@ def published_state(shared: Path, name: str, seed: int) -> dict[str, Tensor]:
     return state
 
 
-def reference_network(shared: Path, name: str, seed: int, folder: Path) -> P3MNet:
-    """The network of a reference case, through a file and :func:`load_checkpoint`."""
-    path = folder / f"{name}_{seed}.pth"
-    torch.save({"state_dict": published_state(shared, name, seed)}, path)
-    network = load_checkpoint(path)
-    path.unlink()
+@lru_cache(maxsize=1)
+def reference_network(shared: Path, name: str, seed: int) -> P3MNet:
+    """The network of a reference case, through a file and :func:`load_checkpoint`.
+
+    The last one is kept; tests must not change it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}_{seed}.pth"
+        torch.save({"state_dict": published_state(shared, name, seed)}, path)
+        network = load_checkpoint(path)
     if name == "vitae":  # the projections are not in the file
         for layer, cell in enumerate(network.encoder.get_submodule("stages.0").children()):
             projection = cell.get_buffer("attn.projection")
