@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from p3m_edge import manifest as manifests
@@ -23,7 +24,7 @@ from p3m_edge.data.recipe import numbered
 from p3m_edge.data.synth import portrait as synthetic
 from p3m_edge.data.synth.clip import draw_clip
 from p3m_edge.errors import ArtefactError, InputError, UsageError
-from p3m_edge.export import ExportRequest, export, plan
+from p3m_edge.export import ExportRequest, export, graph, plan
 from p3m_edge.export.calibration import MINIMUM, SEEDS, PictureSet, open_measuring
 from p3m_edge.export.formats import Built
 from p3m_edge.export.formats.onnx import format as onnx_format
@@ -43,6 +44,8 @@ from p3m_edge.export.quantize.accuracy import (
 from p3m_edge.export.quantize.sensitivity import Sensitivity, hardest, rank
 from p3m_edge.export.session import ExportSession
 from p3m_edge.manifest_schema import AccuracyRecord
+from p3m_edge.model import build
+from p3m_edge.model.deploy import Deploy
 from p3m_edge.runtimes import Matting
 from tests.calibrating import Given, Ranges
 from tests.portraits import portrait, write_set
@@ -481,9 +484,12 @@ def test_what_stays_in_float32_in_every_part_causes_nothing(mobile, tmp_path):
     assert len({each.graph for each in found.values()}) == 2  # results of one are not taken for those of the other
 
 
-def test_parts_and_what_they_cause(mobile, tmp_path):
-    model, images, ranges = mobile
-    parts = parts_of(model)
+def test_parts_and_what_they_cause(tmp_path):
+    """Of the smallest network: each part is a graph of its own."""
+    torch.manual_seed(0)
+    model = graph.trace(Deploy(build("tiny").eval()), 64, 64)
+    images = [portrait(64, 64).image[None]]
+    ranges, parts = activation_ranges(model, images), parts_of(model)
     assert sum(map(len, parts.values())) == sum(node.op_type in OPERATORS for node in model.graph.node)
     assert part_name("network.encoder.layer2.1.expand.conv/Conv_2") == "network.encoder.layer2"
     cache = tmp_path / "parts.json"
@@ -495,15 +501,15 @@ def test_parts_and_what_they_cause(mobile, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        rank(model, ranges, images[:1], "digest", cache=cache, progress=stop)
+        rank(model, ranges, images, "digest", cache=cache, progress=stop)
     first = cache.read_bytes()
-    found = rank(model, ranges, images[:1], "digest", cache=cache)
+    found = rank(model, ranges, images, "digest", cache=cache)
     assert {part.name: part.nodes for part in found.parts} == {name: len(nodes) for name, nodes in parts.items()}
     errors = [part.error for part in found.parts]
     assert errors == sorted(errors, reverse=True)
     assert all(0 < part.error <= part.worst for part in found.parts if part.error)
     assert first != cache.read_bytes()
-    assert rank(model, ranges, images[:1], "digest", cache=cache) == found  # read, not made again
+    assert rank(model, ranges, images, "digest", cache=cache) == found  # read, not made again
     assert found.order("error") == tuple(part.name for part in found.parts)
     flips = {part.name: part.flips for part in found.parts}
     by_flips = found.order("flips")
@@ -512,7 +518,7 @@ def test_parts_and_what_they_cause(mobile, tmp_path):
     assert list(by_flips[len(parts) - len(harmless) :]) == harmless  # where nothing flips, the error decides
     cache.write_text("{}")
     with pytest.raises(InputError, match="cannot be read"):
-        rank(model, ranges, images[:1], "digest", cache=cache)
+        rank(model, ranges, images, "digest", cache=cache)
     with pytest.raises(InputError, match="no picture"):
         rank(model, ranges, [], "digest")
 
