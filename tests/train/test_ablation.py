@@ -156,20 +156,19 @@ def test_notes_of_earlier_versions_go_on_where_they_were(done: Path, setting: Se
     assert json.loads((out / "question.json").read_bytes())["contents"]
 
 
-@pytest.mark.parametrize("moment", ["in a training", "before a state", "before a score", "at the note"])
+@pytest.mark.parametrize("moment", ["at the note and in a training", "before a state", "before a score"])
 def test_killed_and_started_again(moment: str, done: Path, setting: Setting, tmp_path: Path) -> None:
     """It ends where an undisturbed one does."""
     alone = replace(setting, seeds=1)
     out, run = tmp_path / "out", tmp_path / "out/runs/ICP-0"
-    if moment == "in a training":
+    if moment == "at the note and in a training":
+        out.mkdir()
+        (out / ".0123456789abcdef.tmp").write_bytes(b"{")
         process = subprocess.Popen(command(alone, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while process.poll() is None and not (run / "state.pt").exists():
             time.sleep(0.002)
         process.kill()
         assert process.wait() != 0, "it was done before it could be killed"
-    elif moment == "at the note":
-        out.mkdir()
-        (out / ".0123456789abcdef.tmp").write_bytes(b"{")
     else:
         shutil.copytree(done, out)
         kept = ("config.toml",) if moment == "before a state" else ("state.pt", "last.safetensors", "config.toml")
