@@ -67,13 +67,14 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> ExportSession:
 
 
 @pytest.fixture(scope="session")
-def onnx_model(artefacts) -> Callable[[str], Any]:
+def onnx_model(artefacts, mobile_artefacts) -> Callable[[str], Any]:
     """The float32 graph of an architecture."""
+    made = {"r34": artefacts, "mobile": mobile_artefacts}
 
     @cache
     def model(arch: str) -> Any:
-        if arch == "r34":
-            return onnx.load(artefacts / "onnx-fp32/model.onnx")
+        if arch in made:
+            return onnx.load(made[arch] / "onnx-fp32/model.onnx")
         return graph.trace(Deploy(standin(arch)), SIZE, SIZE)
 
     return model

@@ -14,6 +14,7 @@ from p3m_edge.model.deploy import Deploy
 from p3m_edge.model.standin import standin
 from p3m_edge.targets import ARCHS
 from tests.conftest import ROOT
+from tests.export.conftest import SIZE
 
 # What the engines have fast kernels for; Slice takes the three classes apart.
 FAST = {
@@ -42,10 +43,10 @@ def test_no_scatter_no_unpool_no_high_rank(onnx_model, arch):
     assert max(ranks.values()) <= 5
 
 
-@pytest.mark.parametrize(("height", "width"), [(64, 64), (96, 160)])
-def test_the_mobile_network_holds_fast_operators_alone(height, width):
+@pytest.mark.parametrize(("height", "width"), [(SIZE, SIZE), (96, 160)])
+def test_the_mobile_network_holds_fast_operators_alone(onnx_model, height, width):
     """Also where 1/64 of a side is no whole number."""
-    model = graph.trace(Deploy(standin("mobile")), height, width)
+    model = onnx_model("mobile") if width == SIZE else graph.trace(Deploy(standin("mobile")), height, width)
     assert set(Counter(node.op_type for node in model.graph.node)) == FAST
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     entries = (*model.graph.value_info, *model.graph.input, *model.graph.output)
