@@ -1,4 +1,4 @@
-"""``p3m-edge data check`` as users call it: tables, JSON, exit codes, interruption."""
+"""``p3m-edge data check``: tables, JSON, exit codes, interruption."""
 
 from __future__ import annotations
 

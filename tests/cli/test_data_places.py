@@ -1,11 +1,6 @@
-"""``p3m-edge data places`` as users call it: the strips, JSON, bad files, Ctrl-C, errors."""
+"""``p3m-edge data places``: the strips, JSON, bad files, errors."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from functools import partial
 
 import numpy as np
@@ -16,10 +11,6 @@ from p3m_edge.imageio import read_image
 from tests.portraits import portrait, write_set
 
 PORTRAITS = [portrait(96, 128, seed=i) for i in range(3)]
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "p3m_edge", "data", "places", *map(str, arguments)]
 
 
 @pytest.fixture
@@ -130,33 +121,3 @@ def test_bad_requests(here, arguments, code, message, call):
     assert message in done.stderr
     assert done.stdout == ""
     assert not (here / "out").exists()
-
-
-@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
-def test_ctrl_c_leaves_whole_pictures_and_another_run_completes_them(here, call):
-    for number in range(100):
-        for kind in ("image", "alpha"):
-            for one in PORTRAITS:
-                source = here / "in" / kind / f"{one.name}.png"
-                (source.parent / f"{number}-{source.name}").hardlink_to(source)
-    process = subprocess.Popen(
-        command("in", "out", "--least", 20, "--workers", 2),
-        stderr=subprocess.PIPE, encoding="utf-8", start_new_session=True, cwd=here,
-    )  # fmt: skip
-    out = here / "out"
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and not (out.is_dir() and len(list(out.glob("*.png"))) > 3):
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 130
-    assert errors.strip() == "interrupted"
-    assert not list(out.rglob("*.tmp"))
-    there = list(out.iterdir())
-    assert len(there) > 3
-    for path in there:
-        assert min(read_image(path).rgb.shape[:2]) >= 20
-    done = call("in", "out", "--least", 20, "--json")
-    assert done.returncode == 0, done.stderr
-    each = sum(len(strips(one.alpha, 20)) for one in PORTRAITS)
-    assert json.loads(done.stdout)["parts"] == len(list(out.iterdir())) == 101 * each > len(there)

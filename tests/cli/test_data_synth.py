@@ -1,21 +1,12 @@
-"""``p3m-edge data synth`` as users call it: the set, resuming after Ctrl-C, JSON, errors."""
+"""``p3m-edge data synth``: the set, JSON, errors."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from functools import partial
 
 import numpy as np
 import pytest
 
 from p3m_edge.imageio import read_image
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "p3m_edge", "data", "synth", *map(str, arguments)]
 
 
 @pytest.fixture
@@ -44,27 +35,6 @@ def test_hidden_faces_and_no_colours(tmp_path, call):
     assert call(tmp_path / "out", "-n", 2, "--size", "128x128", "--blur-faces", "--no-colours").returncode == 0
     folders = {path.name for path in (tmp_path / "out").iterdir()}
     assert folders == {"synth.json", "blurred_image", "alpha", "trimap", "facemask"}
-
-
-@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
-def test_it_goes_on_after_ctrl_c(tmp_path, call):
-    arguments = (tmp_path / "out", "-n", 60, "--size", "128x128", "--no-colours", "--workers", 2)
-    process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, encoding="utf-8", start_new_session=True)
-    images = tmp_path / "out" / "image"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (images.is_dir() and len(list(images.glob("*.png"))) > 3):
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 130
-    assert errors.strip() == "interrupted"
-    assert not list((tmp_path / "out").rglob("*.tmp"))
-    there = len(list(images.glob("*.png")))
-    assert 3 < there < 60
-    done = call(tmp_path / "out", "-n", there + 2, *arguments[3:], "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["kept"] + json.loads(done.stdout)["drawn"] == there + 2
-    assert json.loads(done.stdout)["drawn"] <= 4
 
 
 def test_a_sheet_to_look_at(tmp_path, call):
