@@ -23,8 +23,8 @@ pytest.importorskip("onnx")
 
 Name = Literal["onnxruntime", "openvino"]
 ROOT = Path(__file__).resolve().parents[2]
-LONG = 240.0
-"""Seconds for what takes two, on a machine with other work; a hang is for ever."""
+LONG = 600.0
+"""Seconds for what takes ten, on a machine with other work; a hang is for ever."""
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
