@@ -87,6 +87,6 @@ def command_line(
         with monkeypatch.context() as patch:
             patch.chdir(cwd or Path.cwd())
             code = main([*map(str, arguments)], tool)
-        return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
+        return subprocess.CompletedProcess([*map(str, arguments)], code, *capfd.readouterr())
 
     return call

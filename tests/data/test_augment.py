@@ -392,6 +392,7 @@ def test_a_turned_picture_is_a_part_of_it_and_nothing_from_beyond():
         assert {array.shape[:2] for array in sample.arrays.values()} == {sample.alpha.shape}
         assert sample.image[..., 2].min() == 200  # nothing is made up
         assert sample.face_mask is not None
+        assert sample.trust is not None
         assert set(np.unique(sample.face_mask)) <= {0, 255}
         assert np.array_equal(sample.face_mask, sample.trust)
         sure = np.abs(sample.image[..., 1].astype(int) - 59) > 3  # away from the edge, which is 30 columns to the right
