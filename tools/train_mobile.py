@@ -75,15 +75,12 @@ class Stage(NamedTuple):
     batch: int
     epochs: int
     rate: float
-    settings: tuple[str, ...] = ()
 
 
 STAGES = {
     "256": Stage(256, 16, 28, 1e-3),
     "512": Stage(512, 8, 24, 4e-4),
-    "last": Stage(512, 8, 10, 3e-4, ("data.turned=0.2", "data.cast=0.12", "data.walls=0.15")),
 }
-"""The last one shows what the worst pictures after the others had: bent bodies, stage light, walls like the clothes."""
 
 
 def main() -> int:
@@ -127,7 +124,7 @@ def train(arguments: argparse.Namespace) -> None:
             start = ("--encoder-weights", arguments.encoder) if before is None else ("--weights", before)
             settings = (
                 f"data.size={stage.size}", f"data.backgrounds={out / 'scenes'}", f"data.always_compose={STUDIO}",
-                "data.compose=0.5", "data.clothes=0.25", f"validation.data={data / 'people-held'}", *stage.settings,
+                "data.compose=0.5", "data.clothes=0.25", f"validation.data={data / 'people-held'}",
             )  # fmt: skip
             command(
                 "train", "--preset", "mobile", "--data", pictures, "--out", run, "--cp", "icp",
