@@ -88,7 +88,7 @@ def make_artefact(
     folder.mkdir(parents=True)
     target = TARGETS[_TARGETS[engine]]
     model = build_model(size, batch, outputs, seed)
-    golden = _golden(size or (64, 96), batch, outputs, seed)
+    golden = _golden(tuple(size or (64, 96)), batch, tuple(outputs), seed)
     np.savez_compressed(folder / manifests.GOLDEN, allow_pickle=False, **golden)
     if breaking is not None:
         breaking(model)

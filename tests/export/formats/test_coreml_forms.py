@@ -59,7 +59,9 @@ def request_for(out: Path, *names: str, **options: Any) -> ExportRequest:
 def several(once):
     """All at once: two sizes, alpha as a multi-array, smoothed."""
     request = {"alpha": "array", "more_sizes": ((WIDE, SIDE),), "smoothing": WEIGHT}
-    request |= {"checkpoint": None, "arch": "mobile"}  # at this size the shipped weights see nobody
+    # At this size the shipped weights see nobody; the stand-in's classes are nearly tied, and rounding, which differs
+    # between processors, decides some of them.
+    request |= {"checkpoint": None, "arch": "mobile", "limits": {"flips": 0.01}}
     return once("coreml-several", lambda out: export(request_for(out, HALF, **request))) / HALF
 
 
