@@ -262,6 +262,8 @@ def from_table(table: Table) -> Config:
     for wrong, told, hint in (
         (data.clothes and not data.compose, "data.clothes takes textures from backgrounds",
          "data.compose=0.5 data.backgrounds=FOLDER"),
+        (data.walls and not (data.whole and data.compose), "data.walls needs views and composites",
+         "data.whole=0.55 data.compose=0.5 data.backgrounds=FOLDER"),
         (data.compose and not data.backgrounds, "data.compose needs backgrounds", "data.backgrounds=FOLDER"),
         (len(set(levels)) != len(levels), f"distillation.levels must be different, not {list(levels)}", None),
         (set(config.optim.frozen) == parts, "optim.frozen leaves nothing that could learn", "leave out a part of it"),

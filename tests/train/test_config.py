@@ -85,6 +85,7 @@ def test_the_command_line_beats_the_file_and_the_file_beats_the_preset(tmp_path)
         ("data.size=500", "data.size: expected int that's a multiple of 32", None),
         ("data.crops=[]", "data.crops: expected array of length >= 1", None),
         ("data.compose=0.5", "data.compose needs backgrounds", "data.backgrounds=FOLDER"),
+        ("data.walls=0.5", "data.walls needs views and composites", "data.whole=0.55 data.compose=0.5"),
         (
             "data.clothes=0.5",
             "data.clothes takes textures from backgrounds",
