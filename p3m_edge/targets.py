@@ -7,7 +7,7 @@ from typing import Literal
 
 from p3m_edge.errors import one_of
 
-EngineName = Literal["onnxruntime", "openvino", "coreml", "coreai", "tensorrt"]
+EngineName = Literal["onnxruntime", "openvino", "coreml", "coreai", "litert", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8", "pal6", "pal4", "w8a8"]
 
 ARCHS = ("r34", "swin-t", "vitae-s", "mobile")
@@ -116,6 +116,7 @@ class Target:
 
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
 _OPENVINO = ("onnx", "onnxscript", "openvino")
+_LITERT = ("litert_torch", "ai_edge_litert")
 
 TARGETS: dict[str, Target] = {
     t.name: t
@@ -133,6 +134,7 @@ TARGETS: dict[str, Target] = {
         Target("coreml-pal4", "coreml", "pal4", "model.mlpackage", ("coremltools",), ("torch", "coreml"), INT8),
         Target("coreml-w8a8", "coreml", "w8a8", "model.mlpackage", (*_ONNX, "coremltools"), ("torch", "coreml"), INT8),
         Target("coreai-fp16", "coreai", "fp16", "model.aimodel", ("coreai_torch",), ("torch", "coreai"), FP16),
+        Target("litert-fp32", "litert", "fp32", "model.tflite", _LITERT, ("torch", "litert-export"), FP32),
         Target("trt-fp32", "tensorrt", "fp32", "model.engine", _ONNX, ("torch",), FP32),
         Target("trt-fp16", "tensorrt", "fp16", "model.engine", _ONNX, ("torch",), FP16),
         Target("trt-int8", "tensorrt", "int8", "model.engine", _ONNX, ("torch",), INT8),

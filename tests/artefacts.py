@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,13 +34,14 @@ from p3m_edge.manifest_schema import (
     VerifiedRecord,
 )
 from p3m_edge.runtimes.engines.tensorrt.compatibility import system
-from p3m_edge.targets import FP32, TARGETS
+from p3m_edge.targets import FP32, TARGETS, EngineName
+from tests.litert_model import litert_model
 
 ALL_OUTPUTS = ("alpha", "local_alpha", "global_logits")
 _RECORDS = (OutputRecord("alpha", 1), OutputRecord("local_alpha", 1), OutputRecord("global_logits", 3))
 _TARGETS = {
     "onnxruntime": "onnx-fp32", "openvino": "openvino-fp32", "coreml": "coreml-fp32", "coreai": "coreai-fp16",
-    "tensorrt": "trt-fp32",
+    "litert": "litert-fp32", "tensorrt": "trt-fp32",
 }  # fmt: skip
 GPUS = ("7.5", "8.0", "8.6", "8.9", "12.0")
 """The compute capabilities that engines of tests are built for: what TensorRT for RTX 1.7 knows."""
@@ -50,7 +51,7 @@ PROFILE = ProfileRecord((32, 32), (96, 64), (256, 256))
 
 def make_artefact(
     folder: Path,
-    engine: Literal["onnxruntime", "openvino", "coreml", "coreai", "tensorrt"] = "onnxruntime",
+    engine: EngineName = "onnxruntime",
     size: tuple[int, int] | None = (64, 96),
     batch: int = 1,
     *,
@@ -103,6 +104,8 @@ def make_artefact(
         onnx.save(model, folder / TYPED)
         plan = stand_in_plan if "STAND_IN" in os.environ else build_plan
         (folder / target.model_file).write_bytes(plan(model.SerializeToString(), dynamic=size is None))
+    elif engine == "litert":
+        (folder / target.model_file).write_bytes(_as_litert(model))
     else:
         _save_coreai(model, folder / target.model_file)
     height, width = size or (None, None)
@@ -307,6 +310,14 @@ def _save_openvino(model: Any, path: Path) -> None:
 
     converted = openvino.Core().read_model(model.SerializeToString())
     openvino.save_model(converted, path, compress_to_fp16=False)
+
+
+def _as_litert(model: Any) -> bytes:
+    from onnx import numpy_helper
+
+    constants = {c.name: numpy_helper.to_array(c) for c in model.graph.initializer}
+    shape = [d.dim_value or -1 for d in model.graph.input[0].type.tensor_type.shape.dim]
+    return litert_model(constants, shape, [output.name for output in model.graph.output])
 
 
 def _save_coreai(model: Any, path: Path) -> None:

@@ -19,7 +19,9 @@ from typing import Any
 from make import ROOT, WINDOWS, SetupError, run, say
 
 DEMO_EXTRAS = ("onnx", "openvino", "torch")
-TEST_EXTRAS = ("dev", "train", "quantize", "coreml", "coreai", "tensorrt-rtx", "sign", "video", "heif", *DEMO_EXTRAS)
+TEST_EXTRAS = (
+    "dev", "train", "quantize", "coreml", "coreai", "litert", "tensorrt-rtx", "sign", "video", "heif", *DEMO_EXTRAS,
+)  # fmt: skip
 MINIMUM_TORCH = (2, 9)
 _COREAI = {"linux": (2, 34), "darwin": (26,)}
 """The oldest glibc and macOS that the packages of Core AI take, which no marker of pip says."""

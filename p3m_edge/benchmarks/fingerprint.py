@@ -35,8 +35,8 @@ _FEATURES = {
 }  # fmt: skip
 _PACKAGES = (
     "numpy", "opencv-python-headless", "opencv-python", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "onnx",
-    "onnxscript", "nncf", "coremltools", "coreai-core", "coreai-torch", "cuda-bindings", "tensorrt",
-    "tensorrt-rtx-cu13-libs",
+    "onnxscript", "nncf", "coremltools", "coreai-core", "coreai-torch", "ai-edge-litert", "litert-torch",
+    "litert-quantizer", "cuda-bindings", "tensorrt", "tensorrt-rtx-cu13-libs",
 )  # fmt: skip
 _BUSY = 0.2
 _STOLEN = 0.01

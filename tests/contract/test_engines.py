@@ -22,8 +22,10 @@ from p3m_edge.runtimes import Engine, EngineOptions, Matting, OtherNetworkWarnin
 from p3m_edge.runtimes.contract import ENGINES, engine_module
 from tests.artefacts import ALL_OUTPUTS, edit_manifest, make_artefact, picture, rehash, scale_constant
 
-Name = Literal["onnxruntime", "openvino", "coreai", "tensorrt"]
-EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino", "coreai": "coreai"}
+Name = Literal["onnxruntime", "openvino", "coreai", "litert", "tensorrt"]
+EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino", "coreai": "coreai", "litert": "litert"}
+PACKAGES = {"tensorrt": "tensorrt_rtx_bindings", "litert": "ai_edge_litert"}
+"""Of the engines that are not named as their packages are."""
 HEIGHT, WIDTH = 64, 96
 
 
@@ -37,7 +39,7 @@ def name(request: pytest.FixtureRequest) -> Name:
         pytest.skip(
             "Core ML runs on a Mac, and these artefacts are of ONNX: tests/export/formats/test_coreml.py has its runner"
         )
-    pytest.importorskip({"tensorrt": "tensorrt_rtx_bindings"}.get(engine, engine))
+    pytest.importorskip(PACKAGES.get(engine, engine))
     pytest.importorskip("onnx")
     if engine == "coreai":
         pytest.importorskip("torch")
@@ -265,9 +267,10 @@ class TestEngine:
 
     def test_a_missing_package(self, artefact: Path, name: Name) -> None:
         not_of(name, "tensorrt", "looks for the driver first: tests/runtimes/test_tensorrt.py")
+        package = PACKAGES.get(name, name)
         code = (
             "import sys, warnings\n"
-            f"sys.modules[{name!r}] = None\n"
+            f"sys.modules[{package!r}] = None\n"
             "from p3m_edge.errors import MissingError\n"
             "from p3m_edge.runtimes import Matting\n"
             "try:\n"
@@ -276,7 +279,7 @@ class TestEngine:
             "    print(error, '|', error.hint)\n"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout == f"the package '{name}' cannot be imported | pip install \"p3m-edge[{EXTRAS[name]}]\"\n"
+        assert done.stdout == f"the package '{package}' cannot be imported | pip install \"p3m-edge[{EXTRAS[name]}]\"\n"
         assert done.stderr == ""
 
     @pytest.mark.parametrize("damage", [b"", b"not a model", bytes(range(256)) * 64], ids=["empty", "text", "bytes"])
@@ -458,7 +461,7 @@ class TestEngine:
 
 def absent_device(engine: Name) -> str:
     """A device that the engine knows and this machine lacks."""
-    if engine == "coreai":
+    if engine in ("coreai", "litert"):
         return "GPU"
     if engine == "tensorrt":
         return "cuda:99"

@@ -31,7 +31,7 @@ from tests.contract.sketch.format import EIGHT, ENGINE, SINGLE
 from tests.portraits import portrait, write_set
 
 SIDE = 64
-SLOW = {"coreai": pytest.mark.full}  # its converter and its runtime take long; tests/export/formats has quick tests
+SLOW = dict.fromkeys(("coreai", "litert"), pytest.mark.full)  # their converters take long
 
 
 @pytest.fixture(scope="module", params=[pytest.param(name, marks=SLOW.get(name, ())) for name in FORMATS])
@@ -159,7 +159,7 @@ def test_what_formats_share_names_no_engine(module: str) -> None:
     constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in prose]
     names = [node.value for node in constants if isinstance(node.value, str)]
     names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    engine = re.compile(r"onnxruntime|openvino|coreml|coreai|tensorrt|nncf", re.IGNORECASE)
+    engine = re.compile(r"onnxruntime|openvino|coreml|coreai|litert|tensorrt|nncf", re.IGNORECASE)
     assert [name for name in names if engine.search(name)] == []
 
 

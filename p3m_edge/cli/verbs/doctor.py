@@ -32,11 +32,12 @@ _TIMEOUT = 120.0  # seconds for one import; cold discs are slow
 PACKAGES: dict[str, str | None] = {
     "numpy": None, "cv2": None, "PIL": None, "onnxruntime": "onnx", "openvino": "openvino", "torch": "torch",
     "onnx": "torch", "onnxscript": "torch", "safetensors": "torch", "skimage": "torch", "nncf": "quantize",
-    "coremltools": "coreml", "coreai": "coreai", "coreai_torch": "coreai", "cuda": "tensorrt", "av": "video",
+    "coremltools": "coreml", "coreai": "coreai", "coreai_torch": "coreai", "ai_edge_litert": "litert",
+    "litert_torch": "litert-export", "litert_quantizer": "litert-export", "cuda": "tensorrt", "av": "video",
     "pillow_heif": "heif",
 }  # fmt: skip
 """Import names, and the extra of this package that brings each (None: the base install)."""
-_ENGINES = {"coreml": "coremltools", "tensorrt": "cuda"}
+_ENGINES = {"coreml": "coremltools", "litert": "ai_edge_litert", "tensorrt": "cuda"}
 """The package of an engine that is not named as the engine is."""
 _INT8_FEATURES = ("avx512_vnni", "avx_vnni", "amx_int8", "dotprod", "i8mm")
 _STYLES = {"ok": None, "absent": "dim", "broken": "red", "damaged": "red"}

@@ -42,6 +42,7 @@ FORMATS = {
     "openvino": "p3m_edge.export.formats.openvino.format",
     "coreml": "p3m_edge.export.formats.coreml.format",
     "coreai": "p3m_edge.export.formats.coreai.format",
+    "litert": "p3m_edge.export.formats.litert.format",
     "tensorrt": "p3m_edge.export.formats.tensorrt.format",
 }
 """The module of the format that each engine runs."""
