@@ -117,6 +117,8 @@ class Target:
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
 _OPENVINO = ("onnx", "onnxscript", "openvino")
 _LITERT = ("litert_torch", "ai_edge_litert")
+_LITERT_FEWER = (*_LITERT, "litert_quantizer")
+_LITERT_EXTRAS = ("torch", "litert-export")
 
 TARGETS: dict[str, Target] = {
     t.name: t
@@ -134,7 +136,9 @@ TARGETS: dict[str, Target] = {
         Target("coreml-pal4", "coreml", "pal4", "model.mlpackage", ("coremltools",), ("torch", "coreml"), INT8),
         Target("coreml-w8a8", "coreml", "w8a8", "model.mlpackage", (*_ONNX, "coremltools"), ("torch", "coreml"), INT8),
         Target("coreai-fp16", "coreai", "fp16", "model.aimodel", ("coreai_torch",), ("torch", "coreai"), FP16),
-        Target("litert-fp32", "litert", "fp32", "model.tflite", _LITERT, ("torch", "litert-export"), FP32),
+        Target("litert-fp32", "litert", "fp32", "model.tflite", _LITERT, _LITERT_EXTRAS, FP32),
+        Target("litert-fp16", "litert", "fp16", "model.tflite", _LITERT_FEWER, _LITERT_EXTRAS, FP16),
+        Target("litert-int8", "litert", "int8", "model.tflite", (*_ONNX, *_LITERT_FEWER), _LITERT_EXTRAS, INT8),
         Target("trt-fp32", "tensorrt", "fp32", "model.engine", _ONNX, ("torch",), FP32),
         Target("trt-fp16", "tensorrt", "fp16", "model.engine", _ONNX, ("torch",), FP16),
         Target("trt-int8", "tensorrt", "int8", "model.engine", _ONNX, ("torch",), INT8),

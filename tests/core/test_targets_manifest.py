@@ -69,7 +69,8 @@ def test_suggestions():
 
 DESIGNED = (
     "onnx-fp32 onnx-fp16 onnx-int8 openvino-fp32 openvino-fp16 openvino-int8 coreml-fp32 coreml-fp16 coreml-int8 "
-    "coreml-pal6 coreml-pal4 coreml-w8a8 coreai-fp16 trt-fp32 trt-fp16 trt-int8"
+    "coreml-pal6 coreml-pal4 coreml-w8a8 coreai-fp16 "
+    "litert-fp32 litert-fp16 litert-int8 trt-fp32 trt-fp16 trt-int8"
 )
 
 

@@ -70,6 +70,19 @@ def test_the_core_ai_model_equals_the_network(arch, tmp_path):
         assert matting.selftest().passed
 
 
+@pytest.mark.parametrize("target", ["litert-fp32", "litert-fp16"])
+@pytest.mark.parametrize("arch", ARCHS)
+def test_the_litert_model_equals_the_network(arch, target, tmp_path):
+    """As above: logits of stand-ins are nearly tied."""
+    pytest.importorskip("litert_torch")
+    pytest.importorskip("litert_quantizer")
+    limits = {"flips": 4e-3} if target == "litert-fp16" else {}
+    (result,) = export(ExportRequest((target,), tmp_path, arch=arch, width=256, height=256, limits=limits))
+    assert result.parity.failures == ()
+    with Matting(result.folder, threads=2) as matting:
+        assert matting.selftest().passed
+
+
 @pytest.mark.parametrize("target", FLOATS)
 @pytest.mark.parametrize("size", [(256, 256), (512, 288)])
 def test_the_mobile_network_at_the_sizes_of_devices(target, size, tmp_path):

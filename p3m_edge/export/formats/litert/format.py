@@ -1,45 +1,127 @@
 """The LiteRT targets: a ``.tflite`` file for Android, converted by litert-torch in a process of its own.
 
-It takes and gives what every artefact does: a frame in uint8, alpha in float32. LiteRT itself runs it here, with
-XNNPACK's kernels for the processor; the delegates for GPU and NPU of a device have not been run.
+It takes and gives what every artefact does: a frame in uint8, alpha in float32, also where it computes in 8 bits: 8-bit
+results would only be rounded once more. LiteRT itself runs it here, with XNNPACK's kernels for the processor; the
+delegates for GPU and NPU of a device have not been run, which manifest and ``delegates.json`` say.
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from p3m_edge.export.formats import Built, Format, run_converter
+import msgspec
+
+from p3m_edge.export.formats import Built, Format, QuantizationTraits, run_converter
 from p3m_edge.export.formats.litert.convert import LiteRtOrder
+from p3m_edge.export.formats.litert.kotlin import FILE, kotlin_source
+from p3m_edge.export.formats.litert.lint import refused
+from p3m_edge.export.formats.litert.quantise import HalfOrder, IntegerOrder
+from p3m_edge.export.formats.litert.ranges import activation_ranges, results
 from p3m_edge.export.graph import INPUT
 from p3m_edge.export.graph.program import save
+from p3m_edge.export.graph.ranges import Range
+from p3m_edge.export.quantize import UnfitError
+from p3m_edge.export.quantize.calibration import Calibration
+from p3m_edge.export.quantize.search import Candidate
 from p3m_edge.export.session import ExportSession
+from p3m_edge.manifest import Manifest
 from p3m_edge.runtimes.engines import litert
 from p3m_edge.targets import Target
 
 MINIMUM_LITERT = "2.0"
 CONVERTER = "p3m_edge.export.formats.litert.convert"
+QUANTIZER = "p3m_edge.export.formats.litert.quantise"
+DELEGATES = "delegates.json"
+NOT_RUN = "the processor alone, by XNNPACK; delegates for GPU and NPU have not been run"
 
 
 class LiteRtFormat(Format):
-    """Converted from PyTorch's operators."""
+    """Converted from PyTorch's operators; fewer bits are made of the model in float32."""
 
     single_frame = True
+    float_target = "litert-fp32"
+    traits = QuantizationTraits("litert-quantizer")
 
     def trace(self, session: ExportSession) -> None:
         """The network as PyTorch's operators."""
         _ = session.program
 
     def build(self, session: ExportSession, target: Target, folder: Path) -> Built:
-        """Write ``model.tflite``."""
+        """Write ``model.tflite``, Kotlin for it, and what a GPU would leave to the processor."""
         litert.require()
         with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as temporary:
-            traced, model = Path(temporary) / "program.pt2", Path(temporary) / target.model_file
+            traced, model, half = (Path(temporary) / name for name in ("program.pt2", "single.tflite", "half.tflite"))
             save(session.program, traced)
             order = LiteRtOrder(str(traced), str(model), INPUT, session.outputs)
             run_converter(CONVERTER, order, "litert-torch", f"the network ({session.network.arch})")
+            if target.precision == "fp16":
+                run_converter(QUANTIZER, HalfOrder(str(model), str(half), ()), "litert-quantizer", "weights", "halve")
+                model = half
             model.rename(folder / target.model_file)
-        return Built(MINIMUM_LITERT)
+        return self._built(session, target, folder, ())
+
+    def _built(self, session: ExportSession, target: Target, folder: Path, kept: Sequence[str]) -> Built:
+        """Write what comes with a model in which these parts are in float32, and describe it."""
+        source = kotlin_source(session.network.arch, target, session.request)
+        (folder / FILE).write_text(source, encoding="utf-8")
+        found = {"run": NOT_RUN, "refused_by_gpu": refused(folder / target.model_file)}
+        (folder / DELEGATES).write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+        return Built(MINIMUM_LITERT, tuple(kept))
+
+    def describe(self, session: ExportSession, target: Target, built: Built, folder: Path) -> Manifest:
+        """With what has run it."""
+        manifest = super().describe(session, target, built, folder)
+        verified = replace(manifest.verified, machine=manifest.verified.machine | {"delegates": NOT_RUN})
+        return replace(manifest, verified=verified)
+
+    def candidates(
+        self, session: ExportSession, target: Target, calibration: Calibration, folder: Path
+    ) -> tuple[Candidate, ...]:
+        """Ranges that are averaged or the widest; they are measured once, in the model in float32."""
+        source = folder / target.model_file
+
+        def candidate(name: str, what: str, *, widest: bool) -> Candidate:
+            def build(folder: Path, kept: Sequence[str]) -> Built:
+                found = calibration.attempts.remember(
+                    "litert-ranges",
+                    dict[str, Range],
+                    lambda: activation_ranges(source, calibration.images("measuring ranges")),
+                )
+                table = {name: each[:2] if widest else each[2:] for name, each in found.items()}
+                order = IntegerOrder(str(source), str(folder / target.model_file), table, patterns(source, kept))
+                run_converter(QUANTIZER, order, "litert-quantizer", "the network", "quantise")
+                return self._built(session, target, folder, kept)
+
+            return Candidate(name, f"weights per channel, outputs in float32, {what}", build)
+
+        return (
+            candidate("default", "ranges averaged over the pictures", widest=False),
+            candidate("widest ranges", "the widest ranges of all pictures", widest=True),
+        )
+
+
+def patterns(model: Path, parts: Sequence[str]) -> tuple[str, ...]:
+    """For each part of the network, the regular expression that finds the results of its operators.
+
+    litert-torch makes their names of the modules that they come from, each with its class: ``.../Class_encoder/...;``.
+
+    Raises
+    ------
+    UnfitError
+        No name tells of a part: it would be in 8 bits after all.
+    """
+    names, found = results(model), []
+    for part in parts:
+        modules = (rf"[^/;]*_{re.escape(module)}" for module in part.split("."))
+        pattern = "/".join(modules) + "[/;]"
+        if not any(re.search(pattern, name) for name in names):
+            raise UnfitError(f"the LiteRT model names no operator of {part}, which therefore cannot stay in float32")
+        found.append(pattern)
+    return tuple(found)
 
 
 FORMAT = LiteRtFormat()

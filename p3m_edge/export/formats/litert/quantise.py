@@ -1,0 +1,89 @@
+"""The worker that brings LiteRT models to fewer bits: litert-quantizer, in a process of its own.
+
+``python -m p3m_edge.export.formats.litert.quantise`` takes a :class:`HalfOrder` or an :class:`IntegerOrder`. The
+quantizer logs, and takes a model for what it is not where its names mislead it; it needs no PyTorch.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from p3m_edge.atomic import atomic_write
+from p3m_edge.export.quiet import quiet
+from p3m_edge.workers.child import serve
+
+_EVERYTHING = ".*"
+
+
+@dataclass(frozen=True)
+class HalfOrder:
+    """A model in float32, and the one to write, whose weights are in half precision.
+
+    Operators whose results have names that one of the patterns (regular expressions) in ``kept`` finds keep theirs.
+    """
+
+    source: str
+    out: str
+    kept: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class IntegerOrder:
+    """A model in float32, and the one to write in 8 bits: ``ranges`` has those of all activations, by name.
+
+    ``kept`` is that of :class:`HalfOrder`: such operators stay in float32.
+    """
+
+    source: str
+    out: str
+    ranges: dict[str, tuple[float, float]]
+    kept: tuple[str, ...]
+
+
+def halve(order: HalfOrder) -> None:
+    """Write the model; raises whatever the quantizer raises. LiteRT computes in float32 with it."""
+    with quiet(stdout=True):
+        quantizer, names = _quantizer(order.source)
+        quantizer.add_weight_only_config(
+            _EVERYTHING, names.TFLOperationName.ALL_SUPPORTED, num_bits=16, algorithm_key="float_casting"
+        )
+        _keep(quantizer, names, order.kept)
+        atomic_write(order.out, bytes(quantizer.quantize(enable_progress_report=False).quantized_model))
+
+
+def quantise(order: IntegerOrder) -> None:
+    """Write the model, whose input stays uint8 and whose outputs stay float32; raises whatever the quantizer raises."""
+    with quiet(stdout=True):
+        quantizer, names = _quantizer(order.source)
+        operation = names.TFLOperationName
+        quantizer.add_static_config(_EVERYTHING, operation.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
+        for kind in (operation.INPUT, operation.OUTPUT):
+            quantizer.update_quantization_recipe(_EVERYTHING, kind, algorithm_key="no_quantize")
+        _keep(quantizer, names, order.kept)
+        statistics = {
+            name: {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
+            for name, (low, high) in order.ranges.items()
+        }
+        found = quantizer.quantize(statistics, enable_progress_report=False)
+        atomic_write(order.out, bytes(found.quantized_model))
+
+
+def _quantizer(source: str) -> tuple[Any, Any]:
+    """The quantizer of a model, and the module with the names of operators."""
+    from litert_quantizer import Quantizer, qtyping
+
+    return Quantizer(source), qtyping
+
+
+def _keep(quantizer: Any, names: Any, patterns: tuple[str, ...]) -> None:
+    """Of several that match, the last one counts."""
+    for pattern in patterns:
+        quantizer.update_quantization_recipe(pattern, names.TFLOperationName.ALL_SUPPORTED, algorithm_key="no_quantize")
+
+
+if __name__ == "__main__":
+    sys.exit(serve({"halve": halve, "quantise": quantise}))
