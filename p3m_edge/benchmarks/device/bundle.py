@@ -30,6 +30,7 @@ _RUNTIME = {
 _ENGINES = {
     "onnxruntime": {"onnxruntime": "onnxruntime>={}"},
     "openvino": {"openvino": "openvino>={}"},
+    "litert": {"ai_edge_litert": "ai-edge-litert>={}"},
     "coreml": {"coremltools": "coremltools>=9.0", "numpy": "numpy<2.4"},  # as the extra of that name
 }
 _README = """\
