@@ -32,7 +32,7 @@ from p3m_edge.manifest import Manifest
 from p3m_edge.runtimes.engines import litert
 from p3m_edge.targets import Target
 
-MINIMUM_LITERT = "2.0"
+MINIMUM_LITERT = "2.3"  # no older one was tried
 CONVERTER = "p3m_edge.export.formats.litert.convert"
 QUANTIZER = "p3m_edge.export.formats.litert.quantise"
 DELEGATES = "delegates.json"

@@ -22,12 +22,13 @@ OPERATORS = frozenset({
 """What it computes."""
 TYPES = ("FLOAT32", "FLOAT16", "INT8", "UINT8")
 """What it computes with; constants may have others."""
+MAX_RANK = 4
 
 
 def refused(model: Path) -> dict[str, int]:
     """The operators that the delegate does not take, by what is wrong with them, and how many there are of each.
 
-    An operator of the table that takes or gives something else, such as booleans, is named with that type.
+    An operator of the table that takes or gives something else, such as booleans, or more axes than four, is named with that.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -39,8 +40,10 @@ def refused(model: Path) -> dict[str, int]:
             code = graph.operatorCodes[each.opcodeIndex]
             name = operators[max(code.builtinCode, code.deprecatedBuiltinCode)]
             tensors = [part.tensors[place] for place in (*each.inputs, *each.outputs) if place >= 0]
-            computed = (tensor for tensor in tensors if graph.buffers[tensor.buffer].data is None)
+            computed = [tensor for tensor in tensors if graph.buffers[tensor.buffer].data is None]
             others = sorted({types[tensor.type] for tensor in computed}.difference(TYPES))
+            if any(tensor.shape is not None and len(tensor.shape) > MAX_RANK for tensor in computed):
+                others.append(f"rank above {MAX_RANK}")
             if name not in OPERATORS:
                 found[name] += 1
             elif others:
