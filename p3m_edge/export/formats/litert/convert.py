@@ -41,7 +41,9 @@ class FrameForm(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Matte a frame: uint8 ``[1, H, W, 3]``, RGB -> the outputs of the network, float32."""
-        found = self.network(image.permute(0, 3, 1, 2).to(torch.float32))
+        # In the order of memory that the network was traced with: its views allow no other.
+        planes = image.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        found = self.network(planes)
         return dict(zip(self.outputs, found, strict=True))
 
 

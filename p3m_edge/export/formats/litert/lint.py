@@ -28,7 +28,7 @@ MAX_RANK = 4
 def refused(model: Path) -> dict[str, int]:
     """The operators that the delegate does not take, by what is wrong with them, and how many there are of each.
 
-    An operator of the table that takes or gives something else, such as booleans, or more axes than four, is named with that.
+    An operator of the table that takes or gives something else, such as booleans or a fifth axis, is named with that.
     """
     from ai_edge_litert import schema_py_generated as schema
 
