@@ -7,12 +7,16 @@ quantizer logs, and takes a model for what it is not where its names mislead it;
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from p3m_edge.arrays import Array
 from p3m_edge.atomic import atomic_write
+from p3m_edge.export.graph.half import FAINT
 from p3m_edge.export.quiet import quiet
 from p3m_edge.workers.child import serve
 
@@ -57,7 +61,7 @@ def halve(order: HalfOrder) -> None:
 
 def quantise(order: IntegerOrder) -> None:
     """Write the model, whose input stays uint8 and whose outputs stay float32; raises whatever the quantizer raises."""
-    with quiet(stdout=True):
+    with quiet(stdout=True), faint_channels():
         quantizer, names = _quantizer(order.source)
         operation = names.TFLOperationName
         quantizer.add_static_config(_EVERYTHING, operation.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
@@ -70,6 +74,30 @@ def quantise(order: IntegerOrder) -> None:
         }
         found = quantizer.quantize(statistics, enable_progress_report=False)
         atomic_write(order.out, bytes(found.quantized_model))
+
+
+@contextmanager
+def faint_channels() -> Iterator[None]:
+    """Let the quantizer give channels whose weights are (nearly) zeros a scale of 1/127, and zeros for weights.
+
+    Its own is 1e-9/127 at least, and times that of the input it is the scale of the bias, which is all that such a
+    channel gives: in 32 bits it overflows.
+    """
+    from litert_quantizer.algorithms.uniform_quantize import uniform_quantize_tensor
+
+    own = uniform_quantize_tensor.tensor_zp_scale_from_min_max
+
+    def scaled(low: Array, high: Array, bits: int, symmetric: bool, *args: Any, **options: Any) -> tuple[Array, Array]:
+        if symmetric:  # as weights are
+            high = np.where(np.maximum(np.abs(low), np.abs(high)) < FAINT, np.float32(1), high)
+        found: tuple[Array, Array] = own(low, high, bits, symmetric, *args, **options)
+        return found
+
+    uniform_quantize_tensor.tensor_zp_scale_from_min_max = scaled
+    try:
+        yield
+    finally:
+        uniform_quantize_tensor.tensor_zp_scale_from_min_max = own
 
 
 def _quantizer(source: str) -> tuple[Any, Any]:
