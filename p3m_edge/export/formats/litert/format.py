@@ -7,7 +7,6 @@ delegates for GPU and NPU of a device have not been run, which manifest and ``de
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,12 +18,12 @@ from p3m_edge.export.formats import Built, Format, QuantizationTraits, run_conve
 from p3m_edge.export.formats.litert.convert import LiteRtOrder
 from p3m_edge.export.formats.litert.kotlin import FILE, kotlin_source
 from p3m_edge.export.formats.litert.lint import refused
+from p3m_edge.export.formats.litert.parts import scopes_of
 from p3m_edge.export.formats.litert.quantise import HalfOrder, IntegerOrder
-from p3m_edge.export.formats.litert.ranges import activation_ranges, results
+from p3m_edge.export.formats.litert.ranges import activation_ranges
 from p3m_edge.export.graph import INPUT
 from p3m_edge.export.graph.program import save
 from p3m_edge.export.graph.ranges import Range
-from p3m_edge.export.quantize import UnfitError
 from p3m_edge.export.quantize.calibration import Calibration
 from p3m_edge.export.quantize.search import Candidate
 from p3m_edge.export.session import ExportSession
@@ -59,7 +58,7 @@ class LiteRtFormat(Format):
             order = LiteRtOrder(str(traced), str(model), INPUT, session.outputs)
             run_converter(CONVERTER, order, "litert-torch", f"the network ({session.network.arch})")
             if target.precision == "fp16":
-                run_converter(QUANTIZER, HalfOrder(str(model), str(half), ()), "litert-quantizer", "weights", "halve")
+                run_converter(QUANTIZER, HalfOrder(str(model), str(half)), "litert-quantizer", "weights", "halve")
                 model = half
             model.rename(folder / target.model_file)
         return self._built(session, target, folder, ())
@@ -92,7 +91,8 @@ class LiteRtFormat(Format):
                     lambda: activation_ranges(source, calibration.images("measuring ranges")),
                 )
                 table = {name: each[:2] if widest else each[2:] for name, each in found.items()}
-                order = IntegerOrder(str(source), str(folder / target.model_file), table, patterns(source, kept))
+                scopes = scopes_of(source, session.program, kept)
+                order = IntegerOrder(str(source), str(folder / target.model_file), table, scopes)
                 run_converter(QUANTIZER, order, "litert-quantizer", "the network", "quantise")
                 return self._built(session, target, folder, kept)
 
@@ -102,26 +102,6 @@ class LiteRtFormat(Format):
             candidate("default", "ranges averaged over the pictures", widest=False),
             candidate("widest ranges", "the widest ranges of all pictures", widest=True),
         )
-
-
-def patterns(model: Path, parts: Sequence[str]) -> tuple[str, ...]:
-    """For each part of the network, the regular expression that finds the results of its operators.
-
-    litert-torch makes their names of the modules that they come from, each with its class: ``.../Class_encoder/...;``.
-
-    Raises
-    ------
-    UnfitError
-        No name tells of a part: it would be in 8 bits after all.
-    """
-    names, found = results(model), []
-    for part in parts:
-        modules = (rf"[^/;]*_{re.escape(module)}" for module in part.split("."))
-        pattern = "/".join(modules) + "[/;]"
-        if not any(re.search(pattern, name) for name in names):
-            raise UnfitError(f"the LiteRT model names no operator of {part}, which therefore cannot stay in float32")
-        found.append(pattern)
-    return tuple(found)
 
 
 FORMAT = LiteRtFormat()

@@ -6,6 +6,7 @@ quantizer logs, and takes a model for what it is not where its names mislead it;
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,21 +26,17 @@ _EVERYTHING = ".*"
 
 @dataclass(frozen=True)
 class HalfOrder:
-    """A model in float32, and the one to write, whose weights are in half precision.
-
-    Operators whose results have names that one of the patterns (regular expressions) in ``kept`` finds keep theirs.
-    """
+    """A model in float32, and the one to write, whose weights are in half precision."""
 
     source: str
     out: str
-    kept: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class IntegerOrder:
     """A model in float32, and the one to write in 8 bits: ``ranges`` has those of all activations, by name.
 
-    ``kept`` is that of :class:`HalfOrder`: such operators stay in float32.
+    ``kept`` are the scopes of operators that stay in float32 (:func:`~p3m_edge.export.formats.litert.parts.scopes_of`).
     """
 
     source: str
@@ -55,7 +52,6 @@ def halve(order: HalfOrder) -> None:
         quantizer.add_weight_only_config(
             _EVERYTHING, names.TFLOperationName.ALL_SUPPORTED, num_bits=16, algorithm_key="float_casting"
         )
-        _keep(quantizer, names, order.kept)
         atomic_write(order.out, bytes(quantizer.quantize(enable_progress_report=False).quantized_model))
 
 
@@ -67,7 +63,9 @@ def quantise(order: IntegerOrder) -> None:
         quantizer.add_static_config(_EVERYTHING, operation.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
         for kind in (operation.INPUT, operation.OUTPUT):
             quantizer.update_quantization_recipe(_EVERYTHING, kind, algorithm_key="no_quantize")
-        _keep(quantizer, names, order.kept)
+        if order.kept:  # of several settings that fit an operator, the last one counts
+            pattern = f"^(?:{'|'.join(map(re.escape, order.kept))})$"
+            quantizer.update_quantization_recipe(pattern, operation.ALL_SUPPORTED, algorithm_key="no_quantize")
         statistics = {
             name: {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
             for name, (low, high) in order.ranges.items()
@@ -105,12 +103,6 @@ def _quantizer(source: str) -> tuple[Any, Any]:
     from litert_quantizer import Quantizer, qtyping
 
     return Quantizer(source), qtyping
-
-
-def _keep(quantizer: Any, names: Any, patterns: tuple[str, ...]) -> None:
-    """Of several that match, the last one counts."""
-    for pattern in patterns:
-        quantizer.update_quantization_recipe(pattern, names.TFLOperationName.ALL_SUPPORTED, algorithm_key="no_quantize")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,73 @@
+"""Which operators of a LiteRT model belong to which part of the network.
+
+litert-torch keeps no name of a module where the network was traced before. It keeps the weights, though: an operator
+belongs to the part whose weights it has, and one without weights to that of its input.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from p3m_edge.export.graph.program import place_of
+from p3m_edge.export.graph.qdq import part_name
+from p3m_edge.export.quantize import UnfitError
+
+
+def scopes_of(model: Path, program: torch.export.ExportedProgram, parts: Sequence[str]) -> tuple[str, ...]:
+    """The operators of some parts of a network, each by its scope: the names of its results, and a semicolon after each.
+
+    Parameters
+    ----------
+    model, program
+        A ``.tflite`` in float32, and the network that it was converted from.
+    parts
+        The parts' names, those of :func:`p3m_edge.export.graph.qdq.parts_of`.
+
+    Raises
+    ------
+    UnfitError
+        No operator has the weights of a part: it would be in 8 bits after all.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    owners = _owners(program)
+    graph = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model.read_bytes(), 0))
+    (body,) = graph.subgraphs
+    part_of: dict[int, str] = {}  # of a result, by its place; operators come in the order of their data
+    found: dict[str, str] = {}
+    for each in body.operators:
+        inputs = [place for place in each.inputs if place >= 0]
+        constants = (graph.buffers[body.tensors[place].buffer].data for place in inputs)
+        own = [owners[key] for data in constants if data is not None and (key := _key(np.asarray(data))) in owners]
+        part = next(iter(own), None) or next((part_of[place] for place in reversed(inputs) if place in part_of), "")
+        part_of.update(dict.fromkeys(each.outputs, part))
+        found["".join(f"{body.tensors[place].name.decode()};" for place in each.outputs)] = part
+    for part in parts:
+        if part not in found.values():
+            raise UnfitError(f"no operator of the LiteRT model has the weights of {part}, which cannot stay in float32")
+    return tuple(scope for scope, part in found.items() if part in parts)
+
+
+def _owners(program: torch.export.ExportedProgram) -> dict[bytes, str]:
+    """The part that has some weights, by their key; biases are too alike."""
+    signature, found = program.graph_signature, dict[bytes, str]()
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    for node in program.graph.nodes:
+        for source in node.all_input_nodes:
+            name = names.get(source.name)
+            if name is not None and (weight := program.state_dict[name]).ndim > 1 and place_of(node):
+                values = weight.detach().numpy().astype(np.float32).ravel()
+                found.setdefault(_key(values.view(np.uint8)), part_name(place_of(node)))
+    return found
+
+
+def _key(data: NDArray[np.uint8]) -> bytes:
+    """What float32 values are, in whatever order: converters turn the axes."""
+    values = data.view(np.uint32) if data.size % 4 == 0 else data
+    return hashlib.sha256(np.sort(values).tobytes()).digest()
