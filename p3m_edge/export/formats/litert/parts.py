@@ -20,7 +20,7 @@ from p3m_edge.export.quantize import UnfitError
 
 
 def scopes_of(model: Path, program: torch.export.ExportedProgram, parts: Sequence[str]) -> tuple[str, ...]:
-    """The operators of some parts of a network, each by its scope: the names of its results, and a semicolon after each.
+    """The operators of some parts of a network, each by its scope: the names of its results, each with a semicolon.
 
     Parameters
     ----------
