@@ -12,6 +12,7 @@ from pathlib import Path
 
 import p3m_edge
 from p3m_edge import manifest
+from p3m_edge.benchmarks.device import android
 from p3m_edge.benchmarks.device.run import PLAN, SCHEMA_VERSION, BundledArtefact, BundlePlan
 from p3m_edge.benchmarks.report import files
 from p3m_edge.benchmarks.report.schema import MeasureOptions, identity
@@ -57,6 +58,10 @@ Core ML runs on Apple's systems alone: copy this folder to a Mac. A Core ML arte
 where it runs each operator. This takes minutes: Core ML compiles the network for each. --device NE measures one alone.
 Core ML keeps what it compiles in caches of its own, outside this folder.
 Import the result beside the artefact, and its manifest says `verified: device` if all that was measured passed.
+"""
+_ANDROID = f"""
+LiteRT artefacts are measured on an Android device too, from a machine with adb: sh {android.SCRIPT} BENCHMARK_MODEL
+That is LiteRT's own tool (android_aarch64_benchmark_model). The result is {android.RESULT}, for --import as well.
 """
 
 
@@ -118,11 +123,13 @@ def _fill(
     _pack(home / PACKAGE)
     (home / PLAN).write_bytes(files.encode(BundlePlan(SCHEMA_VERSION, needed, options, tuple(items))))
     shutil.copyfile(Path(__file__).with_name(SCRIPT), home / SCRIPT)
+    notes = _CORE_ML if any(found.engine.name == "coreml" for found in manifests) else ""
+    notes += _ANDROID if android.write(home, rows, options) else ""
     text = _README.format(
         script=SCRIPT,
         packages=" ".join(f'"{package}"' for package in needed.values()),
         result=files.RESULT,
-        notes=_CORE_ML if any(found.engine.name == "coreml" for found in manifests) else "",
+        notes=notes,
         artefacts="\n".join(f"    {item.label}: {item.identity}" for item in items),
     )
     (home / README).write_text(text, encoding="utf-8", newline="\n")

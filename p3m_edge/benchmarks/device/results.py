@@ -10,6 +10,7 @@ import msgspec
 
 from p3m_edge import manifest
 from p3m_edge.atomic import atomic_write
+from p3m_edge.benchmarks.device import android
 from p3m_edge.benchmarks.report import files
 from p3m_edge.benchmarks.report.schema import BenchmarkReport, RowResult, all_reports, identity
 from p3m_edge.errors import ArtefactError, UsageError
@@ -23,7 +24,7 @@ def import_results(paths: Iterable[Path], artefacts: Iterable[Path]) -> tuple[Be
     Parameters
     ----------
     paths
-        ``result.json`` or ``report.json`` files.
+        ``result.json`` or ``report.json`` files, or ``android.tar`` (:mod:`p3m_edge.benchmarks.device.android`).
     artefacts
         The artefact folders that the results must be about; none: not checked.
 
@@ -34,10 +35,11 @@ def import_results(paths: Iterable[Path], artefacts: Iterable[Path]) -> tuple[Be
     UsageError
         A result was given twice.
     """
+    artefacts = tuple(artefacts)
     known = {identity(found): found for found in map(manifest.read, artefacts)}
     found: list[BenchmarkReport] = []
     for path in paths:
-        for report in all_reports(files.read(path)):
+        for report in all_reports(android.read(path, artefacts) if path.suffix == ".tar" else files.read(path)):
             strangers = [row.label for row in report.rows if row.identity is not None and row.identity not in known]
             if known and strangers:
                 raise ArtefactError(

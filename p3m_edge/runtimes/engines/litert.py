@@ -76,7 +76,7 @@ def _runner(interpreter: Any, manifest: Manifest, model: Path) -> contract.Runne
         {name: _dtype(each) for name, each in outputs.items()},
     )  # fmt: skip
     entry = inputs[manifest.input.name]["index"]
-    places = {output.name: outputs[output.name]["index"] for output in manifest.outputs}
+    places: dict[str, int] = {output.name: outputs[output.name]["index"] for output in manifest.outputs}
     sized: list[tuple[int, ...]] = [tuple(inputs[manifest.input.name]["shape"])]
 
     def run(images: contract.Images, wanted: tuple[str, ...]) -> contract.Outputs:
@@ -93,4 +93,4 @@ def _runner(interpreter: Any, manifest: Manifest, model: Path) -> contract.Runne
 
 
 def _dtype(details: Mapping[str, Any]) -> str:
-    return np.dtype(details["dtype"]).name
+    return str(np.dtype(details["dtype"]).name)
