@@ -106,7 +106,7 @@ def write(home: Path, rows: Sequence[ArtefactRow], options: MeasureOptions) -> b
         rounds = max(rounds, len(vectors))
         prepare.append(f'echo "{number}={identity(made)}" >> "$out/device.txt"')
         measure.append(f'    measure {number} {shape} {len(vectors)} "$round"')
-    prepare.append(f'adb push "$here/{_FOLDER}/." "$device/"')
+    prepare.append(f'adb push "$here/{_FOLDER}"/* "$device/"')
     turns = f"for round in {' '.join(map(str, range(rounds)))}; do"
     text = _SCRIPT.format(
         script=SCRIPT, result=RESULT, threads=options.threads or 4, iterations=options.iterations,
@@ -205,6 +205,8 @@ def _row(
         if (match := re.fullmatch(rf"{number}-(\d+)\.log", name))
     )
     rounds = [_times(content.decode(errors="replace")) for _, content in logs]
+    if not rounds:
+        raise ValueError(f"there is no run of artefact {number}")
     first = rounds[0]
     start = Start(first["Init"] / 1e3, 0.0, first["Init"] / 1e3, first["First inference"] / 1e3)
     cold, running = (max(1, round(first[name] * 2**20)) for name in ("init", "overall"))

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+import torch
+from torch import nn
 
 from p3m_edge import manifest as manifests
 from p3m_edge import shipped
@@ -18,12 +24,14 @@ from p3m_edge.export.formats import run_converter
 from p3m_edge.export.formats.litert import format as export_litert
 from p3m_edge.export.formats.litert.kotlin import kotlin_source
 from p3m_edge.export.formats.litert.lint import refused
-from p3m_edge.export.formats.litert.quantise import HalfOrder, IntegerOrder
+from p3m_edge.export.formats.litert.parts import scopes_of
+from p3m_edge.export.formats.litert.quantise import HalfOrder, IntegerOrder, halve, quantise
 from p3m_edge.export.formats.litert.ranges import activation_ranges, results
+from p3m_edge.export.formats.litert.schema import names, parse
 from p3m_edge.export.quantize import UnfitError
 from p3m_edge.runtimes import Matting, open_engine
 from p3m_edge.targets import TARGETS
-from tests.artefacts import ALL_OUTPUTS, make_artefact, picture, rehash
+from tests.artefacts import ALL_OUTPUTS, build_model, make_artefact, picture, rehash
 
 SIZE = 64
 
@@ -36,7 +44,6 @@ def written(tmp_path_factory):
 
 
 def test_the_kotlin_file_is_that_of_the_artefact():
-    """Nothing here can compile it."""
     request = ExportRequest(("litert-fp32",), Path("unused"), arch="mobile", width=96, height=64)
     text = kotlin_source("mobile", TARGETS["litert-fp32"], request)
     assert "const val WIDTH = 96\n" in text
@@ -47,6 +54,72 @@ def test_the_kotlin_file_is_that_of_the_artefact():
     assert "{{" not in text
 
 
+SIGNATURES = {
+    "android/graphics/Bitmap.java": """package android.graphics;
+public final class Bitmap {
+    public enum Config { ALPHA_8, ARGB_8888 }
+    public int getByteCount() { return 0; }
+    public void copyPixelsFromBuffer(java.nio.Buffer src) {}
+    public void getPixels(int[] pixels, int offset, int stride, int x, int y, int width, int height) {}
+    public static Bitmap createBitmap(int width, int height, Config config) { return null; }
+    public static Bitmap createBitmap(Bitmap source, int x, int y, int width, int height) { return null; }
+    public static Bitmap createScaledBitmap(Bitmap src, int width, int height, boolean filter) { return null; }
+}
+""",
+    "android/graphics/Color.java": """package android.graphics;
+public class Color {
+    public static int red(int color) { return 0; }
+    public static int green(int color) { return 0; }
+    public static int blue(int color) { return 0; }
+}
+""",
+    "androidx/camera/core/ImageProxy.java": """package androidx.camera.core;
+public interface ImageProxy extends AutoCloseable {
+    interface PlaneProxy { int getRowStride(); int getPixelStride(); java.nio.ByteBuffer getBuffer(); }
+    int getWidth();
+    int getHeight();
+    PlaneProxy[] getPlanes();
+}
+""",
+    "org/tensorflow/lite/Interpreter.java": """package org.tensorflow.lite;
+import java.util.Map;
+public final class Interpreter implements AutoCloseable {
+    public static class Options { public Options setNumThreads(int threads) { return this; } }
+    public Interpreter(java.nio.ByteBuffer model, Options options) {}
+    public void runSignature(Map<String, Object> inputs, Map<String, Object> outputs, String signature) {}
+    @Override public void close() {}
+}
+""",
+}
+"""The members that the Kotlin file uses, as the documentation of Android, CameraX and LiteRT has them."""
+
+
+def compiled(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What the compiler says of a Kotlin file."""
+    compiler = shutil.which("kotlinc")
+    if compiler is None:
+        pytest.skip("kotlinc is not on PATH")
+    for name, stub in SIGNATURES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(stub, encoding="utf-8")
+    (folder / "Matte.kt").write_text(text, encoding="utf-8")
+    sources = [str(folder / name) for name in ("Matte.kt", *SIGNATURES)]
+    command = [compiler, "-Werror", *sources, "-d", str(folder / "classes")]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+
+
+@pytest.mark.full
+def test_a_kotlin_compiler_takes_the_kotlin_file(tmp_path):
+    request = ExportRequest(("litert-fp32",), Path("unused"), arch="mobile", width=96, height=64)
+    text = kotlin_source("mobile", TARGETS["litert-fp32"], request)
+    done = compiled(text, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "classes" / "p3m_edge" / "Matte.class").is_file()
+    wrong = compiled(text.replace("threads: Int", "threads: String"), tmp_path)
+    assert wrong.returncode == 1
+    assert "Matte.kt" in wrong.stderr
+
+
 def test_what_a_gpu_refuses_is_listed(written):
     """The class by ``ARG_MAX``, booleans, and the frame's conversion."""
     assert refused(written / "model.tflite") == {
@@ -54,11 +127,45 @@ def test_what_a_gpu_refuses_is_listed(written):
     }  # fmt: skip
 
 
-def test_parts_are_found_by_the_names_of_modules(written):
+def traced(change: float) -> torch.export.ExportedProgram:
+    """Two parts that have weights of the written model, those of the second times ``change``."""
+    constants = {each.name: each for each in build_model((SIZE, SIZE), 1, ALL_OUTPUTS).graph.initializer}
+
+    def part(name: str, factor: float) -> nn.Sequential:
+        weight = torch.from_numpy(onnx.numpy_helper.to_array(constants[f"{name}.weight"]) * np.float32(factor))
+        unit = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=False)
+        unit.weight = nn.Parameter(weight)
+        return nn.Sequential(unit)
+
+    network = nn.Sequential(OrderedDict({"stem": part("stem", 1), "local": part("local", change)}))
+    return torch.export.export(network, (torch.zeros(1, 3, SIZE, SIZE),))
+
+
+def operators(model: Path) -> dict[str, str]:
+    """The types of the results of a model's operators, by the operators' scopes."""
+    (body,), types = parse(model).subgraphs, names("TensorType")
+    results = [[body.tensors[place] for place in each.outputs] for each in body.operators]
+    return {"".join(f"{each.name.decode()};" for each in found): types[found[0].type] for found in results}
+
+
+def test_a_part_is_found_by_its_weights_and_stays_in_float32(written, tmp_path):
+    """An operator without weights goes with its input; the others are in 8 bits."""
+    pytest.importorskip("litert_quantizer")
     model = written / "model.tflite"
-    assert export_litert.patterns(model, ()) == ()
-    with pytest.raises(UnfitError, match=r"names no operator of network\.encoder\.layer1"):
-        export_litert.patterns(model, ("network.encoder.layer1",))
+    assert scopes_of(model, traced(1), ()) == ()
+    kept = scopes_of(model, traced(1), ("local.0",))
+    assert [scope.split("_")[0] for scope in kept[:2]] == ["CONV", "LOGISTIC"]
+    assert not set(kept) & set(scopes_of(model, traced(1), ("stem.0",)))
+    ranges = {name: each[:2] for name, each in ranges_of(written).items()}
+    quantise(IntegerOrder(str(model), str(tmp_path / "out.tflite"), ranges, kept))
+    before, after = operators(model), operators(tmp_path / "out.tflite")
+    (relu,) = (scope for scope in before if scope.startswith("RELU"))
+    assert [after[scope] for scope in (*kept[:2], relu)] == ["FLOAT32", "FLOAT32", "INT8"]
+
+
+def test_a_part_whose_weights_are_not_in_the_model_is_named(written):
+    with pytest.raises(UnfitError, match=r"has the weights of local\.0"):
+        scopes_of(written / "model.tflite", traced(2), ("stem.0", "local.0"))
 
 
 def ranges_of(written):
@@ -81,15 +188,10 @@ def test_fewer_bits_keep_the_form_and_nearly_the_mattes(kind, written, tmp_path)
     """Input in uint8, outputs in float32: else the runtime refuses it."""
     pytest.importorskip("litert_quantizer")
     source, out = str(written / "model.tflite"), str(tmp_path / "model.tflite")
-    orders = {
-        "half": ("halve", lambda: HalfOrder(source, out, ())),
-        "integers": (
-            "quantise",
-            lambda: IntegerOrder(source, out, {name: each[:2] for name, each in ranges_of(written).items()}, ()),
-        ),
-    }
-    operation, order = orders[kind]
-    run_converter(export_litert.QUANTIZER, order(), "litert-quantizer", "the network", operation)
+    if kind == "half":
+        halve(HalfOrder(source, out))
+    else:
+        quantise(IntegerOrder(source, out, {name: each[:2] for name, each in ranges_of(written).items()}, ()))
     copy = make_artefact(tmp_path / "copy", "litert", (SIZE, SIZE))
     (copy / "model.tflite").write_bytes(Path(out).read_bytes())
     rehash(copy)
@@ -103,7 +205,7 @@ def test_fewer_bits_keep_the_form_and_nearly_the_mattes(kind, written, tmp_path)
 def test_a_file_that_is_no_model_is_one_line(tmp_path):
     pytest.importorskip("litert_quantizer")
     (tmp_path / "model.tflite").write_bytes(b"not a model" * 100)
-    order = HalfOrder(str(tmp_path / "model.tflite"), str(tmp_path / "out.tflite"), ())
+    order = HalfOrder(str(tmp_path / "model.tflite"), str(tmp_path / "out.tflite"))
     with pytest.raises(P3MEdgeError, match="litert-quantizer cannot convert weights") as caught:
         run_converter(export_litert.QUANTIZER, order, "litert-quantizer", "weights", "halve")
     assert "\n" not in str(caught.value)

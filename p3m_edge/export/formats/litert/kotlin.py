@@ -1,4 +1,8 @@
-"""The Kotlin file of a LiteRT artefact: what an Android app needs to matte a camera frame. Compiled by nobody yet."""
+"""The Kotlin file of a LiteRT artefact: what an Android app needs to matte a camera frame.
+
+A test compiles it where there is a Kotlin compiler, against the members of Android's classes that it uses. It has not
+been run on a device.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from p3m_edge.runtimes.engines.litert import SIGNATURE
 from p3m_edge.targets import Target
 
 FILE = "Matte.kt"
-_SOURCE = """// Made by p3m-edge for {target} ({arch}, {width}x{height}). Not compiled and not run on a device.
+_SOURCE = """// Made by p3m-edge for {target} ({arch}, {width}x{height}). Not run on a device.
 // Put {model_file} into the app's assets and give init a buffer that maps it; in the app's Gradle file:
 //     implementation("com.google.ai.edge.litert:litert:1.4.0")  and  androidResources {{ noCompress += "tflite" }}
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+
+from p3m_edge.export.formats.litert.schema import names, parse
 
 OPERATORS = frozenset({
     "ABS", "ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONCATENATION", "CONV_2D", "COS", "DEPTHWISE_CONV_2D",
@@ -30,10 +31,7 @@ def refused(model: Path) -> dict[str, int]:
 
     An operator of the table that takes or gives something else, such as booleans or a fifth axis, is named with that.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
-    graph = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model.read_bytes(), 0))
-    operators, types = _names(schema.BuiltinOperator), _names(schema.TensorType)
+    graph, operators, types = parse(model), names("BuiltinOperator"), names("TensorType")
     found: Counter[str] = Counter()
     for part in graph.subgraphs:
         for each in part.operators:
@@ -49,8 +47,3 @@ def refused(model: Path) -> dict[str, int]:
             elif others:
                 found[f"{name} of {', '.join(others)}"] += 1
     return dict(sorted(found.items()))
-
-
-def _names(enumeration: Any) -> dict[int, str]:
-    """The names of an enumeration's values, as the schema has them."""
-    return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from p3m_edge.export.formats.litert.schema import parse
 from p3m_edge.export.graph.program import place_of
 from p3m_edge.export.graph.qdq import part_name
 from p3m_edge.export.quantize import UnfitError
@@ -34,10 +35,7 @@ def scopes_of(model: Path, program: torch.export.ExportedProgram, parts: Sequenc
     UnfitError
         No operator has the weights of a part: it would be in 8 bits after all.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
-    owners = _owners(program)
-    graph = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model.read_bytes(), 0))
+    owners, graph = _owners(program), parse(model)
     (body,) = graph.subgraphs
     part_of: dict[int, str] = {}  # of a result, by its place; operators come in the order of their data
     found: dict[str, str] = {}

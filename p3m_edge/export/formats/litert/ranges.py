@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from p3m_edge.export.formats.litert.schema import parse
 from p3m_edge.export.graph.ranges import Range, check_finite, combined
 from p3m_edge.runtimes.engines import litert
 
@@ -58,12 +59,9 @@ def activation_ranges(model: Path, images: Iterable[NDArray[np.uint8]]) -> dict[
 
 def results(model: Path) -> frozenset[str]:
     """The names of what a model's operators compute."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    graph = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model.read_bytes(), 0))
     return frozenset(
         part.tensors[place].name.decode()
-        for part in graph.subgraphs
+        for part in parse(model).subgraphs
         for each in part.operators
         for place in each.outputs
     )
