@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from p3m_edge.runtimes.engines.litert import SIGNATURE
 
 Array = NDArray[Any]
+
+
+def needs_converter() -> None:
+    """Skip where a model cannot be converted; nothing is imported, because litert-torch patches PyTorch."""
+    for name in ("litert_torch", "litert_quantizer"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
 
 
 class Writer:

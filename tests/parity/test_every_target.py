@@ -10,6 +10,7 @@ from p3m_edge.imageio import read_image
 from p3m_edge.runtimes import Matting
 from p3m_edge.runtimes.engines.tensorrt.options import BuildOptions
 from p3m_edge.targets import ARCHS, TARGETS
+from tests.litert_model import needs_converter
 from tests.portraits import ASTRONAUT
 
 FLOATS = tuple(
@@ -74,8 +75,7 @@ def test_the_core_ai_model_equals_the_network(arch, tmp_path):
 @pytest.mark.parametrize("arch", ARCHS)
 def test_the_litert_model_equals_the_network(arch, target, tmp_path):
     """As above: logits of stand-ins are nearly tied."""
-    pytest.importorskip("litert_torch")
-    pytest.importorskip("litert_quantizer")
+    needs_converter()
     limits = {"flips": 4e-3} if target == "litert-fp16" else {}
     (result,) = export(ExportRequest((target,), tmp_path, arch=arch, width=256, height=256, limits=limits))
     assert result.parity.failures == ()

@@ -41,6 +41,8 @@ p3m-edge bench --import phone.json --import laptop.json --out report
 p3m-edge bench out/trt-fp16 out/onnx-fp16 --device cuda
 p3m-edge bench --bundle for-a-mac out/coreml-fp16
 p3m-edge bench --import result.json out/coreml-fp16    # its manifest says verified: device, if all of it passed
+p3m-edge bench --bundle for-a-phone out/litert-fp16    # connect the phone, run run_android.sh
+p3m-edge bench --import android.tar out/litert-fp16
 """
 _USUAL, _PAGE = MeasureOptions(), Path("report.html")
 _WHERE_IMPORTED = ("imports", "eager", "frame", "out", "html", "samples")
@@ -95,8 +97,9 @@ class Arguments:
         "measure nothing; write a folder to run on a device", metavar="FOLDER", group="other machines"
     )
     imports: tuple[Path, ...] = option(
-        "add the result.json of a bundle (or a report.json) to the report; repeatable", (), flag="--import"
-    )
+        "add the result.json or android.tar of a bundle (or a report.json) to the report; repeatable",
+        (), flag="--import",
+    )  # fmt: skip
     html: Path | None = option(
         "write one self-contained page: latency against accuracy, all figures, mattes to compare",
         group="a page to look at",

@@ -18,8 +18,10 @@ from torch import nn
 
 from p3m_edge import manifest as manifests
 from p3m_edge import shipped
+from p3m_edge.data.synth import portrait as synthetic
 from p3m_edge.errors import MissingError, P3MEdgeError, UsageError
 from p3m_edge.export import ExportRequest, export
+from p3m_edge.export.calibration import MINIMUM
 from p3m_edge.export.formats import run_converter
 from p3m_edge.export.formats.litert import format as export_litert
 from p3m_edge.export.formats.litert.kotlin import kotlin_source
@@ -32,6 +34,8 @@ from p3m_edge.export.quantize import UnfitError
 from p3m_edge.runtimes import Matting, open_engine
 from p3m_edge.targets import TARGETS
 from tests.artefacts import ALL_OUTPUTS, build_model, make_artefact, picture, rehash
+from tests.litert_model import needs_converter
+from tests.portraits import write_set
 
 SIZE = 64
 
@@ -237,8 +241,7 @@ def test_what_litert_is_not_given_is_said_at_once(options, message, tmp_path):
 @pytest.mark.full
 @pytest.mark.parametrize("target", ["litert-fp32", "litert-fp16"])
 def test_an_export_of_the_shipped_weights(target, tmp_path):
-    pytest.importorskip("litert_torch")
-    pytest.importorskip("litert_quantizer")
+    needs_converter()
     request = ExportRequest((target,), tmp_path, checkpoint=shipped.weights_path(), width=SIZE, height=SIZE)
     (result,) = export(request)
     assert (result.status, result.parity.failures) == ("verified", ())
@@ -252,3 +255,25 @@ def test_an_export_of_the_shipped_weights(target, tmp_path):
     with Matting(result.folder, threads=1) as matting:
         assert matting.selftest().passed
         assert matting(picture(90, 70)).shape == (90, 70)
+
+
+@pytest.mark.full
+def test_8_bits_of_the_shipped_weights(tmp_path):
+    """In 64x64, the network is far from all that it was trained for: accuracy control has something to do."""
+    needs_converter()
+    request = ExportRequest(
+        ("litert-int8",), tmp_path / "out", shipped.weights_path(), width=SIZE, height=SIZE,
+        calibration_count=MINIMUM, attempts=3,
+        measuring=write_set(tmp_path / "drawn", [synthetic(seed, 128, 128) for seed in range(4)]),
+    )  # fmt: skip
+    (result,) = export(request)
+    manifest = manifests.read(result.folder, allow_rejected=True)
+    record = manifest.quantization
+    assert record is not None
+    assert record.form == "litert-quantizer"
+    assert [rung.name for rung in record.rungs[:2]] == ["default", "widest ranges"]
+    assert all(rung.accuracy is not None for rung in record.rungs)
+    mixed = record.rungs[2]
+    assert "in float32" in mixed.name
+    assert mixed.fp32
+    assert min(rung.bytes for rung in record.rungs) < 0.4 * 4 * manifest.model.parameters < mixed.bytes
