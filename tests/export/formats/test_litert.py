@@ -259,11 +259,10 @@ def test_an_export_of_the_shipped_weights(target, tmp_path):
 
 @pytest.mark.full
 def test_8_bits_of_the_shipped_weights(tmp_path):
-    """In 64x64, the network is far from all that it was trained for: accuracy control has something to do."""
     needs_converter()
     request = ExportRequest(
         ("litert-int8",), tmp_path / "out", shipped.weights_path(), width=SIZE, height=SIZE,
-        calibration_count=MINIMUM, attempts=3,
+        calibration_count=MINIMUM, attempts=1,
         measuring=write_set(tmp_path / "drawn", [synthetic(seed, 128, 128) for seed in range(4)]),
     )  # fmt: skip
     (result,) = export(request)
@@ -271,9 +270,10 @@ def test_8_bits_of_the_shipped_weights(tmp_path):
     record = manifest.quantization
     assert record is not None
     assert record.form == "litert-quantizer"
-    assert [rung.name for rung in record.rungs[:2]] == ["default", "widest ranges"]
-    assert all(rung.accuracy is not None for rung in record.rungs)
-    mixed = record.rungs[2]
-    assert "in float32" in mixed.name
-    assert mixed.fp32
-    assert min(rung.bytes for rung in record.rungs) < 0.4 * 4 * manifest.model.parameters < mixed.bytes
+    first = record.rungs[0]
+    assert first.name == "default"
+    assert first.accuracy is not None
+    assert first.bytes < 0.4 * 4 * manifest.model.parameters
+    if result.status == "verified":
+        with Matting(result.folder, threads=1) as matting:
+            assert matting.selftest().passed
