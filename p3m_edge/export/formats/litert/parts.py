@@ -56,12 +56,13 @@ def _owners(program: torch.export.ExportedProgram) -> dict[bytes, str]:
     """The part that has some weights, by their key; biases are too alike."""
     signature, found = program.graph_signature, dict[bytes, str]()
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    values = {**program.constants, **program.state_dict}  # the former has the buffers that a checkpoint leaves out
     for node in program.graph.nodes:
         for source in node.all_input_nodes:
             name = names.get(source.name)
-            if name is not None and (weight := program.state_dict[name]).ndim > 1 and place_of(node):
-                values = weight.detach().numpy().astype(np.float32).ravel()
-                found.setdefault(_key(values.view(np.uint8)), part_name(place_of(node)))
+            if name is not None and (weight := values[name]).ndim > 1 and place_of(node):
+                data = weight.detach().numpy().astype(np.float32).ravel().view(np.uint8)
+                found.setdefault(_key(data), part_name(place_of(node)))
     return found
 
 
