@@ -22,7 +22,7 @@ pytest.importorskip("matplotlib")
 if os.name != "posix":
     pytest.skip("file names with <> and the browser's pipe need POSIX", allow_module_level=True)
 
-from tests.benchmarks.helpers.browser import NAMES, Browser, find
+from tests.browser import NAMES, Browser, find
 
 EVIL = "<img src=x onerror=\"document.title='owned'\">"
 TITLE = re.compile("p3m-edge bench: .+")

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SECONDS = 240.0  # a busy machine is no failure
 _FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+    "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--no-first-run",
     "--no-default-browser-check", "--disable-extensions", "--disable-background-networking", "--disable-sync",
     "--disable-component-update", "--force-color-profile=srgb", "--remote-debugging-pipe",
 )  # fmt: skip
@@ -35,7 +36,9 @@ def find() -> str | None:
 
 
 class Browser:
-    """One browser with one tab. Everything that the tab complains about or asks the network for is kept.
+    """One browser with one tab. Everything that the tab and its workers complain about or ask the network for is kept.
+
+    ``flags`` are more of the command line's.
 
     Attributes
     ----------
@@ -45,7 +48,7 @@ class Browser:
         The address of every request, data URIs shortened to their kind.
     """
 
-    def __init__(self, binary: str, profile: Path) -> None:
+    def __init__(self, binary: str, profile: Path, flags: Sequence[str] = ("--disable-gpu",)) -> None:
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -57,7 +60,7 @@ class Browser:
         theirs = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (from_us, to_us)]
         command = f'exec "$0" "$@" 3<&{theirs[0]} 4>&{theirs[1]}'
         self._process = subprocess.Popen(
-            ["bash", "-c", command, binary, *_FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            ["bash", "-c", command, binary, *_FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"],
             pass_fds=theirs, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
@@ -69,6 +72,7 @@ class Browser:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network", "DOM", "Accessibility"):
             self.call(f"{domain}.enable")
+        self.call("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=False, flatten=True)
 
     def __enter__(self) -> Self:
         return self
@@ -103,10 +107,11 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
-    def open(self, page: Path) -> None:
-        """Load a file and wait until it is there."""
-        self.call("Page.navigate", url=page.resolve().as_uri())
-        self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
+    def open(self, page: Path | str) -> None:
+        """Load a file or an address and wait until it is there."""
+        url = page if isinstance(page, str) else page.resolve().as_uri()
+        self.call("Page.navigate", url=url)
+        self.wait(f"document.readyState === 'complete' && location.protocol === {json.dumps(url.split('/')[0])}")
 
     def js(self, expression: str) -> Any:
         """The value of an expression; promises are awaited."""
@@ -123,7 +128,7 @@ class Browser:
 
     def press(self, key: str, times: int = 1) -> None:
         """Press and release a key, such as ``ArrowRight``, in whatever has the focus."""
-        code = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "End": 35, "Enter": 13}
+        code = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "End": 35, "Enter": 13, "Tab": 9}
         for _ in range(times):
             for kind in ("rawKeyDown", "keyUp"):
                 self.call(
@@ -171,12 +176,24 @@ class Browser:
                     self._sort(json.loads(message))
         os.close(self._in)
 
+    def _tell(self, session: str, method: str, **parameters: object) -> None:
+        """A command to a worker, whose answer nobody waits for."""
+        message = {"id": 0, "method": method, "params": parameters, "sessionId": session}
+        with contextlib.suppress(OSError):  # it is being closed
+            os.write(self._out, json.dumps(message).encode() + b"\0")
+
     def _sort(self, message: dict[str, Any]) -> None:
         if "id" in message:
             self._answers.put(message)
             return
         method, found = message["method"], message["params"]
-        if method == "Runtime.consoleAPICalled" and found["type"] in ("error", "warning", "assert"):
+        if method == "Target.attachedToTarget" and self._session is not None:
+            for command in ("Runtime.enable", "Log.enable", "Network.enable"):
+                self._tell(found["sessionId"], command)
+            self._tell(
+                found["sessionId"], "Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=False, flatten=True
+            )
+        elif method == "Runtime.consoleAPICalled" and found["type"] in ("error", "warning", "assert"):
             self.complaints.append(f"console: {found['args']}")
         elif method == "Runtime.exceptionThrown":
             self.complaints.append(f"exception: {found['exceptionDetails']}")
