@@ -29,6 +29,28 @@ _FLAGS = (
     "--disable-component-update", "--force-color-profile=srgb", "--remote-debugging-pipe",
 )  # fmt: skip
 
+# The contrast of every visible text against what lies behind it (WCAG 2.2, 1.4.3); the lowest, and where.
+CONTRAST = """(() => {
+  const parse = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
+  const light = (c) => { const l = c.slice(0, 3).map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92
+    : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * l[0] + 0.7152 * l[1] + 0.0722 * l[2]; };
+  const behind = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
+    if (c[3] > 0.5) return c; } return [255, 255, 255, 1]; };
+  let worst = [99, ""];
+  for (const e of document.querySelectorAll("body *")) {
+    const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !e.checkVisibility() || e.closest("svg, script, .tag, noscript")) continue;
+    const [a, b] = [light(parse(getComputedStyle(e).color)), light(behind(e))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < worst[0]) worst = [ratio, e.className + ": " + e.textContent.slice(0, 40)];
+  }
+  return worst;
+})()"""
+
+# Elements that stick out of the window, and what they are.
+WIDE = """[...document.querySelectorAll("body *")].filter((e) => e.checkVisibility() && !e.closest(".skip, .wide > *")
+  && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.tagName + "." + e.className)"""
+
 
 def find() -> str | None:
     """The browser on PATH; None if there is none."""
@@ -128,7 +150,16 @@ class Browser:
 
     def press(self, key: str, times: int = 1) -> None:
         """Press and release a key, such as ``ArrowRight``, in whatever has the focus."""
-        code = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "End": 35, "Enter": 13, "Tab": 9}
+        code = {
+            "ArrowLeft": 37,
+            "ArrowUp": 38,
+            "ArrowRight": 39,
+            "ArrowDown": 40,
+            "Home": 36,
+            "End": 35,
+            "Enter": 13,
+            "Tab": 9,
+        }
         for _ in range(times):
             for kind in ("rawKeyDown", "keyUp"):
                 self.call(

@@ -44,7 +44,7 @@ class _Handler(SimpleHTTPRequestHandler):
             return None
         return super().send_head()
 
-    def list_directory(self, path: str | os.PathLike[str]) -> BytesIO | None:  # noqa: ARG002 - the library's signature
+    def list_directory(self, path: str | os.PathLike[str]) -> BytesIO | None:
         """Show no folder."""
         self.send_error(HTTPStatus.NOT_FOUND)
         return None

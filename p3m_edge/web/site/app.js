@@ -12,6 +12,7 @@ const CAMERA_PROBLEMS = {
 };
 
 const find = (id) => document.getElementById(id);
+const asked = new URLSearchParams(location.search); // ?provider=wasm&threads=1
 const effect = { kind: "blur", colour: find("colour").value, picture: null };
 const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true });
 let matter = null; // what mattes: the worker
@@ -72,7 +73,7 @@ async function start() {
   find("engine").textContent = "Starting: fetching the network and ONNX Runtime Web from this server, and testing them.";
   const remote = new Remote("worker.js");
   try {
-    const threads = Number(new URLSearchParams(location.search).get("threads")) || null;
+    const threads = Number(asked.get("threads")) || null;
     const artefact = new URL("artefact/", location.href).href;
     const choice = await remote.call("choose", [artefact, { providers: find("provider").value.split(","), threads }]);
     if (mine !== starts) return remote.stop();
@@ -297,4 +298,6 @@ addEventListener("drop", (event) => {
   event.preventDefault();
   open(event.dataTransfer.files[0]);
 });
+if (asked.has("provider")) find("provider").value = asked.get("provider");
+if (!find("provider").value) find("provider").selectedIndex = 0;
 start();
