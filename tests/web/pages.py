@@ -22,7 +22,8 @@ TOOLS = """
 globalThis.text = (values) => { const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   let found = ""; for (let at = 0; at < bytes.length; at += 32768)
     found += String.fromCharCode(...bytes.subarray(at, at + 32768)); return btoa(found); };
-globalThis.noise = (length) => Uint8ClampedArray.from({length}, (_, at) => (at * 7919 + (at >> 5) * 31) & 255);
+globalThis.noise = (length) => { const found = new Uint8ClampedArray(length);
+  for (let at = 0; at < length; at++) found[at] = (at * 7919 + (at >> 5) * 31) & 255; return found; };
 """
 FRAME = "((f) => ({...f, data: noise(f.width * f.height * 4)}))"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,14 +57,14 @@ class Site:
 
 def run(args: Arguments, console: Console) -> None:
     """Write the site, and serve it until it is interrupted."""
-    manifest = build(args.artefact or bundled(), args.out, args.runtime, force=args.force)
-    listening = server(args.out, args.port) if args.serve else None
-    place = None if listening is None else address(listening)
-    site = Site(args.out, size(args.out), manifest.target, f"{runtime.NAME} {runtime.VERSION}", place)
-    lines = [f"written: {args.out}, {megabytes(site.bytes)}, {site.target} with {site.runtime}"]
-    if place is not None:
-        lines.append(f"open {place} in a browser; Ctrl-C ends it")
-    console.emit(site, lines)
-    if listening is not None:
-        with listening:
+    with ExitStack() as stack:
+        listening = stack.enter_context(server(args.out, args.port)) if args.serve else None
+        manifest = build(args.artefact or bundled(), args.out, args.runtime, force=args.force)
+        place = None if listening is None else address(listening)
+        site = Site(args.out, size(args.out), manifest.target, f"{runtime.NAME} {runtime.VERSION}", place)
+        lines = [f"written: {args.out}, {megabytes(site.bytes)}, {site.target} with {site.runtime}"]
+        if place is not None:
+            lines.append(f"open {place} in a browser; Ctrl-C ends it")
+        console.emit(site, lines)
+        if listening is not None:
             listening.serve_forever()

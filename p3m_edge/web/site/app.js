@@ -22,7 +22,7 @@ let turn = 0; // of what is matted: another picture or the camera overtakes it
 let starts = 0; // of a worker: another provider overtakes it
 
 /** For whoever embeds or tests the page: what is shown, and how many frames have been. */
-export const demo = { latest: null, shown: 0, choice: null };
+const demo = { latest: null, shown: 0, choice: null };
 globalThis.demo = demo;
 
 /** A worker whose methods are called as its own. */
@@ -70,7 +70,7 @@ async function start() {
   enable(false);
   complain("");
   find("remarks").replaceChildren();
-  find("engine").textContent = "Starting: fetching the network and ONNX Runtime Web from this server, and testing them.";
+  find("engine").textContent = "Starting: fetching the network and ONNX Runtime Web, and testing them.";
   const remote = new Remote("worker.js");
   try {
     const threads = Number(asked.get("threads")) || null;
@@ -97,9 +97,10 @@ function describe({ info, verdict, refused }) {
   const where = info.provider === "webgpu" ? `WebGPU on ${info.adapter}` : `WASM, ${plural(info.threads, "thread")}`;
   const worst = Math.max(...verdict.items.map((item) => item.alpha_mean));
   find("engine").textContent =
-    `${info.arch} (${info.target}, ${size}) runs in ONNX Runtime Web ${info.version}, ${where}. It passed its self-test: ` +
-    `${plural(verdict.items.length, "golden vector")}, alpha off by ${worst.toExponential(1)} on average at most.`;
-  const remarks = refused.map(({ provider, reason }) => `${label(provider)} is not used: ${reason}. ${label(info.provider)} is.`);
+    `${info.arch} (${info.target}, ${size}) runs in ONNX Runtime Web ${info.version}, ${where}. ` +
+    `It passed its self-test: ${plural(verdict.items.length, "golden vector")}, alpha off by ${worst.toExponential(1)} on average at most.`;
+  const used = label(info.provider);
+  const remarks = refused.map(({ provider, reason }) => `${label(provider)} is not used: ${reason}. ${used} is.`);
   if (!info.trained) remarks.push("The weights are not trained: these mattes mean nothing.");
   if (!info.hashed) remarks.push("The files were compared by size alone: hashes need localhost or HTTPS.");
   if (info.provider === "wasm" && !globalThis.crossOriginIsolated) {
@@ -107,7 +108,8 @@ function describe({ info, verdict, refused }) {
       "Cross-Origin-Embedder-Policy: require-corp, which threads need.");
   }
   if (info.provider === "webgpu") remarks.push("Operators without a kernel for WebGPU run on the processor.");
-  find("remarks").replaceChildren(...remarks.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+  const item = (textContent) => Object.assign(document.createElement("li"), { textContent });
+  find("remarks").replaceChildren(...remarks.map(item));
 }
 
 const label = (provider) => ({ wasm: "WASM", webgpu: "WebGPU" })[provider];
@@ -209,7 +211,9 @@ function stopCamera() {
 /** The next frame of the video, and when it was taken. */
 function nextFrame() {
   return new Promise((done) => {
-    const taken = (now, { captureTime } = {}) => done({ frame: grab(video, video.videoWidth, video.videoHeight), at: captureTime ?? now });
+    const taken = (now, { captureTime } = {}) => {
+      done({ frame: grab(video, video.videoWidth, video.videoHeight), at: captureTime ?? now });
+    };
     if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(taken);
     else requestAnimationFrame(taken);
   });
@@ -284,8 +288,8 @@ find("effects").addEventListener("change", ({ target }) => target.name === "effe
 find("provider").addEventListener("change", start);
 find("save").addEventListener("click", () => {
   find("result").toBlob((blob) => {
-    const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: "p3m-edge.png" });
-    link.click();
+    const link = document.createElement("a");
+    Object.assign(link, { href: URL.createObjectURL(blob), download: "p3m-edge.png" }).click();
     URL.revokeObjectURL(link.href);
   });
 });

@@ -32,7 +32,8 @@ function* entries(buffer) {
   for (let left = view.getUint16(end + 10, true); left > 0; left--) {
     const lengths = [28, 30, 32].map((place) => view.getUint16(at + place, true));
     const name = new TextDecoder().decode(new Uint8Array(buffer, at + 46, lengths[0]));
-    yield [name, { method: view.getUint16(at + 10, true), bytes: view.getUint32(at + 20, true), at: view.getUint32(at + 42, true) }];
+    const [bytes, place] = [20, 42].map((offset) => view.getUint32(at + offset, true));
+    yield [name, { method: view.getUint16(at + 10, true), bytes, at: place }];
     at += 46 + lengths[0] + lengths[1] + lengths[2];
   }
 }

@@ -56,7 +56,7 @@ export class Matting {
     oneOf("resize", settings.resize, ["stretch", "letterbox"]);
     oneOf("dtype", settings.dtype, ["uint8", "float32"]);
     if (!WebAssembly.validate(new Uint8Array(SIMD))) {
-      throw new MattingError("this browser has no WebAssembly SIMD", "use a newer one: Chrome 91, Firefox 89, Safari 16.4");
+      throw new MattingError("this browser has no WebAssembly SIMD", "use Chrome 91, Firefox 89, Safari 16.4 or newer");
     }
     const folder = new URL(url.endsWith("/") ? url : `${url}/`, globalThis.location?.href ?? import.meta.url);
     const manifest = await readManifest(folder);
@@ -171,7 +171,7 @@ async function runtime({ provider, threads }, folder) {
   try {
     ort = await import(new URL(script, folder).href);
   } catch (error) {
-    throw new MattingError(`ONNX Runtime Web cannot be loaded from ${folder}: ${told(error)}`, null, error);
+    throw new ProviderError(`ONNX Runtime Web cannot be loaded from ${folder}: ${told(error)}`, null, error);
   }
   const [mjs, wasm] = ["js", "wasm"].map((suffix) => new URL(`${binary}.${suffix}`, folder).href);
   ort.env.wasm.wasmPaths = { mjs, wasm };
@@ -198,7 +198,7 @@ async function fetched(folder, name) {
     response = await fetch(new URL(name, folder));
     if (response.ok) return await response.arrayBuffer();
   } catch (error) {
-    const hint = folder.protocol === "file:" ? "serve the folder: p3m-edge web --serve, or python -m http.server" : null;
+    const hint = folder.protocol === "file:" ? "serve the folder: python -m http.server" : null;
     throw new MattingError(`${new URL(name, folder)} cannot be fetched: ${told(error)}`, hint, error);
   }
   throw new MattingError(`${new URL(name, folder)} cannot be fetched: ${response.status} ${response.statusText}`);
@@ -220,7 +220,7 @@ async function fetchFile(folder, name, record) {
     );
   }
   if (((await sha256(data)) ?? record.sha256) !== record.sha256) {
-    throw new MattingError(`${name} was changed: its SHA-256 is not the one in the manifest`, "copy the artefact again");
+    throw new MattingError(`${name} was changed: its SHA-256 is not that in the manifest`, "copy the artefact again");
   }
   return data;
 }

@@ -119,14 +119,15 @@ function grey(picture) {
   const channels = picture.channels ?? 4;
   const data = new Uint8Array(picture.width * picture.height);
   for (let to = 0, from = 0; to < data.length; to++, from += channels) {
-    data[to] = (picture.data[from] * 9798 + picture.data[from + 1] * 19235 + picture.data[from + 2] * 3735 + 16384) >> 15;
+    const [red, green, blue] = [picture.data[from], picture.data[from + 1], picture.data[from + 2]];
+    data[to] = (red * 9798 + green * 19235 + blue * 3735 + 16384) >> 15;
   }
   return { width: picture.width, height: picture.height, channels: 1, data };
 }
 
 const halved = (picture) => scaleTo(picture, (picture.width + 1) >> 1, (picture.height + 1) >> 1);
 
-/** A picture resized by bilinear passes, none of which shrinks an axis by more than 2.5; itself, if it has that size. */
+/** A picture resized by bilinear passes, none of which shrinks an axis by more than 2.5. */
 export function scaleTo(picture, width, height) {
   const pass = (length, target) => (length <= MAX_SHRINK * target ? target : (length + 1) >> 1);
   let found = picture;
