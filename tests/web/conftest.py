@@ -29,7 +29,7 @@ from tests.conftest import SHARED
 from tests.portraits import ASTRONAUT
 from tests.web.pages import HEIGHT, WIDTH, Clip
 
-CLIP = SHARED / "data" / "clips" / "bgmv2_teaser_woman" / "clip.mp4"
+CLIP = SHARED / "data" / "clips" / "asl_book" / "clip.mkv"
 FRAMES = 12
 GPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
 

@@ -54,7 +54,7 @@ def test_preprocessing_is_that_of_python(browser: Browser, tiny: tuple[Path, str
         for text, wanted in zip(found[1:], ways, strict=True):
             apart = np.abs(bytes_of(text).reshape(wanted.shape).astype(int) - wanted)
             assert apart.max() <= 1, (width, height, across, down)
-            assert (apart > 0).mean() <= 0.002
+            assert (apart > 0).mean() <= 0.01
     sizes = [(w, h) for w in (7, 96, 640, 1080, 3840) for h in (9, 240, 480, 1920, 2160)]
     found = browser.js(
         f"import('../preprocess.js').then((p) => {json.dumps(sizes)}.map((s) => p.fittingSize(...s, 32)))"
