@@ -48,8 +48,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(folder / ".lock"):
         if not (folder / "package").is_dir():
             command = [npm, "pack", f"{runtime.NAME}@{runtime.VERSION}"]
-            done = subprocess.run(command, cwd=folder, capture_output=True, timeout=600, check=False)
-            if done.returncode != 0:
+            try:
+                subprocess.run(command, cwd=folder, capture_output=True, timeout=600, check=True)
+            except subprocess.SubprocessError:
                 pytest.skip(f"npm pack {runtime.NAME}@{runtime.VERSION} fails here")
             with tarfile.open(folder / f"{runtime.NAME}-{runtime.VERSION}.tgz") as archive:
                 archive.extractall(folder, filter="data")

@@ -127,9 +127,9 @@ function grab(source, width, height) {
   return context.getImageData(0, 0, width, height);
 }
 
-async function matte(frame) {
-  const { frame: same, alpha, milliseconds } = await matter.call("matte", [frame], [frame.data.buffer]);
-  return { frame: same, alpha, milliseconds };
+/** The frame goes to the worker and comes back with its alpha. */
+function matte({ width, height, data }) {
+  return matter.call("matte", [{ width, height, data }], [data.buffer]);
 }
 
 function show(result) {
@@ -150,7 +150,7 @@ async function still() {
   const mine = ++turn;
   complain("");
   try {
-    const result = await matte(new ImageData(new Uint8ClampedArray(picture.data), picture.width, picture.height));
+    const result = await matte({ width: picture.width, height: picture.height, data: new Uint8ClampedArray(picture.data) });
     if (mine !== turn) return;
     show(result);
     find("took").textContent = `${result.milliseconds.toFixed(0)} ms`;
