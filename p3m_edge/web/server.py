@@ -8,7 +8,7 @@ from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO
 
 from p3m_edge.atomic import reason
 from p3m_edge.errors import OutputError
@@ -27,7 +27,7 @@ class _Handler(SimpleHTTPRequestHandler):
     """Files of one folder, to whoever asks for this server by its own name."""
 
     # The system's own table may say otherwise, as Windows' registry does.
-    extensions_map: ClassVar[dict[str, str]] = {
+    extensions_map: dict[str, str] = {  # noqa: RUF012 - the library declares it so
         **SimpleHTTPRequestHandler.extensions_map,
         ".html": "text/html; charset=utf-8",
         ".css": "text/css; charset=utf-8",

@@ -66,6 +66,7 @@ def _clip() -> Iterator[Any]:
                 yield frame
         return
     portrait = cv2.imread(str(ASTRONAUT))
+    assert portrait is not None
     for step in range(FRAMES):
         yield av.VideoFrame.from_ndarray(np.roll(portrait, 4 * step, axis=1), format="bgr24")
 

@@ -96,7 +96,9 @@ def give(browser: Browser, field: str, path: Path) -> None:
 def canvas(browser: Browser) -> NDArray[np.uint8]:
     """What the canvas shows, RGB."""
     found = browser.js(
-        "((c) => [c.width, c.height, text(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)])"
+        "((shown) => { const {width, height} = shown, copy = new OffscreenCanvas(width, height).getContext('2d',"
+        "{willReadFrequently: true}); copy.drawImage(shown, 0, 0);"
+        "return [width, height, text(copy.getImageData(0, 0, width, height).data)]; })"
         "(document.getElementById('result'))"
     )
     return bytes_of(found[2]).reshape(found[1], found[0], 4)[..., :3]
