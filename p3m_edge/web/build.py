@@ -50,7 +50,8 @@ def build(artefact: Path, out: Path, package: Path, *, force: bool = False) -> M
         raise UsageError(f"{out} is inside of the artefact", hint="choose another --out")
     runtime.check(package)
     with folders.workspace(place.parent, place.name, force=force, marker=MODULE) as partial:
-        _copy_page(partial)
+        for path in Path(str(resources.files(__package__) / "site")).iterdir():
+            shutil.copyfile(path, partial / path.name)
         copied = partial / ARTEFACT
         for name in (MANIFEST, *manifest.files, *([SIGNATURE] if (artefact / SIGNATURE).is_file() else [])):
             (copied / name).parent.mkdir(parents=True, exist_ok=True)
@@ -72,10 +73,3 @@ def _check(manifest: Manifest, artefact: Path) -> None:
         raise UsageError(f"{artefact} takes {manifest.input.batch} frames at a time, and a browser has one")
     if manifest.parity is None:
         raise UsageError(f"{artefact} has not been through its parity gate", hint="export it again")
-
-
-def _copy_page(folder: Path) -> None:
-    """What this package has of a site."""
-    with resources.as_file(resources.files(__package__) / "site") as site:
-        for path in site.iterdir():
-            shutil.copyfile(path, folder / path.name)

@@ -4,7 +4,6 @@
 
 const PADDING_RGB = [124, 116, 104]; // the ImageNet mean
 const MAX_SHRINK = 2.5; // of an axis in one bilinear pass
-const SIDE = 3; // of a neighbourhood of the guided filter
 const FLAT = 1e-4; // the variance of grey values below which a neighbourhood has no edge
 const CONTRAST = 1.2;
 const DYNAMIC_AREA = 512 * 512; // of the input of an artefact of dynamic size, in pixels
@@ -254,59 +253,41 @@ function fitLines(alpha, shades) {
     offset[at] = meanAlpha[at] - slope[at] * meanGrey[at];
   }
   const [slopes, offsets] = [mean(slope), mean(offset)];
-  const spread = spreadWithin(data, width, height, SIDE - 1); // of two means, one after the other
   for (let at = 0; at < data.length; at++) {
-    slopes[at] = spread[at] === 0 ? 0 : slopes[at] * CONTRAST;
-    offsets[at] = spread[at] === 0 ? data[at] : offsets[at] * CONTRAST - (CONTRAST - 1) / 2;
+    const sure = flat(data, width, height, at, 2); // the reach of two means, one after the other
+    slopes[at] = sure ? 0 : slopes[at] * CONTRAST;
+    offsets[at] = sure ? data[at] : offsets[at] * CONTRAST - (CONTRAST - 1) / 2;
   }
   return [slopes, offsets].map((values) => ({ width, height, channels: 1, data: values }));
 }
 
 /** The mean of three by three, mirrored at the edges without repeating them (BORDER_REFLECT_101). */
 function mean3(values, width, height) {
-  const mirrored = (at, length) => (length === 1 ? 0 : at < 0 ? -at : at >= length ? 2 * length - 2 - at : at);
-  const across = new Float64Array(values.length);
-  for (let y = 0; y < height; y++) {
-    const row = y * width;
-    for (let x = 1; x < width - 1; x++) across[row + x] = values[row + x - 1] + values[row + x] + values[row + x + 1];
-    for (const x of [0, width - 1]) {
-      across[row + x] = values[row + mirrored(x - 1, width)] + values[row + x] + values[row + mirrored(x + 1, width)];
+  const sums = sum3(sum3(values, width, height, 1, width), height, width, width, 1);
+  return new Float32Array(sums.map((sum) => sum / 9));
+}
+
+/** The sums of three along one axis: `length` values with `step` between them, in lines with `next` between those. */
+function sum3(values, length, lines, step, next) {
+  const found = new Float64Array(values.length);
+  for (let at = 0; at < length; at++) {
+    const before = Math.min(Math.abs(at - 1), length - 1) * step;
+    const after = Math.max(length - 1 - Math.abs(length - 2 - at), 0) * step;
+    for (let line = 0, start = 0; line < lines; line++, start += next) {
+      found[start + at * step] = values[start + before] + values[start + at * step] + values[start + after];
     }
-  }
-  const found = new Float32Array(values.length);
-  for (let y = 0; y < height; y++) {
-    const [above, here, below] = [mirrored(y - 1, height) * width, y * width, mirrored(y + 1, height) * width];
-    for (let x = 0; x < width; x++) found[here + x] = (across[above + x] + across[here + x] + across[below + x]) / 9;
   }
   return found;
 }
 
-/** The largest value within reach less the smallest. */
-function spreadWithin(values, width, height, reach) {
-  const [high, low] = [new Float32Array(values.length), new Float32Array(values.length)];
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const end = y * width + Math.min(x + reach, width - 1);
-      let [most, least] = [-Infinity, Infinity];
-      for (let at = y * width + Math.max(x - reach, 0); at <= end; at++) {
-        if (values[at] > most) most = values[at];
-        if (values[at] < least) least = values[at];
-      }
-      high[y * width + x] = most;
-      low[y * width + x] = least;
+/** Whether all values within reach are the same. */
+function flat(values, width, height, at, reach) {
+  const [x, y] = [at % width, Math.floor(at / width)];
+  const [left, right] = [Math.max(x - reach, 0), Math.min(x + reach, width - 1)];
+  for (let row = Math.max(y - reach, 0); row <= Math.min(y + reach, height - 1); row++) {
+    for (let near = row * width + left; near <= row * width + right; near++) {
+      if (values[near] !== values[at]) return false;
     }
   }
-  const found = new Float32Array(values.length);
-  for (let y = 0; y < height; y++) {
-    const [first, last] = [Math.max(y - reach, 0) * width, Math.min(y + reach, height - 1) * width];
-    for (let x = 0; x < width; x++) {
-      let [most, least] = [-Infinity, Infinity];
-      for (let at = first + x; at <= last + x; at += width) {
-        if (high[at] > most) most = high[at];
-        if (low[at] < least) least = low[at];
-      }
-      found[y * width + x] = most - least;
-    }
-  }
-  return found;
+  return true;
 }
