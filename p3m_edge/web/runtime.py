@@ -50,4 +50,4 @@ def check(package: Path) -> None:
 
 def served_as(name: str) -> str:
     """The name of a file in a site: servers send scripts as such by the suffix ``.js``, not all of them by ``.mjs``."""
-    return name.removesuffix(".mjs") + ".js" if name.endswith(".mjs") else name
+    return name.replace(".mjs", ".js")

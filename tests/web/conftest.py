@@ -129,7 +129,7 @@ def page(served: tuple[Path, str], package: Path, binary: str) -> str:
 def tiny(served: tuple[Path, str], package: Path, binary: str) -> tuple[Path, str]:
     """An artefact of a small network in float32, of all outputs, and the address of its site."""
     pytest.importorskip("onnx")
-    artefact = make_artefact(served[0] / "art", size=(128, 128))
+    artefact = make_artefact(served[0] / "art", size=(64, 64))
     build(artefact, served[0] / "tiny", package)
     return artefact, served[1] + "tiny/"
 

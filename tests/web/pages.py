@@ -37,11 +37,11 @@ def bytes_of(text: str) -> NDArray[np.uint8]:
     return np.frombuffer(base64.b64decode(text), np.uint8)
 
 
-def open_page(browser: Browser, page: str, width: int = 1280, *, dark: bool = False, providers: str = "wasm") -> None:
+def open_page(browser: Browser, page: str, *, providers: str = "wasm") -> None:
     """Open a page and wait until it has chosen one of the providers, or given up."""
     browser.complaints.clear()
     browser.requests.clear()
-    browser.screen(width, 900, dark=dark)
+    browser.screen(1280, 900)
     browser.open(f"{page}?provider={providers}")
     browser.wait("globalThis.demo && !document.getElementById('provider').disabled")
     browser.js(TOOLS)

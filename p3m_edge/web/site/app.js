@@ -185,6 +185,7 @@ async function camera() {
   complain("");
   if (!navigator.mediaDevices) return complain("Browsers give cameras to pages on localhost or HTTPS alone.");
   try {
+    find("webcam").disabled = true; // while the user is asked
     stream = await navigator.mediaDevices.getUserMedia(CAMERA);
     stream.getVideoTracks()[0].addEventListener("ended", () => {
       stopCamera();
@@ -195,10 +196,12 @@ async function camera() {
   } catch (error) {
     stopCamera();
     return complain(CAMERA_PROBLEMS[error.name] ?? `The camera cannot be used: ${error.message}`);
+  } finally {
+    enable(matter !== null);
   }
   picture = null;
   find("webcam").textContent = "Stop the webcam";
-  play();
+  if (matter) play();
 }
 
 function stopCamera() {

@@ -9,6 +9,7 @@ const KEEP = 1e-5; // the weight of all else, which counts only where nothing pu
 export function draw(canvas, frame, alpha, effect) {
   const { width, height } = frame;
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  canvas.style.setProperty("--aspect", width / height);
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
   context.clearRect(0, 0, width, height);

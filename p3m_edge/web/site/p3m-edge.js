@@ -150,7 +150,7 @@ export class Matting {
         const found = await this.#session.run(input, outputs);
         return Object.fromEntries(outputs.map((name) => [name, found[name].data]));
       } catch (error) {
-        throw new ProviderError(`${this.info.provider} fails: ${told(error)}`, null, error);
+        throw new ProviderError(`${this.info.provider} fails: ${told(error)}`, "choose another provider", error);
       }
     });
     this.#queue = answer.catch(() => {});
@@ -198,8 +198,7 @@ async function fetched(folder, name) {
     response = await fetch(new URL(name, folder));
     if (response.ok) return await response.arrayBuffer();
   } catch (error) {
-    const hint = folder.protocol === "file:" ? "serve the folder: python -m http.server" : null;
-    throw new MattingError(`${new URL(name, folder)} cannot be fetched: ${told(error)}`, hint, error);
+    throw new MattingError(`${new URL(name, folder)} cannot be fetched: ${told(error)}`, null, error);
   }
   throw new MattingError(`${new URL(name, folder)} cannot be fetched: ${response.status} ${response.statusText}`);
 }
