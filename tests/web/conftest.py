@@ -31,7 +31,7 @@ from tests.web.pages import HEIGHT, WIDTH, Clip
 
 CLIP = SHARED / "data" / "clips" / "asl_book" / "clip.mkv"
 FRAMES = 12
-GPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
+GPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--disable-gpu-compositing")
 
 
 @pytest.fixture(scope="session")
