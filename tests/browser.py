@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -55,6 +55,14 @@ WIDE = """[...document.querySelectorAll("body *")].filter((e) => e.checkVisibili
 def find() -> str | None:
     """The browser on PATH; None if there is none."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Until a condition is true."""
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end, f"never true: {what}"
+        time.sleep(0.05)
 
 
 class Browser:
@@ -143,23 +151,14 @@ class Browser:
 
     def wait(self, condition: str) -> None:
         """Until an expression is true."""
-        end = time.monotonic() + SECONDS
-        while not self.js(f"Boolean({condition})"):
-            assert time.monotonic() < end, f"never true: {condition}"
-            time.sleep(0.05)
+        wait_for(lambda: self.js(f"Boolean({condition})"), condition)
 
     def press(self, key: str, times: int = 1) -> None:
         """Press and release a key, such as ``ArrowRight``, in whatever has the focus."""
         code = {
-            "ArrowLeft": 37,
-            "ArrowUp": 38,
-            "ArrowRight": 39,
-            "ArrowDown": 40,
-            "Home": 36,
-            "End": 35,
-            "Enter": 13,
+            "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "End": 35, "Enter": 13,
             "Tab": 9,
-        }
+        }  # fmt: skip
         for _ in range(times):
             for kind in ("rawKeyDown", "keyUp"):
                 self.call(

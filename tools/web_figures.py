@@ -94,11 +94,11 @@ def measure(browser: Browser, page: str, threads: int, frames: int, seconds: flo
     The times are taken in the page itself, before its worker is started with the camera.
     """
     browser.screen(1280, 900)
-    browser.open(f"{page}?threads={threads}")
+    browser.open(page := f"{page}?provider=wasm&threads={threads}")
     ready = "globalThis.demo && !document.getElementById('webcam').disabled"
     browser.wait(ready)
     times = browser.js(TIMES % (threads, WIDTH, HEIGHT, WIDTH * HEIGHT * 4, frames + 5, 5))
-    browser.open(f"{page}?threads={threads}&camera")
+    browser.open(page)
     browser.wait(ready)
     browser.js("document.getElementById('webcam').click()")
     browser.wait("demo.shown > 10")

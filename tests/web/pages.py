@@ -93,6 +93,16 @@ def give(browser: Browser, field: str, path: Path) -> None:
     browser.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
 
 
+def drop(browser: Browser, path: Path) -> None:
+    """Drop a file on the page."""
+    text = base64.b64encode(path.read_bytes()).decode()
+    browser.js(
+        f"((dropped) => {{ const bytes = Uint8Array.from(atob('{text}'), (c) => c.charCodeAt(0));"
+        "dropped.items.add(new File([bytes], 'dropped')); dispatchEvent(new DragEvent('drop',"
+        "{dataTransfer: dropped, cancelable: true})); })(new DataTransfer())"
+    )
+
+
 def canvas(browser: Browser) -> NDArray[np.uint8]:
     """What the canvas shows, RGB."""
     found = browser.js(

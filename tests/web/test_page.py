@@ -17,9 +17,9 @@ pytest.importorskip("onnxruntime")
 from p3m_edge.runtimes import Matting, default
 from p3m_edge.web.build import build
 from tests.artefacts import make_artefact, scale_constant
-from tests.browser import CONTRAST, WIDE, Browser
+from tests.browser import CONTRAST, WIDE, Browser, wait_for
 from tests.portraits import ASTRONAUT
-from tests.web.pages import HEIGHT, WIDTH, Clip, agrees, canvas, choose, give, latest, open_page, said
+from tests.web.pages import HEIGHT, WIDTH, Clip, agrees, canvas, choose, drop, give, latest, open_page, said
 
 # What sticks out of its box.
 OUTSIDE = """[...document.querySelectorAll("section *, fieldset *")].filter((e) => e.getBoundingClientRect().right
@@ -88,6 +88,14 @@ def test_a_picture_is_matted_composed_and_saved(browser: Browser, page: str, scr
     assert cv2.Laplacian(blurred, cv2.CV_32F)[cv2.erode(empty.astype(np.uint8), np.ones((5, 5))) > 0].std() < still / 2
     choose(browser, "matte")
     assert (canvas(browser) == alpha[..., None]).all()
+    choose(browser, "none")
+    browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path), eventsEnabled=True)
+    browser.js("document.getElementById('save').click()")
+    saved = tmp_path / "p3m-edge.png"
+    wait_for(saved.is_file, "the picture is saved")
+    cutout = cv2.imread(str(saved), cv2.IMREAD_UNCHANGED)
+    assert cutout is not None
+    assert (cutout[..., 3] == alpha).all()
     (tmp_path / "no.png").write_bytes(b"no picture")
     give(browser, "file", tmp_path / "no.png")
     browser.wait("!document.getElementById('problem').hidden")
@@ -107,7 +115,7 @@ def test_webgpu_passes_the_golden_vectors_and_mattes_as_python_does(
     assert browser.js("demo.choice.refused") == []
     items = browser.js("demo.choice.verdict.items")
     assert all(item["local_mean"] < 1e-5 and item["flips"] < 1e-4 for item in items)
-    give(browser, "file", ASTRONAUT)
+    drop(browser, ASTRONAUT)
     browser.wait("demo.shown === 1")
     agrees(artefact, *latest(browser))
     browser.picture(screenshots / "web-webgpu.png")

@@ -293,7 +293,7 @@ find("save").addEventListener("click", () => {
   find("result").toBlob((blob) => {
     const link = document.createElement("a");
     Object.assign(link, { href: URL.createObjectURL(blob), download: "p3m-edge.png" }).click();
-    URL.revokeObjectURL(link.href);
+    setTimeout(() => URL.revokeObjectURL(link.href), 60000); // some browsers read it later
   });
 });
 addEventListener("dragover", (event) => {
