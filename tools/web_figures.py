@@ -94,7 +94,8 @@ def measure(browser: Browser, page: str, threads: int, frames: int, seconds: flo
     The times are taken in the page itself, before its worker is started with the camera.
     """
     browser.screen(1280, 900)
-    browser.open(page := f"{page}?provider=wasm&threads={threads}")
+    page += f"?provider=wasm&threads={threads}"
+    browser.open(page)
     ready = "globalThis.demo && !document.getElementById('webcam').disabled"
     browser.wait(ready)
     times = browser.js(TIMES % (threads, WIDTH, HEIGHT, WIDTH * HEIGHT * 4, frames + 5, 5))

@@ -7,7 +7,6 @@ folder where the screenshots are kept; otherwise they are in pytest's own.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tarfile
 import threading
@@ -18,14 +17,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from p3m_edge.runtimes import default
 from p3m_edge.web import runtime
 from p3m_edge.web.build import build
 from p3m_edge.web.server import address, server
 from tests.artefacts import make_artefact
-from tests.conftest import SHARED
+from tests.conftest import SHARED, Once
 from tests.portraits import ASTRONAUT
 from tests.web.pages import HEIGHT, WIDTH, Clip
 
@@ -35,26 +33,25 @@ GPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--disable-
 
 
 @pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def package(once: Once) -> Path:
     """The folder that ``P3M_EDGE_ORT_WEB`` names, or what ``npm pack`` fetches."""
     if named := os.environ.get("P3M_EDGE_ORT_WEB"):
         return Path(named)
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip(f"npm, which fetches {runtime.NAME}, is not on PATH")
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "npm"
-    folder.mkdir(exist_ok=True)
-    with FileLock(folder / ".lock"):
-        if not (folder / "package").is_dir():
-            command = [npm, "pack", f"{runtime.NAME}@{runtime.VERSION}"]
-            try:
-                subprocess.run(command, cwd=folder, capture_output=True, timeout=600, check=True)
-            except subprocess.SubprocessError:
-                pytest.skip(f"npm pack {runtime.NAME}@{runtime.VERSION} fails here")
-            with tarfile.open(folder / f"{runtime.NAME}-{runtime.VERSION}.tgz") as archive:
-                archive.extractall(folder, filter="data")
-    return folder / "package"
+    folder = once("npm", _npm_pack) / "package"
+    if not folder.is_dir():
+        pytest.skip(f"npm is not on PATH, or npm pack {runtime.NAME}@{runtime.VERSION} fails here")
+    return folder
+
+
+def _npm_pack(folder: Path) -> None:
+    """The package, unpacked; nothing where it cannot be had."""
+    command = ["npm", "pack", "--fetch-retries=1", "--fetch-timeout=30000", f"{runtime.NAME}@{runtime.VERSION}"]
+    try:
+        subprocess.run(command, cwd=folder, capture_output=True, timeout=180, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return
+    with tarfile.open(folder / f"{runtime.NAME}-{runtime.VERSION}.tgz") as archive:
+        archive.extractall(folder, filter="data")
 
 
 def _clip() -> Iterator[Any]:

@@ -119,6 +119,7 @@ def test_webgpu_passes_the_golden_vectors_and_mattes_as_python_does(
     browser.wait("demo.shown === 1")
     agrees(artefact, *latest(browser))
     browser.picture(screenshots / "web-webgpu.png")
+    # Chromium's own, of WebGPU in the worker of a page that was left.
     assert [line for line in browser.complaints if "external Instance reference" not in line] == []
 
 
