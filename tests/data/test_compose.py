@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from p3m_edge.data.augment import published
+from p3m_edge.data.compose import vary
 from p3m_edge.data.compose.composite import (
     Variation,
     composite,
@@ -269,6 +270,20 @@ def test_cloth_changes_and_head_and_strands_do_not():
     assert not touched[60:190, 146:160].any()
     nothing = np.zeros_like(alpha)
     assert np.array_equal(dressed(colours, nothing, head, flat(BLUE, 200, 200), rng()), colours)
+
+
+def test_a_badge_hangs_from_the_neck_before_the_trunk(monkeypatch):
+    alpha, colours, head = head_and_trunk()
+    for chance in ("DYED", "TEXTURED", "PATCHED"):
+        monkeypatch.setattr(vary, chance, 0)
+    monkeypatch.setattr(vary, "BADGED", 1)
+    for seed in range(12):
+        changed = (dressed(colours, alpha, head, flat(BLUE, 200, 200), rng(seed)) != colours).any(axis=2)
+        assert changed[90:120, 80:120].any()  # both straps meet below the neck
+        assert not changed[cv2.dilate(alpha, np.ones((9, 9), np.uint8)) == 0].any()
+        assert 50 < changed.sum() < 0.4 * (alpha > 0).sum()
+    monkeypatch.setattr(vary, "BADGED", 0)
+    assert np.array_equal(dressed(colours, alpha, head, flat(BLUE, 200, 200), rng()), colours)
 
 
 def test_what_is_held_touches_the_trunk_and_never_the_head():

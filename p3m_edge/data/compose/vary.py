@@ -1,9 +1,9 @@
 """Few people made more different: other clothes, another outline, something in their hands, shapes behind them.
 
 A network that sees a handful of people learns their clothes by heart. Here whatever is sure to be the person, but for
-the head, gets other colours, the texture of some photograph, and patches; the outline bends; now and then an object
-belongs to the person, as the papers' annotators counted it. The same objects stand in the background too, so that
-being an object tells nothing.
+the head, gets other colours, the texture of some photograph, patches, and a badge; the outline bends; now and then an
+object belongs to the person, as the papers' annotators counted it. The same objects stand in the background too, so
+that being an object tells nothing.
 
 Shape legend: H and W, the composite's size. Pictures are uint8 ``[H, W, 3]``, RGB; layers float32 ``[H, W, 4]``,
 premultiplied, 0..1. All that is random comes from the generators that are handed in.
@@ -25,7 +25,7 @@ from p3m_edge.data.synth.raster import blur, coverage, curve, f32, layer, noise,
 
 BEND, WAVE = (0.01, 0.045), (0.25, 0.6)
 """How far the outline bends at most, and the width of its bends, as shares of the frame's shorter side."""
-DYED, TEXTURED, PATCHED, HELD, BEHIND, BENT = 0.7, 0.4, 0.5, 0.2, 0.35, 0.5
+DYED, TEXTURED, PATCHED, BADGED, HELD, BEHIND, BENT = 0.7, 0.4, 0.5, 0.25, 0.2, 0.35, 0.5
 """How often each of it happens to a person that is varied at all."""
 _CALM = 0.15  # share of the frame along its borders in which bends fade, so that nothing from beyond is seen
 _CORE = 0.012  # as a share of the shorter side: what is narrower than twice that is hair, not cloth
@@ -66,7 +66,7 @@ def bent(person: Array, mask: Image, rng: np.random.Generator) -> tuple[Array, I
 
 
 def dressed(foreground: Image, alpha: Image, head: Head, texture: Image, rng: np.random.Generator) -> Image:
-    """Give a person other clothes: zones in other colours, a photograph's texture, patches. Folds and light stay.
+    """Give a person other clothes: zones in other colours, a texture, patches, a badge. Folds and light stay.
 
     The foreground is the person's colours, the alpha uint8 ``[H, W]``; on the head, and fine hair round it, nothing
     changes.
@@ -91,6 +91,9 @@ def dressed(foreground: Image, alpha: Image, head: Head, texture: Image, rng: np
         for _ in range(int(rng.integers(1, 8))):
             shape = _shape(_place(cloth, rng), rng.uniform(0.02, 0.16) * side, height, width, rng)
             fill = texture[::-1].astype(np.float32) / 255 if rng.random() < 0.2 else _colour(rng)
+            colours = _mixed(colours, fill * np.sqrt(light), cloth * shape)
+    if rng.random() < BADGED:
+        for shape, fill in _badge(head, height, width, rng):
             colours = _mixed(colours, fill * np.sqrt(light), cloth * shape)
     return to_bytes(colours)
 
@@ -221,6 +224,23 @@ def _colour(rng: np.random.Generator) -> Array:
     hue = rng.uniform(0, 6) + np.array([0.0, 4.0, 2.0])
     wheel = np.clip(np.abs(hue % 6 - 3) - 1, 0, 1)
     return f32(value * (1 - strength + strength * wheel))
+
+
+def _badge(head: Head, height: int, width: int, rng: np.random.Generator) -> list[tuple[Array, Array]]:
+    """A lanyard and a light card with a band at its end: how much of each pixel each covers, ``[H, W]``, its colour."""
+    unit = float(head.axes[0])
+    card = head.middle + np.array([rng.normal(0, 0.25) * unit, head.axes[1] * rng.uniform(1.5, 3.2)])
+    half = np.array([1, rng.choice([0.7, 1.4])]) * rng.uniform(0.2, 0.35) * unit
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
+    strap = np.array([rng.uniform(0.03, 0.08) * unit, 0])
+    top = card - (0, half[1])
+    necks = [head.middle + np.array([side * 0.5 * unit, 0.95 * head.axes[1]]) for side in (-1, 1)]
+    straps = [np.array([neck - strap, neck + strap, top + strap, top - strap]) for neck in necks]
+    turn = rotation(rng.normal(0, 0.12)).T
+    low = rng.uniform(-0.5, 0.6)  # where the band begins, in half heights
+    band = np.where(corners[:, 1:] < 0, corners * (1, low), corners) @ turn + card
+    parts = [(straps, _colour(rng)), ([corners @ turn + card], f32(rng.uniform(0.7, 1, 3))), ([band], _colour(rng))]
+    return [(coverage(polygons, height, width), fill) for polygons, fill in parts]
 
 
 def _place(weight: Array, rng: np.random.Generator) -> tuple[float, float]:
