@@ -237,5 +237,6 @@ def merged(before: VerifiedRecord, found: Iterable[EmulatedRecord]) -> VerifiedR
     The level becomes ``emulated`` where it was below, and a processor has passed.
     """
     known = {each.processor: each for each in (*before.emulated, *found)}
-    levels = [before.level, *("emulated" for each in known.values() if each.passed)]
-    return replace(before, level=min(levels, key=_LEVELS.index), emulated=tuple(known.values()))
+    reached: Level = "emulated" if any(each.passed for each in known.values()) else "none"
+    level = min(before.level, reached, key=_LEVELS.index)
+    return replace(before, level=level, emulated=tuple(known.values()))

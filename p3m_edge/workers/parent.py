@@ -108,7 +108,7 @@ class Worker:
         self._process = subprocess.Popen(
             [*started.command, "-P", "-m", module],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said,
-            env=environment(scratch) | started.variables,
+            env={**environment(scratch), **started.variables},
         )  # fmt: skip
         self._owner = os.getpid()
         self._end = weakref.finalize(self, _end, self._process, self._said, self._owner)
