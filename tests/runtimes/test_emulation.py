@@ -15,7 +15,7 @@ import pytest
 from p3m_edge import manifest as manifests
 from p3m_edge.cli import main
 from p3m_edge.errors import MissingError, UsageError
-from p3m_edge.manifest_schema import EmulatedRecord, VerifiedRecord
+from p3m_edge.manifest_schema import EmulatedRecord, Level, VerifiedRecord
 from p3m_edge.runtimes import emulation
 from p3m_edge.runtimes.emulation import EMULATOR, ENGINES, PROCESSORS, RECORD, Emulation, EmulationRecord
 from tests.artefacts import make_artefact, scale_constant
@@ -148,12 +148,13 @@ def result(processor: str, *, passed: bool) -> EmulatedRecord:
 
 def test_the_level_rises_to_emulated_and_never_sinks() -> None:
     good, bad = result("cortex-a72", passed=True), result("max", passed=False)
-    for before, found, after in (
+    cases: list[tuple[Level, list[EmulatedRecord], Level]] = [
         ("program", [good], "emulated"),
         ("typed", [bad, good], "emulated"),
         ("none", [bad], "none"),
         ("device", [good, bad], "device"),
-    ):
+    ]
+    for before, found, after in cases:
         assert emulation.merged(VerifiedRecord(before), found).level == after
 
 
