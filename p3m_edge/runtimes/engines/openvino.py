@@ -8,6 +8,7 @@ again for this network (OpenVINO 2026.4.1).
 
 from __future__ import annotations
 
+import platform
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -108,9 +109,12 @@ def _keep_few(core: Core) -> None:
     """Limit what the plugin keeps of the kernels that it compiles for each size of a model of dynamic size.
 
     By itself it keeps 5,000 of them, and grows with every new size (``mobile``: from 193 MB to 750 after a hundred, and
-    to 290 with this limit, which is enough for some sizes to alternate). The property is OpenVINO's own; a version
-    without it works, too.
+    to 290 with this limit, which is enough for some sizes to alternate). On ARM it keeps none: kernels of the Arm
+    Compute Library that are used again give wrong mattes (alpha off by 1, OpenVINO 2026.4.1 on an emulated
+    Cortex-A72). The property is OpenVINO's own; a version without it works, too.
     """
+    if platform.machine().lower() not in {"x86_64", "amd64"}:
+        return
     with suppress(RuntimeError):
         core.set_property("CPU", {"CPU_RUNTIME_CACHE_CAPACITY": str(_KERNELS)})
 
