@@ -14,8 +14,10 @@ from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX
 
 
 @contextmanager
-def workspace(out: Path, target: str, *, force: bool) -> Iterator[Path]:
+def workspace(out: Path, target: str, *, force: bool, marker: str = MANIFEST) -> Iterator[Path]:
     """A private folder for the artefact ``out/<target>``, removed at the end unless :func:`settle` moved it.
+
+    ``marker``: the file by which a folder that may be replaced is known; other things than artefacts have others.
 
     Raises
     ------
@@ -29,7 +31,7 @@ def workspace(out: Path, target: str, *, force: bool) -> Iterator[Path]:
         out.mkdir(parents=True, exist_ok=True)
         with locked(final, timeout=0):
             try:
-                check_free(final, force=force)
+                check_free(final, force=force, marker=marker)
                 remove_folder(partial)  # a process that was killed may have left it
                 partial.mkdir()
                 yield partial
@@ -42,16 +44,17 @@ def workspace(out: Path, target: str, *, force: bool) -> Iterator[Path]:
         raise OutputError(f"{where} cannot be written: {reason(error)}") from error
 
 
-def check_free(final: Path, *, force: bool) -> None:
-    """Raise ``OutputError`` where ``final`` exists and ``force`` is not given, or where it is no artefact."""
+def check_free(final: Path, *, force: bool, marker: str = MANIFEST) -> None:
+    """Raise ``OutputError`` where ``final`` exists and ``force`` is not given, or where it has no ``marker``."""
     if is_aside(final):
         recover(final)
     if not final.exists() and not final.is_symlink():
         return
     if not force:
         raise OutputError(f"{final} exists", hint="--force replaces it")
-    if not final.is_dir() or final.is_symlink() or (any(final.iterdir()) and not (final / MANIFEST).is_file()):
-        raise OutputError(f"{final} is not an artefact, so it is not replaced", hint="choose another --out")
+    if not final.is_dir() or final.is_symlink() or (any(final.iterdir()) and not (final / marker).is_file()):
+        what = "is not an artefact" if marker == MANIFEST else f"holds no {marker}"
+        raise OutputError(f"{final} {what}, so it is not replaced", hint="choose another --out")
 
 
 def attempts(final: Path) -> Path:

@@ -22,32 +22,10 @@ pytest.importorskip("matplotlib")
 if os.name != "posix":
     pytest.skip("file names with <> and the browser's pipe need POSIX", allow_module_level=True)
 
-from tests.benchmarks.helpers.browser import NAMES, Browser, find
+from tests.browser import CONTRAST, NAMES, WIDE, Browser, find
 
 EVIL = "<img src=x onerror=\"document.title='owned'\">"
 TITLE = re.compile("p3m-edge bench: .+")
-
-# The contrast of every visible text against what lies behind it (WCAG 2.2, 1.4.3); the lowest, and where.
-CONTRAST = """(() => {
-  const parse = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
-  const light = (c) => { const l = c.slice(0, 3).map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92
-    : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * l[0] + 0.7152 * l[1] + 0.0722 * l[2]; };
-  const behind = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
-    if (c[3] > 0.5) return c; } return [255, 255, 255, 1]; };
-  let worst = [99, ""];
-  for (const e of document.querySelectorAll("body *")) {
-    const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-    if (!own || !e.checkVisibility() || e.closest("svg, script, .tag, noscript")) continue;
-    const [a, b] = [light(parse(getComputedStyle(e).color)), light(behind(e))];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < worst[0]) worst = [ratio, e.className + ": " + e.textContent.slice(0, 40)];
-  }
-  return worst;
-})()"""
-
-# Elements that stick out of the window, and what they are.
-WIDE = """[...document.querySelectorAll("body *")].filter((e) => e.checkVisibility() && !e.closest(".skip, .wide > *")
-  && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.tagName + "." + e.className)"""
 
 
 @pytest.fixture(scope="module")

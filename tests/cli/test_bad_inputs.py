@@ -38,6 +38,8 @@ ARGUMENTS: dict[str, tuple[str, set[int]]] = {
     "export: calibration": ("export --arch mobile --target openvino-int8 --size 64x64 --calib {} --out out", FOLDER),
     "sensitivity: calibration": ("sensitivity --size 64x64 --calib {}", FOLDER),
     "build": ("build {}", {5}),
+    "web: artefact": ("web {} --out out --runtime set", {5}),
+    "web: runtime": ("web art --out out --runtime {}", {4}),
     "eval: set": ("eval {} --model background --out out", FOLDER),
     "eval: model": ("eval set --model {} --out out", ARTEFACT),
     "train: config": ("train --config {} --data set --out out", TEXT),

@@ -85,6 +85,8 @@ def test_the_set_has_some_people_twice_and_nothing_that_is_measured_with(data: P
     weak = next(item for item in found.items if item.name == "os_4")
     assert weak.trust is not None
     assert weak.face_mask is not None
+    before = next(item for item in open_set(data / "people-weak").items)
+    assert np.abs(read(weak).alpha - (read(before).alpha / 255.0) ** 2 * 255).max() <= 0.5  # softer edges
     empty = [item for item in found.items if item.name.startswith("bg_")]
     assert not any(read(item).alpha.any() for item in empty)
     scenes, clothes, unread = (list_images(tmp_path / "out" / name) for name in ("scenes", "clothes", "unread"))

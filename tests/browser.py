@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,10 +24,32 @@ from numpy.typing import NDArray
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SECONDS = 240.0  # a busy machine is no failure
 _FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+    "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--no-first-run",
     "--no-default-browser-check", "--disable-extensions", "--disable-background-networking", "--disable-sync",
     "--disable-component-update", "--force-color-profile=srgb", "--remote-debugging-pipe",
 )  # fmt: skip
+
+# The contrast of every visible text against what lies behind it (WCAG 2.2, 1.4.3); the lowest, and where.
+CONTRAST = """(() => {
+  const parse = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
+  const light = (c) => { const l = c.slice(0, 3).map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92
+    : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * l[0] + 0.7152 * l[1] + 0.0722 * l[2]; };
+  const behind = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
+    if (c[3] > 0.5) return c; } return [255, 255, 255, 1]; };
+  let worst = [99, ""];
+  for (const e of document.querySelectorAll("body *")) {
+    const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !e.checkVisibility() || e.closest("svg, script, .tag, noscript")) continue;
+    const [a, b] = [light(parse(getComputedStyle(e).color)), light(behind(e))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < worst[0]) worst = [ratio, e.className + ": " + e.textContent.slice(0, 40)];
+  }
+  return worst;
+})()"""
+
+# Elements that stick out of the window, and what they are.
+WIDE = """[...document.querySelectorAll("body *")].filter((e) => e.checkVisibility() && !e.closest(".skip, .wide > *")
+  && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.tagName + "." + e.className)"""
 
 
 def find() -> str | None:
@@ -34,8 +57,18 @@ def find() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Until a condition is true."""
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end, f"never true: {what}"
+        time.sleep(0.05)
+
+
 class Browser:
-    """One browser with one tab. Everything that the tab complains about or asks the network for is kept.
+    """One browser with one tab. Everything that the tab and its workers complain about or ask the network for is kept.
+
+    ``flags`` are more of the command line's.
 
     Attributes
     ----------
@@ -45,7 +78,7 @@ class Browser:
         The address of every request, data URIs shortened to their kind.
     """
 
-    def __init__(self, binary: str, profile: Path) -> None:
+    def __init__(self, binary: str, profile: Path, flags: Sequence[str] = ("--disable-gpu",)) -> None:
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -57,7 +90,7 @@ class Browser:
         theirs = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (from_us, to_us)]
         command = f'exec "$0" "$@" 3<&{theirs[0]} 4>&{theirs[1]}'
         self._process = subprocess.Popen(
-            ["bash", "-c", command, binary, *_FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            ["bash", "-c", command, binary, *_FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"],
             pass_fds=theirs, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
@@ -69,6 +102,7 @@ class Browser:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network", "DOM", "Accessibility"):
             self.call(f"{domain}.enable")
+        self.call("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=False, flatten=True)
 
     def __enter__(self) -> Self:
         return self
@@ -103,10 +137,11 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
-    def open(self, page: Path) -> None:
-        """Load a file and wait until it is there."""
-        self.call("Page.navigate", url=page.resolve().as_uri())
-        self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
+    def open(self, page: Path | str) -> None:
+        """Load a file or an address and wait until it is there."""
+        url = page if isinstance(page, str) else page.resolve().as_uri()
+        self.call("Page.navigate", url=url)
+        self.wait(f"document.readyState === 'complete' && location.protocol === {json.dumps(url.split('/')[0])}")
 
     def js(self, expression: str) -> Any:
         """The value of an expression; promises are awaited."""
@@ -116,14 +151,14 @@ class Browser:
 
     def wait(self, condition: str) -> None:
         """Until an expression is true."""
-        end = time.monotonic() + SECONDS
-        while not self.js(f"Boolean({condition})"):
-            assert time.monotonic() < end, f"never true: {condition}"
-            time.sleep(0.05)
+        wait_for(lambda: self.js(f"Boolean({condition})"), condition)
 
     def press(self, key: str, times: int = 1) -> None:
         """Press and release a key, such as ``ArrowRight``, in whatever has the focus."""
-        code = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "End": 35, "Enter": 13}
+        code = {
+            "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "End": 35, "Enter": 13,
+            "Tab": 9,
+        }  # fmt: skip
         for _ in range(times):
             for kind in ("rawKeyDown", "keyUp"):
                 self.call(
@@ -171,12 +206,24 @@ class Browser:
                     self._sort(json.loads(message))
         os.close(self._in)
 
+    def _tell(self, session: str, method: str, **parameters: object) -> None:
+        """A command to a worker, whose answer nobody waits for."""
+        message = {"id": 0, "method": method, "params": parameters, "sessionId": session}
+        with contextlib.suppress(OSError):  # it is being closed
+            os.write(self._out, json.dumps(message).encode() + b"\0")
+
     def _sort(self, message: dict[str, Any]) -> None:
         if "id" in message:
             self._answers.put(message)
             return
         method, found = message["method"], message["params"]
-        if method == "Runtime.consoleAPICalled" and found["type"] in ("error", "warning", "assert"):
+        if method == "Target.attachedToTarget" and self._session is not None:
+            for command in ("Runtime.enable", "Log.enable", "Network.enable"):
+                self._tell(found["sessionId"], command)
+            self._tell(
+                found["sessionId"], "Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=False, flatten=True
+            )
+        elif method == "Runtime.consoleAPICalled" and found["type"] in ("error", "warning", "assert"):
             self.complaints.append(f"console: {found['args']}")
         elif method == "Runtime.exceptionThrown":
             self.complaints.append(f"exception: {found['exceptionDetails']}")
