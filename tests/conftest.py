@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 from p3m_edge.resources import usable_cores
 from p3m_edge.telemetry import silence_engines
@@ -18,6 +19,10 @@ from p3m_edge.telemetry import silence_engines
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 Once = Callable[[str, Callable[[Path], object]], Path]
+
+# A busy machine is no failure.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def _share_the_cores() -> None:

@@ -4,7 +4,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p3m_edge.benchmarks.report import charts
@@ -75,7 +75,6 @@ def test_the_same_data_give_the_same_bytes_and_names_are_no_formulas():
 NUMBERS = st.floats(0.01, 100)
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=12))
 def test_the_front_holds_what_no_other_row_beats(values: list[tuple[float, float]]) -> None:
     places = [place(number, *value) for number, value in enumerate(values)]

@@ -1,7 +1,7 @@
 """Reasons in a report name no folders."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p3m_edge.benchmarks.rows import redact
@@ -23,7 +23,6 @@ def test_reasons_name_files_not_folders(text: str, expected: str) -> None:
     assert redact(text, known) == expected
 
 
-@settings(deadline=None)
 @given(st.lists(st.from_regex(r"[a-z]{3,8}", fullmatch=True), min_size=1, max_size=5))
 def test_no_folder_survives(parts: list[str]) -> None:
     text = redact(f"cannot read /{'/'.join(['QQQ', *parts])}: no", {})

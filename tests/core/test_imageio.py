@@ -458,7 +458,7 @@ def test_a_picture_cut_short_is_an_error(tmp_path, name):
         assert "\n" not in str(caught.value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(SAMPLES)), st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=4))))
 def test_damaged_bytes_give_a_picture_or_an_input_error(tmp_path_factory, name, damage):
     data = bytearray(SAMPLES[name])

@@ -64,7 +64,7 @@ def test_the_published_numbers(shared):
 shapes = st.tuples(st.integers(1, 24), st.integers(1, 24))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(shapes, st.integers(0, 2**32 - 1))
 def test_gradient_error_is_that_of_scipy(shape, seed):
     """Also where the picture is smaller than the filter, and the border is reflected more than once."""
@@ -72,7 +72,7 @@ def test_gradient_error_is_that_of_scipy(shape, seed):
     assert gradient_error(pred, alpha) == pytest.approx(slow_gradient_error(pred, alpha), rel=1e-5, abs=1e-9)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(shapes, st.integers(0, 2**32 - 1), st.sampled_from([2, 3, 6, 11, 256]))
 def test_connectivity_error_follows_its_definition(shape, seed, values):
     """Few values make ties between regions, and 6 or 11 of them lie on the levels."""
@@ -128,7 +128,7 @@ def test_a_trimap_that_contradicts_the_alpha_counts_as_published():
     assert measures["SAD_BG"] == 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(shapes, st.integers(0, 2**32 - 1))
 def test_equal_alphas_have_no_error_and_float_equals_8_bit(shape, seed):
     alpha, pred = noise(*shape, seed=seed), noise(*shape, seed=seed + 1)

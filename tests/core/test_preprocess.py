@@ -29,7 +29,7 @@ def photo(height: int, width: int) -> NDArray[np.uint8]:
     return np.stack(channels, axis=-1).astype(np.uint8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(sizes, sizes, sizes, sizes, st.sampled_from(MODES), st.integers(0, 255))
 def test_a_constant_stays_constant_there_and_back(h, w, height, width, mode, value):
     image, geometry = to_network(np.full((h, w, 3), value, np.uint8), height, width, mode)
@@ -54,7 +54,7 @@ def test_a_constant_stays_constant_there_and_back(h, w, height, width, mode, val
     assert (back8 == value).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(sizes, sizes, sizes, sizes)
 def test_letterbox_keeps_the_aspect_centres_and_touches_two_edges(h, w, height, width):
     g = fit(h, w, height, width, "letterbox")
@@ -67,7 +67,7 @@ def test_letterbox_keeps_the_aspect_centres_and_touches_two_edges(h, w, height, 
     assert 0 <= right - g.left <= 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sizes, sizes, sizes, sizes, st.sampled_from(MODES), st.integers(0, 2**32 - 1))
 def test_the_alpha_never_leaves_its_range(h, w, height, width, mode, seed):
     alpha = np.random.default_rng(seed).choice(np.array([0, 1e-7, 0.5, 1], np.float32), (height, width))
@@ -279,7 +279,7 @@ def test_the_alpha_is_float32_or_uint8():
         from_network(np.zeros((32, 64), np.float32), GEOMETRY, np.uint16)  # type: ignore[arg-type]  # that is what is tested
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sizes, sizes, sizes, sizes, st.sampled_from([np.uint8, np.uint16, np.float32]), st.sampled_from([1, 3, 4]))
 def test_scale_to_keeps_dtype_channels_and_range(h, w, height, width, dtype, channels):
     shape = (h, w) if channels == 1 else (h, w, channels)

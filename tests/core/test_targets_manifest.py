@@ -297,7 +297,7 @@ def test_a_rejected_artefact_is_refused_under_any_name(tmp_path):
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 1023), st.integers(1, 255))
 def test_any_changed_byte_is_found(tmp_path_factory, position, change):
     folder = tmp_path_factory.mktemp("changed") / "a"

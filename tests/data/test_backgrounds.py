@@ -13,7 +13,7 @@ from p3m_edge.imageio import read_image
 from tests.portraits import portrait, write_set
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.tuples(st.integers(0, 90), st.integers(0, 120), st.integers(1, 90), st.integers(1, 120)),
     st.integers(1, 40),

@@ -27,7 +27,7 @@ def painted(alpha: np.ndarray, face: np.ndarray) -> Sample:
     return Sample("painted", image, alpha, foreground=foreground, background=background, face_mask=mask)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     middle=st.integers(42, 58), size=st.tuples(st.integers(32, 120), st.integers(32, 120)),
     shade=st.integers(0, 255), seed=st.integers(0, 10**6),

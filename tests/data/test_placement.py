@@ -48,7 +48,7 @@ sides = st.floats(0.1, 0.4), st.floats(0.05, 0.3), st.floats(0.6, 0.9), st.float
 cut = st.sets(st.sampled_from(["left", "top", "right", "bottom"]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     box=st.tuples(*sides), cut=cut, height=st.integers(40, 200), width=st.integers(40, 200),
     size=st.tuples(st.integers(32, 160), st.integers(32, 160)), seed=st.integers(0, 10**6),

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
@@ -109,7 +109,6 @@ def test_another_place_and_order_of_writing_change_nothing(pictures, tmp_path):
     assert str(tmp_path) not in repr(other)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(blacklist_characters="/\0"), min_size=1), unique=True), st.randoms())
 def test_the_order_does_not_depend_on_how_files_are_listed(names, random):
     items = [Item(name, Path("folder") / f"{name}.png") for name in names]

@@ -23,7 +23,7 @@ def bands_as_slices(size: int, shift: int) -> list[slice]:
 
 
 @given(height=st.integers(1, 30), width=st.integers(1, 30), shift=st.sampled_from([0, 3]))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_masks_separate_the_bands(height, width, shift):
     tall, wide = height + -height % 7, width + -width % 7
     band = torch.zeros(1, tall, wide, 1)
@@ -43,7 +43,7 @@ def test_masks_separate_the_bands(height, width, shift):
 
 
 @given(batch=st.integers(1, 3), tall=st.integers(1, 3), wide=st.integers(1, 3), channels=st.integers(1, 4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_windows_are_the_squares_of_the_map(batch, tall, wide, channels):
     x = torch.arange(float(batch * tall * wide * 49 * channels)).reshape(batch, 7 * tall, 7 * wide, channels)
     windows = to_windows(x)

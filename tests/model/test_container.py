@@ -25,7 +25,7 @@ def test_decodes_what_was_encoded():
 
 
 @given(position=st.integers(0, len(DATA) - 1), change=st.integers(1, 255))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_changed_byte_is_noticed(position, change):
     data = bytearray(DATA)
     data[position] ^= change
@@ -47,7 +47,7 @@ def test_every_single_bit_of_the_tensors():
 
 
 @given(length=st.integers(0, len(DATA) - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_truncation_is_noticed(length):
     with pytest.raises(CheckpointError):
         container.decode(DATA[:length], "file")

@@ -157,7 +157,7 @@ def test_impossible_inputs(network, x):
 
 
 @given(hnp.arrays(np.float32, (2, 3, 4, 5), elements=st.sampled_from([-1.0, 0.0, 1.0])))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_fusion_gives_ties_to_the_lowest_class(logits):
     local = torch.rand(2, 1, 4, 5, generator=torch.Generator().manual_seed(0))
     classes = torch.from_numpy(logits.argmax(1, keepdims=True))  # NumPy's argmax is the first

@@ -64,7 +64,7 @@ def assert_same(x: torch.Tensor, y: torch.Tensor, kernel: Kernel) -> None:
     batch=st.integers(1, 2),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equals_pytorch(kernel: Kernel, kind, height, width, channels, batch, seed):
     shape = (batch, channels, 2 * height, 2 * width)
     x = picture(kind, shape, seed)
@@ -73,7 +73,7 @@ def test_equals_pytorch(kernel: Kernel, kind, height, width, channels, batch, se
 
 
 @given(height=st.integers(1, 15), width=st.integers(1, 15), seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_odd_sizes_with_overlapping_windows(height, width, seed):
     x = picture("quantised", (1, 2, height, width), seed)
     y = picture("normal", (1, 2, (height + 1) // 2, (width + 1) // 2), seed + 1)
@@ -87,7 +87,7 @@ def test_odd_sizes_with_overlapping_windows(height, width, seed):
         elements=st.sampled_from([-2.0, -0.5, 0.0, 0.5, 2.0]) | st.floats(-(2.0**99), 2.0**99, width=32),
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_arbitrary_values(array):
     x = torch.from_numpy(array)
     for kernel in (2, 3):

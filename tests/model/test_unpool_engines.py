@@ -104,14 +104,14 @@ def assert_same(engine: str, kernel: Kernel, size: tuple[int, int], kind: str, s
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("kernel", [2, 3])
 @given(size=st.sampled_from(SIZES), kind=st.sampled_from(KINDS), seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_equals_pytorch(engine, kernel: Kernel, size, kind, seed):
     assert_same(engine, kernel, size, kind, seed, "select")
 
 
 @pytest.mark.parametrize("kernel", [2, 3])
 @given(kind=st.sampled_from(KINDS), seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_native_follows_the_order_of_the_cpu_for_repeated_indices(kernel: Kernel, kind, seed):
     assert_same("onnxruntime", kernel, SIZES[0], kind, seed, "native")
 

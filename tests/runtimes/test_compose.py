@@ -131,7 +131,7 @@ def test_strips_are_parts_of_the_whole(source, size):
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(shapes, st.integers(0, 2**32 - 1), st.sampled_from(DTYPES))
 def test_opaque_and_transparent_pixels_are_exact(shape, seed, dtype):
     random = np.random.default_rng(seed)

@@ -78,7 +78,7 @@ def test_a_fitted_effect_is_the_same(background: Any, dtype: Any) -> None:
 # --- 8 bits ----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.tuples(st.integers(1, 40), st.integers(1, 40)), st.integers(0, 2**32 - 1))
 def test_mixing_in_8_bits_differs_by_one_at_most(shape: tuple[int, int], seed: int) -> None:
     random = np.random.default_rng(seed)

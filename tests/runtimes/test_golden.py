@@ -139,7 +139,7 @@ def test_alpha_alone_is_judged_too() -> None:
     assert verdict.failures == (f"x: mean error of alpha is {item.alpha_mean:.3g}, limit 1e-05",)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, SIDE * SIDE), st.floats(-1, 1, width=32))
 def test_whatever_the_local_alpha_passes_alpha_passes(pixels: int, by: float) -> None:
     found = changed(local_alpha=lambda local: local.reshape(-1)[:pixels].__iadd__(np.float32(by)))

@@ -140,7 +140,7 @@ class TestFrames:
                 m.batch([wrong])
             assert m.pending == 0
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(st.integers(1, 300), st.integers(1, 300))
     def test_any_size_of_a_uniform_frame(self, any_size: Matting, height: int, width: int) -> None:
         assert any_size(np.full((height, width, 3), 77, np.uint8)).shape == (height, width)
@@ -266,7 +266,7 @@ class TestSizes:
             assert matting(picture(70, 130)).shape == (70, 130)
             assert matting.info.width is None
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(st.integers(1, 100_000), st.integers(1, 100_000))
     def test_there_are_never_more_than_512_x_512_pixels(self, any_size: Matting, height: int, width: int) -> None:
         found = any_size.network_size(np.broadcast_to(np.uint8(0), (height, width, 3)))

@@ -234,7 +234,7 @@ def test_what_is_no_alpha_is_refused(alpha: Any) -> None:
         select(alpha)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.tuples(st.integers(1, 40), st.integers(1, 40)), st.integers(0, 2**32 - 1),
     st.sampled_from(["largest", "all", 2, (3.5, 4), (-4, 2, 9, 99)]),
