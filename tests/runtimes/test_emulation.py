@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
@@ -175,10 +176,10 @@ def test_a_result_replaces_that_of_the_same_processor(tmp_path: Path) -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_sound_artefact_passes_on_each_kind_of_processor_and_a_broken_one_on_none(
-    engine: str, arm: Emulation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    engine: Literal["onnxruntime", "openvino"], arm: Emulation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without and with dot products, and with vectors of any length."""
-    sound = make_artefact(tmp_path / "sound", engine, level="program")  # type: ignore[arg-type] # one of its literals
+    sound = make_artefact(tmp_path / "sound", engine, level="program")
     command = ["verify", str(sound), "--emulation", str(arm.folder), "--threads", "1", "--json", "--emulate"]
     assert main([*command, "aarch64:cortex-a53,neoverse-n1,neoverse-v1"]) == 0
     (verdict,) = json.loads(capsys.readouterr().out)["artefacts"]
@@ -188,7 +189,7 @@ def test_a_sound_artefact_passes_on_each_kind_of_processor_and_a_broken_one_on_n
     assert [each.processor for each in verified.emulated] == ["cortex-a53", "neoverse-n1", "neoverse-v1"]
     assert all(each.errors["alpha_max"] < 1e-5 for each in verified.emulated)
     assert verified.emulated[0].versions[ENGINES[engine]]
-    broken = make_artefact(tmp_path / "broken", engine, breaking=scale_constant("local.weight", 1.05))  # type: ignore[arg-type]
+    broken = make_artefact(tmp_path / "broken", engine, breaking=scale_constant("local.weight", 1.05))
     found = emulation.selftests(broken, arm, ["cortex-a53"], 1)
     assert not found[0].passed
     assert "local alpha" in found[0].failures[0]
