@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from p3m_edge.targets import Limits
 
-Level = Literal["device", "program", "typed", "none"]
+Level = Literal["device", "emulated", "program", "typed", "none"]
+"""What an artefact has been verified by, the strongest first."""
 OutputName = Literal["alpha", "local_alpha", "global_logits"]
 Unpool = Literal["select", "native", "nearest", "none"]
 Form = Literal["array", "image"]
@@ -280,14 +281,44 @@ class UnitRecord:
 
 
 @dataclass(frozen=True)
+class EmulatedRecord:
+    """A self-test on an emulated processor; it says nothing about speed.
+
+    Attributes
+    ----------
+    processor
+        By the emulator's name: ``cortex-a72``; with what was switched on or off: ``max,sme=off``.
+    emulator
+        Its name and version.
+    passed
+        Whether the golden vectors are within the limits there.
+    errors
+        The largest value of each error; empty where the process died.
+    failures
+        What exceeded its limit, or how the process died.
+    versions
+        The packages that ran there.
+    """
+
+    processor: str
+    emulator: str
+    passed: bool
+    errors: dict[str, float]
+    failures: tuple[str, ...]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
 class VerifiedRecord:
     """The level of the verification, with machine and versions.
 
     ``units``: where a Core ML artefact ran, if the result of a Mac was imported: ``CPU``, or with ``GPU``, ``NE`` or
-    ``ALL`` the graphics processor, the Neural Engine or both of them as well.
+    ``ALL`` the graphics processor, the Neural Engine or both of them as well. ``emulated``: the processors that it ran
+    on in an emulation, whatever the level.
     """
 
     level: Level
     machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     units: tuple[UnitRecord, ...] = ()
+    emulated: tuple[EmulatedRecord, ...] = ()

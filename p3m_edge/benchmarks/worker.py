@@ -109,7 +109,8 @@ class ArtefactWorker(TimedWorker):
 
     def selftest(self) -> object:
         """The golden vectors on this machine; figures that are not finite show in the failures alone."""
-        from p3m_edge.benchmarks.report.schema import Parity, worst
+        from p3m_edge.benchmarks.report.schema import Parity
+        from p3m_edge.runtimes.golden import worst
 
         found = self._matting.selftest()
         figures = [value for item in found.items for value in vars(item).values() if isinstance(value, float)]

@@ -29,6 +29,7 @@ from p3m_edge.export.session import ExportSession, PictureSets, check_arch
 from p3m_edge.manifest import Manifest
 from p3m_edge.manifest_schema import MAX_INPUT_PIXELS, AttemptRecord, QuantizationRecord, VerifiedRecord
 from p3m_edge.model.p3mnet import MULTIPLE
+from p3m_edge.runtimes import emulation
 from p3m_edge.targets import ARCHS, Target
 
 T = TypeVar("T")
@@ -58,6 +59,11 @@ def _plan(request: ExportRequest) -> tuple[PlannedArtefact, ...]:
     _check(request)
     if request.sign is not None:
         signature.check_private_key(request.sign)
+    if request.emulate:
+        if not any(targets.get(name).engine in emulation.ENGINES for name in request.targets):
+            hint = f"artefacts for {' and '.join(emulation.ENGINES)} do"
+            raise UsageError(f"none of {', '.join(request.targets)} runs on an emulated processor", hint=hint)
+        emulation.open_emulation(request.emulation).check(request.emulate)
     planned = []
     for target in map(targets.get, request.targets):
         parity.limits(target, request.limits)
@@ -65,7 +71,7 @@ def _plan(request: ExportRequest) -> tuple[PlannedArtefact, ...]:
         final = request.out / target.name
         folders.check_free(final, force=request.force)
         missing = tuple(module for module in target.build_modules if not _importable(module))
-        planned.append(PlannedArtefact(target.name, final, stages_of(target), missing))
+        planned.append(PlannedArtefact(target.name, final, stages_of(target, request), missing))
     return tuple(planned)
 
 
@@ -104,9 +110,11 @@ def export(request: ExportRequest, on_event: OnEvent = lambda event: None) -> tu
     return tuple(_export_one(request, session, target, on_event) for target in chosen)
 
 
-def stages_of(target: Target) -> tuple[str, ...]:
+def stages_of(target: Target, request: ExportRequest) -> tuple[str, ...]:
     """The stages of an export to a target."""
-    return (*STAGES, *(stage.name for stage in format_of(target.engine).after_parity(target)), "seal")
+    more = tuple(stage.name for stage in format_of(target.engine).after_parity(target))
+    emulated = ("emulate",) if request.emulate and target.engine in emulation.ENGINES else ()
+    return (*STAGES, *more, *emulated, "seal")
 
 
 def _open_pictures(chosen: Sequence[Target], request: ExportRequest) -> PictureSets:
@@ -128,7 +136,8 @@ def _open_pictures(chosen: Sequence[Target], request: ExportRequest) -> PictureS
 def _export_one(
     request: ExportRequest, make_session: Callable[[], ExportSession], target: Target, on_event: OnEvent
 ) -> ExportResult:
-    stages, model_format = _Stages(target.name, stages_of(target), on_event), format_of(target.engine)
+    names, model_format = stages_of(target, request), format_of(target.engine)
+    stages = _Stages(target.name, names, on_event)
     session = stages.run("load", make_session)
     gate, loosened = parity.limits(target, request.limits)
     record: QuantizationRecord | None = None
@@ -148,12 +157,24 @@ def _export_one(
             if _passed(manifest):
                 action = functools.partial(stage.run, session, manifest, partial, stages.note)
                 manifest = stages.run(stage.name, action)
+        if "emulate" in names and _passed(manifest):
+            manifest = stages.run("emulate", lambda: _emulate(request, manifest, partial, stages.note))
         final = stages.run("seal", lambda: _seal(manifest, partial, final, request.sign))
     assert manifest.parity is not None
     return ExportResult(
         target.name, final, "verified" if _passed(manifest) else "rejected", folders.size(final), manifest.parity,
         tuple(stages.times), manifest.quantization, manifest.engine,
     )  # fmt: skip
+
+
+def _emulate(request: ExportRequest, manifest: Manifest, folder: Path, note: Callable[[str], None]) -> Manifest:
+    """The manifest with what came of the golden vectors on emulated processors; of those that fail, a word."""
+    manifests.write(manifest, folder)
+    found = emulation.selftests(folder, emulation.open_emulation(request.emulation), request.emulate)
+    for each in found:
+        if not each.passed:
+            note(f"FAILED on an emulated {each.processor}: {each.failures[0]}")
+    return dataclasses.replace(manifest, verified=emulation.merged(manifest.verified, found))
 
 
 def _passed(manifest: Manifest) -> bool:

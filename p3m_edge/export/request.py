@@ -73,6 +73,9 @@ class ExportRequest:
         Without a builder for it, a TensorRT target is an error; else the artefact has the typed ONNX alone.
     sign
         A private key, to sign the artefacts that pass (:mod:`p3m_edge.signature`).
+    emulate, emulation
+        Emulated processors on which the golden vectors of artefacts that pass run as well, and the folder of the
+        emulation (:mod:`p3m_edge.runtimes.emulation`); the manifest says what came of it, which rejects nothing.
     half
         What is in half precision: what our own analysis chooses, of ``trt-fp16`` what NVIDIA's AutoCast chooses, or of
         ``onnx-fp16`` the ``weights`` alone: the engine computes in float32, which is faster on a processor.
@@ -107,6 +110,8 @@ class ExportRequest:
     require_engine: bool = False
     half: Half = "own"
     sign: Path | None = None
+    emulate: tuple[str, ...] = ()
+    emulation: Path | None = None
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:

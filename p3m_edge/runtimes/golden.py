@@ -251,6 +251,15 @@ def judge(items: tuple[Difference, ...], limits: Limits) -> SelfTest:
     return SelfTest(not failures, limits, items, failures)
 
 
+def worst(items: tuple[Difference, ...]) -> dict[str, float]:
+    """The largest value of each error over the pictures; what is not finite does not count."""
+    found: dict[str, float] = {}
+    for name, value in (each for item in items for each in vars(item).items()):
+        if isinstance(value, float) and math.isfinite(value):
+            found[name] = max(value, found.get(name, 0.0))
+    return found
+
+
 class GoldenVector(NamedTuple):
     """One picture, ``[N, H, W, 3]`` uint8, and its reference outputs, ``[N, C, H, W]`` float32 by name."""
 

@@ -12,8 +12,9 @@ import sysconfig
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import IO, Any, Self, TypeVar
@@ -52,6 +53,14 @@ class WorkerError(P3MEdgeError):
         return kind(str(self), hint=self.hint) if kind else self
 
 
+@dataclass(frozen=True)
+class Interpreter:
+    """What runs a worker's Python: how its command line begins, and the environment variables that it needs."""
+
+    command: tuple[str, ...]
+    variables: Mapping[str, str]
+
+
 class Worker:
     """A process that runs the operations of a module of this package; it ends with this object, or the block.
 
@@ -65,6 +74,8 @@ class Worker:
         The folder for its temporary files; None: the system's.
     patience
         Seconds that an operation has to end in good order when an error or Ctrl-C interrupts the waiting.
+    interpreter
+        None: the Python of this process.
 
     Attributes
     ----------
@@ -78,9 +89,10 @@ class Worker:
     """
 
     def __init__(
-        self, module: str, *, timeout: float | None = None, scratch: Path | None = None, patience: float = 0
-    ) -> None:
-        if getattr(sys, "frozen", False) or not sys.executable:
+        self, module: str, *, timeout: float | None = None, scratch: Path | None = None, patience: float = 0,
+        interpreter: Interpreter | None = None,
+    ) -> None:  # fmt: skip
+        if interpreter is None and (getattr(sys, "frozen", False) or not sys.executable):
             raise MissingError(
                 f"{module} needs a process of its own, and this app has no Python to start it with",
                 hint="run the app with an installed Python, or take an artefact for another engine",
@@ -91,10 +103,12 @@ class Worker:
         self._said: IO[bytes] = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - closed by _end
         self._answers: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
         self.started = perf_counter()
+        started = interpreter or Interpreter((sys.executable,), {})
         # -P: a file in the current folder must not shadow a package.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, env=environment(scratch),
+            [*started.command, "-P", "-m", module],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said,
+            env={**environment(scratch), **started.variables},
         )  # fmt: skip
         self._owner = os.getpid()
         self._end = weakref.finalize(self, _end, self._process, self._said, self._owner)

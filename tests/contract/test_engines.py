@@ -451,7 +451,7 @@ class TestEngine:
         with Matting(own) as matting, pytest.raises(ArtefactError, match="alpha_1 does not fit image_1"):
             matting.selftest()
 
-    @pytest.mark.parametrize("level", ["program", "typed", "none"])
+    @pytest.mark.parametrize("level", ["emulated", "program", "typed", "none"])
     @running_only
     def test_warns_below_the_level_device(self, own: Path, level: str) -> None:
         edit_manifest(own, verified__level=level)

@@ -81,7 +81,7 @@ def built(
 class TestFormat:
     def test_its_stages_are_those_of_all_and_its_own(self, engine: str) -> None:
         for target in targets_of(engine):
-            stages = stages_of(target)
+            stages = stages_of(target, request_for(target))
             assert (stages[: len(STAGES)], stages[-1]) == (STAGES, "seal")
             assert len(set(stages)) == len(stages)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from p3m_edge.benchmarks import placement
-from p3m_edge.benchmarks.report.schema import SCHEMA_VERSION, BenchmarkReport, Measured, Parity, RowResult, worst
+from p3m_edge.benchmarks.report.schema import SCHEMA_VERSION, BenchmarkReport, Measured, Parity, RowResult
 from p3m_edge.benchmarks.statistics import Summary
 from p3m_edge.errors import ArtefactError, InputError
 from p3m_edge.runtimes import golden
@@ -94,7 +94,7 @@ def _parity_problems(parity: Parity) -> Iterator[str]:
         yield "an error is negative"
     elif parity.limits is None or golden.judge(parity.items, parity.limits).passed != parity.passed:
         yield "its verdict is not that of its figures"
-    elif parity.worst != worst(parity.items):
+    elif parity.worst != golden.worst(parity.items):
         yield "its largest errors are not those of its pictures"
 
 

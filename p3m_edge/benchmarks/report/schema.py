@@ -7,7 +7,6 @@ A report names artefacts by label and content hash, never by path, and machines 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -352,15 +351,6 @@ def identity(manifest: Manifest) -> str:
     """The content hash of an artefact: SHA-256 over the names and hashes of its files."""
     lines = (f"{name}\0{record.sha256}\n" for name, record in sorted(manifest.files.items()))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def worst(items: tuple[Difference, ...]) -> dict[str, float]:
-    """The largest value of each error over the pictures; what is not finite does not count."""
-    found: dict[str, float] = {}
-    for name, value in (each for item in items for each in vars(item).items()):
-        if isinstance(value, float) and math.isfinite(value):
-            found[name] = max(value, found.get(name, 0.0))
-    return found
 
 
 def all_reports(report: BenchmarkReport) -> Iterator[BenchmarkReport]:

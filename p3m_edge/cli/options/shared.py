@@ -10,6 +10,7 @@ from p3m_edge.cli.options import option
 from p3m_edge.data.sample import PLAIN, MatteForm, MattesTurned
 from p3m_edge.errors import UsageError, one_of
 from p3m_edge.imageio import MaskSource
+from p3m_edge.runtimes.emulation import PROCESSORS, parse
 from p3m_edge.targets import ARCHS
 
 DEVICE_HELP = "device or provider, as the engine names it (default: cpu, of TensorRT cuda); not obtained is an error"
@@ -79,3 +80,21 @@ class Weights:
             return {"checkpoint": self.checkpoint, "arch": self.arch}
         arch = self.arch or shipped.DEFAULT
         return {"checkpoint": None if self.standin else shipped.weights_path(arch), "arch": arch}
+
+
+@dataclass(frozen=True)
+class Emulation:
+    """Emulated processors."""
+
+    emulate: tuple[str, ...] | None = option(
+        "run the golden vectors on emulated processors: aarch64, or some of it (aarch64:cortex-a72,max,sme=off; "
+        f"default: {' '.join(PROCESSORS)})",
+        metavar="ARCH[:CPU,...]", parse=parse,
+    )  # fmt: skip
+    emulation: Path | None = option(
+        "the folder that tools/emulation.py set up (default: in the cache folder)", metavar="DIR"
+    )
+
+    def __post_init__(self) -> None:
+        if self.emulation is not None and self.emulate is None:
+            raise UsageError("--emulation is for --emulate", hint="for example --emulate aarch64")

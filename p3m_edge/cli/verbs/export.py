@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from p3m_edge.cli.options import fill, group, option
 from p3m_edge.cli.options.export import CoreML, Int8, TensorRT, check_targets, limit, sizes, target_names
-from p3m_edge.cli.options.shared import Weights
+from p3m_edge.cli.options.shared import Emulation, Weights
 from p3m_edge.cli.options.values import SIZE, Size
 from p3m_edge.cli.ui import Console, Part, megabytes, number, progress, red
 from p3m_edge.cli.ui.quantization import advice, attempt_line, attempts_table, gate_failures
@@ -28,6 +28,7 @@ p3m-edge export --checkpoint P3M-Net_ResNet-34.pth --target onnx-fp32,openvino-f
 p3m-edge export --checkpoint weights.safetensors --target all --out out --parity-images portraits/
 p3m-edge export --checkpoint weights.safetensors --target onnx-fp32 --size 640x480 --out out --dry-run
 p3m-edge export --target openvino-int8,onnx-int8 --calib portraits/ --measure held-out/ --out out
+p3m-edge export --target onnx-int8 --calib portraits/ --emulate aarch64:cortex-a72,neoverse-v1 --out out
 p3m-edge export --target coreml-fp16,coreml-int8 --measure held-out/ --out out
 p3m-edge export --target coreml-fp16 --deployment-target iOS17 --alpha array --out out
 p3m-edge export --target coreml-fp16 --sizes 512x512,512x288,288x512 --out out
@@ -71,6 +72,7 @@ class Arguments:
     sign: Path | None = option(
         "sign the artefacts with this private key (PEM, elliptic curve); see p3m-edge verify --key", metavar="KEY"
     )
+    emulator: Emulation = group(Emulation, "emulation")
     coreml: CoreML = group(CoreML, "Core ML targets")
     int8: Int8 = group(Int8, "INT8 targets")
     tensorrt: TensorRT = group(TensorRT, "TensorRT targets")
@@ -93,8 +95,8 @@ class Arguments:
         for options in (self.int8, self.tensorrt):
             check_targets(options, names)
         return fill(
-            request, self, self.coreml, self.int8, self.tensorrt, **weights, targets=names, width=first.width,
-            height=first.height, more_sizes=tuple(map(tuple, others)), parity_images=pictures,
+            request, self, self.emulator, self.coreml, self.int8, self.tensorrt, **weights, targets=names,
+            width=first.width, height=first.height, more_sizes=tuple(map(tuple, others)), parity_images=pictures,
             limits=dict(self.limit), engine=self.tensorrt.options(),
         )  # fmt: skip
 

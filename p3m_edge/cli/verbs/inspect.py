@@ -16,7 +16,7 @@ from p3m_edge.cli.ui.quantization import attempts_table, gate_failures
 from p3m_edge.cli.ui.show import parity_table, proved
 from p3m_edge.errors import CheckpointError, UsageError, needing
 from p3m_edge.manifest import Manifest
-from p3m_edge.manifest_schema import BuildRecord, OutputRecord
+from p3m_edge.manifest_schema import BuildRecord, EmulatedRecord, OutputRecord
 from p3m_edge.smallfile import read_small
 from p3m_edge.table import NONE, Styled, facts, table
 
@@ -183,10 +183,18 @@ def _rows(inspection: Inspection) -> Iterator[tuple[str, str]]:
             (f"largest errors, {unit.unit}", _pairs({name: number(value) for name, value in unit.errors.items()}))
             for unit in m.verified.units
         ),
+        *((f"emulated, {each.processor}", _emulated(each)) for each in m.verified.emulated),
         ("verified with", _pairs(m.verified.versions) or NONE),
         ("built with", _pairs({"p3m-edge": m.p3m_edge} | engine.versions)),
     ]
     yield from ((name, value) for name, value in rows if value)
+
+
+def _emulated(found: EmulatedRecord) -> str:
+    """What came of an emulated processor, with the emulator and the packages."""
+    errors = _pairs({name: number(value) for name, value in found.errors.items()})
+    verdict = f"passed: {errors}" if found.passed else f"FAILED: {'; '.join(found.failures)}"
+    return f"{verdict} ({found.emulator}; {_pairs(found.versions)})"
 
 
 def _output(output: OutputRecord) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Literal
 from p3m_edge import manifest as manifests
 from p3m_edge import signature
 from p3m_edge.cli.options import argument, group, option
-from p3m_edge.cli.options.shared import Runtime
+from p3m_edge.cli.options.shared import Emulation, Runtime
 from p3m_edge.cli.ui import Console, Part, number
 from p3m_edge.cli.ui.show import proved
-from p3m_edge.errors import GateError, MissingError, P3MEdgeError, needing
+from p3m_edge.errors import GateError, MissingError, P3MEdgeError, UsageError, needing
 from p3m_edge.manifest import Manifest
-from p3m_edge.manifest_schema import Level, VerifiedRecord
-from p3m_edge.runtimes import Matting, UnverifiedWarning, golden
+from p3m_edge.manifest_schema import EmulatedRecord, Level, VerifiedRecord
+from p3m_edge.runtimes import Matting, UnverifiedWarning, emulation, golden
 from p3m_edge.runtimes.contract import EngineInfo, engine_module
 from p3m_edge.runtimes.engine import Engine
 from p3m_edge.runtimes.engines import coreml
@@ -34,23 +34,32 @@ EXAMPLES = """
 p3m-edge verify out/demo/onnx-fp32
 p3m-edge verify out/demo/onnx-fp32 out/demo/openvino-fp16 --json
 p3m-edge verify out/demo/openvino-fp16 --device GPU
+p3m-edge verify out/onnx-int8 --emulate aarch64    # on eight ARM processors
+p3m-edge verify out/openvino-fp16 --emulate aarch64:cortex-a72,neoverse-n1,max,sme=off
 p3m-edge verify out/onnx-fp32 --key key.pub    # signed by p3m-edge export --sign key.pem
 p3m-edge verify out/coreml-fp16 Foreign.mlpackage
 """
 _COMPUTED: dict[str, tuple[Level, str]] = {"coreml": ("program", "torch,coreml"), "tensorrt": ("typed", "torch")}
 """The level at which an artefact of an engine is verified without it, and the extras that this needs."""
+_EMULATED = "processor|emulator|alpha mean|largest error of alpha|flips|verdict"
+_UNUSABLE_THERE = "do not use it on such processors with these versions of the engine; others may differ"
 _UNUSABLE = "do not use it on this machine; other threads, device or engine version may differ"
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Check artefacts on this machine, with the runtime that apps use: the manifest, the hash of every file, and
-    the golden vectors: frames that the artefact carries, with the reference alpha. The artefact is not changed.
+    the golden vectors: frames that the artefact carries, with the reference alpha. The artefact is not changed, but for
+    what --emulate writes into its manifest.
 
     Where Core ML does not run, a Core ML artefact is interpreted operator by operator, which proves the program and
     says nothing about a device. Of any *.mlpackage, verify tells whether it can be interpreted, what half precision
     does to its outputs, what overflows, and what Apple's rules for the Neural Engine say. A TensorRT artefact whose
     engine is not built, or cannot run here, is computed of its typed ONNX, every result rounded as its type says.
+
+    With --emulate, the golden vectors run on emulated ARM processors instead, in the emulation that
+    tools/emulation.py of the repository sets up, and the manifest says on which they passed or failed. That tells
+    whether the engine computes rightly there, and nothing about speed: do not time it.
 
     Exit code 3: the golden vectors fail; 4: the engine or device is not here; 5: the artefact is corrupt, tampered with
     or of another version. Of several artefacts, the highest code counts.
@@ -59,6 +68,7 @@ class Arguments:
     artefacts: tuple[Path, ...] = argument("a folder that export wrote, or a *.mlpackage", "DIR", nargs="+")
     key: Path | None = option("a public key (PEM): whether its owner signed the artefacts", metavar="KEY")
     runtime: Runtime = group(Runtime)
+    emulation: Emulation = group(Emulation, "emulation")
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,8 @@ class Verification:
 
     ``failed``: the golden vectors exceed a limit; ``error``: it could not be run at all, and there is no ``selftest``.
     ``program`` is what came of interpreting the functions of a Core ML package; ``verified`` is what the
-    manifest says has been proved before, and where.
+    manifest says has been proved before, and where; ``emulated`` are the results on emulated processors. ``seconds``:
+    how long it took; of an emulation nobody is told.
     """
 
     folder: Path
@@ -79,21 +90,38 @@ class Verification:
     trained: bool | None = None
     engine: EngineInfo | None = None
     selftest: SelfTest | None = None
-    seconds: float = 0.0
+    seconds: float | None = None
     program: tuple[FunctionReport, ...] = ()
     verified: VerifiedRecord | None = None
+    emulated: tuple[EmulatedRecord, ...] = ()
 
 
 def run(args: Arguments, console: Console) -> None:
     """Verify each folder, also after others failed."""
+    emulated = args.emulation.emulate
+    if emulated is not None and args.runtime.device is not None:
+        raise UsageError("--emulate runs on processors alone", hint="leave --device out")
+    place = None if emulated is None else emulation.open_emulation(args.emulation.emulation)
     results = []
     for folder in args.artefacts:
-        with console.status(f"verifying {folder}"):
-            results.append(verify(folder, args.runtime, args.key))
+        with console.status(f"verifying {folder}") as tell:
+            where = None if place is None else Emulated(place, emulated or (), tell)
+            results.append(verify(folder, args.runtime, args.key, where))
     console.emit({"artefacts": results}, render(results), failure(results))
 
 
-def verify(folder: Path, runtime: Runtime | None = None, key: Path | None = None) -> Verification:
+@dataclass(frozen=True)
+class Emulated:
+    """Where and on which processors an artefact is emulated, and who is told of each."""
+
+    place: emulation.Emulation
+    processors: tuple[str, ...]
+    tell: Callable[[str], None] = lambda text: None
+
+
+def verify(
+    folder: Path, runtime: Runtime | None = None, key: Path | None = None, emulated: Emulated | None = None
+) -> Verification:
     """Check manifest and hashes, load the model and run its golden vectors; errors become part of the verdict.
 
     With ``key``, the signature is checked before anything else; what is not signed is not loaded.
@@ -104,15 +132,19 @@ def verify(folder: Path, runtime: Runtime | None = None, key: Path | None = None
             if folder.suffix != PACKAGE:
                 manifests.read(folder)
             signature.check(folder, key)
+        if emulated is not None:
+            return _emulated(folder, runtime or Runtime(), emulated)
         verdict = _examined(folder) if folder.suffix == PACKAGE else _tested(folder, runtime or Runtime())
     except P3MEdgeError as error:
         verdict = _failed(Verification(folder), error)
+        if emulated is not None:
+            return verdict
     return replace(verdict, seconds=round(time.perf_counter() - start, 3))
 
 
 def _failed(verdict: Verification, error: P3MEdgeError) -> Verification:
     """A verdict with the gate that failed, or with why there is none."""
-    gate = isinstance(error, GateError) and (verdict.selftest or verdict.program)
+    gate = isinstance(error, GateError) and (verdict.selftest or verdict.program or verdict.emulated)
     return replace(
         verdict, status="failed" if gate else "error", message=str(error), hint=error.hint, exit_code=error.exit_code
     )
@@ -142,6 +174,24 @@ def _tested(folder: Path, runtime: Runtime) -> Verification:
     )  # fmt: skip
     text = f"{len(found.failures)} of its figures exceed their limits"
     return verdict if found.passed else _failed(verdict, GateError(text, hint=_UNUSABLE))
+
+
+def _emulated(folder: Path, runtime: Runtime, emulated: Emulated) -> Verification:
+    """The verdict on an artefact by its golden vectors on each processor; it is written into the manifest."""
+    if folder.suffix == PACKAGE:
+        raise UsageError(f"{folder} is a Core ML package, which no emulated processor runs", hint="leave --emulate out")
+    manifest = manifests.read(folder)
+    found = emulation.selftests(folder, emulated.place, emulated.processors, runtime.threads, emulated.tell)
+    verdict = Verification(
+        folder, target=manifest.target, trained=manifest.model.trained, verified=manifest.verified, emulated=found
+    )
+    try:
+        if not emulation.record(folder, manifest, found):
+            verdict = replace(verdict, message="nothing is recorded, because the signature is of the manifest too")
+    except P3MEdgeError as error:
+        verdict = _failed(verdict, error)
+    failed = ", ".join(each.processor for each in found if not each.passed)
+    return _failed(verdict, GateError(f"it fails on {failed}", hint=_UNUSABLE_THERE)) if failed else verdict
 
 
 def _runs_elsewhere(manifest: Manifest, device: str | None) -> bool:
@@ -208,6 +258,8 @@ def render(results: Sequence[Verification], *, figures: bool = True) -> Iterator
             yield table(str(result.folder), columns, _figures(result.selftest))
         for function in result.program:
             yield from _function(result.folder, function)
+        if result.emulated:
+            yield table(f"{result.folder}, emulated", _EMULATED, map(_processor, result.emulated))
     yield table("verified", "artefact|target|verdict|engine|device|seconds", map(_verdict, results))
     for result in results:
         if result.verified is not None and result.verified.units:
@@ -222,9 +274,16 @@ def _verdict(result: Verification) -> Styled:
         result.status if result.message is None else f"{result.status}: {result.message}",
         f"{engine.name} {engine.version}" if engine else "-",
         f"{engine.device} ({engine.device_name})" if engine else "-",
-        f"{result.seconds:.1f}",
+        "-" if result.seconds is None else f"{result.seconds:.1f}",
     )
     return Styled(cells, "red" if result.exit_code else None)
+
+
+def _processor(found: EmulatedRecord) -> Styled:
+    """What came of one emulated processor: the verdict, the errors of alpha, and what exceeded its limit first."""
+    errors = (number(found.errors.get(name)) for name in ("alpha_mean", "alpha_max", "flips"))
+    verdict = "passed" if found.passed else f"FAILED: {found.failures[0]}"
+    return Styled((found.processor, found.emulator, *errors, verdict), None if found.passed else "red")
 
 
 def _function(path: Path, function: FunctionReport) -> Iterator[Part]:
