@@ -54,7 +54,7 @@ def test_it_works_with_nothing_optional_installed(bare):
     status = {package["name"]: package["status"] for package in diagnosis["packages"]}
     assert {name for name, state in status.items() if state == "absent"} == set(OPTIONAL)
     assert {status["numpy"], status["cv2"], status["PIL"]} == {"ok"}
-    assert diagnosis["pip"] == 'pip install "p3m-edge[coreml,litert,litert-export,onnx,openvino,quantize,torch]"'
+    assert diagnosis["pip"] == 'pip install "p3m-edge[coreml,litert,onnx,openvino,quantize,torch]"'
     for state in diagnosis["targets"]:
         assert not state["build"]["possible"]
         assert not state["run"]["possible"]

@@ -30,7 +30,6 @@ from p3m_edge.benchmarks.report.schema import (
     Start,
     Used,
     identity,
-    worst,
 )
 from p3m_edge.benchmarks.rows import ArtefactRow, artefact_rows
 from p3m_edge.benchmarks.statistics import summarise
@@ -193,7 +192,7 @@ def _row(
         for index, vector in enumerate(golden.read(row.folder, made))
     )  # fmt: skip
     verdict = golden.judge(items, limits)
-    parity = Parity(verdict.passed, verdict.failures, worst(items), limits, items)
+    parity = Parity(verdict.passed, verdict.failures, golden.worst(items), limits, items)
     used = Used("benchmark_model", "CPU", said["ro.soc.model"] or said["machine"], "graph", int(said["threads"]), 1)
     known = replace(known, used=used, parity=parity)
     if not verdict.passed:

@@ -39,6 +39,8 @@ PACKAGES: dict[str, str | None] = {
 """Import names, and the extra of this package that brings each (None: the base install)."""
 _ENGINES = {"coreml": "coremltools", "litert": "ai_edge_litert", "tensorrt": "cuda"}
 """The package of an engine that is not named as the engine is."""
+_APART = "litert-export"
+"""The extra whose pins exclude those of the others: it is never in one line with them."""
 _INT8_FEATURES = ("avx512_vnni", "avx_vnni", "amx_int8", "dotprod", "i8mm")
 _STYLES = {"ok": None, "absent": "dim", "broken": "red", "damaged": "red"}
 _NO_TENSORRT = "neither TensorRT nor TensorRT for RTX is here"
@@ -103,7 +105,8 @@ class Diagnosis:
 def run(_args: Arguments, console: Console) -> None:
     """Examine this machine and print what was found; exit code 0 whatever is missing."""
     packages, engines, machine = _probe(), builders(), fingerprint()
-    wanted = [name for target in TARGETS.values() if not target.experimental for name in _build_modules(target)]
+    modules = (name for target in TARGETS.values() if not target.experimental for name in _build_modules(target))
+    wanted = [name for name in modules if PACKAGES[name] != _APART]
     diagnosis = Diagnosis(
         p3m_edge=__version__,
         python=f"{platform.python_version()} ({sys.executable})",
