@@ -358,7 +358,7 @@ WRONG_FIELDS: dict[str, tuple[Any, ...]] = {
     "minimum_ios": (0, *NO_NUMBERS), "alpha": NO_NAMES[1:],
     "more_sizes": (None, 0, "x", (64, 64), ((64,),), ((64, "64"),)),
     "smoothing": ("", "0.3", [], NAN, -1, 2), "engine": NO_PATHS, "require_engine": (None, 0, "no"), "half": NO_NAMES,
-    "sign": NO_PATHS[1:],
+    "sign": NO_PATHS[1:], "emulate": (None, 0, "aarch64", (None,)), "emulation": NO_PATHS[1:],
 }  # fmt: skip
 """By the fields of an ``ExportRequest``."""
 
