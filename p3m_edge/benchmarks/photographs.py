@@ -8,9 +8,9 @@ is installed (it needs NumPy 1, so an environment of its own), its Selfie Segmen
 its ONNX file is named.
 
 MAD is the mean absolute difference, 0..1; GRAD as :func:`p3m_edge.metrics.gradient_error` gives it, which grows with a
-picture's size; ``unknown`` is MAD in the band around the true matte's edge (a trimap with a kernel of 7 pixels). All at
-the picture's own size. The mattes of ``people-held`` were made by IS-Net: they rank nobody. ``p3m-edge eval --out``
-draws the worst pictures.
+picture's size; ``unknown`` is MAD in the band around the true matte's edge (a trimap with a kernel of 7 pixels), and
+``bias`` the mean difference there: above 0, the matte is too solid. All at the picture's own size. The mattes of
+``people-held`` were made by IS-Net: they rank nobody. ``p3m-edge eval --out`` draws the worst pictures.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Photograph:
 
 @dataclass(frozen=True)
 class PhotographError:
-    """What one method did on one picture; MAD and ``unknown`` 0..1."""
+    """What one method did on one picture; MAD and ``unknown`` 0..1, ``bias`` -1..1."""
 
     method: str
     set: str
@@ -62,6 +62,7 @@ class PhotographError:
     name: str
     mad: float
     unknown: float
+    bias: float
     grad: float
 
     @property
@@ -82,6 +83,7 @@ class ErrorTotal:
     mad: float
     median: float
     unknown: float
+    bias: float
     grad: float
     over: tuple[int, ...]
 
@@ -109,11 +111,10 @@ def measure(method: str, predict: Predict, pictures: Iterable[Photograph]) -> It
     for picture in pictures:
         truth, alpha = read_mask(picture.alpha), predict(read_image(picture.image).rgb)
         measures = evaluate(alpha, truth)
-        difference = np.abs(alpha - truth / np.float32(255))
-        band = make_trimap(truth, BAND) == UNKNOWN
-        unknown = float(difference[band].mean()) if band.any() else 0.0
+        difference = (alpha - truth / np.float32(255))[make_trimap(truth, BAND) == UNKNOWN]
+        unknown, bias = (float(np.abs(difference).mean()), float(difference.mean())) if difference.size else (0.0, 0.0)
         whose = (method, picture.set, picture.group, picture.name)
-        yield PhotographError(*whose, measures["MAD"], unknown, measures["GRAD"])
+        yield PhotographError(*whose, measures["MAD"], unknown, bias, measures["GRAD"])
 
 
 def totals(rows: Iterable[PhotographError]) -> Iterator[ErrorTotal]:
@@ -124,10 +125,10 @@ def totals(rows: Iterable[PhotographError]) -> Iterator[ErrorTotal]:
             found.setdefault(row.method, {}).setdefault(kind, []).append(row)
     for method, kinds in found.items():
         for kind, own in sorted(kinds.items()):
-            figures = np.array([(row.mad, row.unknown, row.grad) for row in own])
-            mad, unknown, grad = figures.mean(axis=0).tolist()
+            figures = np.array([(row.mad, row.unknown, row.bias, row.grad) for row in own])
+            mad, unknown, bias, grad = figures.mean(axis=0).tolist()
             over = tuple(int((figures[:, 0] > limit).sum()) for limit in OVER)
-            yield ErrorTotal(method, kind, len(own), mad, float(np.median(figures[:, 0])), unknown, grad, over)
+            yield ErrorTotal(method, kind, len(own), mad, float(np.median(figures[:, 0])), unknown, bias, grad, over)
 
 
 def report(arguments: argparse.Namespace) -> tuple[object, Iterable[Table]]:
@@ -148,10 +149,10 @@ def report(arguments: argparse.Namespace) -> tuple[object, Iterable[Table]]:
         if of
     )
     sums = list(totals(rows))
-    figures = {"mad": ".4f", "unknown": ".3f", "grad": ".1f", "median": ".4f"}
-    every = "method kind pictures median over mad unknown grad"
+    figures = {"mad": ".4f", "unknown": ".3f", "bias": "+.3f", "grad": ".1f", "median": ".4f"}
+    every = "method kind pictures median over mad unknown bias grad"
     return {"totals": list(map(asdict, sums)), "pictures": list(map(asdict, rows)), "empty": means}, (
-        quality.table("", rows, "method set group name mad unknown grad", **figures),
+        quality.table("", rows, "method set group name mad unknown bias grad", **figures),
         quality.table(f"Over: MAD above {OVER}", sums, every, **figures),
         Table("Pictures without people", ("method", "pictures", f"mean alpha below {EMPTY}", "largest"), below),
     )

@@ -51,6 +51,7 @@ def test_a_known_mistake_is_measured_as_it_is(data: Path) -> None:
     for row in rows:
         assert row.mad == pytest.approx(0.25)  # half of the person, who is half of the picture
         assert row.unknown == pytest.approx(0.25, abs=0.05)  # in the band about the edge, half of whose pixels are hers
+        assert row.bias == pytest.approx(-row.unknown)  # what is wrong is too low
         assert row.grad > 0
     sums = {line.kind: line for line in photographs.totals(rows)}
     assert sums["portraits"].pictures == 2
@@ -60,10 +61,11 @@ def test_a_known_mistake_is_measured_as_it_is(data: Path) -> None:
 
 def test_totals_are_means_medians_and_counts() -> None:
     rows = [
-        PhotographError("m", "people-held", "a", str(i), mad, 2 * mad, 3.0) for i, mad in enumerate((0.0, 0.01, 0.2))
+        PhotographError("m", "people-held", "a", str(i), mad, 2 * mad, -mad, 3.0)
+        for i, mad in enumerate((0.0, 0.01, 0.2))
     ]
     line = next(iter(photographs.totals(rows)))
-    assert (line.mad, line.median, line.unknown, line.grad) == pytest.approx((0.07, 0.01, 0.14, 3.0))
+    assert (line.mad, line.median, line.unknown, line.bias, line.grad) == pytest.approx((0.07, 0.01, 0.14, -0.07, 3.0))
     assert line.over == (1, 1)
 
 
