@@ -117,9 +117,9 @@ function toRgb(frame) {
 function grey(picture) {
   const channels = picture.channels ?? 4;
   const data = new Uint8Array(picture.width * picture.height);
-  for (let to = 0, from = 0; to < data.length; to++, from += channels) {
-    const [red, green, blue] = [picture.data[from], picture.data[from + 1], picture.data[from + 2]];
-    data[to] = (red * 9798 + green * 19235 + blue * 3735 + 16384) >> 15;
+  const from = picture.data;
+  for (let to = 0, at = 0; to < data.length; to++, at += channels) {
+    data[to] = (from[at] * 9798 + from[at + 1] * 19235 + from[at + 2] * 3735 + 16384) >> 15;
   }
   return { width: picture.width, height: picture.height, channels: 1, data };
 }
