@@ -191,6 +191,16 @@ def test_what_is_no_archive_is_refused(result, artefact, tmp_path):
             android.read(path, [artefact])
 
 
+def test_an_archive_of_more_than_a_result_has_is_refused(result, artefact, monkeypatch):
+    with tarfile.open(result) as archive:
+        sizes = [member.size for member in archive]
+    monkeypatch.setattr(android, "_MOST", sum(sizes))
+    assert import_results([result], [artefact])
+    monkeypatch.setattr(android, "_MOST", max(sizes))  # each file alone would do
+    with pytest.raises(ArtefactError, match="unpacks to more than"):
+        import_results([result], [artefact])
+
+
 def test_another_artefact_is_refused(result, artefact, tmp_path):
     other = make_artefact(tmp_path / "other", "litert", (32, 32), seed=5)
     for given in ([], [other]):

@@ -44,6 +44,7 @@ class Request:
     device: str = "cpu"
     exact: bool = True
     threads: int = 1
+    shared: bool = False
 
 
 def parse(*words: str) -> Arguments:
@@ -99,6 +100,6 @@ def test_the_help_has_groups_and_defaults(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_request_keeps_its_defaults_where_nothing_was_given() -> None:
-    assert fill(Request, parse(), threads=2) == Request(3, threads=2)
+    assert fill(Request, parse(), threads=2) == Request(3, threads=2)  # a group is none of its values
     found = parse("--device", "gpu", "--exact", "--rounds", "4")
     assert fill(Request, found, found.shared, rounds=5) == Request(5, "gpu")

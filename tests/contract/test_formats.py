@@ -78,7 +78,10 @@ def built(
     return found, found.describe(session, target, description, folder), folder
 
 
-class TestFormat:
+@pytest.mark.parametrize("engine", FORMATS)
+class TestRequest:
+    """What needs no package of the format."""
+
     def test_its_stages_are_those_of_all_and_its_own(self, engine: str) -> None:
         for target in targets_of(engine):
             stages = stages_of(target, request_for(target))
@@ -109,6 +112,8 @@ class TestFormat:
         other = next(target for target in TARGETS.values() if target.engine != engine)
         format_of(engine).check_unused(request_for(other))
 
+
+class TestFormat:
     def test_what_it_needs(self, engine: str) -> None:
         found = format_of(engine)
         for target in targets_of(engine):

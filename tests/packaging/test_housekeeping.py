@@ -151,6 +151,12 @@ def test_the_pages_list_the_parity_limits_as_they_are() -> None:
     assert {name: tuple(float(v) if v != "-" else None for v in row) for name, row in shown.items()} == limits
 
 
+def test_pages_stay_short() -> None:
+    lines = {page: len(page.read_text(encoding="utf-8").splitlines()) for page in (ROOT / "docs").glob("*.md")}
+    assert sum(lines.values()) <= 2300, lines
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
 def test_the_readme_lists_the_extras() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     listed = [name for row in rows("README.md", "extra") for name in row[0].split(", ") if name != "(none)"]

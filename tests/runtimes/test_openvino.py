@@ -7,11 +7,14 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from p3m_edge.runtimes import Matting
+from p3m_edge.runtimes.engines import openvino
 from tests.artefacts import make_artefact, picture
 
 MAPS = Path("/proc/self/maps")
@@ -89,3 +92,17 @@ def test_no_thread_is_bound_to_a_core(tmp_path: Path, threads: int | None) -> No
     command = [sys.executable, "-c", WATCHED, str(artefact), str(threads)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
     assert done.stdout.startswith("True "), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("machine", "limited"), [("x86_64", True), ("AMD64", True), ("aarch64", False), ("arm64", False)]
+)
+def test_kernels_are_kept_where_they_may_be_used_again(
+    machine: str, limited: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On ARM they give wrong mattes: OpenVINO keeps none there, unless it is told how many."""
+    told: list[object] = []
+    core: Any = SimpleNamespace(set_property=lambda *given: told.append(given))
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    openvino._keep_few(core)
+    assert bool(told) == limited

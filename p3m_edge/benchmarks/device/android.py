@@ -158,10 +158,14 @@ def read(path: Path, artefacts: Iterable[Path]) -> BenchmarkReport:
 def _unpack(path: Path) -> dict[str, bytes]:
     """The files of an archive by name, in memory."""
     found: dict[str, bytes] = {}
+    left = _MOST
     try:
         with open_regular(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
             for member in archive:
-                content = archive.extractfile(member) if member.isfile() and member.size <= _MOST else None
+                left -= member.size
+                if left < 0:
+                    raise ArtefactError(f"{path} unpacks to more than {_MOST >> 20} MiB, and no result does")
+                content = archive.extractfile(member) if member.isfile() else None
                 if content is not None:
                     found[member.name.removeprefix("./")] = content.read()
     except tarfile.TarError as error:

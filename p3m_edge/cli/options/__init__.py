@@ -149,7 +149,7 @@ def words(options: DataclassInstance, shown: Callable[[str | Path], str]) -> Ite
             yield from (word for text in texts for word in (flag, text))
 
 
-def fill(cls: type[T], *sources: object, **more: object) -> T:
+def fill(cls: type[T], *sources: DataclassInstance, **more: object) -> T:
     """A request made of the options with the names of its fields; what was not given keeps the request's default.
 
     Parameters
@@ -157,12 +157,15 @@ def fill(cls: type[T], *sources: object, **more: object) -> T:
     cls
         The request's class, a dataclass.
     sources
-        Instances of options.
+        Instances of options; groups in them are sources of their own.
     more
         Other fields; they take precedence over the options.
     """
     names = {each.name for each in fields(cls)}
     values = {
-        name: value for one in sources for name, value in vars(one).items() if name in names and value is not None
+        each.name: value
+        for one in sources
+        for each in fields(one)
+        if each.name in names and "group" not in each.metadata and (value := getattr(one, each.name)) is not None
     }
     return cls(**(values | more))

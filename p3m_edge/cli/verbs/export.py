@@ -72,7 +72,7 @@ class Arguments:
     sign: Path | None = option(
         "sign the artefacts with this private key (PEM, elliptic curve); see p3m-edge verify --key", metavar="KEY"
     )
-    emulator: Emulation = group(Emulation, "emulation")
+    emulation: Emulation = group(Emulation, "emulation")
     coreml: CoreML = group(CoreML, "Core ML targets")
     int8: Int8 = group(Int8, "INT8 targets")
     tensorrt: TensorRT = group(TensorRT, "TensorRT targets")
@@ -95,7 +95,7 @@ class Arguments:
         for options in (self.int8, self.tensorrt):
             check_targets(options, names)
         return fill(
-            request, self, self.emulator, self.coreml, self.int8, self.tensorrt, **weights, targets=names,
+            request, self, self.emulation, self.coreml, self.int8, self.tensorrt, **weights, targets=names,
             width=first.width, height=first.height, more_sizes=tuple(map(tuple, others)), parity_images=pictures,
             limits=dict(self.limit), engine=self.tensorrt.options(),
         )  # fmt: skip

@@ -24,7 +24,7 @@ import torch
 from p3m_edge import manifest as manifests
 from p3m_edge import shipped
 from p3m_edge.cli import main
-from p3m_edge.errors import ArtefactError, MissingError, P3MEdgeError, UsageError
+from p3m_edge.errors import ArtefactError, MissingError, P3MEdgeError
 from p3m_edge.export import ExportRequest, export
 from p3m_edge.export.formats import run_converter
 from p3m_edge.export.formats.coreai import format as export_coreai
@@ -230,19 +230,6 @@ def test_without_the_package_the_error_names_the_extra(tmp_path, monkeypatch):
         export(request_for(tmp_path / "out", arch="mobile"))
     assert caught.value.hint == 'pip install "p3m-edge[coreai]"'
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"dynamic": True}, "fixed size"),
-        ({"batch": 2}, "one image at a time"),
-        ({"unpool": "native", "arch": "r34"}, "native"),
-    ],
-)
-def test_what_core_ai_is_not_given_is_said_at_once(options, message, tmp_path):
-    with pytest.raises(UsageError, match=message):
-        export(request_for(tmp_path / "out", **{"arch": "mobile", **options}))
 
 
 def test_messages_between_the_processes(tmp_path):

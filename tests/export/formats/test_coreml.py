@@ -21,7 +21,7 @@ pytest.importorskip("coremltools")
 from p3m_edge import manifest as manifests
 from p3m_edge import shipped
 from p3m_edge.cli import main
-from p3m_edge.errors import MissingError, P3MEdgeError, UsageError
+from p3m_edge.errors import MissingError, P3MEdgeError
 from p3m_edge.export import ExportRequest, export
 from p3m_edge.export.formats.coreml import format as export_coreml
 from p3m_edge.export.formats.coreml.mil.engine import as_image
@@ -301,18 +301,3 @@ def test_bench_and_run_say_that_core_ml_is_not_here(mobile, tmp_path, command_li
         done = command_line(*arguments)
         assert done.returncode == 4
         assert "Apple's systems alone" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"dynamic": True}, "fixed size"),
-        ({"batch": 2}, "one image at a time"),
-        ({"unpool": "native", "arch": "r34"}, "native"),
-    ],
-)
-def test_what_core_ml_cannot_do_is_said_at_once(options, message, tmp_path):
-    given = {"arch": "mobile", **options}
-    with pytest.raises(UsageError, match=message):
-        export(request_for(tmp_path / "out", HALF, **given))
-    assert not (tmp_path / "out").exists()

@@ -19,7 +19,7 @@ from torch import nn
 from p3m_edge import manifest as manifests
 from p3m_edge import shipped
 from p3m_edge.data.synth import portrait as synthetic
-from p3m_edge.errors import MissingError, P3MEdgeError, UsageError
+from p3m_edge.errors import MissingError, P3MEdgeError
 from p3m_edge.export import ExportRequest, export
 from p3m_edge.export.calibration import MINIMUM
 from p3m_edge.export.formats import run_converter
@@ -222,20 +222,6 @@ def test_without_the_package_the_error_names_the_extra(tmp_path, monkeypatch):
         export(ExportRequest(("litert-fp32",), tmp_path / "out", arch="mobile", width=SIZE, height=SIZE))
     assert caught.value.hint == 'pip install "p3m-edge[litert-export]"'
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"dynamic": True}, "fixed size"),
-        ({"batch": 2}, "one image at a time"),
-        ({"unpool": "native", "arch": "r34"}, "native"),
-    ],
-)
-def test_what_litert_is_not_given_is_said_at_once(options, message, tmp_path):
-    request = ExportRequest(("litert-fp32",), tmp_path / "out", **{"arch": "mobile", **options})
-    with pytest.raises(UsageError, match=message):
-        export(request)
 
 
 @pytest.mark.full
