@@ -61,7 +61,7 @@ def _plan(request: ExportRequest) -> tuple[PlannedArtefact, ...]:
         signature.check_private_key(request.sign)
     if request.emulate:
         if not any(targets.get(name).engine in emulation.ENGINES for name in request.targets):
-            hint = f"artefacts for {' and '.join(emulation.ENGINES)} do"
+            hint = f"artefacts for {', '.join(emulation.ENGINES)} do"
             raise UsageError(f"none of {', '.join(request.targets)} runs on an emulated processor", hint=hint)
         emulation.open_emulation(request.emulation).check(request.emulate)
     planned = []

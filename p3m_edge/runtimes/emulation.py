@@ -35,7 +35,7 @@ PROCESSORS = (
 """Those that are tested where none is named: the Raspberry Pi's 3, 4 and 5, servers, and all that the emulator has:
 without the matrix extension (SME), with vectors of 64 bytes in it, which Arm's Compute Library takes for granted, and
 with the emulator's own 32, on which OpenVINO 2026.4 convolves wrongly."""
-ENGINES = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
+ENGINES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert"}
 """The engines with packages for this architecture, and what pip calls them."""
 RECORD = "emulation.json"
 EMULATOR, ROOT, SITE = "emulator/usr/bin/qemu-aarch64", "root", "site"
@@ -184,7 +184,7 @@ def selftests(
     if name not in ENGINES:
         raise UsageError(
             f"{folder} is for {name}, which does not run on {ARCHITECTURE} with Linux",
-            hint=f"artefacts for {' and '.join(ENGINES)} do",
+            hint=f"artefacts for {', '.join(ENGINES)} do",
         )
     manifests.check_files(manifest, folder)
     wanted = tuple(processors)

@@ -176,7 +176,10 @@ def test_a_result_replaces_that_of_the_same_processor(tmp_path: Path) -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_sound_artefact_passes_on_each_kind_of_processor_and_a_broken_one_on_none(
-    engine: Literal["onnxruntime", "openvino"], arm: Emulation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    engine: Literal["onnxruntime", "openvino", "litert"],
+    arm: Emulation,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Without and with dot products, and with vectors of any length."""
     sound = make_artefact(tmp_path / "sound", engine, level="program")
