@@ -2,7 +2,7 @@
 
 ``python tools/emulation.py`` needs Debian or Ubuntu with apt-get, dpkg-deb and Debian's keyring, and no rights: it has
 lists and a cache of packages of its own, and unpacks what it downloads into one folder; nothing is installed. The
-Python packages have the versions of ``constraints.txt``. About 190 MB are downloaded; the folder has about 400 MB. What
+Python packages have the versions of ``constraints.txt``. About 200 MB are downloaded; the folder has about 400 MB. What
 an interrupted run has downloaded, the next one does not download again.
 """
 
