@@ -120,9 +120,12 @@ function enable(on) {
   find("save").disabled = !on || demo.latest === null;
 }
 
+const taken = new OffscreenCanvas(1, 1);
+
 /** What a picture or a video shows, as RGBA without transparency. */
 function grab(source, width, height) {
-  const context = new OffscreenCanvas(width, height).getContext("2d", { alpha: false, willReadFrequently: true });
+  if (taken.width !== width || taken.height !== height) Object.assign(taken, { width, height });
+  const context = taken.getContext("2d", { alpha: false, willReadFrequently: true });
   context.drawImage(source, 0, 0, width, height);
   return context.getImageData(0, 0, width, height);
 }
@@ -214,11 +217,11 @@ function stopCamera() {
 /** The next frame of the video, and when it was taken. */
 function nextFrame() {
   return new Promise((done) => {
-    const taken = (now, { captureTime } = {}) => {
+    const take = (now, { captureTime } = {}) => {
       done({ frame: grab(video, video.videoWidth, video.videoHeight), at: captureTime ?? now });
     };
-    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(taken);
-    else requestAnimationFrame(taken);
+    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(take);
+    else requestAnimationFrame(take);
   });
 }
 
@@ -226,9 +229,12 @@ function nextFrame() {
 async function play() {
   const mine = ++turn;
   const meter = new Meter();
+  let coming = nextFrame();
   const begin = async () => {
-    const { frame, at } = await nextFrame();
-    return mine === turn ? { at, ...(await matte(frame)) } : null;
+    const { frame, at } = await coming;
+    if (mine !== turn) return null;
+    coming = nextFrame(); // taken while this one is matted
+    return { at, ...(await matte(frame)) };
   };
   try {
     for (let next = begin(); mine === turn; ) {

@@ -43,7 +43,8 @@ export function fittingSize(width, height, step) {
 
 /** The frame (RGBA) as the network's input, RGB, at the size that the geometry says. */
 export function toNetwork(frame, place) {
-  const content = scaleTo(toRgb(frame), place.contentWidth, place.contentHeight);
+  const { width, height, data: pixels } = frame;
+  const content = toRgb(scaleTo({ width, height, channels: 4, data: pixels }, place.contentWidth, place.contentHeight));
   if (place.contentWidth === place.width && place.contentHeight === place.height) return content;
   const data = new Uint8Array(place.width * place.height * 3);
   for (let at = 0; at < data.length; at += 3) data.set(PADDING_RGB, at);
@@ -200,13 +201,13 @@ function fillGrey(line, row, places, first, second) {
 }
 
 function fillColours(line, row, places, first, second) {
-  const last = row.length - 3;
-  for (let x = 0, to = 0; x < places.length; x++, to += 3) {
+  const last = row.length - 4;
+  for (let x = 0, to = 0; x < places.length; x++, to += 4) {
     const from = places[x];
-    const next = Math.min(from + 3, last);
+    const next = Math.min(from + 4, last);
     line[to] = row[from] * first[x] + row[next] * second[x];
     line[to + 1] = row[from + 1] * first[x] + row[next + 1] * second[x];
-    line[to + 2] = row[from + 2] * first[x] + row[next + 2] * second[x];
+    line[to + 2] = row[from + 2] * first[x] + row[next + 2] * second[x]; // nothing reads the frame's own alpha
   }
 }
 
