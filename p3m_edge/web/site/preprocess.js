@@ -70,12 +70,16 @@ export function refine(alpha, frame, image, place, largest) {
     slope.data[at] *= largest / 255;
     offset.data[at] *= largest;
   }
-  const factor = scaleTo(slope, place.frameWidth, place.frameHeight).data;
-  const base = scaleTo(offset, place.frameWidth, place.frameHeight).data;
-  const shades = grey(frame).data;
-  const found = alphaOf(factor.length, largest);
-  for (let at = 0; at < found.length; at++) {
-    found[at] = Math.min(Math.max(factor[at] * shades[at] + base[at], 0), largest);
+  const { frameWidth: width, frameHeight: height } = place;
+  const [factors, bases] = [slope, offset].map((picture) => new Rows(shrunk(picture, width, height), width, height));
+  const [factor, base] = [new Float32Array(width), new Float32Array(width)];
+  const found = alphaOf(width * height, largest);
+  for (let y = 0, at = 0; y < height; y++) {
+    factors.mix(y, factor, 0);
+    bases.mix(y, base, 0);
+    for (let x = 0; x < width; x++, at++) {
+      found[at] = Math.min(Math.max(factor[x] * shade(frame.data, 4 * at) + base[x], 0), largest);
+    }
   }
   return found;
 }
@@ -114,13 +118,15 @@ function toRgb(frame) {
   return { width: frame.width, height: frame.height, channels: 3, data };
 }
 
+const shade = (rgb, at) => (rgb[at] * 9798 + rgb[at + 1] * 19235 + rgb[at + 2] * 3735 + 16384) >> 15;
+
 /** Grey values of RGB or RGBA, as of OpenCV. */
 function grey(picture) {
   const channels = picture.channels ?? 4;
   const data = new Uint8Array(picture.width * picture.height);
   const from = picture.data;
   for (let to = 0, at = 0; to < data.length; to++, at += channels) {
-    data[to] = (from[at] * 9798 + from[at + 1] * 19235 + from[at + 2] * 3735 + 16384) >> 15;
+    data[to] = shade(from, at);
   }
   return { width: picture.width, height: picture.height, channels: 1, data };
 }
@@ -129,12 +135,16 @@ const halved = (picture) => scaleTo(picture, (picture.width + 1) >> 1, (picture.
 
 /** A picture resized by bilinear passes, none of which shrinks an axis by more than 2.5. */
 export function scaleTo(picture, width, height) {
+  const found = shrunk(picture, width, height);
+  return found.width === width && found.height === height ? found : bilinear(found, width, height);
+}
+
+/** By as many passes as leave one, or none. */
+function shrunk(picture, width, height) {
   const pass = (length, target) => (length <= MAX_SHRINK * target ? target : (length + 1) >> 1);
-  let found = picture;
-  while (found.width !== width || found.height !== height) {
-    found = bilinear(found, pass(found.width, width), pass(found.height, height));
-  }
-  return found;
+  const size = [pass(picture.width, width), pass(picture.height, height)];
+  if (size[0] === width && size[1] === height) return picture;
+  return shrunk(bilinear(picture, ...size), width, height);
 }
 
 /** For each place of an axis: the first of its two neighbours, which may lie outside, and the weight of the second. */
@@ -161,19 +171,24 @@ function columns(length, width, channels, share, Weights) {
   return [places, first, second];
 }
 
-/** One bilinear pass: each row of the picture that is wanted is resized once, and two of them are mixed. */
-function bilinear(picture, width, height) {
-  const { channels, data } = picture;
-  const bytes = !(data instanceof Float32Array);
-  const result = { width, height, channels, data: new data.constructor(width * height * channels) };
-  if (bytes && picture.width === 2 * width && picture.height === 2 * height) return averaged(picture, result);
-  const share = bytes ? (weight) => round(Math.fround(weight) * 2048) : Math.fround;
-  const across = columns(picture.width, width, channels, share, bytes ? Int32Array : Float32Array);
-  const [rows, down] = taps(picture.height, height);
-  const lines = Array.from({ length: 2 }, () => new (bytes ? Int32Array : Float32Array)(width * channels));
-  const held = [-1, -1]; // the rows of the picture that are in the two lines
-  const mix = bytes ? mixBytes : mixFloats;
-  for (let y = 0; y < height; y++) {
+/** The rows of a resized picture: each row of the picture that is wanted is resized once, and two of them are mixed. */
+class Rows {
+  constructor(picture, width, height) {
+    const bytes = !(picture.data instanceof Float32Array);
+    const Weights = bytes ? Int32Array : Float32Array;
+    this.picture = picture;
+    this.fill = picture.channels === 1 ? fillGrey : fillColours;
+    this.blend = bytes ? mixBytes : mixFloats;
+    this.share = bytes ? (weight) => round(Math.fround(weight) * 2048) : Math.fround;
+    this.across = columns(picture.width, width, picture.channels, this.share, Weights);
+    [this.rows, this.down] = taps(picture.height, height);
+    this.lines = Array.from({ length: 2 }, () => new Weights(width * picture.channels));
+    this.held = [-1, -1]; // the rows of the picture that are in the two lines
+  }
+
+  /** Put a row into `found`. */
+  mix(y, found, to) {
+    const { picture, lines, held, rows, down, share } = this;
     const wanted = [rows[y], rows[y] + 1].map((row) => between(row, 0, picture.height - 1));
     if (held[1] === wanted[0]) {
       lines.reverse();
@@ -181,13 +196,22 @@ function bilinear(picture, width, height) {
     }
     for (const index of [0, 1]) {
       if (held[index] === wanted[index]) continue;
-      const start = wanted[index] * picture.width * channels;
-      const row = data.subarray(start, start + picture.width * channels);
-      (channels === 1 ? fillGrey : fillColours)(lines[index], row, ...across);
+      const length = picture.width * picture.channels;
+      this.fill(lines[index], picture.data.subarray(wanted[index] * length, (wanted[index] + 1) * length), ...this.across);
       held[index] = wanted[index];
     }
-    mix(result.data, y * width * channels, ...lines, share(1 - down[y]), share(down[y]));
+    this.blend(found, to, ...lines, share(1 - down[y]), share(down[y]));
   }
+}
+
+/** One bilinear pass. */
+function bilinear(picture, width, height) {
+  const { channels, data } = picture;
+  const result = { width, height, channels, data: new data.constructor(width * height * channels) };
+  const bytes = !(data instanceof Float32Array);
+  if (bytes && picture.width === 2 * width && picture.height === 2 * height) return averaged(picture, result);
+  const rows = new Rows(picture, width, height);
+  for (let y = 0; y < height; y++) rows.mix(y, result.data, y * width * channels);
   return result;
 }
 
@@ -254,8 +278,9 @@ function fitLines(alpha, shades) {
     offset[at] = meanAlpha[at] - slope[at] * meanGrey[at];
   }
   const [slopes, offsets] = [mean(slope), mean(offset)];
+  const flat = steady(steady(data, width, height, 1, width), height, width, width, 1);
   for (let at = 0; at < data.length; at++) {
-    const sure = flat(data, width, height, at, 2); // the reach of two means, one after the other
+    const sure = !Number.isNaN(flat[at]);
     slopes[at] = sure ? 0 : slopes[at] * CONTRAST;
     offsets[at] = sure ? data[at] : offsets[at] * CONTRAST - (CONTRAST - 1) / 2;
   }
@@ -264,31 +289,35 @@ function fitLines(alpha, shades) {
 
 /** The mean of three by three, mirrored at the edges without repeating them (BORDER_REFLECT_101). */
 function mean3(values, width, height) {
-  const sums = sum3(sum3(values, width, height, 1, width), height, width, width, 1);
-  return new Float32Array(sums.map((sum) => sum / 9));
-}
-
-/** The sums of three along one axis: `length` values with `step` between them, in lines with `next` between those. */
-function sum3(values, length, lines, step, next) {
-  const found = new Float64Array(values.length);
-  for (let at = 0; at < length; at++) {
-    const before = Math.min(Math.abs(at - 1), length - 1) * step;
-    const after = Math.max(length - 1 - Math.abs(length - 2 - at), 0) * step;
-    for (let line = 0, start = 0; line < lines; line++, start += next) {
-      found[start + at * step] = values[start + before] + values[start + at * step] + values[start + after];
-    }
+  const [found, sums] = [new Float32Array(values.length), new Float64Array(width)];
+  const [second, last] = [Math.min(1, width - 1), width - 1];
+  for (let y = 0; y < height; y++) {
+    const row = y * width;
+    const above = Math.min(Math.abs(y - 1), height - 1) * width;
+    const below = Math.max(height - 1 - Math.abs(height - 2 - y), 0) * width;
+    for (let x = 0; x < width; x++) sums[x] = values[above + x] + values[row + x] + values[below + x];
+    for (let x = 1; x < last; x++) found[row + x] = (sums[x - 1] + sums[x] + sums[x + 1]) / 9;
+    found[row] = (sums[0] + 2 * sums[second]) / 9;
+    found[row + last] = (sums[last] + 2 * sums[Math.max(last - 1, 0)]) / 9;
   }
   return found;
 }
 
-/** Whether all values within reach are the same. */
-function flat(values, width, height, at, reach) {
-  const [x, y] = [at % width, Math.floor(at / width)];
-  const [left, right] = [Math.max(x - reach, 0), Math.min(x + reach, width - 1)];
-  for (let row = Math.max(y - reach, 0); row <= Math.min(y + reach, height - 1); row++) {
-    for (let near = row * width + left; near <= row * width + right; near++) {
-      if (values[near] !== values[at]) return false;
+/**
+ * The values that are the same as those around them along one axis, within the reach of two means, one after the other;
+ * NaN elsewhere. `length` values with `step` between them, in lines with `next` between those.
+ */
+function steady(values, length, lines, step, next) {
+  const [found, run] = [new Float32Array(values.length), new Int32Array(length)]; // as many equal ones end there
+  for (let line = 0; line < lines; line++) {
+    for (let place = 0, at = line * next; place < length; place++, at += step) {
+      const same = place > 0 && values[at] === values[at - step];
+      run[place] = same ? run[place - 1] + 1 : Number(!Number.isNaN(values[at]));
+    }
+    for (let place = 0, at = line * next; place < length; place++, at += step) {
+      const [left, right] = [Math.max(place - 2, 0), Math.min(place + 2, length - 1)];
+      found[at] = run[right] > right - left ? values[at] : NaN;
     }
   }
-  return true;
+  return found;
 }
