@@ -64,12 +64,9 @@ def remove(
     picture: Pixels, *, background: Background | None = None, only_alpha: bool = False, people: Who = "all"
 ) -> Pixels: ...
 def remove(
-    picture: str | os.PathLike[str] | InMemory,
-    *,
-    background: Background | None = None,
-    only_alpha: bool = False,
-    people: Who = "all",
-) -> InMemory:
+    picture: str | os.PathLike[str] | InMemory, *,
+    background: Background | None = None, only_alpha: bool = False, people: Who = "all",
+) -> InMemory:  # fmt: skip
     """Cut the people out of a picture.
 
     The first call opens the network that comes with the package (or, with OpenVINO, what ``p3m-edge run`` has exported

@@ -78,17 +78,16 @@ def matte_video(
 ) -> Converted:  # fmt: skip
     """Matte a video file: as many frames as it has, with their time stamps, in the colours and bits of the source.
 
-    Results appear when they are complete. Until then they are kept in segments in a folder beside them
-    (``.clip.mp4.parts``), which stays if the run ends early; memory is the same whatever the length.
+    Results appear when they are complete; until then their segments are in a folder beside them (``.clip.mp4.parts``),
+    which stays if the run ends early.
 
     Parameters
     ----------
     source
         Any file that FFmpeg reads, or, with a ``rate``, a folder of numbered pictures.
     outputs
-        For each kind the file that is written, or replaced: .mp4, .m4v, .mov, .mkv or .webm; a name with no suffix of a
-        video is a folder of PNG files. Several kinds are made in one go: ``base`` and ``cutout`` are layers of equal
-        length.
+        For each kind the file that is written, or replaced: .mp4, .m4v, .mov, .mkv or .webm; any other name is a folder
+        of PNG files. ``base`` and ``cutout`` are layers of equal length.
     matting
         An open artefact whose frames are RGB.
     background
@@ -98,10 +97,8 @@ def matte_video(
         How pictures are mixed (feather, light wrap and others); the background is that of each kind.
     codec
         Of all video files; None: what is usual in each.
-    stabilise
-        Steady the mattes in time.
-    audio
-        Copy the audio of the source.
+    stabilise, audio
+        Steady the mattes in time; copy the audio of the source.
     resume
         Go on after the last whole segment of an earlier run with the same arguments.
     rate
@@ -112,13 +109,11 @@ def matte_video(
     Raises
     ------
     UsageError
-        The arguments do not fit together, or not to the earlier run.
+        The arguments do not fit together, or to the earlier run.
     MissingError
         PyAV, or an encoder, is absent.
-    InputError
-        The source or the background cannot be read, or a frame cannot be matted.
-    OutputError
-        A result cannot be written, or would replace the source or the background.
+    InputError, OutputError
+        A file cannot be read, or a frame matted; a result cannot be written, or would replace one of the inputs.
     """
     start, path = perf_counter(), arguments.path("a video", source)
     paths = _checked(path, outputs, matting, background)
