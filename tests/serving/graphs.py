@@ -28,7 +28,7 @@ def mixed(model: Any) -> None:
     from onnx import helper, numpy_helper
 
     model.graph.initializer.append(numpy_helper.from_array(np.array([0], np.int64), "first"))
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(0), "nought"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.float32), "nought"))
     _insert(
         model,
         helper.make_node("ReduceMean", ["features", "first"], ["mean_frame"], keepdims=1),
