@@ -112,6 +112,12 @@ def _free_onnx(source: Path, model: Path) -> None:
             node.input[3] = f"{node.name}.sides"
             graph.initializer.append(numpy_helper.from_array(sides.copy(), node.input[3]))
             node.attribute.append(helper.make_attribute("axes", [2, 3]))
+        elif node.op_type == "Reshape" and node.input[1] in constants:
+            shape = numpy_helper.to_array(constants[node.input[1]]).copy()
+            if -1 not in shape:
+                shape[0] = -1  # the batch, or windows of it
+                node.input[1] = f"{node.name}.shape"
+                graph.initializer.append(numpy_helper.from_array(shape, node.input[1]))
     onnx.save(network, model)
 
 
@@ -127,6 +133,11 @@ def _free_openvino(engine: Any, manifest: Manifest, source: Path, model: Path, m
             kept = {name: value for name, value in attributes.items() if not name.startswith("pads_")}
             free = opset13.interpolate(node.input_value(0), sides, axes=opset13.constant(np.array([2, 3])), **kept)
             node.output(0).replace(free.output(0))
+        elif node.get_type_name() == "Reshape" and node.input_value(1).get_node().get_type_name() == "Constant":
+            shape = node.input_value(1).get_node().data.copy()
+            if -1 not in shape:
+                shape[0] = -1  # the batch, or windows of it
+                node.input(1).replace_source_output(opset13.constant(shape).output(0))
     frame = manifest.input
     sizes = [engine.Dimension(1, most), frame.height or -1, frame.width or -1, 3]
     network.reshape({frame.name: engine.PartialShape(sizes)})

@@ -109,7 +109,7 @@ def build(
         if layout == "triton":
             _configure_triton(manifest, artefact, home, packaged, schedule)
         else:
-            served = {"model_config_list": [{"config": {"name": MODEL, "base_path": MODEL, "layout": "NHWC"}}]}
+            served = {"model_config_list": [{"config": {"name": MODEL, "base_path": MODEL}}]}
             (partial / "config.json").write_text(json.dumps(served, indent=2) + "\n", encoding="utf-8")
         shutil.copyfile(Path(__file__).with_name(CLIENT), partial / CLIENT)
         (partial / README).write_text(_readme(packaged, layout), encoding="utf-8", newline="\n")

@@ -82,7 +82,7 @@ def test_a_repository_for_triton(tmp_path: Path, command_line) -> None:
 
 @pytest.mark.parametrize(
     ("breaking", "why"),
-    [(graphs.reshaped, "the graph is for one frame"), (graphs.mixed, "limit"), (graphs.averaged, "gives [1] mattes")],
+    [(graphs.joined, "the graph is for one frame"), (graphs.mixed, "limit"), (graphs.averaged, "gives [1] mattes")],
 )
 def test_a_file_that_is_wrong_with_several_frames_keeps_its_one(breaking, why, tmp_path: Path, command_line) -> None:
     artefact = make_artefact(tmp_path / "art", size=(32, 32), breaking=breaking)
