@@ -40,6 +40,7 @@ VERBS: dict[str, str] = {
     "run": "matte pictures and videos, with an artefact or as it comes",
     "live": "matte a camera, live: into a window, a recording, a virtual camera",
     "web": "make a page of an artefact that mattes in the browser; serve it",
+    "package": "make a model repository of an artefact, for Triton or OpenVINO Model Server",
     "sensitivity": "rank the parts of a network by what INT8 or half precision does to alpha",
     "bench": "measure the latency, memory and parity of artefacts",
     "inspect": "show what is in an artefact or a checkpoint",

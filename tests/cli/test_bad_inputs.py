@@ -40,6 +40,7 @@ ARGUMENTS: dict[str, tuple[str, set[int]]] = {
     "build": ("build {}", {5}),
     "web: artefact": ("web {} --out out --runtime set", {5}),
     "web: runtime": ("web art --out out --runtime {}", {4}),
+    "package": ("package {} --layout triton --out out", {5}),
     "eval: set": ("eval {} --model background --out out", FOLDER),
     "eval: model": ("eval set --model {} --out out", ARTEFACT),
     "train: config": ("train --config {} --data set --out out", TEXT),

@@ -1,0 +1,1 @@
+"""Artefacts on servers: model repositories for Triton and OpenVINO Model Server."""
