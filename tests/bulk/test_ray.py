@@ -88,11 +88,8 @@ def single(artefact, s3, tmp_path):
 @pytest.mark.full
 def test_a_worker_is_killed(artefact, s3, single):
     running, _ = started(artefact, s3)
-    workers = [each for each in psutil.Process(running.pid).children(recursive=True) if "MapWorker" in each.name()]
-    workers = workers or [
-        each for each in psutil.Process(running.pid).children(recursive=True) if "MapWorker" in " ".join(each.cmdline())
-    ]
-    workers[0].kill()
+    below = psutil.Process(running.pid).children(recursive=True)
+    next(each for each in below if "MapWorker" in "".join(each.cmdline())).kill()
     out, err = running.communicate(timeout=600)
     report = json.loads(out)
     assert running.returncode == 0, err
