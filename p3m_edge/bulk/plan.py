@@ -36,6 +36,8 @@ class Item:
         Which files make it complete: all of one of these groups.
     payload
         What the work needs to know besides.
+    known
+        As text, what of that decides what comes out.
     stale
         Files to remove before its results are written.
     """
@@ -45,12 +47,13 @@ class Item:
     tags: tuple[str | None, ...]
     outputs: tuple[tuple[str, ...], ...]
     payload: object = None
+    known: str = ""
     stale: tuple[str, ...] = ()
 
     def marker(self, settings: str) -> str:
         """The name of its marker. :class:`InputError`: an input cannot be read."""
         tags = (said or tag(where) for where, said in zip(self.inputs, self.tags, strict=True))
-        content = "\0".join(part for pair in zip(self.inputs, tags, strict=True) for part in pair)
+        content = self.known + "\0".join(part for pair in zip(self.inputs, tags, strict=True) for part in pair)
         return f"{DONE}{digest(self.name)}-{digest(content)}-{settings}"
 
 

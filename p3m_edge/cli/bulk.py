@@ -42,13 +42,13 @@ def check_places(words: Sequence[Path], out: Path) -> None:
 def process(
     work: Work[R], out: Path, items: Sequence[Item], add: Callable[[R], None], console: Console, options: Bulk,
     where: Runtime | None = None, *, force: bool,
-) -> P3MEdgeError | None:  # fmt: skip
+) -> tuple[int, P3MEdgeError | None]:  # fmt: skip
     """Do what is left to do of the items; ``add`` gets every result, first those of earlier runs.
 
     Returns
     -------
-    error
-        Why it was stopped: a larger share of the items failed than may.
+    before, error
+        How many earlier runs had done. Why it was stopped: a larger share of the items failed than may.
     """
     store = Store(address(out))
     cores = where.threads or 1 if where else 1
@@ -60,7 +60,7 @@ def process(
         if plan.gone:
             console.note(f"{plan.gone} pictures of earlier runs are not among the inputs now; their results stay")
         if not plan.left:
-            return None
+            return len(plan.done), None
         failed, first = 0, 0.0
         results = process_all(work, store.where, plan.left, options.ray_workers, cores, gpus)
         # Ray prints what happens to its workers on stdout.
@@ -74,8 +74,9 @@ def process(
                     raise OutputError(f"another driver has taken {store.where} over", hint="let one of them end")
                 if options.max_failures is not None and failed > options.max_failures * len(items):
                     text = f"stopped: {failed} of {len(items)} pictures failed, more than --max-failures allows"
-                    return PartialError(text, hint="run it again when this is put right: what is done is skipped")
-    return None
+                    hint = "run it again when this is put right: what is done is skipped"
+                    return len(plan.done), PartialError(text, hint=hint)
+    return len(plan.done), None
 
 
 def _rate(done: int, total: int, seconds: float) -> str:

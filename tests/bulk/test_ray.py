@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 import psutil
 import pytest
 
-from tests.bulk.conftest import command, environment, files, run, write_pictures
+from tests.bulk.conftest import ROOT, command, environment, files, run, write_pictures
 
 pytest.importorskip("ray.data", reason="Ray is not installed: the extra ray")
 
@@ -145,3 +146,32 @@ def test_what_ray_cannot_do_is_refused(artefact, tmp_path, command_line):
         done = command_line("run", artefact, pictures, *options)
         assert (done.returncode, told in done.stderr) == (2, True), done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.full
+def test_anonymise(s3, tmp_path):
+    pytest.importorskip("skimage", reason="the cascade comes with scikit-image: the extra data")
+    faces = ROOT / "p3m_edge/assets/astronaut.jpg"
+    pictures = write_pictures(tmp_path / "in", 2, 90, 120)
+    shutil.copy(faces, pictures / "face.jpg")
+    (pictures / "poisoned.jpg").write_bytes(b"no picture")
+    s3.fs.put(str(pictures), "bucket/in", recursive=True)
+    anonymize = ("data", "anonymize")
+    assert run(*anonymize, pictures, tmp_path / "single").returncode == 1
+    assert run(*anonymize, pictures, tmp_path / "ray", *RAY).returncode == 1
+    places = ("s3://bucket/in", "s3://bucket/out")
+    for earlier in (0, 3):
+        done = run(*anonymize, *places, *RAY, "--json", **s3.environment)
+        assert done.returncode == 1, done.stderr
+        report = json.loads(done.stdout)
+        assert (report["done"], report["review"], report["failed"], report["resumed"]) == (1, 2, 1, earlier)
+    single, local = files(tmp_path / "single"), files(tmp_path / "ray")
+    assert local.pop("report.json")
+    assert single.pop("report.json")
+    assert local == single
+    assert len(single) == 8  # a picture and its mask, two for review, three records, the report to read
+    stored = s3.files("bucket/out")
+    assert {name: stored[name] for name in single if name.endswith(".png")} == {
+        name: data for name, data in single.items() if name.endswith(".png")
+    }
+    assert json.loads(stored["report.json"])["done"] == 1

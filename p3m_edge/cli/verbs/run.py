@@ -281,7 +281,7 @@ def _run_on_ray(
     done.left_out = len(found.own)
     for path, reason in found.failures:
         done.add(Outcome(path, "failed", reason=reason))
-    stopped = bulk.process(work, args.out, items, done.add, console, args.bulk, args.runtime, force=args.force)
+    _, stopped = bulk.process(work, args.out, items, done.add, console, args.bulk, args.runtime, force=args.force)
     done.tell(None, stopped)
 
 
