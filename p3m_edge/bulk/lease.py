@@ -62,7 +62,7 @@ class Lease:
                 self._store.write(LEASE, self._beat())
 
     def _mine(self) -> bool:
-        return _parsed(self._store.read(LEASE)).get("key") == self._me["key"]
+        return bool(_parsed(self._store.read(LEASE)).get("key") == self._me["key"])
 
     def give_back(self) -> None:
         self._stop.set()

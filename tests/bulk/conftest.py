@@ -20,7 +20,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
-def artefact(once) -> Path:
+def artefact(once: Callable[..., Path]) -> Path:
     """A genuine small artefact; tests must not change it."""
     pytest.importorskip("onnxruntime")
     return once("bulk-artefact", lambda folder: make_artefact(folder / "onnx")) / "onnx"
