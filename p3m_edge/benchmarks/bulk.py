@@ -59,7 +59,9 @@ def measure(artefact: Path, pictures: Path, count: int, repeats: int, cores: int
     rates = []
     for way in WAYS:
         short, long = (statistics.median(times[way, size]) for size in (count, 2 * count))
-        rate = count / max(long - short, 1e-9)
+        if long <= short:
+            raise InputError("more pictures took no longer: the machine is too busy, or --count too small")
+        rate = count / (long - short)
         rates.append(Rate(way, cores, rate, rate * 3600 / cores, short - count / rate))
     return rates
 

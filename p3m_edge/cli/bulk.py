@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from p3m_edge.bulk.worker import Work
 from p3m_edge.cli.options.shared import Bulk, Runtime
 from p3m_edge.cli.ui import Console, progress
 from p3m_edge.data.recipe import check_apart
-from p3m_edge.errors import OutputError, P3MEdgeError, PartialError, UsageError
+from p3m_edge.errors import OutputError, P3MEdgeError, PartialError, UsageError, missing_package
 
 R = TypeVar("R")
 _LINES = 20  # of progress, where there is no terminal
@@ -50,6 +51,8 @@ def process(
     before, error
         How many earlier runs had done. Why it was stopped: a larger share of the items failed than may.
     """
+    if find_spec("ray") is None:  # it is imported when there is something to do
+        raise missing_package("ray", "ray")
     store = Store(address(out))
     cores = where.threads or 1 if where else 1
     gpus = int("cuda" in (where.device or "").lower()) if where else 0

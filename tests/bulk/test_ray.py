@@ -119,6 +119,20 @@ def test_the_driver_is_killed_and_started_again(artefact, s3, single):
 
 
 @pytest.mark.full
+def test_a_picture_that_kills_its_worker_takes_no_other_with_it(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bulk.poison", str(tmp_path)], capture_output=True, encoding="utf-8", cwd=ROOT,
+        env=environment(), timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stderr.splitlines()[-1])
+    assert results.pop("poison") == "failed: the worker's process ended while it was at this picture"
+    assert len(results) == 24
+    assert set(results.values()) <= {"done", "skipped"}
+    assert {name: data.decode() for name, data in files(tmp_path / "out").items()} == {f"{n}.txt": n for n in results}
+
+
+@pytest.mark.full
 def test_stores_that_cannot_be_used(artefact, s3, tmp_path):
     pictures = write_pictures(tmp_path / "in", 1)
     ray = (*RAY, "--json")

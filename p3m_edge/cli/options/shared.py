@@ -39,7 +39,7 @@ class Bulk:
     executor: Literal["local", "ray"] = option(
         "ray: workers on this machine or on the cluster that RAY_ADDRESS names; inputs and --out may be in object "
         "stores (s3://...); a further run goes on where one was that ended, by markers in --out",
-        "local", group="many machines",
+        "local",
     )  # fmt: skip
     ray_workers: int | None = option("how many (default: one for each core, or for --threads cores)")
     max_failures: float | None = option(

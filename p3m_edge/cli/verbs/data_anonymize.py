@@ -73,7 +73,7 @@ class Arguments:
     verifier: str = option(
         "who looks: cascade (default; other sizes, mirrored, turned) or a YuNet ONNX file", CASCADE, metavar="D"
     )
-    bulk: Bulk = group(Bulk)
+    bulk: Bulk = group(Bulk, "many machines")
 
 
 def run(args: Arguments, console: Console) -> None:

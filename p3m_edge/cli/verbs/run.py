@@ -173,7 +173,7 @@ class Arguments:
     )
     size: Size | None = option(f"the default artefact's input size, multiples of 32 (default: {SIZE})")
     runtime: Runtime = group(Runtime)
-    bulk: Bulk = group(Bulk)
+    bulk: Bulk = group(Bulk, "many machines")
 
     def kinds(self) -> tuple[str, ...]:
         """Which results are made of each picture."""
