@@ -14,6 +14,7 @@ from typing import cast
 
 ORT_SWITCH = "ORT_DISABLE_TELEMETRY"
 _OPENVINO_REPORTER = "openvino_telemetry"
+RAY_SWITCH = "RAY_USAGE_STATS_ENABLED"
 
 
 def silence_engines() -> None:
@@ -26,3 +27,12 @@ def silence_engines() -> None:
     os.environ.setdefault(ORT_SWITCH, "1")
     # None in this table makes the import fail, and OpenVINO then uses the stub that it has for that case.
     cast(dict[str, object], sys.modules).setdefault(_OPENVINO_REPORTER, None)
+
+
+def silence_ray() -> None:
+    """Turn off Ray's reports about its use for the clusters that this process starts.
+
+    Call it before Ray is imported. A value of ``RAY_USAGE_STATS_ENABLED`` in the environment stands. A cluster that
+    runs already reports or not as it was started.
+    """
+    os.environ.setdefault(RAY_SWITCH, "0")

@@ -20,13 +20,14 @@ from make import ROOT, WINDOWS, SetupError, run, say
 
 DEMO_EXTRAS = ("onnx", "openvino", "torch")
 TEST_EXTRAS = (
-    "dev", "train", "quantize", "coreml", "coreai", "litert", "tensorrt-rtx", "sign", "video", "heif", *DEMO_EXTRAS,
+    "dev", "train", "quantize", "coreml", "coreai", "litert", "tensorrt-rtx", "sign", "video", "heif", "ray",
+    *DEMO_EXTRAS,
 )  # fmt: skip
 MINIMUM_TORCH = (2, 9)
 _COREAI = {"linux": (2, 34), "darwin": (26,)}
 """The oldest glibc and macOS that the packages of Core AI take, which no marker of pip says."""
 _NOTICE = """\
-This downloads PyTorch (the CPU build: about 200 MB) and about 280 MB of other packages, 720 MB for the tests."""
+This downloads PyTorch (the CPU build: about 200 MB) and about 280 MB of other packages, 900 MB for the tests."""
 _LINUX_NOTICE = """
 On Linux the public index serves PyTorch's CUDA build, several GB with its libraries. For the CPU build, stop now
 (Ctrl-C) and give pip the CPU index that PyTorch's installation page names, as PIP_EXTRA_INDEX_URL or in pip's own

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from p3m_edge.runtimes import Matting
 
 _AHEAD = 64  # pictures that may be done before the one whose report is next
+RESULTS_EXIST = "its results exist"
 _TOUCHING = "people seem to touch, and are kept together"
 _NO_ROOM = "does not fit into memory"
 # What OpenCV, engines and C++ say.
@@ -46,16 +47,16 @@ _NO_MEMORY = re.compile(r"Insufficient memory|bad_alloc|bad allocation|Failed to
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of one picture, or of one ``page`` of it, from 1 on.
+    """The result of one picture, or of one ``page`` of it, from 1 on. Texts are addresses in a store.
 
     ``outputs`` are the files that are there now; with ``skipped`` they were there before. ``reason`` says why it failed
     or was skipped. ``seconds`` are for decoding, matting and writing, beside others. ``remarks`` are those of
     :class:`p3m_edge.imageio.Picture`, and that the people who were kept touch.
     """
 
-    input: Path
+    input: Path | str
     status: Literal["done", "skipped", "failed"]
-    outputs: tuple[Path, ...] = ()
+    outputs: tuple[Path | str, ...] = ()
     reason: str | None = None
     width: int | None = None
     height: int | None = None
@@ -113,7 +114,7 @@ def matte_all(
     pool = ThreadPoolExecutor(threads, thread_name_prefix="picture")
     try:
         for done, (source, _) in enumerate(named):
-            work = partial(_matte, job, full, stopped)
+            work = partial(matte_one, job, full, stopped)
             pending.extend(pool.submit(work, *each) for each in islice(waiting, _AHEAD - len(pending)))
             step(source.path.name, done, len(named))
             outcome, error = pending.popleft().result()
@@ -125,7 +126,7 @@ def matte_all(
         pool.shutdown(cancel_futures=True)
 
 
-def _matte(
+def matte_one(
     job: Job, full: threading.Event, stopped: threading.Event, source: Source, name: PurePath
 ) -> tuple[Outcome, Exception | None]:  # fmt: skip
     """The outcome of one picture, and the exception; what failed for want of memory is done again when it is alone."""
@@ -159,7 +160,7 @@ def process(
                 raise OutputError(f"{output} is one of the inputs and is not overwritten", hint="choose another --out")
         wanted = {kind: file for kind, file in files.items() if recipe.force or not os.path.lexists(file)}
         if not wanted:
-            return Outcome(path, "skipped", outputs, "its results exist", page=page), None
+            return Outcome(path, "skipped", outputs, RESULTS_EXIST, page=page), None
         with job.budget.read(path, page, wanted, alone=alone) as picture:
             alpha = job.matting(picture.visible).astype(np.float32, copy=False)
             height, width = alpha.shape

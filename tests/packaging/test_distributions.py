@@ -86,7 +86,8 @@ def test_the_base_install_is_light_and_all_means_all(metadata: Metadata) -> None
     assert base == {"filelock", "numpy", "opencv-python-headless", "pillow", "msgspec", "psutil", "rich"}
     own = [r for r in requirements if r.name == "p3m-edge"]
     (everything,) = [r for r in own if r.marker is not None and r.marker.evaluate({"extra": "all"})]
-    apart = {"dev", "coreai", "litert-export", "tensorrt-rtx", "heif"}  # tests, experimental, other pins and licences
+    # Tests, experimental, other pins and licences, size.
+    apart = {"dev", "coreai", "litert-export", "tensorrt-rtx", "heif", "ray"}
     assert everything.extras == set(metadata.provides_extra or []) - {"all", *apart}
 
 

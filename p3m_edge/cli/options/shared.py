@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from p3m_edge import shipped
 from p3m_edge.cli.options import option
+from p3m_edge.cli.options.values import share
 from p3m_edge.data.sample import PLAIN, MatteForm, MattesTurned
 from p3m_edge.errors import UsageError, one_of
 from p3m_edge.imageio import MaskSource
@@ -28,6 +30,25 @@ class Runtime:
 
     device: str | None = option(DEVICE_HELP, metavar="NAME")
     threads: int | None = option("threads (default: the engine's choice)")
+
+
+@dataclass(frozen=True)
+class Bulk:
+    """Who does the work."""
+
+    executor: Literal["local", "ray"] = option(
+        "ray: workers on this machine or on the cluster that RAY_ADDRESS names; inputs and --out may be in object "
+        "stores (s3://...); a further run goes on where one was that ended, by markers in --out",
+        "local",
+    )  # fmt: skip
+    ray_workers: int | None = option("how many (default: one for each core, or for --threads cores)")
+    max_failures: float | None = option(
+        "stop when more than this share of the pictures failed (default: go on)", metavar="SHARE", parse=share
+    )
+
+    def __post_init__(self) -> None:
+        if self.executor == "local" and (self.ray_workers is not None or self.max_failures is not None):
+            raise UsageError("--ray-workers and --max-failures are for --executor ray")
 
 
 @dataclass(frozen=True)

@@ -7,23 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from p3m_edge.bulk.anonymize import AnonymizeWork, find_portraits, with_boxes
+from p3m_edge.bulk.store import Store, address, is_remote
+from p3m_edge.cli import bulk
 from p3m_edge.cli.options import argument, group, option
-from p3m_edge.cli.options.shared import Mattes, workers
+from p3m_edge.cli.options.shared import Bulk, Mattes, workers
 from p3m_edge.cli.ui import Console, Part, counting
 from p3m_edge.cli.verbs import unfinished
 from p3m_edge.data.anonymize import run as work
-from p3m_edge.data.anonymize.folder import Job, Output, Settings, read_boxes
+from p3m_edge.data.anonymize.folder import Job, Output, Record, Settings, read_boxes
 from p3m_edge.data.anonymize.report import AnonymizeReport, summarise, write_report
+from p3m_edge.data.anonymize.run import open_detectors
 from p3m_edge.data.detect import CASCADE
 from p3m_edge.data.sets import find_items
 from p3m_edge.errors import GateError, P3MEdgeError, UsageError
 from p3m_edge.table import Styled, table
+from p3m_edge.temporary import temporary_folder
 
 EXAMPLES = """
 p3m-edge data anonymize photos/ anonymous/ --verify
 p3m-edge data anonymize photos/ anonymous/ --detector cascade --detector yunet.onnx
 p3m-edge data anonymize photos/ anonymous/ --boxes faces.csv
 p3m-edge data anonymize anonymous/ --verify --verifier yunet.onnx
+p3m-edge data anonymize s3://bucket/photos s3://bucket/anonymous --executor ray
 """
 
 
@@ -67,26 +73,31 @@ class Arguments:
     verifier: str = option(
         "who looks: cascade (default; other sizes, mirrored, turned) or a YuNet ONNX file", CASCADE, metavar="D"
     )
+    bulk: Bulk = group(Bulk, "many machines")
 
 
 def run(args: Arguments, console: Console) -> None:
     """Anonymise a folder, or verify one."""
-    if args.out is not None:
+    stopped = None
+    if args.bulk.executor == "ray":
+        if args.out is None:
+            raise UsageError("OUT is missing", hint="--executor ray anonymises; --verify looks again while it does")
+        report, stopped = _anonymize_on_ray(args, args.out, console)
+    elif stores := [place for place in (args.folder, args.out) if place is not None and is_remote(place)]:
+        raise UsageError(f"{address(stores[0])} is in a store", hint="--executor ray works on stores")
+    elif args.out is not None:
         report = _anonymize(args, args.out, console)
     elif args.verify:
         report = _verify(args, console)
     else:
         raise UsageError("OUT is missing", hint="without OUT, --verify looks at a folder that is there already")
-    console.emit(report, _render(report), _error(report))
+    console.emit(report, _render(report), stopped or _error(report))
 
 
 def _anonymize(args: Arguments, out: Path, console: Console) -> AnonymizeReport:
     items = find_items(args.folder, args.mattes.form)
     boxes = {} if args.boxes is None else read_boxes(args.boxes, (item.name for item in items))
-    settings = Settings(
-        detectors=tuple(dict.fromkeys(args.detector)) or (CASCADE,), keep_faceless=args.no_face == "keep",
-        verifier=args.verifier if args.verify else None, stored=args.mattes.form,
-    )  # fmt: skip
+    settings = _settings(args)
     output = Output(out)
     output.prepare(args.folder, alphas=any(item.alpha is not None for item in items))
     jobs = [Job(item, boxes.get(item.name)) for item in items]
@@ -96,8 +107,37 @@ def _anonymize(args: Arguments, out: Path, console: Console) -> AnonymizeReport:
     with counting(console, "anonymise") as progress:
         made = work.anonymize_all(left, output, settings, args.workers, progress)
     report = summarise(out, settings, [*records, *made], len(records))
-    write_report(report)
+    write_report(report, out)
     return report
+
+
+def _anonymize_on_ray(args: Arguments, out: Path, console: Console) -> tuple[AnonymizeReport, P3MEdgeError | None]:
+    """The same by Ray's workers, from and to folders or stores; and why it was stopped, if it was."""
+    if args.workers is not None:
+        raise UsageError("--workers is for this machine", hint="--ray-workers are those of --executor ray")
+    bulk.check_places([args.folder], out)
+    items, settings = find_portraits(args.folder, args.mattes.form), _settings(args)
+    if args.boxes is not None:
+        items = with_boxes(items, read_boxes(args.boxes, (item.name for item in items)))
+    if not is_remote(out):
+        Output(out).prepare(args.folder, alphas=any(len(item.inputs) > 1 for item in items))
+    open_detectors(settings)  # what is wrong with them is said here, and not by every worker
+    records: list[Record] = []
+    work = AnonymizeWork(address(out), settings)
+    done, stopped = bulk.process(work, out, items, records.append, console, args.bulk, force=args.force)
+    report = summarise(bulk.place(out), settings, records, done)
+    with temporary_folder() as folder:
+        write_report(report, folder)
+        for name in ("report.json", "report.md"):
+            Store(address(out)).put(folder / name, name)
+    return report, stopped
+
+
+def _settings(args: Arguments) -> Settings:
+    return Settings(
+        detectors=tuple(dict.fromkeys(args.detector)) or (CASCADE,), keep_faceless=args.no_face == "keep",
+        verifier=args.verifier if args.verify else None, stored=args.mattes.form,
+    )  # fmt: skip
 
 
 def _verify(args: Arguments, console: Console) -> AnonymizeReport:
@@ -105,7 +145,7 @@ def _verify(args: Arguments, console: Console) -> AnonymizeReport:
     with counting(console, "verify") as progress:
         records = work.verify_all(items, args.folder, args.verifier, args.workers, progress)
     report = summarise(args.folder, None, records)
-    write_report(report, "verify-report")
+    write_report(report, args.folder, "verify-report")
     return report
 
 

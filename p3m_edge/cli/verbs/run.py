@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 from p3m_edge.atomic import is_aside
-from p3m_edge.cli import videos
+from p3m_edge.bulk.matte import MatteWork, find_pictures, read_artefact
+from p3m_edge.bulk.store import address, is_remote
+from p3m_edge.cli import bulk, videos
 from p3m_edge.cli.default_artefact import default_artefact
 from p3m_edge.cli.options import argument, given, group, option
-from p3m_edge.cli.options.shared import Runtime
+from p3m_edge.cli.options.shared import Bulk, Runtime
 from p3m_edge.cli.options.values import SIZE, Size, gigabytes, people, pixels, real, share
 from p3m_edge.cli.ui import Console, Part, progress
 from p3m_edge.cli.verbs import unfinished
@@ -22,7 +24,7 @@ from p3m_edge.data.recipe import make_folder
 from p3m_edge.errors import InputError, P3MEdgeError, UsageError
 from p3m_edge.imageio import MAX_PIXELS, Picture
 from p3m_edge.manifest import MANIFEST, REJECTED_SUFFIX, Manifest
-from p3m_edge.pictures.batch import Job, Outcome, identities, matte_all
+from p3m_edge.pictures.batch import RESULTS_EXIST, Job, Outcome, identities, matte_all
 from p3m_edge.pictures.memory import EFFECTS, Budget
 from p3m_edge.pictures.results import KINDS, Recipe, read_background
 from p3m_edge.pictures.sources import (
@@ -57,6 +59,7 @@ p3m-edge run clip.mp4 --out clip-beach.mp4 --background beach.mp4
 p3m-edge run clip.mp4 --out clip-cut.mov --cutout
 p3m-edge run clip.mp4 --out layers --layers --resume
 p3m-edge run frames --rate 25 --out clip.mp4 --background white
+p3m-edge run s3://bucket/photos --recursive --out s3://bucket/mattes --executor ray
 """
 _FEW = 5  # up to so many pictures, each one's files are listed, and what must be known about them
 _OF_VIDEOS = ("codec", "layers", "mute", "no_stabilise")
@@ -70,7 +73,7 @@ class RunReport:
     artefact: Path
     target: str
     trained: bool
-    out: Path
+    out: Path | str
     done: int
     skipped: int
     failed: int
@@ -170,6 +173,7 @@ class Arguments:
     )
     size: Size | None = option(f"the default artefact's input size, multiples of 32 (default: {SIZE})")
     runtime: Runtime = group(Runtime)
+    bulk: Bulk = group(Bulk, "many machines")
 
     def kinds(self) -> tuple[str, ...]:
         """Which results are made of each picture."""
@@ -195,7 +199,10 @@ class Arguments:
         if not words:
             of = "" if chosen is None else f" for the artefact {chosen}"
             raise UsageError(f"no pictures were named{of}", hint="see: p3m-edge run --help")
-        if chosen is None and not any(map(os.path.exists, words)):
+        stores = [word for word in words if is_remote(word)]
+        if stores and self.bulk.executor == "local":
+            raise UsageError(f"{address(stores[0])} is in a store", hint="--executor ray takes pictures from stores")
+        if chosen is None and not stores and not any(map(os.path.exists, words)):
             raise InputError(f"{words[0]} does not exist" if len(words) == 1 else "none of the inputs exists")
         return chosen, words
 
@@ -231,6 +238,11 @@ def run(args: Arguments, console: Console) -> None:
     if args.resume and args.force:
         raise UsageError("--resume leaves the results of pictures alone, and --force replaces them")
     recipe = Recipe(args.kinds(), behind, args.force, args.people, effect)
+    if args.bulk.executor == "ray":
+        _run_on_ray(args, chosen, words, recipe, (budget.max_pixels, memory, more), console)
+        return
+    if is_remote(args.out):
+        raise UsageError(f"{address(args.out)} is in a store", hint="--executor ray writes to stores")
     hint: Hint = "throughput"
     if args.watch:
         rounds = watch(words, recursive=args.recursive)
@@ -250,6 +262,27 @@ def run(args: Arguments, console: Console) -> None:
                 raise
             ended = error
     done.tell(ended)
+
+
+def _run_on_ray(
+    args: Arguments, chosen: Path | None, words: Sequence[Path], recipe: Recipe, limits: tuple[int, int | None, int],
+    console: Console,
+) -> None:  # fmt: skip
+    """Matte the pictures by Ray's workers, and report as without it."""
+    if args.watch or args.pages == "all":
+        raise UsageError(f"{'--watch' if args.watch else '--pages all'} is not for --executor ray")
+    bulk.check_places(words, args.out)
+    items, found = find_pictures(words, recipe, recursive=args.recursive)
+    with _opened(args, chosen, console) as matting:  # what is wrong with it is said here, and not by every worker
+        folder, manifest, device = matting.folder, matting.manifest, args.runtime.device
+    files = read_artefact(folder)
+    work = MatteWork(address(args.out), files, replace(recipe, force=True), limits, args.resize, device)
+    done = _Done(args, console, chosen or folder, manifest)
+    done.left_out = len(found.own)
+    for path, reason in found.failures:
+        done.add(Outcome(path, "failed", reason=reason))
+    _, stopped = bulk.process(work, args.out, items, done.add, console, args.bulk, args.runtime, force=args.force)
+    done.tell(None, stopped)
 
 
 def _warn_of(background: object, console: Console) -> None:
@@ -293,15 +326,15 @@ class _Done:
             why = f": {outcome.reason}" if outcome.reason else ""
             self.console.note(f"{outcome.input}: {outcome.status}{why}")
 
-    def tell(self, ended: KeyboardInterrupt | None) -> None:
-        """The report; it raises what ended the run, or says that pictures failed."""
+    def tell(self, ended: KeyboardInterrupt | None, stopped: P3MEdgeError | None = None) -> None:
+        """The report; it raises what ended or stopped the run, or says that pictures failed."""
         _tell_remarks(self._outcomes, self.console)
         count, manifest = Counter(outcome.status for outcome in self._outcomes), self._manifest
         report = RunReport(
-            self._artefact, manifest.target, manifest.model.trained, self.args.out, count["done"], count["skipped"],
-            count["failed"], self.left_out, tuple(self._outcomes),
+            self._artefact, manifest.target, manifest.model.trained, bulk.place(self.args.out), count["done"],
+            count["skipped"], count["failed"], self.left_out, tuple(self._outcomes),
         )  # fmt: skip
-        error = None if ended else _error(report)
+        error = stopped or (None if ended else _error(report))
         self.console.emit(replace(report, pictures=()) if self.console.lines else report, _render(report), error)
         if ended:
             raise ended
@@ -343,7 +376,8 @@ def _render(report: RunReport) -> Iterator[Part]:
     if report.failed and len(report.pictures) > 1:
         failed = (picture for picture in report.pictures if picture.status == "failed")
         yield table("failed", "input|why", (Styled((str(p.input), p.reason or ""), "red") for p in failed))
-    exist = " (their results exist; --force replaces them)" if report.skipped else ""
+    skipped = {picture.reason for picture in report.pictures if picture.status == "skipped"}
+    exist = " (their results exist; --force replaces them)" if skipped == {RESULTS_EXIST} else ""
     left_out = f", {report.left_out} earlier results left out" if report.left_out else ""
     counts = f"{report.done} done, {report.skipped} skipped{exist}, {report.failed} failed{left_out}"
     yield f"{counts}; results in {report.out}"

@@ -18,7 +18,7 @@ from p3m_edge.table import Table
 class AnonymizeReport:
     """Counts of pictures, and their records, sorted by name."""
 
-    out: Path
+    out: Path | str
     settings: Settings | None  # None: finished pictures were looked at again, and no more
     done: int
     review: int  # for a person to look at
@@ -29,7 +29,9 @@ class AnonymizeReport:
     pictures: tuple[Record, ...]
 
 
-def summarise(out: Path, settings: Settings | None, records: Sequence[Record], resumed: int = 0) -> AnonymizeReport:
+def summarise(
+    out: Path | str, settings: Settings | None, records: Sequence[Record], resumed: int = 0
+) -> AnonymizeReport:
     """Count the records of a run."""
     count = Counter(record.status for record in records)
     return AnonymizeReport(
@@ -40,10 +42,10 @@ def summarise(out: Path, settings: Settings | None, records: Sequence[Record], r
     )  # fmt: skip
 
 
-def write_report(report: AnonymizeReport, stem: str = "report") -> None:
+def write_report(report: AnonymizeReport, out: Path, stem: str = "report") -> None:
     """Write both files into the output folder, without saying where that lies."""
-    write_json(report.out / f"{stem}.json", replace(report, out=Path()), indent=1)
-    atomic_write(report.out / f"{stem}.md", _markdown(report).encode("utf-8", "backslashreplace"))
+    write_json(out / f"{stem}.json", replace(report, out=Path()), indent=1)
+    atomic_write(out / f"{stem}.md", _markdown(report).encode("utf-8", "backslashreplace"))
 
 
 def _markdown(report: AnonymizeReport) -> str:

@@ -34,11 +34,16 @@ def anonymize_all(
     An :class:`InputError` or a :class:`MissingError` says that a detector cannot be opened: nothing was begun. With an
     :class:`OutputError`, a result cannot be written: nothing further is begun.
     """
+    open_detectors(settings)
+    return parallel_map(partial(anonymize_one, output, settings), jobs, workers=workers, progress=progress)
+
+
+def open_detectors(settings: Settings) -> None:
+    """Open all that settings name, or raise as :func:`anonymize_all`."""
     for spec in settings.detectors:
         open_detector(spec)
     if settings.verifier is not None:
         open_detector(settings.verifier, again=True)
-    return parallel_map(partial(_anonymize, output, settings), jobs, workers=workers, progress=progress)
 
 
 def verify_all(
@@ -64,7 +69,7 @@ def find_anonymised(folder: Path) -> tuple[Item, ...]:
     return sets.find_items(folder)
 
 
-def _anonymize(output: Output, settings: Settings, job: Job) -> Record:
+def anonymize_one(output: Output, settings: Settings, job: Job) -> Record:
     """Anonymise a picture, or put it into review; the record comes last."""
     item = job.item
     record = Record(item.name, item.image.name, "failed", settings=settings, by_hand=job.boxes)
