@@ -50,8 +50,9 @@ FP16 = Limits(
 )  # fmt: skip
 INT8 = Limits(logits_mean=None, local_mean=1e-1, pixel_tolerance=1e-1, pixel_share=3e-1, flips=3e-1)
 """Wide: what an INT8 artefact is worth is measured on pictures (:mod:`p3m_edge.export.quantize.accuracy`). These limits
-are for the golden vectors, to tell a broken file or engine from a sound one on any machine. Noise is one of them, which
-is far from all that INT8 is calibrated for: sound artefacts flip up to 16 % of its pixels."""
+tell a broken file from a sound one, of any network. Noise is one of the pictures, which is far from all that INT8 is
+calibrated for: sound artefacts flip up to 16 % of its pixels. What tells a broken engine from a sound one are narrower
+limits, which an artefact gets from its own errors (:func:`p3m_edge.export.parity.lasting_limits`)."""
 
 CALIBRATION_PICTURES = 128
 """What INT8 is calibrated with, if nothing else is said; of a folder with fewer pictures, all."""

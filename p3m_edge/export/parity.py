@@ -15,12 +15,17 @@ from p3m_edge.export.formats import Headroom, format_of
 from p3m_edge.export.session import ExportSession
 from p3m_edge.manifest import Manifest
 from p3m_edge.manifest_schema import ParityItem, ParityRecord
-from p3m_edge.runtimes import golden
+from p3m_edge.runtimes import emulation, golden
 from p3m_edge.runtimes.contract import Images
-from p3m_edge.targets import Limits, Target
+from p3m_edge.targets import FP16, TARGETS, Limits, Target
 
 MINIMUM_HEADROOM = 4.0
 """How many times larger results in half precision could be before one overflows: other pictures have other ranges."""
+BETWEEN_PROCESSORS = 2.0
+"""How many times the errors of this machine those of another may be, in 8 bits, besides half precision's limits. Of
+artefacts whose products do not saturate they were 1.2 times as large at most, on x86 with and without AVX2 and on ARM;
+where products saturate, more than 3 times as large, which is outside (docs/arm.md)."""
+_LIMITED = ("local_mean", "local_share", "flips", "alpha_mean", "mse", "grad_mean")  # by half precision's limits
 _GOLDEN_PICTURES = 2  # the bundled portrait and noise: a user's pictures do not travel with the artefact
 
 
@@ -65,7 +70,8 @@ def check(
 ) -> ParityRecord:
     """Run every parity picture through the artefact in ``folder`` and hold the differences against the limits.
 
-    Every size is held against them, and where mattes are smoothed, also frames in a row.
+    Every size is held against them, and where mattes are smoothed, also frames in a row. The limits of the record are
+    those that the artefact has to keep from then on; in 8 bits they are narrower (:func:`lasting_limits`).
     """
     differences, items = [], []
     headroom = Headroom()
@@ -87,7 +93,24 @@ def check(
             f"{headroom.at}: {headroom.value:.2g} times its result overflows half precision, and other pictures may "
             f"give more: wanted is {MINIMUM_HEADROOM:g}",
         )
-    return ParityRecord(not failures, gate, tuple(items), failures, loosened, headroom.value)
+    kept = gate if failures else lasting_limits(TARGETS[manifest.target], gate, verdict.items)
+    return ParityRecord(not failures, kept, tuple(items), failures, loosened, headroom.value)
+
+
+def lasting_limits(target: Target, gate: Limits, items: tuple[golden.Difference, ...]) -> Limits:
+    """What an artefact that passed the gate has to keep on any machine: in 8 bits, not much more than its own errors.
+
+    The gate of 8 bits takes all sound networks, and also an engine that swaps red and blue or moves the channels of one
+    convolution. Where the engine is not one for processors, the gate stays: how much errors differ there is not known.
+    """
+    if not target.needs_calibration or target.engine not in emulation.ENGINES:
+        return gate
+    worst, narrower = golden.worst(items), dict[str, float]()
+    for error in worst.keys() & _LIMITED:
+        name = "pixel_share" if error == "local_share" else error
+        most, before = BETWEEN_PROCESSORS * worst[error] + getattr(FP16, name), getattr(gate, name)
+        narrower[name] = most if before is None else min(before, most)
+    return dataclasses.replace(gate, **narrower)
 
 
 def _item(difference: golden.Difference, wanted: NDArray[np.float32], found: NDArray[np.float32]) -> ParityItem:

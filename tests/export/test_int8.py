@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -31,6 +32,7 @@ from p3m_edge.export.formats.onnx import format as onnx_format
 from p3m_edge.export.graph.qdq import OPERATORS, QDQ, depthwise, part_name, parts_of, quantised
 from p3m_edge.export.graph.ranges import activation_ranges, check_finite
 from p3m_edge.export.graph.reference import exact_run
+from p3m_edge.export.parity import BETWEEN_PROCESSORS, lasting_limits
 from p3m_edge.export.quantize import UnfitError
 from p3m_edge.export.quantize.accuracy import (
     CLIPS,
@@ -46,7 +48,7 @@ from p3m_edge.export.session import ExportSession
 from p3m_edge.manifest_schema import AccuracyRecord
 from p3m_edge.model import build
 from p3m_edge.model.deploy import Deploy
-from p3m_edge.runtimes import Matting
+from p3m_edge.runtimes import Matting, golden
 from tests.calibrating import Given, Ranges
 from tests.portraits import portrait, write_set
 
@@ -539,11 +541,14 @@ def quantised_artefacts(once):
     return once("int8", make)
 
 
+def built(artefacts: Path, target: str) -> Path:
+    """The artefact, whether it met the gate of its accuracy or not."""
+    return next(path for path in (artefacts / target, artefacts / f"{target}.rejected") if path.exists())
+
+
 @pytest.mark.parametrize("target", INT8)
 def test_the_manifest_says_how_it_came_about(quantised_artefacts, target):
-    folder = next(
-        path for path in (quantised_artefacts / target, quantised_artefacts / f"{target}.rejected") if path.exists()
-    )
+    folder = built(quantised_artefacts, target)
     manifest = manifests.read(folder, allow_rejected=True)
     record = manifest.quantization
     assert record is not None
@@ -578,6 +583,92 @@ def test_an_app_runs_it_and_the_golden_vectors_hold(quantised_artefacts):
             assert matting.selftest().passed
             alpha = matting(portrait(120, 160).image)
         assert alpha.shape == (120, 160)
+
+
+WORST = ("local_mean", "local_share", "flips", "alpha_mean", "mse", "grad_mean")
+
+
+@pytest.mark.parametrize("target", INT8)
+def test_the_limits_of_an_artefact_are_a_little_above_its_own_errors(quantised_artefacts, target):
+    manifest = manifests.read(built(quantised_artefacts, target), allow_rejected=True)
+    assert manifest.parity is not None
+    limits, table = manifest.parity.limits, targets.INT8
+    worst = {name: max(getattr(item, name) for item in manifest.parity.items) for name in WORST}
+    assert (limits.pixel_tolerance, limits.logits_mean) == (table.pixel_tolerance, None)
+    for name, error in (("local_mean", "local_mean"), ("pixel_share", "local_share"), ("flips", "flips")):
+        assert worst[error] < getattr(limits, name) <= getattr(table, name)
+    for name in ("alpha_mean", "mse", "grad_mean"):
+        assert getattr(limits, name) == BETWEEN_PROCESSORS * worst[name] + getattr(targets.FP16, name)
+
+
+Change = Callable[[np.ndarray], np.ndarray]
+WRONG: dict[str, tuple[str, Change]] = {
+    "red for blue": ("network.encoder.stem.", lambda values: values[:, ::-1]),
+    "channels moved": ("network.global_decoder.stage4.", lambda values: np.roll(values, 1, axis=0)),
+    "kernels mirrored": ("network.global_decoder.stage3.", lambda values: values[..., ::-1]),
+}
+"""What engines do wrong in a convolution of a part, and the weights with which a sound one does the same."""
+
+
+def with_weights(model: onnx.ModelProto, part: str, change: Change) -> onnx.ModelProto:
+    """A graph whose first convolution of a part, with kernels of more than one pixel, has changed weights."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    constants = {each.name: each for each in changed.graph.initializer}
+    source = {each.output[0]: each.input[0] for each in changed.graph.node if each.op_type == "DequantizeLinear"}
+    names = [
+        source.get(node.input[1], node.input[1])
+        for node in changed.graph.node if node.op_type == "Conv" and node.name.startswith(part)
+    ]  # fmt: skip
+    name = next(name for name in names if constants[name].dims[-1] > 1)
+    values = numpy_helper.to_array(constants[name])
+    constants[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(values)), name))
+    return changed
+
+
+def test_the_limits_tell_a_wrong_engine_from_one_that_rounds_otherwise(mobile):
+    """Decoders in 8 bits. The errors are those of the exact form of the graph, as on a processor that has no 8-bit
+    products; those of this processor are within the limits, and a wrong engine's are not, which the table's limits let
+    pass.
+    """
+    model, images, ranges = mobile
+    kept = [node for part, nodes in parts_of(model).items() if ".encoder." in part for node in nodes]
+    eight = quantised(model, ranges, "u8s8", kept, seven_bits=True)
+    noise = np.random.default_rng(0).integers(0, 256, images[0].shape, dtype=np.uint8)
+    reference = exact_run(model.SerializeToString())
+
+    def items(run: Callable[[np.ndarray], Any]) -> tuple[golden.Difference, ...]:
+        pictures = {"portrait": images[0], "noise": noise}
+        return tuple(golden.compare(name, reference(each), run(each), 0.1) for name, each in pictures.items())
+
+    def here(graph: onnx.ModelProto) -> tuple[golden.Difference, ...]:
+        session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        return items(lambda image: dict(zip(names, session.run(None, {"image": image}), strict=True)))
+
+    table = targets.INT8
+    limits = lasting_limits(targets.get("onnx-int8"), table, items(exact_run(eight.SerializeToString())))
+    assert golden.judge(here(eight), limits).failures == ()
+    for how, (part, change) in WRONG.items():
+        found = here(with_weights(eight, part, change))
+        assert golden.judge(found, table).passed, how
+        assert not golden.judge(found, limits).passed, how
+
+
+@pytest.mark.parametrize("name", ["onnx-fp16", "coreml-w8a8", "coreml-int8", "trt-int8"])
+def test_other_targets_keep_the_limits_of_their_gate(name):
+    """Errors of half precision are granted already; how much those of other devices differ is not known."""
+    item = golden.Difference("x", None, 0.01, 0.01, 0.01, 0.01, 1.0, 0.01, 0.01, 0.01)
+    limits = targets.get(name).limits
+    assert lasting_limits(targets.get(name), limits, (item,)) == limits
+
+
+def test_an_artefact_of_alpha_alone_has_narrower_limits_of_it():
+    item = golden.Difference("x", None, None, None, None, 0.01, 1.0, 0.02, 0.001, 0.0001)
+    limits = lasting_limits(targets.get("litert-int8"), targets.INT8, (item,))
+    assert (limits.pixel_share, limits.flips) == (targets.INT8.pixel_share, targets.INT8.flips)
+    assert limits.alpha_mean == pytest.approx(0.022)
+    assert limits.mse == pytest.approx(0.003)
 
 
 def test_the_hardest_pictures(mobile):

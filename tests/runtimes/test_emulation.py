@@ -110,13 +110,17 @@ def with_emulator(folder: Path, script: str) -> Path:
     return folder
 
 
+def failing_on_max(folder: Path) -> Path:
+    """An emulator that starts this machine's Python, and dies on one of the processors."""
+    python = f'unset PYTHONHOME; [ "$2" != max ] || kill -ILL $$; shift 5; exec {shlex.quote(sys.executable)} "$@"'
+    return with_emulator(folder, f'[ "$6" != --version ] || exit 0\n{python}')
+
+
 @posix
 def test_what_passes_and_what_fails_is_written_into_the_manifest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The emulator starts this machine's Python, and dies on one of the processors."""
-    python = f'unset PYTHONHOME; [ "$2" != max ] || kill -ILL $$; shift 5; exec {shlex.quote(sys.executable)} "$@"'
-    place = with_emulator(tmp_path / "emulation", f'[ "$6" != --version ] || exit 0\n{python}')
+    place = failing_on_max(tmp_path / "emulation")
     folder = make_artefact(tmp_path / "artefact", level="program")
     command = ["verify", str(folder), "--emulation", str(place), "--threads", "1", "--json", "--emulate"]
     assert main([*command, "aarch64:cortex-a72"]) == 0
@@ -134,6 +138,22 @@ def test_what_passes_and_what_fails_is_written_into_the_manifest(
     manifests.check_files(manifest, folder)
     assert main(["inspect", str(folder)]) == 0
     assert "SIGILL" in capsys.readouterr().out
+
+
+@posix
+@pytest.mark.full
+def test_an_export_says_on_which_processor_its_artefact_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    place = failing_on_max(tmp_path / "emulation")
+    command = ["export", "--arch", "mobile", "--standin", "--target", "onnx-fp32", "--size", "64x64"]
+    emulated = ["--emulation", str(place), "--emulate", "aarch64:cortex-a72,max"]
+    assert main([*command, "--out", str(tmp_path / "out"), *emulated]) == 0
+    assert "FAILED on an emulated max: " in capsys.readouterr().err
+    good, bad = manifests.read(tmp_path / "out" / "onnx-fp32").verified.emulated
+    assert (good.processor, good.passed) == ("cortex-a72", True)
+    assert (bad.processor, bad.passed) == ("max", False)
 
 
 @posix
