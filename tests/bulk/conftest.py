@@ -26,6 +26,13 @@ def artefact(once: Callable[..., Path]) -> Path:
     return once("bulk-artefact", lambda folder: make_artefact(folder / "onnx")) / "onnx"
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray keeps a token there."""
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
 def write_pictures(folder: Path, count: int, height: int = 40, width: int = 60) -> Path:
     """Different pictures, by number."""
     folder.mkdir(parents=True, exist_ok=True)
