@@ -144,6 +144,12 @@ class ExportSession:
         return programs.trace(self._deployed, *self.size, self.request.smoothing)
 
     @cached_property
+    def program_without_booleans(self) -> torch.export.ExportedProgram:
+        """The same with a fusion that has no booleans."""
+        deploy = Deploy(self.network, self.request.outputs, self.request.unpool, booleans=False)
+        return programs.trace(deploy, *self.size)
+
+    @cached_property
     def _deployed(self) -> Deploy:
         return Deploy(self.network, self.request.outputs, self.request.unpool)
 

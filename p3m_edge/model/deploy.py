@@ -22,7 +22,7 @@ from p3m_edge.manifest_schema import OutputName, Unpool
 from p3m_edge.model.cells import assembled, spread
 from p3m_edge.model.decoder import GlobalOutput, LocalDecoder
 from p3m_edge.model.layers import ConvUnit, Encoder, PoolingEncoder, StemOutput
-from p3m_edge.model.p3mnet import ENCODERS, IMAGENET_MEAN, IMAGENET_STD, P3MNet, fuse
+from p3m_edge.model.p3mnet import ENCODERS, IMAGENET_MEAN, IMAGENET_STD, P3MNet, fuse, fuse_by_arithmetic
 from p3m_edge.model.unpool import Lowering, Phases, lowering, pool_phases, unpool_phases
 
 Outputs = Literal["all", "alpha"]
@@ -52,12 +52,15 @@ class Deploy(nn.Module):
     """The deployable network, in float32 and evaluation mode. The network it is made from is not changed.
 
     It gives ``outputs`` (``all``, or ``alpha`` alone); ``unpool`` says how poolings and unpoolings are written, see
-    :func:`p3m_edge.model.unpool.lowering`. Raises :class:`UsageError` as :func:`unpooling` does.
+    :func:`p3m_edge.model.unpool.lowering`; with ``booleans`` off, the fusion has none, and the same values. Raises
+    :class:`UsageError` as :func:`unpooling` does.
     """
 
     mean: Tensor
 
-    def __init__(self, network: P3MNet, outputs: Outputs = "all", unpool: Lowering = "select") -> None:
+    def __init__(
+        self, network: P3MNet, outputs: Outputs = "all", unpool: Lowering = "select", *, booleans: bool = True
+    ) -> None:
         super().__init__()
         form = unpooling(network.arch, unpool)
         network = copy.deepcopy(network).float().eval().requires_grad_(requires_grad=False)
@@ -67,6 +70,7 @@ class Deploy(nn.Module):
         self.outputs = outputs
         self.unpool = unpool
         self.cell = network.cell
+        self.fuse = fuse if booleans else fuse_by_arithmetic
         self.network = PhaseForm(network) if form == "select" else network
         self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1))
         self.float().eval()  # all of it, whatever the script's default dtype
@@ -76,7 +80,7 @@ class Deploy(nn.Module):
         with lowering(self.unpool):
             # The mean is subtracted here and not in the stem's bias, because the stem pads with zeros after it.
             coarse, local_alpha = self.network.predict(image.permute(0, 3, 1, 2).to(torch.float32) - self.mean)
-        alpha = assembled(fuse(coarse.logits, local_alpha), self.cell)
+        alpha = assembled(self.fuse(coarse.logits, local_alpha), self.cell)
         if self.outputs == "alpha":
             return alpha
         return DeployOutput(alpha, assembled(local_alpha, self.cell), spread(coarse.logits, self.cell))

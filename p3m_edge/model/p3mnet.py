@@ -137,6 +137,18 @@ def fuse(global_logits: Tensor, local_alpha: Tensor) -> Tensor:
     return local_alpha * is_unknown.to(local_alpha.dtype) + is_foreground.to(local_alpha.dtype)
 
 
+def fuse_by_arithmetic(global_logits: Tensor, local_alpha: Tensor) -> Tensor:
+    """The values of :func:`fuse` without booleans, which LiteRT's delegates for graphics processors refuse.
+
+    ``floor`` makes -1 of every difference below 0 that was clamped to -1..0, however small, and 0 of all others. That
+    is exact, because the difference of two numbers in floating point is 0 only where they are equal.
+    """
+    background, unknown, foreground = global_logits[:, 0:1], global_logits[:, 1:2], global_logits[:, 2:3]
+    in_foreground = torch.floor((torch.maximum(background, unknown) - foreground).clamp(-1, 0))
+    not_in_background = torch.floor((background - torch.maximum(unknown, foreground)).clamp(-1, 0))
+    return local_alpha * (in_foreground - not_in_background) - in_foreground
+
+
 def _check(x: Tensor) -> None:
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else f"a {type(x).__name__}"

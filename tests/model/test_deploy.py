@@ -155,6 +155,13 @@ def test_alpha_alone_is_the_same_alpha():
         torch.testing.assert_close(alone, Deploy(network)(image).alpha, rtol=0, atol=0)
 
 
+def test_a_fusion_without_booleans_is_the_same_alpha(pair):
+    network, deploy = pair
+    image = frames()
+    with torch.inference_mode():
+        torch.testing.assert_close(Deploy(network, booleans=False)(image), deploy(image), rtol=0, atol=0)
+
+
 def test_nearest_is_another_network():
     network = shared_standin("r34")
     image = frames()

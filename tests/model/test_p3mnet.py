@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from p3m_edge.errors import InputError, UsageError
 from p3m_edge.model import ARCHS, build
 from p3m_edge.model.layers import ConvUnit
-from p3m_edge.model.p3mnet import ENCODERS, fuse
+from p3m_edge.model.p3mnet import ENCODERS, fuse, fuse_by_arithmetic
 from tests.networks import shared_standin
 
 
@@ -163,3 +163,26 @@ def test_fusion_gives_ties_to_the_lowest_class(logits):
     classes = torch.from_numpy(logits.argmax(1, keepdims=True))  # NumPy's argmax is the first
     expected = torch.where(classes == 1, local, (classes == 2).float())
     assert torch.equal(fuse(torch.from_numpy(logits), local), expected)
+
+
+NEAR = [float(value) for value in np.nextafter(np.float32(1), np.array([0, 2], np.float32))]
+TINY = float(np.finfo(np.float32).smallest_subnormal)
+
+
+@given(
+    hnp.arrays(
+        np.float32,
+        (2, 3, 4, 5),
+        elements=st.one_of(
+            st.sampled_from([-1.0, 0.0, -0.0, 1.0, *NEAR, TINY, -TINY]), st.floats(-(2.0**127), 2.0**127, width=32)
+        ),
+    )
+)
+@settings(max_examples=200)
+def test_fusion_by_arithmetic_is_the_same_to_the_bit(logits):
+    """With ties, with neighbours among the numbers, and with those that are nearly nothing or as large as can be."""
+    local = torch.rand(2, 4, 4, 5, generator=torch.Generator().manual_seed(0))
+    given = torch.from_numpy(logits)
+    assert torch.equal(fuse_by_arithmetic(given, local), fuse(given, local))
+    half = given.clamp(-6e4, 6e4).half()
+    assert torch.equal(fuse_by_arithmetic(half, local.half()), fuse(half, local.half()))

@@ -7,6 +7,7 @@ prints, patches PyTorch, and the compiler below it may end the process.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from p3m_edge.atomic import atomic_write
+from p3m_edge.errors import P3MEdgeError
 from p3m_edge.export.quiet import quiet
 from p3m_edge.runtimes.engines.litert import SIGNATURE
 from p3m_edge.workers.child import serve
@@ -48,7 +50,10 @@ class FrameForm(nn.Module):
 
 
 def convert(order: LiteRtOrder) -> None:
-    """Write the model; raises whatever litert-torch and PyTorch raise."""
+    """Write the model; raises whatever litert-torch and PyTorch raise.
+
+    An operator that LiteRT has nothing for is a :class:`P3MEdgeError` that names it, in place of a page of traces.
+    """
     os.environ["LITERT_TORCH_SHOW_PROGRESS"] = "n"
     with quiet():
         import litert_torch
@@ -60,8 +65,14 @@ def convert(order: LiteRtOrder) -> None:
         frame = torch.zeros(1, height, width, 3, dtype=torch.uint8)
         form = FrameForm(program, order.outputs)
         form.training = False  # an exported program has no other mode, and refuses to be told so
-        with torch.no_grad():
-            model = litert_torch.signature(SIGNATURE, form, sample_kwargs={order.image: frame}).convert()
+        try:
+            with torch.no_grad():
+                model = litert_torch.signature(SIGNATURE, form, sample_kwargs={order.image: frame}).convert()
+        except RuntimeError as error:
+            operator = re.search(r"Lowering not found: (\S+)", str(error))
+            if operator is None:
+                raise
+            raise P3MEdgeError(f"it has nothing for the operator {operator[1]}") from error
         atomic_write(order.out, model.model_content())
 
 

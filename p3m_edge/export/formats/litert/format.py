@@ -18,7 +18,7 @@ from p3m_edge.export.formats import Built, Format, QuantizationTraits, run_conve
 from p3m_edge.export.formats.litert.convert import LiteRtOrder
 from p3m_edge.export.formats.litert.kotlin import FILE, kotlin_source
 from p3m_edge.export.formats.litert.lint import refused
-from p3m_edge.export.formats.litert.parts import scopes_of
+from p3m_edge.export.formats.litert.parts import fusion_of, scopes_of
 from p3m_edge.export.formats.litert.quantise import HalfOrder, IntegerOrder
 from p3m_edge.export.formats.litert.ranges import activation_ranges
 from p3m_edge.export.graph import INPUT
@@ -46,15 +46,15 @@ class LiteRtFormat(Format):
     traits = QuantizationTraits("litert-quantizer")
 
     def trace(self, session: ExportSession) -> None:
-        """The network as PyTorch's operators."""
-        _ = session.program
+        """The network as PyTorch's operators, without the booleans that a GPU's delegate refuses."""
+        _ = session.program_without_booleans
 
     def build(self, session: ExportSession, target: Target, folder: Path) -> Built:
         """Write ``model.tflite``, Kotlin for it, and what a GPU would leave to the processor."""
         litert.require()
         with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as temporary:
             traced, model, half = (Path(temporary) / name for name in ("program.pt2", "single.tflite", "half.tflite"))
-            save(session.program, traced)
+            save(session.program_without_booleans, traced)
             order = LiteRtOrder(str(traced), str(model), INPUT, session.outputs)
             run_converter(CONVERTER, order, "litert-torch", f"the network ({session.network.arch})")
             if target.precision == "fp16":
@@ -91,7 +91,7 @@ class LiteRtFormat(Format):
                     lambda: activation_ranges(source, calibration.images("measuring ranges")),
                 )
                 table = {name: each[:2] if widest else each[2:] for name, each in found.items()}
-                scopes = scopes_of(source, session.program, kept)
+                scopes = (*scopes_of(source, session.program_without_booleans, kept), *fusion_of(source))
                 order = IntegerOrder(str(source), str(folder / target.model_file), table, scopes)
                 run_converter(QUANTIZER, order, "litert-quantizer", "the network", "quantise")
                 return self._built(session, target, folder, kept)

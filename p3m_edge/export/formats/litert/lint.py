@@ -1,8 +1,9 @@
 """What the GPU delegate of a device would leave to the processor, read from the model file; nothing is run.
 
-The tables are those of TensorFlow Lite's GPU delegate (``delegates/gpu/common/model_builder.cc``): its operators, and
-the rule that all that is computed is in floating point, or in 8 bits where it was told so. Newer delegates take more.
-A model with such operators still runs: what comes between them is handed to and fro, which costs time.
+The tables are those of TensorFlow Lite's GPU delegate (``delegates/gpu/common/model_builder.cc`` and
+``tools/versioning/gpu_compatibility.cc``): its operators, and the rule that all that is computed is in floating point,
+or in 8 bits where it was told so. Newer delegates take more. A model with such operators still runs: what comes between
+them is handed to and fro, which costs time.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from p3m_edge.export.formats.litert.schema import names, parse
 
 OPERATORS = frozenset({
     "ABS", "ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONCATENATION", "CONV_2D", "COS", "DEPTHWISE_CONV_2D",
-    "DEQUANTIZE", "DIV", "ELU", "EXP", "FULLY_CONNECTED", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "MAXIMUM",
-    "MAX_POOL_2D", "MEAN", "MINIMUM", "MIRROR_PAD", "MUL", "NEG", "PACK", "PAD", "POW", "PRELU", "QUANTIZE",
+    "DEQUANTIZE", "DIV", "ELU", "EXP", "FLOOR", "FULLY_CONNECTED", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC",
+    "MAXIMUM", "MAX_POOL_2D", "MEAN", "MINIMUM", "MIRROR_PAD", "MUL", "NEG", "PACK", "PAD", "POW", "PRELU", "QUANTIZE",
     "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "RELU", "RELU6", "RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR",
     "RSQRT", "SIN", "SLICE", "SOFTMAX", "SPACE_TO_DEPTH", "SPLIT_V", "SQRT", "SQUARE", "SQUARED_DIFFERENCE",
     "STRIDED_SLICE", "SUB", "SUM", "TANH", "TRANSPOSE", "TRANSPOSE_CONV",

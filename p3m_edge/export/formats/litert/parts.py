@@ -1,4 +1,4 @@
-"""Which operators of a LiteRT model belong to which part of the network.
+"""Which operators of a LiteRT model belong to which part of the network, and which to the fusion.
 
 litert-torch keeps no name of a module where the network was traced before. It keeps the weights, though: an operator
 belongs to the part whose weights it has, and one without weights to that of its input.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from p3m_edge.export.formats.litert.schema import parse
+from p3m_edge.export.formats.litert.schema import names, parse
 from p3m_edge.export.graph.program import place_of
 from p3m_edge.export.graph.qdq import part_name
 from p3m_edge.export.quantize import UnfitError
@@ -45,11 +46,43 @@ def scopes_of(model: Path, program: torch.export.ExportedProgram, parts: Sequenc
         own = [owners[key] for data in constants if data is not None and (key := _key(np.asarray(data))) in owners]
         part = next(iter(own), None) or next((part_of[place] for place in reversed(inputs) if place in part_of), "")
         part_of.update(dict.fromkeys(each.outputs, part))
-        found["".join(f"{body.tensors[place].name.decode()};" for place in each.outputs)] = part
+        found[_scope(body, each)] = part
     for part in parts:
         if part not in found.values():
             raise UnfitError(f"no operator of the LiteRT model has the weights of {part}, which cannot stay in float32")
     return tuple(scope for scope, part in found.items() if part in parts)
+
+
+def fusion_of(model: Path) -> tuple[str, ...]:
+    """The scopes of the operators that make alpha of the logits (:func:`p3m_edge.model.p3mnet.fuse_by_arithmetic`).
+
+    In 8 bits, differences of logits would be rounded to steps of which some are wider than their distance. ``FLOOR`` is
+    nowhere else in a network, so that they are what leads to it and what follows.
+    """
+    graph, kinds = parse(model), names("BuiltinOperator")
+    (body,) = graph.subgraphs
+    codes = [graph.operatorCodes[each.opcodeIndex] for each in body.operators]
+    named = [kinds[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in codes]
+    wanted: set[int] = set()  # results, by their places
+    found: set[int] = set()
+    for number, each in reversed([*enumerate(body.operators)]):
+        if named[number] == "FLOOR" or (named[number] in _BEFORE and wanted.intersection(each.outputs)):
+            found.add(number)
+            wanted.update(each.inputs)
+    made = {place for number in found for place in body.operators[number].outputs if named[number] == "FLOOR"}
+    for number, each in enumerate(body.operators):
+        if named[number] in _BEHIND and made.intersection(each.inputs):
+            found.add(number)
+            made.update(each.outputs)
+    return tuple(_scope(body, body.operators[number]) for number in sorted(found))
+
+
+_BEFORE, _BEHIND = frozenset({"MINIMUM", "MAXIMUM", "SUB"}), frozenset({"SUB", "MUL"})
+
+
+def _scope(body: Any, operator: Any) -> str:
+    """The scope of an operator, as the quantizer names it."""
+    return "".join(f"{body.tensors[place].name.decode()};" for place in operator.outputs)
 
 
 def _owners(program: torch.export.ExportedProgram) -> dict[bytes, str]:
