@@ -63,6 +63,7 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
+@pytest.mark.full
 def test_an_app_frozen_by_pyinstaller(installed: Path, artefacts: dict[str, Path]) -> None:
     pytest.importorskip("PyInstaller", reason="PyInstaller is not installed")
     with tempfile.TemporaryDirectory() as folder:  # half a gigabyte, which need not stay until the third run from now
