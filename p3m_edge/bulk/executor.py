@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from p3m_edge.atomic import reason
 from p3m_edge.bulk.plan import Item
 from p3m_edge.bulk.worker import Work, Worker
 from p3m_edge.errors import P3MEdgeError, needing
@@ -24,6 +26,7 @@ R = TypeVar("R")
 _SHARD = 16  # items
 _SHARDS_EACH = 4  # at least, for each worker, so that all end at about the same time
 _STORE = 256 * 2**20  # bytes of shared memory for items and results, of a cluster that is started here
+_PATIENCE = 10.0  # seconds, for a cluster that does not answer
 _ENDED = "the worker's process ended while it was at this picture"
 
 
@@ -91,7 +94,9 @@ def _start(ray: ModuleType, workers: int | None, cores: int) -> None:
     """Join the cluster that ``RAY_ADDRESS`` names, or start one on this machine."""
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of what Ray Data itself does
     own: dict[str, Any] = {}
-    if "RAY_ADDRESS" not in os.environ:
+    if "RAY_ADDRESS" in os.environ:
+        _check_listens(os.environ["RAY_ADDRESS"])
+    else:
         needed = max((workers or 0) * cores, usable_cores())
         own = {"address": "local", "num_cpus": needed, "include_dashboard": False, "object_store_memory": _STORE}
     try:
@@ -101,6 +106,18 @@ def _start(ray: ModuleType, workers: int | None, cores: int) -> None:
         raise P3MEdgeError(
             f"Ray cannot be started: {text}", hint="is RAY_ADDRESS right?" if not own else None
         ) from error
+
+
+def _check_listens(address: str) -> None:
+    """:class:`P3MEdgeError`: nothing listens at HOST:PORT, for which Ray would wait minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdecimal():  # auto, or a form that Ray knows
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        text = f"no Ray answers at RAY_ADDRESS={address}: {reason(error)}"
+        raise P3MEdgeError(text, hint="without RAY_ADDRESS, one is started on this machine") from error
 
 
 def _rows(

@@ -57,9 +57,7 @@ class MatteWork:
             for name, data in self.files.items():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_bytes(data)
-            with Matting(
-                folder, self.device, cores, "throughput", resize=self.resize, select=self.recipe.people
-            ) as net:
+            with Matting(folder, self.device, cores, "throughput", resize=self.resize) as net:
                 job = Job(net, folder, self.recipe, Budget(*self.limits), set())
                 full, stopped = threading.Event(), threading.Event()
                 # As folders have it: so many wait for the network.

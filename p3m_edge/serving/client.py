@@ -16,8 +16,10 @@ def matte(server: str, frame: NDArray[Any], model: str = "matting") -> NDArray[n
     """The alpha ``[H, W]`` (0..1) of a frame ``[H, W, 3]`` (uint8, BGR, as OpenCV gives it).
 
     Raises ``ValueError`` where the server is not there, or speaks no version 2 of the KServe protocol, or has another
-    model by that name.
+    model by that name; or where the frame is none.
     """
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.shape[2:] != (3,) or not frame.size:
+        raise ValueError("a frame is an array [H, W, 3] of uint8")
     connection = HTTPConnection(server, timeout=60)
     try:
         binary = "binary_tensor_data" in _ask(connection, "/v2").get("extensions", ())
@@ -27,7 +29,7 @@ def matte(server: str, frame: NDArray[Any], model: str = "matting") -> NDArray[n
             raise ValueError(f"{model} takes {image}, which is no frame")
         _, height, width, _ = image["shape"]
         if height < 0:  # any multiple of 32
-            height, width = frame.shape[0] // 32 * 32, frame.shape[1] // 32 * 32
+            height, width = (max(32, side // 32 * 32) for side in frame.shape[:2])
         pixels = cv2.cvtColor(cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
         sent: dict[str, Any] = {"name": image["name"], "datatype": "UINT8", "shape": [1, height, width, 3]}
         sent |= {"parameters": {"binary_data_size": pixels.nbytes}} if binary else {"data": pixels.ravel().tolist()}
@@ -57,12 +59,20 @@ def _ask(connection: HTTPConnection, path: str, head: bytes = b"", tail: bytes =
     return document
 
 
-if __name__ == "__main__":
-    address, source, out = sys.argv[1:]
+def main(words: list[str]) -> str | None:
+    """The error, if there is one."""
+    if len(words) != 3:
+        return __doc__
+    address, source, out = words
     read, picture = cv2.VideoCapture(int(source) if source.isdigit() else source).read()
     if not read:
-        sys.exit(f"{source} gives no frame")
+        return f"{source} gives no frame"
     try:
-        cv2.imwrite(out, np.rint(matte(address, picture) * 255).astype(np.uint8))
-    except ValueError as error:
-        sys.exit(str(error))
+        written = cv2.imwrite(out, np.rint(matte(address, picture) * 255).astype(np.uint8))
+    except (ValueError, cv2.error) as error:
+        return " ".join(str(error).split())
+    return None if written else f"{out} cannot be written"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -162,10 +163,21 @@ def test_what_ray_cannot_do_is_refused(artefact, tmp_path, command_line):
         (("--out", pictures / "out", "--executor", "ray"), "lie in each other"),
         (("--out", tmp_path / "out", "--executor", "ray", "--watch"), "--watch is not for --executor ray"),
         (("--out", tmp_path / "out", "--executor", "ray", "--max-failures", "2"), "is not a share"),
+        (("--out", tmp_path / "out", "--executor", "ray", "--ray-workers", "0"), "from 1 to"),
+        (("clip.mp4", "--out", tmp_path / "out", "--executor", "ray"), "is for pictures"),
     ):
         done = command_line("run", artefact, pictures, *options)
         assert (done.returncode, told in done.stderr) == (2, True), done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_where_no_ray_answers(artefact, tmp_path):
+    pictures = write_pictures(tmp_path / "in", 1)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    done = run("run", artefact, pictures, "--out", tmp_path / "out", *RAY, RAY_ADDRESS=address)
+    assert done.returncode == 1
+    assert f"error: no Ray answers at RAY_ADDRESS={address}: Connection refused" in done.stderr
 
 
 @pytest.mark.full

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from p3m_edge.errors import MissingError
 from p3m_edge.manifest import GOLDEN, MANIFEST
+from p3m_edge.serving import client
 from p3m_edge.serving.client import matte
 from p3m_edge.serving.repository import build
 from p3m_edge.serving.triton import Schedule
 from tests.artefacts import edit_manifest, make_artefact, picture, rehash, scale_constant
+from tests.portraits import ASTRONAUT
 from tests.serving import graphs
 
 pytest.importorskip("onnx")
@@ -188,28 +195,77 @@ SERVERS: dict[str, dict[str, bytes]] = {
 }
 
 
-@pytest.mark.parametrize("which", SERVERS)
-def test_the_client_says_so_where_a_server_speaks_another_version(which: str) -> None:
+@contextmanager
+def answering(answers: dict[str, bytes]) -> Iterator[str]:
+    """A server that gives these bodies, by path; its address."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = SERVERS[which].get(self.path)
+            body = answers.get(self.path)
             self.send_response(404 if body is None else 200)
             self.send_header("Content-Length", str(len(body or b"")))
             self.end_headers()
             self.wfile.write(body or b"")
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
 
         def log_message(self, *_message: object) -> None:
             pass
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        with pytest.raises(ValueError, match="by version 2 of the KServe protocol"):
-            matte(f"127.0.0.1:{server.server_address[1]}", picture(48, 48))
+        yield f"127.0.0.1:{server.server_address[1]}"
         server.shutdown()
 
 
-def test_the_client_says_so_where_no_server_is() -> None:
+def call(*words: object) -> subprocess.CompletedProcess[str]:
+    """The client as its users call it."""
+    return subprocess.run([sys.executable, client.__file__, *map(str, words)], capture_output=True, encoding="utf-8")
+
+
+@pytest.mark.parametrize("which", SERVERS)
+def test_the_client_says_so_where_a_server_speaks_another_version(which: str) -> None:
+    told = "by version 2 of the KServe protocol"
+    with answering(SERVERS[which]) as address, pytest.raises(ValueError, match=told):
+        matte(address, picture(48, 48))
+
+
+def test_the_client_writes_the_alpha_or_says_that_it_cannot(tmp_path: Path) -> None:
+    image = {"name": "image", "datatype": "UINT8", "shape": [-1, 32, 32, 3]}
+    alpha = {"outputs": [{"name": "alpha", "data": [0.2] * 1024}]}
+    answers = {"/v2": {}, "/v2/models/matting": {"inputs": [image]}, "/v2/models/matting/infer": alpha}
+    with answering({path: json.dumps(body).encode() for path, body in answers.items()}) as address:
+        assert call(address, ASTRONAUT, tmp_path / "alpha.png").returncode == 0
+        for out in (tmp_path / "none" / "alpha.png", tmp_path / "alpha.nothing"):
+            done = call(address, ASTRONAUT, out)
+            assert (done.returncode, bool(done.stderr), "Traceback" in done.stderr) == (1, True, False)
+    assert [path.name for path in tmp_path.iterdir()] == ["alpha.png"]
+    written = cv2.imread(str(tmp_path / "alpha.png"), cv2.IMREAD_GRAYSCALE)
+    assert written is not None
+    assert written.shape == (512, 512)
+    assert (written == 51).all()
+
+
+def test_the_client_says_so_where_no_server_is(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
     with pytest.raises(ValueError, match="refused"):
         matte(address, picture(48, 48))
+    for words, told in (
+        ([address, ASTRONAUT, tmp_path / "alpha.png"], "refused"),
+        ([address, tmp_path / "none.png", tmp_path / "alpha.png"], "gives no frame"),
+        ([address], "HOST:PORT"),
+    ):
+        done = call(*words)
+        assert (done.returncode, told in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
+    assert not (tmp_path / "alpha.png").exists()
+
+
+@pytest.mark.parametrize(
+    "frame", [None, np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)]
+)
+def test_the_client_says_what_is_no_frame(frame: Any) -> None:
+    with pytest.raises(ValueError, match="a frame is an array"):
+        matte("127.0.0.1:1", frame)

@@ -59,6 +59,20 @@ def test_the_page_mattes_the_webcam_as_python_does(browser: Browser, page: str, 
     assert {url for url in browser.requests if not url.startswith(page)} <= {"data:"}
 
 
+def test_nothing_of_the_last_picture_shows_through_a_transparent_one(
+    browser: Browser, page: str, tmp_path: Path
+) -> None:
+    open_page(browser, page)
+    see_through = np.full((40, 60, 4), 200, np.uint8)
+    see_through[:, 30:, 3] = 0
+    for number, picture in enumerate((np.full((40, 60, 3), 255, np.uint8), see_through), 1):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
+        give(browser, "file", tmp_path / f"{number}.png")
+        browser.wait(f"demo.shown === {number}")
+    frame, _ = latest(browser)
+    assert (frame[:, 30:] == 0).all()
+
+
 def test_a_picture_is_matted_composed_and_saved(browser: Browser, page: str, screenshots: Path, tmp_path: Path) -> None:
     open_page(browser, page)
     give(browser, "file", ASTRONAUT)

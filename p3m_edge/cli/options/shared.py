@@ -8,7 +8,7 @@ from typing import Literal
 
 from p3m_edge import shipped
 from p3m_edge.cli.options import option
-from p3m_edge.cli.options.values import share
+from p3m_edge.cli.options.values import integer, share
 from p3m_edge.data.sample import PLAIN, MatteForm, MattesTurned
 from p3m_edge.errors import UsageError, one_of
 from p3m_edge.imageio import MaskSource
@@ -41,7 +41,9 @@ class Bulk:
         "stores (s3://...); a further run goes on where one was that ended, by markers in --out",
         "local",
     )  # fmt: skip
-    ray_workers: int | None = option("how many (default: one for each core, or for --threads cores)")
+    ray_workers: int | None = option(
+        "how many (default: one for each core, or for --threads cores)", metavar="N", parse=integer(1, 100_000)
+    )
     max_failures: float | None = option(
         "stop when more than this share of the pictures failed (default: go on)", metavar="SHARE", parse=share
     )

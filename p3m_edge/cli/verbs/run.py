@@ -222,6 +222,8 @@ def run(args: Arguments, console: Console) -> None:
     if named or args.rate is not None:
         if args.watch:
             raise UsageError("--watch is for folders of pictures, and there is a video among the inputs")
+        if args.bulk.executor == "ray":
+            raise UsageError("--executor ray is for pictures, and there is a video among the inputs")
         shown = None if args.background is None else videos.read_behind(args.background, budget.max_pixels)
         _warn_of(shown, console)
         videos.run(args, words, shown, effect, lambda: _opened(args, chosen, console, args.people), console)

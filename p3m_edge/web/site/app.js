@@ -126,6 +126,7 @@ const taken = new OffscreenCanvas(1, 1);
 function grab(source, width, height) {
   if (taken.width !== width || taken.height !== height) Object.assign(taken, { width, height });
   const context = taken.getContext("2d", { alpha: false, willReadFrequently: true });
+  context.globalCompositeOperation = "copy"; // the last frame does not show through a transparent picture
   context.drawImage(source, 0, 0, width, height);
   return context.getImageData(0, 0, width, height);
 }
@@ -218,6 +219,7 @@ function stopCamera() {
 function nextFrame() {
   return new Promise((done) => {
     const take = (now, { captureTime } = {}) => {
+      if (!video.videoWidth) return; // it was stopped meanwhile, and nobody waits any more
       done({ frame: grab(video, video.videoWidth, video.videoHeight), at: captureTime ?? now });
     };
     if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(take);
