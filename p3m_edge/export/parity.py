@@ -22,9 +22,8 @@ from p3m_edge.targets import FP16, TARGETS, Limits, Target
 MINIMUM_HEADROOM = 4.0
 """How many times larger results in half precision could be before one overflows: other pictures have other ranges."""
 BETWEEN_PROCESSORS = 2.0
-"""How many times the errors of this machine those of another may be, in 8 bits, besides half precision's limits. Of
-artefacts whose products do not saturate they were 1.2 times as large at most, on x86 with and without AVX2 and on ARM;
-where products saturate, more than 3 times as large, which is outside (docs/arm.md)."""
+"""How many times the errors of this machine those of another may be, in 8 bits, besides half precision's limits: 1.2
+times were the most that sound engines gave, more than 3 times where products saturate (CHANGELOG.md)."""
 _LIMITED = ("local_mean", "local_share", "flips", "alpha_mean", "mse", "grad_mean")  # by half precision's limits
 _GOLDEN_PICTURES = 2  # the bundled portrait and noise: a user's pictures do not travel with the artefact
 
