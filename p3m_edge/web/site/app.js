@@ -244,6 +244,7 @@ async function play() {
       if (mine !== turn) return;
       next = begin();
       next.catch(() => {}); // it is awaited in the next round, or of no interest any more
+      await null; // a frame that is there goes to the worker before this one is drawn
       show(result);
       meter.add(result);
     }
