@@ -1,6 +1,6 @@
 """Pictures a second of ``p3m-edge run`` on a folder, without Ray and with it, on the same cores; start-up apart.
 
-    python -m p3m_edge.benchmarks.bulk ARTEFACT PICTURES [--count N] [--repeats N] [--cores N] [--json]
+    python -m p3m_edge.benchmarks.bulk ARTEFACT PICTURES [--count N] [--repeats N] [--cores N] [--threads N] [--json]
 
 Each way runs on N and on 2 N of the folder's pictures, with empty outputs; the difference of the two times is what N
 pictures take without starting Ray, opening the artefact and ending. The two ways take turns; the figure is the median.
@@ -16,13 +16,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import msgspec
-
-from p3m_edge.errors import InputError
+from p3m_edge.benchmarks import quality
+from p3m_edge.benchmarks.fingerprint import fingerprint
+from p3m_edge.errors import InputError, UsageError
 from p3m_edge.imageio import list_images
 from p3m_edge.resources import usable_cores
 from p3m_edge.table import Table
@@ -33,16 +33,18 @@ WAYS = ("local", "ray")
 
 @dataclass(frozen=True)
 class Rate:
-    """Of one way: pictures a second on all ``cores``, pictures a core-hour, and the seconds of start and end."""
+    """Of one way; ``start_seconds`` are those of start and end."""
 
     executor: str
     cores: int
-    pictures: float
-    core_hour: float
-    start: float
+    pictures_a_second: float
+    pictures_a_core_hour: float
+    start_seconds: float
 
 
-def measure(artefact: Path, pictures: Path, count: int, repeats: int, cores: int) -> list[Rate]:
+def measure(
+    artefact: Path, pictures: Path, count: int, repeats: int, cores: int, threads: int | None = None
+) -> list[Rate]:
     """Measure both ways. :class:`InputError`: a run failed, or the two ways differ; or there are too few pictures."""
     found = list_images(pictures)
     if len(found) < 2 * count:
@@ -52,7 +54,7 @@ def measure(artefact: Path, pictures: Path, count: int, repeats: int, cores: int
         for _ in range(repeats):
             for (way, size), taken in times.items():
                 shutil.rmtree(folder / way, ignore_errors=True)
-                taken.append(_run(artefact, found[:size], folder / way, way, cores))
+                taken.append(_run(artefact, found[:size], folder / way, way, cores, threads))
             for one in (folder / "local").rglob("*.png"):
                 if one.read_bytes() != (folder / "ray" / one.relative_to(folder / "local")).read_bytes():
                     raise InputError(f"{one.name} of the two ways differs")
@@ -66,9 +68,21 @@ def measure(artefact: Path, pictures: Path, count: int, repeats: int, cores: int
     return rates
 
 
-def _run(artefact: Path, found: Sequence[Path], out: Path, way: str, cores: int) -> float:
+def _run(artefact: Path, found: Sequence[Path], out: Path, way: str, cores: int, threads: int | None) -> float:
     ray = ("--executor", "ray", "--ray-workers", str(cores)) if way == "ray" else ()
-    command = [sys.executable, "-m", "p3m_edge", "run", str(artefact), *map(str, found), "--out", str(out), *ray]
+    asked = ("--threads", str(threads)) if threads else ()
+    command = [
+        sys.executable,
+        "-m",
+        "p3m_edge",
+        "run",
+        str(artefact),
+        *map(str, found),
+        "--out",
+        str(out),
+        *ray,
+        *asked,
+    ]
     begun = time.perf_counter()
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
@@ -76,26 +90,31 @@ def _run(artefact: Path, found: Sequence[Path], out: Path, way: str, cores: int)
     return time.perf_counter() - begun
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, and print a table or JSON."""
-    parser = argparse.ArgumentParser(prog="python -m p3m_edge.benchmarks.bulk")
-    parser.add_argument("artefact", type=Path)
-    parser.add_argument("pictures", type=Path)
-    parser.add_argument("--count", type=int, default=50)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--cores", type=int)
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args(argv)
-    if args.cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cores])
-    rates = measure(args.artefact, args.pictures, args.count, args.repeats, usable_cores())
-    if args.json:
-        sys.stdout.write(msgspec.json.encode([asdict(rate) for rate in rates]).decode() + "\n")
-        return
-    rows = ((r.executor, str(r.cores), f"{r.pictures:.2f}", f"{r.core_hour:.0f}", f"{r.start:.1f}") for r in rates)
-    columns = ("executor", "cores", "pictures/s", "pictures a core-hour", "start and end, s")
-    sys.stdout.write(Table("", columns, tuple(rows)).markdown() + "\n")
+def report(arguments: argparse.Namespace) -> tuple[object, Iterable[Table]]:
+    """The document and the table."""
+    if arguments.count < 1 or arguments.repeats < 1 or (arguments.cores or 1) < 1:
+        raise UsageError("--count, --repeats and --cores are at least 1")
+    if arguments.cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])
+    rates = measure(
+        arguments.artefact, arguments.pictures, arguments.count, arguments.repeats, usable_cores(), arguments.threads
+    )
+    machine = fingerprint()
+    shown = quality.table(f"{machine.cpu}, start-up apart", rates, " ".join(f.name for f in fields(Rate)),
+                          pictures_a_second=".2f", pictures_a_core_hour=".0f", start_seconds=".1f")  # fmt: skip
+    return {"machine": asdict(machine), "rows": list(map(asdict, rates))}, (shown,)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = quality.parser(__doc__)
+    parser.add_argument("artefact", type=Path, metavar="ARTEFACT")
+    parser.add_argument("pictures", type=Path, metavar="PICTURES", help="a folder")
+    parser.add_argument("--count", type=int, default=50, metavar="N", help="pictures (default: 50)")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of each way (default: 3)")
+    parser.add_argument("--cores", type=int, metavar="N", help="that both ways may use (Linux; default: all)")
+    return quality.run(parser, report, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
