@@ -25,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -43,6 +43,7 @@ from p3m_edge.imageio import read_image
 from p3m_edge.resources import usable_cores
 from p3m_edge.runtimes import Matting
 from p3m_edge.runtimes.compose import Effect, apply
+from p3m_edge.runtimes.fusion import estimate_fast
 from p3m_edge.table import Table
 from p3m_edge.video import ArraySource, FileSink, FileSource, Frame, MattingStream, PacedSource, Stabiliser, matte_video
 
@@ -50,7 +51,7 @@ SIZE = 1280, 720
 RATE = 30.0
 _DISTINCT, _WARMUP, _SETTLED = 30, 15, 500
 _SEED = 0
-_DECODED = ("prepare", "infer", "stabilise", "refine", "compose")
+_DECODED = ("prepare", "infer", "stabilise", "refine", "colours", "compose")
 _FILE = (*_DECODED, "decode", "encode")
 
 
@@ -144,13 +145,14 @@ class Bench:
         """The processor time of each part, in milliseconds."""
         matting, frames = self._matting, self._frames
         images, places = zip(*self._prepared, strict=True)
-        stabiliser, total = Stabiliser(), len(frames)
+        stabiliser, total, as_it_is = Stabiliser(), len(frames), replace(self._effect, colours="frame")
         calls: dict[str, Callable[[int], object]] = {
             "prepare": lambda n: matting.prepare(frames[n % total]),
             "infer": lambda n: matting.engine.collect(matting.begin(images[n % total])),
             "stabilise": lambda n: stabiliser(self._inferred[n % total], images[n % total], n / RATE),
             "refine": lambda n: matting.finish(self._inferred[n % total], places[n % total]),
-            "compose": lambda n: apply(frames[n % total], self._alphas[n % total], self._effect),
+            "colours": lambda n: estimate_fast(frames[n % total], self._alphas[n % total], everywhere=False),
+            "compose": lambda n: apply(frames[n % total], self._alphas[n % total], as_it_is),
         }
         found = {name: cpu_ms(call, self._count) for name, call in calls.items()}
         with FileSource(self._clip) as source:

@@ -25,7 +25,8 @@ def test_frames_move_and_come_back() -> None:
 
 
 def test_the_bound_is_cores_by_processor_time() -> None:
-    costs = dict.fromkeys(("prepare", "infer", "stabilise", "refine", "compose"), 4.0) | {"decode": 1.0, "encode": 4.0}
+    costs = dict.fromkeys(("prepare", "infer", "stabilise", "refine"), 4.0) | dict.fromkeys(("colours", "compose"), 2.0)
+    costs |= {"decode": 1.0, "encode": 4.0}
     medians = {"parts": costs, "decoded": {"fps": 90.0}, "file": {"fps": 40.0}}
     decoded, file = stream.throughputs("x", medians, 2)
     assert decoded.bound == pytest.approx(100)
