@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from p3m_edge import manifest
 from p3m_edge.benchmarks import quality
 from p3m_edge.benchmarks.fingerprint import fingerprint
 from p3m_edge.errors import InputError, UsageError
@@ -33,7 +34,7 @@ WAYS = ("local", "ray")
 
 @dataclass(frozen=True)
 class Rate:
-    """Of one way; ``start_seconds`` are those of start and end."""
+    """Of one way: pictures a second are those of all ``cores``; ``start_seconds`` are start and end together."""
 
     executor: str
     cores: int
@@ -45,10 +46,19 @@ class Rate:
 def measure(
     artefact: Path, pictures: Path, count: int, repeats: int, cores: int, threads: int | None = None
 ) -> list[Rate]:
-    """Measure both ways. :class:`InputError`: a run failed, or the two ways differ; or there are too few pictures."""
+    """Measure both ways.
+
+    Raises
+    ------
+    InputError
+        There are too few pictures, a run failed, or the two ways differ.
+    ArtefactError
+        The folder is no artefact.
+    """
     found = list_images(pictures)
     if len(found) < 2 * count:
         raise InputError(f"{pictures} holds {len(found)} pictures, and --count {count} takes {2 * count}")
+    manifest.read(artefact)  # else the folder would be one more input
     times: dict[tuple[str, int], list[float]] = {(way, size): [] for way in WAYS for size in (count, 2 * count)}
     with temporary_folder() as folder:
         for _ in range(repeats):
@@ -69,24 +79,17 @@ def measure(
 
 
 def _run(artefact: Path, found: Sequence[Path], out: Path, way: str, cores: int, threads: int | None) -> float:
-    ray = ("--executor", "ray", "--ray-workers", str(cores)) if way == "ray" else ()
-    asked = ("--threads", str(threads)) if threads else ()
-    command = [
-        sys.executable,
-        "-m",
-        "p3m_edge",
-        "run",
-        str(artefact),
-        *map(str, found),
-        "--out",
-        str(out),
-        *ray,
-        *asked,
-    ]
+    options = ["--out", str(out)]
+    if way == "ray":
+        options += ["--executor", "ray", "--ray-workers", str(cores)]
+    if threads is not None:
+        options += ["--threads", str(threads)]
+    command = [sys.executable, "-m", "p3m_edge", "run", str(artefact), *map(str, found), *options]
     begun = time.perf_counter()
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
-        raise InputError(f"a run with --executor {way} failed: {done.stderr.strip().splitlines()[-1]}")
+        told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        raise InputError(f"a run with --executor {way} ended with {done.returncode}: {' '.join(told) or done.stderr}")
     return time.perf_counter() - begun
 
 

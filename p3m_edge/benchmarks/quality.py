@@ -98,6 +98,9 @@ def run(
     except P3MEdgeError as error:
         Console(stderr=True).print(f"error: {error}", markup=False, emoji=False, soft_wrap=True)
         return error.exit_code
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted")
+        return 130
     if arguments.json:
         json.dump(document, sys.stdout, indent=1)
         return 0

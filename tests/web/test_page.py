@@ -73,6 +73,32 @@ def test_nothing_of_the_last_picture_shows_through_a_transparent_one(
     assert (frame[:, 30:] == 0).all()
 
 
+def test_the_blurred_background_has_no_colour_of_the_subject(browser: Browser, page: str) -> None:
+    """A red square before a ramp from dark to light, in a size that the small picture does not divide."""
+    open_page(browser, page)
+    browser.js(
+        """import('./compose.js').then(({draw}) => {
+          const [width, height] = [631, 397], data = new Uint8ClampedArray(4 * width * height).fill(255);
+          const alpha = new Uint8Array(width * height);
+          for (let at = 0; at < alpha.length; at++) {
+            const [x, y] = [at % width, Math.floor(at / width)], inside = x > 200 && x < 400 && y > 100 && y < 300;
+            data.set(inside ? [255, 0, 0] : Array(3).fill((255 * x) / width), 4 * at);
+            alpha[at] = inside ? 255 : 0;
+          }
+          draw(document.getElementById("result"), {width, height, data}, alpha, {kind: "blur"});
+        })"""
+    )
+    shown = canvas(browser).astype(int)
+    assert (shown[101:300, 201:400] == (255, 0, 0)).all()
+    behind = np.ones(shown.shape[:2], bool)
+    behind[101:300, 201:400] = False
+    assert np.ptp(shown, axis=2)[behind].max() <= 2
+    ramp = np.broadcast_to(255 * np.arange(631) / 631, behind.shape)
+    far = np.zeros_like(behind)
+    far[40:60, 60:-60] = far[-60:-40, 60:-60] = True  # neither the frame's edges nor the square in reach
+    assert np.abs(shown[..., 0] - ramp)[far].max() <= 4
+
+
 def test_a_picture_is_matted_composed_and_saved(browser: Browser, page: str, screenshots: Path, tmp_path: Path) -> None:
     open_page(browser, page)
     give(browser, "file", ASTRONAUT)
